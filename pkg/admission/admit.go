@@ -1,0 +1,161 @@
+package admission
+
+import (
+	"fmt"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// Node is what a pod is held against.
+type Node struct {
+	Name   string
+	Labels map[string]string
+	Taints []v1.Taint
+	// Allocatable is what pods may request in sum, "pods" among it. A resource
+	// that is missing is not offered, but nil means that nothing is known and
+	// resources are not checked.
+	Allocatable v1.ResourceList
+	// AllowedUnsafeSysctls beside the safe ones; a name may end in '*'.
+	AllowedUnsafeSysctls []string
+	// AppArmor is true where the kernel enforces profiles.
+	AppArmor bool
+}
+
+// Rejection is why a pod may not start, as its status says: phase Failed with
+// this reason, and the message after "Pod was rejected: ". The pod's event has
+// reason and message as they are.
+type Rejection struct {
+	Reason  string
+	Message string
+}
+
+// Admit returns nil when the pod may start beside others, which are the pods on
+// the node that have not terminated; the pod itself among them does not count.
+func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
+	others = without(others, pod)
+	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *Rejection{
+		fields, sysctls, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+	} {
+		if r := check(pod, others, node); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
+	var out []*v1.Pod
+	for _, o := range others {
+		if o.UID != pod.UID && o.Status.Phase != v1.PodSucceeded && o.Status.Phase != v1.PodFailed {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// fields rejects what this node cannot do at all.
+func fields(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {
+	refused := podfields.Refused(pod)
+	if len(refused) == 0 {
+		return nil
+	}
+	texts := make([]string, len(refused))
+	for i, r := range refused {
+		texts[i] = r.String()
+	}
+	return &Rejection{"PodFeatureUnsupported", "This node cannot honour: " + strings.Join(texts, "; ")}
+}
+
+func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {
+	if os := pod.Spec.NodeSelector[v1.LabelOSStable]; os != "" && os != string(v1.Linux) {
+		return &Rejection{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if os := pod.Spec.OS; os != nil && os.Name != v1.Linux {
+		return &Rejection{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	return nil
+}
+
+// affinity compares nodeSelector and required node affinity with the node's labels.
+func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, Labels: node.Labels}}
+	ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n)
+	switch {
+	case err != nil:
+		return predicate("NodeAffinity", err.Error())
+	case !ok:
+		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+	}
+	return nil
+}
+
+func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	if pod.Spec.NodeName != "" && pod.Spec.NodeName != node.Name {
+		return predicate("NodeName", "node(s) didn't match the requested node name")
+	}
+	return nil
+}
+
+// taints rejects what does not tolerate the node's NoExecute taints. Static pods
+// are the node's own and tolerate all.
+func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	if source.IsStatic(pod) {
+		return nil
+	}
+	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Taints, pod.Spec.Tolerations,
+		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, false)
+	if untolerated {
+		return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+	}
+	return nil
+}
+
+// appArmor rejects a pod that asks for confinement which the host would not give.
+func appArmor(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	if node.AppArmor || !wantsAppArmor(pod) {
+		return nil
+	}
+	return &Rejection{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+}
+
+func wantsAppArmor(pod *v1.Pod) bool {
+	confines := func(p *v1.AppArmorProfile) bool { return p != nil && p.Type != v1.AppArmorProfileTypeUnconfined }
+	if sc := pod.Spec.SecurityContext; sc != nil && confines(sc.AppArmorProfile) {
+		return true
+	}
+	for _, c := range allContainers(pod) {
+		if c.SecurityContext != nil && confines(c.SecurityContext.AppArmorProfile) {
+			return true
+		}
+	}
+	for key, profile := range pod.Annotations {
+		if strings.HasPrefix(key, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) && profile != "" && profile != v1.DeprecatedAppArmorBetaProfileNameUnconfined {
+			return true
+		}
+	}
+	return false
+}
+
+func allContainers(pod *v1.Pod) []*v1.Container {
+	var all []*v1.Container
+	for i := range pod.Spec.InitContainers {
+		all = append(all, &pod.Spec.InitContainers[i])
+	}
+	for i := range pod.Spec.Containers {
+		all = append(all, &pod.Spec.Containers[i])
+	}
+	return all
+}
+
+// predicate words a rejection as the kubelet words what its scheduler predicates find.
+func predicate(name, why string) *Rejection {
+	return &Rejection{name, fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}

@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// setOOMScoreAdj makes the kernel spare the agent when memory runs out. A host
+// without CAP_SYS_RESOURCE refuses to go lower than the agent was started with.
+func setOOMScoreAdj(adj int32) {
+	err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(int(adj))), 0)
+	switch {
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		klog.InfoS("The host does not let the agent lower its oom_score_adj (it lacks CAP_SYS_RESOURCE); the agent keeps the one it was started with", "wanted", adj)
+	case err != nil:
+		klog.ErrorS(err, "Could not set the agent's oom_score_adj", "wanted", adj)
+	}
+}
+
+// setMaxOpenFiles raises the limit of open files, as far as the host allows. A
+// limit that is higher already stays.
+func setMaxOpenFiles(wanted uint64) error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("read the limit of open files: %w", err)
+	}
+	if limit.Cur >= wanted {
+		return nil
+	}
+	raised := unix.Rlimit{Cur: wanted, Max: max(wanted, limit.Max)}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+		return nil
+	}
+	klog.InfoS("The host does not allow that many open files; using what it allows", "maxOpenFiles", wanted, "allowed", limit.Max)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
+		return fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+)
+
+// resetGrace is how long a container may take to end when the node is reset.
+const resetGrace int64 = 10
+
+// Reset removes all that an agent with this configuration made: the pods'
+// containers, sandboxes and logs, their directories and volumes, and the agent's
+// own state. It refuses while an agent runs. It says on out what it removed, goes
+// on after a failure, and may be repeated.
+func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
+	unlock, err := lock(cfg.RootDir)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("stop the agent first: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := resetPods(ctx, cfg, out); err != nil {
+		return err // what still runs may use the rest
+	}
+	var errs []error
+	if cfg.InProcessDockershim() {
+		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
+	}
+	errs = append(errs, volume.Reset(cfg.RootDir), resetState(cfg))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "removed the pods' directories and the agent's state in %s\n", cfg.RootDir)
+	return nil
+}
+
+// resetPods stops and removes, over CRI, every pod that this agent has made. In
+// the in-process dockershim these are all that it shows; in another runtime,
+// which others may use too, those that have a directory under the root.
+func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
+	ctx, stop := context.WithCancel(ctx)
+	var group errgroup.Group
+	defer func() {
+		stop()
+		_ = group.Wait() // its error has been reported through the calls it failed
+	}()
+	if cfg.InProcessDockershim() {
+		shim, err := newDockershim(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return shim.Run(ctx) })
+	}
+	client, err := cri.New(cri.Config{Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(), Timeout: cfg.RuntimeRequestTimeout.Duration})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	version, err := client.Wait(wait)
+	if err != nil {
+		return err
+	}
+	rt, err := runtime.New(runtime.Config{
+		CRI: client, Node: criconfig.Node{PodLogsRoot: cfg.PodLogsDir},
+		Clock: clock.RealClock{}, Name: version.RuntimeName,
+	})
+	if err != nil {
+		return err
+	}
+	pods, err := rt.GetPods(ctx)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	for _, pod := range pods {
+		if !cfg.InProcessDockershim() && !hasDirectory(cfg.RootDir, pod.UID) {
+			continue
+		}
+		wg.Go(func() {
+			grace := resetGrace
+			err := rt.KillPod(ctx, nil, pod, &grace)
+			if err == nil {
+				err = rt.RemovePod(ctx, &runtime.PodStatus{UID: pod.UID})
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("remove pod %s/%s: %w", pod.Namespace, pod.Name, err))
+				return
+			}
+			fmt.Fprintf(out, "removed pod %s/%s\n", pod.Namespace, pod.Name)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func hasDirectory(root string, uid types.UID) bool {
+	name := string(uid)
+	if name != filepath.Base(name) {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(root, "pods", name))
+	return err == nil
+}
+
+// resetState removes the agent's own files, and the root where nothing is left in it.
+func resetState(cfg *config.Config) error {
+	errs := []error{os.RemoveAll(filepath.Join(cfg.RootDir, "mini-kubelet")), os.RemoveAll(filepath.Join(cfg.RootDir, lockName))}
+	for _, dir := range []string{filepath.Join(cfg.RootDir, "pods"), cfg.RootDir} {
+		// Not empty is fine: the rest is somebody else's.
+		_ = os.Remove(dir)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,285 @@
+// Package config turns the kubelet's command line and its KubeletConfiguration
+// file (kubelet.config.k8s.io/v1beta1, the upstream type) into one checked value
+// that the agent is built from:
+//
+//	file, drop-ins ─▶ decode ─┐
+//	                          ├─▶ default ─▶ validate ─▶ Config, warnings
+//	command line ─▶ Flags ────┘   (flags win)
+//
+// Two tables say what is known: fields (fields.go) and flags (flagtable.go). What
+// is in neither is an error that names it and its line; what the kubelet knows and
+// this agent does not act on is one warning. The command and the agent call it; it
+// starts nothing and, but for the files it is told to read, touches nothing.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
+// Config is the agent's whole configuration: the defaulted KubeletConfiguration
+// and what the kubelet takes by flag only. It is not changed after Load.
+type Config struct {
+	kubeletconfig.KubeletConfiguration
+
+	// NodeName is --hostname-override or the host's name, in lower case.
+	NodeName string
+	// NodeIPs are --node-ip, primary first; empty: chosen by the agent.
+	NodeIPs []string
+	// NodeLabels are --node-labels, put on the node object at registration.
+	NodeLabels map[string]string
+	// RootDir holds the pods' directories and the agent's lock; /var/lib/kubelet.
+	RootDir string
+	// CertDir holds certificates that the agent makes or requests; RootDir/pki.
+	CertDir string
+	// Kubeconfig and BootstrapKubeconfig say how to reach the API server. With
+	// neither the agent runs standalone.
+	Kubeconfig          string
+	BootstrapKubeconfig string
+
+	// DockerEndpoint is where the in-process dockershim finds Docker.
+	DockerEndpoint string
+	// DockershimRootDir holds the dockershim's checkpoints; /var/lib/dockershim.
+	DockershimRootDir string
+	// DockershimSocket is where the dockershim serves CRI; unix:///var/run/dockershim.sock.
+	DockershimSocket string
+	// PodInfraContainerImage is the sandbox image. Empty: the built-in one.
+	PodInfraContainerImage string
+	// ImagePullProgressDeadline cancels a pull that makes no progress for so long.
+	ImagePullProgressDeadline time.Duration
+
+	// NetworkPlugin is "docker", "cni" or "kubenet". Empty: cni where CNIConfDir
+	// holds a configuration, else docker.
+	NetworkPlugin     string
+	NetworkPluginMTU  int32
+	CNIConfDir        string
+	CNIBinDirs        []string
+	CNICacheDir       string
+	NonMasqueradeCIDR string
+
+	// MinimumContainerTTL is how long a dead container is kept at least.
+	MinimumContainerTTL time.Duration
+	// MaxDeadPerContainer and MaxDeadContainers bound how many dead containers are
+	// kept, per container of a pod and on the node; negative: no bound.
+	MaxDeadPerContainer int32
+	MaxDeadContainers   int32
+
+	// ImageCredentialProviderConfig and BinDir name the exec credential providers.
+	ImageCredentialProviderConfig string
+	ImageCredentialProviderBinDir string
+
+	// ShowPods asks for plain words on standard output whenever what runs changes.
+	ShowPods bool
+
+	origins origins
+}
+
+// Defaults of what is not part of KubeletConfiguration.
+const (
+	DefaultRootDir           = "/var/lib/kubelet"
+	DefaultDockerEndpoint    = "unix:///var/run/docker.sock"
+	DefaultDockershimRootDir = "/var/lib/dockershim"
+	DefaultDockershimSocket  = "unix:///var/run/dockershim.sock"
+	// DefaultReadOnlyPort is served in standalone mode when nothing else is said.
+	DefaultReadOnlyPort = 10255
+)
+
+// newConfig returns a Config whose flag-only settings have their defaults and
+// whose KubeletConfiguration is empty.
+func newConfig() *Config {
+	return &Config{
+		RootDir:                   DefaultRootDir,
+		DockerEndpoint:            DefaultDockerEndpoint,
+		DockershimRootDir:         DefaultDockershimRootDir,
+		DockershimSocket:          DefaultDockershimSocket,
+		ImagePullProgressDeadline: time.Minute,
+		CNIConfDir:                "/etc/cni/net.d",
+		CNIBinDirs:                []string{"/opt/cni/bin", "/usr/lib/cni"},
+		CNICacheDir:               "/var/lib/cni/cache",
+		NonMasqueradeCIDR:         "10.0.0.0/8",
+		MaxDeadPerContainer:       1,
+		MaxDeadContainers:         -1,
+		origins:                   origins{},
+	}
+}
+
+// Load reads a whole command line (without the program's name) and the files that
+// it names. Warnings are one sentence each, to be shown once.
+func Load(args []string) (cfg *Config, warnings []string, err error) {
+	fs := pflag.NewFlagSet("mini-kubelet", pflag.ContinueOnError)
+	fs.SetOutput(discard{})
+	var flags Flags
+	flags.AddTo(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, nil, fmt.Errorf("unknown argument %q", fs.Arg(0))
+	}
+	return flags.Load()
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// Load reads the files that the parsed flags name, lets the flags win over them,
+// sets defaults and validates. It may be called once fs.Parse has succeeded.
+func (f *Flags) Load() (cfg *Config, warnings []string, err error) {
+	cfg = newConfig()
+	var files []string
+	if f.configFile != "" {
+		files = append(files, f.configFile)
+	}
+	dropIns, err := dropInFiles(f.configDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range append(files, dropIns...) {
+		if err := readFile(cfg, name); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, a := range f.set {
+		if err := a.flag.apply(cfg, a.value); err != nil {
+			return nil, nil, fmt.Errorf("--%s: %w", a.flag.name, err)
+		}
+		if a.flag.field != "" {
+			cfg.origins[a.flag.field] = "--" + a.flag.name
+		} else {
+			cfg.origins["--"+a.flag.name] = "--" + a.flag.name
+		}
+	}
+	if err := cfg.complete(); err != nil {
+		return nil, nil, err
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, nil, err
+	}
+	return cfg, cfg.warnings(f), nil
+}
+
+// complete fills in what was not set.
+func (c *Config) complete() error {
+	if c.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find the host's name, or set --hostname-override: %w", err)
+		}
+		c.NodeName = host
+	}
+	c.NodeName = strings.ToLower(strings.TrimSpace(c.NodeName))
+	if c.CertDir == "" {
+		c.CertDir = filepath.Join(c.RootDir, "pki")
+	}
+	setDefaults(c)
+	// Relative paths are the caller's working directory's, said once and for all
+	// so that a later change of directory cannot move them.
+	var err error
+	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig} {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return fmt.Errorf("make %q absolute: %w", *p, err)
+		}
+	}
+	return nil
+}
+
+// Standalone tells whether the agent works without an API server.
+func (c *Config) Standalone() bool { return c.Kubeconfig == "" && c.BootstrapKubeconfig == "" }
+
+// RuntimeEndpoint is where CRI is reached: the configured endpoint, or the
+// in-process dockershim's socket.
+func (c *Config) RuntimeEndpoint() string {
+	if c.ContainerRuntimeEndpoint != "" {
+		return c.ContainerRuntimeEndpoint
+	}
+	return c.DockershimSocket
+}
+
+// ImageEndpoint is where the CRI image service is reached.
+func (c *Config) ImageEndpoint() string {
+	if c.ImageServiceEndpoint != "" {
+		return c.ImageServiceEndpoint
+	}
+	return c.RuntimeEndpoint()
+}
+
+// InProcessDockershim tells whether the agent has to run the dockershim itself.
+func (c *Config) InProcessDockershim() bool { return c.ContainerRuntimeEndpoint == "" }
+
+// HealthzListen is the host:port of the health endpoint, "" when switched off.
+func (c *Config) HealthzListen() string {
+	if c.HealthzPort == nil || *c.HealthzPort == 0 {
+		return ""
+	}
+	return hostPort(c.HealthzBindAddress, *c.HealthzPort)
+}
+
+// ReadOnlyListen is the host:port of the port without authentication, "" when
+// switched off. Standalone it stays on loopback, unless both address and
+// readOnlyPort were set by hand: a port that is open by default must not be
+// open to the network.
+func (c *Config) ReadOnlyListen() string {
+	if c.ReadOnlyPort == 0 {
+		return ""
+	}
+	if c.Standalone() && !(c.origins.has("address") && c.origins.has("readOnlyPort")) {
+		return hostPort("127.0.0.1", c.ReadOnlyPort)
+	}
+	return hostPort(c.Address, c.ReadOnlyPort)
+}
+
+func hostPort(host string, port int32) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// origins maps what was set (a field's path, or a flag without a field) to where:
+// "file:line" or "--flag".
+type origins map[string]string
+
+// has tells whether the field or anything in it was set.
+func (o origins) has(path string) bool {
+	if _, ok := o[path]; ok {
+		return true
+	}
+	for p := range o {
+		if strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[") {
+			return true
+		}
+	}
+	return false
+}
+
+// at names the place and the field of a problem: "kubelet.yaml:3: maxPods" or
+// "--max-pods"; just the field when nobody set it.
+func (o origins) at(path string) string {
+	for p := path; p != ""; {
+		switch place := o[p]; {
+		case strings.HasPrefix(place, "--"):
+			return place
+		case place != "":
+			return place + ": " + path
+		}
+		i := strings.LastIndexAny(p, ".[")
+		if i < 0 {
+			break
+		}
+		p = p[:i]
+	}
+	return path
+}
+
+// errs joins problems, one a line.
+func errs(list []error) error { return errors.Join(list...) }

@@ -1,0 +1,307 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
+)
+
+const configKind = "KubeletConfiguration"
+
+// dropInFiles lists the *.conf files of dir in order of their names, which is the
+// order the kubelet merges them in.
+func dropInFiles(dir string) ([]string, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() && filepath.Ext(path) == ".conf" {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--config-dir: %w", err)
+	}
+	sort.Strings(files)
+	return files, nil
+}
+
+// readFile lays one file over cfg: what it sets wins, maps are merged, lists replaced.
+func readFile(cfg *Config, name string) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	return decode(cfg, name, data)
+}
+
+// decode reads YAML or JSON over cfg and notes where each field was set. All
+// problems are reported at once, each as "file:line: field: cause".
+//
+// It walks the document beside the type instead of handing the whole to a decoder:
+// that is what gives every error a line and a field path.
+func decode(cfg *Config, name string, data []byte) error {
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
+		// JSON allows tabs between tokens and never inside strings; YAML does not.
+		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
+	}
+	dec := yamlv3.NewDecoder(bytes.NewReader(data))
+	var doc yamlv3.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return fmt.Errorf("%s: the file is empty, want a %s", name, configKind)
+		}
+		return fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := dec.Decode(new(yamlv3.Node)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: more than one document, want a single %s", name, configKind)
+	}
+	root := doc.Content[0]
+	d := &decoder{file: name, origins: cfg.origins}
+	budget := maxNodes
+	if n := overgrown(root, map[*yamlv3.Node]bool{}, &budget); n != nil {
+		d.fail(n, "", "anchors and aliases that contain themselves or grow without end")
+		return errs(d.errs)
+	}
+	if root.Kind != yamlv3.MappingNode {
+		d.fail(root, "", "want a %s, a mapping of fields", configKind)
+		return errs(d.errs)
+	}
+	if err := d.checkKind(root); err != nil {
+		return err
+	}
+	d.object(root, reflect.ValueOf(&cfg.KubeletConfiguration).Elem(), "")
+	return errs(d.errs)
+}
+
+type decoder struct {
+	file    string
+	origins origins
+	errs    []error
+}
+
+func (d *decoder) fail(n *yamlv3.Node, path, format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	if path != "" {
+		msg = path + ": " + msg
+	}
+	d.errs = append(d.errs, fmt.Errorf("%s:%d: %s", d.file, n.Line, msg))
+}
+
+// checkKind refuses a file of another kind before its fields are called unknown.
+func (d *decoder) checkKind(root *yamlv3.Node) error {
+	want := map[string]string{"kind": configKind, "apiVersion": kubeletconfig.SchemeGroupVersion.String()}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, val := root.Content[i], root.Content[i+1]
+		if w, ok := want[key.Value]; ok {
+			if val.Value != w {
+				return fmt.Errorf("%s:%d: %s is %q, want %q", d.file, val.Line, key.Value, val.Value, w)
+			}
+			delete(want, key.Value)
+		}
+	}
+	for _, key := range []string{"apiVersion", "kind"} {
+		if w, missing := want[key]; missing {
+			return fmt.Errorf("%s:%d: %s is missing, want %q", d.file, root.Line, key, w)
+		}
+	}
+	return nil
+}
+
+// object decodes a mapping into the struct v field by field.
+func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], resolve(n.Content[i+1])
+		if key.Tag == "!!merge" {
+			if m := resolve(val); m.Kind == yamlv3.MappingNode {
+				d.object(m, v, path)
+			} else {
+				d.fail(key, path, "a merge key wants a mapping")
+			}
+			continue
+		}
+		at := join(path, key.Value)
+		if line, dup := seen[key.Value]; dup {
+			d.fail(key, at, "set twice, first on line %d", line)
+			continue
+		}
+		seen[key.Value] = key.Line
+		field, ok := fieldByJSON(v, key.Value)
+		if !ok {
+			d.fail(key, at, "unknown field%s", suggest(key.Value, v.Type()))
+			continue
+		}
+		d.origins[at] = fmt.Sprintf("%s:%d", d.file, key.Line)
+		d.value(val, field, at)
+	}
+}
+
+// value decodes any node into v: structs are walked, everything else is a leaf and
+// is decoded as the API machinery would, by way of JSON.
+func (d *decoder) value(n *yamlv3.Node, v reflect.Value, path string) {
+	if n.Tag == "!!null" {
+		return // as in JSON: says nothing, the default applies
+	}
+	t := v.Type()
+	if t.Kind() == reflect.Pointer && isObject(t.Elem()) {
+		if v.IsNil() {
+			v.Set(reflect.New(t.Elem()))
+		}
+		v, t = v.Elem(), t.Elem()
+	}
+	switch {
+	case isObject(t):
+		if n.Kind != yamlv3.MappingNode {
+			d.fail(n, path, "want a mapping of fields")
+			return
+		}
+		d.object(n, v, path)
+	case t.Kind() == reflect.Slice && isObject(t.Elem()):
+		if n.Kind != yamlv3.SequenceNode {
+			d.fail(n, path, "want a list")
+			return
+		}
+		list := reflect.MakeSlice(t, len(n.Content), len(n.Content))
+		for i, item := range n.Content {
+			d.value(resolve(item), list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+		}
+		v.Set(list)
+	default:
+		d.leaf(n, v, path)
+	}
+}
+
+func (d *decoder) leaf(n *yamlv3.Node, v reflect.Value, path string) {
+	text, err := yamlv3.Marshal(n)
+	if err == nil {
+		text, err = yaml.YAMLToJSONStrict(text)
+	}
+	if err != nil {
+		d.fail(n, path, "%v", err)
+		return
+	}
+	if v.Kind() == reflect.Slice {
+		v.SetZero() // a list replaces, it is not appended to
+	}
+	if err := json.Unmarshal(text, v.Addr().Interface()); err != nil {
+		var te *json.UnmarshalTypeError
+		if errors.As(err, &te) {
+			d.fail(n, path, "want %s, got %s", describeType(v.Type()), te.Value)
+			return
+		}
+		d.fail(n, path, "%v", err)
+	}
+}
+
+// maxNodes bounds what a file may unfold to; a full configuration is under a thousand.
+const maxNodes = 100_000
+
+// overgrown returns a node at which the document would not end when its aliases
+// are followed, or would grow beyond the budget; nil when all is well.
+func overgrown(n *yamlv3.Node, open map[*yamlv3.Node]bool, budget *int) *yamlv3.Node {
+	if *budget--; *budget < 0 || open[n] {
+		return n
+	}
+	open[n] = true
+	defer delete(open, n)
+	if n.Kind == yamlv3.AliasNode {
+		return overgrown(n.Alias, open, budget)
+	}
+	for _, c := range n.Content {
+		if bad := overgrown(c, open, budget); bad != nil {
+			return bad
+		}
+	}
+	return nil
+}
+
+// resolve follows a YAML alias to its anchor.
+func resolve(n *yamlv3.Node) *yamlv3.Node {
+	for n.Kind == yamlv3.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// isObject tells whether values of the type are written as a mapping of its fields,
+// unlike a Duration or a Quantity, which have a form of their own.
+func isObject(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
+}
+
+// fieldByJSON finds the field of struct v with that JSON name, also in embedded structs.
+func fieldByJSON(v reflect.Value, name string) (reflect.Value, bool) {
+	t := v.Type()
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous && tag == "" {
+			if inner, ok := fieldByJSON(v.Field(i), name); ok {
+				return inner, true
+			}
+			continue
+		}
+		if tag == name && tag != "-" && tag != "" {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// suggest names the field that differs from an unknown one in case only, the
+// commonest slip.
+func suggest(name string, t reflect.Type) string {
+	for i := range t.NumField() {
+		tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if tag != "" && strings.EqualFold(tag, name) {
+			return fmt.Sprintf(", did you mean %q?", tag)
+		}
+	}
+	return ""
+}
+
+// describeType says in words what JSON is wanted for a Go type.
+func describeType(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int32, reflect.Int64, reflect.Uint32:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list of strings"
+	case reflect.Map:
+		return "a mapping of strings"
+	}
+	return "a duration such as 20s"
+}

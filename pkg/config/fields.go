@@ -1,0 +1,173 @@
+package config
+
+// verdict says what this agent does with a setting that the kubelet knows.
+type verdict string
+
+const (
+	honoured    verdict = "honoured"
+	notHonoured verdict = "not honoured" // set to something else than what is done anyway: one warning
+)
+
+// field is one line of the table of every KubeletConfiguration field. A test holds
+// the table against the upstream type.
+type field struct {
+	path string
+	verdict
+	// does is, for a field that is not honoured, the JSON value that describes what
+	// happens anyway, so that setting just that is not worth a warning. Empty: the
+	// default's value. "*": any value.
+	does string
+	text string // what the field is for; also the help of its flag
+}
+
+// fields lists every leaf of KubeletConfiguration in the order of the type. When
+// a part of the agent begins to act on a field, its verdict changes here, and
+// `go test ./pkg/config -update` rewrites docs/configuration.md.
+var fields = []field{
+	{"enableServer", honoured, "", "serve the kubelet API; the secured port is not served in standalone mode"},
+	{"staticPodPath", honoured, "", "manifest file, or directory of manifests, of the pods to run"},
+	{"podLogsDir", honoured, "", "directory under which container logs are kept"},
+	{"syncFrequency", honoured, "", "how long a pod may go without being synchronised with its containers"},
+	{"fileCheckFrequency", honoured, "", "how often the manifests are read again; changes are seen at once besides"},
+	{"httpCheckFrequency", honoured, "", "how often the manifest URL is asked"},
+	{"staticPodURL", honoured, "", "URL that answers with the manifests of pods to run"},
+	{"staticPodURLHeader", honoured, "", "HTTP headers for the manifest URL, as key:value"},
+	{"address", honoured, "", "IP address to serve on; standalone, port 10255 stays on 127.0.0.1 unless readOnlyPort is set as well"},
+	{"port", notHonoured, "", "port of the kubelet API, with TLS"},
+	{"readOnlyPort", honoured, "", "port without authentication, 0 for none; standalone, 10255 unless set"},
+	{"tlsCertFile", notHonoured, "", "serving certificate"},
+	{"tlsPrivateKeyFile", notHonoured, "", "key of the serving certificate"},
+	{"tlsCipherSuites", notHonoured, "", "TLS cipher suites that are allowed"},
+	{"tlsCurvePreferences", notHonoured, "", "TLS key exchanges that are allowed, by number"},
+	{"tlsMinVersion", notHonoured, "", "lowest TLS version, e.g. VersionTLS12"},
+	{"rotateCertificates", notHonoured, "", "renew the client certificate before it expires"},
+	{"serverTLSBootstrap", notHonoured, "", "request the serving certificate from the cluster"},
+	{"authentication.x509.clientCAFile", notHonoured, "", "CA of the client certificates that are accepted"},
+	{"authentication.webhook.enabled", notHonoured, "*", "check bearer tokens by TokenReview"},
+	{"authentication.webhook.cacheTTL", notHonoured, "*", "how long a token's answer is kept"},
+	{"authentication.anonymous.enabled", notHonoured, "*", "let requests without credentials in as system:anonymous"},
+	{"authorization.mode", notHonoured, "*", "AlwaysAllow or Webhook"},
+	{"authorization.webhook.cacheAuthorizedTTL", notHonoured, "*", "how long a yes is kept"},
+	{"authorization.webhook.cacheUnauthorizedTTL", notHonoured, "*", "how long a no is kept"},
+	{"registryPullQPS", honoured, "", "image pulls a second, 0 for no limit"},
+	{"registryBurst", honoured, "", "image pulls that may start at once beyond registryPullQPS"},
+	{"imagePullCredentialsVerificationPolicy", notHonoured, `"NeverVerify"`, "when credentials are checked for an image that is already present"},
+	{"preloadedImagesVerificationAllowlist", notHonoured, "", "images that are exempt from that check"},
+	{"eventRecordQPS", notHonoured, "*", "events a second sent to the API server"},
+	{"eventBurst", notHonoured, "*", "events that may be sent at once beyond eventRecordQPS"},
+	{"enableDebuggingHandlers", notHonoured, "", "serve logs, exec, attach and port-forward"},
+	{"enableContentionProfiling", notHonoured, "", "profile blocking"},
+	{"healthzPort", honoured, "", "port of the health endpoint, 0 for none"},
+	{"healthzBindAddress", honoured, "", "IP address of the health endpoint"},
+	{"oomScoreAdj", honoured, "", "oom_score_adj of the agent's own process, as far as the host allows"},
+	{"clusterDomain", honoured, "", "DNS domain of the cluster, searched by pods"},
+	{"clusterDNS", honoured, "", "addresses of the cluster's DNS server"},
+	{"streamingConnectionIdleTimeout", notHonoured, "*", "nothing: the kubelet of this release ignores it, too"},
+	{"nodeStatusUpdateFrequency", notHonoured, "", "how often the node's status is computed"},
+	{"nodeStatusReportFrequency", notHonoured, "", "how often an unchanged node status is reported"},
+	{"nodeLeaseDurationSeconds", notHonoured, "", "how long the node's lease lasts"},
+	{"imageMinimumGCAge", notHonoured, "", "age before which an unused image is not removed"},
+	{"imageMaximumGCAge", notHonoured, "", "age after which an unused image is removed"},
+	{"imageGCHighThresholdPercent", notHonoured, "", "disk usage that starts the removal of unused images"},
+	{"imageGCLowThresholdPercent", notHonoured, "", "disk usage at which it stops"},
+	{"volumeStatsAggPeriod", notHonoured, "", "how often the disk usage of volumes is measured"},
+	{"kubeletCgroups", notHonoured, "", "cgroup to put the agent in"},
+	{"systemCgroups", notHonoured, "", "cgroup to put other processes in"},
+	{"cgroupRoot", notHonoured, "", "cgroup above those of pods"},
+	{"cgroupsPerQOS", notHonoured, "", "keep pods in cgroups by QoS class"},
+	{"cgroupDriver", honoured, "", "cgroupfs or systemd; empty: what Docker uses"},
+	{"cpuManagerPolicy", notHonoured, `"none"`, "how CPUs are given to containers"},
+	{"singleProcessOOMKill", notHonoured, "", "let the kernel kill one process instead of the whole container"},
+	{"cpuManagerPolicyOptions", notHonoured, "", "options of the CPU manager"},
+	{"cpuManagerReconcilePeriod", notHonoured, "*", "how often the CPU manager looks again"},
+	{"memoryManagerPolicy", notHonoured, `"None"`, "how memory of NUMA nodes is given to containers"},
+	{"topologyManagerPolicy", notHonoured, `"none"`, "how NUMA alignment is enforced"},
+	{"topologyManagerScope", notHonoured, "*", "align per container or per pod"},
+	{"topologyManagerPolicyOptions", notHonoured, "", "options of the topology manager"},
+	{"qosReserved", notHonoured, "", "percentages reserved for a QoS class"},
+	{"runtimeRequestTimeout", honoured, "", "longest a runtime request may take, pulls and the like excepted"},
+	{"hairpinMode", honoured, "", "how a pod reaches itself by its service: promiscuous-bridge, hairpin-veth or none"},
+	{"maxPods", honoured, "", "most pods on this node"},
+	{"podCIDR", notHonoured, "", "addresses for pods in standalone mode"},
+	{"podPidsLimit", notHonoured, "", "most processes in a pod"},
+	{"resolvConf", honoured, "", "resolver configuration that the pods' is made from; empty: none"},
+	{"runOnce", notHonoured, "", "nothing: the kubelet refuses it by now"},
+	{"cpuCFSQuota", notHonoured, "", "enforce CPU limits by CFS quota"},
+	{"cpuCFSQuotaPeriod", notHonoured, "", "period of the CFS quota"},
+	{"nodeStatusMaxImages", notHonoured, "", "most images listed in the node's status, -1 for all"},
+	{"maxOpenFiles", honoured, "", "files that the agent may have open, as far as the host allows"},
+	{"contentType", notHonoured, "*", "content type of requests to the API server"},
+	{"kubeAPIQPS", notHonoured, "*", "requests a second to the API server"},
+	{"kubeAPIBurst", notHonoured, "*", "requests that may be sent at once beyond kubeAPIQPS"},
+	{"serializeImagePulls", honoured, "", "pull one image at a time"},
+	{"maxParallelImagePulls", honoured, "", "most images pulled at a time when not serialised"},
+	{"evictionHard", notHonoured, "", "signals and thresholds at which pods are evicted at once"},
+	{"evictionSoft", notHonoured, "", "signals and thresholds at which pods are evicted after a while"},
+	{"evictionSoftGracePeriod", notHonoured, "", "how long a soft threshold has to be exceeded"},
+	{"evictionPressureTransitionPeriod", notHonoured, "*", "how long a pressure condition is kept"},
+	{"evictionMaxPodGracePeriod", notHonoured, "", "longest grace period of an evicted pod, in seconds"},
+	{"evictionMinimumReclaim", notHonoured, "", "least that an eviction has to free"},
+	{"mergeDefaultEvictionSettings", notHonoured, "*", "keep default thresholds beside those set"},
+	{"podsPerCore", honoured, "", "most pods per CPU core, 0 for no such limit"},
+	{"enableControllerAttachDetach", notHonoured, "*", "leave attaching volumes to the controller"},
+	{"protectKernelDefaults", notHonoured, "", "refuse to start when kernel settings are not as expected"},
+	{"makeIPTablesUtilChains", notHonoured, "", "make the KUBE-IPTABLES-HINT chain"},
+	{"iptablesMasqueradeBit", notHonoured, "*", "nothing: the kubelet of this release ignores it, too"},
+	{"iptablesDropBit", notHonoured, "*", "nothing: the kubelet of this release ignores it, too"},
+	{"featureGates", notHonoured, "{}", "features to switch on or off, by name"},
+	{"failSwapOn", notHonoured, "", "refuse to start while swap is on"},
+	{"memorySwap.swapBehavior", notHonoured, `"NoSwap"`, "how much swap pods may use"},
+	{"containerLogMaxSize", notHonoured, "", "size at which a container's log is rotated"},
+	{"containerLogMaxFiles", notHonoured, "", "most log files of a container"},
+	{"containerLogMaxWorkers", notHonoured, "*", "logs rotated at a time"},
+	{"containerLogMonitorInterval", notHonoured, "*", "how often logs are looked at"},
+	{"configMapAndSecretChangeDetectionStrategy", notHonoured, "*", "how changes of ConfigMaps and Secrets are found"},
+	{"systemReserved", notHonoured, "", "resources kept from pods for the system"},
+	{"kubeReserved", notHonoured, "", "resources kept from pods for the node's Kubernetes parts"},
+	{"reservedSystemCPUs", notHonoured, "", "CPUs kept from pods"},
+	{"showHiddenMetricsForVersion", notHonoured, "", "show metrics that were hidden since that version"},
+	{"systemReservedCgroup", notHonoured, "", "cgroup on which systemReserved is enforced"},
+	{"kubeReservedCgroup", notHonoured, "", "cgroup on which kubeReserved is enforced"},
+	{"enforceNodeAllocatable", notHonoured, "*", "what node allocatable is enforced on"},
+	{"allowedUnsafeSysctls", notHonoured, "", "unsafe sysctls that pods may set"},
+	{"volumePluginDir", notHonoured, "", "directory of FlexVolume plug-ins"},
+	{"providerID", notHonoured, "", "identity of the machine at its cloud"},
+	{"kernelMemcgNotification", notHonoured, "", "let the kernel tell when memory thresholds are crossed"},
+	{"logging.format", honoured, "", "text or json"},
+	{"logging.flushFrequency", honoured, "", "how often logs are flushed"},
+	{"logging.verbosity", honoured, "", "log level: 0 little, 2 one line a decision, 4 every step"},
+	{"logging.vmodule", honoured, "", "log levels per source file, as file=N,..."},
+	{"logging.options.text.splitStream", notHonoured, "", "write info and errors to different streams"},
+	{"logging.options.text.infoBufferSize", notHonoured, "", "buffer of the info stream"},
+	{"logging.options.json.splitStream", notHonoured, "", "write info and errors to different streams"},
+	{"logging.options.json.infoBufferSize", notHonoured, "", "buffer of the info stream"},
+	{"enableSystemLogHandler", notHonoured, "*", "serve /logs/"},
+	{"enableSystemLogQuery", notHonoured, "", "serve queries of the system's log"},
+	{"shutdownGracePeriod", notHonoured, "", "how long a shutdown of the machine waits for pods"},
+	{"shutdownGracePeriodCriticalPods", notHonoured, "", "part of it that is for critical pods"},
+	{"shutdownGracePeriodByPodPriority", notHonoured, "", "the same by pod priority"},
+	{"crashLoopBackOff.maxContainerRestartPeriod", honoured, "", "longest wait between restarts of a crashing container"},
+	{"reservedMemory", notHonoured, "", "memory of NUMA nodes kept from pods"},
+	{"enableProfilingHandler", notHonoured, "*", "serve /debug/pprof/"},
+	{"enableDebugFlagsHandler", notHonoured, "*", "serve /debug/flags/v"},
+	{"seccompDefault", notHonoured, "", "RuntimeDefault as the seccomp profile of pods that name none"},
+	{"memoryThrottlingFactor", notHonoured, "*", "memory.high as part of the limit, with MemoryQoS"},
+	{"memoryReservationPolicy", notHonoured, "", "memory.min and memory.low of pods, with MemoryQoS"},
+	{"registerWithTaints", notHonoured, "", "taints of the node at registration"},
+	{"registerNode", notHonoured, "", "register the node with the API server"},
+	{"tracing.endpoint", notHonoured, "", "where traces are sent"},
+	{"tracing.samplingRatePerMillion", notHonoured, "0", "traces per million operations"},
+	{"localStorageCapacityIsolation", notHonoured, "*", "enforce ephemeral storage limits"},
+	{"containerRuntimeEndpoint", honoured, "", "CRI socket; empty: the built-in dockershim"},
+	{"imageServiceEndpoint", honoured, "", "CRI socket for images; empty: that of the runtime"},
+	{"failCgroupV1", honoured, "", "refuse to start on cgroup v1; false unless set, unlike the kubelet"},
+	{"userNamespaces.idsPerPod", notHonoured, "", "user IDs of a pod's user namespace"},
+}
+
+var fieldsByPath = func() map[string]field {
+	m := make(map[string]field, len(fields))
+	for _, f := range fields {
+		m[f.path] = f
+	}
+	return m
+}()

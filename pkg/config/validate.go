@@ -1,0 +1,187 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
+// checker collects problems, each with its place, its field and its cause.
+type checker struct {
+	origins origins
+	errs    []error
+}
+
+func (k *checker) want(ok bool, path, format string, args ...any) {
+	if !ok {
+		k.errs = append(k.errs, fmt.Errorf("%s: %s", k.origins.at(path), fmt.Sprintf(format, args...)))
+	}
+}
+
+func between[T cmp.Ordered](k *checker, path string, v, low, high T) {
+	k.want(low <= v && v <= high, path, "must be between %v and %v, got %v", low, high, v)
+}
+
+func atLeast[T cmp.Ordered](k *checker, path string, v, low T) {
+	k.want(low <= v, path, "must be at least %v, got %v", low, v)
+}
+
+func oneOf(k *checker, path, v string, allowed ...string) {
+	k.want(slices.Contains(allowed, v), path, "must be one of %s, got %q", strings.Join(allowed, ", "), v)
+}
+
+func (k *checker) positive(path string, d time.Duration) {
+	k.want(d > 0, path, "must be longer than 0s, got %s", d)
+}
+
+// validate checks what this agent acts on, and the limits that the kubelet checks
+// where a wrong value would be taken for a right one. It reports all problems.
+func (c *Config) validate() error {
+	k := &checker{origins: c.origins}
+	c.validateServing(k)
+	c.validatePods(k)
+	c.validateRuntime(k)
+	c.validateNode(k)
+	return errs(k.errs)
+}
+
+func (c *Config) validateServing(k *checker) {
+	k.ip("address", c.Address)
+	k.ip("healthzBindAddress", c.HealthzBindAddress)
+	between(k, "port", c.Port, 1, 65535)
+	between(k, "readOnlyPort", c.ReadOnlyPort, 0, 65535)
+	between(k, "healthzPort", *c.HealthzPort, 0, 65535)
+	if c.ReadOnlyPort != 0 {
+		k.want(c.ReadOnlyPort != *c.HealthzPort, "readOnlyPort", "is the same as healthzPort (%d)", c.ReadOnlyPort)
+		k.want(c.ReadOnlyPort != c.Port, "readOnlyPort", "is the same as port (%d)", c.ReadOnlyPort)
+	}
+	oneOf(k, "authorization.mode", string(c.Authorization.Mode), "AlwaysAllow", "Webhook")
+	oneOf(k, "logging.format", c.Logging.Format, "text", "json")
+	k.want((c.TLSCertFile == "") == (c.TLSPrivateKeyFile == ""), "tlsCertFile", "must be set together with tlsPrivateKeyFile")
+}
+
+func (k *checker) ip(path, s string) {
+	_, err := netip.ParseAddr(s)
+	k.want(err == nil, path, "must be an IP address, got %q", s)
+}
+
+func (c *Config) validatePods(k *checker) {
+	k.positive("syncFrequency", c.SyncFrequency.Duration)
+	k.positive("fileCheckFrequency", c.FileCheckFrequency.Duration)
+	k.positive("httpCheckFrequency", c.HTTPCheckFrequency.Duration)
+	if m := c.CrashLoopBackOff.MaxContainerRestartPeriod; m != nil {
+		between(k, "crashLoopBackOff.maxContainerRestartPeriod", m.Duration, time.Second, 5*time.Minute)
+	}
+	if c.StaticPodURL != "" {
+		u, err := url.Parse(c.StaticPodURL)
+		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+		k.want(ok, "staticPodURL", "must be an http:// or https:// URL, got %q", redact(u, c.StaticPodURL))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.StaticPodURLHeader)) {
+		k.want(validHeader(name), "staticPodURLHeader", "%q is not an HTTP header name", name)
+	}
+	atLeast(k, "maxPods", c.MaxPods, 0)
+	atLeast(k, "podsPerCore", c.PodsPerCore, 0)
+	for i, s := range c.ClusterDNS {
+		k.ip(fmt.Sprintf("clusterDNS[%d]", i), s)
+	}
+	if c.ClusterDomain != "" {
+		problems := validation.IsDNS1123Subdomain(strings.TrimSuffix(c.ClusterDomain, "."))
+		k.want(len(problems) == 0, "clusterDomain", "must be a DNS domain, got %q", c.ClusterDomain)
+	}
+	atLeast(k, "--maximum-dead-containers-per-container", c.MaxDeadPerContainer, -1)
+	k.want(c.MinimumContainerTTL >= 0, "--minimum-container-ttl-duration", "must not be negative, got %s", c.MinimumContainerTTL)
+}
+
+// redact leaves a password in a URL out of an error.
+func redact(u *url.URL, raw string) string {
+	if u == nil {
+		return "something else"
+	}
+	if u.User != nil {
+		return u.Redacted()
+	}
+	return raw
+}
+
+// validHeader tells whether s is a token of RFC 9110, as header names must be.
+func validHeader(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
+
+func (c *Config) validateRuntime(k *checker) {
+	k.endpoint("containerRuntimeEndpoint", c.ContainerRuntimeEndpoint, "unix")
+	k.endpoint("imageServiceEndpoint", c.ImageServiceEndpoint, "unix")
+	k.endpoint("--dockershim-socket", c.DockershimSocket, "unix")
+	k.endpoint("--docker-endpoint", c.DockerEndpoint, "unix", "tcp", "http", "https")
+	k.want(c.DockershimSocket != "", "--dockershim-socket", "must not be empty")
+	k.want(c.DockerEndpoint != "", "--docker-endpoint", "must not be empty")
+	k.want(c.RootDir != "/", "--root-dir", "must not be /")
+	k.want(c.DockershimRootDir != "/", "--dockershim-root-directory", "must not be /")
+	if c.CgroupDriver != "" {
+		oneOf(k, "cgroupDriver", c.CgroupDriver, "cgroupfs", "systemd")
+	}
+	oneOf(k, "hairpinMode", c.HairpinMode, kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone)
+	if c.NetworkPlugin != "" {
+		oneOf(k, "--network-plugin", c.NetworkPlugin, "docker", "cni", "kubenet")
+	}
+	if c.NonMasqueradeCIDR != "" {
+		_, err := netip.ParsePrefix(c.NonMasqueradeCIDR)
+		k.want(err == nil, "--non-masquerade-cidr", "must be a CIDR such as 10.0.0.0/8, got %q", c.NonMasqueradeCIDR)
+	}
+	k.positive("runtimeRequestTimeout", c.RuntimeRequestTimeout.Duration)
+	k.positive("--image-pull-progress-deadline", c.ImagePullProgressDeadline)
+	atLeast(k, "registryPullQPS", *c.RegistryPullQPS, 0)
+	atLeast(k, "registryBurst", c.RegistryBurst, 0)
+	if m := c.MaxParallelImagePulls; m != nil {
+		atLeast(k, "maxParallelImagePulls", *m, 1)
+		k.want(*m <= 1 || !*c.SerializeImagePulls, "maxParallelImagePulls", "cannot be %d while serializeImagePulls is true", *m)
+	}
+}
+
+func (k *checker) endpoint(path, s string, schemes ...string) {
+	if s == "" {
+		return
+	}
+	scheme, rest, ok := strings.Cut(s, "://")
+	ok = ok && slices.Contains(schemes, scheme) && rest != ""
+	if scheme == "unix" {
+		ok = ok && strings.HasPrefix(rest, "/")
+	}
+	k.want(ok, path, "must be an endpoint such as unix:///run/example.sock, got %q", s)
+}
+
+func (c *Config) validateNode(k *checker) {
+	k.want(len(validation.IsDNS1123Subdomain(c.NodeName)) == 0, "--hostname-override",
+		"the node's name must be a DNS name (letters, digits, '-' and '.'), got %q", c.NodeName)
+	for i, s := range c.NodeIPs {
+		k.ip(fmt.Sprintf("--node-ip[%d]", i), s)
+	}
+	between(k, "oomScoreAdj", *c.OOMScoreAdj, -1000, 1000)
+	atLeast(k, "maxOpenFiles", c.MaxOpenFiles, 0)
+	k.want(c.NodeLeaseDurationSeconds > 0, "nodeLeaseDurationSeconds", "must be greater than 0, got %d", c.NodeLeaseDurationSeconds)
+	atLeast(k, "nodeStatusMaxImages", *c.NodeStatusMaxImages, -1)
+	atLeast(k, "kubeAPIQPS", *c.KubeAPIQPS, 0)
+	atLeast(k, "kubeAPIBurst", c.KubeAPIBurst, 0)
+	atLeast(k, "eventRecordQPS", *c.EventRecordQPS, 0)
+	atLeast(k, "eventBurst", c.EventBurst, 0)
+	high, low := *c.ImageGCHighThresholdPercent, *c.ImageGCLowThresholdPercent
+	between(k, "imageGCHighThresholdPercent", high, 0, 100)
+	between(k, "imageGCLowThresholdPercent", low, 0, 100)
+	k.want(low < high, "imageGCLowThresholdPercent", "must be less than imageGCHighThresholdPercent (%d), got %d", high, low)
+	k.want(!c.RunOnce, "runOnce", "is no longer supported, by the kubelet neither")
+	k.want(c.BootstrapKubeconfig == "" || c.Kubeconfig != "", "--bootstrap-kubeconfig", "needs --kubeconfig, the file to write")
+	k.want((c.ImageCredentialProviderConfig == "") == (c.ImageCredentialProviderBinDir == ""), "--image-credential-provider-config",
+		"must be set together with --image-credential-provider-bin-dir")
+}

@@ -1,0 +1,42 @@
+package config
+
+import (
+	"runtime/debug"
+	"strings"
+)
+
+// KubernetesVersion is the release whose kubelet this agent stands in for, and
+// whose libraries it is built with: what --version prints and the node reports.
+// A test holds it against go.mod.
+const KubernetesVersion = "v1.36.3"
+
+// AgentVersion is the version of this program: the module's version where it was
+// built as one, else the commit it was built from, else "devel".
+func AgentVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	return agentVersion(info)
+}
+
+func agentVersion(info *debug.BuildInfo) string {
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	commit, dirty := "", ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.modified":
+			if strings.EqualFold(s.Value, "true") {
+				dirty = "+dirty"
+			}
+		}
+	}
+	if len(commit) < 12 {
+		return "devel"
+	}
+	return "devel-" + commit[:12] + dirty
+}

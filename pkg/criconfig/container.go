@@ -1,0 +1,77 @@
+package criconfig
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Container returns the configuration of attempt in.RestartCount of one
+// container of the pod, or an Error with reason ReasonContainerConfig. It asks
+// in.Volumes and in.Objects, and is otherwise a function of its arguments.
+func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.ContainerConfig, error) {
+	env, err := makeEnv(ctx, pod, c, in)
+	if err != nil {
+		return nil, err
+	}
+	security, err := containerSecurity(pod, c, in)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mounts(ctx, pod, c, in, env)
+	if err != nil {
+		return nil, err
+	}
+	annotations, err := containerAnnotations(pod, c, in.RestartCount)
+	if err != nil {
+		return nil, err
+	}
+	signal, err := stopSignal(c)
+	if err != nil {
+		return nil, err
+	}
+	return &cri.ContainerConfig{
+		Metadata:    &cri.ContainerMetadata{Name: c.Name, Attempt: in.RestartCount},
+		Image:       &cri.ImageSpec{Image: in.ImageRef, UserSpecifiedImage: c.Image},
+		Command:     expandAll(c.Command, env),
+		Args:        expandAll(c.Args, env),
+		WorkingDir:  c.WorkingDir,
+		Envs:        env.cri(),
+		Mounts:      mounts,
+		Devices:     in.Devices,
+		Labels:      containerLabels(pod, c),
+		Annotations: annotations,
+		LogPath:     ContainerLogPath(c.Name, in.RestartCount),
+		Stdin:       c.Stdin,
+		StdinOnce:   c.StdinOnce,
+		Tty:         c.TTY,
+		StopSignal:  signal,
+		Linux: &cri.LinuxContainerConfig{
+			Resources:       Resources(pod, c, in.Node),
+			SecurityContext: security,
+		},
+	}, nil
+}
+
+func expandAll(words []string, env *environment) []string {
+	if len(words) == 0 {
+		return nil
+	}
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = Expand(w, env.lookup)
+	}
+	return out
+}
+
+func stopSignal(c *v1.Container) (cri.Signal, error) {
+	if c.Lifecycle == nil || c.Lifecycle.StopSignal == nil {
+		return cri.Signal_RUNTIME_DEFAULT, nil
+	}
+	s, ok := cri.Signal_value[string(*c.Lifecycle.StopSignal)]
+	if !ok {
+		return 0, containerErrorf("stop signal %q is not known", *c.Lifecycle.StopSignal)
+	}
+	return cri.Signal(s), nil
+}

@@ -1,0 +1,204 @@
+package criconfig
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Limits of what a resolver takes, as the kubelet applies them.
+const (
+	maxNameservers    = 3
+	maxSearchPaths    = 32
+	maxSearchLine     = 2048
+	maxSearchPathSize = 253
+)
+
+// Resolver is the content of a resolv.conf.
+type Resolver struct {
+	Servers, Searches, Options []string
+}
+
+// ResolvConfFile returns a reader of that file for Node.ResolvConf: it is read
+// anew for every sandbox, so a changed resolver reaches the next pod.
+func ResolvConfFile(path string) func() ([]byte, error) {
+	return func() ([]byte, error) { return os.ReadFile(path) }
+}
+
+// ParseResolvConf reads the text of a resolv.conf: all nameservers, the last
+// search line (a "domain" line is ignored, as the kubelet does), all options.
+func ParseResolvConf(text []byte) (Resolver, error) {
+	var r Resolver
+	for n, line := range strings.Split(string(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) == 0 || strings.HasPrefix(f[0], "#") || strings.HasPrefix(f[0], ";") {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			if len(f) < 2 {
+				return Resolver{}, fmt.Errorf("line %d: nameserver without an address", n+1)
+			}
+			r.Servers = append(r.Servers, f[1])
+		case "search":
+			r.Searches = nil
+			for _, s := range f[1:] {
+				if s != "." {
+					s = strings.TrimSuffix(s, ".")
+				}
+				r.Searches = append(r.Searches, s)
+			}
+		case "options":
+			r.Options = mergeOptions(r.Options, f[1:])
+		}
+	}
+	return r, nil
+}
+
+// PodDNS returns the pod's resolver configuration by its dnsPolicy and
+// dnsConfig, within the limits; what had to be left out is told to node.Warn.
+func PodDNS(pod *v1.Pod, node Node) (*cri.DNSConfig, error) {
+	r, err := policyDNS(pod, node)
+	if err != nil {
+		return nil, err
+	}
+	if c := pod.Spec.DNSConfig; c != nil {
+		r.Servers = distinct(r.Servers, c.Nameservers)
+		r.Searches = distinct(r.Searches, c.Searches)
+		var options []string
+		for _, o := range c.Options {
+			if o.Value != nil && *o.Value != "" {
+				options = append(options, o.Name+":"+*o.Value)
+			} else {
+				options = append(options, o.Name)
+			}
+		}
+		r.Options = mergeOptions(r.Options, options)
+	}
+	warn := func(reason, message string) {
+		if node.Warn != nil {
+			node.Warn(pod, reason, message)
+		}
+	}
+	r = limit(r, warn)
+	return &cri.DNSConfig{Servers: r.Servers, Searches: r.Searches, Options: r.Options}, nil
+}
+
+func policyDNS(pod *v1.Pod, node Node) (Resolver, error) {
+	policy := pod.Spec.DNSPolicy
+	cluster := false
+	switch policy {
+	case v1.DNSNone:
+		return Resolver{}, nil
+	case v1.DNSDefault:
+	case v1.DNSClusterFirstWithHostNet:
+		cluster = true
+	case v1.DNSClusterFirst, "":
+		cluster = !pod.Spec.HostNetwork
+	default:
+		return Resolver{}, sandboxErrorf("invalid DNSPolicy=%v", policy)
+	}
+	host, err := hostResolver(node)
+	if err != nil {
+		return Resolver{}, err
+	}
+	if cluster && len(node.ClusterDNS) > 0 {
+		r := Resolver{Servers: slices.Clone(node.ClusterDNS), Searches: host.Searches, Options: []string{"ndots:5"}}
+		if d := node.ClusterDomain; d != "" {
+			r.Searches = distinct([]string{pod.Namespace + ".svc." + d, "svc." + d, d}, host.Searches)
+		}
+		return r, nil
+	}
+	if cluster && node.Warn != nil {
+		node.Warn(pod, "MissingClusterDNS", fmt.Sprintf(
+			"pod: %q. kubelet does not have ClusterDNS IP configured and cannot create Pod using %q policy. Falling back to %q policy.",
+			formatPod(pod), v1.DNSClusterFirst, v1.DNSDefault))
+	}
+	if node.ResolvConf == nil {
+		// A runtime that is told nothing uses the host's file: name a server
+		// that answers nothing instead.
+		server := "127.0.0.1"
+		if len(node.HostIPs) > 0 && strings.Contains(node.HostIPs[0], ":") {
+			server = "::1"
+		}
+		return Resolver{Servers: []string{server}, Searches: []string{"."}}, nil
+	}
+	return host, nil
+}
+
+func hostResolver(node Node) (Resolver, error) {
+	if node.ResolvConf == nil {
+		return Resolver{}, nil
+	}
+	text, err := node.ResolvConf()
+	if err != nil {
+		return Resolver{}, sandboxErrorf("read the node's resolver configuration: %w", err)
+	}
+	r, err := ParseResolvConf(text)
+	if err != nil {
+		return Resolver{}, sandboxErrorf("read the node's resolver configuration: %w", err)
+	}
+	return r, nil
+}
+
+// limit leaves out what goes beyond a resolver's limits and says so.
+func limit(r Resolver, warn func(reason, message string)) Resolver {
+	const reason = "DNSConfigForming"
+	if len(r.Servers) > maxNameservers {
+		r.Servers = r.Servers[:maxNameservers]
+		warn(reason, "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "+strings.Join(r.Servers, " "))
+	}
+	all := len(r.Searches)
+	if all > maxSearchPaths {
+		r.Searches = r.Searches[:maxSearchPaths]
+	}
+	r.Searches = slices.DeleteFunc(slices.Clone(r.Searches), func(s string) bool {
+		return len(strings.TrimSuffix(s, ".")) > maxSearchPathSize
+	})
+	for len(strings.Join(r.Searches, " ")) > maxSearchLine {
+		r.Searches = r.Searches[:len(r.Searches)-1]
+	}
+	if len(r.Searches) < all {
+		warn(reason, "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "+strings.Join(r.Searches, " "))
+	}
+	return r
+}
+
+// distinct returns a and b in order without repetition.
+func distinct(a, b []string) []string {
+	var out []string
+	for _, s := range append(slices.Clone(a), b...) {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// mergeOptions returns the resolver options of a and b; a later one replaces an
+// earlier one of the same name, in its place.
+func mergeOptions(a, b []string) []string {
+	var out []string
+	for _, o := range append(slices.Clone(a), b...) {
+		name, _, _ := strings.Cut(o, ":")
+		i := slices.IndexFunc(out, func(have string) bool {
+			n, _, _ := strings.Cut(have, ":")
+			return n == name
+		})
+		if i >= 0 {
+			out[i] = o
+		} else {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// formatPod names a pod in messages as the kubelet does.
+func formatPod(pod *v1.Pod) string {
+	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
+}

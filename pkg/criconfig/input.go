@@ -1,0 +1,110 @@
+package criconfig
+
+import (
+	"context"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+)
+
+// Node is what a configuration takes from the node rather than from the pod.
+// Zero values mean what is written beside them.
+type Node struct {
+	Name    string
+	HostIPs []string // primary first
+	// Allocatable stands in for limits that a resourceFieldRef asks for and
+	// the container does not set.
+	Allocatable v1.ResourceList
+	// MemoryCapacity in bytes is what oom_score_adj of burstable pods is
+	// measured against; 0 treats every request as tiny.
+	MemoryCapacity int64
+	// HugePageSizes the kernel offers, as CRI names them ("2MB"): a container
+	// without a limit for one gets 0.
+	HugePageSizes []string
+	// SwapLimits is true where the memory controller can limit swap: containers
+	// with a memory limit then get no swap.
+	SwapLimits bool
+
+	// RecursiveReadOnly is true where the runtime can mount a volume read-only
+	// with all mounts below it.
+	RecursiveReadOnly bool
+
+	PodLogsRoot string // "" is /var/log/pods
+	SeccompRoot string // "" is /var/lib/kubelet/seccomp
+	// SeccompDefault makes RuntimeDefault the profile of containers that ask for none.
+	SeccompDefault  bool
+	DisableCFSQuota bool
+	CFSQuotaPeriod  time.Duration // 0 is 100 ms
+
+	ClusterDomain string
+	ClusterDNS    []string
+	// ResolvConf returns the text of the node's resolver configuration, see
+	// ResolvConfFile. nil is the kubelet's empty --resolv-conf: pods with
+	// policy Default can look up nothing.
+	ResolvConf func() ([]byte, error)
+
+	// CgroupParent names the pod's cgroup for the runtime; nil leaves it to the runtime.
+	CgroupParent func(*v1.Pod) string
+	// Warn is told what was left out of a pod's configuration, as a kubelet
+	// event (DNSConfigForming, MissingClusterDNS); nil drops it.
+	Warn func(pod *v1.Pod, reason, message string)
+}
+
+// ContainerInput is what a container's configuration needs beyond its spec.
+type ContainerInput struct {
+	Node Node
+	// RestartCount is the number of attempts before this one; it numbers the
+	// container and its log file.
+	RestartCount uint32
+	// PodIPs of the sandbox, primary first; empty with host network, where the
+	// node's addresses stand in.
+	PodIPs []string
+	// ImageRef is what image.Manager.Ensure returned.
+	ImageRef string
+	// Image is the runtime's status of that image, for the user it runs as; nil
+	// if unknown, which is an error only for a container with runAsNonRoot.
+	Image *cri.Image
+
+	// Volumes gives host paths of the pod's volumes; nil for a container
+	// without mounts.
+	Volumes Volumes
+	// HostsPath is the managed /etc/hosts on the host, "" for none. A container
+	// that mounts a volume at /etc/hosts keeps its own.
+	HostsPath string
+	// TerminationLogPath is the host file that terminationMessagePath shows, "" for none.
+	TerminationLogPath string
+
+	// Objects gives ConfigMaps and Secrets; nil where there are none.
+	Objects Objects
+	// ServiceEnv are the service variables of the pod's namespace, nil where
+	// there is no API server. With enableServiceLinks false the caller passes
+	// only those of the master service.
+	ServiceEnv map[string]string
+
+	// TargetID is the container whose process namespace an ephemeral container
+	// joins, "" for none.
+	TargetID string
+	// Devices are given by device plug-ins.
+	Devices []*cri.Device
+}
+
+// Volumes tells where the volumes of a pod are on the host.
+type Volumes interface {
+	// Path returns where the named volume of the pod lies. An error when the
+	// pod has no such volume or it is not set up.
+	Path(pod *v1.Pod, name string) (volume.Path, error)
+	// SubPath returns a host path that shows subPath of the named volume, made
+	// when missing, safe to hand to the runtime whatever links the volume
+	// holds. index is the mount's place in the container's volumeMounts.
+	SubPath(ctx context.Context, pod *v1.Pod, container string, index int, name, subPath string) (string, error)
+}
+
+// Objects gives what environment variables are taken from. A missing object is
+// an error for which apierrors.IsNotFound holds.
+type Objects interface {
+	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
+	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+}

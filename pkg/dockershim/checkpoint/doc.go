@@ -1,0 +1,10 @@
+// Package checkpoint keeps one file for each sandbox that the dockershim has made:
+//
+//	<dir>/<sandboxID>            what the sandbox was made with, JSON
+//	<dir>/<sandboxID>.starting   there while RunPodSandbox works on it
+//
+// Docker's labels are the truth about sandboxes; a checkpoint is for what Docker
+// forgets when a sandbox is removed behind the dockershim's back, above all that
+// its network has to be torn down. A file that is torn, or was changed by hand,
+// counts as absent and is moved aside, so that it hinders nothing.
+package checkpoint

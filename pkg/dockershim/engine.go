@@ -1,0 +1,170 @@
+package dockershim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+)
+
+// minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
+const minAPIVersion = "1.26"
+
+// connectTimeout bounds what New asks Docker.
+const connectTimeout = 15 * time.Second
+
+// engine is Docker: its client, and what it said of itself when we connected.
+type engine struct {
+	*client.Client
+	http *http.Client // for answers that are decoded by ourselves: lists and events
+	info system.Info
+}
+
+// connect makes a client, agrees on an API version and asks what Docker is.
+func connect(ctx context.Context, endpoint string) (*engine, error) {
+	// Many calls run at once when a node starts its pods; their connections are kept.
+	transport := &http.Transport{
+		MaxIdleConns: 16, MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+	}
+	c, err := client.NewClientWithOpts(
+		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
+		client.WithTLSClientConfigFromEnv(), client.WithHost(endpoint), client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("docker endpoint %q: %w", endpoint, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	ping, err := c.Ping(ctx)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("reach Docker at %s: %w", endpoint, err)
+	}
+	if versions.LessThan(ping.APIVersion, minAPIVersion) {
+		c.Close()
+		return nil, fmt.Errorf("docker at %s speaks API %s at most; %s or newer is needed (Docker 1.13)", endpoint, ping.APIVersion, minAPIVersion)
+	}
+	c.NegotiateAPIVersionPing(ping)
+	info, err := c.Info(ctx)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("ask Docker at %s what it is: %w", endpoint, err)
+	}
+	dial := c.Dialer()
+	raw := &http.Transport{
+		DialContext:  func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+	}
+	return &engine{Client: c, http: &http.Client{Transport: raw}, info: info}, nil
+}
+
+// get asks Docker for a path with a query; the caller reads and closes the body.
+func (e *engine) get(ctx context.Context, path, query string) (*http.Response, error) {
+	url := "http://docker/v" + e.ClientVersion() + path
+	if query != "" {
+		url += "?" + query
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := e.http.Do(req)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = errAway{err}
+		}
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text := make([]byte, 1024)
+		n, _ := resp.Body.Read(text)
+		return nil, fmt.Errorf("docker answered %s: %s", resp.Status, strings.TrimSpace(string(text[:n])))
+	}
+	return resp, nil
+}
+
+// errAway marks an error of the way to Docker.
+type errAway struct{ error }
+
+func (e errAway) Unwrap() error { return e.error }
+func (errAway) Unavailable()    {}
+
+// platform is what a conversion must know of engine and machine. It does not
+// change while the program runs.
+type platform struct {
+	stateDir   string
+	apiVersion string
+	systemd    bool // cgroup driver
+	cgroupV2   bool
+	appArmor   bool
+	seLinux    bool
+	remapped   bool // the daemon runs with userns-remap
+	recursive  bool // recursive read-only mounts
+	oomFloor   int64
+	runtimes   []string
+	// realPath resolves a mount's source, which must exist.
+	realPath func(string) (string, error)
+	// readFile reads a seccomp profile.
+	readFile func(string) ([]byte, error)
+}
+
+func newPlatform(e *engine, stateDir string) platform {
+	p := platform{
+		stateDir: stateDir, apiVersion: e.ClientVersion(),
+		systemd:  e.info.CgroupDriver == "systemd",
+		cgroupV2: e.info.CgroupVersion == "2",
+		realPath: realPath, readFile: os.ReadFile,
+	}
+	for _, o := range e.info.SecurityOptions {
+		name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
+		switch name {
+		case "apparmor":
+			p.appArmor = true
+		case "selinux":
+			p.seLinux = true
+		case "userns":
+			p.remapped = true
+		}
+	}
+	for name := range e.info.Runtimes {
+		p.runtimes = append(p.runtimes, name)
+	}
+	p.recursive = p.api("1.44") && kernelAtLeast(5, 12)
+	return p
+}
+
+// api tells whether Docker speaks at least that version.
+func (p platform) api(version string) bool { return !versions.LessThan(p.apiVersion, version) }
+
+func kernelAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	parts := strings.SplitN(unix.ByteSliceToString(u.Release[:]), ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	a, errA := strconv.Atoi(parts[0])
+	b, errB := strconv.Atoi(strings.TrimRight(parts[1], "-+abcdefghijklmnopqrstuvwxyz"))
+	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
+}
+
+// checkCgroupDriver compares the driver that the caller uses with Docker's.
+func checkCgroupDriver(wanted, docker string) error {
+	if wanted == "" || docker == "" || wanted == docker {
+		return nil
+	}
+	return errors.New("misconfiguration: kubelet cgroup driver: " + strconv.Quote(wanted) +
+		" is different from docker cgroup driver: " + strconv.Quote(docker))
+}

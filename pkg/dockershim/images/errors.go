@@ -1,0 +1,87 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// statusError makes an error of Docker a gRPC status: "<what was tried>: <why not>".
+// A status stays what it is.
+func statusError(err error, format string, args ...any) error {
+	tried := fmt.Sprintf(format, args...)
+	if s, ok := status.FromError(err); ok {
+		return status.Errorf(s.Code(), "%s: %s", tried, s.Message())
+	}
+	return status.Errorf(code(err), "%s: %v", tried, err)
+}
+
+// code says what kind of failure an error of the Docker client is. Docker puts
+// many registries' answers under HTTP 500 or into the body of a pull, where only
+// their text is left; the text therefore goes first.
+func code(err error) codes.Code {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	}
+	if c := registryCode(err.Error()); c != codes.OK {
+		return c
+	}
+	var netErr net.Error
+	switch {
+	case errdefs.IsNotFound(err):
+		return codes.NotFound
+	case errdefs.IsInvalidArgument(err):
+		return codes.InvalidArgument
+	case errdefs.IsConflict(err):
+		return codes.FailedPrecondition
+	case errdefs.IsUnauthorized(err):
+		return codes.Unauthenticated
+	case errdefs.IsPermissionDenied(err):
+		return codes.PermissionDenied
+	case errdefs.IsNotImplemented(err):
+		return codes.Unimplemented
+	case errdefs.IsUnavailable(err), client.IsErrConnectionFailed(err), errors.As(err, &netErr),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return codes.Unavailable
+	}
+	return codes.Internal
+}
+
+// registryCode reads what a registry or the way to it said. The order matters: a
+// denial may contain "not found" ("pull access denied for x, repository does not
+// exist or may require 'docker login'").
+func registryCode(text string) codes.Code {
+	text = strings.ToLower(text)
+	for _, kind := range []struct {
+		code  codes.Code
+		signs []string
+	}{
+		{codes.PermissionDenied, []string{"denied", "403 forbidden"}},
+		{codes.Unauthenticated, []string{"unauthorized", "authentication required", "no basic auth credentials", "incorrect username or password", "401"}},
+		{codes.ResourceExhausted, []string{"toomanyrequests", "429 too many requests", "no space left on device"}},
+		{codes.NotFound, []string{"manifest unknown", "name unknown", "no matching manifest"}},
+		{codes.Unavailable, []string{
+			"connection refused", "connection reset", "no such host", "i/o timeout", "no route to host", "network is unreachable",
+			"tls handshake timeout", "client.timeout exceeded", "temporary failure in name resolution", "server misbehaving", "unexpected eof",
+			"500 internal server error", "502 bad gateway", "503 service unavailable", "504 gateway timeout", "unexpected http status: 5",
+		}},
+	} {
+		for _, sign := range kind.signs {
+			if strings.Contains(text, sign) {
+				return kind.code
+			}
+		}
+	}
+	return codes.OK
+}

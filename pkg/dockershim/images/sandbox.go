@@ -1,0 +1,34 @@
+package images
+
+import (
+	"context"
+
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
+)
+
+// SandboxImage is the name under which Docker has the sandbox image.
+func (s *Service) SandboxImage() string { return s.sandbox.String() }
+
+// EnsureSandboxImage loads the built-in sandbox image, or pulls the configured one
+// without credentials, unless Docker has it. It is cheap when nothing is to do
+// (one Docker call), yet creating a sandbox and calling it only when Docker says
+// that the image is missing is cheaper. Safe to call at the same time.
+func (s *Service) EnsureSandboxImage(ctx context.Context) error {
+	if s.sandbox.String() == pause.Ref {
+		ctx, cancel := s.bounded(ctx)
+		defer cancel()
+		if _, err := pause.Ensure(ctx, s.docker); err != nil {
+			return statusError(err, "provide the sandbox image")
+		}
+		return nil
+	}
+	found, err := s.find(ctx, s.sandbox)
+	if err != nil || found != nil {
+		return err
+	}
+	klog.V(2).InfoS("Pulling the sandbox image", "image", s.sandbox.String())
+	_, err = s.pull(ctx, s.sandbox, credentials{})
+	return err
+}

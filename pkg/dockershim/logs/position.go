@@ -1,0 +1,115 @@
+package logs
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// position says: the first Size bytes of the CRI file hold everything that stands in
+// Docker's log before Offset of the file Docker.
+type position struct {
+	Docker fileID `json:"docker"`
+	Offset int64  `json:"offset"`
+	// Tail is the checksum of the bytes before Offset (at most tailLen). As they
+	// contain a record's time it proves that the file is still the same.
+	Tail uint32 `json:"tail"`
+	CRI  fileID `json:"cri"`
+	Size int64  `json:"size"`
+	// Log is the path of Docker's log; when its directory is gone so is the container.
+	Log string `json:"log"`
+}
+
+const tailLen = 48
+
+func tailSum(before []byte) uint32 {
+	return crc32.ChecksumIEEE(before[max(0, len(before)-tailLen):])
+}
+
+// fileID names a file beyond renames. The time of birth, where the filesystem knows
+// it, tells it from a later file that was given the same inode.
+type fileID struct {
+	Inode uint64 `json:"inode"`
+	Born  int64  `json:"born,omitempty"` // ns
+}
+
+type fileInfo struct {
+	fileID
+	size    int64
+	regular bool
+}
+
+func statFile(f *os.File) (fileInfo, error) { return statx(int(f.Fd()), "", unix.AT_EMPTY_PATH) }
+
+// statPath does not follow a symbolic link.
+func statPath(path string) (fileInfo, error) {
+	return statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func statx(dir int, path string, flags int) (fileInfo, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(dir, path, flags, unix.STATX_INO|unix.STATX_SIZE|unix.STATX_TYPE|unix.STATX_BTIME, &st); err != nil {
+		return fileInfo{}, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	fi := fileInfo{fileID: fileID{Inode: st.Ino}, size: int64(st.Size), regular: st.Mode&unix.S_IFMT == unix.S_IFREG}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		fi.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	}
+	return fi, nil
+}
+
+// loadPosition reads a position; a missing or damaged file is no position, false.
+func loadPosition(path string) (position, bool) {
+	var p position
+	b, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(b, &p) != nil || p.Docker.Inode == 0 || p.Offset < 0 || p.Size < 0 {
+		return position{}, false
+	}
+	return p, true
+}
+
+// save replaces the position file. It is not synced: against a kill of the agent that
+// is not needed, and after a power cut the logs themselves, which nobody syncs either,
+// have to be compared with each other anyway (see realign).
+func (p position) save(path string) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("save log position: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("save log position: %w", err)
+	}
+	return nil
+}
+
+// prunePositions removes positions of containers that were removed while nobody
+// watched, which shows in Docker's directory of them being gone.
+func prunePositions(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		p, ok := loadPosition(path)
+		if ok {
+			container := filepath.Dir(p.Log)
+			_, all := os.Stat(filepath.Dir(container)) // not there: Docker's disk is not mounted
+			if _, err := os.Stat(container); all != nil || !os.IsNotExist(err) {
+				continue
+			}
+		}
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}

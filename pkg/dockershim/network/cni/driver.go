@@ -1,0 +1,372 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"k8s.io/klog/v2"
+)
+
+// ifName is the pods' interface, by the kubelet's convention.
+const ifName = "eth0"
+
+// delTimeout bounds a DEL that cleans up after a failed or cancelled ADD: it runs
+// on a context of its own, since the caller's may be what has ended.
+const delTimeout = time.Minute
+
+// Config is what a Driver is made of.
+type Config struct {
+	Network Configuration
+	// BinDirs are searched for plug-ins, in order. Those that do not exist are skipped.
+	BinDirs []string
+	// CacheDir is libcni's cache of results, /var/lib/cni/cache where empty.
+	CacheDir string
+	// StateDir holds the records of attachments; it is the Driver's own.
+	StateDir string
+}
+
+// Sandbox is what a plug-in must know of a sandbox.
+type Sandbox struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Namespace string    `json:"namespace"`
+	UID       string    `json:"uid"`
+	Ports     []Port    `json:"ports,omitempty"`
+	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
+	DNS       DNS       `json:"dns,omitzero"`
+	// IPRanges is passed to plug-ins with the ipRanges capability: sets of ranges,
+	// each with a subnet in CIDR form.
+	IPRanges [][]IPRange `json:"ipRanges,omitempty"`
+}
+
+// Port is a port mapping in the form of the portMappings capability.
+type Port struct {
+	HostPort      int32  `json:"hostPort"`
+	ContainerPort int32  `json:"containerPort"`
+	Protocol      string `json:"protocol"` // tcp, udp or sctp
+	HostIP        string `json:"hostIP,omitempty"`
+}
+
+// Bandwidth limits in bits per second, in the form of the bandwidth capability.
+type Bandwidth struct {
+	IngressRate  uint64 `json:"ingressRate,omitempty"`
+	IngressBurst uint64 `json:"ingressBurst,omitempty"`
+	EgressRate   uint64 `json:"egressRate,omitempty"`
+	EgressBurst  uint64 `json:"egressBurst,omitempty"`
+}
+
+// DNS in the form of the dns capability.
+type DNS struct {
+	Servers  []string `json:"servers,omitempty"`
+	Searches []string `json:"searches,omitempty"`
+	Options  []string `json:"options,omitempty"`
+}
+
+// IPRange in the form of the ipRanges capability.
+type IPRange struct {
+	Subnet string `json:"subnet"`
+}
+
+// Result is what an attached sandbox got.
+type Result struct {
+	// IPs of the sandbox's interface, in the order in which the plug-in gave them:
+	// the first is the pod's primary address.
+	IPs []string
+}
+
+// Driver attaches sandboxes to the configured network.
+type Driver struct {
+	cfg     Config
+	cni     *libcni.CNIConfig
+	records records
+
+	mu    sync.Mutex
+	locks map[string]*sandboxLock // of the sandboxes worked on right now
+}
+
+type sandboxLock struct {
+	sync.Mutex
+	users int
+}
+
+// New checks the configuration; it calls no plug-in.
+func New(cfg Config) (*Driver, error) {
+	if cfg.Network == nil || cfg.StateDir == "" || len(cfg.BinDirs) == 0 {
+		return nil, errors.New("cni: Network, StateDir and BinDirs are required")
+	}
+	return &Driver{
+		cfg:     cfg,
+		cni:     libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, nil),
+		records: records{dir: cfg.StateDir},
+		locks:   map[string]*sandboxLock{},
+	}, nil
+}
+
+// Status returns nil when sandboxes can be attached, else why not: no valid
+// configuration, a plug-in that is missing, or what a plug-in of CNI 1.1 says to STATUS.
+func (d *Driver) Status(ctx context.Context) error {
+	list, err := d.cfg.Network.Network()
+	if err != nil {
+		return err
+	}
+	for _, p := range list.Plugins {
+		if err := d.findPlugin(p.Network.Type); err != nil {
+			return fmt.Errorf("network %s: %w", list.Name, err)
+		}
+	}
+	if err := d.cni.GetStatusNetworkList(ctx, list); err != nil {
+		return fmt.Errorf("network %s: %w", list.Name, err)
+	}
+	return nil
+}
+
+// Add attaches a sandbox by its network namespace. A sandbox that is attached
+// already keeps what it has. When it fails, nothing stays attached.
+func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, error) {
+	if s.ID == "" || s.ID != filepath.Base(s.ID) {
+		return Result{}, fmt.Errorf("sandbox ID %q cannot name a record", s.ID)
+	}
+	defer d.lock(s.ID)()
+	if rec, ok := d.records.read(s.ID); ok {
+		if len(rec.Result) > 0 {
+			return resultOf(rec)
+		}
+		// An ADD that did not come to its end.
+		if err := d.del(ctx, rec, netns); err != nil {
+			return Result{}, fmt.Errorf("clean up a broken attachment of sandbox %s: %w", s.ID, err)
+		}
+	}
+	list, err := d.cfg.Network.Network()
+	if err != nil {
+		return Result{}, err
+	}
+	rec := record{Sandbox: s, Config: list.Bytes}
+	if err := d.records.write(rec); err != nil {
+		return Result{}, err
+	}
+	result, err := d.add(ctx, list, s, netns)
+	if err == nil {
+		rec.Result = result
+		err = d.records.write(rec)
+	}
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
+		defer cancel()
+		if delErr := d.del(undo, rec, netns); delErr != nil {
+			klog.ErrorS(delErr, "Could not undo a failed network attachment, will try again", "podSandboxID", s.ID)
+		}
+		return Result{}, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
+	}
+	return resultOf(rec)
+}
+
+func (d *Driver) add(ctx context.Context, list *libcni.NetworkConfigList, s Sandbox, netns string) (json.RawMessage, error) {
+	if err := d.loopback(ctx, s, netns); err != nil {
+		return nil, err
+	}
+	result, err := d.cni.AddNetworkList(ctx, list, runtimeConf(s, netns))
+	if err != nil {
+		return nil, err
+	}
+	current, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, fmt.Errorf("read result: %w", err)
+	}
+	if len(current.IPs) == 0 {
+		return nil, errors.New("the plug-ins gave no address")
+	}
+	return json.Marshal(current)
+}
+
+// Del detaches a sandbox; netns is empty when its process is gone. It succeeds
+// for a sandbox that is not attached. After an error the attachment is still on
+// record, and Reconcile tries again.
+func (d *Driver) Del(ctx context.Context, id, netns string) error {
+	defer d.lock(id)()
+	rec, ok := d.records.read(id)
+	if !ok {
+		return d.records.remove(id)
+	}
+	return d.del(ctx, rec, netns)
+}
+
+func (d *Driver) del(ctx context.Context, rec record, netns string) error {
+	id := rec.Sandbox.ID
+	list, err := libcni.ConfListFromBytes(rec.Config)
+	if err != nil {
+		// Nothing can be called by it, now or later.
+		klog.ErrorS(err, "Dropping the unreadable record of a network attachment", "podSandboxID", id)
+		return d.records.remove(id)
+	}
+	if netns != "" {
+		if _, err := os.Stat(netns); err != nil {
+			netns = ""
+		}
+	}
+	if err := d.cni.DelNetworkList(ctx, list, runtimeConf(rec.Sandbox, netns)); err != nil {
+		return fmt.Errorf("delete sandbox %s from network %s: %w", id, list.Name, err)
+	}
+	return d.records.remove(id)
+}
+
+// Check asks the plug-ins whether the sandbox's attachment is as ADD left it.
+func (d *Driver) Check(ctx context.Context, id, netns string) error {
+	defer d.lock(id)()
+	rec, ok := d.records.read(id)
+	if !ok || len(rec.Result) == 0 {
+		return fmt.Errorf("sandbox %s is not attached", id)
+	}
+	list, err := libcni.ConfListFromBytes(rec.Config)
+	if err != nil {
+		return fmt.Errorf("read the configuration that sandbox %s was attached with: %w", id, err)
+	}
+	if err := d.cni.CheckNetworkList(ctx, list, runtimeConf(rec.Sandbox, netns)); err != nil {
+		return fmt.Errorf("check sandbox %s in network %s: %w", id, list.Name, err)
+	}
+	return nil
+}
+
+// Result returns what a sandbox got when it was attached; ok is false when it is
+// not attached. No plug-in is called.
+func (d *Driver) Result(id string) (Result, bool) {
+	rec, ok := d.records.read(id)
+	if !ok || len(rec.Result) == 0 {
+		return Result{}, false
+	}
+	r, err := resultOf(rec)
+	return r, err == nil
+}
+
+// Reconcile detaches every recorded sandbox that does not exist any more. It
+// returns what could not be detached, to be tried again later.
+func (d *Driver) Reconcile(ctx context.Context, exists func(id string) bool) error {
+	ids, err := d.records.ids()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range ids {
+		if exists(id) {
+			continue
+		}
+		if err := d.Del(ctx, id, ""); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loopbackConfig brings lo up in a new namespace, as the kubelet's runtimes do
+// before the first network.
+const loopbackConfig = `{"cniVersion":"0.4.0","name":"cni-loopback","plugins":[{"type":"loopback"}]}`
+
+// loopback brings lo up. A container engine does so too: without the plug-in
+// there is nothing to be done.
+func (d *Driver) loopback(ctx context.Context, s Sandbox, netns string) error {
+	if d.findPlugin("loopback") != nil {
+		return nil
+	}
+	list, err := libcni.ConfListFromBytes([]byte(loopbackConfig))
+	if err != nil {
+		return fmt.Errorf("loopback configuration: %w", err)
+	}
+	rt := &libcni.RuntimeConf{ContainerID: s.ID, NetNS: netns, IfName: "lo"}
+	if _, err := d.cni.AddNetworkList(ctx, list, rt); err != nil {
+		return fmt.Errorf("bring up loopback: %w", err)
+	}
+	// Only the cached result is to be forgotten: lo goes with its namespace.
+	return d.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{ContainerID: s.ID, IfName: "lo"})
+}
+
+func (d *Driver) findPlugin(name string) error {
+	if name == "" || strings.ContainsRune(name, filepath.Separator) {
+		return fmt.Errorf("plug-in type %q is not a program's name", name)
+	}
+	for _, dir := range d.cfg.BinDirs {
+		if _, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("plug-in %s is not in %s", name, strings.Join(d.cfg.BinDirs, ", "))
+}
+
+// lock serialises the work on one sandbox.
+func (d *Driver) lock(id string) (unlock func()) {
+	d.mu.Lock()
+	l := d.locks[id]
+	if l == nil {
+		l = &sandboxLock{}
+		d.locks[id] = l
+	}
+	l.users++
+	d.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(d.locks, id)
+		}
+	}
+}
+
+// runtimeConf is the part of a call that depends on the sandbox. The arguments
+// are the kubelet's; plug-ins that do not know them are told to ignore them.
+func runtimeConf(s Sandbox, netns string) *libcni.RuntimeConf {
+	rt := &libcni.RuntimeConf{
+		ContainerID: s.ID,
+		NetNS:       netns,
+		IfName:      ifName,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", s.Namespace},
+			{"K8S_POD_NAME", s.Name},
+			{"K8S_POD_INFRA_CONTAINER_ID", s.ID},
+			{"K8S_POD_UID", s.UID},
+		},
+		CapabilityArgs: map[string]any{},
+	}
+	if len(s.Ports) > 0 {
+		rt.CapabilityArgs["portMappings"] = s.Ports
+	}
+	if s.Bandwidth != (Bandwidth{}) {
+		rt.CapabilityArgs["bandwidth"] = s.Bandwidth
+	}
+	if len(s.DNS.Servers)+len(s.DNS.Searches)+len(s.DNS.Options) > 0 {
+		rt.CapabilityArgs["dns"] = s.DNS
+	}
+	if len(s.IPRanges) > 0 {
+		rt.CapabilityArgs["ipRanges"] = s.IPRanges
+	}
+	return rt
+}
+
+func resultOf(rec record) (Result, error) {
+	var r types100.Result
+	if err := json.Unmarshal(rec.Result, &r); err != nil {
+		return Result{}, fmt.Errorf("read the recorded result of sandbox %s: %w", rec.Sandbox.ID, err)
+	}
+	var res Result
+	for _, ip := range r.IPs {
+		// Addresses without an interface, or of a host-side one, are not the pod's.
+		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(r.Interfaces) || r.Interfaces[*ip.Interface].Sandbox == "") {
+			continue
+		}
+		res.IPs = append(res.IPs, ip.Address.IP.String())
+	}
+	if len(res.IPs) == 0 {
+		return Result{}, fmt.Errorf("sandbox %s has no address in its network namespace", rec.Sandbox.ID)
+	}
+	return res, nil
+}

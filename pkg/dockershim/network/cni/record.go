@@ -1,0 +1,107 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// record is what is known of one attachment, enough to delete it with nothing
+// else left.
+type record struct {
+	Sandbox Sandbox         `json:"sandbox"`
+	Config  json.RawMessage `json:"config"` // the network's configuration list at ADD
+	// Result of a finished ADD; empty while ADD runs or after it failed.
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// records is a directory with one file per attached sandbox.
+type records struct{ dir string }
+
+func (r records) path(id string) string { return filepath.Join(r.dir, id+".json") }
+
+func (r records) write(rec record) error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return fmt.Errorf("record attachment: %w", err)
+	}
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("record attachment of %s: %w", rec.Sandbox.ID, err)
+	}
+	if err := replaceFile(r.path(rec.Sandbox.ID), data); err != nil {
+		return fmt.Errorf("record attachment of %s: %w", rec.Sandbox.ID, err)
+	}
+	return nil
+}
+
+// read returns the record of a sandbox; ok is false where there is none or where
+// it is torn, which a crash cannot leave behind but a full disk's repair can.
+func (r records) read(id string) (rec record, ok bool) {
+	data, err := os.ReadFile(r.path(id))
+	if err != nil || json.Unmarshal(data, &rec) != nil || rec.Sandbox.ID != id || len(rec.Config) == 0 {
+		return record{}, false
+	}
+	return rec, true
+}
+
+func (r records) remove(id string) error {
+	if err := os.Remove(r.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove record of attachment: %w", err)
+	}
+	return nil
+}
+
+// ids returns the sandboxes that have a record, whole or torn.
+func (r records) ids() ([]string, error) {
+	entries, err := os.ReadDir(r.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list records of attachments: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// replaceFile puts data under name so that a crash leaves the old content or the
+// new, never part of it.
+func replaceFile(name string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

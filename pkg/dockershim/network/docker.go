@@ -1,0 +1,86 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+)
+
+// statusFor is how long one look at the engine's bridge counts.
+const statusFor = 10 * time.Second
+
+// engineBridge names Docker's default network and the option that names its device.
+const (
+	engineBridge = "bridge"
+	deviceOption = "com.docker.network.bridge.name"
+)
+
+// dockerPlugin leaves it all to the engine: Docker attaches a sandbox to its
+// bridge, maps its ports and sets hairpin mode while it starts it.
+type dockerPlugin struct {
+	docker *client.Client
+
+	mu     sync.Mutex
+	looked time.Time
+	status error
+}
+
+func newDocker(cfg Config) Plugin { return &dockerPlugin{docker: cfg.Docker} }
+
+func (*dockerPlugin) Name() string { return Docker }
+
+func (*dockerPlugin) EngineMode() string { return engineBridge }
+
+// Status looks whether the engine has its bridge: a daemon can be started without,
+// and the device can be deleted under it.
+func (p *dockerPlugin) Status(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.looked) < statusFor {
+		return p.status
+	}
+	status := p.look(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.looked, p.status = time.Now(), status
+	return status
+}
+
+func (p *dockerPlugin) look(ctx context.Context) error {
+	bridge, err := p.docker.NetworkInspect(ctx, engineBridge, network.InspectOptions{})
+	if err != nil {
+		return fmt.Errorf("docker's bridge network: %w", err)
+	}
+	if device := bridge.Options[deviceOption]; device != "" {
+		if _, err := net.InterfaceByName(device); err != nil {
+			return fmt.Errorf("docker's bridge network: device %s is gone; restart Docker to get it back", device)
+		}
+	}
+	return nil
+}
+
+func (*dockerPlugin) Warning() string { return "" }
+
+func (*dockerPlugin) SetUp(context.Context, Sandbox, string) (Result, error) { return Result{}, nil }
+
+func (*dockerPlugin) Check(context.Context, string, string) error { return nil }
+
+func (*dockerPlugin) TearDown(context.Context, string, string) error { return nil }
+
+func (*dockerPlugin) Result(string) (Result, bool) { return Result{}, false }
+
+// UpdatePodCIDR does nothing: the engine gives addresses of its bridge.
+func (*dockerPlugin) UpdatePodCIDR(string) error { return nil }
+
+func (*dockerPlugin) Reconcile(context.Context, func(string) bool) error { return nil }
+
+func (*dockerPlugin) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

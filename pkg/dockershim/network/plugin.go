@@ -1,0 +1,174 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/docker/docker/client"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/cni"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/kubenet"
+)
+
+// What a plug-in is told of a sandbox, and what it answers, is in CNI's terms.
+type (
+	Sandbox   = cni.Sandbox
+	Port      = cni.Port
+	Bandwidth = cni.Bandwidth
+	DNS       = cni.DNS
+	Result    = cni.Result
+)
+
+// Names of the plug-ins, as --network-plugin takes them.
+const (
+	Docker  = "docker"
+	CNI     = "cni"
+	Kubenet = "kubenet"
+)
+
+// Plugin attaches sandboxes to the pod network.
+type Plugin interface {
+	// Name is the plug-in's, as --network-plugin takes it.
+	Name() string
+	// EngineMode is the Docker network mode with which a sandbox is created:
+	// "none" when SetUp attaches it, else a network of the engine's.
+	EngineMode() string
+	// Status returns nil when sandboxes can be attached, else why not.
+	Status(ctx context.Context) error
+	// Warning says in one sentence what will hinder traffic though sandboxes can
+	// be attached; "" when nothing is known to.
+	Warning() string
+	// SetUp attaches a running sandbox by the path of its network namespace and
+	// returns its addresses, primary first. When it fails nothing stays attached.
+	SetUp(ctx context.Context, s Sandbox, netns string) (Result, error)
+	// Check tells whether the attachment still is as SetUp left it.
+	Check(ctx context.Context, id, netns string) error
+	// TearDown detaches a sandbox; netns is "" when its process is gone. It
+	// succeeds for one that is not attached. After an error it is to be called again.
+	TearDown(ctx context.Context, id, netns string) error
+	// Result is what SetUp returned, also before a restart of the program; false
+	// when the sandbox is not attached, or by the engine.
+	Result(id string) (Result, bool)
+	// UpdatePodCIDR brings the node's pod CIDR, one or one of each family with a comma.
+	UpdatePodCIDR(cidr string) error
+	// Reconcile detaches what belongs to sandboxes that do not exist any more. It
+	// returns what could not be detached, to be tried again.
+	Reconcile(ctx context.Context, exists func(id string) bool) error
+	// Run follows the plug-in's configuration until ctx ends.
+	Run(ctx context.Context) error
+}
+
+// Config is what a plug-in is made from.
+type Config struct {
+	// Plugin is its name; empty: cni where ConfDir holds a configuration, else docker.
+	Plugin            string
+	Docker            *client.Client
+	ConfDir           string
+	BinDirs           []string
+	CacheDir          string
+	StateDir          string // for what is remembered of each attachment
+	HairpinMode       string
+	NonMasqueradeCIDR string
+}
+
+// New returns the plug-in that the configuration names.
+func New(cfg Config) (Plugin, error) {
+	switch cfg.Plugin {
+	case "":
+		if files, err := libcni.ConfFiles(cfg.ConfDir, []string{".conf", ".conflist", ".json"}); err == nil && len(files) > 0 {
+			return newCNI(cfg)
+		}
+		return newDocker(cfg), nil
+	case Docker:
+		return newDocker(cfg), nil
+	case CNI:
+		return newCNI(cfg)
+	case Kubenet:
+		return newKubenet(cfg)
+	}
+	return nil, fmt.Errorf("network plug-in %q: want %s, %s or %s", cfg.Plugin, Docker, CNI, Kubenet)
+}
+
+// attacher is what the plug-ins that use CNI have in common.
+type attacher struct {
+	*cni.Driver
+	network cni.Configuration
+}
+
+func newAttacher(cfg Config, network cni.Configuration) (attacher, error) {
+	driver, err := cni.New(cni.Config{Network: network, BinDirs: cfg.BinDirs, CacheDir: cfg.CacheDir, StateDir: cfg.StateDir})
+	return attacher{driver, network}, err
+}
+
+func (attacher) EngineMode() string { return "none" }
+
+func (a attacher) SetUp(ctx context.Context, s Sandbox, netns string) (Result, error) {
+	return a.Add(ctx, s, netns)
+}
+
+func (a attacher) TearDown(ctx context.Context, id, netns string) error { return a.Del(ctx, id, netns) }
+
+func (a attacher) Warning() string {
+	list, err := a.network.Network()
+	if err != nil {
+		return ""
+	}
+	return cni.ForwardProblem(list)
+}
+
+type cniPlugin struct {
+	attacher
+	dir *cni.Dir
+}
+
+func newCNI(cfg Config) (Plugin, error) {
+	dir := cni.NewDir(cfg.ConfDir)
+	a, err := newAttacher(cfg, dir)
+	if err != nil {
+		return nil, err
+	}
+	return &cniPlugin{attacher: a, dir: dir}, nil
+}
+
+func (*cniPlugin) Name() string { return CNI }
+
+// UpdatePodCIDR does nothing: addresses are the configuration's business.
+func (*cniPlugin) UpdatePodCIDR(string) error { return nil }
+
+func (p *cniPlugin) Run(ctx context.Context) error { return p.dir.Run(ctx) }
+
+type kubenetPlugin struct {
+	attacher
+	network *kubenet.Network
+}
+
+func newKubenet(cfg Config) (Plugin, error) {
+	network, err := kubenet.New(kubenet.Config{HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR})
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAttacher(cfg, network)
+	if err != nil {
+		return nil, err
+	}
+	return &kubenetPlugin{attacher: a, network: network}, nil
+}
+
+func (*kubenetPlugin) Name() string { return Kubenet }
+
+// Warning is empty: kubenet has its own FORWARD rules.
+func (*kubenetPlugin) Warning() string { return "" }
+
+func (p *kubenetPlugin) UpdatePodCIDR(cidr string) error {
+	if cidr == "" {
+		return errors.New("kubenet needs a pod CIDR, the one given is empty")
+	}
+	return p.network.SetPodCIDR(cidr)
+}
+
+func (*kubenetPlugin) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,78 @@
+package pause
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"runtime"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
+)
+
+// Ref is the image's name. Its domain exists nowhere, so nothing can be pulled or
+// pushed under it.
+const Ref = "mini-kubelet.local/pause:1"
+
+// programLabel on the image holds the SHA-256 of the program, by which an image
+// of another version or architecture under the same name is noticed.
+const programLabel = "io.mini-kubelet.pause.sha256"
+
+// Docker is what Ensure needs of a Docker client; *client.Client is one.
+type Docker interface {
+	imagetar.Loader
+	ImageInspect(ctx context.Context, ref string, opts ...client.ImageInspectOption) (image.InspectResponse, error)
+}
+
+// Image is the pause image for a CPU architecture.
+func Image(arch string) (imagetar.Image, error) {
+	program, err := Program(arch)
+	if err != nil {
+		return imagetar.Image{}, err
+	}
+	sum := sha256.Sum256(program)
+	return imagetar.Image{
+		Refs: []string{Ref},
+		Arch: arch,
+		Config: ocispec.ImageConfig{
+			Entrypoint: []string{"/pause"},
+			// Nothing that it does needs a privilege.
+			User:       "65535:65535",
+			WorkingDir: "/",
+			StopSignal: "SIGTERM",
+			Labels:     map[string]string{programLabel: hex.EncodeToString(sum[:])},
+		},
+		Files: []imagetar.File{imagetar.Bytes("pause", 0o555, program)},
+	}, nil
+}
+
+// Ensure puts the pause image for this machine's architecture into Docker unless
+// it is there, and returns its id. It may be called at any time, by several agents
+// at once; where the image is present it costs one Docker call.
+func Ensure(ctx context.Context, docker Docker) (id string, err error) {
+	img, err := Image(runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	for loaded := false; ; loaded = true {
+		found, err := docker.ImageInspect(ctx, Ref)
+		switch {
+		case err != nil && !errdefs.IsNotFound(err):
+			return "", fmt.Errorf("look for the pause image: %w", err)
+		case err == nil && found.Config != nil && found.Config.Labels[programLabel] == img.Config.Labels[programLabel]:
+			return found.ID, nil
+		case loaded && err != nil:
+			return "", fmt.Errorf("the pause image vanished as soon as it was loaded: %w", err)
+		case loaded:
+			return "", fmt.Errorf("image %s is replaced by another as soon as it is loaded", Ref)
+		}
+		if _, err := imagetar.Load(ctx, docker, img); err != nil {
+			return "", err
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package streaming
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// maxStall is how long a client that attached may take nothing. The container's output
+// waits for it, and must not do so for ever.
+const maxStall = 30 * time.Second
+
+// attach connects a client to a container's main process until one of them ends. Input
+// goes nowhere when the container was made without stdin; whether its end closes the
+// container's stdin is the container's StdinOnce.
+func (s *Server) attach(ctx context.Context, containerID string, client stdio) error {
+	info, err := s.docker.ContainerInspect(ctx, containerID)
+	if err != nil {
+		return dockerError(err, "inspect container %s", containerID)
+	}
+	if info.State == nil || !info.State.Running {
+		return notRunning("container", containerID)
+	}
+	tty := info.Config.Tty
+	if !info.Config.OpenStdin {
+		client.in = nil
+	}
+	h, err := s.docker.ContainerAttach(ctx, containerID, container.AttachOptions{
+		Stream: true, DetachKeys: noDetachKeys,
+		Stdin: client.in != nil, Stdout: client.out != nil, Stderr: client.err != nil && !tty,
+	})
+	if err != nil {
+		return dockerError(err, "attach to container %s", containerID)
+	}
+	defer h.Close()
+	dropWhenStalled(ctx, maxStall)
+	output := make(chan error, 1)
+	go func() { output <- copyOutput(h.Reader, tty, client.out, client.err) }()
+	sendInput(&h, client.in, tty)
+	if tty {
+		resizing := followSizes(ctx, client.resize, func(ctx context.Context, size container.ResizeOptions) error {
+			return s.docker.ContainerResize(ctx, containerID, size)
+		})
+		defer resizing()
+	}
+	select {
+	case err := <-output:
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("copy output of container %s: %w", containerID, err)
+		}
+		return nil
+	case <-ctx.Done(): // the client is gone
+		return nil
+	}
+}

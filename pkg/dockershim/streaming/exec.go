@@ -1,0 +1,204 @@
+package streaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	"k8s.io/klog/v2"
+	utilexec "k8s.io/utils/exec"
+)
+
+// noDetachKeys is a sequence that nobody types. Without one Docker takes ctrl-P ctrl-Q
+// out of what is typed, and a shell's history is reached by ctrl-P.
+const noDetachKeys = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-@"
+
+// execution is a command in a container, started by Docker.
+type execution struct {
+	server      *Server
+	id          string
+	containerID string
+	types.HijackedResponse
+}
+
+// startExec starts cmd. When it fails nothing runs, or what runs is killed.
+func (s *Server) startExec(ctx context.Context, containerID string, opts container.ExecOptions) (*execution, error) {
+	created, err := s.docker.ContainerExecCreate(ctx, containerID, opts)
+	if err != nil {
+		return nil, dockerError(err, "create exec in container %s", containerID)
+	}
+	e := &execution{server: s, id: created.ID, containerID: containerID}
+	// Docker's client does not heed ctx while it waits for the answer.
+	type answer struct {
+		types.HijackedResponse
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		h, err := s.docker.ContainerExecAttach(ctx, e.id, container.ExecAttachOptions{Tty: opts.Tty})
+		answered <- answer{h, err}
+	}()
+	select {
+	case a := <-answered:
+		if a.err != nil {
+			if ctx.Err() != nil {
+				e.kill()
+			}
+			return nil, dockerError(a.err, "start exec in container %s", containerID)
+		}
+		e.HijackedResponse = a.HijackedResponse
+		return e, nil
+	case <-ctx.Done():
+		go func() { // ends when Docker has answered
+			if a := <-answered; a.err == nil {
+				a.Close()
+			}
+			e.kill()
+		}()
+		return nil, dockerError(ctx.Err(), "start exec in container %s", containerID)
+	}
+}
+
+// result waits until the command has ended and returns how. Docker says so shortly
+// after the output has ended, unless the command closed its output and goes on.
+func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
+		if err != nil {
+			return info, dockerError(err, "inspect exec in container %s", e.containerID)
+		}
+		if !info.Running {
+			return info, nil
+		}
+		var exited <-chan struct{}
+		stop := func() {}
+		if pause > 30*time.Millisecond {
+			if ended, unwatch := e.watchProcess(ctx); unwatch != nil {
+				exited, stop, pause = ended, unwatch, time.Minute
+			}
+		}
+		select {
+		case <-ctx.Done():
+			err = dockerError(ctx.Err(), "wait for exec in container %s", e.containerID)
+		case <-exited:
+			pause = time.Millisecond
+		case <-time.After(pause):
+		}
+		stop()
+		if err != nil {
+			return info, err
+		}
+	}
+}
+
+// copyOutput copies what the command writes until it ends; with a terminal all is out.
+func copyOutput(from io.Reader, tty bool, out, err io.Writer) error {
+	if out == nil {
+		out = io.Discard
+	}
+	if err == nil {
+		err = io.Discard
+	}
+	if tty {
+		_, e := io.Copy(out, from)
+		return e
+	}
+	_, e := stdcopy.StdCopy(out, err, from)
+	return e
+}
+
+// clientLeft is the result of a session that ended with its client. Nobody hears it;
+// as an exit code, that of a hang-up, it is not logged as an error either.
+var clientLeft = utilexec.CodeExitError{Err: errors.New("client left"), Code: 129}
+
+// exec runs a command with a client's streams until the command ends or ctx does, which
+// is when the client is gone. Then its stdin ends, and a terminal hangs up, as a command
+// that runs on without a client may be meant to. A code other than 0 is an
+// utilexec.CodeExitError.
+func (s *Server) exec(ctx context.Context, containerID string, cmd []string, client stdio) error {
+	e, err := s.startExec(ctx, containerID, container.ExecOptions{
+		Cmd: cmd, Tty: client.tty, DetachKeys: noDetachKeys,
+		AttachStdin: client.in != nil, AttachStdout: client.out != nil || client.tty, AttachStderr: client.err != nil,
+	})
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	output := make(chan error, 1)
+	go func() { output <- copyOutput(e.Reader, client.tty, client.out, client.err) }()
+	sendInput(&e.HijackedResponse, client.in, client.tty)
+	resizing := followSizes(ctx, client.resize, func(ctx context.Context, size container.ResizeOptions) error {
+		return s.docker.ContainerExecResize(ctx, e.id, size)
+	})
+	defer resizing()
+	select {
+	case err = <-output:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	var info container.ExecInspect
+	if err == nil {
+		info, err = e.result(ctx)
+	}
+	if err != nil && client.tty {
+		e.hangUp()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return clientLeft
+	case err != nil:
+		return fmt.Errorf("exec in container %s: %w", containerID, err)
+	}
+	if info.ExitCode != 0 {
+		return utilexec.CodeExitError{Err: fmt.Errorf("exit code %d", info.ExitCode), Code: info.ExitCode}
+	}
+	return nil
+}
+
+// sendInput copies in until it ends, and then closes the process's stdin alone; not a
+// terminal, for which that would be the end of its output too. The goroutine ends with
+// the client's stream, which is closed after the session.
+func sendInput(to *types.HijackedResponse, in io.Reader, tty bool) {
+	if in == nil {
+		return
+	}
+	go func() {
+		if _, err := io.Copy(to.Conn, in); err != nil {
+			klog.V(4).InfoS("Input ended", "err", err)
+		}
+		if !tty {
+			_ = to.CloseWrite()
+		}
+	}()
+}
+
+// followSizes sets each size of the client's terminal until stop is called.
+func followSizes(ctx context.Context, sizes <-chan remotecommand.TerminalSize, set func(context.Context, container.ResizeOptions) error) (stop func()) {
+	if sizes == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			select {
+			case size, ok := <-sizes:
+				if !ok {
+					return
+				}
+				err := set(ctx, container.ResizeOptions{Width: uint(size.Width), Height: uint(size.Height)})
+				if err != nil && !errors.Is(err, context.Canceled) {
+					klog.V(4).InfoS("Terminal could not be resized", "err", err)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return cancel
+}

@@ -1,0 +1,287 @@
+package streaming
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func TestExecSync(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	tests := map[string]struct {
+		cmd            []string
+		stdout, stderr string
+		code           int32
+	}{
+		"output and code 0":       {cmd: []string{"sh", "-c", "echo out; echo err >&2"}, stdout: "out\n", stderr: "err\n"},
+		"exit code":               {cmd: []string{"sh", "-c", "exit 42"}, code: 42},
+		"own exit code 127":       {cmd: []string{"sh", "-c", "echo mine; exit 127"}, code: 127, stdout: "mine\n"},
+		"killed by a signal":      {cmd: []string{"sh", "-c", "kill -9 $$"}, code: 137},
+		"command does not exist":  {cmd: []string{"nonsense"}, code: 127, stderr: "executable file not found"},
+		"path does not exist":     {cmd: []string{"/no/such"}, code: 127, stderr: "no such file"},
+		"command not executable":  {cmd: []string{"/bin/not-executable"}, code: 126, stderr: "permission denied"},
+		"arguments stay separate": {cmd: []string{"echo", "a b", "$c"}, stdout: "a b $c\n"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: tc.cmd, Timeout: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.ExitCode != tc.code || string(r.Stdout) != tc.stdout || (string(r.Stderr) != tc.stderr && (tc.stderr == "" || !strings.Contains(string(r.Stderr), tc.stderr))) {
+				t.Errorf("got %d, %q, %q", r.ExitCode, r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
+
+func TestExecSyncBadRequests(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	leavesNothing(t)
+	stopped := startContainer(t, c, "true")
+	eventually(t, "container has ended", func() bool {
+		info, err := c.ContainerInspect(context.Background(), stopped)
+		return err == nil && !info.State.Running
+	})
+	tests := map[string]struct {
+		req  *cri.ExecSyncRequest
+		code codes.Code
+	}{
+		"no container":      {&cri.ExecSyncRequest{Cmd: []string{"true"}}, codes.InvalidArgument},
+		"no command":        {&cri.ExecSyncRequest{ContainerId: stopped}, codes.InvalidArgument},
+		"negative timeout":  {&cri.ExecSyncRequest{ContainerId: stopped, Cmd: []string{"true"}, Timeout: -1}, codes.InvalidArgument},
+		"unknown container": {&cri.ExecSyncRequest{ContainerId: "no-such-container", Cmd: []string{"true"}}, codes.NotFound},
+		"stopped container": {&cri.ExecSyncRequest{ContainerId: stopped, Cmd: []string{"true"}}, codes.FailedPrecondition},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if r, err := s.ExecSync(context.Background(), tc.req); status.Code(err) != tc.code {
+				t.Errorf("got %v, %v, want %v", r, err, tc.code)
+			}
+		})
+	}
+}
+
+func TestExecSyncTimeoutKillsTheWholeTree(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, "sleep 424201; "+forever)
+	leavesNothing(t)
+	// A child, a grandchild in a session of its own, and one that ignores SIGTERM.
+	script := `sleep 424242 & setsid sh -c 'sleep 424242; true' & trap '' TERM; while true; do sleep 424242; done`
+	start := time.Now()
+	_, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", script}, Timeout: 1})
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+	eventually(t, "all of it is dead", func() bool { return processesWith(t, "424242") == 0 })
+	if n := processesWith(t, "424201"); n == 0 {
+		t.Error("the container's own process was killed")
+	}
+}
+
+func TestExecSyncEndsWithItsCaller(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	t.Cleanup(func() { // when no goroutine is left that may have started one late
+		if n := processesWith(t, "434343"); n != 0 {
+			t.Errorf("%d processes run", n)
+		}
+	})
+	leavesNothing(t)
+	for _, after := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		time.AfterFunc(after, cancel)
+		_, err := s.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sleep", "434343"}})
+		if status.Code(err) != codes.Canceled {
+			t.Errorf("cancelled after %v: %v", after, err)
+		}
+	}
+	eventually(t, "all are dead", func() bool { return processesWith(t, "434343") == 0 })
+}
+
+// A background child that holds stdout open neither delays the answer nor is it killed.
+func TestExecSyncWithBackgroundChild(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	start := time.Now()
+	r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", "echo ok; sleep 454545 & exit 3"}, Timeout: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(r.Stdout) != "ok\n" || r.ExitCode != 3 {
+		t.Errorf("got %d, %q", r.ExitCode, r.Stdout)
+	}
+	if took := time.Since(start); took > 1500*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	if n := processesWith(t, "454545"); n != 1 {
+		t.Errorf("%d children", n)
+	}
+}
+
+func TestExecSyncOutputIsBounded(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", "dd if=/dev/zero bs=1M count=20 2>/dev/null; echo end >&2; exit 7"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.Stdout) + len(r.Stderr); n != maxOutput || r.ExitCode != 7 {
+		t.Errorf("%d bytes, want %d, exit code %d", n, maxOutput, r.ExitCode)
+	}
+	if size := proto.Size(r); size > 16<<20 {
+		t.Errorf("message of %d bytes is too large for a CRI client", size)
+	}
+}
+
+func TestExecSyncMassParallel(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", fmt.Sprintf("echo %d; exit %d", i, i)}, Timeout: 30})
+			if err != nil {
+				t.Error(err)
+			} else if string(r.Stdout) != fmt.Sprintln(i) || r.ExitCode != int32(i) {
+				t.Errorf("command %d: %d, %q", i, r.ExitCode, r.Stdout)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestBelonging(t *testing.T) {
+	table := []process{
+		{pid: 1, parent: 0, session: 1},
+		{pid: 10, parent: 1, session: 10}, // container's own
+		{pid: 11, parent: 10, session: 10},
+		{pid: 20, parent: 9, session: 20}, // the command
+		{pid: 21, parent: 20, session: 20},
+		{pid: 22, parent: 10, session: 20}, // orphan of the command
+		{pid: 23, parent: 21, session: 23}, // left the session
+		{pid: 24, parent: 23, session: 24},
+		{pid: 25, parent: 20, session: 20, zombie: true},
+		{pid: 26, parent: 25, session: 26},
+	}
+	tests := map[string]struct {
+		root int
+		want []int
+	}{
+		"session, orphans and descendants": {20, []int{20, 21, 22, 23, 24, 26}},
+		"only what is below":               {23, []int{23, 24}},
+		"nothing":                          {99, nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got []int
+			for _, p := range belonging(table, tc.root) {
+				got = append(got, p.pid)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	p, err := parseStat(42, []byte("42 (a) b (c)) S 7 42 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 1 2 3\n"))
+	if want := (process{pid: 42, parent: 7, session: 41, started: 12345}); err != nil || p != want {
+		t.Errorf("got %+v, %v, want %+v", p, err, want)
+	}
+	for _, bad := range []string{"", "42 (a", "42 (a) S 1 2", "42 (a) S x 42 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345"} {
+		if p, err := parseStat(42, []byte(bad)); err == nil {
+			t.Errorf("%q gives %+v", bad, p)
+		}
+	}
+}
+
+// A process that is not of the container is never signalled.
+func TestSignalOnlyWithinTheContainer(t *testing.T) {
+	c := dockerClient(t)
+	one, two := startContainer(t, c, forever), startContainer(t, c, forever)
+	info, err := c.ContainerInspect(context.Background(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := readProcess(info.State.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		p         process
+		container string
+	}{
+		"another container": {p, two},
+		"no container":      {p, ""},
+		"reused pid":        {process{pid: p.pid, started: p.started + 1}, one},
+	} {
+		if f, err := openProcess(tc.p, tc.container); err == nil {
+			f.Close()
+			t.Errorf("%s: opened", name)
+		}
+	}
+	f, err := openProcess(p, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+// BenchmarkExecSync is beside the bare API calls that do the same.
+func BenchmarkExecSync(b *testing.B) {
+	c := dockerClient(b)
+	s := startServer(b, c)
+	id := startContainer(b, c, forever)
+	b.Run("shim", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.ExecSync(b.Context(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}, Timeout: 10}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("docker", func(b *testing.B) {
+		for b.Loop() {
+			e, err := c.ContainerExecCreate(b.Context(), id, container.ExecOptions{Cmd: []string{"true"}, AttachStdout: true, AttachStderr: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			h, err := c.ContainerExecAttach(b.Context(), e.ID, container.ExecAttachOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := copyOutput(h.Reader, false, nil, nil); err != nil {
+				b.Fatal(err)
+			}
+			h.Close()
+			if _, err := c.ContainerExecInspect(b.Context(), e.ID); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,378 @@
+package streaming
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/streaming/pkg/httpstream"
+)
+
+// dialers are the ways in which clients come to forward ports.
+var dialers = map[string]func(u *url.URL) (httpstream.Dialer, error){
+	"SPDY": func(u *url.URL) (httpstream.Dialer, error) {
+		transport, upgrader, err := spdy.RoundTripperFor(&rest.Config{Host: u.Host})
+		if err != nil {
+			return nil, err
+		}
+		return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, "POST", u), nil
+	},
+	"WebSocket": func(u *url.URL) (httpstream.Dialer, error) {
+		return portforward.NewSPDYOverWebsocketDialerForStreaming(u, &rest.Config{Host: u.Host})
+	},
+}
+
+// forwardTo forwards a local port to the sandbox's port until the test ends.
+func forwardTo(t testing.TB, s *Server, dialer, sandboxID string, port int) (addr string) {
+	t.Helper()
+	r, err := s.PortForward(context.Background(), &cri.PortForwardRequest{PodSandboxId: sandboxID, Port: []int32{int32(port)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(r.Url)
+	if err != nil || u.Scheme != "http" {
+		t.Fatalf("URL %q: %v", r.Url, err)
+	}
+	dial, err := dialers[dialer](u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, ready := make(chan struct{}), make(chan struct{})
+	f, err := portforward.NewForStreaming(dial, []string{fmt.Sprintf("0:%d", port)}, stop, ready, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- f.ForwardPorts() }()
+	t.Cleanup(func() {
+		close(stop)
+		<-ended
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	ports, err := f.GetPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local)
+}
+
+// exchange sends data, closes that direction and returns all that comes back.
+func exchange(addr string, data []byte) ([]byte, error) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return nil, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := nc.Write(data)
+		if err == nil {
+			err = nc.(*net.TCPConn).CloseWrite()
+		}
+		sent <- err
+	}()
+	got, err := io.ReadAll(nc)
+	if err != nil {
+		return got, err
+	}
+	return got, <-sent
+}
+
+// listenIn listens inside the container's network namespace and hands connections over.
+func listenIn(t testing.TB, c *client.Client, id, addr string, serve func(*net.TCPConn)) (port int) {
+	t.Helper()
+	info, err := c.ContainerInspect(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", info.State.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer netns.Close()
+	var l net.Listener
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			l, err = net.Listen("tcp", addr)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				serve(nc.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// echo answers only when the client has half-closed, with what it got.
+func echo(nc *net.TCPConn) {
+	if data, err := io.ReadAll(nc); err == nil {
+		_, _ = nc.Write(append([]byte("got "), data...))
+	}
+}
+
+func TestPortForward(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever, func(_ *container.Config, h *container.HostConfig) {
+		h.Sysctls = map[string]string{"net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.lo.disable_ipv6": "0"}
+	})
+	for dialer := range dialers {
+		for name, address := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0"} {
+			t.Run(dialer+" "+name, func(t *testing.T) {
+				port := listenIn(t, c, id, address, echo)
+				leavesNothing(t)
+				addr := forwardTo(t, s, dialer, id, port)
+				got, err := exchange(addr, []byte("hello"))
+				if err != nil || string(got) != "got hello" {
+					t.Errorf("got %q, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
+func TestPortForwardManyConnectionsWithData(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	port := listenIn(t, c, id, "127.0.0.1:0", echo)
+	data := make([]byte, 1<<20)
+	rand.Read(data)
+	want := sha256.Sum256(append([]byte("got "), data...))
+	for dialer := range dialers {
+		t.Run(dialer, func(t *testing.T) {
+			leavesNothing(t)
+			addr := forwardTo(t, s, dialer, id, port)
+			var wg sync.WaitGroup
+			for range 30 {
+				wg.Go(func() {
+					got, err := exchange(addr, data)
+					if err != nil || sha256.Sum256(got) != want {
+						t.Errorf("%d bytes, %v", len(got), err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// The pod may end its direction first and still be sent data.
+func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	received := make(chan string, 1)
+	port := listenIn(t, c, id, "127.0.0.1:0", func(nc *net.TCPConn) {
+		fmt.Fprint(nc, "bye")
+		nc.CloseWrite()
+		b, _ := io.ReadAll(nc)
+		received <- string(b)
+	})
+	leavesNothing(t)
+	client, server := net.Pipe()
+	ended := make(chan error, 1)
+	half := &halfClosed{Conn: server, closed: make(chan struct{})}
+	go func() {
+		ended <- forwarder{s, context.Background()}.PortForward(context.Background(), id, "", int32(port), half)
+	}()
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(client, b); err != nil || string(b) != "bye" {
+		t.Fatalf("got %q, %v", b, err)
+	}
+	<-half.closed
+	if _, err := client.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if got := <-received; got != "more" {
+		t.Errorf("pod got %q", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// halfClosed is a stream of which Close ends one direction, like SPDY's.
+type halfClosed struct {
+	net.Conn
+	closed chan struct{}
+}
+
+func (h *halfClosed) Close() error {
+	close(h.closed)
+	return nil
+}
+
+func TestPortForwardToHostNetwork(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever, func(_ *container.Config, h *container.HostConfig) { h.NetworkMode = "host" })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(nc, "from the host")
+			nc.Close()
+		}
+	}()
+	leavesNothing(t)
+	addr := forwardTo(t, s, "SPDY", id, l.Addr().(*net.TCPAddr).Port)
+	if got, err := exchange(addr, nil); err != nil || string(got) != "from the host" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestPortForwardToAClosedPort(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	stream := &memoryStream{}
+	err := forwarder{s, context.Background()}.PortForward(context.Background(), id, "", 81, stream)
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:81: connect: connection refused") || !strings.Contains(err.Error(), "[::1]:81") {
+		t.Errorf("got %v", err)
+	}
+	addr := forwardTo(t, s, "SPDY", id, 81)
+	if got, err := exchange(addr, nil); err == nil && len(got) > 0 {
+		t.Errorf("got %q", got)
+	}
+	// The threads that were in the sandbox's namespace are back in the host's.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			nc, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			nc.Close()
+		})
+	}
+	wg.Wait()
+}
+
+// Connections whose client is gone end, though the server in the pod says nothing and
+// does not mind.
+func TestPortForwardWhenTheClientVanishes(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	for dialer := range dialers {
+		t.Run(dialer, func(t *testing.T) {
+			var opened, hungUp atomic.Int32
+			port := listenIn(t, c, id, "127.0.0.1:0", func(nc *net.TCPConn) {
+				opened.Add(1)
+				_, _ = io.Copy(io.Discard, nc) // until the client has half-closed
+				for {
+					if _, err := nc.Write([]byte("x")); err != nil {
+						hungUp.Add(1)
+						return
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+			leavesNothing(t)
+			t.Run("client", func(t *testing.T) {
+				addr := forwardTo(t, s, dialer, id, port)
+				for range 5 {
+					nc, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer nc.Close()
+				}
+				eventually(t, "connected", func() bool { return opened.Load() == 5 })
+			})
+			eventually(t, "the pod's connections are closed", func() bool { return hungUp.Load() == 5 })
+		})
+	}
+}
+
+func TestPortForwardBadRequests(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	tests := map[string]struct {
+		req  *cri.PortForwardRequest
+		code codes.Code
+	}{
+		"no sandbox":       {&cri.PortForwardRequest{}, codes.InvalidArgument},
+		"port 0":           {&cri.PortForwardRequest{PodSandboxId: id, Port: []int32{0}}, codes.InvalidArgument},
+		"port too large":   {&cri.PortForwardRequest{PodSandboxId: id, Port: []int32{80, 65536}}, codes.InvalidArgument},
+		"unknown sandbox":  {&cri.PortForwardRequest{PodSandboxId: "no-such-sandbox"}, codes.NotFound},
+		"no port is given": {&cri.PortForwardRequest{PodSandboxId: id}, codes.OK},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if r, err := s.PortForward(context.Background(), tc.req); status.Code(err) != tc.code {
+				t.Errorf("got %v, %v, want %v", r, err, tc.code)
+			}
+		})
+	}
+}
+
+type memoryStream struct{ bytes.Buffer }
+
+func (*memoryStream) Close() error { return nil }

@@ -1,0 +1,277 @@
+package streaming
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// process is one line of the process table. Session is the pid of its session's
+// leader; runc makes the first process of an exec one.
+type process struct {
+	pid, parent, session int
+	started              uint64 // clock ticks since boot; tells a reused pid
+	zombie               bool
+}
+
+// readProcess parses /proc/PID/stat. The name within may hold anything.
+func readProcess(pid int) (process, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	return parseStat(pid, b)
+}
+
+func parseStat(pid int, stat []byte) (process, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third, the state
+	if len(fields) < 20 {
+		return process{}, fmt.Errorf("process %d: short stat", pid)
+	}
+	p := process{pid: pid, zombie: fields[0][0] == 'Z' || fields[0][0] == 'X'}
+	var errs [3]error
+	p.parent, errs[0] = strconv.Atoi(string(fields[1]))
+	p.session, errs[1] = strconv.Atoi(string(fields[3]))
+	p.started, errs[2] = strconv.ParseUint(string(fields[19]), 10, 64)
+	return p, errors.Join(errs[:]...)
+}
+
+func processTable() ([]process, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var all []process
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, err := readProcess(pid); err == nil { // else it has just ended
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// belonging returns the living processes of root's session and the descendants of any
+// of those, whatever their session.
+func belonging(all []process, root int) []process {
+	in := map[int]bool{}
+	for _, p := range all {
+		if p.pid == root || p.session == root {
+			in[p.pid] = true
+		}
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if !in[p.pid] && in[p.parent] {
+				in[p.pid], grown = true, true
+			}
+		}
+	}
+	var members []process
+	for _, p := range all {
+		if in[p.pid] && !p.zombie {
+			members = append(members, p)
+		}
+	}
+	return members
+}
+
+// openProcess returns a pidfd of a process in the container. What it refers to is
+// certain: a pid that was reused before is in another container or started later.
+func openProcess(p process, containerID string) (*os.File, error) {
+	fd, err := unix.PidfdOpen(p.pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", p.pid, err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	now, err := readProcess(p.pid)
+	if err == nil && p.started != 0 && now.started != p.started {
+		err = os.ErrProcessDone
+	}
+	if err == nil {
+		err = inContainer(p.pid, containerID)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// inContainer fails unless the process is in a cgroup of the container, which has the
+// container's ID in its name with every cgroup driver.
+func inContainer(pid int, containerID string) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return err
+	}
+	if containerID == "" || !strings.Contains(string(b), containerID) {
+		return fmt.Errorf("process %d is not of container %s", pid, containerID)
+	}
+	return nil
+}
+
+func signal(p process, containerID string, sig unix.Signal) error {
+	f, err := openProcess(p, containerID)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sendErr error
+	if err := conn.Control(func(fd uintptr) { sendErr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	return sendErr
+}
+
+// killTree kills the process, its session and their descendants. It stops them first,
+// until no new one appears, so that none can fork away.
+func killTree(root int, containerID string) error {
+	stopped := map[process]bool{}
+	for range 50 {
+		all, err := processTable()
+		if err != nil {
+			return err
+		}
+		grown := false
+		for _, p := range belonging(all, root) {
+			p := process{pid: p.pid, started: p.started}
+			if stopped[p] {
+				continue
+			}
+			if err := signal(p, containerID, unix.SIGSTOP); err != nil {
+				klog.V(4).InfoS("Process of a command that timed out is not stopped", "pid", p.pid, "err", err)
+				continue
+			}
+			stopped[p], grown = true, true
+		}
+		if !grown {
+			break
+		}
+	}
+	var errs []error
+	for p := range stopped {
+		if err := signal(p, containerID, unix.SIGKILL); err != nil && !gone(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func gone(err error) bool {
+	return errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+// kill ends a command whose result nobody waits for. Docker has no call for that.
+func (e *execution) kill() {
+	// The caller's context has ended.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	pid, err := e.pid(ctx)
+	if err == nil && pid != 0 {
+		err = killTree(pid, e.containerID)
+	}
+	if err != nil {
+		klog.ErrorS(err, "Command that timed out could not be killed", "containerID", e.containerID)
+	}
+}
+
+// hangUp tells the processes of a command's session that its terminal is gone.
+func (e *execution) hangUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	pid, err := e.pid(ctx)
+	if err == nil && pid != 0 {
+		var all []process
+		all, err = processTable()
+		for _, p := range all {
+			if p.session == pid {
+				if err := signal(p, e.containerID, unix.SIGHUP); err != nil && !gone(err) {
+					klog.V(4).InfoS("Process was not told that its terminal is gone", "pid", p.pid, "err", err)
+				}
+			}
+		}
+	}
+	if err != nil {
+		klog.V(2).InfoS("Terminal session could not be ended", "containerID", e.containerID, "err", err)
+	}
+}
+
+// pid returns the command's process ID on the host, 0 when it has ended, waiting while
+// Docker is about to start it.
+func (e *execution) pid(ctx context.Context) (int, error) {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
+		switch {
+		case errdefs.IsNotFound(err): // the container is gone
+			return 0, nil
+		case err != nil:
+		case !info.Running && (info.Pid != 0 || info.ExitCode != 0):
+			return 0, nil
+		case info.Pid != 0:
+			return info.Pid, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("find process of exec: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// watchProcess returns a channel that closes when the command's process has ended. When
+// stop is nil it could not be found.
+func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, stop func()) {
+	info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
+	if err != nil {
+		return nil, nil
+	}
+	done := make(chan struct{})
+	if !info.Running {
+		close(done)
+		return done, func() {}
+	}
+	f, err := openProcess(process{pid: info.Pid}, e.containerID)
+	if err != nil {
+		klog.V(4).InfoS("Process of exec cannot be watched", "pid", info.Pid, "err", err)
+		return nil, nil
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, nil
+	}
+	go func() {
+		err := conn.Read(func(fd uintptr) bool {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(fds, 0)
+			return err == nil && n > 0 // else wait until the kernel says that it is readable
+		})
+		if err == nil {
+			close(done)
+		}
+	}()
+	return done, func() { f.Close() }
+}

@@ -1,0 +1,92 @@
+package pleg
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+)
+
+// cache holds the pods' statuses. PLEG's goroutine alone writes it; anyone reads.
+type cache struct {
+	mu      sync.Mutex
+	pods    map[types.UID]entry
+	asOf    time.Time // start of the last full relist: what is not suspect was so then
+	suspect map[types.UID]bool
+	view    []*runtime.Pod
+	changed chan struct{} // closed and replaced by every write
+}
+
+type entry struct {
+	status *runtime.PodStatus
+	err    error // of the last look; status is then the last good one
+	asOf   time.Time
+}
+
+func newCache() *cache {
+	return &cache{pods: map[types.UID]entry{}, suspect: map[types.UID]bool{}, changed: make(chan struct{})}
+}
+
+// write changes the cache and wakes those who wait for news.
+func (c *cache) write(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// get returns the status of a pod as of t or later, or the channel to wait on.
+func (c *cache) get(uid types.UID, t time.Time) (status *runtime.PodStatus, wait <-chan struct{}, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.pods[uid]
+	asOf := e.asOf
+	if !c.suspect[uid] && c.asOf.After(asOf) {
+		asOf = c.asOf
+	}
+	if asOf.IsZero() || asOf.Before(t) {
+		return nil, c.changed, nil
+	}
+	if e.err != nil {
+		return nil, nil, e.err
+	}
+	if !ok {
+		return &runtime.PodStatus{UID: uid, ObservedAt: asOf}, nil, nil
+	}
+	return e.status, nil, nil
+}
+
+// GetNewerThan returns the pod's status as observed at or after t, having the
+// runtime looked at again where the cached one is older. Nothing is returned
+// before the first full relist: until then what runs is not known. A pod that the
+// runtime does not have has an empty status. The status is shared: nobody changes it.
+func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*runtime.PodStatus, error) {
+	asked := false
+	for {
+		status, wait, err := p.cache.get(uid, t)
+		if wait == nil {
+			return status, err
+		}
+		if !asked && !t.IsZero() {
+			asked = true
+			p.Relist(uid)
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Pods returns the last view of the whole runtime, nil before the first. It is
+// shared: nobody changes it.
+func (p *PLEG) Pods() []*runtime.Pod {
+	p.cache.mu.Lock()
+	defer p.cache.mu.Unlock()
+	return p.cache.view
+}

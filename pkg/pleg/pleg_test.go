@@ -1,0 +1,407 @@
+package pleg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+)
+
+func podOf(uid string, containers ...runtime.Container) *runtime.Pod {
+	return &runtime.Pod{UID: types.UID(uid), Name: uid, Namespace: "default", Containers: containers}
+}
+
+func container(id string, state runtime.State) runtime.Container {
+	return runtime.Container{ID: id, Name: id, State: state}
+}
+
+func TestDiff(t *testing.T) {
+	running, exited, created, unknown := runtime.StateRunning, runtime.StateExited, runtime.StateCreated, runtime.StateUnknown
+	tests := []struct {
+		name        string
+		before, now *runtime.Pod
+		want        []string
+	}{
+		{"nothing happened", podOf("p", container("a", running)), podOf("p", container("a", running)), nil},
+		{"a pod appeared running", nil, podOf("p", container("a", running)), []string{"ContainerStarted a"}},
+		{"a container that is only created is no news", nil, podOf("p", container("a", created)), nil},
+		{"a created container started", podOf("p", container("a", created)), podOf("p", container("a", running)), []string{"ContainerStarted a"}},
+		{"a container died", podOf("p", container("a", running)), podOf("p", container("a", exited)), []string{"ContainerDied a"}},
+		{"a container appeared dead", nil, podOf("p", container("a", exited)), []string{"ContainerDied a"}},
+		{"a dead container was removed", podOf("p", container("a", exited)), podOf("p"), []string{"ContainerRemoved a"}},
+		{"a running container vanished", podOf("p", container("a", running)), podOf("p"), []string{"ContainerDied a", "ContainerRemoved a"}},
+		{"a pod vanished", podOf("p", container("a", running)), nil, []string{"ContainerDied a", "ContainerRemoved a"}},
+		{"a container became unknown", podOf("p", container("a", running)), podOf("p", container("a", unknown)), []string{"ContainerChanged a"}},
+		{"one was replaced by another", podOf("p", container("a", running)), podOf("p", container("b", running), container("a", exited)), []string{"ContainerStarted b", "ContainerDied a"}},
+		{"no pod before or after", nil, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, e := range diff(tt.before, tt.now) {
+				if e.PodUID != "p" {
+					t.Errorf("event of pod %q", e.PodUID)
+				}
+				got = append(got, fmt.Sprintf("%s %s", e.Type, e.ContainerID))
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("diff() = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDiffTellsOfSandboxes(t *testing.T) {
+	before := &runtime.Pod{UID: "p", Sandboxes: []runtime.Sandbox{{ID: "s", State: runtime.StateRunning}}}
+	now := &runtime.Pod{UID: "p", Sandboxes: []runtime.Sandbox{{ID: "s", State: runtime.StateExited}}}
+	if got := diff(before, now); len(got) != 1 || got[0].Type != ContainerDied || got[0].ContainerID != "s" {
+		t.Errorf("diff() = %v, want the sandbox's death", got)
+	}
+}
+
+// engine is a runtime in memory.
+type engine struct {
+	mu        sync.Mutex
+	pods      map[types.UID]*runtime.Pod
+	listErr   error
+	hang      map[types.UID]bool
+	inspected []types.UID
+	lists     int
+	tell      func(types.UID)
+	breaks    chan error
+}
+
+func newEngine() *engine {
+	return &engine{pods: map[types.UID]*runtime.Pod{}, hang: map[types.UID]bool{}, breaks: make(chan error)}
+}
+
+func (e *engine) set(p *runtime.Pod) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pods[p.UID] = p
+}
+
+func (e *engine) remove(uid types.UID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.pods, uid)
+}
+
+func (e *engine) GetPods(context.Context) ([]*runtime.Pod, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lists++
+	var pods []*runtime.Pod
+	for _, p := range e.pods {
+		pods = append(pods, p)
+	}
+	return pods, e.listErr
+}
+
+func (e *engine) GetPod(_ context.Context, uid types.UID) (*runtime.Pod, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pods[uid], e.listErr
+}
+
+func (e *engine) GetPodStatus(ctx context.Context, p *runtime.Pod) (*runtime.PodStatus, error) {
+	e.mu.Lock()
+	hang := e.hang[p.UID]
+	e.inspected = append(e.inspected, p.UID)
+	e.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	s := &runtime.PodStatus{UID: p.UID, Name: p.Name, ObservedAt: time.Now()}
+	for _, c := range p.Containers {
+		s.Containers = append(s.Containers, &runtime.ContainerStatus{Name: c.Name, State: c.State})
+	}
+	return s, nil
+}
+
+func (e *engine) Follow(ctx context.Context, tell func(types.UID)) error {
+	e.mu.Lock()
+	e.tell = tell
+	e.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-e.breaks:
+		return err
+	}
+}
+
+func (e *engine) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.inspected)
+}
+
+func start(t *testing.T, e *engine, period time.Duration) *PLEG {
+	p, err := New(Config{Runtime: e, Period: period})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return p
+}
+
+func drain(p *PLEG) []string {
+	var got []string
+	for {
+		select {
+		case e := <-p.Events():
+			got = append(got, fmt.Sprintf("%s %s/%s", e.Type, e.PodUID, e.ContainerID))
+		default:
+			return got
+		}
+	}
+}
+
+func TestRelistFindsWhatNoEventTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := start(t, e, time.Second)
+		synctest.Wait()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if got := drain(p); !slices.Equal(got, []string{"ContainerStarted p/a"}) {
+			t.Errorf("events = %v", got)
+		}
+		e.remove("p")
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if got := drain(p); !slices.Equal(got, []string{"ContainerDied p/a", "ContainerRemoved p/a"}) {
+			t.Errorf("events = %v", got)
+		}
+	})
+}
+
+func TestEventLooksAtOnceAndAtThatPodOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		e.set(podOf("q", container("b", runtime.StateRunning)))
+		p := start(t, e, time.Hour)
+		synctest.Wait()
+		drain(p)
+		looked := e.count()
+		begun := time.Now()
+		e.set(podOf("p", container("a", runtime.StateExited)))
+		for range 5 { // a burst is one look
+			e.tell("p")
+		}
+		ev := <-p.Events()
+		if ev.Type != ContainerDied || time.Since(begun) > 100*time.Millisecond {
+			t.Errorf("got %v after %v, want the death within 100 ms", ev, time.Since(begun))
+		}
+		synctest.Wait()
+		if n := e.count() - looked; n != 1 {
+			t.Errorf("%d inspections for one burst of events, want 1", n)
+		}
+	})
+}
+
+func TestUnchangedPodsAreNotInspected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		for i := range 50 {
+			e.set(podOf(fmt.Sprint(i), container("a", runtime.StateRunning)))
+		}
+		start(t, e, time.Second)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := e.count(); got != 50 {
+			t.Errorf("%d inspections of 50 unchanged pods, want 50", got)
+		}
+		if e.lists < 10 {
+			t.Errorf("%d relists in 10 s", e.lists)
+		}
+	})
+}
+
+func TestHangingPodHoldsUpNeitherOthersNorHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		for i := range 2 * looks {
+			uid := fmt.Sprintf("stuck%d", i)
+			e.hang[types.UID(uid)] = true
+			e.set(podOf(uid, container("a", runtime.StateRunning)))
+		}
+		p := start(t, e, time.Second)
+		time.Sleep(10 * time.Second)
+		e.set(podOf("good", container("g", runtime.StateRunning)))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		s, err := p.GetNewerThan(ctx, "good", time.Now())
+		if err != nil || len(s.Containers) != 1 {
+			t.Errorf("status of a good pod beside stuck ones = %v, %v", s, err)
+		}
+		time.Sleep(10 * time.Minute)
+		if err := p.Healthy(time.Now()); err != nil {
+			t.Errorf("Healthy: %v", err)
+		}
+		if _, err := p.GetNewerThan(t.Context(), "stuck0", time.Now()); err == nil {
+			t.Error("the status of a stuck pod came without an error")
+		}
+		e.mu.Lock()
+		e.hang = map[types.UID]bool{}
+		e.mu.Unlock()
+		time.Sleep(5 * time.Minute)
+		if s, err := p.GetNewerThan(t.Context(), "stuck0", time.Now()); err != nil || len(s.Containers) != 1 {
+			t.Errorf("after it answered again: %v, %v", s, err)
+		}
+	})
+}
+
+func TestNoStatusBeforeTheFirstRelist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.listErr = errors.New("no daemon")
+		p := start(t, e, time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := p.GetNewerThan(ctx, "p", time.Time{}); err == nil {
+			t.Error("an empty status was given though the runtime was never seen")
+		}
+		if p.Pods() != nil {
+			t.Error("there is a view though the runtime was never seen")
+		}
+		e.mu.Lock()
+		e.listErr = nil
+		e.mu.Unlock()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		s, err := p.GetNewerThan(t.Context(), "p", time.Time{})
+		if err != nil || len(s.Containers) != 1 {
+			t.Errorf("first status = %v, %v; want the running container", s, err)
+		}
+	})
+}
+
+func TestGetNewerThanLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		p := start(t, e, time.Hour)
+		synctest.Wait()
+		e.set(podOf("p", container("a", runtime.StateExited)))
+		time.Sleep(time.Second)
+		begun := time.Now()
+		s, err := p.GetNewerThan(t.Context(), "p", begun)
+		if err != nil || s.Containers[0].State != runtime.StateExited {
+			t.Errorf("status = %v, %v; want the exit", s, err)
+		}
+		if d := time.Since(begun); d > 100*time.Millisecond {
+			t.Errorf("it took %v, want a look at once", d)
+		}
+		// A pod that is not there is known not to be there.
+		if s, err := p.GetNewerThan(t.Context(), "nobody", time.Now()); err != nil || len(s.Containers) != 0 {
+			t.Errorf("unknown pod: %v, %v", s, err)
+		}
+	})
+}
+
+func TestUnhealthyWhenNoRelistFinishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := start(t, e, time.Second)
+		synctest.Wait()
+		e.mu.Lock()
+		e.listErr = errors.New("daemon hangs")
+		e.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if err := p.Healthy(time.Now()); err != nil {
+			t.Errorf("after 2 min: %v", err)
+		}
+		time.Sleep(90 * time.Second)
+		err := p.Healthy(time.Now())
+		if err == nil {
+			t.Fatal("healthy though no relist finished for 3 min")
+		}
+		t.Log(err)
+	})
+}
+
+func TestBrokenEventStreamIsFollowedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		p := start(t, e, time.Hour)
+		synctest.Wait()
+		drain(p)
+		e.breaks <- errors.New("daemon restarted")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		e.set(podOf("p", container("a", runtime.StateExited)))
+		e.tell("p")
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if got := drain(p); len(got) != 1 {
+			t.Errorf("events after the stream broke = %v", got)
+		}
+	})
+}
+
+func TestNothingIsDroppedWhenTheLoopIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		const n = eventCapacity + 500
+		for i := range n {
+			e.set(podOf(fmt.Sprint(i), container("a", runtime.StateRunning)))
+		}
+		p := start(t, e, time.Second)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		got := 0
+		for range n {
+			<-p.Events()
+			got++
+		}
+		if got != n {
+			t.Errorf("%d events, want %d", got, n)
+		}
+	})
+}
+
+func TestGonePodsLeaveNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := start(t, e, time.Second)
+		for i := range 20 {
+			uid := types.UID(fmt.Sprint(i))
+			e.set(podOf(string(uid), container("a", runtime.StateExited)))
+			p.Relist(uid)
+			synctest.Wait()
+			e.remove(uid)
+			p.Relist(uid)
+			synctest.Wait()
+		}
+		drain(p)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if a, b, c, d := len(p.cache.pods), len(p.cache.suspect), len(p.view), len(p.looked); a+b+c+d != 0 {
+			t.Errorf("left of 20 pods that came and went: %d statuses, %d suspects, %d views, %d looks", a, b, c, d)
+		}
+		if v := p.Pods(); len(v) != 0 {
+			t.Errorf("view = %v", v)
+		}
+	})
+}

@@ -1,0 +1,56 @@
+package podfields
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// only refuses every value but one.
+func only(want any, why string) func(reflect.Value) string {
+	return func(v reflect.Value) string {
+		if fmt.Sprint(v.Interface()) == fmt.Sprint(want) {
+			return ""
+		}
+		return fmt.Sprintf("%v: %s", v.Interface(), why)
+	}
+}
+
+// resources refuses amounts that nothing on this node would enforce.
+func resources(kind string) func(reflect.Value) string {
+	return func(v reflect.Value) string {
+		list, ok := v.Interface().(v1.ResourceList)
+		if !ok {
+			return "not a list of resources"
+		}
+		for _, name := range slices.Sorted(maps.Keys(list)) {
+			if q := list[name]; q.IsZero() {
+				continue
+			}
+			switch {
+			case name == v1.ResourceCPU || name == v1.ResourceMemory:
+			case name == v1.ResourceEphemeralStorage && kind == "requests":
+			case name == v1.ResourceEphemeralStorage:
+				return fmt.Sprintf("%s: enforced by eviction, which is %s", name, notYet)
+			case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix):
+				return fmt.Sprintf("%s: enforced by pod cgroups, which are %s", name, notYet)
+			default:
+				return fmt.Sprintf("%s: no device plug-in of this node offers it", name)
+			}
+		}
+		return ""
+	}
+}
+
+// emptyDirLimit refuses a limit that only eviction would enforce.
+func emptyDirLimit(v reflect.Value) string {
+	e, ok := v.Interface().(v1.EmptyDirVolumeSource)
+	if ok && e.SizeLimit != nil && !e.SizeLimit.IsZero() && e.Medium == v1.StorageMediumDefault {
+		return "sizeLimit on disk: enforced by eviction, which is " + notYet
+	}
+	return ""
+}

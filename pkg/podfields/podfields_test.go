@@ -1,0 +1,203 @@
+package podfields
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+var update = flag.Bool("update", false, "write docs/pod-fields.md")
+
+const document = "../../docs/pod-fields.md"
+
+// reachable returns the API types whose fields a node looks at: v1.PodSpec and
+// what its honoured fields are made of.
+func reachable() []reflect.Type {
+	var all []reflect.Type
+	var visit func(t reflect.Type)
+	visit = func(t reflect.Type) {
+		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+			t = t.Elem()
+		}
+		if !described(t) || slices.Contains(all, t) {
+			return
+		}
+		all = append(all, t)
+		for _, f := range fieldsOf(t) {
+			if sections[t.Name()][f.name].verdict == honoured {
+				visit(f.typ)
+			}
+		}
+	}
+	visit(reflect.TypeFor[v1.PodSpec]())
+	return all
+}
+
+func TestEveryFieldOfAPodHasAVerdictAndEveryVerdictAField(t *testing.T) {
+	types := map[string]reflect.Type{}
+	for _, typ := range reachable() {
+		types[typ.Name()] = typ
+		for _, f := range fieldsOf(typ) {
+			if sections[typ.Name()][f.name].verdict == "" {
+				t.Errorf("%s.%s has no verdict: add a row to table.go", typ.Name(), f.name)
+			}
+		}
+	}
+	for _, s := range table {
+		typ, ok := types[s.name]
+		if !ok {
+			t.Errorf("table.go has a section %s that no honoured field leads to", s.name)
+			continue
+		}
+		var names []string
+		for _, f := range fieldsOf(typ) {
+			names = append(names, f.name)
+		}
+		var rows []string
+		for _, r := range s.rows {
+			rows = append(rows, r.field)
+			if r.verdict != honoured && r.text == "" {
+				t.Errorf("%s.%s: %s, but not why", s.name, r.field, r.verdict)
+			}
+		}
+		if !slices.Equal(rows, names) {
+			t.Errorf("%s: rows %v are not the type's fields in order: %v", s.name, rows, names)
+		}
+	}
+}
+
+func TestDocumentIsUpToDate(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# What becomes of each field of a pod\n\n")
+	b.WriteString("Written by `go test ./pkg/podfields -update` from `pkg/podfields/table.go`; a test holds it to `v1.PodSpec` of the API release we build with.\n")
+	b.WriteString("A pod that sets a refused field is not started: the reason below is in its status and in the log. Nothing is ignored in silence.\n")
+	counts := map[verdict]int{}
+	for _, s := range table {
+		fmt.Fprintf(&b, "\n## %s\n\n| field | verdict | |\n| --- | --- | --- |\n", s.name)
+		for _, r := range s.rows {
+			counts[r.verdict]++
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.field, r.verdict, r.text)
+		}
+	}
+	fmt.Fprintf(&b, "\n%d fields are honoured, %d refused, %d are not a node's business.\n", counts[honoured], counts[refused], counts[notNode])
+	if *update {
+		if err := os.WriteFile(document, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	have, err := os.ReadFile(document)
+	if err != nil || string(have) != b.String() {
+		t.Errorf("docs/pod-fields.md is out of date (%v): go test ./pkg/podfields -update", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	yes, no := true, false
+	strict, merge := v1.SupplementalGroupsPolicyStrict, v1.SupplementalGroupsPolicyMerge
+	limit := resource.MustParse("1Mi")
+	one := resource.MustParse("1")
+	container := func(c v1.Container) v1.PodSpec { return v1.PodSpec{Containers: []v1.Container{c}} }
+	volume := func(s v1.VolumeSource) v1.PodSpec { return v1.PodSpec{Volumes: []v1.Volume{{VolumeSource: s}}} }
+	amounts := func(name v1.ResourceName) v1.PodSpec {
+		l := v1.ResourceList{name: one, v1.ResourceCPU: one, "zero.example/x": resource.Quantity{}}
+		return container(v1.Container{Resources: v1.ResourceRequirements{Limits: l, Requests: l}})
+	}
+	for name, tt := range map[string]struct {
+		spec v1.PodSpec
+		want []string
+	}{
+		"nothing set": {v1.PodSpec{}, nil},
+		"an ordinary pod": {v1.PodSpec{
+			Containers: []v1.Container{{Name: "c", Image: "i", Ports: []v1.ContainerPort{{ContainerPort: 1}}, ResizePolicy: []v1.ContainerResizePolicy{{}}}},
+			Volumes:    []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}},
+			HostUsers:  &yes, EnableServiceLinks: &yes, SchedulerName: "default-scheduler",
+			SecurityContext: &v1.PodSecurityContext{SupplementalGroupsPolicy: &merge},
+		}, nil},
+		"probes of any container": {v1.PodSpec{
+			Containers:     []v1.Container{{}, {LivenessProbe: &v1.Probe{}, StartupProbe: &v1.Probe{}}},
+			InitContainers: []v1.Container{{ReadinessProbe: &v1.Probe{}}},
+		}, []string{
+			"spec.initContainers[0].readinessProbe: not implemented yet",
+			"spec.containers[1].livenessProbe: not implemented yet",
+			"spec.containers[1].startupProbe: not implemented yet",
+		}},
+		"a hook, but not a stop signal": {container(v1.Container{Lifecycle: &v1.Lifecycle{PreStop: &v1.LifecycleHandler{}, StopSignal: new(v1.Signal)}}),
+			[]string{"spec.containers[0].lifecycle.preStop: not implemented yet"}},
+		"ephemeral containers":            {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{{}}}, []string{"spec.ephemeralContainers: not implemented yet"}},
+		"an empty list is not set":        {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{}, ImagePullSecrets: []v1.LocalObjectReference{}}, nil},
+		"a user namespace":                {v1.PodSpec{HostUsers: &no}, []string{"spec.hostUsers: false: Docker has no user namespaces by container"}},
+		"strict groups":                   {v1.PodSpec{SecurityContext: &v1.PodSecurityContext{SupplementalGroupsPolicy: &strict}}, []string{"spec.securityContext.supplementalGroupsPolicy: Strict: Docker always adds the groups that the image gives the user"}},
+		"a claim":                         {volume(v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}), []string{"spec.volumes[0].persistentVolumeClaim: " + noClaims}},
+		"a driver that moved":             {volume(v1.VolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{}}), []string{"spec.volumes[0].awsElasticBlockStore: moved to CSI in Kubernetes, which removed the in-tree driver (ebs.csi.aws.com)"}},
+		"a token":                         {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{}}, {ServiceAccountToken: &v1.ServiceAccountTokenProjection{}}}}}), []string{"spec.volumes[0].projected.sources[1].serviceAccountToken: without an API server nobody issues tokens"}},
+		"a limit of memory":               {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory, SizeLimit: &limit}}), nil},
+		"a limit of disk":                 {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{SizeLimit: &limit}}), []string{"spec.volumes[0].emptyDir: sizeLimit on disk: enforced by eviction, which is not implemented yet"}},
+		"cpu, and nothing of another":     {amounts(v1.ResourceMemory), nil},
+		"storage may only be requested":   {amounts(v1.ResourceEphemeralStorage), []string{"spec.containers[0].resources.limits: ephemeral-storage: enforced by eviction, which is not implemented yet"}},
+		"huge pages":                      {amounts("hugepages-2Mi"), []string{"spec.containers[0].resources.limits: hugepages-2Mi: enforced by pod cgroups, which are not implemented yet", "spec.containers[0].resources.requests: hugepages-2Mi: enforced by pod cgroups, which are not implemented yet"}},
+		"devices":                         {amounts("vendor.example/gpu"), []string{"spec.containers[0].resources.limits: vendor.example/gpu: no device plug-in of this node offers it", "spec.containers[0].resources.requests: vendor.example/gpu: no device plug-in of this node offers it"}},
+		"an environment from a ConfigMap": {container(v1.Container{Env: []v1.EnvVar{{ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: &v1.ConfigMapKeySelector{}}}}}), []string{"spec.containers[0].env[0].valueFrom.configMapKeyRef: " + noObjects}},
+		"a restart rule of later releases": {container(v1.Container{RestartPolicyRules: []v1.ContainerRestartRule{{Action: "Restart"}, {Action: "RestartAllContainers"}}}),
+			[]string{"spec.containers[0].restartPolicyRules[1].action: RestartAllContainers: not implemented yet"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, r := range Refused(&v1.Pod{Spec: tt.spec}) {
+				got = append(got, r.String())
+			}
+			slices.Sort(got)
+			slices.Sort(tt.want)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Every refused field is found when it is set, whatever leads to it.
+func TestEachRefusedFieldIsRefusedWhenSet(t *testing.T) {
+	found := 0
+	for _, typ := range reachable() {
+		for _, f := range fieldsOf(typ) {
+			r := sections[typ.Name()][f.name]
+			if r.verdict != refused {
+				continue
+			}
+			v := reflect.New(typ).Elem()
+			set(v.FieldByIndex(f.index))
+			var all []Refusal
+			inspect(v, "x", &all)
+			if !slices.Contains(all, Refusal{"x." + f.name, r.text}) {
+				t.Errorf("%s.%s is set and not refused: %v", typ.Name(), f.name, all)
+			}
+			found++
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d refused fields were tried", found)
+	}
+}
+
+// set gives a field the least value that a manifest can.
+func set(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	default:
+		panic(fmt.Sprintf("teach set about %v", v.Kind()))
+	}
+}

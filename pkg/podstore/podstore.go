@@ -1,0 +1,129 @@
+// Package podstore holds the pods that this node should run: the loop writes it,
+// everyone else reads. Mirror pods (the API server's image of a static pod) are
+// kept beside the pods they mirror and never count as pods of their own.
+package podstore
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// Store is the set of desired pods. Safe for concurrent use. The pods in it are
+// shared: nobody modifies them in place.
+type Store struct {
+	mu      sync.RWMutex
+	pods    index
+	mirrors index
+}
+
+// New returns an empty Store.
+func New() *Store {
+	return &Store{pods: newIndex(), mirrors: newIndex()}
+}
+
+// Set adds the pod or replaces the one with its UID.
+func (s *Store) Set(pod *v1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of(pod).set(pod)
+}
+
+// Remove forgets the pod with this pod's UID.
+func (s *Store) Remove(pod *v1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of(pod).remove(pod.UID)
+}
+
+// Get returns the pod, not a mirror pod, with that UID.
+func (s *Store) Get(uid types.UID) (*v1.Pod, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p, ok := s.pods.byUID[uid]
+	return p, ok
+}
+
+// ByName returns the pod, not a mirror pod, of that namespace and name.
+func (s *Store) ByName(namespace, name string) (*v1.Pod, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p, ok := s.pods.byName[types.NamespacedName{Namespace: namespace, Name: name}]
+	return p, ok
+}
+
+// Mirror returns the mirror pod of a static pod.
+func (s *Store) Mirror(pod *v1.Pod) (*v1.Pod, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p, ok := s.mirrors.byName[nameOf(pod)]
+	return p, ok
+}
+
+// Pods returns all pods but mirrors, ordered by namespace and name.
+func (s *Store) Pods() []*v1.Pod {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.pods.list()
+}
+
+// Mirrors returns all mirror pods, ordered by namespace and name.
+func (s *Store) Mirrors() []*v1.Pod {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mirrors.list()
+}
+
+func (s *Store) of(pod *v1.Pod) *index {
+	if source.IsMirror(pod) {
+		return &s.mirrors
+	}
+	return &s.pods
+}
+
+// index finds pods by UID and by name. While a static pod is replaced two pods
+// can have one name: byName then gives the one set last.
+type index struct {
+	byUID  map[types.UID]*v1.Pod
+	byName map[types.NamespacedName]*v1.Pod
+}
+
+func newIndex() index {
+	return index{byUID: map[types.UID]*v1.Pod{}, byName: map[types.NamespacedName]*v1.Pod{}}
+}
+
+func (x *index) set(pod *v1.Pod) {
+	x.byUID[pod.UID] = pod
+	x.byName[nameOf(pod)] = pod
+}
+
+func (x *index) remove(uid types.UID) {
+	pod, ok := x.byUID[uid]
+	if !ok {
+		return
+	}
+	delete(x.byUID, uid)
+	if n := nameOf(pod); x.byName[n] != nil && x.byName[n].UID == uid {
+		delete(x.byName, n)
+	}
+}
+
+func (x *index) list() []*v1.Pod {
+	pods := make([]*v1.Pod, 0, len(x.byUID))
+	for _, p := range x.byUID {
+		pods = append(pods, p)
+	}
+	slices.SortFunc(pods, func(a, b *v1.Pod) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+	})
+	return pods
+}
+
+func nameOf(pod *v1.Pod) types.NamespacedName {
+	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+}

@@ -1,0 +1,59 @@
+package podstore
+
+import (
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+func pod(uid, name string, annotations map[string]string) *v1.Pod {
+	return &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid), Name: name, Namespace: "default", Annotations: annotations}}
+}
+
+func TestReplacedPodKeepsItsNameWithTheNewerOne(t *testing.T) {
+	s := New()
+	old, next := pod("1", "web", nil), pod("2", "web", nil)
+	s.Set(old)
+	s.Set(next)
+	s.Remove(old)
+	if got, ok := s.ByName("default", "web"); !ok || got != next {
+		t.Errorf("ByName after the old pod went = %v, %v; want the new pod", got, ok)
+	}
+	if _, ok := s.Get("1"); ok {
+		t.Error("the removed pod is still found by its UID")
+	}
+}
+
+func TestMirrorPodIsNotAPod(t *testing.T) {
+	s := New()
+	static := pod("1", "web", map[string]string{source.AnnotationSource: source.File})
+	mirror := pod("2", "web", map[string]string{source.AnnotationMirror: "hash"})
+	s.Set(static)
+	s.Set(mirror)
+	if got := s.Pods(); len(got) != 1 || got[0] != static {
+		t.Errorf("Pods() = %v, want the static pod only", got)
+	}
+	if got, ok := s.Mirror(static); !ok || got != mirror {
+		t.Errorf("Mirror() = %v, %v; want the mirror pod", got, ok)
+	}
+	s.Remove(mirror)
+	if _, ok := s.Mirror(static); ok {
+		t.Error("a removed mirror pod is still found")
+	}
+	if _, ok := s.Get("1"); !ok {
+		t.Error("removing the mirror pod removed the static pod")
+	}
+}
+
+func TestRemoveOfUnknownPodIsHarmless(t *testing.T) {
+	s := New()
+	s.Set(pod("1", "web", nil))
+	s.Remove(pod("2", "web", nil))
+	if len(s.Pods()) != 1 {
+		t.Error("removing a pod that is not there removed another of its name")
+	}
+}

@@ -1,0 +1,283 @@
+package runtime
+
+import (
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// actions is what has to be done about a pod now, in this order.
+type actions struct {
+	// killPod stops everything of the pod, sandboxes included.
+	killPod bool
+	// createSandbox makes a sandbox, number attempt; sandboxID is the ready one
+	// where it does not.
+	createSandbox bool
+	attempt       uint32
+	sandboxID     string
+	kill          []killing         // running containers to stop
+	init          []*v1.Container   // init containers to start
+	start         []*v1.Container   // regular containers to start
+	ephemeral     []*v1.Container   // ephemeral containers to start
+	targets       map[string]string // ephemeral container to the container whose processes it sees
+}
+
+// killing is a container that must be stopped, and why.
+type killing struct {
+	status  *ContainerStatus
+	message string
+}
+
+// verdicts are what the probes say of running containers, by ID. A nil function
+// has nothing to say against any.
+type verdicts struct {
+	unhealthy func(ContainerID) string // why it must be restarted, "" when it need not
+	started   func(ContainerID) bool
+}
+
+// computeActions decides what brings the pod nearer to its spec. It is a pure
+// function of its arguments; SyncPod does what it says.
+func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
+	a := actions{targets: map[string]string{}}
+	a.createSandbox, a.attempt, a.sandboxID = sandboxAction(pod, observed)
+	if a.createSandbox {
+		a.killPod = true
+		a.planNewSandbox(pod, observed)
+		return a
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		e := &pod.Spec.EphemeralContainers[i]
+		if observed.Container(e.Name) == nil { // they are never restarted
+			c := v1.Container(e.EphemeralContainerCommon)
+			a.ephemeral = append(a.ephemeral, &c)
+			a.targets[c.Name] = e.TargetContainerName
+		}
+	}
+	if !a.planInit(pod, observed, v) {
+		return a
+	}
+	a.planContainers(pod, observed, v)
+	return a
+}
+
+// sandboxAction tells whether a new sandbox is needed, its number, and the ID of
+// the present one.
+func sandboxAction(pod *v1.Pod, observed *PodStatus) (create bool, attempt uint32, id string) {
+	if len(observed.Sandboxes) == 0 {
+		return true, 0, ""
+	}
+	newest := observed.Sandboxes[0]
+	next := newest.GetMetadata().GetAttempt() + 1
+	ready := 0
+	for _, s := range observed.Sandboxes {
+		if s.State == cri.PodSandboxState_SANDBOX_READY {
+			ready++
+		}
+	}
+	hostNetwork := newest.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE
+	switch {
+	case ready > 1, newest.State != cri.PodSandboxState_SANDBOX_READY:
+		return true, next, newest.Id
+	case hostNetwork != pod.Spec.HostNetwork:
+		return true, next, ""
+	case !pod.Spec.HostNetwork && newest.GetNetwork().GetIp() == "":
+		return true, next, newest.Id
+	}
+	return false, newest.GetMetadata().GetAttempt(), newest.Id
+}
+
+// planNewSandbox says what starts in a new sandbox: the first init container, or
+// without any all containers that are not done. A pod that is done gets none.
+func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
+	var again []*v1.Container
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if runsAgain(pod, c, observed.Container(c.Name)) {
+			again = append(again, c)
+		}
+	}
+	initialized := anyObserved(pod, observed)
+	if len(again) == 0 || !initialized && initFailed(pod, observed) {
+		a.createSandbox = false
+		return
+	}
+	if len(pod.Spec.InitContainers) == 0 {
+		a.start = again
+		return
+	}
+	// The init containers run again: what they prepared was the old sandbox's.
+	a.init = []*v1.Container{&pod.Spec.InitContainers[0]}
+}
+
+// planInit says which init container comes next and reports whether the regular
+// containers may run: every init container has succeeded, every sidecar has
+// started. Once a regular container exists, only sidecars are looked after.
+func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done bool) {
+	initialized := anyObservedIn(pod, observed, a.sandboxID)
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		s := inSandbox(observed.Container(c.Name), a.sandboxID)
+		if IsSidecar(c) {
+			if started := a.planSidecar(c, s, v); !started && !initialized {
+				return false
+			}
+			continue
+		}
+		if initialized {
+			continue
+		}
+		switch {
+		case s == nil && laterObserved(pod, observed, i, a.sandboxID):
+			// It has succeeded and been collected.
+		case s == nil, s.State == StateCreated:
+			a.init = append(a.init, c)
+			return false
+		case s.State == StateRunning:
+			return false
+		case s.State == StateUnknown:
+			a.kill = append(a.kill, killing{s, fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
+			a.init = append(a.init, c)
+			return false
+		case s.ExitCode == 0:
+		case Restarts(pod, c, s.ExitCode):
+			a.init = append(a.init, c)
+			return false
+		default:
+			a.killPod = true // the pod has failed
+			return false
+		}
+	}
+	return true
+}
+
+// planSidecar keeps a sidecar running and reports whether it has started.
+func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (started bool) {
+	if s == nil || s.State != StateRunning {
+		if s != nil && s.State == StateUnknown {
+			a.kill = append(a.kill, killing{s, "Container is in an unknown state, will be restarted"})
+		}
+		a.init = append(a.init, c)
+		return false
+	}
+	if why := v.why(s.ID); why != "" {
+		a.kill = append(a.kill, killing{s, fmt.Sprintf("Container %s %s, will be restarted", c.Name, why)})
+		a.init = append(a.init, c)
+		return false
+	}
+	return v.started == nil || v.started(s.ID)
+}
+
+// planContainers says which regular containers are started and stopped. When none
+// runs and none will again, the pod is at its end: what is left of it, sidecars
+// and sandbox, is stopped.
+func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
+	kept := 0
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		s := observed.Container(c.Name)
+		if s == nil || s.State != StateRunning {
+			if runsAgain(pod, c, s) {
+				if s != nil && s.State == StateUnknown {
+					a.kill = append(a.kill, killing{s, "Container is in an unknown state, will be restarted"})
+				}
+				a.start = append(a.start, c)
+			}
+			continue
+		}
+		var why string
+		restart := true
+		switch hash := hashContainer(c); {
+		case s.Hash != 0 && s.Hash != hash:
+			why = fmt.Sprintf("Container %s definition changed", c.Name)
+		default:
+			if why = v.why(s.ID); why == "" {
+				kept++
+				continue
+			}
+			why = fmt.Sprintf("Container %s %s", c.Name, why)
+			restart = Restarts(pod, c, 1)
+		}
+		if restart {
+			why += ", will be restarted"
+			a.start = append(a.start, c)
+		}
+		a.kill = append(a.kill, killing{s, why})
+	}
+	if kept == 0 && len(a.start) == 0 {
+		a.killPod = true
+		a.init = nil
+	}
+}
+
+func (v verdicts) why(id ContainerID) string {
+	if v.unhealthy == nil {
+		return ""
+	}
+	return v.unhealthy(id)
+}
+
+// runsAgain tells whether a regular container that does not run is started.
+func runsAgain(pod *v1.Pod, c *v1.Container, s *ContainerStatus) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
+	switch {
+	case s == nil, s.State == StateCreated, s.State == StateUnknown:
+		return true
+	case s.State == StateRunning:
+		return true // of a sandbox that is going: it must be started in the new one
+	}
+	return Restarts(pod, c, s.ExitCode)
+}
+
+// anyObserved tells whether a regular container was ever made: the pod has been
+// initialised once.
+func anyObserved(pod *v1.Pod, observed *PodStatus) bool {
+	for i := range pod.Spec.Containers {
+		if observed.Container(pod.Spec.Containers[i].Name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// anyObservedIn is anyObserved for one sandbox: a new sandbox is initialised anew.
+func anyObservedIn(pod *v1.Pod, observed *PodStatus, sandbox string) bool {
+	for i := range pod.Spec.Containers {
+		if inSandbox(observed.Container(pod.Spec.Containers[i].Name), sandbox) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// inSandbox returns the status if it is of that sandbox, else nil.
+func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
+	if s == nil || s.SandboxID != "" && s.SandboxID != sandbox {
+		return nil
+	}
+	return s
+}
+
+// laterObserved tells whether an init container after number i exists in the
+// sandbox: the one before it must have succeeded.
+func laterObserved(pod *v1.Pod, observed *PodStatus, i int, sandbox string) bool {
+	for _, c := range pod.Spec.InitContainers[i+1:] {
+		if inSandbox(observed.Container(c.Name), sandbox) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// initFailed tells whether an init container has failed for good.
+func initFailed(pod *v1.Pod, observed *PodStatus) bool {
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if s := observed.Container(c.Name); s != nil && !IsSidecar(c) && s.State == StateExited && s.ExitCode != 0 && !Restarts(pod, c, s.ExitCode) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,134 @@
+package runtime
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Restarts tells whether a container of the pod that ended with this code is
+// started again: by its own rules and policy where it has them (KEP-5307), else by
+// the pod's. An init container that has succeeded is done whatever the policy.
+func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
+	policy := pod.Spec.RestartPolicy
+	if c.RestartPolicy != nil {
+		for _, r := range c.RestartPolicyRules {
+			if r.ExitCodes == nil {
+				continue
+			}
+			in := slices.Contains(r.ExitCodes.Values, exitCode)
+			if in == (r.ExitCodes.Operator == v1.ContainerRestartRuleOnExitCodesOpIn) {
+				return true
+			}
+		}
+		policy = v1.RestartPolicy(*c.RestartPolicy)
+	} else if policy == v1.RestartPolicyAlways && isInit(pod, c.Name) {
+		policy = v1.RestartPolicyOnFailure
+	}
+	switch policy {
+	case v1.RestartPolicyNever:
+		return false
+	case v1.RestartPolicyOnFailure:
+		return exitCode != 0
+	}
+	return true
+}
+
+// IsSidecar tells whether an init container is a restartable one (KEP-753).
+func IsSidecar(c *v1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+}
+
+func isInit(pod *v1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == name })
+}
+
+// firstBackOff is the wait before the second restart, the kubelet's; each further
+// one doubles it up to the configured maximum.
+const firstBackOff = 10 * time.Second
+
+// backOffs holds how long crashing containers wait for their next start. It is
+// not safe for concurrent use.
+type backOffs struct {
+	most    time.Duration
+	entries map[string]backOff
+}
+
+type backOff struct {
+	wait    time.Duration // after the container's next end
+	started time.Time     // when it was last restarted
+}
+
+func newBackOffs(most time.Duration) *backOffs {
+	return &backOffs{most: most, entries: map[string]backOff{}}
+}
+
+// left tells how much longer a container that has ended must wait. One that ran
+// for twice the maximum since its last restart has been forgiven.
+func (b *backOffs) left(key string, ended *ContainerStatus, now time.Time) time.Duration {
+	e, ok := b.entries[key]
+	if !ok {
+		e = b.recalled(ended)
+	}
+	if b.forgiven(e, ended) {
+		return 0
+	}
+	return max(0, e.wait-now.Sub(ended.FinishedAt))
+}
+
+// restarted notes that a container that had ended is being started again.
+func (b *backOffs) restarted(key string, ended *ContainerStatus, now time.Time) {
+	e, ok := b.entries[key]
+	if !ok {
+		e = b.recalled(ended)
+	}
+	switch {
+	case b.forgiven(e, ended) || e.wait == 0:
+		e.wait = min(firstBackOff, b.most)
+	default:
+		e.wait = min(2*e.wait, b.most)
+	}
+	e.started = now
+	b.entries[key] = e
+}
+
+// current is the wait that the container is under now, for its message.
+func (b *backOffs) current(key string, ended *ContainerStatus) time.Duration {
+	if e, ok := b.entries[key]; ok {
+		return e.wait
+	}
+	return b.recalled(ended).wait
+}
+
+// recalled is what a container's wait must have been when another agent restarted
+// it: restarting the agent gives a crashing container no free start.
+func (b *backOffs) recalled(ended *ContainerStatus) backOff {
+	if ended.RestartCount == 0 {
+		return backOff{}
+	}
+	wait := firstBackOff
+	for range min(ended.RestartCount-1, 10) {
+		wait = min(2*wait, b.most)
+	}
+	return backOff{wait: min(wait, b.most), started: ended.StartedAt}
+}
+
+func (b *backOffs) forgiven(e backOff, ended *ContainerStatus) bool {
+	return !e.started.IsZero() && ended.FinishedAt.Sub(e.started) > 2*b.most
+}
+
+func (b *backOffs) forget(uid types.UID) {
+	for key := range b.entries {
+		if strings.HasPrefix(key, string(uid)+"/") {
+			delete(b.entries, key)
+		}
+	}
+}
+
+func backOffKey(uid types.UID, container string) string { return string(uid) + "/" + container }

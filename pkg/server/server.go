@@ -1,0 +1,180 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+)
+
+// Pods lists the pods of this node with their current statuses. It is called
+// concurrently; what it returns is only read.
+type Pods interface {
+	Pods() []*v1.Pod
+}
+
+// Config is what a Server is built from.
+type Config struct {
+	// HealthzListen and ReadOnlyListen are host:port; empty: that port is not served.
+	HealthzListen  string
+	ReadOnlyListen string
+
+	Pods    Pods                // needed with ReadOnlyListen
+	Metrics prometheus.Gatherer // needed with ReadOnlyListen
+	Checks  []Check             // what /healthz asks, besides "ping"
+}
+
+// Server serves the agent's HTTP endpoints.
+type Server struct {
+	endpoints []*endpoint
+}
+
+// Limits of one endpoint. A client that is slow to ask or to read is cut off; one
+// that connects too often waits.
+const (
+	maxConnections = 128
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = time.Minute
+	idleTimeout    = 30 * time.Second
+	maxHeaderBytes = 64 << 10
+	shutdownGrace  = 3 * time.Second
+)
+
+// endpoint is one port: a listener and what answers on it.
+type endpoint struct {
+	name     string
+	listener net.Listener
+	http     *http.Server
+}
+
+// New takes the ports, so that a port in use is found before anything else is
+// started. The listeners are Run's to close; a Server that is not run must be
+// given to Run with a context that has ended.
+func New(cfg Config) (*Server, error) {
+	if cfg.ReadOnlyListen != "" && (cfg.Pods == nil || cfg.Metrics == nil) {
+		return nil, errors.New("server: the read-only port needs Pods and Metrics")
+	}
+	health, err := newHealth(cfg.Checks)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{}
+	if cfg.HealthzListen != "" {
+		mux := http.NewServeMux()
+		health.addTo(mux)
+		if err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", mux); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.ReadOnlyListen != "" {
+		mux := http.NewServeMux()
+		health.addTo(mux)
+		mux.Handle("GET /pods", podsHandler(cfg.Pods))
+		mux.Handle("GET /metrics", metricsHandler(cfg.Metrics))
+		if err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", mux); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// listen opens one endpoint. The flag is named where another one helps.
+func (s *Server) listen(name, address, flag string, h http.Handler) error {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("the %s port %s is in use; end what uses it or choose another with %s", name, address, flag)
+	}
+	if err != nil {
+		return fmt.Errorf("listen on the %s port: %w", name, err)
+	}
+	s.endpoints = append(s.endpoints, &endpoint{
+		name:     name,
+		listener: netutil.LimitListener(l, maxConnections),
+		http: &http.Server{
+			Handler:           withHeaders(h),
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          klog.NewStandardLogger("INFO"),
+		},
+	})
+	return nil
+}
+
+// withHeaders marks every answer as what it says it is, and as of this moment only.
+func withHeaders(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Run serves until ctx ends, then lets requests under way finish for a moment. It
+// returns nil, or the error that ended an endpoint before that.
+func (s *Server) Run(ctx context.Context) error {
+	ended := make(chan error, len(s.endpoints))
+	for _, e := range s.endpoints {
+		klog.V(2).InfoS("Serving", "endpoint", e.name, "address", e.listener.Addr())
+		go func() {
+			err := e.http.Serve(e.listener)
+			if errors.Is(err, http.ErrServerClosed) {
+				err = nil
+			} else {
+				err = fmt.Errorf("serve the %s port: %w", e.name, err)
+			}
+			ended <- err
+		}()
+	}
+	running := len(s.endpoints)
+	var first error
+	select {
+	case <-ctx.Done():
+	case first = <-ended:
+		running--
+	}
+	s.shutdown()
+	for ; running > 0; running-- {
+		if err := <-ended; first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// shutdown ends all endpoints at once, first kindly, then at any rate.
+func (s *Server) shutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	done := make(chan struct{}, len(s.endpoints))
+	for _, e := range s.endpoints {
+		go func() {
+			if e.http.Shutdown(ctx) != nil {
+				e.http.Close()
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range s.endpoints {
+		<-done
+	}
+	s.close() // a listener that Serve never took
+}
+
+func (s *Server) close() {
+	for _, e := range s.endpoints {
+		e.listener.Close()
+	}
+}

@@ -1,0 +1,75 @@
+// Package source says which pods are wanted on this node. Each source (file or
+// directory, URL, API server) reports whole snapshots; the Mux compares a
+// snapshot with what that source last wanted and emits only what changed, as
+// one ordered stream that the sync loop reads:
+//
+//	file ─┐ Snapshot          Change
+//	http ─┼──────────▶ Mux ──────────▶ loop
+//	api  ─┘
+//
+// Pods leave this package defaulted as the API server would and validated.
+package source
+
+import v1 "k8s.io/api/core/v1"
+
+// Names of the sources, as they stand in the kubernetes.io/config.source annotation.
+const (
+	File = "file"
+	HTTP = "http"
+	API  = "api"
+)
+
+// Annotations that tell where a static pod comes from, as the kubelet sets them.
+const (
+	AnnotationSource = "kubernetes.io/config.source"
+	AnnotationHash   = "kubernetes.io/config.hash"
+	AnnotationSeen   = "kubernetes.io/config.seen"
+	AnnotationMirror = "kubernetes.io/config.mirror"
+)
+
+// IsStatic tells whether the pod came from a manifest rather than the API server.
+func IsStatic(pod *v1.Pod) bool {
+	s := pod.Annotations[AnnotationSource]
+	return s == File || s == HTTP
+}
+
+// IsMirror tells whether the pod is an API server's image of a static pod.
+func IsMirror(pod *v1.Pod) bool {
+	_, ok := pod.Annotations[AnnotationMirror]
+	return ok
+}
+
+// Op is what happened to the pods of a Change.
+type Op int
+
+// The five operations of the kubelet's configuration channel.
+const (
+	Add       Op = iota // not wanted before
+	Update              // spec, labels, annotations or deletion grace changed
+	Remove              // no longer wanted by its source
+	Reconcile           // only the status at the API server changed
+	Delete              // gained a deletionTimestamp: terminate gracefully
+)
+
+// String returns the kubelet's name of the operation, e.g. "ADD".
+func (o Op) String() string {
+	if o < Add || o > Delete {
+		return "UNKNOWN"
+	}
+	return [...]string{"ADD", "UPDATE", "REMOVE", "RECONCILE", "DELETE"}[o]
+}
+
+// Snapshot is everything that one source wants now.
+type Snapshot struct {
+	Source string
+	Pods   []*v1.Pod
+}
+
+// Change is a step of the merged stream. An Add without pods is sent once for a
+// source whose first snapshot is empty: it tells the loop that the source has spoken.
+// The pods belong to the receiver and must not be modified in place by anyone.
+type Change struct {
+	Op     Op
+	Source string
+	Pods   []*v1.Pod
+}

@@ -1,0 +1,216 @@
+package source
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// written is one pod as a manifest has it: neither defaulted nor validated. What
+// could not be decoded has no pod but problems.
+type written struct {
+	document int
+	prefix   string // of field paths, "items[2]." for the third of a list
+	lines    *lines
+	pod      *v1.Pod
+	content  []byte // canonical form of metadata and spec, see canonical
+	name     types.NamespacedName
+	problems []Problem
+}
+
+// decode reads a manifest: YAML or JSON documents of the kinds Pod, PodList and
+// List. A document that is wrong does not touch the others. The problems have
+// neither Source nor File yet.
+func decode(data []byte) []written {
+	var all []written
+	for i, text := range split(data) {
+		all = append(all, decodeDocument(written{document: i + 1, lines: &lines{text: text}})...)
+	}
+	return all
+}
+
+func decodeDocument(w written) []written {
+	raw, problems := toJSON(w.lines.text)
+	if len(problems) > 0 {
+		for i := range problems {
+			problems[i].Document = w.document
+		}
+		w.problems = problems
+		// A duplicate key spoils a document, but its name may still be readable.
+		if lax, err := yaml.YAMLToJSON(w.lines.text.text); err == nil {
+			w.name = readName(lax)
+		}
+		return []written{w}
+	}
+	var head struct {
+		APIVersion any               `json:"apiVersion"`
+		Kind       any               `json:"kind"`
+		Items      []json.RawMessage `json:"items"`
+	}
+	_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &head) // what is wrong with it comes to light below
+	apiVersion, _ := head.APIVersion.(string)
+	kind, _ := head.Kind.(string)
+	switch {
+	case bytes.TrimSpace(raw)[0] != '{':
+		return w.fail("", "a manifest must be an object with apiVersion and kind")
+	case kind == "":
+		w.name = readName(raw)
+		return w.fail("kind", field.ErrorTypeRequired.String())
+	case apiVersion == "":
+		w.name = readName(raw)
+		return w.fail("apiVersion", field.ErrorTypeRequired.String())
+	case apiVersion != "v1" || kind != "Pod" && kind != "PodList" && kind != "List":
+		return w.fail("kind", fmt.Sprintf("%s of %s cannot be run from a manifest: only Pod, PodList and List of v1 can", kind, apiVersion))
+	case kind == "Pod":
+		w.decodePod(raw)
+		return []written{w}
+	}
+	if problems := explainList(raw); len(problems) > 0 {
+		for _, p := range problems {
+			w.problem(p.path, p.message)
+		}
+		return []written{w}
+	}
+	var all []written
+	for i, item := range head.Items {
+		one := written{document: w.document, prefix: fmt.Sprintf("items[%d].", i), lines: w.lines}
+		if !one.itemKind(item, kind == "List") {
+			all = append(all, one)
+			continue
+		}
+		one.decodePod(item)
+		all = append(all, one)
+	}
+	return all
+}
+
+// itemKind tells whether an item of a list says that it is a Pod; in a PodList it
+// need not say so.
+func (w *written) itemKind(raw []byte, required bool) bool {
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
+	_ = json.Unmarshal(raw, &head)
+	if !required && head.Kind == "" && head.APIVersion == "" || head.Kind == "Pod" && head.APIVersion == "v1" {
+		return true
+	}
+	w.name = readName(raw)
+	if head.Kind == "" {
+		w.problem("kind", field.ErrorTypeRequired.String())
+	} else {
+		w.problem("kind", fmt.Sprintf("%s of %s is not a Pod of v1", head.Kind, head.APIVersion))
+	}
+	return false
+}
+
+// decodePod decodes strictly: unknown and doubled fields are problems.
+func (w *written) decodePod(raw []byte) {
+	w.name = readName(raw)
+	pod := &v1.Pod{}
+	strict, err := kjson.UnmarshalStrict(raw, pod)
+	if err == nil && len(strict) == 0 {
+		w.pod, w.content = pod, canonical(raw)
+		return
+	}
+	for _, p := range explain(raw, reflect.TypeFor[v1.Pod](), "") {
+		w.problem(p.path, p.message)
+	}
+	if len(w.problems) == 0 { // explain knows fields and types, not doubled keys of JSON
+		for _, e := range append(strict, err) {
+			if e != nil {
+				w.problem("", e.Error())
+			}
+		}
+	}
+}
+
+func (w *written) fail(path, message string) []written {
+	w.problem(path, message)
+	return []written{*w}
+}
+
+// problem notes what is wrong with a field, and on which line it stands.
+func (w *written) problem(path, message string) {
+	path = strings.TrimSuffix(w.prefix+path, ".")
+	w.problems = append(w.problems, Problem{
+		Document: w.document, Line: w.lines.of(path), Field: path, Message: message,
+	})
+}
+
+// canonical is the content of a pod's manifest whatever its formatting, comments
+// and order of keys: metadata and spec as JSON with sorted keys. It depends on the
+// text alone, not on the API's types, so that it stays the same in later releases.
+func canonical(raw []byte) []byte {
+	var all struct {
+		Metadata any `json:"metadata"`
+		Spec     any `json:"spec"`
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(&all); err != nil {
+		return raw
+	}
+	out, err := json.Marshal(all)
+	if err != nil {
+		return raw
+	}
+	return out
+}
+
+// readName reads a pod's name from a document that may have any other fault.
+func readName(raw []byte) types.NamespacedName {
+	var o struct {
+		Metadata json.RawMessage `json:"metadata"`
+	}
+	var m struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	}
+	_ = json.Unmarshal(raw, &o)
+	_ = json.Unmarshal(o.Metadata, &m)
+	if m.Name == "" {
+		return types.NamespacedName{}
+	}
+	if m.Namespace == "" {
+		m.Namespace = v1.NamespaceDefault
+	}
+	return types.NamespacedName{Namespace: m.Namespace, Name: m.Name}
+}
+
+var yamlLine = regexp.MustCompile(`^(?:error converting YAML to JSON: )?(?:yaml: )?(?:unmarshal errors:)?\s*(?:line (\d+): )?`)
+
+// toJSON turns a document into JSON. The problems of YAML say on which line.
+func toJSON(p piece) ([]byte, []Problem) {
+	if p.json {
+		return p.text, nil
+	}
+	raw, err := yaml.YAMLToJSONStrict(p.text)
+	if err == nil {
+		return raw, nil
+	}
+	var problems []Problem
+	for _, text := range strings.Split(err.Error(), "\n") {
+		at := yamlLine.FindStringSubmatch(text)
+		message := strings.TrimSpace(text[len(at[0]):])
+		if message == "" {
+			continue // the heading of a list of errors
+		}
+		line := p.line
+		if n, err := strconv.Atoi(at[1]); err == nil && n > 0 {
+			line += n - 1
+		}
+		problems = append(problems, Problem{Line: line, Message: "not YAML: " + message})
+	}
+	return nil, problems
+}

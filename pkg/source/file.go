@@ -1,0 +1,162 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// defaultPeriod is the kubelet's fileCheckFrequency and httpCheckFrequency.
+	defaultPeriod = 20 * time.Second
+	// quiet is how long nothing must happen after an event before the directory is
+	// looked at, and longest how long that can be put off.
+	quiet, longest = 2 * time.Millisecond, 50 * time.Millisecond
+)
+
+// FileConfig is what a FileSource is made of.
+type FileConfig struct {
+	Path     string        // manifest file or directory; it need not exist
+	NodeName string        // of this node
+	Period   time.Duration // between full rescans; 0: 20 s
+	Clock    clock.WithTicker
+	Report   func(Problem) // is told of each problem once; nil: LogProblem
+	// StateDir, where not empty, is a directory of this source's own in which it
+	// keeps each manifest that was good, so that also after a restart of the agent a
+	// bad edit leaves the running pod as it was.
+	StateDir string
+}
+
+// FileSource reads pods from a manifest file, or from the files of a directory.
+// It looks when the file system says that something has changed, and every
+// period in case that was missed. Files whose names begin with a dot are hidden,
+// as the kubelet has it, and editors' backups ("web.yaml~", "#web.yaml#") are
+// passed over with a warning.
+//
+// A file that cannot be read, or a document in it that is not valid, keeps the
+// pods that it last gave; so does a directory that has vanished as a whole. A
+// file that is removed gives up its pods.
+type FileSource struct {
+	cfg    FileConfig
+	origin origin
+	store  *lastGood
+
+	files   map[string]*file // by path
+	watch   *watcher
+	removed map[string]bool // files that an event said were removed, since the last good look at their directory
+	spoken  bool
+	started time.Time
+
+	mu       sync.Mutex
+	problems problemBook
+}
+
+// NewFile checks the configuration. It touches no file.
+func NewFile(cfg FileConfig) (*FileSource, error) {
+	if cfg.Path == "" || cfg.NodeName == "" {
+		return nil, errors.New("file source: no Path or NodeName")
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("file source: %w", err)
+	}
+	cfg.Path = path
+	if cfg.Period <= 0 {
+		cfg.Period = defaultPeriod
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	return &FileSource{
+		cfg:      cfg,
+		origin:   origin{source: File, node: cfg.NodeName},
+		store:    &lastGood{dir: cfg.StateDir},
+		files:    map[string]*file{},
+		removed:  map[string]bool{},
+		problems: newProblemBook(cfg.Report),
+	}, nil
+}
+
+// Problems returns what is wrong as of the last look, in the order of the files.
+// Safe for concurrent use.
+func (s *FileSource) Problems() []Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problems.all
+}
+
+// Run sends a snapshot at once and after each change, until ctx ends. It stops no
+// sooner; what is wrong is reported and waited for. Run it once.
+func (s *FileSource) Run(ctx context.Context, out chan<- Snapshot) error {
+	s.watch = &watcher{}
+	defer s.watch.close()
+	s.started = s.cfg.Clock.Now()
+	rescan := s.cfg.Clock.NewTicker(s.cfg.Period)
+	defer rescan.Stop()
+	settle := s.cfg.Clock.NewTimer(time.Hour)
+	defer settle.Stop()
+	var firstEvent time.Time // of those not yet looked at
+
+	look := func() bool {
+		firstEvent = time.Time{}
+		snapshot, again := s.look()
+		if again > 0 {
+			settle.Reset(again)
+		} else {
+			settle.Stop()
+		}
+		if snapshot == nil {
+			return true
+		}
+		select {
+		case out <- *snapshot:
+		case <-ctx.Done():
+			return false
+		}
+		s.store.flush()
+		return true
+	}
+	if !look() {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-s.watch.events():
+			if !s.watch.concerns(e) {
+				continue
+			}
+			klog.V(4).InfoS("Manifest event", "file", e.Name, "op", e.Op.String())
+			if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
+				if filepath.Dir(e.Name) == s.watch.real {
+					s.removed[filepath.Join(s.cfg.Path, filepath.Base(e.Name))] = true
+				}
+			}
+			now := s.cfg.Clock.Now()
+			if firstEvent.IsZero() {
+				firstEvent = now
+			}
+			settle.Reset(max(0, min(quiet, longest-now.Sub(firstEvent))))
+		case err := <-s.watch.errors():
+			// Events were lost: only a look at everything helps.
+			klog.V(2).InfoS("Manifest events lost", "path", s.cfg.Path, "err", err)
+			settle.Reset(0)
+		case <-settle.C():
+			if !look() {
+				return nil
+			}
+		case <-rescan.C():
+			if !look() {
+				return nil
+			}
+		}
+	}
+}

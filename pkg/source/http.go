@@ -1,0 +1,257 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+// askTimeout is how long the kubelet lets the server of a manifest URL take.
+const askTimeout = 10 * time.Second
+
+// HTTPConfig is what an HTTPSource is made of.
+type HTTPConfig struct {
+	URL      string
+	Header   http.Header // sent with each request to that host
+	NodeName string
+	Period   time.Duration // between requests; 0: 20 s
+	Clock    clock.WithTicker
+	Report   func(Problem)     // is told of each problem once; nil: LogProblem
+	Client   http.RoundTripper // nil: http.DefaultTransport
+	StateDir string            // as FileConfig's, for the last good answer
+}
+
+// HTTPSource reads pods from a URL every period, in the forms that a manifest file
+// may have. Whatever is wrong with an answer, as a whole or in one document, the
+// pods of the last good one stay; an empty list means no pods.
+type HTTPSource struct {
+	cfg    HTTPConfig
+	client *http.Client
+	origin origin
+	store  *lastGood
+
+	spoken bool
+	asked  bool   // the first answer or failure is in
+	last   []byte // body of the last answer that was decoded
+	etag   string // of it
+	pods   []*v1.Pod
+	faults []Problem // of the last decoded answer
+
+	mu       sync.Mutex
+	problems problemBook
+}
+
+// NewHTTP checks the configuration. It sends no request.
+func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
+	if cfg.URL == "" || cfg.NodeName == "" {
+		return nil, errors.New("URL source: no URL or NodeName")
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, errors.New("URL source: the URL cannot be parsed") // the error would quote its password
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("URL source: %s: want http://<host>/ or https://<host>/", u.Redacted())
+	}
+	if cfg.Period <= 0 {
+		cfg.Period = defaultPeriod
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	from := *u
+	from.User = nil // a new password must not make new pods
+	s := &HTTPSource{
+		cfg:      cfg,
+		origin:   origin{source: HTTP, from: from.String(), node: cfg.NodeName},
+		store:    &lastGood{dir: cfg.StateDir},
+		problems: newProblemBook(cfg.Report),
+	}
+	s.client = &http.Client{Transport: cfg.Client, Timeout: askTimeout, CheckRedirect: s.redirect}
+	return s, nil
+}
+
+// redirect follows where the server points, but tells another host no headers
+// that were meant for this one.
+func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("stopped after 10 redirects")
+	}
+	if r.URL.Host != via[0].URL.Host {
+		for name := range s.cfg.Header {
+			r.Header.Del(name)
+		}
+	}
+	return nil
+}
+
+// Problems returns what is wrong as of the last answer. Safe for concurrent use.
+func (s *HTTPSource) Problems() []Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problems.all
+}
+
+// Run asks at once and every period, and sends a snapshot whenever the answer has
+// changed, until ctx ends. Run it once.
+func (s *HTTPSource) Run(ctx context.Context, out chan<- Snapshot) error {
+	again := s.cfg.Clock.NewTicker(s.cfg.Period)
+	defer again.Stop()
+	for {
+		snapshot := s.look(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if snapshot != nil {
+			select {
+			case out <- *snapshot:
+			case <-ctx.Done():
+				return nil
+			}
+			s.store.flush()
+		}
+		select {
+		case <-again.C():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// look asks once. It returns a snapshot if another one is wanted than before.
+func (s *HTTPSource) look(ctx context.Context) *Snapshot {
+	body, etag, err := s.ask(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	first := !s.asked
+	s.asked = true
+	changed := false
+	switch {
+	case err != nil:
+		s.note(append([]Problem{s.problem(message(err))}, s.faults...))
+		if first {
+			if kept := s.store.load(s.origin.from); kept != nil {
+				s.pods, changed = keepFailed(nil, s.origin.static(decode(kept)), s.cfg.NodeName), true
+			}
+		}
+	case body == nil || s.last != nil && bytes.Equal(body, s.last):
+		s.note(s.faults)
+	case len(bytes.TrimSpace(body)) == 0:
+		// The kubelet takes this for no pods; it is more likely a server in trouble.
+		s.note(append([]Problem{s.problem("answered with nothing; an empty list is what stops all pods")}, s.faults...))
+		changed = !s.spoken
+	default:
+		s.take(body, first)
+		s.last, s.etag = body, etag
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	s.spoken = true
+	return &Snapshot{Source: HTTP, Pods: s.pods}
+}
+
+// take decodes an answer.
+func (s *HTTPSource) take(body []byte, first bool) {
+	docs := s.origin.static(decode(body))
+	s.faults = nil
+	failed := len(docs) == 0
+	for _, d := range docs {
+		failed = failed || d.pod == nil
+		for _, p := range d.problems {
+			p.Source, p.File = HTTP, s.origin.from
+			s.faults = append(s.faults, p)
+		}
+	}
+	if len(docs) == 0 {
+		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
+	}
+	before := s.pods
+	if failed && first {
+		if kept := s.store.load(s.origin.from); kept != nil {
+			before = keepFailed(nil, s.origin.static(decode(kept)), s.cfg.NodeName)
+		}
+	}
+	s.pods = []*v1.Pod{}
+	taken := newTaken()
+	for _, p := range keepFailed(before, docs, s.cfg.NodeName) {
+		if clash := taken.add(p, "an earlier document"); clash != "" {
+			s.faults = append(s.faults, s.problem(clash))
+			continue
+		}
+		s.pods = append(s.pods, p)
+	}
+	if !failed {
+		s.store.keep(s.origin.from, body)
+	}
+	s.note(s.faults)
+	klog.V(2).InfoS("Manifests read", "url", s.origin.from, "pods", len(s.pods), "problems", len(s.faults))
+}
+
+// ask gets the answer: nil if the server says that it is the last one.
+func (s *HTTPSource) ask(ctx context.Context) (body []byte, etag string, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.URL, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	for name, values := range s.cfg.Header {
+		r.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if s.etag != "" {
+		r.Header.Set("If-None-Match", s.etag)
+	}
+	answer, err := s.client.Do(r)
+	if err != nil {
+		return nil, "", err
+	}
+	defer answer.Body.Close()
+	switch {
+	case answer.StatusCode == http.StatusNotModified && s.etag != "":
+		return nil, "", nil
+	case answer.StatusCode != http.StatusOK:
+		return nil, "", fmt.Errorf("answered %s", answer.Status)
+	}
+	body, err = io.ReadAll(io.LimitReader(answer.Body, maxManifest+1))
+	if err != nil {
+		return nil, "", err
+	}
+	if len(body) > maxManifest {
+		return nil, "", fmt.Errorf("answered with more than %d MiB", maxManifest>>20)
+	}
+	return body, answer.Header.Get("ETag"), nil
+}
+
+func (s *HTTPSource) problem(message string) Problem {
+	return Problem{Source: HTTP, File: s.origin.from, Message: message}
+}
+
+func (s *HTTPSource) note(problems []Problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problems.set(problems)
+}
+
+// message says what went wrong in the same words each time, so that it is
+// reported once: without the port that this end happened to have.
+func message(err error) string {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		return fmt.Sprintf("%s %v: %v", e.Op, e.Addr, e.Err)
+	}
+	return err.Error()
+}

@@ -1,0 +1,128 @@
+package source
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// origin is where static pods come from and where they run.
+type origin struct {
+	source string // File or HTTP
+	from   string // absolute path of the file, or the URL
+	node   string
+}
+
+// static makes of each pod of a manifest the pod that runs on this node:
+// defaulted, with its identity, and valid. What is not valid loses its pod and
+// gets problems.
+func (o origin) static(all []written) []written {
+	for i := range all {
+		w := &all[i]
+		if w.pod == nil {
+			continue
+		}
+		pod := w.pod
+		// What the API server would set, and a copy of its output may carry.
+		pod.TypeMeta = metav1.TypeMeta{}
+		pod.Status = v1.PodStatus{Phase: v1.PodPending}
+		pod.ManagedFields, pod.ResourceVersion, pod.Generation = nil, "", 0
+		pod.CreationTimestamp, pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = metav1.Time{}, nil, nil
+		if pod.Namespace == "" {
+			pod.Namespace = metav1.NamespaceDefault
+		}
+		SetDefaults(pod)
+		errs := validateStatic(pod, o.node)
+		errs = append(errs, Validate(pod)...)
+		for _, e := range errs {
+			w.problem(e.Field, e.ErrorBody())
+		}
+		if len(errs) > 0 {
+			w.pod = nil
+			continue
+		}
+		o.identify(pod, w.content)
+	}
+	return all
+}
+
+// identify gives a static pod its identity as the kubelet does: a name that is
+// unique among the nodes, a UID that follows from what and where it is, and the
+// node. It is called on a pod as its user named it.
+func (o origin) identify(pod *v1.Pod, content []byte) {
+	hash := contentHash(o, content)
+	if pod.UID == "" {
+		pod.UID = types.UID(hash)
+	}
+	pod.Name = nameOnNode(pod.Name, o.node)
+	pod.Spec.NodeName = o.node
+	pod.Annotations = maps.Clone(pod.Annotations)
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	pod.Annotations[AnnotationSource] = o.source
+	// Unlike the kubelet's, which is the UID, it changes with the content also
+	// where the manifest gives a UID: a mirror pod can then be seen to be stale.
+	pod.Annotations[AnnotationHash] = hash
+	tolerateNoExecute(pod)
+}
+
+// contentHash identifies a manifest's content on this node, as 32 hex digits. It
+// must never change for the same content: a pod's UID hangs on it, and a new UID
+// is a new pod.
+func contentHash(o origin, content []byte) string {
+	h := sha256.New()
+	for _, part := range []string{o.node, o.source, o.from} {
+		fmt.Fprintf(h, "%d:%s,", len(part), part)
+	}
+	h.Write(content)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// nameOnNode is the name of a static pod: with the node's, in lower case.
+func nameOnNode(name, node string) string { return name + "-" + strings.ToLower(node) }
+
+// tolerateNoExecute lets the pod stay whatever taints the node gets. The kubelet
+// does so for pods from files only; one from a URL is no less static.
+func tolerateNoExecute(pod *v1.Pod) {
+	all := v1.Toleration{Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoExecute}
+	pod.Spec.Tolerations = slices.Clone(pod.Spec.Tolerations)
+	for i := range pod.Spec.Tolerations {
+		if pod.Spec.Tolerations[i].MatchToleration(&all) {
+			pod.Spec.Tolerations[i] = all
+			return
+		}
+	}
+	pod.Spec.Tolerations = append(pod.Spec.Tolerations, all)
+}
+
+// uidForm is what a UID may be: it is a directory's name, and part of container
+// and cgroup names that are taken apart at "_".
+var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+
+// validateStatic checks what only a static pod can get wrong: its identity.
+func validateStatic(pod *v1.Pod, node string) field.ErrorList {
+	meta := field.NewPath("metadata")
+	var errs field.ErrorList
+	if pod.UID != "" && !uidForm.MatchString(string(pod.UID)) {
+		errs = append(errs, field.Invalid(meta.Child("uid"), string(pod.UID),
+			"must consist of up to 63 letters, digits and '-', and start and end with a letter or digit"))
+	}
+	if len(pod.Name) <= validation.DNS1123SubdomainMaxLength && len(nameOnNode(pod.Name, node)) > validation.DNS1123SubdomainMaxLength {
+		errs = append(errs, field.TooLong(meta.Child("name"), pod.Name, validation.DNS1123SubdomainMaxLength-len(node)-1))
+	}
+	if _, mirror := pod.Annotations[AnnotationMirror]; mirror {
+		errs = append(errs, field.Forbidden(meta.Child("annotations").Key(AnnotationMirror), "is set on mirror pods only, never in a manifest"))
+	}
+	return errs
+}

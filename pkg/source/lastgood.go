@@ -1,0 +1,129 @@
+package source
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"k8s.io/klog/v2"
+)
+
+// lastGood keeps on disk each manifest as it was when last good. Nothing hangs on
+// it but what an agent started beside a bad manifest knows of its running pods; a
+// failure is therefore logged and no more. Without a directory it keeps nothing.
+type lastGood struct {
+	dir     string
+	pending map[string][]byte // to be written, by path; nil: to be removed
+}
+
+// keep and forget take effect with flush, so that no snapshot waits for a disk.
+func (g *lastGood) keep(path string, data []byte) { g.put(path, bytes.Clone(data)) }
+
+func (g *lastGood) forget(path string) { g.put(path, nil) }
+
+func (g *lastGood) put(path string, data []byte) {
+	if g.dir == "" {
+		return
+	}
+	if g.pending == nil {
+		g.pending = map[string][]byte{}
+	}
+	g.pending[path] = data
+}
+
+func (g *lastGood) load(path string) []byte {
+	if g.dir == "" {
+		return nil
+	}
+	data, err := os.ReadFile(g.name(path))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			klog.ErrorS(err, "Could not read the kept manifest", "file", path)
+		}
+		return nil
+	}
+	return data
+}
+
+// prune removes what was kept of manifests that are not among the paths: they were
+// removed while no agent ran.
+func (g *lastGood) prune(paths []string) {
+	if g.dir == "" {
+		return
+	}
+	there := map[string]bool{}
+	for _, p := range paths {
+		there[g.name(p)] = true
+	}
+	entries, err := os.ReadDir(g.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.ErrorS(err, "Could not list the kept manifests")
+	}
+	for _, e := range entries {
+		if p := filepath.Join(g.dir, e.Name()); !there[p] {
+			if err := os.Remove(p); err != nil {
+				klog.ErrorS(err, "Could not remove a kept manifest")
+			}
+		}
+	}
+}
+
+func (g *lastGood) name(path string) string {
+	h := sha256.Sum256([]byte(path))
+	return filepath.Join(g.dir, hex.EncodeToString(h[:16]))
+}
+
+func (g *lastGood) flush() {
+	for path, data := range g.pending {
+		var err error
+		if data == nil {
+			if err = os.Remove(g.name(path)); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+		} else if before, e := os.ReadFile(g.name(path)); e != nil || !bytes.Equal(before, data) {
+			err = replaceFile(g.name(path), data)
+		}
+		if err != nil {
+			klog.ErrorS(err, "Could not keep the manifest", "file", path)
+		}
+	}
+	clear(g.pending)
+}
+
+// replaceFile makes the file have this content, readable by us alone, or leaves it
+// as it was.
+func replaceFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	temp := path + ".new" // of this one writer
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,240 @@
+package source
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+)
+
+// MuxConfig is what a Mux is made of.
+type MuxConfig struct {
+	Clock  clock.PassiveClock // for the time at which a pod was first seen; nil: the real one
+	Report func(Problem)      // is told once of each pod that another source's pod bars; nil: LogProblem
+}
+
+// Mux merges what the sources want into one ordered stream of what has changed.
+type Mux struct {
+	cfg     MuxConfig
+	changes chan Change
+	sources map[string]*wanted
+	clashes problemBook
+}
+
+// wanted is what one source wants, and what of it was sent.
+type wanted struct {
+	latest []*v1.Pod
+	sent   map[types.UID]sentPod
+}
+
+type sentPod struct {
+	in, out *v1.Pod // as the source gave it, and as it was sent
+}
+
+// NewMux returns a Mux of no sources: each makes itself known by its first snapshot.
+func NewMux(cfg MuxConfig) (*Mux, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	return &Mux{
+		cfg:     cfg,
+		changes: make(chan Change, 50),
+		sources: map[string]*wanted{},
+		clashes: newProblemBook(cfg.Report),
+	}, nil
+}
+
+// Changes is the stream. It is never closed.
+func (m *Mux) Changes() <-chan Change { return m.changes }
+
+// Run merges snapshots until ctx ends. A receiver that is slow holds up the
+// sources, so that nothing is lost, but not the end. Run it once.
+func (m *Mux) Run(ctx context.Context, in <-chan Snapshot) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s, ok := <-in:
+			if !ok {
+				return errors.New("source: no more snapshots")
+			}
+			for _, c := range m.merge(s) {
+				select {
+				case m.changes <- c:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// rank orders the sources: of two static pods with one name that of the first
+// counts. It does not matter who spoke first, or an agent's restart could replace
+// a running pod.
+var rank = []string{File, HTTP, API}
+
+// merge takes a snapshot in and returns what has changed by it: of the source
+// itself, and of those whose pods it bars or no longer bars. All that must go comes
+// before anything that comes.
+func (m *Mux) merge(s Snapshot) []Change {
+	first := m.sources[s.Source] == nil
+	if first {
+		m.sources[s.Source] = &wanted{sent: map[types.UID]sentPod{}}
+	}
+	m.sources[s.Source].latest = s.Pods
+
+	var removed, others []Change
+	taken := newTaken()
+	var clashes []Problem
+	names := slices.SortedFunc(maps.Keys(m.sources), func(a, b string) int {
+		return slices.Index(rank, a) - slices.Index(rank, b)
+	})
+	for _, name := range names {
+		src := m.sources[name]
+		pods, barred := m.unbarred(name, src.latest, taken)
+		clashes = append(clashes, barred...)
+		d := src.diff(name, pods, m.cfg.Clock.Now())
+		removed = appendChange(removed, Remove, name, d.removed)
+		// The kubelet's order: a pod that replaces one of its name comes after it.
+		n := len(others)
+		others = appendChange(others, Add, name, d.added)
+		others = appendChange(others, Update, name, d.updated)
+		others = appendChange(others, Delete, name, d.deleted)
+		if first && name == s.Source && len(others) == n {
+			others = append(others, Change{Op: Add, Source: name}) // the source has spoken
+		}
+		others = appendChange(others, Reconcile, name, d.reconciled)
+	}
+	m.clashes.set(clashes)
+	return append(removed, others...)
+}
+
+func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {
+	if len(pods) == 0 {
+		return to
+	}
+	return append(to, Change{Op: op, Source: source, Pods: pods})
+}
+
+// unbarred leaves out the pods whose name or UID another one has that counts
+// before it. Names at the API server are its own business: a mirror pod has its
+// static pod's by design.
+func (m *Mux) unbarred(source string, pods []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
+	if source == API {
+		taken = newTaken()
+	}
+	var ok []*v1.Pod
+	var barred []Problem
+	for _, p := range pods {
+		if clash := taken.add(p, "source "+source); clash != "" {
+			barred = append(barred, Problem{Source: source, File: source, Message: clash})
+			continue
+		}
+		ok = append(ok, p)
+	}
+	return ok, barred
+}
+
+type difference struct {
+	added, updated, deleted, reconciled, removed []*v1.Pod
+}
+
+// diff compares what a source wants with what was sent of it, and notes it as sent.
+func (w *wanted) diff(source string, pods []*v1.Pod, now time.Time) difference {
+	var d difference
+	sent := make(map[types.UID]sentPod, len(pods))
+	for _, in := range pods {
+		before, ok := w.sent[in.UID]
+		if ok && nameOf(before.out) != nameOf(in) {
+			ok = false // a UID given in the manifest, and a new name: another pod
+		}
+		switch {
+		case !ok:
+			out := annotated(in, source, now.Format(time.RFC3339Nano))
+			sent[in.UID] = sentPod{in, out}
+			d.added = append(d.added, out)
+			continue
+		case before.in == in:
+			sent[in.UID] = before
+			continue
+		}
+		op, changed := compare(before.out, in)
+		if !changed {
+			sent[in.UID] = sentPod{in, before.out}
+			continue
+		}
+		out := annotated(in, source, before.out.Annotations[AnnotationSeen])
+		sent[in.UID] = sentPod{in, out}
+		switch op {
+		case Update:
+			d.updated = append(d.updated, out)
+		case Delete:
+			d.deleted = append(d.deleted, out)
+		default:
+			d.reconciled = append(d.reconciled, out)
+		}
+	}
+	for uid, s := range w.sent {
+		if now, ok := sent[uid]; !ok || nameOf(now.out) != nameOf(s.out) {
+			d.removed = append(d.removed, s.out)
+		}
+	}
+	slices.SortFunc(d.removed, func(a, b *v1.Pod) int {
+		return compareNames(nameOf(a), nameOf(b))
+	})
+	w.sent = sent
+	return d
+}
+
+// compare says what has become of a pod: changed in what the node acts on (deleted
+// if it has a deletion timestamp), in its status at the API server only, or not.
+func compare(before, now *v1.Pod) (op Op, changed bool) {
+	same := equality.Semantic.DeepEqual(before.Spec, now.Spec) &&
+		equality.Semantic.DeepEqual(before.Labels, now.Labels) &&
+		equality.Semantic.DeepEqual(before.DeletionTimestamp, now.DeletionTimestamp) &&
+		equality.Semantic.DeepEqual(before.DeletionGracePeriodSeconds, now.DeletionGracePeriodSeconds) &&
+		maps.Equal(foreign(before), foreign(now))
+	switch {
+	case !same && now.DeletionTimestamp != nil:
+		return Delete, true
+	case !same:
+		return Update, true
+	}
+	return Reconcile, !equality.Semantic.DeepEqual(before.Status, now.Status)
+}
+
+// foreign returns the annotations that are not of the node's own making.
+func foreign(pod *v1.Pod) map[string]string {
+	a := maps.Clone(pod.Annotations)
+	for _, own := range []string{AnnotationSource, AnnotationSeen, AnnotationMirror} {
+		delete(a, own)
+	}
+	return a
+}
+
+// annotated returns a copy of the pod that says where it is from and when it was
+// first seen.
+func annotated(pod *v1.Pod, source, seen string) *v1.Pod {
+	out := pod.DeepCopy()
+	if out.Annotations == nil {
+		out.Annotations = map[string]string{}
+	}
+	out.Annotations[AnnotationSource] = source
+	out.Annotations[AnnotationSeen] = seen
+	return out
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	if c := cmp.Compare(a.Namespace, b.Namespace); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Name, b.Name)
+}

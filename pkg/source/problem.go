@@ -1,0 +1,72 @@
+package source
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/klog/v2"
+)
+
+// Problem is something wrong with a manifest, in the words of the API server and
+// in terms of what the user wrote. What is not known is zero.
+type Problem struct {
+	Source   string // File or HTTP
+	File     string // path or URL
+	Document int    // in the file, counted from 1
+	Line     int    // in the file, counted from 1
+	Field    string // path, e.g. "spec.containers[0].image"
+	Message  string
+}
+
+// Error returns "<file>: document <n> (line <l>): <field>: <message>".
+func (p Problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	b.WriteString(": ")
+	if p.Document > 0 {
+		fmt.Fprintf(&b, "document %d", p.Document)
+		if p.Line > 0 {
+			fmt.Fprintf(&b, " (line %d)", p.Line)
+		}
+		b.WriteString(": ")
+	}
+	if p.Field != "" {
+		b.WriteString(p.Field)
+		b.WriteString(": ")
+	}
+	b.WriteString(p.Message)
+	return b.String()
+}
+
+// LogProblem writes the problem to the log. It is what a source reports to when
+// it is given no function of its own.
+func LogProblem(p Problem) {
+	klog.ErrorS(p, "Manifest problem", "source", p.Source, "file", p.File)
+}
+
+// problemBook holds the problems of a source as of its last look and reports each
+// of them once, until it is gone and comes back.
+type problemBook struct {
+	report func(Problem)
+	known  map[Problem]bool
+	all    []Problem
+}
+
+func newProblemBook(report func(Problem)) problemBook {
+	if report == nil {
+		report = LogProblem
+	}
+	return problemBook{report: report, known: map[Problem]bool{}}
+}
+
+// set replaces the problems and reports the new ones.
+func (b *problemBook) set(problems []Problem) {
+	known := make(map[Problem]bool, len(problems))
+	for _, p := range problems {
+		if !b.known[p] && !known[p] {
+			b.report(p)
+		}
+		known[p] = true
+	}
+	b.known, b.all = known, problems
+}

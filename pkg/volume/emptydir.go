@@ -1,0 +1,152 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/resource"
+)
+
+// emptyDir is a directory of the pod's own: on the node's disk, in memory
+// (tmpfs) or in huge pages (hugetlbfs). sizeLimit bounds a tmpfs by the kernel;
+// on disk it is for eviction to look at.
+type emptyDir struct {
+	pod         *v1.Pod
+	source      *v1.EmptyDirVolumeSource
+	dir         string
+	allocatable func() v1.ResourceList
+}
+
+func (e *emptyDir) path() Path { return Path{Host: e.dir, Relabel: true} }
+
+func (e *emptyDir) setUp(context.Context) error {
+	mode, gid := os.FileMode(0o777), -1
+	if g := fsGroup(e.pod); g != nil {
+		mode, gid = mode|os.ModeSetgid, int(*g)
+	}
+	switch medium := e.source.Medium; {
+	case medium == v1.StorageMediumDefault:
+		return makeDir(e.dir, mode, gid)
+	case medium == v1.StorageMediumMemory:
+		return mountAt(e.dir, filesystem{kind: "tmpfs", options: tmpfsOptions(e.memorySize(), mode, gid)})
+	case strings.HasPrefix(string(medium), string(v1.StorageMediumHugePages)):
+		size, err := e.pageSize()
+		if err != nil {
+			return err
+		}
+		o := []string{"pagesize=" + strconv.FormatInt(size, 10), "mode=" + octal(mode)}
+		if gid >= 0 {
+			o = append(o, "gid="+strconv.Itoa(gid))
+		}
+		return mountAt(e.dir, filesystem{kind: "hugetlbfs", options: o})
+	default:
+		return fmt.Errorf("unknown storage medium %q", medium)
+	}
+}
+
+// memorySize bounds a tmpfs by the least of sizeLimit, the pod's memory limit
+// and what the node can give to pods; 0 leaves it to the kernel.
+func (e *emptyDir) memorySize() int64 {
+	alloc := e.allocatable()
+	size := alloc.Memory().Value()
+	lower := func(q *apiresource.Quantity) {
+		if n := q.Value(); n > 0 && (size == 0 || n < size) {
+			size = n
+		}
+	}
+	if everyContainerLimitsMemory(e.pod) {
+		limits := resource.PodLimits(e.pod, resource.PodResourcesOptions{})
+		lower(limits.Memory())
+	}
+	if e.source.SizeLimit != nil {
+		lower(e.source.SizeLimit)
+	}
+	return size
+}
+
+// everyContainerLimitsMemory tells whether the sum of the limits bounds the pod.
+func everyContainerLimitsMemory(pod *v1.Pod) bool {
+	if r := pod.Spec.Resources; r != nil && !r.Limits.Memory().IsZero() {
+		return true
+	}
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Resources.Limits.Memory().IsZero() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// pageSize returns the size in bytes of the huge pages that are meant: named by
+// the medium, or else the only one the pod has resources of.
+func (e *emptyDir) pageSize() (int64, error) {
+	if text, ok := strings.CutPrefix(string(e.source.Medium), string(v1.StorageMediumHugePagesPrefix)); ok {
+		q, err := apiresource.ParseQuantity(text)
+		if err != nil {
+			return 0, fmt.Errorf("medium %q: %w", e.source.Medium, err)
+		}
+		return q.Value(), nil
+	}
+	sizes := map[int64]bool{}
+	for name := range resource.PodRequests(e.pod, resource.PodResourcesOptions{}) {
+		if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
+			q, err := apiresource.ParseQuantity(text)
+			if err != nil {
+				return 0, fmt.Errorf("resource %s: %w", name, err)
+			}
+			sizes[q.Value()] = true
+		}
+	}
+	if len(sizes) != 1 {
+		return 0, fmt.Errorf("medium %q needs resources of exactly one huge page size in the pod, which has %d", e.source.Medium, len(sizes))
+	}
+	for s := range sizes {
+		return s, nil
+	}
+	return 0, nil
+}
+
+func fsGroup(pod *v1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	return pod.Spec.SecurityContext.FSGroup
+}
+
+// makeDir makes dir with exactly that mode and group (gid -1: root's), all at
+// once: it is made beside and renamed, so a directory that is there is right and
+// what containers did to it since is kept.
+func makeDir(dir string, mode os.FileMode, gid int) error {
+	if fi, err := os.Lstat(dir); err == nil {
+		if !fi.IsDir() {
+			return fmt.Errorf("%s is in the way: not a directory", dir)
+		}
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o750); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(parent, ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp) // fails once renamed
+	if gid >= 0 {
+		if err := os.Chown(tmp, -1, gid); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(tmp, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, dir)
+}

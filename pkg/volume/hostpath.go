@@ -1,0 +1,95 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// hostPath is a file or directory of the node, checked or made by its type. It
+// is not ours: nothing of it is removed, relabelled or given to fsGroup.
+type hostPath struct{ source *v1.HostPathVolumeSource }
+
+func (h *hostPath) path() Path { return Path{Host: h.source.Path} }
+
+func (h *hostPath) setUp(context.Context) error {
+	p := h.source.Path
+	switch {
+	case !filepath.IsAbs(p):
+		// A runtime may take a relative path for the name of a volume of its own.
+		return fmt.Errorf("hostPath %q is not an absolute path", p)
+	case slices.Contains(strings.Split(p, "/"), ".."):
+		return fmt.Errorf("hostPath %q must not contain '..'", p)
+	}
+	want := v1.HostPathUnset
+	if h.source.Type != nil {
+		want = *h.source.Type
+	}
+	switch want {
+	case v1.HostPathUnset:
+		return nil
+	case v1.HostPathDirectoryOrCreate:
+		if err := createMissing(p, func() error { return os.MkdirAll(p, 0o755) }); err != nil {
+			return err
+		}
+	case v1.HostPathFileOrCreate:
+		if err := createMissing(p, func() error { return makeFile(p, 0o644) }); err != nil {
+			return err
+		}
+	}
+	return checkType(p, want)
+}
+
+// createMissing calls create if nothing is at p, not even a broken link.
+func createMissing(p string, create func() error) error {
+	_, err := os.Lstat(p)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return create()
+}
+
+func makeFile(p string, mode os.FileMode) error {
+	f, err := os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// checkType compares what is at p, links followed, with the type asked for.
+func checkType(p string, want v1.HostPathType) error {
+	is := map[v1.HostPathType]struct {
+		name string
+		test func(fs.FileMode) bool
+	}{
+		v1.HostPathDirectory:         {"directory", fs.FileMode.IsDir},
+		v1.HostPathDirectoryOrCreate: {"directory", fs.FileMode.IsDir},
+		v1.HostPathFile:              {"file", fs.FileMode.IsRegular},
+		v1.HostPathFileOrCreate:      {"file", fs.FileMode.IsRegular},
+		v1.HostPathSocket:            {"socket file", func(m fs.FileMode) bool { return m&fs.ModeSocket != 0 }},
+		v1.HostPathCharDev:           {"character device", func(m fs.FileMode) bool { return m&fs.ModeCharDevice != 0 }},
+		v1.HostPathBlockDev: {"block device", func(m fs.FileMode) bool {
+			return m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0
+		}},
+	}
+	check, ok := is[want]
+	if !ok {
+		return fmt.Errorf("hostPath type %q is not known", want)
+	}
+	fi, err := os.Stat(p)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("hostPath type check failed: %w", err)
+	}
+	if err != nil || !check.test(fi.Mode()) {
+		return fmt.Errorf("hostPath type check failed: %s is not a %s", p, check.name)
+	}
+	return nil
+}

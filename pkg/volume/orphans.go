@@ -1,0 +1,90 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+)
+
+// Orphans removes the directories of pods that are not in known: unmounts first,
+// then deletes, never through a mount. known must hold every pod that is wanted,
+// has a worker, or has containers at the runtime. A pod that SetUp has been
+// called for and TearDown has not is left alone all the same, and so is one
+// that is being worked on. It tries all at once, waits for them until ctx ends
+// at most, and returns what failed; one that hangs is skipped from then on.
+func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
+	entries, err := os.ReadDir(m.layout.pods())
+	if err != nil {
+		return fmt.Errorf("list pod directories: %w", err)
+	}
+	started := map[types.UID]*work{}
+	for _, e := range entries {
+		uid := types.UID(e.Name())
+		if known[uid] || m.isLive(uid) {
+			continue
+		}
+		w := m.serial.try(uid, func(w *work) error {
+			if m.isLive(uid) {
+				return nil
+			}
+			return removePod(m.layout, string(uid), w.at)
+		})
+		if w != nil {
+			started[uid] = w
+		}
+	}
+	var failed []error
+	for uid, w := range started {
+		if err := w.wait(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("orphaned pod %s: %w", uid, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func removePod(l layout, name string, at func(string)) error {
+	dir := filepath.Join(l.pods(), name)
+	if err := unmountBelow(dir, at); err != nil {
+		return err
+	}
+	at("removing " + dir)
+	if err := removeTree(l.pods(), name); err != nil {
+		return err
+	}
+	klog.V(2).InfoS("Removed the directory of a pod that is gone", "podUID", name)
+	return nil
+}
+
+// Reset unmounts and removes every pod directory below root ("" is DefaultRoot)
+// and nothing else of it. For a node that is being cleaned while no agent and no
+// container of its pods runs. A missing root is fine.
+func Reset(root string) error {
+	if root == "" {
+		root = DefaultRoot
+	}
+	real, err := filepath.EvalSymlinks(root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reset volumes: %w", err)
+	}
+	l := layout{root: real}
+	entries, err := os.ReadDir(l.pods())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reset volumes: %w", err)
+	}
+	var failed []error
+	for _, e := range entries {
+		failed = append(failed, removePod(l, e.Name(), func(string) {}))
+	}
+	return errors.Join(failed...)
+}

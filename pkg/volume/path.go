@@ -1,0 +1,13 @@
+package volume
+
+// Path is where a volume that is set up lies on the host, and how containers
+// are to mount it.
+type Path struct {
+	Host string
+	// ReadOnly is true for volumes that no container may write (configMap,
+	// secret, downwardAPI, projected), whatever the mount says.
+	ReadOnly bool
+	// Relabel asks the runtime to give the files the container's SELinux label.
+	// False for hostPath: the files are not ours.
+	Relabel bool
+}

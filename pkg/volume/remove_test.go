@@ -1,0 +1,203 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func TestRemoveTreeRemovesAnyDepthAndWidth(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"tree"}
+	for range 3000 { // far more than path names reach
+		names = append(names, "d")
+	}
+	for _, n := range names {
+		if err := unix.Mkdirat(fd, n, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		next, err := unix.Openat(fd, n, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+		unix.Close(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd = next
+	}
+	unix.Close(fd)
+	for i := range 1000 {
+		write(t, filepath.Join(dir, "tree", fmt.Sprintf("f%d", i)), "")
+	}
+	for range 2 {
+		if err := removeTree(dir, "tree"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestRemoveTreeFollowsNoLink(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(outside, "precious"), "x")
+	if err := os.MkdirAll(filepath.Join(dir, "tree"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "tree", "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeTree(dir, "tree"); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, filepath.Join(outside, "precious")) != "x" {
+		t.Error("data behind a link was lost")
+	}
+}
+
+// The folk remedy "rm -rf pods/<uid>" has cost people their databases
+// (kubernetes#60987); ours must stop at whatever is mounted.
+func TestRemoveTreeStopsAtMounts(t *testing.T) {
+	needRoot(t)
+	for name, mount := range map[string]func(t *testing.T, at string) (precious string){
+		"tmpfs": func(t *testing.T, at string) string {
+			mountFor(t, "tmpfs", at, "tmpfs", 0)
+			write(t, filepath.Join(at, "precious"), "x")
+			return filepath.Join(at, "precious")
+		},
+		"bind mount of the same filesystem": func(t *testing.T, at string) string {
+			outside := t.TempDir()
+			write(t, filepath.Join(outside, "precious"), "x")
+			mountFor(t, outside, at, "", unix.MS_BIND)
+			return filepath.Join(outside, "precious")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			at := filepath.Join(dir, "tree", "a", "mnt")
+			if err := os.MkdirAll(at, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			precious := mount(t, at)
+			if err := removeTree(dir, "tree"); err == nil || !strings.Contains(err.Error(), "something is mounted there") {
+				t.Errorf("error = %v", err)
+			}
+			if read(t, precious) != "x" {
+				t.Error("mounted data was lost")
+			}
+		})
+	}
+}
+
+func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
+	needRoot(t)
+	m := newManager(t, Config{})
+	outside := t.TempDir()
+	write(t, filepath.Join(outside, "precious"), "x")
+	// What a pod of an earlier life left: a tmpfs, a bind mount hidden below
+	// another mount, files.
+	left := filepath.Join(m.layout.pods(), "gone", volumesDir, "kubernetes.io~csi", "v")
+	if err := os.MkdirAll(filepath.Join(left, "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mountFor(t, outside, filepath.Join(left, "deep"), "", unix.MS_BIND)
+	mountFor(t, "tmpfs", left, "tmpfs", 0)
+	write(t, filepath.Join(left, "secret"), "x")
+	for _, uid := range []string{"known", "alive"} {
+		pod := testPod(emptyDirVolume("data", v1.EmptyDirVolumeSource{}))
+		pod.UID = types.UID(uid)
+		setUp(t, m, pod)
+	}
+	m.setLive("known", false) // as if set up by an earlier process
+
+	if err := m.Orphans(t.Context(), map[types.UID]bool{"known": true}); err != nil {
+		t.Fatalf("Orphans: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(m.layout.pods(), "gone")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the orphan's directory is still there")
+	}
+	for _, uid := range []string{"known", "alive"} {
+		if _, err := os.Lstat(filepath.Join(m.layout.pods(), uid)); err != nil {
+			t.Errorf("pod %s: %v", uid, err)
+		}
+	}
+	if read(t, filepath.Join(outside, "precious")) != "x" {
+		t.Error("data behind the orphan's mount was lost")
+	}
+	if err := m.TearDown(t.Context(), "alive"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Orphans(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if entries, _ := os.ReadDir(m.layout.pods()); len(entries) != 0 {
+		t.Errorf("left: %v", entries)
+	}
+}
+
+func TestABusyMountIsKeptAndNamed(t *testing.T) {
+	needRoot(t)
+	m := newManager(t, Config{})
+	pod := testPod(emptyDirVolume("mem", v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory}))
+	setUp(t, m, pod)
+	dir := pathOf(t, m, pod, "mem")
+	f, err := os.Create(filepath.Join(dir, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := m.TearDown(t.Context(), pod.UID); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("TearDown of a busy mount = %v, want an error that names it", err)
+	}
+	if _, err := f.Stat(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(f.Name()); err != nil {
+		t.Errorf("data of a mount in use is gone: %v", err)
+	}
+	f.Close()
+	if err := m.TearDown(t.Context(), pod.UID); err != nil {
+		t.Errorf("TearDown once it is free: %v", err)
+	}
+}
+
+func TestResetRemovesPodsAndNothingElse(t *testing.T) {
+	needRoot(t)
+	m := newManager(t, Config{})
+	setUp(t, m, testPod(emptyDirVolume("mem", v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory})))
+	other := filepath.Join(m.layout.root, "config.yaml")
+	write(t, other, "kept")
+	for range 2 {
+		if err := Reset(m.layout.root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, _ := os.ReadDir(m.layout.pods()); len(entries) != 0 {
+		t.Errorf("left: %v", entries)
+	}
+	if read(t, other) != "kept" {
+		t.Error("a file beside the pods was lost")
+	}
+	if err := Reset(filepath.Join(m.layout.root, "absent")); err != nil {
+		t.Errorf("Reset of a root that is not there: %v", err)
+	}
+}
+
+// mountFor mounts for the time of the test.
+func mountFor(t *testing.T, source, target, kind string, flags uintptr) {
+	t.Helper()
+	if err := unix.Mount(source, target, kind, flags, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+}

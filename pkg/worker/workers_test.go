@@ -1,0 +1,378 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// node is a runtime, cache, volumes and status store in memory: pods run from
+// SyncPod to KillPod. It checks that no pod is worked on by two goroutines.
+type node struct {
+	mu       sync.Mutex
+	running  map[types.UID]*runtime.Pod
+	busy     map[types.UID]bool
+	calls    []string
+	statuses map[types.UID]v1.PodStatus
+	t        *testing.T
+
+	syncPod func(ctx context.Context, pod *v1.Pod) runtime.SyncResult
+	killPod func(ctx context.Context, grace *int64) error
+}
+
+func newNode(t *testing.T) *node {
+	return &node{t: t, running: map[types.UID]*runtime.Pod{}, busy: map[types.UID]bool{}, statuses: map[types.UID]v1.PodStatus{}}
+}
+
+func (n *node) enter(call string, uid types.UID) func() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.busy[uid] {
+		n.t.Errorf("%s of pod %s while another call works on it", call, uid)
+	}
+	n.busy[uid] = true
+	n.calls = append(n.calls, call+" "+string(uid))
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.busy[uid] = false
+	}
+}
+
+func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*runtime.PodStatus, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := &runtime.PodStatus{UID: uid}
+	if p := n.running[uid]; p != nil {
+		s.Name, s.Namespace = p.Name, p.Namespace
+		s.Containers = []*runtime.ContainerStatus{{ID: runtime.ContainerID{Runtime: "test", ID: "c-" + string(uid)}, Name: "c", State: runtime.StateRunning}}
+	}
+	return s, ctx.Err()
+}
+
+func (n *node) Pods() []*runtime.Pod {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var pods []*runtime.Pod
+	for _, p := range n.running {
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+func (n *node) run(uid types.UID, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.running[uid] = &runtime.Pod{UID: uid, Name: name, Namespace: "default", Containers: []runtime.Container{{Name: "c", State: runtime.StateRunning}}}
+}
+
+func (n *node) SyncPod(ctx context.Context, pod *v1.Pod, _ *runtime.PodStatus) runtime.SyncResult {
+	defer n.enter("sync", pod.UID)()
+	if n.syncPod != nil {
+		if r := n.syncPod(ctx, pod); r.Err != nil || r.Waiting != nil {
+			return r
+		}
+	}
+	n.run(pod.UID, pod.Name)
+	return runtime.SyncResult{}
+}
+
+func (n *node) KillPod(ctx context.Context, _ *v1.Pod, running *runtime.Pod, grace *int64) error {
+	defer n.enter("kill", running.UID)()
+	if n.killPod != nil {
+		if err := n.killPod(ctx, grace); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.running, running.UID)
+	return nil
+}
+
+func (n *node) RemovePod(_ context.Context, s *runtime.PodStatus) error {
+	defer n.enter("remove", s.UID)()
+	return nil
+}
+
+func (n *node) SetUp(_ context.Context, pod *v1.Pod) error {
+	defer n.enter("setup", pod.UID)()
+	return nil
+}
+
+func (n *node) TearDown(_ context.Context, uid types.UID) error {
+	defer n.enter("teardown", uid)()
+	return nil
+}
+
+func (n *node) Get(uid types.UID) (v1.PodStatus, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s, ok := n.statuses[uid]
+	return s, ok
+}
+
+func (n *node) Set(pod *v1.Pod, s v1.PodStatus) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.statuses[pod.UID] = s
+	return true
+}
+
+func (n *node) Delete(uid types.UID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.statuses, uid)
+}
+
+func (n *node) history() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.calls)
+}
+
+func staticPod(uid, name string) *v1.Pod {
+	p := testPod(uid, name)
+	p.Annotations = map[string]string{source.AnnotationSource: source.File}
+	p.Spec.RestartPolicy = v1.RestartPolicyAlways
+	p.Spec.Containers = []v1.Container{{Name: "c", Image: "i"}}
+	return p
+}
+
+// start runs Workers over the node until the test ends.
+func start(t *testing.T, n *node) *Workers {
+	w, err := New(Config{
+		Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{},
+		SyncFrequency: time.Minute, HostIPs: func() []string { return []string{"192.0.2.1"} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return w
+}
+
+func TestPodFromCreateToGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		if p, ok := w.Known("1"); !ok || p != Syncing {
+			t.Fatalf("after create: phase %v, known %v; want syncing", p, ok)
+		}
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
+		if p, ok := w.Known("1"); ok {
+			t.Errorf("after removal the pod is still known, in phase %v", p)
+		}
+		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "remove 1"}
+		if got := n.history(); !slices.Equal(got, want) {
+			t.Errorf("calls = %v, want %v", got, want)
+		}
+		if _, ok := n.Get("1"); ok {
+			t.Error("the status of a pod that is gone was kept")
+		}
+	})
+}
+
+func TestReplacedStaticPodWaitsUntilTheOldOneIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		release := make(chan struct{})
+		n.killPod = func(ctx context.Context, _ *int64) error { <-release; return nil }
+		w := start(t, n)
+		old, next := staticPod("1", "web"), staticPod("2", "web")
+		w.Update(Update{Kind: Create, Pod: old})
+		synctest.Wait()
+		w.Update(Update{Kind: Create, Pod: next})
+		w.Update(Update{Kind: Kill, Pod: old, Removed: true})
+		synctest.Wait()
+		if slices.Contains(n.history(), "sync 2") {
+			t.Fatal("the new pod was started while the old one was being stopped")
+		}
+		close(release)
+		synctest.Wait()
+		calls := n.history()
+		if i, j := slices.Index(calls, "remove 1"), slices.Index(calls, "sync 2"); i < 0 || j < i {
+			t.Errorf("calls = %v, want sync 2 after remove 1", calls)
+		}
+	})
+}
+
+func TestStaticPodReplacedWhileNoAgentRanWaitsForTheOldOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.run("1", "web")
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: staticPod("2", "web")})
+		synctest.Wait()
+		calls := n.history()
+		if i, j := slices.Index(calls, "kill 1"), slices.Index(calls, "sync 2"); i < 0 || j < i {
+			t.Errorf("calls = %v, want kill 1 before sync 2", calls)
+		}
+	})
+}
+
+func TestPodWantedAgainStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		release := make(chan struct{})
+		n.killPod = func(ctx context.Context, _ *int64) error { <-release; return nil }
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
+		w.Update(Update{Kind: Create, Pod: pod})
+		close(release)
+		synctest.Wait()
+		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "remove 1", "setup 1", "sync 1"}
+		if got := n.history(); !slices.Equal(got, want) {
+			t.Errorf("calls = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestShorterGraceCutsTheKillShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		var graces []int64
+		n.killPod = func(ctx context.Context, grace *int64) error {
+			graces = append(graces, ptr.Deref(grace, 30))
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(ptr.Deref(grace, 30)) * time.Second):
+				return nil
+			}
+		}
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
+		begun := time.Now()
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true, Grace: ptr.To[int64](2)})
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true, Grace: ptr.To[int64](20)})
+		for {
+			if _, ok := w.Known("1"); !ok {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("the pod was gone after %v, want about 2 s", took)
+		}
+		if graces[0] != 30 || graces[len(graces)-1] != 2 {
+			t.Errorf("graces = %v, want first the pod's own 30, last 2", graces)
+		}
+	})
+}
+
+func TestFailureBacksOffAndHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.syncPod = func(_ context.Context, pod *v1.Pod) runtime.SyncResult {
+			if pod.UID == "bad" {
+				return runtime.SyncResult{Err: errors.New("no")}
+			}
+			return runtime.SyncResult{}
+		}
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: staticPod("bad", "bad")})
+		w.Update(Update{Kind: Create, Pod: staticPod("good", "good")})
+		synctest.Wait()
+		if !slices.Contains(n.history(), "sync good") {
+			t.Error("a good pod was held up by a bad one")
+		}
+		now := time.Now()
+		if due := w.Due(now.Add(9 * time.Second)); slices.Contains(due, "bad") {
+			t.Error("the failed pod is due before its back-off of 10 s is over")
+		}
+		if due := w.Due(now.Add(16 * time.Second)); !slices.Contains(due, "bad") {
+			t.Errorf("due after 16 s = %v, want the failed pod in it", due)
+		}
+	})
+}
+
+func TestWaitingReasonsReachTheStatusAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.syncPod = func(context.Context, *v1.Pod) runtime.SyncResult {
+			return runtime.SyncResult{Waiting: map[string]runtime.Waiting{"c": {Reason: "ErrImagePull", Message: "no such image"}}, RetryAfter: 3 * time.Second}
+		}
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+		synctest.Wait()
+		s, _ := n.Get("1")
+		if len(s.ContainerStatuses) != 1 || s.ContainerStatuses[0].State.Waiting == nil || s.ContainerStatuses[0].State.Waiting.Reason != "ErrImagePull" {
+			t.Errorf("container statuses = %+v, want waiting with ErrImagePull", s.ContainerStatuses)
+		}
+		if due := w.Due(time.Now().Add(3 * time.Second)); !slices.Contains(due, "1") {
+			t.Error("the pod is not due when its back-off ends")
+		}
+	})
+}
+
+func TestAgentStopLeavesPodsRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		w, err := New(Config{Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, SyncFrequency: time.Minute, HostIPs: func() []string { return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if slices.Contains(n.history(), "kill 1") {
+			t.Error("stopping the agent killed a pod")
+		}
+	})
+}
+
+func TestOrphanIsKilledAndRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.run("1", "web")
+		w := start(t, n)
+		w.Update(Update{Kind: Kill, Running: n.Pods()[0], Removed: true})
+		synctest.Wait()
+		want := []string{"kill 1", "teardown 1", "remove 1"}
+		if got := n.history(); !slices.Equal(got, want) {
+			t.Errorf("calls = %v, want %v", got, want)
+		}
+		if len(n.Pods()) != 0 {
+			t.Error("the orphan still runs")
+		}
+	})
+}

@@ -1,0 +1,386 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	v1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// AgentConfig is what an agent is started with. Zero values get defaults that
+// no other agent uses.
+type AgentConfig struct {
+	Docker   *Dockerd       // nil: the shared private daemon
+	Endpoint string         // of Docker for the agent, e.g. a Proxy's; empty: the daemon's own
+	Config   map[string]any // fields of KubeletConfiguration on top of the harness's own
+	Args     []string       // more flags
+	Env      []string       // more environment, "name=value"
+}
+
+// Agent is one mini-kubelet with directories, socket, ports and a node name of
+// its own. It can be stopped, killed and started again over the same state.
+// Its methods that start and end the process may not be called concurrently.
+type Agent struct {
+	Node      string
+	Dir       string // everything of this agent lies below it
+	Manifests string // the static pod path
+	Docker    *Dockerd
+
+	t       T
+	cfg     AgentConfig
+	healthz string // host:port
+	pods    string // host:port of the read-only server
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	exitErr error
+	http    http.Client
+}
+
+// NewAgent prepares an agent without starting it. When the test ends it is
+// killed and everything that it made is taken away.
+func NewAgent(t T, cfg AgentConfig) *Agent {
+	t.Helper()
+	if cfg.Docker == nil {
+		cfg.Docker = Docker(t)
+	}
+	if cfg.Endpoint == "" {
+		cfg.Endpoint = cfg.Docker.Endpoint
+	}
+	dir, name, err := newDir("a")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	a := &Agent{t: t, cfg: cfg, Docker: cfg.Docker, Dir: dir, Node: "n" + name, Manifests: filepath.Join(dir, "manifests"),
+		healthz: freePort(t), pods: freePort(t)}
+	a.http.Timeout = 10 * time.Second
+	if err := os.Mkdir(a.Manifests, 0o755); err != nil {
+		t.Fatalf("%v", err)
+	}
+	cfg.Docker.LoadBusybox(t, Busybox)
+	t.Cleanup(func() {
+		a.Kill()
+		if t.Failed() {
+			t.Logf("%s", a.Explain())
+		}
+		a.removeContainers()
+		if err := Reap(a.Dir); err != nil {
+			t.Errorf("take away what agent %s left: %v", a.Node, err)
+		}
+	})
+	return a
+}
+
+// StartAgent prepares and starts an agent.
+func StartAgent(t T, cfg AgentConfig) *Agent {
+	t.Helper()
+	a := NewAgent(t, cfg)
+	a.Start()
+	return a
+}
+
+// Flags are the command line flags that make this agent a world of its own.
+func (a *Agent) Flags() []string {
+	return append([]string{
+		"--config", filepath.Join(a.Dir, "kubelet.yaml"),
+		"--root-dir", filepath.Join(a.Dir, "root"),
+		"--hostname-override", a.Node,
+		"--docker-endpoint", a.cfg.Endpoint,
+		"--dockershim-root-directory", filepath.Join(a.Dir, "shim"),
+		"--dockershim-socket", "unix://" + a.CRISocket(),
+		"--v", "4",
+	}, a.cfg.Args...)
+}
+
+// CRISocket is the path of the socket where this agent serves CRI.
+func (a *Agent) CRISocket() string { return filepath.Join(a.Dir, "cri.sock") }
+
+// writeConfig writes the agent's KubeletConfiguration.
+func (a *Agent) writeConfig() error {
+	host, healthz, _ := net.SplitHostPort(a.healthz)
+	_, pods, _ := net.SplitHostPort(a.pods)
+	cfg := map[string]any{
+		"apiVersion":         "kubelet.config.k8s.io/v1beta1",
+		"kind":               "KubeletConfiguration",
+		"staticPodPath":      a.Manifests,
+		"healthzBindAddress": host,
+		"healthzPort":        json.Number(healthz),
+		"readOnlyPort":       json.Number(pods),
+		"podLogsDir":         filepath.Join(a.Dir, "logs"),
+	}
+	maps.Copy(cfg, a.cfg.Config)
+	b, err := yaml.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(a.Dir, "kubelet.yaml"), b, 0o644)
+}
+
+// SetConfig changes a field of the configuration for the next start.
+func (a *Agent) SetConfig(field string, value any) {
+	a.cfg.Config = maps.Clone(a.cfg.Config)
+	if a.cfg.Config == nil {
+		a.cfg.Config = map[string]any{}
+	}
+	a.cfg.Config[field] = value
+}
+
+// Start starts the agent and returns when it answers on /healthz.
+func (a *Agent) Start() {
+	a.t.Helper()
+	a.Launch()
+	Eventually(a.t, "the agent answers on /healthz", Patience, func() error {
+		select {
+		case <-a.exited:
+			a.t.Fatalf("the agent exited at start: %v\n%s", a.exitErr, a.Explain())
+		default:
+		}
+		_, err := a.Get("/healthz")
+		return err
+	}, a.Explain)
+}
+
+// Launch starts the agent's process and does not wait for anything.
+func (a *Agent) Launch() {
+	a.t.Helper()
+	cmd, err := a.command()
+	if err != nil {
+		a.t.Fatalf("start the agent: %v", err)
+	}
+	log, err := os.OpenFile(a.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		a.t.Fatalf("start the agent: %v", err)
+	}
+	defer log.Close()
+	fmt.Fprintf(log, "---- start %s\n", time.Now().Format(time.RFC3339Nano))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		a.t.Fatalf("start the agent: %v", err)
+	}
+	a.cmd, a.exited = cmd, make(chan struct{})
+	go func(exited chan struct{}) {
+		a.exitErr = cmd.Wait()
+		close(exited)
+	}(a.exited)
+}
+
+func (a *Agent) command() (*exec.Cmd, error) {
+	binary, err := Binary()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.writeConfig(); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, a.Flags()...)
+	cmd.Env = append(withoutProxies(os.Environ()), a.cfg.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
+}
+
+// Run runs a subcommand of the binary and returns what it wrote.
+func (a *Agent) Run(args ...string) (stdout, stderr string, err error) {
+	a.t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(withoutProxies(os.Environ()), a.cfg.Env...)
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
+}
+
+// Kill ends the agent with SIGKILL and waits for its end. Does nothing when it
+// does not run.
+func (a *Agent) Kill() { a.signal(syscall.SIGKILL) }
+
+// Interrupt ends the agent as Ctrl-C does.
+func (a *Agent) Interrupt() {
+	a.t.Helper()
+	a.signal(syscall.SIGINT)
+	if a.exitErr != nil {
+		a.t.Errorf("the agent's exit after SIGINT: %v", a.exitErr)
+	}
+}
+
+func (a *Agent) signal(s syscall.Signal) {
+	if a.cmd == nil {
+		return
+	}
+	_ = a.cmd.Process.Signal(s)
+	select {
+	case <-a.exited:
+	case <-time.After(Patience):
+		a.t.Errorf("the agent does not end after %v within %v\n%s", s, Patience, a.Explain())
+		_ = a.cmd.Process.Kill()
+		<-a.exited
+	}
+	a.cmd = nil
+}
+
+// WaitExit waits for the agent to end by itself and returns how it did.
+func (a *Agent) WaitExit() error {
+	a.t.Helper()
+	select {
+	case <-a.exited:
+	case <-time.After(Patience):
+		a.t.Fatalf("the agent still runs after %v\n%s", Patience, a.Explain())
+	}
+	a.cmd = nil
+	return a.exitErr
+}
+
+// PID of the running agent.
+func (a *Agent) PID() int { return a.cmd.Process.Pid }
+
+// Get fetches a path of the healthz server (/healthz) or of the read-only
+// server (all else).
+func (a *Agent) Get(path string) ([]byte, error) {
+	host := a.pods
+	if path == "/healthz" {
+		host = a.healthz
+	}
+	resp, err := a.http.Get("http://" + host + path)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
+	}
+	return body, err
+}
+
+// ReadOnly is host:port of the read-only server.
+func (a *Agent) ReadOnly() string { return a.pods }
+
+// Pods fetches /pods.
+func (a *Agent) Pods() (*v1.PodList, error) {
+	body, err := a.Get("/pods")
+	if err != nil {
+		return nil, err
+	}
+	list := &v1.PodList{}
+	if err := json.Unmarshal(body, list); err != nil {
+		return nil, fmt.Errorf("read /pods: %w", err)
+	}
+	return list, nil
+}
+
+// Containers lists the Docker containers of this node's pods, sandboxes and dead
+// ones included, newest first.
+func (a *Agent) Containers() ([]container.Summary, error) {
+	all, err := a.Docker.Client.ContainerList(context.Background(), container.ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var own []container.Summary
+	for _, c := range all {
+		if a.owns(c) {
+			own = append(own, c)
+		}
+	}
+	return own, nil
+}
+
+// owns tells a container of this node by the pod's name, which ends in the node's.
+func (a *Agent) owns(c container.Summary) bool {
+	for _, n := range c.Names {
+		if strings.HasPrefix(n, "/k8s_") && strings.Contains(n, "-"+a.Node+"_") {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Agent) removeContainers() {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	own, err := a.Containers()
+	if client.IsErrConnectionFailed(err) {
+		return // the daemon is gone, and with it all that it had
+	}
+	for _, c := range own {
+		rmErr := a.Docker.Client.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		if rmErr != nil && !cerrdefs.IsNotFound(rmErr) {
+			err = errors.Join(err, rmErr)
+		}
+	}
+	if err != nil {
+		a.t.Errorf("remove the containers of agent %s: %v", a.Node, err)
+	}
+}
+
+func (a *Agent) logPath() string { return filepath.Join(a.Dir, "agent.log") }
+
+// Log returns all that the agent has written, over all its starts.
+func (a *Agent) Log() string {
+	b, err := os.ReadFile(a.logPath())
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// Explain shows what there is to see when a test fails: pods, containers, log.
+func (a *Agent) Explain() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "agent %s:\n", a.Node)
+	if list, err := a.Pods(); err != nil {
+		fmt.Fprintf(&b, "  /pods: %v\n", err)
+	} else {
+		for _, p := range list.Items {
+			fmt.Fprintf(&b, "  pod %s %s: %s\n", p.Name, p.UID, describeStatus(&p.Status))
+		}
+	}
+	if own, err := a.Containers(); err != nil {
+		fmt.Fprintf(&b, "  docker ps: %v\n", err)
+	} else {
+		for _, c := range own {
+			fmt.Fprintf(&b, "  %s %s %s\n", c.ID[:12], strings.Join(c.Names, ","), c.Status)
+		}
+	}
+	fmt.Fprintf(&b, "  log (%s) ends:\n%s\n", a.logPath(), tail(a.logPath(), 60))
+	return b.String()
+}
+
+func describeStatus(s *v1.PodStatus) string {
+	text := fmt.Sprintf("%s reason=%q message=%q IP=%s", s.Phase, s.Reason, s.Message, s.PodIP)
+	for _, c := range append(s.InitContainerStatuses[:len(s.InitContainerStatuses):len(s.InitContainerStatuses)], s.ContainerStatuses...) {
+		state, _ := json.Marshal(c.State)
+		text += fmt.Sprintf("; %s restarts=%d ready=%v %s", c.Name, c.RestartCount, c.Ready, state)
+	}
+	return text
+}
+
+// freePort returns a loopback address with a port that was free just now.
+func freePort(t T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("find a free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

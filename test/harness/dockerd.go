@@ -1,0 +1,284 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/vishvananda/netlink"
+)
+
+// DockerdConfig is what a private Docker daemon is started with.
+type DockerdConfig struct {
+	LiveRestore bool // containers outlive the daemon
+}
+
+// Dockerd is a private Docker daemon: own data root, exec root, socket, bridge
+// and containerd namespace, no iptables, no change of kernel settings. Nothing
+// of the machine's own daemon is shared or touched. Its methods may not be
+// called concurrently with Kill, Stop and Start.
+type Dockerd struct {
+	Endpoint string // unix:///...
+	Client   *client.Client
+
+	dir    string
+	name   string
+	args   []string
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// NeedDockerd skips the test where no private daemon can be run, saying why.
+func NeedDockerd(t T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("needs root: a private Docker daemon makes mounts, namespaces and cgroups")
+	}
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		t.Skipf("needs the program dockerd to run a private Docker daemon: %v", err)
+	}
+}
+
+// StartDockerd starts a private daemon that is stopped, with all its containers,
+// when the test ends.
+func StartDockerd(t T, cfg DockerdConfig) *Dockerd {
+	t.Helper()
+	NeedDockerd(t)
+	d, err := startDockerd(cfg)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("stop the private Docker daemon: %v", err)
+		}
+	})
+	return d
+}
+
+var shared = sync.OnceValues(func() (*Dockerd, error) { return startDockerd(DockerdConfig{}) })
+
+// Docker is the private daemon that all tests of this process share. It runs
+// until Main ends it; tests that kill their daemon start one of their own.
+func Docker(t T) *Dockerd {
+	t.Helper()
+	NeedDockerd(t)
+	d, err := shared()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return d
+}
+
+// MachineDocker is the machine's own daemon: that of DOCKER_HOST, or the default
+// one. It is used as any client would and never restarted. The test is skipped
+// where none answers.
+func MachineDocker(t T) *Dockerd {
+	t.Helper()
+	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatalf("make a Docker client: %v", err)
+	}
+	if _, err := c.Ping(t.Context()); err != nil {
+		t.Skipf("the machine's own Docker does not answer: %v", err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return &Dockerd{Endpoint: c.DaemonHost(), Client: c}
+}
+
+func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
+	dir, name, err := newDir("d")
+	if err != nil {
+		return nil, err
+	}
+	bridge := "mkt" + name
+	if err := addBridge(dir, bridge); err != nil {
+		return nil, err
+	}
+	// An empty configuration file: the machine's own must not be read.
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}"), 0o644); err != nil {
+		return nil, err
+	}
+	d := &Dockerd{dir: dir, name: name, Endpoint: "unix://" + filepath.Join(dir, "sock")}
+	d.args = []string{
+		"--config-file", filepath.Join(dir, "daemon.json"),
+		"--data-root", filepath.Join(dir, "data"),
+		"--exec-root", filepath.Join(dir, "exec"),
+		"--pidfile", filepath.Join(dir, "pid"),
+		"--host", d.Endpoint,
+		"--bridge", bridge, "--iptables=false", "--ip-masq=false", "--ip-forward=false",
+		"--containerd-namespace", "mkt-" + name, "--containerd-plugins-namespace", "mkt-" + name + "-plugins",
+	}
+	if cfg.LiveRestore {
+		d.args = append(d.args, "--live-restore")
+	}
+	if d.Client, err = client.NewClientWithOpts(client.WithHost(d.Endpoint), client.WithAPIVersionNegotiation()); err != nil {
+		return nil, err
+	}
+	return d, d.Start()
+}
+
+// Start starts the daemon, again after Stop or Kill, and returns when it answers.
+func (d *Dockerd) Start() error {
+	log, err := os.OpenFile(filepath.Join(d.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	d.cmd = exec.Command("dockerd", d.args...)
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.cmd.Env = withoutProxies(os.Environ())
+	// A group of its own: Ctrl-C at the test is not for the daemon.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := d.cmd.Start(); err != nil {
+		return fmt.Errorf("start dockerd: %w", err)
+	}
+	d.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(d.cmd, d.exited)
+
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	for {
+		if _, err = d.Client.Ping(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-d.exited:
+			return fmt.Errorf("dockerd exited at start; its log ends:\n%s", tail(filepath.Join(d.dir, "log"), 20))
+		case <-ctx.Done():
+			return fmt.Errorf("dockerd does not answer: %w; its log ends:\n%s", err, tail(filepath.Join(d.dir, "log"), 20))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends the daemon with SIGKILL. Its containerd goes with it; containers
+// and their shims run on.
+func (d *Dockerd) Kill() { d.signal(syscall.SIGKILL) }
+
+// Stop ends the daemon with SIGTERM, as `systemctl stop docker` does: without
+// live-restore it stops all its containers first.
+func (d *Dockerd) Stop() { d.signal(syscall.SIGTERM) }
+
+func (d *Dockerd) signal(s syscall.Signal) {
+	_ = d.cmd.Process.Signal(s)
+	<-d.exited
+	d.awaitContainerd()
+}
+
+// awaitContainerd waits for the end of the containerd that ends with its daemon,
+// and removes its pid file: where init is slow to reap, the next daemon would
+// take the zombie for a containerd that still runs.
+func (d *Dockerd) awaitContainerd() {
+	file := filepath.Join(d.dir, "exec", "containerd", "containerd.pid")
+	pid, err := os.ReadFile(file)
+	if err != nil {
+		return // it ended in an orderly way
+	}
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(pid)), "cmdline"))
+		if len(cmdline) == 0 { // gone, or a zombie
+			_ = os.Remove(file)
+			return
+		}
+	}
+}
+
+// Close ends the daemon and takes away all that it made.
+func (d *Dockerd) Close() error {
+	if d == nil {
+		return nil
+	}
+	d.Kill()
+	return errors.Join(d.Client.Close(), Reap(d.dir))
+}
+
+// PID of the running daemon, 0 for the machine's own.
+func (d *Dockerd) PID() int {
+	if d.cmd == nil {
+		return 0
+	}
+	return d.cmd.Process.Pid
+}
+
+// Log returns the last lines of the daemon's log.
+func (d *Dockerd) Log(lines int) string { return tail(filepath.Join(d.dir, "log"), lines) }
+
+// bridgeMu keeps two daemons from taking the same subnet.
+var bridgeMu sync.Mutex
+
+// addBridge makes a bridge for the daemon's containers, on a /24 that nothing
+// else of the machine uses, and notes its name for Reap.
+func addBridge(dir, name string) error {
+	bridgeMu.Lock()
+	defer bridgeMu.Unlock()
+	subnet, err := freeSubnet()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bridge"), []byte(name+"\n"), 0o644); err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(br); err != nil {
+		return fmt.Errorf("add bridge %s: %w", name, err)
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: subnet.Addr().Next().AsSlice(), Mask: net.CIDRMask(24, 32)}}
+	if err := netlink.AddrAdd(br, addr); err != nil {
+		return fmt.Errorf("give bridge %s the address %s: %w", name, addr, err)
+	}
+	return netlink.LinkSetUp(br)
+}
+
+func freeSubnet() (netip.Prefix, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("list routes: %w", err)
+	}
+candidates:
+	for third := range 250 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 213, byte(third), 0}), 24)
+		for _, r := range routes {
+			if r.Dst == nil || r.Dst.IP.IsUnspecified() {
+				continue // the default route
+			}
+			if dst, err := netip.ParsePrefix(r.Dst.String()); err == nil && dst.Overlaps(p) {
+				continue candidates
+			}
+		}
+		return p, nil
+	}
+	return netip.Prefix{}, errors.New("no /24 of 10.213.0.0/16 is free on this machine")
+}
+
+// withoutProxies drops proxy settings: the registry of the tests is on loopback.
+func withoutProxies(env []string) []string {
+	var out []string
+	for _, e := range env {
+		if name, _, _ := strings.Cut(e, "="); !strings.HasSuffix(strings.ToLower(name), "_proxy") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// tail returns the last lines of a file.
+func tail(path string, lines int) string {
+	all := readLines(path)
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,206 @@
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Reap ends every process that was started from below dir (agents, Docker
+// daemons, their shims and the containers' own processes), unmounts what is
+// mounted there, removes their cgroups and bridges, and then dir itself. It asks
+// nobody: it works after any kind of death of those who should have cleaned up.
+func Reap(dir string) error {
+	ids := containerIDs(dir)
+	var bridges []string
+	for _, path := range below(dir, "bridge") {
+		bridges = append(bridges, readLines(path)...)
+	}
+	var sockets []string
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		pids := processesOf(dir, ids)
+		if len(pids) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %v do not die", pids)
+		}
+		for _, pid := range pids {
+			sockets = append(sockets, shimSockets(pid)...)
+			_ = unix.Kill(pid, unix.SIGKILL) // gone already is as good
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, s := range sockets {
+		_ = os.Remove(s)
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	removeCgroups(ids)
+	for _, name := range bridges {
+		if l, err := netlink.LinkByName(name); err == nil {
+			_ = netlink.LinkDel(l)
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// below finds a file in a daemon's directory, or in all of a run directory's.
+func below(dir string, elem ...string) []string {
+	pattern := filepath.Join(elem...)
+	own, _ := filepath.Glob(filepath.Join(dir, pattern))
+	nested, _ := filepath.Glob(filepath.Join(dir, "*", pattern))
+	return append(own, nested...)
+}
+
+// containerIDs are the containers of all Docker data roots below dir.
+func containerIDs(dir string) []string {
+	var ids []string
+	for _, p := range below(dir, "data", "containers", "*") {
+		if id := filepath.Base(p); len(id) == 64 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// processesOf finds the living processes whose command line names a path below
+// dir or whose cgroup is that of one of the containers. Never this process.
+func processesOf(dir string, containers []string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if len(cmdline) == 0 {
+			continue // a kernel thread or a zombie
+		}
+		if bytes.Contains(cmdline, []byte(dir+"/")) || inCgroupOf(pid, containers) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func inCgroupOf(pid int, containers []string) bool {
+	if len(containers) == 0 {
+		return false
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return false
+	}
+	for _, field := range strings.FieldsFunc(string(b), func(r rune) bool { return r == '/' || r == '\n' || r == '-' || r == '.' }) {
+		if len(field) == 64 && slices.Contains(containers, field) {
+			return true
+		}
+	}
+	return false
+}
+
+// shimSockets are the socket files that a containerd shim listens on. They lie
+// in a directory of all containerds of the machine, and a killed shim leaves them.
+func shimSockets(pid int) []string {
+	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if !bytes.Contains(cmdline, []byte("containerd-shim")) {
+		return nil
+	}
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	inodes := map[string]bool{}
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, "socket:[") {
+			inodes[strings.Trim(target, "socket:[]")] = true
+		}
+	}
+	var paths []string
+	for _, line := range readLines("/proc/net/unix") {
+		f := strings.Fields(line)
+		if len(f) == 8 && inodes[f[6]] && strings.HasPrefix(f[7], "/run/containerd/s/") {
+			paths = append(paths, f[7])
+		}
+	}
+	return paths
+}
+
+// unmountBelow detaches every mount at or below dir, the deepest first.
+func unmountBelow(dir string) error {
+	mounts, err := MountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(mounts, func(a, b string) int { return len(b) - len(a) })
+	for _, m := range mounts {
+		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// MountsBelow lists the mount points at or below dir.
+func MountsBelow(dir string) ([]string, error) {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return nil, fmt.Errorf("read the mount table: %w", err)
+	}
+	var points []string
+	for _, i := range infos {
+		points = append(points, i.Mountpoint)
+	}
+	return points, nil
+}
+
+// removeCgroups removes the cgroups named after the containers, in every hierarchy.
+func removeCgroups(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	var found []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // a cgroup that went away meanwhile
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(d.Name(), "docker-"), ".scope")
+		if slices.Contains(ids, name) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	for _, path := range slices.Backward(found) {
+		_ = unix.Rmdir(path)
+	}
+}
+
+func readLines(path string) []string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var lines []string
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		if s.Text() != "" {
+			lines = append(lines, s.Text())
+		}
+	}
+	return lines
+}

@@ -1,0 +1,100 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// Registry is an image registry in this process, on loopback, where Docker
+// takes plain HTTP. It can be told to fail.
+type Registry struct {
+	Host  string // 127.0.0.1:port
+	down  atomic.Bool
+	pulls atomic.Int64
+}
+
+// StartRegistry starts an empty registry that ends with the test.
+func StartRegistry(t T) *Registry {
+	t.Helper()
+	r := &Registry{}
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.Contains(req.URL.Path, "/manifests/") && req.Method != http.MethodPut && req.UserAgent() != pusher {
+			r.pulls.Add(1)
+		}
+		if r.down.Load() {
+			http.Error(w, "registry is down", http.StatusServiceUnavailable)
+			return
+		}
+		inner.ServeHTTP(w, req)
+	}))
+	t.Cleanup(srv.Close)
+	r.Host = strings.TrimPrefix(srv.URL, "http://")
+	return r
+}
+
+// pusher is the user agent of the test's own requests, which are no pulls.
+const pusher = "harness-pusher"
+
+// SetDown makes every request fail with 503, or no longer.
+func (r *Registry) SetDown(down bool) { r.down.Store(down) }
+
+// Pulls counts the requests for manifests, failed ones included.
+func (r *Registry) Pulls() int64 { return r.pulls.Load() }
+
+// Push puts the busybox image into the registry and returns its reference.
+func (r *Registry) Push(t T, repo, tag string) string {
+	t.Helper()
+	ref := fmt.Sprintf("%s/%s:%s", r.Host, repo, tag)
+	fs, err := busyboxTar()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(fs)), nil })
+	if err != nil {
+		t.Fatalf("make a layer: %v", err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatalf("make an image: %v", err)
+	}
+	img, err = mutate.ConfigFile(img, &v1.ConfigFile{
+		Architecture: "amd64", OS: "linux",
+		RootFS: mustConfig(t, img).RootFS,
+		Config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
+	})
+	if err != nil {
+		t.Fatalf("configure an image: %v", err)
+	}
+	parsed, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		t.Fatalf("image reference %s: %v", ref, err)
+	}
+	if err := remote.Write(parsed, img, remote.WithContext(t.Context()), remote.WithUserAgent(pusher)); err != nil {
+		t.Fatalf("push %s: %v", ref, err)
+	}
+	return ref
+}
+
+func mustConfig(t T, img v1.Image) *v1.ConfigFile {
+	t.Helper()
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatalf("read an image's configuration: %v", err)
+	}
+	return c
+}

@@ -1,0 +1,142 @@
+package integration
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/volume"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+func TestTwoAgentsOnOneDockerDoNotTouchEachOther(t *testing.T) {
+	t.Parallel()
+	a := harness.StartAgent(t, harness.AgentConfig{})
+	b := harness.StartAgent(t, harness.AgentConfig{})
+	pod := harness.Pod("web", "") // the same name on both
+	a.Write("web.yaml", pod)
+	b.Write("web.yaml", pod)
+	a.WaitRunning("web")
+	b.WaitRunning("web")
+	before := runningIDs(t, b)
+	a.Kill()
+	a.Start() // what it finds at start, and does not know, is not its own
+	kill(t, a, "web")
+	a.WaitPod("web", "is repaired", restarted)
+	late := harness.Pod("late", "")
+	a.Write("late.yaml", late)
+	a.WaitRunning("late")
+	a.Remove("web.yaml")
+	a.WaitGone("web")
+	a.CheckExactly(late)
+	b.CheckExactly(pod)
+	checkStillRunning(t, b, before)
+	if p := b.Pod("late"); p != nil {
+		t.Error("one agent shows the other's pod")
+	}
+	if n := harness.Status(b.WaitRunning("web"), "c").RestartCount; n != 0 {
+		t.Errorf("the other agent's container was restarted %d times", n)
+	}
+}
+
+func TestASecondAgentOnTheSameStateIsRefused(t *testing.T) {
+	a := start(t)
+	web := harness.Pod("web", "")
+	a.Write("web.yaml", web)
+	a.WaitRunning("web")
+	_, stderr, err := a.Run(a.Flags()...)
+	if err == nil {
+		t.Fatal("a second agent started on the same root directory")
+	}
+	if !strings.Contains(stderr, "another mini-kubelet") {
+		t.Errorf("it does not say why:\n%s", stderr)
+	}
+	a.CheckExactly(web)
+}
+
+func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
+	t.Parallel()
+	d := harness.Docker(t)
+	a := harness.StartAgent(t, harness.AgentConfig{})
+	other := harness.StartAgent(t, harness.AgentConfig{})
+	ctx := t.Context()
+
+	foreign, err := d.Client.ContainerCreate(ctx, &container.Config{Image: harness.Busybox, Cmd: []string{"sleep", "1000"},
+		Labels: map[string]string{"mine": "yes"}}, nil, nil, nil, "foreign-"+a.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = d.Client.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
+	})
+	if err := d.Client.ContainerStart(ctx, foreign.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	image := "test.local/foreign-" + a.Node + ":1"
+	d.LoadBusybox(t, image)
+	if _, err := d.Client.VolumeCreate(ctx, volume.CreateOptions{Name: "foreign-" + a.Node}); err != nil {
+		t.Fatal(err)
+	}
+
+	a.Write("pods.yaml", harness.Pod("one", ""), harness.Pod("two", slowToStop(1), grace(10)), harness.Pod("dead", "exit 0", policy("Never")))
+	otherPod := harness.Pod("other", "")
+	other.Write("other.yaml", otherPod)
+	a.WaitRunning("one")
+	a.WaitRunning("two")
+	a.WaitPhase("dead", "Succeeded")
+	other.WaitRunning("other")
+	a.Interrupt()
+
+	stdout, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...)
+	t.Logf("reset said:\n%s%s", stdout, stderr)
+	if err != nil {
+		t.Fatalf("reset: %v", err)
+	}
+	if own, err := a.Containers(); err != nil || len(own) > 0 {
+		t.Errorf("%d containers are left (%v)\n%s", len(own), err, a.Explain())
+	}
+	if mounts, err := harness.MountsBelow(a.Dir); err != nil || len(mounts) > 0 {
+		t.Errorf("mounts are left: %v (%v)", mounts, err)
+	}
+	for _, f := range harness.Files(a.Dir) {
+		switch {
+		case f == "kubelet.yaml", f == "agent.log", strings.HasPrefix(f, "manifests/"):
+		default:
+			t.Errorf("file %s is left", f)
+		}
+	}
+	other.CheckExactly(otherPod)
+	if n := harness.Status(other.WaitRunning("other"), "c").RestartCount; n != 0 {
+		t.Errorf("the other agent's pod was restarted %d times", n)
+	}
+	info, err := d.Client.ContainerInspect(ctx, foreign.ID)
+	if err != nil || !info.State.Running {
+		t.Errorf("the foreign container was touched: %v", err)
+	}
+	if _, err := d.Client.ImageInspect(ctx, image); err != nil {
+		t.Errorf("a foreign image is gone: %v", err)
+	}
+	if _, err := d.Client.VolumeInspect(ctx, "foreign-"+a.Node); err != nil {
+		t.Errorf("a foreign volume is gone: %v", err)
+	}
+
+	// Reset twice is as good as once, and the agent starts anew after it.
+	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
+		t.Errorf("a second reset: %v\n%s", err, stderr)
+	}
+	a.Start()
+	a.WaitRunning("one")
+}
+
+func TestResetIsRefusedWhileTheAgentRuns(t *testing.T) {
+	a := start(t)
+	web := harness.Pod("web", "")
+	a.Write("web.yaml", web)
+	a.WaitRunning("web")
+	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err == nil {
+		t.Errorf("reset went ahead under a running agent\n%s", stderr)
+	}
+	a.CheckExactly(web)
+}

@@ -1,0 +1,272 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// slowToStop takes the seconds to end after SIGTERM.
+func slowToStop(seconds int) string {
+	return fmt.Sprintf("trap 'sleep %d; exit 0' TERM; while :; do sleep 1 & wait $!; done", seconds)
+}
+
+// deaf ignores SIGTERM.
+const deaf = "trap '' TERM; while :; do sleep 1; done"
+
+func grace(seconds int64) func(*v1.Pod) {
+	return func(p *v1.Pod) { p.Spec.TerminationGracePeriodSeconds = &seconds }
+}
+
+func policy(r v1.RestartPolicy) func(*v1.Pod) {
+	return func(p *v1.Pod) { p.Spec.RestartPolicy = r }
+}
+
+func TestReplacementStartsOnlyWhenTheOldPodIsGone(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("web.yaml", harness.Pod("web", slowToStop(3), grace(20)))
+	old := a.WaitRunning("web")
+	a.Write("web.yaml", harness.Pod("web", ""))
+	fresh := a.WaitPod("web", "runs as a new pod", func(p *v1.Pod) bool { return p.UID != old.UID && harness.Ready(p) })
+	checkSuccession(t, a, seen, string(old.UID), string(fresh.UID))
+}
+
+func TestReplacementWhileNoAgentRanWaitsForTheOldPod(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("web.yaml", harness.Pod("web", slowToStop(3), grace(20)))
+	old := a.WaitRunning("web")
+	a.Kill()
+	a.Write("web.yaml", harness.Pod("web", ""))
+	a.Start()
+	fresh := a.WaitPod("web", "runs as a new pod", func(p *v1.Pod) bool { return p.UID != old.UID && harness.Ready(p) })
+	checkSuccession(t, a, seen, string(old.UID), string(fresh.UID))
+}
+
+// checkSuccession fails unless all of the old pod had died before anything of
+// the new one started, and the old one had the time that it asked for.
+func checkSuccession(t *testing.T, a *harness.Agent, seen *harness.Events, old, fresh string) {
+	t.Helper()
+	var lastDeath, firstStart time.Time
+	deaths := 0
+	for _, e := range seen.Of("die", "web", "") {
+		if e.UID == old {
+			deaths++
+			lastDeath = e.At
+			if e.Container == "c" && e.ExitCode != "0" {
+				t.Errorf("the old container ended with %s: it was not let to end by itself", e.ExitCode)
+			}
+		}
+	}
+	for _, e := range seen.Of("start", "web", "") {
+		if e.UID == fresh && firstStart.IsZero() {
+			firstStart = e.At
+		}
+	}
+	if deaths != 2 {
+		t.Fatalf("%d deaths of the old pod, want sandbox and container\n%s", deaths, a.Explain())
+	}
+	if firstStart.Before(lastDeath) {
+		t.Errorf("the new pod started %v before the old one was gone", lastDeath.Sub(firstStart))
+	}
+}
+
+func TestTerminationIsGracefulAndBounded(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("polite.yaml", harness.Pod("polite", "trap 'exit 7' TERM; while :; do sleep 1 & wait $!; done", grace(30)))
+	a.Write("deaf.yaml", harness.Pod("deaf", deaf, grace(2)))
+	a.WaitRunning("polite")
+	a.WaitRunning("deaf")
+	a.Remove("polite.yaml")
+	a.Remove("deaf.yaml")
+
+	died := seen.Wait(1, "die", "polite", "c", harness.Patience)[0]
+	if died.ExitCode != "7" {
+		t.Errorf("the container that handles SIGTERM ended with %s, want 7", died.ExitCode)
+	}
+	died = seen.Wait(1, "die", "deaf", "c", harness.Patience)[0]
+	if died.ExitCode != "137" {
+		t.Errorf("the container that ignores SIGTERM ended with %s, want 137", died.ExitCode)
+	}
+	kills := seen.Of("kill", "deaf", "c")
+	if len(kills) < 2 || kills[0].Signal != "15" || kills[len(kills)-1].Signal != "9" {
+		t.Fatalf("signals %+v, want 15 and then 9", kills)
+	}
+	if took := died.At.Sub(kills[0].At); took < 1900*time.Millisecond || took > 10*time.Second {
+		t.Errorf("killed %v after SIGTERM, want about 2s", took)
+	}
+	a.WaitGone("polite")
+	a.WaitGone("deaf")
+}
+
+func TestASlowTerminationHoldsUpNoOtherPod(t *testing.T) {
+	a := start(t)
+	a.Write("slow.yaml", harness.Pod("slow", slowToStop(8), grace(30)))
+	a.WaitRunning("slow")
+	a.Remove("slow.yaml")
+	other := harness.Pod("other", "")
+	a.Write("other.yaml", other)
+	a.WaitPodFor(6*time.Second, "other", "is Running while another terminates", harness.Ready)
+	a.WaitGone("slow")
+	a.CheckExactly(other)
+}
+
+func TestRestartPolicies(t *testing.T) {
+	a := start(t)
+	pods := map[string]*v1.Pod{
+		"never-ok":   harness.Pod("never-ok", "exit 0", policy(v1.RestartPolicyNever)),
+		"never-bad":  harness.Pod("never-bad", "exit 3", policy(v1.RestartPolicyNever)),
+		"failure-ok": harness.Pod("failure-ok", "exit 0", policy(v1.RestartPolicyOnFailure)),
+		"failure":    harness.Pod("failure", "exit 4", policy(v1.RestartPolicyOnFailure)),
+		"always":     harness.Pod("always", "exit 0", policy(v1.RestartPolicyAlways)),
+	}
+	for name, p := range pods {
+		a.Write(name+".yaml", p)
+	}
+	terminated := func(name string, phase v1.PodPhase, code int32, reason string) {
+		t.Helper()
+		c := harness.Status(a.WaitPhase(name, phase), "c")
+		if c.State.Terminated == nil || c.State.Terminated.ExitCode != code || c.State.Terminated.Reason != reason || c.RestartCount != 0 {
+			t.Errorf("%s: %+v, want ended with %d %s and not restarted", name, c, code, reason)
+		}
+	}
+	terminated("never-ok", v1.PodSucceeded, 0, "Completed")
+	terminated("never-bad", v1.PodFailed, 3, "Error")
+	terminated("failure-ok", v1.PodSucceeded, 0, "Completed")
+	for name, code := range map[string]int32{"failure": 4, "always": 0} {
+		p := a.WaitPod(name, "has been restarted", func(p *v1.Pod) bool { return harness.Status(p, "c").RestartCount >= 1 })
+		last := harness.Status(p, "c").LastTerminationState.Terminated
+		if last == nil || last.ExitCode != code {
+			t.Errorf("%s: last state %+v, want terminated with %d", name, last, code)
+		}
+	}
+
+	// What has finished stays finished, also for an agent that did not see it.
+	a.Kill()
+	a.Start()
+	terminated("never-ok", v1.PodSucceeded, 0, "Completed")
+	terminated("never-bad", v1.PodFailed, 3, "Error")
+	terminated("failure-ok", v1.PodSucceeded, 0, "Completed")
+}
+
+func TestCrashLoopBacksOffFromTenSecondsDoubling(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("crash.yaml", harness.Pod("crash", "exit 1"))
+	waiting := a.WaitPod("crash", "is in CrashLoopBackOff", func(p *v1.Pod) bool {
+		w := harness.Status(p, "c").State.Waiting
+		return w != nil && w.Reason == "CrashLoopBackOff"
+	})
+	if m := harness.Status(waiting, "c").State.Waiting.Message; !strings.Contains(m, "back-off 10s restarting failed container=c") {
+		t.Errorf("message %q", m)
+	}
+	if waiting.Status.Phase != v1.PodRunning {
+		t.Errorf("phase %s, want Running: the container will run again", waiting.Status.Phase)
+	}
+	starts := seen.Wait(4, "start", "crash", "c", 90*time.Second)
+	deaths := seen.Of("die", "crash", "c")
+	for i, want := range []struct{ atLeast, atMost time.Duration }{
+		{0, 5 * time.Second}, // the first restart is free
+		{9500 * time.Millisecond, 16 * time.Second},
+		{19500 * time.Millisecond, 28 * time.Second},
+	} {
+		pause := starts[i+1].At.Sub(deaths[i].At)
+		t.Logf("restart %d came %v after the death", i+1, pause.Round(time.Millisecond))
+		if pause < want.atLeast || pause > want.atMost {
+			t.Errorf("restart %d came %v after the death, want %v to %v", i+1, pause, want.atLeast, want.atMost)
+		}
+	}
+	// Dead containers are collected but for the last.
+	harness.Eventually(t, "one dead container is kept", 2*harness.Patience, func() error {
+		of, err := a.ContainersOf("crash")
+		if err != nil {
+			return err
+		}
+		if len(of) > 3 { // the sandbox, the last dead one, and one that may be starting
+			return fmt.Errorf("%d containers", len(of))
+		}
+		return nil
+	}, a.Explain)
+}
+
+func TestInitContainersRunInOrderBeforeTheOthers(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("init.yaml", harness.Pod("init", "", func(p *v1.Pod) {
+		p.Spec.InitContainers = []v1.Container{harness.Container("i1", "sleep 1"), harness.Container("i2", "sleep 1")}
+	}))
+	p := a.WaitPod("init", "runs its first init container", func(p *v1.Pod) bool { return harness.Status(p, "i1").State.Running != nil })
+	if p.Status.Phase != v1.PodPending || condition(p, v1.PodInitialized) != v1.ConditionFalse {
+		t.Errorf("phase %s, Initialized %s during init", p.Status.Phase, condition(p, v1.PodInitialized))
+	}
+	if w := harness.Status(p, "c").State.Waiting; w == nil || w.Reason != "PodInitializing" {
+		t.Errorf("container c during init: %+v, want waiting for PodInitializing", harness.Status(p, "c").State)
+	}
+	p = a.WaitRunning("init")
+	if condition(p, v1.PodInitialized) != v1.ConditionTrue {
+		t.Error("not Initialized")
+	}
+	for _, name := range []string{"i1", "i2"} {
+		if s := harness.Status(p, name).State.Terminated; s == nil || s.Reason != "Completed" {
+			t.Errorf("init container %s: %+v, want Completed", name, harness.Status(p, name).State)
+		}
+	}
+	order := []harness.Event{}
+	for _, e := range seen.Of("", "init", "") {
+		if e.Container != harness.Sandbox && (e.Action == "start" || e.Action == "die") {
+			order = append(order, e)
+		}
+	}
+	var got []string
+	for _, e := range order {
+		got = append(got, e.Action+" "+e.Container)
+	}
+	if want := "start i1, die i1, start i2, die i2, start c"; strings.Join(got, ", ") != want {
+		t.Errorf("order %v, want %s", got, want)
+	}
+
+	// An agent that starts anew does not run them again.
+	a.Kill()
+	a.Start()
+	a.WaitRunning("init")
+	if n := len(seen.Of("start", "init", "i1")); n != 1 {
+		t.Errorf("init container ran %d times over a restart of the agent", n)
+	}
+}
+
+func TestFailingInitContainer(t *testing.T) {
+	a := start(t)
+	fail := func(p *v1.Pod) { p.Spec.InitContainers = []v1.Container{harness.Container("i", "exit 5")} }
+	seen := harness.WatchEvents(a)
+	a.Write("never.yaml", harness.Pod("never", "", policy(v1.RestartPolicyNever), fail))
+	a.Write("always.yaml", harness.Pod("always", "", fail))
+	p := a.WaitPhase("never", v1.PodFailed)
+	if s := harness.Status(p, "i").State.Terminated; s == nil || s.ExitCode != 5 {
+		t.Errorf("init container: %+v, want ended with 5", harness.Status(p, "i").State)
+	}
+	p = a.WaitPod("always", "retries its init container", func(p *v1.Pod) bool { return harness.Status(p, "i").RestartCount >= 1 })
+	if p.Status.Phase != v1.PodPending {
+		t.Errorf("phase %s, want Pending", p.Status.Phase)
+	}
+	for _, pod := range []string{"never", "always"} {
+		if n := len(seen.Of("start", pod, "c")); n != 0 {
+			t.Errorf("the container of pod %s was started though init failed", pod)
+		}
+	}
+}
+
+func condition(p *v1.Pod, kind v1.PodConditionType) v1.ConditionStatus {
+	for _, c := range p.Status.Conditions {
+		if c.Type == kind {
+			return c.Status
+		}
+	}
+	return ""
+}
