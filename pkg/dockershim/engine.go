@@ -110,7 +110,6 @@ type platform struct {
 	seLinux    bool
 	remapped   bool // the daemon runs with userns-remap
 	recursive  bool // recursive read-only mounts
-	oomFloor   int64
 	runtimes   []string
 	// realPath resolves a mount's source, which must exist.
 	realPath func(string) (string, error)

@@ -77,3 +77,7 @@ func isAway(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+func notFound(what, id string) error {
+	return status.Errorf(codes.NotFound, "%s %q does not exist", what, id)
+}

@@ -1,11 +1,29 @@
 package dockershim
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/docker/docker/client"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
 )
+
+// maxMessage bounds a message, as the kubelet does: lists of a full node are large.
+const maxMessage = 16 << 20
 
 // Config is what a Server is built from. Zero values of the optional fields
 // take the defaults named beside them.
@@ -37,11 +55,175 @@ type Config struct {
 	RequestTimeout time.Duration
 }
 
+func (c Config) withDefaults() Config {
+	text := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	text(&c.Listen, "unix:///var/run/dockershim.sock")
+	text(&c.DockerEndpoint, "unix:///var/run/docker.sock")
+	text(&c.StateDir, "/var/lib/dockershim")
+	text(&c.CNIConfDir, "/etc/cni/net.d")
+	text(&c.CNICacheDir, "/var/lib/cni/cache")
+	text(&c.StreamingAddress, "127.0.0.1:0")
+	if len(c.CNIBinDirs) == 0 {
+		c.CNIBinDirs = []string{"/opt/cni/bin", "/usr/lib/cni"}
+	}
+	if c.RequestTimeout <= 0 {
+		c.RequestTimeout = 2 * time.Minute
+	}
+	return c
+}
+
 // Server answers CRI v1 over a Unix socket. Every RPC is safe for concurrent use.
 type Server struct {
 	cri.UnimplementedRuntimeServiceServer
-	cri.UnimplementedImageServiceServer
 
-	cfg    Config
-	docker *client.Client
+	cfg         Config
+	docker      *engine
+	platform    platform
+	view        *view
+	images      *images.Service
+	network     network.Plugin
+	logs        *logs.Manager
+	streams     *streaming.Server
+	checkpoints *checkpoint.Store
+	oom         oomFloor
+	imageRefs   imageRefs
+
+	names       reservations
+	made        memory
+	subscribers subscribers
+	tasks       sync.WaitGroup // what RPCs and events have started in the background
+	base        context.Context
+	stopping    chan struct{}
+}
+
+// New connects to Docker and prepares everything; Run serves. Errors: Docker does
+// not answer, is too old, or uses another cgroup driver; a directory or an image
+// reference of the configuration cannot be used.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	cfg = cfg.withDefaults()
+	docker, err := connect(ctx, cfg.DockerEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = docker.Close()
+		}
+	}()
+	if err := checkCgroupDriver(cfg.CgroupDriver, docker.info.CgroupDriver); err != nil {
+		return nil, err
+	}
+	// The label that finds our containers must not depend on how the path was given.
+	if cfg.StateDir, err = filepath.Abs(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, docker: docker, platform: newPlatform(docker, cfg.StateDir), view: newView(docker, cfg.StateDir),
+		oom: findOOMFloor(docker), stopping: make(chan struct{}), base: context.Background(),
+	}
+	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
+		return nil, err
+	}
+	if s.logs, err = logs.New(logs.Config{StateDir: filepath.Join(cfg.StateDir, "logs")}); err != nil {
+		return nil, err
+	}
+	if s.images, err = images.New(images.Config{
+		Docker: docker, SandboxImage: cfg.SandboxImage,
+		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
+	}); err != nil {
+		return nil, err
+	}
+	if s.network, err = network.New(network.Config{
+		Plugin: cfg.NetworkPlugin, Docker: docker.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
+		StateDir: filepath.Join(cfg.StateDir, "network"), HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
+	}); err != nil {
+		return nil, err
+	}
+	if s.streams, err = streaming.New(streaming.Config{Docker: docker.Client, Address: cfg.StreamingAddress}); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends or a part fails. Containers run on.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.docker.Close()
+	listener, err := listen(ctx, s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(
+		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.WaitForHandlers(true))
+	cri.RegisterRuntimeServiceServer(server, s)
+	cri.RegisterImageServiceServer(server, imageService{s.images, s})
+
+	group, ctx := errgroup.WithContext(ctx)
+	s.base = ctx
+	group.Go(func() error { return s.logs.Run(ctx) })
+	group.Go(func() error { return s.streams.Run(ctx) })
+	group.Go(func() error { return s.network.Run(ctx) })
+	if err := s.recover(ctx); err != nil {
+		listener.Close()
+		group.Go(func() error { return err })
+		return group.Wait()
+	}
+	group.Go(func() error { return s.watch(ctx) })
+	group.Go(func() error { return s.tidy(ctx) })
+	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error {
+		<-ctx.Done()
+		close(s.stopping)
+		server.Stop()
+		return nil
+	})
+	err = group.Wait()
+	s.tasks.Wait()
+	return err
+}
+
+// listen opens the socket, for root and its group alone. A socket file that
+// nobody listens on any more is replaced.
+func listen(ctx context.Context, endpoint string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(endpoint, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("listen on %q: want unix:///path/to/socket", endpoint)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("create the socket's directory: %w", err)
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != os.ModeSocket {
+			return nil, fmt.Errorf("listen on %s: the file is there and is no socket", path)
+		}
+		var d net.Dialer
+		if conn, err := d.DialContext(ctx, "unix", path); err == nil {
+			conn.Close()
+			return nil, fmt.Errorf("listen on %s: another process does", path)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("remove the stale socket: %w", err)
+		}
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("restrict the socket: %w", err)
+	}
+	return l, nil
+}
+
+// action is the context of a change to Docker's state: it is not cancelled with
+// the client's call, which would leave open what Docker has done, and bounded.
+func (s *Server) action(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.RequestTimeout,
+		fmt.Errorf("docker did not answer within %v", s.cfg.RequestTimeout))
 }

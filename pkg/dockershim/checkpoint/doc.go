@@ -1,7 +1,6 @@
 // Package checkpoint keeps one file for each sandbox that the dockershim has made:
 //
-//	<dir>/<sandboxID>            what the sandbox was made with, JSON
-//	<dir>/<sandboxID>.starting   there while RunPodSandbox works on it
+//	<dir>/<sandboxID>   what the sandbox was made with, JSON with a checksum
 //
 // Docker's labels are the truth about sandboxes; a checkpoint is for what Docker
 // forgets when a sandbox is removed behind the dockershim's back, above all that

@@ -89,6 +89,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return fmt.Errorf("serve streams: %w", err)
 }
 
+// Close stops listening, of a server that is never run.
+func (s *Server) Close() error { return s.listener.Close() }
+
 // Exec prepares a URL at which the command runs once, when it is visited.
 func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecResponse, error) {
 	if err := checkStreams(req.GetContainerId(), req.GetTty(), req.GetStdin(), req.GetStdout(), req.GetStderr()); err != nil {

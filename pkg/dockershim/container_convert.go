@@ -1,0 +1,151 @@
+package dockershim
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
+)
+
+// container converts a container's configuration. log is its log's absolute path.
+func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, log string, now time.Time) (*dockerContainer, error) {
+	id := of
+	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
+	labels := dockerLabels(c.Labels, c.Annotations)
+	labels[labelType] = typeContainer
+	labels[labelSandboxID] = sandboxID
+	labels[labelLogPath] = log
+	labels[labelStateDir] = p.stateDir
+	labels[labelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels[labelImage] = c.Image.Image
+	if specified := c.Image.UserSpecifiedImage; specified != "" {
+		labels[labelImage] = specified
+	}
+	name, err := setIdentity(labels, id)
+	if err != nil {
+		return nil, err
+	}
+	config := &container.Config{
+		Image: c.Image.Image, Entrypoint: c.Command, Cmd: c.Args, WorkingDir: c.WorkingDir, Labels: labels,
+		Tty: c.Tty, OpenStdin: c.Stdin, StdinOnce: c.StdinOnce,
+		// Whether a container is healthy, its pod's probes say.
+		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+	}
+	for _, e := range c.Envs {
+		config.Env = append(config.Env, e.Key+"="+string(e.Value))
+	}
+	if c.StopSignal != cri.Signal_RUNTIME_DEFAULT {
+		config.StopSignal = stopSignal(c.StopSignal)
+	}
+	host := &container.HostConfig{LogConfig: logs.DockerLogConfig(), Init: new(bool)}
+	if host.Mounts, host.Binds, err = p.mounts(c.Mounts); err != nil {
+		return nil, err
+	}
+	if host.Resources, err = p.resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {
+		return nil, err
+	}
+	host.OomScoreAdj = int(c.GetLinux().GetResources().GetOomScoreAdj())
+	host.CgroupParent = p.cgroupParent(sandbox.GetLinux().GetCgroupParent())
+	for _, d := range c.Devices {
+		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d.HostPath, PathInContainer: d.ContainerPath, CgroupPermissions: d.Permissions})
+	}
+	if err := p.confine(config, host, sandboxID, c.GetLinux().GetSecurityContext()); err != nil {
+		return nil, err
+	}
+	return &dockerContainer{name: name, config: config, host: host}, nil
+}
+
+// confine applies a container's security context.
+func (p platform) confine(config *container.Config, host *container.HostConfig, sandboxID string, s *cri.LinuxContainerSecurityContext) (err error) {
+	const field = "config.linux.security_context"
+	namespaces := s.GetNamespaceOptions()
+	join := "container:" + sandboxID
+	host.NetworkMode, host.IpcMode = container.NetworkMode(join), container.IpcMode(join)
+	if onHost(namespaces.GetNetwork()) {
+		host.UTSMode = "host"
+	}
+	if onHost(namespaces.GetIpc()) {
+		host.IpcMode = container.IPCModeHost
+	}
+	switch namespaces.GetPid() {
+	case cri.NamespaceMode_POD:
+		host.PidMode = container.PidMode(join)
+	case cri.NamespaceMode_NODE:
+		host.PidMode = "host"
+	case cri.NamespaceMode_TARGET:
+		if namespaces.TargetId == "" {
+			return invalid(field+".namespace_options.target_id", "is empty")
+		}
+		host.PidMode = container.PidMode("container:" + namespaces.TargetId)
+	}
+	if config.User, err = user(field, s.GetRunAsUser(), s.GetRunAsUsername(), s.GetRunAsGroup()); err != nil {
+		return err
+	}
+	host.GroupAdd = groups(s.GetSupplementalGroups())
+	host.Privileged, host.ReadonlyRootfs = s.GetPrivileged(), s.GetReadonlyRootfs()
+	if caps := s.GetCapabilities(); caps != nil {
+		if len(caps.AddAmbientCapabilities) > 0 {
+			return invalid(field+".capabilities.add_ambient_capabilities", "docker has no ambient capabilities")
+		}
+		if host.CapAdd, err = capabilities(field+".capabilities.add_capabilities", caps.AddCapabilities); err != nil {
+			return err
+		}
+		if host.CapDrop, err = capabilities(field+".capabilities.drop_capabilities", caps.DropCapabilities); err != nil {
+			return err
+		}
+	}
+	if s != nil && !s.Privileged {
+		// To Docker nil means its own, longer lists, and an empty list none.
+		host.MaskedPaths, host.ReadonlyPaths = nonNil(s.MaskedPaths), nonNil(s.ReadonlyPaths)
+	}
+	host.SecurityOpt, err = p.securityOptions(field, securityProfiles{
+		seccomp: s.GetSeccomp(), apparmor: s.GetApparmor(),
+		//lint:ignore SA1019 older clients set it
+		apparmorName: s.GetApparmorProfile(),
+		selinux:      s.GetSelinuxOptions(), noNewPrivileges: s.GetNoNewPrivs(), privileged: s.GetPrivileged(),
+	})
+	return err
+}
+
+func nonNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// stopSignal is Docker's name of a signal: SIGRTMIN+3 for CRI's SIGRTMINPLUS3.
+func stopSignal(s cri.Signal) string {
+	name := s.String()
+	name = strings.Replace(name, "MINPLUS", "MIN+", 1)
+	return strings.Replace(name, "MAXMINUS", "MAX-", 1)
+}
+
+// criSignal is the way back; RUNTIME_DEFAULT for what CRI does not know.
+func criSignal(name string) cri.Signal {
+	if name == "" {
+		name = "SIGTERM"
+	}
+	if n, err := strconv.Atoi(name); err == nil {
+		for value, known := range cri.Signal_name {
+			if value != 0 && signalNumber(known) == n {
+				return cri.Signal(value)
+			}
+		}
+		return cri.Signal_RUNTIME_DEFAULT
+	}
+	name = strings.NewReplacer("MIN+", "MINPLUS", "MAX-", "MAXMINUS").Replace(strings.ToUpper(name))
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	return cri.Signal(cri.Signal_value[name])
+}
+
+func containerLogFile(dockerRoot, id string) string {
+	return fmt.Sprintf("%s/containers/%s/%s-json.log", dockerRoot, id, id)
+}

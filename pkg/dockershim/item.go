@@ -1,0 +1,112 @@
+package dockershim
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// summary is what is read of a container in Docker's list.
+type summary struct {
+	ID         string `json:"Id"`
+	Names      []string
+	Image      string
+	ImageID    string
+	Created    int64
+	Labels     map[string]string
+	State      string
+	HostConfig struct{ NetworkMode string }
+}
+
+// state is a container's, as CRI sees it.
+type state int
+
+const (
+	stateUnknown state = iota
+	stateCreated
+	stateRunning
+	stateExited
+)
+
+// item is one of our containers as listed. It is shared and only read.
+type item struct {
+	id          string
+	sandbox     bool
+	state       state
+	identity    identity
+	createdAt   int64 // ns
+	labels      map[string]string
+	annotations map[string]string
+
+	// Of a container:
+	sandboxID   string
+	image       string // as the client named it
+	dockerImage string // as Docker's list names it
+	imageID     string
+	// Of a sandbox:
+	networkMode string
+	handler     string
+}
+
+func newItem(s *summary) item {
+	it := item{
+		id: s.ID, sandbox: s.Labels[labelType] == typeSandbox, state: listedState(s.State),
+		createdAt: createdAt(s.Labels, time.Unix(s.Created, 0)), networkMode: s.HostConfig.NetworkMode,
+		sandboxID: s.Labels[labelSandboxID], image: s.Labels[labelImage], dockerImage: s.Image, imageID: s.ImageID, handler: s.Labels[labelHandler],
+	}
+	name := ""
+	if len(s.Names) > 0 {
+		name = s.Names[0]
+	}
+	it.identity = identityOf(name, s.Labels)
+	it.labels, it.annotations = criLabels(s.Labels)
+	return it
+}
+
+// createdAt prefers the nanoseconds of our label to Docker's seconds.
+func createdAt(labels map[string]string, docker time.Time) int64 {
+	if ns, err := strconv.ParseInt(labels[labelCreated], 10, 64); err == nil {
+		return ns
+	}
+	return docker.UnixNano()
+}
+
+func listedState(s string) state {
+	switch s {
+	case "created":
+		return stateCreated
+	case "running", "paused", "restarting":
+		return stateRunning
+	case "exited", "dead", "removing":
+		return stateExited
+	}
+	return stateUnknown
+}
+
+func (s state) cri() cri.ContainerState {
+	switch s {
+	case stateCreated:
+		return cri.ContainerState_CONTAINER_CREATED
+	case stateRunning:
+		return cri.ContainerState_CONTAINER_RUNNING
+	case stateExited:
+		return cri.ContainerState_CONTAINER_EXITED
+	}
+	return cri.ContainerState_CONTAINER_UNKNOWN
+}
+
+// matches tells whether an object with that id is asked for, by a prefix as in
+// Docker and containerd, and by labels.
+func matches(wantID, id string, want, labels map[string]string) bool {
+	if !strings.HasPrefix(id, wantID) {
+		return false
+	}
+	for k, v := range want {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}

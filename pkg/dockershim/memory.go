@@ -1,0 +1,80 @@
+package dockershim
+
+import (
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// memory is what this process knows of what it has made itself, which spares
+// asking Docker. Whoever is not in it is asked for.
+type memory struct {
+	mu         sync.Mutex
+	sandboxes  map[string]identity
+	containers map[string]string // log path, absolute
+}
+
+func (m *memory) sandboxMade(id string, of identity) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sandboxes == nil {
+		m.sandboxes = map[string]identity{}
+	}
+	m.sandboxes[id] = of
+}
+
+func (m *memory) sandbox(id string) (identity, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of, ok := m.sandboxes[id]
+	return of, ok
+}
+
+func (m *memory) containerMade(id, logPath string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.containers == nil {
+		m.containers = map[string]string{}
+	}
+	m.containers[id] = logPath
+}
+
+func (m *memory) logPath(id string) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	path, ok := m.containers[id]
+	return path, ok
+}
+
+// forget is called when a sandbox or container has ended or is gone.
+func (m *memory) forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sandboxes, id)
+	delete(m.containers, id)
+}
+
+// reservations are the names of what is being created: a second creation of the
+// same is refused while the first is on its way.
+type reservations struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (r *reservations) take(name string) (release func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.names[name] {
+		return nil, status.Errorf(codes.AlreadyExists, "%s is being created by another call", name)
+	}
+	if r.names == nil {
+		r.names = map[string]bool{}
+	}
+	r.names[name] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.names, name)
+	}, nil
+}

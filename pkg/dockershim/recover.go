@@ -1,0 +1,130 @@
+package dockershim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"k8s.io/klog/v2"
+)
+
+// tidyPeriod is how often what no event has told is put right.
+const tidyPeriod = time.Minute
+
+// recover takes up, before the first call is answered, what an earlier process left.
+func (s *Server) recover(ctx context.Context) error {
+	items, err := s.view.containers(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, it := range items {
+		if it.sandbox || it.state != stateCreated {
+			continue
+		}
+		// Docker lists a container that could not be started as never started.
+		if r, err := s.view.inspect(ctx, it.id); err == nil && r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
+			s.view.startFailed(it.id)
+		}
+	}
+	s.setRight(ctx, items)
+	if n := len(items); n > 0 {
+		klog.InfoS("Took up the containers that are there", "containers", n)
+	}
+	return nil
+}
+
+// tidy repeats, until ctx ends, what has to succeed some time.
+func (s *Server) tidy(ctx context.Context) error {
+	tick := time.NewTicker(tidyPeriod)
+	defer tick.Stop()
+	warned := ""
+	for {
+		if w := s.network.Warning(); w != "" && w != warned {
+			klog.InfoS("The pod network may not work", "plugin", s.network.Name(), "problem", w)
+			warned = w
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		items, err := s.view.containers(ctx, "")
+		if err != nil {
+			continue // the clients' lists fail as well, and are told
+		}
+		s.setRight(ctx, items)
+	}
+}
+
+// setRight follows the logs of all containers and gives back the networks of
+// sandboxes that are gone.
+func (s *Server) setRight(ctx context.Context, items []item) {
+	there := make(map[string]bool, len(items))
+	for _, it := range items {
+		there[it.id] = true
+	}
+	for _, it := range items {
+		if it.sandbox || it.state == stateCreated {
+			continue
+		}
+		r, err := s.view.inspect(ctx, it.id)
+		if err != nil {
+			continue
+		}
+		if err := s.followLog(ctx, it.id, r.Config.Labels[labelLogPath]); err != nil {
+			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.id)
+			continue
+		}
+		if it.state == stateExited {
+			s.finishLog(ctx, it.id)
+		}
+	}
+	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
+		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
+	}
+}
+
+// forgetGone detaches sandboxes that do not exist any more, and drops their
+// checkpoints when that has succeeded.
+func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) error {
+	ids, err := s.checkpoints.List()
+	errs := []error{err, s.network.Reconcile(ctx, exists)}
+	for _, id := range ids {
+		// A sandbox may have come since the list was made.
+		if _, making := s.made.sandbox(id); making || exists(id) {
+			continue
+		}
+		if existing, err := s.sandboxID(ctx, id); err != nil || existing != "" {
+			continue
+		}
+		if err := s.network.TearDown(ctx, id, ""); err != nil {
+			errs = append(errs, fmt.Errorf("detach sandbox %s: %w", id, err))
+			continue
+		}
+		errs = append(errs, s.checkpoints.Remove(id))
+	}
+	return errors.Join(errs...)
+}
+
+// react does what an event of Docker's makes necessary here.
+func (s *Server) react(h happening) {
+	switch {
+	case h.action == events.ActionDie:
+		s.made.forget(h.id)
+		if !h.isSandbox() {
+			s.tasks.Go(func() { s.finishLog(s.base, h.id) })
+		}
+	case h.action == events.ActionDestroy && h.isSandbox():
+		s.made.forget(h.id)
+		s.tasks.Go(func() {
+			if err := s.network.TearDown(s.base, h.id, ""); err == nil {
+				_ = s.checkpoints.Remove(h.id) // forgetGone tries again
+			}
+		})
+	case h.action == events.ActionDestroy:
+		s.made.forget(h.id)
+		s.logs.Forget(h.id)
+	}
+}

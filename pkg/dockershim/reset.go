@@ -1,0 +1,78 @@
+package dockershim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
+)
+
+// Reset removes all that a dockershim with this configuration has made and that is
+// still there: containers, networks, checkpoints, log positions, and the built-in
+// sandbox image unless others use it. It says on out what it removed. No server
+// may run. It may be repeated.
+func Reset(ctx context.Context, cfg Config, out io.Writer) error {
+	s, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer s.docker.Close()
+	defer s.streams.Close()
+	items, err := s.view.containers(ctx, "")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, sandboxes := range []bool{false, true} { // what uses a sandbox goes first
+		for _, it := range items {
+			if it.sandbox != sandboxes {
+				continue
+			}
+			if err := s.resetItem(ctx, it); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			fmt.Fprintf(out, "removed container %s\n", it.identity)
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, s.forgetGone(ctx, func(string) bool { return false }))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the state is still needed
+	}
+	if cfg.SandboxImage == "" {
+		_, err := s.docker.ImageRemove(ctx, pause.Ref, image.RemoveOptions{})
+		switch {
+		case err == nil:
+			fmt.Fprintf(out, "removed image %s\n", pause.Ref)
+		case !errdefs.IsNotFound(err) && !errdefs.IsConflict(err):
+			errs = append(errs, fmt.Errorf("remove image %s: %w", pause.Ref, err))
+		}
+	}
+	for _, dir := range []string{"sandbox", "logs", "network"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.cfg.StateDir, dir)))
+	}
+	_ = os.Remove(s.cfg.StateDir) // others may keep something there
+	return errors.Join(errs...)
+}
+
+func (s *Server) resetItem(ctx context.Context, it item) error {
+	var err error
+	if it.sandbox {
+		err = s.removeSandbox(ctx, it.id)
+	} else {
+		err = s.removeContainer(ctx, it.id)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", it.identity, err)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package dockershim
+
+import (
+	"strconv"
+
+	"github.com/docker/docker/api/types/container"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// resources converts cgroup values. A memory limit without a word about swap
+// means no swap: Docker's own default would be as much swap as memory.
+func (p platform) resources(field string, r *cri.LinuxContainerResources) (container.Resources, error) {
+	var out container.Resources
+	if r == nil {
+		return out, nil
+	}
+	out.CPUPeriod, out.CPUQuota, out.CPUShares = r.CpuPeriod, r.CpuQuota, r.CpuShares
+	out.CpusetCpus, out.CpusetMems = r.CpusetCpus, r.CpusetMems
+	out.Memory, out.MemorySwap = r.MemoryLimitInBytes, r.MemorySwapLimitInBytes
+	if out.Memory > 0 && out.MemorySwap == 0 {
+		out.MemorySwap = out.Memory
+	}
+	if out.Memory > 0 && out.Memory < minMemory {
+		return out, invalid(field+".memory_limit_in_bytes", "%d is less than Docker's minimum of %d", out.Memory, minMemory)
+	}
+	for _, h := range r.HugepageLimits {
+		if h.GetLimit() != 0 {
+			return out, invalid(field+".hugepage_limits", "docker cannot limit huge pages")
+		}
+	}
+	for key, value := range r.Unified {
+		if key != "pids.max" {
+			return out, invalid(field+".unified", "docker cannot set %q", key)
+		}
+		n, err := strconv.ParseInt(value, 10, 64)
+		if value == "max" {
+			n, err = -1, nil
+		}
+		if err != nil {
+			return out, invalid(field+".unified", "pids.max: %q is no number", value)
+		}
+		out.PidsLimit = &n
+	}
+	return out, nil
+}
+
+// criResources is the way back, from what Docker says of a container.
+func criResources(host *container.HostConfig) *cri.ContainerResources {
+	if host == nil {
+		return nil
+	}
+	r := &cri.LinuxContainerResources{
+		CpuPeriod: host.CPUPeriod, CpuQuota: host.CPUQuota, CpuShares: host.CPUShares,
+		CpusetCpus: host.CpusetCpus, CpusetMems: host.CpusetMems,
+		MemoryLimitInBytes: host.Memory, MemorySwapLimitInBytes: host.MemorySwap, OomScoreAdj: int64(host.OomScoreAdj),
+	}
+	if host.PidsLimit != nil && *host.PidsLimit != 0 {
+		value := "max"
+		if *host.PidsLimit > 0 {
+			value = strconv.FormatInt(*host.PidsLimit, 10)
+		}
+		r.Unified = map[string]string{"pids.max": value}
+	}
+	return &cri.ContainerResources{Linux: r}
+}

@@ -1,0 +1,161 @@
+package dockershim
+
+import (
+	"encoding/json"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+)
+
+// Of the sandbox container itself, as the kubelet of old gave it.
+const (
+	sandboxOOMScoreAdj = -998
+	sandboxCPUShares   = 2
+	shmSize            = 64 << 20
+)
+
+// sandboxContainer converts a sandbox's configuration. image is the sandbox
+// image's, mode the Docker network mode of sandboxes on the pod network.
+func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*dockerContainer, error) {
+	id := sandboxIdentity(c.Metadata)
+	labels := dockerLabels(c.Labels, c.Annotations)
+	labels[labelType] = typeSandbox
+	labels[labelContainerName] = sandboxName
+	labels[labelStateDir] = p.stateDir
+	labels[labelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	if handler != "" {
+		labels[labelHandler] = handler
+	}
+	security := c.GetLinux().GetSecurityContext()
+	namespaces := security.GetNamespaceOptions()
+	if mode := namespaces.GetPid(); mode != cri.NamespaceMode_POD {
+		labels[labelPIDMode] = mode.String()
+	}
+	name, err := setIdentity(labels, id)
+	if err != nil {
+		return nil, err
+	}
+	config := &container.Config{Image: image, Labels: labels, Hostname: c.Hostname}
+	host := &container.HostConfig{
+		LogConfig:      container.LogConfig{Type: "none"},
+		NetworkMode:    container.NetworkMode(mode),
+		IpcMode:        container.IPCModeShareable,
+		ShmSize:        shmSize,
+		OomScoreAdj:    sandboxOOMScoreAdj,
+		ReadonlyRootfs: security.GetReadonlyRootfs(),
+		Resources:      container.Resources{CPUShares: sandboxCPUShares, CgroupParent: p.cgroupParent(c.GetLinux().GetCgroupParent())},
+		Sysctls:        c.GetLinux().GetSysctls(),
+		Runtime:        dockerRuntime(handler),
+		Init:           new(bool), // whatever the daemon's default
+	}
+	if onHost(namespaces.GetNetwork()) {
+		host.NetworkMode, host.UTSMode, config.Hostname = "host", "host", ""
+	} else {
+		config.ExposedPorts, host.PortBindings = ports(c.PortMappings)
+	}
+	if onHost(namespaces.GetPid()) {
+		host.PidMode = "host"
+	}
+	if onHost(namespaces.GetIpc()) {
+		host.IpcMode = container.IPCModeHost
+	}
+	host.DNS, host.DNSSearch, host.DNSOptions = dns(c.DnsConfig)
+	if config.User, err = user("config.linux.security_context", security.GetRunAsUser(), "", security.GetRunAsGroup()); err != nil {
+		return nil, err
+	}
+	host.GroupAdd = groups(security.GetSupplementalGroups())
+	if host.SecurityOpt, err = p.securityOptions("config.linux.security_context", securityProfiles{
+		seccomp: security.GetSeccomp(), apparmor: security.GetApparmor(), selinux: security.GetSelinuxOptions(), noNewPrivileges: true,
+	}); err != nil {
+		return nil, err
+	}
+	return &dockerContainer{name: name, config: config, host: host}, nil
+}
+
+func sandboxIdentity(m *cri.PodSandboxMetadata) identity {
+	return identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
+}
+
+func onHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }
+
+// dockerRuntime is the OCI runtime for a handler: Docker's own default for
+// "docker", the name that RuntimeClasses of dockershim nodes use.
+func dockerRuntime(handler string) string {
+	if handler == "docker" {
+		return ""
+	}
+	return handler
+}
+
+// cgroupParent is what Docker takes: a path, or with systemd a slice's name.
+func (p platform) cgroupParent(parent string) string {
+	if parent != "" && p.systemd {
+		return path.Base(parent)
+	}
+	return parent
+}
+
+// ports are the mappings with a port on the host; the others say nothing that
+// must be done.
+func ports(mappings []*cri.PortMapping) (nat.PortSet, nat.PortMap) {
+	var exposed nat.PortSet
+	var bindings nat.PortMap
+	for _, m := range mappings {
+		if m.HostPort == 0 {
+			continue
+		}
+		if exposed == nil {
+			exposed, bindings = nat.PortSet{}, nat.PortMap{}
+		}
+		port := nat.Port(strconv.Itoa(int(m.ContainerPort)) + "/" + strings.ToLower(m.Protocol.String()))
+		exposed[port] = struct{}{}
+		bindings[port] = append(bindings[port], nat.PortBinding{HostIP: m.HostIp, HostPort: strconv.Itoa(int(m.HostPort))})
+	}
+	return exposed, bindings
+}
+
+// dns is the sandbox's resolv.conf. Docker puts the host's values where a list is
+// empty; "." and "" are its words for none.
+func dns(c *cri.DNSConfig) (servers, searches, options []string) {
+	if c == nil || len(c.Servers)+len(c.Searches)+len(c.Options) == 0 {
+		return nil, nil, nil
+	}
+	searches, options = c.Searches, c.Options
+	if len(searches) == 0 {
+		searches = []string{"."}
+	}
+	if len(options) == 0 {
+		options = []string{""}
+	}
+	return c.Servers, searches, options
+}
+
+// checkpointOf is what is kept on disk of a sandbox.
+func checkpointOf(c *cri.PodSandboxConfig) checkpoint.Sandbox {
+	sb := checkpoint.Sandbox{
+		Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid, Attempt: c.Metadata.Attempt,
+		HostNetwork: onHost(c.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()),
+	}
+	for _, m := range c.PortMappings {
+		sb.Ports = append(sb.Ports, checkpoint.Port{
+			Protocol: strings.ToLower(m.Protocol.String()), ContainerPort: m.ContainerPort, HostPort: m.HostPort, HostIP: m.HostIp,
+		})
+	}
+	return sb
+}
+
+// marshal is for what people read: an error leaves it empty.
+func marshal(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}

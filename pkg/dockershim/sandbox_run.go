@@ -1,0 +1,161 @@
+package dockershim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
+)
+
+// RunPodSandbox creates and starts a sandbox and attaches it to its network. When
+// it fails, or the client has gone meanwhile, nothing of it is left.
+func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxRequest) (*cri.RunPodSandboxResponse, error) {
+	config := req.GetConfig()
+	if err := checkSandbox(config); err != nil {
+		return nil, err
+	}
+	if err := s.checkHandler(req.RuntimeHandler); err != nil {
+		return nil, err
+	}
+	image := s.images.SandboxImage()
+	c, err := s.platform.sandboxContainer(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
+	release, err := s.names.take(c.name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := s.action(client)
+	defer cancel()
+	of := sandboxIdentity(config.Metadata)
+	id, err := s.create(ctx, c)
+	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
+		if err = s.images.EnsureSandboxImage(client); err == nil {
+			id, err = s.create(ctx, c)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create sandbox of %s: %w", of, err)
+	}
+	err = s.bringUp(ctx, id, config)
+	if err == nil {
+		err = client.Err()
+	}
+	if err != nil {
+		s.undo(id)
+		return nil, fmt.Errorf("start sandbox of %s: %w", of, err)
+	}
+	s.made.sandboxMade(id, of)
+	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
+}
+
+// checkHandler knows Docker's default runtime, under two names, and those of its
+// configuration.
+func (s *Server) checkHandler(handler string) error {
+	if name := dockerRuntime(handler); name != "" && !slices.Contains(s.platform.runtimes, name) {
+		return status.Errorf(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
+	}
+	return nil
+}
+
+// bringUp takes a created sandbox to where it is ready. The checkpoint is written
+// while Docker works: without it only a network would be torn down later.
+func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
+	written := make(chan error, 1)
+	go func() { written <- s.checkpoints.Write(id, checkpointOf(config)) }()
+	err := s.docker.ContainerStart(ctx, id, container.StartOptions{})
+	s.view.changed(id)
+	if err = errors.Join(err, <-written); err != nil {
+		return err
+	}
+	if onHost(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()) || !s.attaches() {
+		return nil
+	}
+	netns, err := s.netns(ctx, id)
+	if err != nil {
+		return err
+	}
+	if _, err := s.network.SetUp(ctx, networkSandbox(id, config), netns); err != nil {
+		return fmt.Errorf("attach to the network: %w", err)
+	}
+	return nil
+}
+
+// attaches tells whether sandboxes are attached by the plug-in, not by Docker.
+func (s *Server) attaches() bool { return s.network.EngineMode() == modeNone }
+
+// modeNone is the Docker network mode of a sandbox that a plug-in attaches.
+const modeNone = "none"
+
+// netns is the path of a running sandbox's network namespace; "" when it does not run.
+func (s *Server) netns(ctx context.Context, id string) (string, error) {
+	r, err := s.view.inspect(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if r.State == nil || !r.State.Running || r.State.Pid == 0 {
+		return "", nil
+	}
+	return "/proc/" + strconv.Itoa(r.State.Pid) + "/ns/net", nil
+}
+
+// networkSandbox is what a network plug-in must know of a sandbox.
+func networkSandbox(id string, c *cri.PodSandboxConfig) network.Sandbox {
+	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
+	for _, p := range checkpointOf(c).Ports {
+		if p.HostPort > 0 {
+			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostIP: p.HostIP})
+		}
+	}
+	sb.DNS = network.DNS{Servers: c.GetDnsConfig().GetServers(), Searches: c.GetDnsConfig().GetSearches(), Options: c.GetDnsConfig().GetOptions()}
+	return sb
+}
+
+// undo removes a sandbox that did not come up.
+func (s *Server) undo(id string) {
+	ctx, cancel := s.action(context.Background())
+	defer cancel()
+	if err := s.removeSandbox(ctx, id); err != nil {
+		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
+	}
+}
+
+// removeSandbox stops, detaches, removes and forgets a sandbox, in that order: what
+// is left when it fails is still found, and the next try goes on from there.
+func (s *Server) removeSandbox(ctx context.Context, id string) error {
+	if err := s.detach(ctx, id); err != nil {
+		return err
+	}
+	if err := s.remove(ctx, id); err != nil {
+		return err
+	}
+	s.made.forget(id)
+	return s.checkpoints.Remove(id)
+}
+
+// detach takes a sandbox off its network. One that was never attached, or by
+// Docker, is no error.
+func (s *Server) detach(ctx context.Context, id string) error {
+	netns, err := s.netns(ctx, id)
+	if err != nil && !errdefs.IsNotFound(err) && codeOf(err) != codes.NotFound {
+		return err
+	}
+	if err := s.network.TearDown(ctx, id, netns); err != nil {
+		return fmt.Errorf("detach from the network: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package dockershim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+)
+
+const runtimeName = "docker"
+
+// Version tells CRI's version and Docker's.
+func (s *Server) Version(ctx context.Context, _ *cri.VersionRequest) (*cri.VersionResponse, error) {
+	v, err := s.docker.ServerVersion(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask Docker for its version: %w", err)
+	}
+	return &cri.VersionResponse{
+		Version: "0.1.0", RuntimeName: runtimeName, RuntimeVersion: v.Version, RuntimeApiVersion: "v1",
+	}, nil
+}
+
+// Status tells whether Docker and the network can run pods.
+func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.StatusResponse, error) {
+	runtime := &cri.RuntimeCondition{Type: cri.RuntimeReady, Status: true}
+	if _, err := s.docker.Ping(ctx); err != nil {
+		runtime.Status, runtime.Reason, runtime.Message = false, "DockerDaemonNotReady", fmt.Sprintf("docker: %v", err)
+	}
+	network := &cri.RuntimeCondition{Type: cri.NetworkReady, Status: true}
+	if err := s.network.Status(ctx); err != nil {
+		network.Status, network.Reason, network.Message = false, "NetworkPluginNotReady", fmt.Sprintf("network plug-in %s: %v", s.network.Name(), err)
+	} else if warning := s.network.Warning(); warning != "" {
+		network.Reason, network.Message = "NetworkPluginWarning", warning
+	}
+	resp := &cri.StatusResponse{
+		Status:   &cri.RuntimeStatus{Conditions: []*cri.RuntimeCondition{runtime, network}},
+		Features: &cri.RuntimeFeatures{},
+	}
+	handlers := append([]string{""}, s.platform.runtimes...)
+	slices.Sort(handlers[1:])
+	for _, name := range handlers {
+		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &cri.RuntimeHandler{
+			Name: name, Features: &cri.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: s.platform.recursive},
+		})
+	}
+	if req.Verbose {
+		resp.Info = map[string]string{"config": marshal(map[string]any{
+			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.info.ServerVersion, "dockerAPI": s.platform.apiVersion,
+			"storageDriver": s.docker.info.Driver, "cgroupDriver": s.docker.info.CgroupDriver, "cgroupVersion": s.docker.info.CgroupVersion,
+			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
+			"lowestOOMScoreAdj": s.oom.lowest,
+		})}
+	}
+	return resp, nil
+}
+
+// RuntimeConfig tells Docker's cgroup driver.
+func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
+	driver := cri.CgroupDriver_CGROUPFS
+	if s.platform.systemd {
+		driver = cri.CgroupDriver_SYSTEMD
+	}
+	return &cri.RuntimeConfigResponse{Linux: &cri.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
+}
+
+// UpdateRuntimeConfig brings the node's pod CIDR to the network plug-in.
+func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeConfigRequest) (*cri.UpdateRuntimeConfigResponse, error) {
+	cidr := req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr()
+	if cidr == "" {
+		return &cri.UpdateRuntimeConfigResponse{}, nil
+	}
+	if err := s.network.UpdatePodCIDR(cidr); err != nil {
+		return nil, invalid("runtime_config.network_config.pod_cidr", "%v", err)
+	}
+	klog.InfoS("The network plug-in has the pod CIDR", "plugin", s.network.Name(), "podCIDR", cidr)
+	return &cri.UpdateRuntimeConfigResponse{}, nil
+}
+
+// imageService is package images', with what the rest must know of its changes.
+type imageService struct {
+	*images.Service
+	server *Server
+}
+
+func (i imageService) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
+	defer i.server.imageRefs.changed()
+	return i.Service.PullImage(ctx, req)
+}
+
+func (i imageService) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) (*cri.RemoveImageResponse, error) {
+	defer i.server.imageRefs.changed()
+	return i.Service.RemoveImage(ctx, req)
+}

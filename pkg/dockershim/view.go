@@ -1,0 +1,243 @@
+package dockershim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+)
+
+// listAge is how long a list of Docker's counts while the event stream says that
+// nothing has changed: long enough that the two lists of a relist share one.
+const listAge = 500 * time.Millisecond
+
+// labelPodUID is the kubelet's label by which one pod is listed.
+const labelPodUID = "io.kubernetes.pod.uid"
+
+// view is what is known of our containers in Docker: lists and inspections, each
+// kept until an event or a call of ours says that it may have changed. Without a
+// live event stream nothing is kept. Its methods are safe for concurrent use.
+type view struct {
+	docker *engine
+	label  string // that our containers carry, key=value
+
+	mu         sync.Mutex
+	live       bool
+	generation uint64
+	lists      map[string]*list // by pod UID; "" is all
+	inspected  map[string]*container.InspectResponse
+	loads      map[*load]bool
+	// dead are containers that died by an event while Docker's list, which lags
+	// behind its events, may still call them running.
+	dead map[string]bool
+	// failed are containers whose start failed. Docker lists them as never started.
+	failed map[string]bool
+}
+
+// list is an answer of Docker's.
+type list struct {
+	asOf       time.Time
+	generation uint64
+	body       []byte
+	items      []item
+}
+
+// load is an inspection on its way.
+type load struct {
+	id    string
+	stale bool
+}
+
+func newView(docker *engine, stateDir string) *view {
+	v := &view{docker: docker, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}}
+	v.drop()
+	return v
+}
+
+// drop forgets what was asked of Docker. The caller holds mu, or is the only one.
+func (v *view) drop() {
+	v.generation++
+	v.lists = map[string]*list{}
+	v.inspected = map[string]*container.InspectResponse{}
+	for l := range v.loads {
+		l.stale = true
+	}
+}
+
+// setLive tells whether an event stream is there from now on.
+func (v *view) setLive(live bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.live = live
+	v.drop()
+}
+
+// changed is told of every change to a container, by its event or by the call of
+// ours that made it.
+func (v *view) changed(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.change(id)
+}
+
+func (v *view) change(id string) {
+	v.generation++
+	delete(v.inspected, id)
+	for l := range v.loads {
+		l.stale = l.stale || l.id == id
+	}
+}
+
+// happened is told of an event.
+func (v *view) happened(id string, action events.Action) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.change(id)
+	switch action {
+	case events.ActionDie:
+		v.dead[id] = true
+	case events.ActionStart, events.ActionDestroy:
+		delete(v.dead, id)
+		delete(v.failed, id)
+	}
+}
+
+// startFailed is told of a container that Docker could not start.
+func (v *view) startFailed(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.change(id)
+	v.failed[id] = true
+}
+
+// containers lists our containers, sandboxes among them: all, or those of one pod.
+func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
+	v.mu.Lock()
+	known := v.lists[podUID]
+	generation := v.generation
+	if known != nil && v.live && known.generation == generation && time.Since(known.asOf) < listAge {
+		defer v.mu.Unlock()
+		return v.overlay(known.items), nil
+	}
+	v.mu.Unlock()
+
+	asOf := time.Now()
+	body, err := v.ask(ctx, podUID)
+	if err != nil {
+		return nil, err
+	}
+	var items []item
+	if known != nil && bytes.Equal(known.body, body) {
+		items = known.items
+	} else if items, err = parseList(body); err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.live {
+		if podUID != "" && len(v.lists) > 64 {
+			v.lists = map[string]*list{"": v.lists[""]}
+		}
+		v.lists[podUID] = &list{asOf: asOf, generation: generation, body: body, items: items}
+	}
+	return v.overlay(items), nil
+}
+
+// ask has Docker list containers.
+func (v *view) ask(ctx context.Context, podUID string) ([]byte, error) {
+	args := filters.NewArgs(filters.Arg("label", v.label))
+	if podUID != "" {
+		args.Add("label", labelPodUID+"="+podUID)
+	}
+	filter, err := filters.ToJSON(args)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := v.docker.get(ctx, "/containers/json", url.Values{"all": {"1"}, "filters": {filter}}.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("list Docker's containers: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the list of Docker's containers: %w", err)
+	}
+	return body, nil
+}
+
+func parseList(body []byte) ([]item, error) {
+	var listed []summary
+	if err := json.Unmarshal(body, &listed); err != nil {
+		return nil, fmt.Errorf("read the list of Docker's containers: %w", err)
+	}
+	items := make([]item, 0, len(listed))
+	for i := range listed {
+		items = append(items, newItem(&listed[i]))
+	}
+	return items, nil
+}
+
+// overlay corrects a list by what events and failed calls have told. The caller holds mu.
+func (v *view) overlay(items []item) []item {
+	if len(v.dead) == 0 && len(v.failed) == 0 {
+		return items
+	}
+	var corrected []item
+	for i, it := range items {
+		state := it.state
+		switch {
+		case state == stateRunning && v.dead[it.id], state == stateCreated && v.failed[it.id]:
+			state = stateExited
+		case state == stateExited:
+			delete(v.dead, it.id)
+		}
+		if state != it.state {
+			if corrected == nil {
+				corrected = append(corrected, items...)
+			}
+			corrected[i].state = state
+		}
+	}
+	if corrected == nil {
+		return items
+	}
+	return corrected
+}
+
+// inspect shows one container, which must be ours. The answer is shared: it is
+// only read.
+func (v *view) inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
+	v.mu.Lock()
+	if r := v.inspected[id]; r != nil {
+		v.mu.Unlock()
+		return r, nil
+	}
+	l := &load{id: id}
+	v.loads[l] = true
+	v.mu.Unlock()
+
+	r, err := v.docker.ContainerInspect(ctx, id)
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.loads, l)
+	if err != nil {
+		return nil, err
+	}
+	if r.Config == nil || r.ContainerJSONBase == nil || labelStateDir+"="+r.Config.Labels[labelStateDir] != v.label {
+		return nil, notFound("container", id)
+	}
+	// A prefix of an id finds the container, too, but only ids are told of changes.
+	if v.live && !l.stale && id == r.ID {
+		v.inspected[id] = &r
+	}
+	return &r, nil
+}
