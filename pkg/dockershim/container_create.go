@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 )
@@ -37,7 +36,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	}
 	if c.host.Privileged {
 		if err := s.oom.privilegeProblem(); err != nil {
-			return nil, status.Errorf(codes.FailedPrecondition, "config.linux.security_context.privileged: %v", err)
+			return nil, refused(codes.FailedPrecondition, "config.linux.security_context.privileged: %v", err)
 		}
 	}
 	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
@@ -50,7 +49,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	defer cancel()
 	id, err := s.create(ctx, c)
 	if errdefs.IsNotFound(err) {
-		return nil, status.Errorf(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
+		return nil, refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create container %s of %s: %w", config.Metadata.Name, of, err)
@@ -92,7 +91,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 			return nil, err
 		}
 		if st := listedState(string(r.State.Status)); st == stateExited {
-			return nil, status.Errorf(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
+			return nil, refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
 		}
 		id, log = r.ID, r.Config.Labels[labelLogPath]
 	}

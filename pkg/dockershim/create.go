@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 )
 
@@ -55,7 +54,7 @@ func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err
 		}
 		switch decideConflict(holder != "", state) {
 		case refuse:
-			return "", status.Errorf(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
+			return "", refused(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
 			if err := s.remove(ctx, holder); err != nil {

@@ -11,17 +11,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
 // minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
 const minAPIVersion = "1.26"
 
-// connectTimeout bounds what New asks Docker.
-const connectTimeout = 15 * time.Second
+// connectTimeout is how long New waits for a Docker that does not answer yet, as
+// when both start with the machine.
+const connectTimeout = 30 * time.Second
 
 // engine is Docker: its client, and what it said of itself when we connected.
 type engine struct {
@@ -44,7 +47,7 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	ping, err := c.Ping(ctx)
+	ping, err := waitFor(ctx, c)
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("reach Docker at %s: %w", endpoint, err)
@@ -65,6 +68,24 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 		MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}
 	return &engine{Client: c, http: &http.Client{Transport: raw}, info: info}, nil
+}
+
+// waitFor pings Docker until it answers, or ctx ends.
+func waitFor(ctx context.Context, c *client.Client) (types.Ping, error) {
+	for try := 0; ; try++ {
+		ping, err := c.Ping(ctx)
+		if err == nil || !isAway(err) {
+			return ping, err
+		}
+		if try == 0 {
+			klog.InfoS("Docker does not answer yet, waiting for it", "endpoint", c.DaemonHost(), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ping, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // get asks Docker for a path with a query; the caller reads and closes the body.

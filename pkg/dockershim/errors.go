@@ -3,6 +3,7 @@ package dockershim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"syscall"
 
@@ -13,9 +14,27 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// refusal is an error with its gRPC code. Unlike a status it reads well when it is
+// wrapped.
+type refusal struct {
+	code    codes.Code
+	message string
+}
+
+func (r refusal) Error() string              { return r.message }
+func (r refusal) GRPCStatus() *status.Status { return status.New(r.code, r.message) }
+
+func refused(code codes.Code, format string, args ...any) error {
+	return refusal{code, fmt.Sprintf(format, args...)}
+}
+
 // invalid refuses a request by the name of the field that is wrong.
 func invalid(field, format string, args ...any) error {
-	return status.Errorf(codes.InvalidArgument, field+": "+format, args...)
+	return refused(codes.InvalidArgument, "%s: %s", field, fmt.Sprintf(format, args...))
+}
+
+func notFound(what, id string) error {
+	return refused(codes.NotFound, "%s %q does not exist", what, id)
 }
 
 // unaryErrors gives every error that leaves the server its gRPC code, once.
@@ -35,6 +54,9 @@ func streamErrors(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, h
 }
 
 func withCode(err error) error {
+	if _, is := err.(interface{ GRPCStatus() *status.Status }); is {
+		return status.Convert(err).Err()
+	}
 	return status.Error(codeOf(err), err.Error())
 }
 
@@ -76,8 +98,4 @@ func isAway(err error) bool {
 	return client.IsErrConnectionFailed(err) || errdefs.IsUnavailable(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
-func notFound(what, id string) error {
-	return status.Errorf(codes.NotFound, "%s %q does not exist", what, id)
 }

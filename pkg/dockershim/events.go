@@ -12,7 +12,6 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 )
@@ -262,10 +261,10 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-s.stopping:
-			return status.Error(codes.Unavailable, "the dockershim is stopping")
+			return refused(codes.Unavailable, "the dockershim is stopping")
 		case h, ok := <-c:
 			if !ok {
-				return status.Error(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
+				return refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
 			}
 			kind, ok := eventTypes[h.action]
 			if !ok {

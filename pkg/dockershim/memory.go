@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // memory is what this process knows of what it has made itself, which spares
@@ -66,7 +65,7 @@ func (r *reservations) take(name string) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.names[name] {
-		return nil, status.Errorf(codes.AlreadyExists, "%s is being created by another call", name)
+		return nil, refused(codes.AlreadyExists, "%s is being created by another call", name)
 	}
 	if r.names == nil {
 		r.names = map[string]bool{}

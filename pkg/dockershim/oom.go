@@ -54,8 +54,7 @@ func (f oomFloor) allow(wanted int) int {
 		return wanted
 	}
 	f.warn.Do(func() {
-		klog.InfoS("Docker lacks CAP_SYS_RESOURCE and cannot lower oom_score_adj; containers get the lowest that it can give",
-			"wanted", wanted, "lowest", f.lowest)
+		klog.Warningf("Docker lacks CAP_SYS_RESOURCE and cannot give containers an oom_score_adj below %d; where less is wanted, as %d now, they get that", f.lowest, wanted)
 	})
 	return f.lowest
 }

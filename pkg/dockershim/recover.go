@@ -42,7 +42,7 @@ func (s *Server) tidy(ctx context.Context) error {
 	warned := ""
 	for {
 		if w := s.network.Warning(); w != "" && w != warned {
-			klog.InfoS("The pod network may not work", "plugin", s.network.Name(), "problem", w)
+			klog.Warningf("Pod network of plug-in %s: %s", s.network.Name(), w)
 			warned = w
 		}
 		select {

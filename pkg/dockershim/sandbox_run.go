@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
@@ -67,7 +66,7 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 // configuration.
 func (s *Server) checkHandler(handler string) error {
 	if name := dockerRuntime(handler); name != "" && !slices.Contains(s.platform.runtimes, name) {
-		return status.Errorf(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
+		return refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
 	}
 	return nil
 }

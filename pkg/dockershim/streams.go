@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
@@ -51,7 +50,7 @@ func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error
 		return err
 	}
 	if !r.State.Running {
-		return status.Errorf(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
+		return refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
 	}
 	return nil
 }
@@ -64,7 +63,7 @@ func (s *Server) ReopenContainerLog(ctx context.Context, req *cri.ReopenContaine
 	}
 	err := s.logs.Reopen(req.ContainerId)
 	if errors.Is(err, logs.ErrNotFollowed) {
-		return nil, status.Errorf(codes.FailedPrecondition, "container %s has no log to reopen", req.ContainerId)
+		return nil, refused(codes.FailedPrecondition, "container %s has no log to reopen", req.ContainerId)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reopen the log of container %s: %w", req.ContainerId, err)

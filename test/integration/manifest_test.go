@@ -94,7 +94,9 @@ func TestEditUnderAFixedUIDRestartsOnlyTheChangedContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod.Spec.Containers[0].Command[2] += "; true"
+	// Only the image counts under the same UID, as for the kubelet since 1.31.
+	a.Docker.LoadBusybox(t, "test.local/busybox:2")
+	pod.Spec.Containers[0].Image = "test.local/busybox:2"
 	a.Write("fixed.yaml", pod)
 	a.WaitPod("fixed", "has restarted container c", func(p *v1.Pod) bool {
 		return harness.Ready(p) && harness.Status(p, "c").RestartCount == 1
