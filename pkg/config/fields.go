@@ -129,7 +129,7 @@ var fields = []field{
 	{"systemReservedCgroup", notHonoured, "", "cgroup on which systemReserved is enforced"},
 	{"kubeReservedCgroup", notHonoured, "", "cgroup on which kubeReserved is enforced"},
 	{"enforceNodeAllocatable", notHonoured, "*", "what node allocatable is enforced on"},
-	{"allowedUnsafeSysctls", notHonoured, "", "unsafe sysctls that pods may set"},
+	{"allowedUnsafeSysctls", honoured, "", "unsafe sysctls that pods may set"},
 	{"volumePluginDir", notHonoured, "", "directory of FlexVolume plug-ins"},
 	{"providerID", notHonoured, "", "identity of the machine at its cloud"},
 	{"kernelMemcgNotification", notHonoured, "", "let the kernel tell when memory thresholds are crossed"},
