@@ -1,0 +1,121 @@
+// Command demo is what the sample pods of manifests/ run: a web server and two
+// small programs that share a directory. It is one static binary, made into an
+// image by cmd/demo-image, and does nothing that needs a privilege.
+//
+//	demo web [DIR]          serve a page about the pod, and the files of DIR, on :8080
+//	demo init FILE TEXT     write TEXT to FILE, and end
+//	demo write FILE         append a line with the time to FILE every 5 s
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// As PID 1 a program gets only those signals that it asks for.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	switch {
+	case len(args) == 1 && args[0] == "web":
+		return serve(ctx, ":8080", page(""), out)
+	case len(args) == 2 && args[0] == "web":
+		return serve(ctx, ":8080", page(args[1]), out)
+	case len(args) == 3 && args[0] == "init":
+		fmt.Fprintf(out, "writing %s\n", args[1])
+		return os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
+	case len(args) == 2 && args[0] == "write":
+		return write(ctx, args[1], 5*time.Second, out)
+	}
+	return errors.New("usage: demo web [DIR] | demo init FILE TEXT | demo write FILE")
+}
+
+func serve(ctx context.Context, address string, handler http.Handler, out io.Writer) error {
+	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	fmt.Fprintf(out, "serving on %s\n", address)
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	fmt.Fprintln(out, "told to end")
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := server.Shutdown(last)
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return err
+}
+
+// page says which pod this is, and shows the files of a directory.
+func page(dir string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		host, _ := os.Hostname()
+		fmt.Fprintf(w, "<!doctype html><title>mini-kubelet</title>\n<h1>Hello from %s</h1>\n", html.EscapeString(host))
+		for _, name := range []string{"POD_NAME", "POD_NAMESPACE", "POD_IP", "NODE_NAME"} {
+			if value := os.Getenv(name); value != "" {
+				fmt.Fprintf(w, "<p>%s is %s</p>\n", name, html.EscapeString(value))
+			}
+		}
+		if dir == "" {
+			return
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			return
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			fmt.Fprintf(w, "<h2>%s</h2>\n<pre>%s</pre>\n", html.EscapeString(filepath.Base(file)), html.EscapeString(string(text)))
+		}
+	})
+}
+
+// write keeps the file short: what runs for months must not fill a disk.
+func write(ctx context.Context, file string, every time.Duration, out io.Writer) error {
+	const most = 20
+	var lines []string
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		lines = append(lines, time.Now().UTC().Format(time.RFC3339))
+		lines = lines[max(0, len(lines)-most):]
+		text := ""
+		for _, l := range lines {
+			text += l + "\n"
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, lines[len(lines)-1])
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(out, "told to end")
+			return nil
+		case <-tick.C:
+		}
+	}
+}
