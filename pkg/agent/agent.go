@@ -123,6 +123,9 @@ func compose(cfg *config.Config, client *cri.Client, runtimeName string, metrics
 	}
 	events := journal.New(time.Now, journal.LogSink{})
 	node.Warn = func(pod *v1.Pod, reason, message string) {
+		if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
+			return // there is no cluster whose DNS could be missing
+		}
 		events.Record(pod, "", v1.EventTypeWarning, reason, message)
 	}
 	statuses := status.NewManager()

@@ -11,6 +11,10 @@ import (
 )
 
 // Limits of what a resolver takes, as the kubelet applies them.
+// ReasonMissingClusterDNS is of the event that a pod wants the cluster's DNS and the
+// node does not know of one.
+const ReasonMissingClusterDNS = "MissingClusterDNS"
+
 const (
 	maxNameservers    = 3
 	maxSearchPaths    = 32
@@ -114,7 +118,7 @@ func policyDNS(pod *v1.Pod, node Node) (Resolver, error) {
 		return r, nil
 	}
 	if cluster && node.Warn != nil {
-		node.Warn(pod, "MissingClusterDNS", fmt.Sprintf(
+		node.Warn(pod, ReasonMissingClusterDNS, fmt.Sprintf(
 			"pod: %q. kubelet does not have ClusterDNS IP configured and cannot create Pod using %q policy. Falling back to %q policy.",
 			formatPod(pod), v1.DNSClusterFirst, v1.DNSDefault))
 	}
