@@ -55,7 +55,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		if _, there := slices.BinarySearch(paths, p); there {
 			continue
 		}
-		if !complete && !s.removed[p] {
+		if !complete && !s.removed[p] && f.gone.IsZero() {
 			continue // its directory cannot be read: nothing says that it is gone
 		}
 		if f.gone.IsZero() {

@@ -12,7 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -374,13 +376,28 @@ func describeStatus(s *v1.PodStatus) string {
 	return text
 }
 
-// freePort returns a loopback address with a port that was free just now.
+// Ports for agents lie below those that the kernel gives to outgoing connections,
+// which would take one between its being found free and its being listened on.
+const firstPort, portCount = 20000, 12000
+
+// portsTaken counts the ports that this process has given out.
+var portsTaken atomic.Int64
+
+// freePort returns a loopback address with a port that is free and that no other
+// agent of this process has got.
 func freePort(t T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for range portCount {
+		// Test binaries that run at the same time begin at different places.
+		n := firstPort + (int64(os.Getpid())*97+portsTaken.Add(1))%portCount
+		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(n, 10))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return address
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port from %d on is free", firstPort)
+	return ""
 }

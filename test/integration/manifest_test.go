@@ -272,6 +272,6 @@ func TestMissingManifestDirectoryIsFollowedOnceItIsMade(t *testing.T) {
 	if err := os.RemoveAll(a.Manifests); err != nil {
 		t.Fatal(err)
 	}
-	// A directory that is gone wants no pods, as the kubelet has it.
+	// Files that are removed take their pods along, though their directory goes, too.
 	a.WaitGone("web")
 }
