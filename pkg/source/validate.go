@@ -1,9 +1,202 @@
 package source
 
 import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
 	v1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Validate says what the API server would refuse in a pod that is created.
-func Validate(pod *v1.Pod) field.ErrorList { return nil }
+// Validate says what the API server would refuse in a defaulted pod that is
+// created, in its words (k8s.io/kubernetes, pkg/apis/core/validation).
+func Validate(pod *v1.Pod) field.ErrorList {
+	meta, spec := field.NewPath("metadata"), field.NewPath("spec")
+	errs := apivalidation.ValidateObjectMeta(&pod.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, meta)
+	errs = append(errs, validateSpec(&pod.Spec, spec)...)
+	return append(errs, validateReferences(&pod.Spec, spec)...)
+}
+
+func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
+	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
+	errs = append(errs, validateContainers(s, volumes, path)...)
+	errs = append(errs, oneOf(s.RestartPolicy, path.Child("restartPolicy"), v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever)...)
+	errs = append(errs, validateDNS(s, path)...)
+	errs = append(errs, validatePodSecurity(s, path)...)
+	if g := s.TerminationGracePeriodSeconds; g != nil {
+		errs = append(errs, apivalidation.ValidateNonnegativeField(*g, path.Child("terminationGracePeriodSeconds"))...)
+	}
+	if d := s.ActiveDeadlineSeconds; d != nil && (*d < 1 || *d > math.MaxInt32) {
+		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *d, validation.InclusiveRangeError(1, math.MaxInt32)))
+	}
+	if s.ServiceAccountName != "" {
+		errs = append(errs, nameErrors(apivalidation.ValidateServiceAccountName(s.ServiceAccountName, false), s.ServiceAccountName, path.Child("serviceAccountName"))...)
+	}
+	if s.NodeName != "" {
+		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(s.NodeName, false), s.NodeName, path.Child("nodeName"))...)
+	}
+	errs = append(errs, unversioned.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
+	for i, ref := range s.ImagePullSecrets {
+		if ref.Name == "" {
+			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
+		}
+	}
+	if s.Hostname != "" {
+		errs = append(errs, nameErrors(validation.IsDNS1123Label(s.Hostname), s.Hostname, path.Child("hostname"))...)
+	}
+	if s.Subdomain != "" {
+		errs = append(errs, nameErrors(validation.IsDNS1123Label(s.Subdomain), s.Subdomain, path.Child("subdomain"))...)
+	}
+	for i := range s.Tolerations {
+		errs = append(errs, validateToleration(&s.Tolerations[i], path.Child("tolerations").Index(i))...)
+	}
+	for i := range s.HostAliases {
+		a, at := &s.HostAliases[i], path.Child("hostAliases").Index(i)
+		if _, err := netip.ParseAddr(a.IP); err != nil {
+			errs = append(errs, field.Invalid(at.Child("ip"), a.IP, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
+		}
+		for j, name := range a.Hostnames {
+			errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(name), name, at.Child("hostnames").Index(j))...)
+		}
+	}
+	if len(s.PriorityClassName) > 0 {
+		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(s.PriorityClassName, false), s.PriorityClassName, path.Child("priorityClassName"))...)
+	}
+	if s.RuntimeClassName != nil {
+		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(*s.RuntimeClassName, false), *s.RuntimeClassName, path.Child("runtimeClassName"))...)
+	}
+	for i, gate := range s.ReadinessGates {
+		errs = append(errs, nameErrors(validation.IsQualifiedName(string(gate.ConditionType)), string(gate.ConditionType), path.Child("readinessGates").Index(i).Child("conditionType"))...)
+	}
+	return errs
+}
+
+// validateReferences refuses what only a pod at the API server can have: a static
+// pod may not refer to its objects (kubelet, "static pods may not reference ...").
+func validateReferences(s *v1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.ServiceAccountName != "" && s.ServiceAccountName != "default" {
+		errs = append(errs, field.Forbidden(path.Child("serviceAccountName"), "a static pod cannot refer to a service account"))
+	}
+	if len(s.EphemeralContainers) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("ephemeralContainers"), "cannot be set on create"))
+	}
+	if len(s.ResourceClaims) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("resourceClaims"), "a static pod cannot refer to resource claims"))
+	}
+	return errs
+}
+
+// nameErrors makes errors of what a validation function says of a value.
+func nameErrors(messages []string, value string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, m := range messages {
+		errs = append(errs, field.Invalid(path, value, m))
+	}
+	return errs
+}
+
+// oneOf refuses a value that is missing or not among those allowed.
+func oneOf[T ~string](value T, path *field.Path, allowed ...T) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path, value, allowed)}
+}
+
+// Limits of resolv.conf, as in the API.
+const (
+	maxNameservers   = 3
+	maxSearches      = 32
+	maxSearchesChars = 2048
+)
+
+func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
+	errs := oneOf(s.DNSPolicy, path.Child("dnsPolicy"), v1.DNSClusterFirstWithHostNet, v1.DNSClusterFirst, v1.DNSDefault, v1.DNSNone)
+	c, at := s.DNSConfig, path.Child("dnsConfig")
+	if s.DNSPolicy == v1.DNSNone {
+		if c == nil {
+			return append(errs, field.Required(at, fmt.Sprintf("must provide `dnsConfig` when `dnsPolicy` is %s", v1.DNSNone)))
+		}
+		if len(c.Nameservers) == 0 {
+			return append(errs, field.Required(at.Child("nameservers"), fmt.Sprintf("must provide at least one DNS nameserver when `dnsPolicy` is %s", v1.DNSNone)))
+		}
+	}
+	if c == nil {
+		return errs
+	}
+	if len(c.Nameservers) > maxNameservers {
+		errs = append(errs, field.Invalid(at.Child("nameservers"), c.Nameservers, fmt.Sprintf("must not have more than %v nameservers", maxNameservers)))
+	}
+	for i, ip := range c.Nameservers {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			errs = append(errs, field.Invalid(at.Child("nameservers").Index(i), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
+		}
+	}
+	if len(c.Searches) > maxSearches {
+		errs = append(errs, field.Invalid(at.Child("searches"), c.Searches, fmt.Sprintf("must not have more than %v search paths", maxSearches)))
+	}
+	if len(strings.Join(c.Searches, " ")) > maxSearchesChars {
+		errs = append(errs, field.Invalid(at.Child("searches"), c.Searches, fmt.Sprintf("must not have more than %v characters (including spaces) in the search list", maxSearchesChars)))
+	}
+	for i, search := range c.Searches {
+		if search == "." {
+			continue
+		}
+		name := strings.TrimSuffix(strings.ReplaceAll(search, "_", "-"), ".")
+		errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(name), search, at.Child("searches").Index(i))...)
+	}
+	for i, o := range c.Options {
+		if o.Name == "" {
+			errs = append(errs, field.Required(at.Child("options").Index(i), "must not be empty"))
+		}
+	}
+	return errs
+}
+
+func validateToleration(t *v1.Toleration, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if t.Key != "" {
+		errs = append(errs, unversioned.ValidateLabelName(t.Key, path.Child("key"))...)
+	}
+	if t.Key == "" && t.Operator != v1.TolerationOpExists {
+		errs = append(errs, field.Invalid(path.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
+	}
+	if t.TolerationSeconds != nil && t.Effect != v1.TaintEffectNoExecute {
+		errs = append(errs, field.Invalid(path.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"))
+	}
+	switch t.Operator {
+	case v1.TolerationOpEqual, "":
+		errs = append(errs, nameErrors(validation.IsValidLabelValue(t.Value), t.Value, path.Child("operator"))...)
+	case v1.TolerationOpExists:
+		if t.Value != "" {
+			errs = append(errs, field.Invalid(path.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+		}
+	case v1.TolerationOpLt, v1.TolerationOpGt:
+	default:
+		errs = append(errs, field.NotSupported(path.Child("operator"), t.Operator, []v1.TolerationOperator{v1.TolerationOpEqual, v1.TolerationOpExists}))
+	}
+	if t.Effect != "" {
+		errs = append(errs, oneOf(t.Effect, path.Child("effect"), v1.TaintEffectNoSchedule, v1.TaintEffectPreferNoSchedule, v1.TaintEffectNoExecute)...)
+	}
+	return errs
+}
+
+// unique refuses a second entry of the same key.
+func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList {
+	if seen.Has(key) {
+		return field.ErrorList{field.Duplicate(path, key)}
+	}
+	seen.Insert(key)
+	return nil
+}

@@ -1,0 +1,412 @@
+package source
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// containerSet is what the containers of a pod must not share, and what they use.
+type containerSet struct {
+	pod       *v1.PodSpec
+	volumes   map[string]*v1.Volume
+	names     sets.Set[string]
+	hostPorts sets.Set[string]
+}
+
+func validateContainers(s *v1.PodSpec, volumes map[string]*v1.Volume, path *field.Path) field.ErrorList {
+	all := containerSet{pod: s, volumes: volumes, names: sets.New[string](), hostPorts: sets.New[string]()}
+	var errs field.ErrorList
+	if len(s.Containers) == 0 {
+		errs = append(errs, field.Required(path.Child("containers"), ""))
+	}
+	for i := range s.Containers {
+		errs = append(errs, all.validate(&s.Containers[i], path.Child("containers").Index(i), false)...)
+	}
+	for i := range s.InitContainers {
+		errs = append(errs, all.validate(&s.InitContainers[i], path.Child("initContainers").Index(i), true)...)
+	}
+	return errs
+}
+
+func (s *containerSet) validate(c *v1.Container, path *field.Path, init bool) field.ErrorList {
+	var errs field.ErrorList
+	if c.Name == "" {
+		errs = append(errs, field.Required(path.Child("name"), ""))
+	} else {
+		errs = append(errs, nameErrors(validation.IsDNS1123Label(c.Name), c.Name, path.Child("name"))...)
+		errs = append(errs, unique(s.names, c.Name, path.Child("name"))...)
+	}
+	switch {
+	case c.Image == "":
+		errs = append(errs, field.Required(path.Child("image"), ""))
+	case len(c.Image) != len(strings.TrimSpace(c.Image)):
+		errs = append(errs, field.Invalid(path.Child("image"), c.Image, "must not have leading or trailing whitespace"))
+	}
+	errs = append(errs, oneOf(c.ImagePullPolicy, path.Child("imagePullPolicy"), v1.PullAlways, v1.PullIfNotPresent, v1.PullNever)...)
+	errs = append(errs, oneOf(c.TerminationMessagePolicy, path.Child("terminationMessagePolicy"), v1.TerminationMessageReadFile, v1.TerminationMessageFallbackToLogsOnError)...)
+	errs = append(errs, s.validatePorts(c.Ports, path.Child("ports"))...)
+	errs = append(errs, validateEnv(c, path)...)
+	errs = append(errs, s.validateMounts(c, path)...)
+	errs = append(errs, validateRequirements(&c.Resources, path.Child("resources"))...)
+	errs = append(errs, validateContainerSecurity(c.SecurityContext, path.Child("securityContext"))...)
+	restartable := c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+	if c.RestartPolicy != nil {
+		errs = append(errs, oneOf(*c.RestartPolicy, path.Child("restartPolicy"), v1.ContainerRestartPolicyAlways, v1.ContainerRestartPolicyOnFailure, v1.ContainerRestartPolicyNever)...)
+	}
+	if init && !restartable {
+		for name, set := range map[string]bool{
+			"lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
+			"readinessProbe": c.ReadinessProbe != nil, "startupProbe": c.StartupProbe != nil,
+		} {
+			if set {
+				errs = append(errs, field.Forbidden(path.Child(name), "may not be set for init containers without restartPolicy=Always"))
+			}
+		}
+		return errs
+	}
+	if l := c.Lifecycle; l != nil {
+		for name, h := range map[string]*v1.LifecycleHandler{"postStart": l.PostStart, "preStop": l.PreStop} {
+			if h != nil {
+				errs = append(errs, validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, path.Child("lifecycle", name))...)
+			}
+		}
+	}
+	errs = append(errs, validateProbe(c.LivenessProbe, path.Child("livenessProbe"), true)...)
+	errs = append(errs, validateProbe(c.StartupProbe, path.Child("startupProbe"), true)...)
+	return append(errs, validateProbe(c.ReadinessProbe, path.Child("readinessProbe"), false)...)
+}
+
+func (s *containerSet) validatePorts(ports []v1.ContainerPort, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	names := sets.New[string]()
+	for i := range ports {
+		p, at := &ports[i], path.Index(i)
+		if p.Name != "" {
+			if messages := validation.IsValidPortName(p.Name); len(messages) > 0 {
+				errs = append(errs, nameErrors(messages, p.Name, at.Child("name"))...)
+			} else {
+				errs = append(errs, unique(names, p.Name, at.Child("name"))...)
+			}
+		}
+		if p.ContainerPort == 0 {
+			errs = append(errs, field.Required(at.Child("containerPort"), ""))
+		} else {
+			errs = append(errs, portErrors(int(p.ContainerPort), at.Child("containerPort"))...)
+		}
+		errs = append(errs, oneOf(p.Protocol, at.Child("protocol"), v1.ProtocolTCP, v1.ProtocolUDP, v1.ProtocolSCTP)...)
+		if p.HostPort == 0 {
+			continue
+		}
+		errs = append(errs, portErrors(int(p.HostPort), at.Child("hostPort"))...)
+		if s.pod.HostNetwork && p.HostPort != p.ContainerPort {
+			errs = append(errs, field.Invalid(at.Child("hostPort"), p.HostPort, "must match `containerPort` when `hostNetwork` is true"))
+		}
+		errs = append(errs, unique(s.hostPorts, fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort), at.Child("hostPort"))...)
+	}
+	return errs
+}
+
+func portErrors(port int, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, m := range validation.IsValidPortNum(port) {
+		errs = append(errs, field.Invalid(path, port, m))
+	}
+	return errs
+}
+
+// Fields of the pod and its containers that an environment variable may take.
+var (
+	envFields      = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
+	resourceFields = []string{"limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage"}
+)
+
+func validateEnv(c *v1.Container, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range c.Env {
+		e, at := &c.Env[i], path.Child("env").Index(i)
+		if e.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else {
+			errs = append(errs, nameErrors(validation.IsRelaxedEnvVarName(e.Name), e.Name, at.Child("name"))...)
+		}
+		if e.ValueFrom != nil {
+			errs = append(errs, validateEnvSource(e, at.Child("valueFrom"))...)
+		}
+	}
+	for i := range c.EnvFrom {
+		f, at := &c.EnvFrom[i], path.Child("envFrom").Index(i)
+		if f.Prefix != "" {
+			errs = append(errs, nameErrors(validation.IsRelaxedEnvVarName(f.Prefix), f.Prefix, at.Child("prefix"))...)
+		}
+		switch {
+		case f.ConfigMapRef != nil && f.SecretRef != nil:
+			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+		case f.ConfigMapRef == nil && f.SecretRef == nil:
+			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+		}
+	}
+	return errs
+}
+
+func validateEnvSource(e *v1.EnvVar, path *field.Path) field.ErrorList {
+	from := e.ValueFrom
+	var errs field.ErrorList
+	n := 0
+	if f := from.FieldRef; f != nil {
+		n++
+		errs = append(errs, validateFieldRef(f, envFields, path.Child("fieldRef"))...)
+	}
+	if r := from.ResourceFieldRef; r != nil {
+		n++
+		if !slices.Contains(resourceFields, r.Resource) && !strings.Contains(r.Resource, "hugepages-") {
+			errs = append(errs, field.NotSupported(path.Child("resourceFieldRef", "resource"), r.Resource, resourceFields))
+		}
+	}
+	if r := from.ConfigMapKeyRef; r != nil {
+		n++
+		errs = append(errs, keyErrors(r.Key, path.Child("configMapKeyRef", "key"))...)
+	}
+	if r := from.SecretKeyRef; r != nil {
+		n++
+		errs = append(errs, keyErrors(r.Key, path.Child("secretKeyRef", "key"))...)
+	}
+	if from.FileKeyRef != nil {
+		n++
+	}
+	switch {
+	case e.Value != "":
+		errs = append(errs, field.Invalid(path, "", "may not be specified when `value` is not empty"))
+	case n == 0:
+		errs = append(errs, field.Invalid(path, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"))
+	case n > 1:
+		errs = append(errs, field.Invalid(path, "", "may not have more than one field specified at a time"))
+	}
+	return errs
+}
+
+func keyErrors(key string, path *field.Path) field.ErrorList {
+	if key == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return nameErrors(validation.IsConfigMapKey(key), key, path)
+}
+
+func validateFieldRef(f *v1.ObjectFieldSelector, allowed []string, path *field.Path) field.ErrorList {
+	switch {
+	case f.APIVersion == "":
+		return field.ErrorList{field.Required(path.Child("apiVersion"), "")}
+	case f.FieldPath == "":
+		return field.ErrorList{field.Required(path.Child("fieldPath"), "")}
+	case subscripted(f.FieldPath, "metadata.annotations"), subscripted(f.FieldPath, "metadata.labels"), slices.Contains(allowed, f.FieldPath):
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path.Child("fieldPath"), f.FieldPath, allowed)}
+}
+
+func subscripted(path, of string) bool {
+	key, ok := strings.CutPrefix(path, of+"['")
+	return ok && strings.HasSuffix(key, "']") && len(key) > 2
+}
+
+func (s *containerSet) validateMounts(c *v1.Container, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	points := sets.New[string]()
+	for i := range c.VolumeMounts {
+		m, at := &c.VolumeMounts[i], path.Child("volumeMounts").Index(i)
+		switch {
+		case m.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case s.volumes[m.Name] == nil:
+			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
+		}
+		if m.MountPath == "" {
+			errs = append(errs, field.Required(at.Child("mountPath"), ""))
+		}
+		if points.Has(m.MountPath) {
+			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
+		}
+		points.Insert(m.MountPath)
+		if m.SubPath != "" {
+			errs = append(errs, validateSubPath(m.SubPath, at.Child("subPath"))...)
+		}
+		if m.SubPathExpr != "" {
+			if m.SubPath != "" {
+				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
+			}
+			errs = append(errs, validateSubPath(m.SubPathExpr, at.Child("subPathExpr"))...)
+		}
+		errs = append(errs, validatePropagation(m, c, at)...)
+	}
+	for i, d := range c.VolumeDevices {
+		if s.volumes[d.Name] == nil {
+			errs = append(errs, field.NotFound(path.Child("volumeDevices").Index(i).Child("name"), d.Name))
+		}
+	}
+	return errs
+}
+
+func validatePropagation(m *v1.VolumeMount, c *v1.Container, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if p := m.MountPropagation; p != nil {
+		errs = append(errs, oneOf(*p, path.Child("mountPropagation"), v1.MountPropagationBidirectional, v1.MountPropagationHostToContainer, v1.MountPropagationNone)...)
+		privileged := c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
+		if *p == v1.MountPropagationBidirectional && !privileged {
+			errs = append(errs, field.Forbidden(path.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
+		}
+	}
+	r := m.RecursiveReadOnly
+	if r == nil || *r == v1.RecursiveReadOnlyDisabled {
+		return errs
+	}
+	at := path.Child("recursiveReadOnly")
+	errs = append(errs, oneOf(*r, at, v1.RecursiveReadOnlyDisabled, v1.RecursiveReadOnlyIfPossible, v1.RecursiveReadOnlyEnabled)...)
+	if !m.ReadOnly {
+		errs = append(errs, field.Forbidden(at, "may only be specified when readOnly is true"))
+	}
+	if m.MountPropagation != nil && *m.MountPropagation != v1.MountPropagationNone {
+		errs = append(errs, field.Forbidden(at, "may only be specified when mountPropagation is None or not specified"))
+	}
+	return errs
+}
+
+// validateSubPath refuses paths that are absolute or climb.
+func validateSubPath(p string, at *field.Path) field.ErrorList {
+	if path.IsAbs(p) {
+		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
+	}
+	if slices.Contains(strings.Split(p, "/"), "..") {
+		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
+	}
+	return nil
+}
+
+func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, list := range []struct {
+		name string
+		v1.ResourceList
+	}{{"limits", r.Limits}, {"requests", r.Requests}} {
+		for name, q := range list.ResourceList {
+			at := path.Child(list.name).Key(string(name))
+			errs = append(errs, nameErrors(validation.IsQualifiedName(string(name)), string(name), path.Child(list.name))...)
+			if !strings.Contains(string(name), "/") && !standardResource(name) {
+				errs = append(errs, field.Invalid(path.Child(list.name), string(name), "must be a standard resource for containers"))
+			}
+			if q.Sign() < 0 {
+				errs = append(errs, field.Invalid(at, q.String(), "must be greater than or equal to 0"))
+			}
+		}
+	}
+	for name, request := range r.Requests {
+		limit, ok := r.Limits[name]
+		at := path.Child("requests")
+		switch {
+		case ok && request.Cmp(limit) > 0:
+			errs = append(errs, field.Invalid(at, request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
+		case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && (!ok || request.Cmp(limit) != 0):
+			errs = append(errs, field.Invalid(at, request.String(), fmt.Sprintf("must be equal to %s limit", name)))
+		}
+	}
+	return errs
+}
+
+func standardResource(name v1.ResourceName) bool {
+	switch name {
+	case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
+		return true
+	}
+	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
+}
+
+// handler is what a probe or a hook does; one of them is set.
+type handler struct {
+	exec  *v1.ExecAction
+	http  *v1.HTTPGetAction
+	tcp   *v1.TCPSocketAction
+	grpc  *v1.GRPCAction
+	sleep *v1.SleepAction
+}
+
+func validateHandler(h handler, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	n := 0
+	another := func(name string) {
+		if n++; n > 1 {
+			errs = append(errs, field.Forbidden(path.Child(name), "may not specify more than 1 handler type"))
+		}
+	}
+	if h.exec != nil {
+		another("exec")
+		if len(h.exec.Command) == 0 {
+			errs = append(errs, field.Required(path.Child("exec", "command"), ""))
+		}
+	}
+	if a := h.http; a != nil {
+		another("httpGet")
+		at := path.Child("httpGet")
+		if a.Path == "" {
+			errs = append(errs, field.Required(at.Child("path"), ""))
+		}
+		errs = append(errs, portOrName(a.Port, at.Child("port"))...)
+		errs = append(errs, oneOf(a.Scheme, at.Child("scheme"), v1.URISchemeHTTP, v1.URISchemeHTTPS)...)
+		for i, header := range a.HTTPHeaders {
+			errs = append(errs, nameErrors(validation.IsHTTPHeaderName(header.Name), header.Name, at.Child("httpHeaders").Index(i).Child("name"))...)
+		}
+	}
+	if h.tcp != nil {
+		another("tcpSocket")
+		errs = append(errs, portOrName(h.tcp.Port, path.Child("tcpSocket", "port"))...)
+	}
+	if h.grpc != nil {
+		another("grpc")
+		errs = append(errs, portErrors(int(h.grpc.Port), path.Child("grpc", "port"))...)
+	}
+	if h.sleep != nil {
+		another("sleep")
+		if h.sleep.Seconds < 0 {
+			errs = append(errs, field.Invalid(path.Child("sleep", "seconds"), h.sleep.Seconds, "must be greater than or equal to 0"))
+		}
+	}
+	if n == 0 {
+		errs = append(errs, field.Required(path, "must specify a handler type"))
+	}
+	return errs
+}
+
+func portOrName(p intstr.IntOrString, path *field.Path) field.ErrorList {
+	if p.Type == intstr.Int {
+		return portErrors(p.IntValue(), path)
+	}
+	return nameErrors(validation.IsValidPortName(p.StrVal), p.StrVal, path)
+}
+
+func validateProbe(p *v1.Probe, path *field.Path, once bool) field.ErrorList {
+	if p == nil {
+		return nil
+	}
+	errs := validateHandler(handler{p.Exec, p.HTTPGet, p.TCPSocket, p.GRPC, nil}, path)
+	for name, value := range map[string]int32{
+		"initialDelaySeconds": p.InitialDelaySeconds, "timeoutSeconds": p.TimeoutSeconds, "periodSeconds": p.PeriodSeconds,
+		"successThreshold": p.SuccessThreshold, "failureThreshold": p.FailureThreshold,
+	} {
+		if value < 0 {
+			errs = append(errs, field.Invalid(path.Child(name), value, "must be greater than or equal to 0"))
+		}
+	}
+	if once && p.SuccessThreshold != 1 {
+		errs = append(errs, field.Invalid(path.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
+	}
+	if g := p.TerminationGracePeriodSeconds; g != nil && (*g <= 0 || *g > math.MaxInt32) {
+		errs = append(errs, field.Invalid(path.Child("terminationGracePeriodSeconds"), *g, "must be greater than 0"))
+	}
+	return errs
+}

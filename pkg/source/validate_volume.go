@@ -1,0 +1,191 @@
+package source
+
+import (
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// validateVolumes returns the volumes by name, also those that are wrong, so that
+// a mount of one is not said to be wrong as well.
+func validateVolumes(all []v1.Volume, path *field.Path) (map[string]*v1.Volume, field.ErrorList) {
+	var errs field.ErrorList
+	byName := map[string]*v1.Volume{}
+	for i := range all {
+		v, at := &all[i], path.Index(i)
+		switch {
+		case v.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case byName[v.Name] != nil:
+			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
+		default:
+			errs = append(errs, nameErrors(validation.IsDNS1123Label(v.Name), v.Name, at.Child("name"))...)
+		}
+		byName[v.Name] = v
+		errs = append(errs, validateVolumeSource(&v.VolumeSource, at)...)
+	}
+	return byName, errs
+}
+
+func validateVolumeSource(v *v1.VolumeSource, path *field.Path) field.ErrorList {
+	kinds := setFields(v)
+	if len(kinds) == 0 {
+		return field.ErrorList{field.Required(path, "must specify a volume type")}
+	}
+	var errs field.ErrorList
+	for _, kind := range kinds[1:] {
+		errs = append(errs, field.Forbidden(path.Child(kind), "may not specify more than 1 volume type"))
+	}
+	switch {
+	case v.HostPath != nil:
+		errs = append(errs, validateHostPath(v.HostPath, path.Child("hostPath"))...)
+	case v.EmptyDir != nil:
+		if q := v.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
+			errs = append(errs, field.Forbidden(path.Child("emptyDir", "sizeLimit"), "SizeLimit field must be a valid resource quantity"))
+		}
+	case v.ConfigMap != nil:
+		errs = append(errs, required(v.ConfigMap.Name, path.Child("configMap", "name"))...)
+		errs = append(errs, validateItems(v.ConfigMap.Items, v.ConfigMap.DefaultMode, path.Child("configMap"))...)
+	case v.Secret != nil:
+		errs = append(errs, required(v.Secret.SecretName, path.Child("secret", "secretName"))...)
+		errs = append(errs, validateItems(v.Secret.Items, v.Secret.DefaultMode, path.Child("secret"))...)
+	case v.DownwardAPI != nil:
+		errs = append(errs, validateMode(v.DownwardAPI.DefaultMode, path.Child("downwardAPI", "defaultMode"))...)
+		errs = append(errs, validateDownward(v.DownwardAPI.Items, path.Child("downwardAPI", "items"))...)
+	case v.Projected != nil:
+		errs = append(errs, validateProjected(v.Projected, path.Child("projected"))...)
+	case v.PersistentVolumeClaim != nil:
+		errs = append(errs, required(v.PersistentVolumeClaim.ClaimName, path.Child("persistentVolumeClaim", "claimName"))...)
+	case v.Image != nil:
+		errs = append(errs, required(v.Image.Reference, path.Child("image", "reference"))...)
+	}
+	return errs
+}
+
+// setFields names the fields of a struct of pointers that are set, as JSON does.
+func setFields(of any) []string {
+	v := reflect.ValueOf(of).Elem()
+	var names []string
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.Pointer && !f.IsNil() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func required(value string, path *field.Path) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return nil
+}
+
+var hostPathTypes = []v1.HostPathType{
+	v1.HostPathUnset, v1.HostPathBlockDev, v1.HostPathCharDev, v1.HostPathDirectory,
+	v1.HostPathDirectoryOrCreate, v1.HostPathFile, v1.HostPathFileOrCreate, v1.HostPathSocket,
+}
+
+func validateHostPath(h *v1.HostPathVolumeSource, at *field.Path) field.ErrorList {
+	if h.Path == "" {
+		return field.ErrorList{field.Required(at.Child("path"), "")}
+	}
+	var errs field.ErrorList
+	if slices.Contains(strings.Split(h.Path, "/"), "..") {
+		errs = append(errs, field.Invalid(at.Child("path"), h.Path, "must not contain '..'"))
+	}
+	if h.Type != nil && !slices.Contains(hostPathTypes, *h.Type) {
+		errs = append(errs, field.NotSupported(at.Child("type"), *h.Type, hostPathTypes))
+	}
+	return errs
+}
+
+func validateMode(mode *int32, path *field.Path) field.ErrorList {
+	if mode != nil && (*mode > 0o777 || *mode < 0) {
+		return field.ErrorList{field.Invalid(path, *mode, "must be a number between 0 and 0777 (octal), both inclusive")}
+	}
+	return nil
+}
+
+func validateItems(items []v1.KeyToPath, mode *int32, path *field.Path) field.ErrorList {
+	errs := validateMode(mode, path.Child("defaultMode"))
+	for i := range items {
+		at := path.Child("items").Index(i)
+		errs = append(errs, required(items[i].Key, at.Child("key"))...)
+		errs = append(errs, validateLocalPath(items[i].Path, at.Child("path"))...)
+		errs = append(errs, validateMode(items[i].Mode, at.Child("mode"))...)
+	}
+	return errs
+}
+
+// validateLocalPath is for files that the node writes into a volume: beside its own
+// names, which begin with "..", and not outside.
+func validateLocalPath(p string, at *field.Path) field.ErrorList {
+	switch {
+	case p == "":
+		return field.ErrorList{field.Required(at, "")}
+	case path.IsAbs(p):
+		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
+	case slices.Contains(strings.Split(p, "/"), ".."):
+		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
+	case strings.HasPrefix(p, ".."):
+		return field.ErrorList{field.Invalid(at, p, "must not start with '..'")}
+	}
+	return nil
+}
+
+// volumeFields are those of the pod that a downward API file may have; labels and
+// annotations as a whole besides.
+var volumeFields = []string{"metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"}
+
+func validateDownward(items []v1.DownwardAPIVolumeFile, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range items {
+		f, at := &items[i], path.Index(i)
+		errs = append(errs, validateLocalPath(f.Path, at.Child("path"))...)
+		errs = append(errs, validateMode(f.Mode, at.Child("mode"))...)
+		switch {
+		case f.FieldRef != nil && f.ResourceFieldRef != nil:
+			errs = append(errs, field.Invalid(at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
+		case f.FieldRef != nil:
+			errs = append(errs, validateFieldRef(f.FieldRef, volumeFields, at.Child("fieldRef"))...)
+		case f.ResourceFieldRef != nil:
+			errs = append(errs, required(f.ResourceFieldRef.ContainerName, at.Child("resourceFieldRef", "containerName"))...)
+			errs = append(errs, required(f.ResourceFieldRef.Resource, at.Child("resourceFieldRef", "resource"))...)
+		default:
+			errs = append(errs, field.Required(at, "one of fieldRef and resourceFieldRef is required"))
+		}
+	}
+	return errs
+}
+
+func validateProjected(p *v1.ProjectedVolumeSource, path *field.Path) field.ErrorList {
+	errs := validateMode(p.DefaultMode, path.Child("defaultMode"))
+	for i := range p.Sources {
+		s, at := &p.Sources[i], path.Child("sources").Index(i)
+		kinds := setFields(s)
+		switch {
+		case len(kinds) == 0:
+			errs = append(errs, field.Required(at, "must specify a projection"))
+		case len(kinds) > 1:
+			errs = append(errs, field.Forbidden(at, "may not specify more than 1 volume type per source"))
+		case s.ConfigMap != nil:
+			errs = append(errs, required(s.ConfigMap.Name, at.Child("configMap", "name"))...)
+			errs = append(errs, validateItems(s.ConfigMap.Items, nil, at.Child("configMap"))...)
+		case s.Secret != nil:
+			errs = append(errs, required(s.Secret.Name, at.Child("secret", "name"))...)
+			errs = append(errs, validateItems(s.Secret.Items, nil, at.Child("secret"))...)
+		case s.DownwardAPI != nil:
+			errs = append(errs, validateDownward(s.DownwardAPI.Items, at.Child("downwardAPI", "items"))...)
+		case s.ServiceAccountToken != nil:
+			errs = append(errs, validateLocalPath(s.ServiceAccountToken.Path, at.Child("serviceAccountToken", "path"))...)
+		}
+	}
+	return errs
+}
