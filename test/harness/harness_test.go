@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,12 +150,12 @@ func TestProxyFaults(t *testing.T) {
 		}
 	})
 	t.Run("call cut after Docker did it is done and not answered", func(t *testing.T) {
-		told := false
-		remove := p.On(Path("POST", "/containers/create"), CutAfter(func() { told = true }))
+		var told atomic.Bool
+		remove := p.On(Path("POST", "/containers/create"), CutAfter(func() { told.Store(true) }))
 		defer remove()
 		_, err := c.ContainerCreate(t.Context(), &container.Config{Image: Busybox}, nil, nil, nil, "cut-after")
-		if err == nil || !told {
-			t.Errorf("error %v, told %v: want an error and to be told", err, told)
+		if err == nil || !told.Load() {
+			t.Errorf("error %v, told %v: want an error and to be told", err, told.Load())
 		}
 		if _, err := d.Client.ContainerInspect(t.Context(), "cut-after"); err != nil {
 			t.Errorf("Docker did not create it: %v", err)
