@@ -1,0 +1,368 @@
+package dockershim
+
+import (
+	"errors"
+	"io/fs"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/go-connections/nat"
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// testPlatform is a Docker 20.10 on a host where /real is behind the link /link.
+func testPlatform() platform {
+	return platform{
+		stateDir: "/state", apiVersion: "1.41", appArmor: true,
+		realPath: func(p string) (string, error) {
+			switch {
+			case p == "/link":
+				return "/real", nil
+			case strings.HasPrefix(p, "/gone"):
+				return "", &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
+			}
+			return p, nil
+		},
+		readFile: func(p string) ([]byte, error) {
+			if p == "/profile.json" {
+				return []byte("{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }\n"), nil
+			}
+			return nil, errors.New("no such file")
+		},
+	}
+}
+
+var testTime = time.Unix(1, 5)
+
+func sandboxConfig(change func(*cri.PodSandboxConfig)) *cri.PodSandboxConfig {
+	c := &cri.PodSandboxConfig{
+		Metadata: &cri.PodSandboxMetadata{Name: "web", Namespace: "default", Uid: "42", Attempt: 1},
+		Hostname: "web", LogDirectory: "/logs/web",
+		Linux: &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{
+			NamespaceOptions: &cri.NamespaceOption{}, Seccomp: &cri.SecurityProfile{},
+		}},
+	}
+	if change != nil {
+		change(c)
+	}
+	return c
+}
+
+func TestSandboxConversion(t *testing.T) {
+	security := func(c *cri.PodSandboxConfig) *cri.LinuxSandboxSecurityContext { return c.Linux.SecurityContext }
+	for name, tc := range map[string]struct {
+		change  func(*cri.PodSandboxConfig)
+		systemd bool
+		handler string
+		check   func(t *testing.T, c *dockerContainer)
+	}{
+		"plain": {nil, false, "", func(t *testing.T, c *dockerContainer) {
+			want := map[string]string{
+				labelType: typeSandbox, labelContainerName: "POD", labelStateDir: "/state", labelCreated: "1000000005",
+			}
+			if c.name != "k8s_POD_web_default_42_1" || !reflect.DeepEqual(c.config.Labels, want) {
+				t.Errorf("%s with labels %v", c.name, c.config.Labels)
+			}
+			h := c.host
+			if h.NetworkMode != "bridge" || h.IpcMode != "shareable" || h.PidMode != "" || h.UTSMode != "" || h.LogConfig.Type != "none" ||
+				h.ShmSize != 64<<20 || h.OomScoreAdj != -998 || h.CPUShares != 2 || c.config.Hostname != "web" {
+				t.Errorf("host config %+v", h)
+			}
+			if !reflect.DeepEqual(h.SecurityOpt, []string{"no-new-privileges"}) {
+				t.Errorf("security options %q", h.SecurityOpt)
+			}
+		}},
+		"host namespaces": {func(c *cri.PodSandboxConfig) {
+			security(c).NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_NODE, Ipc: cri.NamespaceMode_NODE}
+			c.PortMappings = []*cri.PortMapping{{ContainerPort: 80, HostPort: 80}}
+		}, false, "", func(t *testing.T, c *dockerContainer) {
+			h := c.host
+			if h.NetworkMode != "host" || h.UTSMode != "host" || h.PidMode != "host" || h.IpcMode != "host" || c.config.Hostname != "" || len(h.PortBindings) > 0 {
+				t.Errorf("host config %+v, hostname %q", h, c.config.Hostname)
+			}
+		}},
+		"pid mode is kept": {func(c *cri.PodSandboxConfig) { security(c).NamespaceOptions.Pid = cri.NamespaceMode_CONTAINER }, false, "", func(t *testing.T, c *dockerContainer) {
+			if c.config.Labels[labelPIDMode] != "CONTAINER" || c.host.PidMode != "" {
+				t.Errorf("label %q, mode %q", c.config.Labels[labelPIDMode], c.host.PidMode)
+			}
+		}},
+		"ports": {func(c *cri.PodSandboxConfig) {
+			c.PortMappings = []*cri.PortMapping{
+				{ContainerPort: 80, HostPort: 8080, HostIp: "127.0.0.1"}, {ContainerPort: 80, HostPort: 8081}, {ContainerPort: 53, HostPort: 53, Protocol: cri.Protocol_UDP}, {ContainerPort: 9},
+			}
+		}, false, "", func(t *testing.T, c *dockerContainer) {
+			want := nat.PortMap{"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}, {HostPort: "8081"}}, "53/udp": {{HostPort: "53"}}}
+			if !reflect.DeepEqual(c.host.PortBindings, want) || len(c.config.ExposedPorts) != 2 {
+				t.Errorf("bindings %v, exposed %v", c.host.PortBindings, c.config.ExposedPorts)
+			}
+		}},
+		"dns with nothing to search": {func(c *cri.PodSandboxConfig) { c.DnsConfig = &cri.DNSConfig{Servers: []string{"10.0.0.10"}} }, false, "", func(t *testing.T, c *dockerContainer) {
+			if !reflect.DeepEqual(c.host.DNS, []string{"10.0.0.10"}) || !reflect.DeepEqual(c.host.DNSSearch, []string{"."}) || !reflect.DeepEqual(c.host.DNSOptions, []string{""}) {
+				t.Errorf("dns %q, %q, %q", c.host.DNS, c.host.DNSSearch, c.host.DNSOptions)
+			}
+		}},
+		"user and groups": {func(c *cri.PodSandboxConfig) {
+			security(c).RunAsUser, security(c).RunAsGroup, security(c).SupplementalGroups = &cri.Int64Value{Value: 1000}, &cri.Int64Value{Value: 2000}, []int64{7}
+		}, false, "", func(t *testing.T, c *dockerContainer) {
+			if c.config.User != "1000:2000" || !reflect.DeepEqual(c.host.GroupAdd, []string{"7"}) {
+				t.Errorf("user %q, groups %q", c.config.User, c.host.GroupAdd)
+			}
+		}},
+		"cgroup parent, cgroupfs": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods/pod42" }, false, "", func(t *testing.T, c *dockerContainer) {
+			if c.host.CgroupParent != "/kubepods/pod42" {
+				t.Errorf("parent %q", c.host.CgroupParent)
+			}
+		}},
+		"cgroup parent, systemd": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods.slice/kubepods-pod42.slice" }, true, "", func(t *testing.T, c *dockerContainer) {
+			if c.host.CgroupParent != "kubepods-pod42.slice" {
+				t.Errorf("parent %q", c.host.CgroupParent)
+			}
+		}},
+		"docker as handler": {nil, false, "docker", func(t *testing.T, c *dockerContainer) {
+			if c.host.Runtime != "" || c.config.Labels[labelHandler] != "docker" {
+				t.Errorf("runtime %q, label %q", c.host.Runtime, c.config.Labels[labelHandler])
+			}
+		}},
+		"another handler": {nil, false, "kata", func(t *testing.T, c *dockerContainer) {
+			if c.host.Runtime != "kata" {
+				t.Errorf("runtime %q", c.host.Runtime)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := testPlatform()
+			p.systemd = tc.systemd
+			config := sandboxConfig(tc.change)
+			if err := checkSandbox(config); err != nil {
+				t.Fatal(err)
+			}
+			c, err := p.sandboxContainer(config, tc.handler, "pause", "bridge", testTime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.check(t, c)
+		})
+	}
+}
+
+func containerConfig(change func(*cri.ContainerConfig)) *cri.ContainerConfig {
+	c := &cri.ContainerConfig{
+		Metadata: &cri.ContainerMetadata{Name: "c", Attempt: 2},
+		Image:    &cri.ImageSpec{Image: "sha256:abc", UserSpecifiedImage: "web:1"},
+		LogPath:  "c/2.log",
+		Linux: &cri.LinuxContainerConfig{
+			Resources:       &cri.LinuxContainerResources{},
+			SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: &cri.NamespaceOption{}, Seccomp: &cri.SecurityProfile{}},
+		},
+	}
+	if change != nil {
+		change(c)
+	}
+	return c
+}
+
+var webPod = identity{Pod: "web", Namespace: "default", UID: "42", Attempt: 1}
+
+func TestContainerConversion(t *testing.T) {
+	security := func(c *cri.ContainerConfig) *cri.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
+	for name, tc := range map[string]struct {
+		change func(*cri.ContainerConfig)
+		check  func(t *testing.T, c *container.Config, h *container.HostConfig)
+	}{
+		"plain": {nil, func(t *testing.T, c *container.Config, h *container.HostConfig) {
+			if h.NetworkMode != "container:sb" || h.IpcMode != "container:sb" || h.PidMode != "container:sb" {
+				t.Errorf("namespaces %q, %q, %q", h.NetworkMode, h.IpcMode, h.PidMode)
+			}
+			if c.Labels[labelImage] != "web:1" || c.Labels[labelLogPath] != "/logs/web/c/2.log" || c.Labels[labelSandboxID] != "sb" || c.Image != "sha256:abc" {
+				t.Errorf("image %q, labels %v", c.Image, c.Labels)
+			}
+			if h.MaskedPaths == nil || h.ReadonlyPaths == nil || len(h.SecurityOpt) != 0 || c.Healthcheck.Test[0] != "NONE" || *h.Init {
+				t.Errorf("host config %+v", h)
+			}
+		}},
+		"command, args, env": {func(c *cri.ContainerConfig) {
+			c.Command, c.Args, c.Envs = []string{"sh"}, []string{"-c", "x"}, []*cri.KeyValue{{Key: "A", Value: []byte("b=c")}}
+			c.WorkingDir, c.Tty, c.Stdin, c.StdinOnce, c.StopSignal = "/w", true, true, true, cri.Signal_SIGRTMINPLUS3
+		}, func(t *testing.T, c *container.Config, h *container.HostConfig) {
+			if !reflect.DeepEqual([]string(c.Entrypoint), []string{"sh"}) || !reflect.DeepEqual([]string(c.Cmd), []string{"-c", "x"}) || !reflect.DeepEqual(c.Env, []string{"A=b=c"}) ||
+				c.WorkingDir != "/w" || !c.Tty || !c.OpenStdin || !c.StdinOnce || c.StopSignal != "SIGRTMIN+3" {
+				t.Errorf("config %+v", c)
+			}
+		}},
+		"pid of its own": {func(c *cri.ContainerConfig) { security(c).NamespaceOptions.Pid = cri.NamespaceMode_CONTAINER }, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if h.PidMode != "" {
+				t.Errorf("pid mode %q", h.PidMode)
+			}
+		}},
+		"pid of another": {func(c *cri.ContainerConfig) {
+			security(c).NamespaceOptions.Pid, security(c).NamespaceOptions.TargetId = cri.NamespaceMode_TARGET, "other"
+		}, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if h.PidMode != "container:other" {
+				t.Errorf("pid mode %q", h.PidMode)
+			}
+		}},
+		"capabilities": {func(c *cri.ContainerConfig) {
+			security(c).Capabilities = &cri.Capability{AddCapabilities: []string{"CAP_NET_ADMIN", "sys_time"}, DropCapabilities: []string{"ALL"}}
+		}, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if !reflect.DeepEqual([]string(h.CapAdd), []string{"NET_ADMIN", "SYS_TIME"}) || !reflect.DeepEqual([]string(h.CapDrop), []string{"ALL"}) {
+				t.Errorf("add %q, drop %q", h.CapAdd, h.CapDrop)
+			}
+		}},
+		"profiles": {func(c *cri.ContainerConfig) {
+			security(c).NoNewPrivs = true
+			security(c).Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/profile.json"}
+			security(c).Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "mine"}
+			security(c).SelinuxOptions = &cri.SELinuxOption{Type: "t"}
+		}, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			want := []string{"no-new-privileges", `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`, "apparmor=mine", "label=type:t"}
+			if !reflect.DeepEqual(h.SecurityOpt, want) {
+				t.Errorf("security options %q, want %q", h.SecurityOpt, want)
+			}
+		}},
+		"no profile is unconfined": {func(c *cri.ContainerConfig) { security(c).Seccomp = nil }, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if !reflect.DeepEqual(h.SecurityOpt, []string{"seccomp=unconfined"}) {
+				t.Errorf("security options %q", h.SecurityOpt)
+			}
+		}},
+		"mounts": {func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/link", ContainerPath: "/a", Readonly: true}, {HostPath: "/b", ContainerPath: "/b", Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL}}
+		}, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			want := []mount.Mount{
+				{Type: mount.TypeBind, Source: "/real", Target: "/a", ReadOnly: true, BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}},
+				{Type: mount.TypeBind, Source: "/b", Target: "/b", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRShared}},
+			}
+			if !reflect.DeepEqual(h.Mounts, want) {
+				t.Errorf("mounts %+v", h.Mounts)
+			}
+		}},
+		"memory without a word about swap": {func(c *cri.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = 64 << 20 }, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if h.Memory != 64<<20 || h.MemorySwap != 64<<20 {
+				t.Errorf("memory %d, swap %d", h.Memory, h.MemorySwap)
+			}
+		}},
+		"pids": {func(c *cri.ContainerConfig) { c.Linux.Resources.Unified = map[string]string{"pids.max": "10"} }, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
+			if h.PidsLimit == nil || *h.PidsLimit != 10 {
+				t.Errorf("pids limit %v", h.PidsLimit)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := containerConfig(tc.change)
+			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
+				t.Fatal(err)
+			}
+			c, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), "/logs/web/c/2.log", testTime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.name != "k8s_c_web_default_42_2" {
+				t.Errorf("name %q", c.name)
+			}
+			tc.check(t, c.config, c.host)
+		})
+	}
+}
+
+// Each case breaks one thing of a good request; the error names the field.
+func TestBadRequestsNameTheField(t *testing.T) {
+	sandbox := func(change func(*cri.PodSandboxConfig)) func() error {
+		return func() error {
+			config := sandboxConfig(change)
+			if err := checkSandbox(config); err != nil {
+				return err
+			}
+			_, err := testPlatform().sandboxContainer(config, "", "pause", "bridge", testTime)
+			return err
+		}
+	}
+	ctr := func(change func(*cri.ContainerConfig)) func() error {
+		return func() error {
+			config := containerConfig(change)
+			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
+				return err
+			}
+			_, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), "", testTime)
+			return err
+		}
+	}
+	for name, tc := range map[string]struct {
+		try   func() error
+		field string
+	}{
+		"no sandbox":           {func() error { return checkSandbox(nil) }, "config: is missing"},
+		"no metadata":          {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata = nil }), "config.metadata: is missing"},
+		"no name":              {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata.Name = "" }), "config.metadata.name: is empty"},
+		"no uid":               {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata.Uid = "" }), "config.metadata.uid: is empty"},
+		"name with a path":     {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata.Name = "../x" }), "config.metadata.name:"},
+		"relative logs":        {sandbox(func(c *cri.PodSandboxConfig) { c.LogDirectory = "logs" }), "config.log_directory:"},
+		"port of 70000":        {sandbox(func(c *cri.PodSandboxConfig) { c.PortMappings = []*cri.PortMapping{{ContainerPort: 70000}} }), "config.port_mappings.container_port:"},
+		"protocol 9":           {sandbox(func(c *cri.PodSandboxConfig) { c.PortMappings = []*cri.PortMapping{{Protocol: 9}} }), "config.port_mappings.protocol:"},
+		"name server":          {sandbox(func(c *cri.PodSandboxConfig) { c.DnsConfig = &cri.DNSConfig{Servers: []string{"dns"}} }), "config.dns_config.servers:"},
+		"group without a user": {sandbox(func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.RunAsGroup = &cri.Int64Value{Value: 1} }), "config.linux.security_context.run_as_group:"},
+		"target of a sandbox":  {sandbox(func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_TARGET }), "config.linux.security_context.namespace_options.pid:"},
+		"windows":              {sandbox(func(c *cri.PodSandboxConfig) { c.Windows = &cri.WindowsPodSandboxConfig{} }), "config.windows:"},
+
+		"no container":          {func() error { return checkContainer(nil, nil) }, "config: is missing"},
+		"no container metadata": {ctr(func(c *cri.ContainerConfig) { c.Metadata = nil }), "config.metadata: is missing"},
+		"no image":              {ctr(func(c *cri.ContainerConfig) { c.Image = nil }), "config.image.image: is empty"},
+		"climbing log":          {ctr(func(c *cri.ContainerConfig) { c.LogPath = "../../etc/passwd" }), "config.log_path:"},
+		"absolute log":          {ctr(func(c *cri.ContainerConfig) { c.LogPath = "/etc/passwd" }), "config.log_path:"},
+		"relative work dir":     {ctr(func(c *cri.ContainerConfig) { c.WorkingDir = "w" }), "config.working_dir:"},
+		"env":                   {ctr(func(c *cri.ContainerConfig) { c.Envs = []*cri.KeyValue{{Key: "a=b"}} }), "config.envs:"},
+		"signal":                {ctr(func(c *cri.ContainerConfig) { c.StopSignal = 999 }), "config.stop_signal:"},
+		"namespace mode":        {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Ipc = 17 }), "config.linux.security_context.namespace_options.ipc:"},
+		"target without id":     {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_TARGET }), "config.linux.security_context.namespace_options.target_id:"},
+		"seccomp profile": {ctr(func(c *cri.ContainerConfig) {
+			c.Linux.SecurityContext.Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/none"}
+		}), "config.linux.security_context.seccomp.localhost_ref:"},
+		"capability": {ctr(func(c *cri.ContainerConfig) {
+			c.Linux.SecurityContext.Capabilities = &cri.Capability{AddCapabilities: []string{"a b"}}
+		}), "config.linux.security_context.capabilities.add_capabilities:"},
+		"missing mount":     {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/gone", ContainerPath: "/x"}} }), "config.mounts[0].host_path: /gone does not exist"},
+		"relative mount":    {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "x"}} }), "config.mounts[0].container_path:"},
+		"mount on the root": {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/./"}} }), "config.mounts[0].container_path:"},
+		"rro without ro": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/x", RecursiveReadOnly: true}}
+		}), "config.mounts[0].recursive_read_only:"},
+		"absurd memory":    {ctr(func(c *cri.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = -5 }), "config.linux.resources.memory_limit_in_bytes:"},
+		"little memory":    {ctr(func(c *cri.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = 1000 }), "config.linux.resources.memory_limit_in_bytes:"},
+		"absurd oom score": {ctr(func(c *cri.ContainerConfig) { c.Linux.Resources.OomScoreAdj = 5000 }), "config.linux.resources.oom_score_adj:"},
+		"tiny quota":       {ctr(func(c *cri.ContainerConfig) { c.Linux.Resources.CpuQuota = 5 }), "config.linux.resources.cpu_quota:"},
+		"swap below memory": {ctr(func(c *cri.ContainerConfig) {
+			c.Linux.Resources.MemoryLimitInBytes, c.Linux.Resources.MemorySwapLimitInBytes = 64<<20, 32<<20
+		}), "config.linux.resources.memory_swap_limit_in_bytes:"},
+		"device": {ctr(func(c *cri.ContainerConfig) { c.Devices = []*cri.Device{nil} }), "config.devices.host_path:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := tc.try()
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if codeOf(err) != codes.InvalidArgument || !strings.HasPrefix(err.Error(), tc.field) {
+				t.Errorf("%v: %v, want InvalidArgument: %s ...", codeOf(err), err, tc.field)
+			}
+		})
+	}
+}
+
+func TestStopSignalsComeBack(t *testing.T) {
+	for value, name := range cri.Signal_name {
+		s := cri.Signal(value)
+		if s == cri.Signal_RUNTIME_DEFAULT {
+			continue
+		}
+		if got := criSignal(stopSignal(s)); got != s {
+			t.Errorf("%s becomes %q and %v", name, stopSignal(s), got)
+		}
+	}
+	for docker, want := range map[string]cri.Signal{"": cri.Signal_SIGTERM, "TERM": cri.Signal_SIGTERM, "9": cri.Signal_SIGKILL, "SIGXYZ": cri.Signal_RUNTIME_DEFAULT, "99": cri.Signal_RUNTIME_DEFAULT} {
+		if got := criSignal(docker); got != want {
+			t.Errorf("criSignal(%q) = %v, want %v", docker, got, want)
+		}
+	}
+}
