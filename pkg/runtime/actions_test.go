@@ -1,0 +1,220 @@
+package runtime
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// testPod has init containers i1 and i2 and containers c1 and c2.
+func testPod(change func(*v1.Pod)) *v1.Pod {
+	p := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{UID: "u", Name: "p", Namespace: "n"},
+		Spec: v1.PodSpec{
+			RestartPolicy:  v1.RestartPolicyAlways,
+			InitContainers: []v1.Container{{Name: "i1", Image: "x"}, {Name: "i2", Image: "x"}},
+			Containers:     []v1.Container{{Name: "c1", Image: "x"}, {Name: "c2", Image: "x"}},
+		},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func plain(p *v1.Pod) { p.Spec.InitContainers = nil }
+
+func policy(r v1.RestartPolicy, also ...func(*v1.Pod)) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Spec.RestartPolicy = r
+		for _, f := range also {
+			f(p)
+		}
+	}
+}
+
+func withSidecar(p *v1.Pod) {
+	always := v1.ContainerRestartPolicyAlways
+	p.Spec.InitContainers[0].RestartPolicy = &always
+}
+
+// sandbox is the status of one, number attempt.
+func sandbox(attempt uint32, ready bool) *cri.PodSandboxStatus {
+	s := &cri.PodSandboxStatus{
+		Id: fmt.Sprintf("s%d", attempt), Metadata: &cri.PodSandboxMetadata{Attempt: attempt},
+		State: cri.PodSandboxState_SANDBOX_NOTREADY, Network: &cri.PodSandboxNetworkStatus{},
+	}
+	if ready {
+		s.State, s.Network.Ip = cri.PodSandboxState_SANDBOX_READY, "10.0.0.1"
+	}
+	return s
+}
+
+// observed is a pod whose containers are written "c1=running", "c1=exited:3",
+// newest first, all in the newest sandbox.
+func observed(sandboxes []*cri.PodSandboxStatus, containers ...string) *PodStatus {
+	st := &PodStatus{UID: "u", Sandboxes: sandboxes}
+	for _, text := range containers {
+		name, state, _ := strings.Cut(text, "=")
+		state, code, _ := strings.Cut(state, ":")
+		state, in, _ := strings.Cut(state, "@")
+		c := &ContainerStatus{ID: ContainerID{"docker", name}, Name: name, State: State(state), Hash: hashContainer(&v1.Container{Name: name, Image: "x"}), SandboxID: in}
+		if in == "" && len(sandboxes) > 0 {
+			c.SandboxID = sandboxes[0].Id
+		}
+		if code != "" {
+			fmt.Sscan(code, &c.ExitCode)
+		}
+		st.Containers = append(st.Containers, c)
+	}
+	return st
+}
+
+func one(attempt uint32, ready bool) []*cri.PodSandboxStatus {
+	return []*cri.PodSandboxStatus{sandbox(attempt, ready)}
+}
+
+// said writes actions down: "pod" (kill it), "sandbox 1", "kill c1", "init i1", "start c1".
+func said(a actions) string {
+	var words []string
+	if a.killPod {
+		words = append(words, "pod")
+	}
+	if a.createSandbox {
+		words = append(words, fmt.Sprintf("sandbox %d", a.attempt))
+	}
+	for _, k := range a.kill {
+		words = append(words, "kill "+k.status.Name)
+	}
+	for _, c := range a.init {
+		words = append(words, "init "+c.Name)
+	}
+	for _, c := range a.start {
+		words = append(words, "start "+c.Name)
+	}
+	for _, c := range a.ephemeral {
+		words = append(words, "ephemeral "+c.Name)
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestActions(t *testing.T) {
+	unhealthy := func(names ...string) verdicts {
+		return verdicts{unhealthy: func(id ContainerID) string {
+			if slices.Contains(names, id.ID) {
+				return "failed its liveness probe"
+			}
+			return ""
+		}}
+	}
+	for name, tc := range map[string]struct {
+		pod  func(*v1.Pod)
+		seen *PodStatus
+		v    verdicts
+		want string
+	}{
+		"new pod":                       {plain, observed(nil), verdicts{}, "pod, sandbox 0, start c1, start c2"},
+		"new pod with init":             {nil, observed(nil), verdicts{}, "pod, sandbox 0, init i1"},
+		"nothing to do":                 {plain, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, ""},
+		"sandbox is there":              {plain, observed(one(0, true)), verdicts{}, "start c1, start c2"},
+		"one is missing":                {plain, observed(one(0, true), "c1=running"), verdicts{}, "start c2"},
+		"one was created only":          {plain, observed(one(0, true), "c1=running", "c2=created"), verdicts{}, "start c2"},
+		"one is in an unknown state":    {plain, observed(one(0, true), "c1=running", "c2=unknown"), verdicts{}, "kill c2, start c2"},
+		"one has ended":                 {plain, observed(one(0, true), "c1=running", "c2=exited:0"), verdicts{}, "start c2"},
+		"one has ended well, OnFailure": {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, true), "c1=running", "c2=exited:0"), verdicts{}, ""},
+		"one has failed, OnFailure":     {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, true), "c1=running", "c2=exited:1"), verdicts{}, "start c2"},
+		"one has failed, Never":         {policy(v1.RestartPolicyNever, plain), observed(one(0, true), "c1=running", "c2=exited:1"), verdicts{}, ""},
+		"all have ended, Never":         {policy(v1.RestartPolicyNever, plain), observed(one(0, true), "c1=exited:0", "c2=exited:1"), verdicts{}, "pod"},
+		"all have ended, OnFailure":     {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, true), "c1=exited:0", "c2=exited:0"), verdicts{}, "pod"},
+
+		"definition changed": {func(p *v1.Pod) { plain(p); p.Spec.Containers[0].Image = "y" }, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "kill c1, start c1"},
+		"definition changed, Never": {policy(v1.RestartPolicyNever, func(p *v1.Pod) { plain(p); p.Spec.Containers[0].Image = "y" }),
+			observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "kill c1, start c1"},
+		"unhealthy":        {plain, observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2, start c2"},
+		"unhealthy, Never": {policy(v1.RestartPolicyNever, plain), observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2"},
+
+		"sandbox died":               {plain, observed(one(2, false), "c1=exited:137", "c2=exited:137"), verdicts{}, "pod, sandbox 3, start c1, start c2"},
+		"sandbox died, c2 is done":   {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, false), "c1=exited:137", "c2=exited:0"), verdicts{}, "pod, sandbox 1, start c1"},
+		"sandbox died, all are done": {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, false), "c1=exited:0", "c2=exited:0"), verdicts{}, "pod"},
+		"sandbox died, Never":        {policy(v1.RestartPolicyNever, plain), observed(one(0, false), "c1=exited:137", "c2=exited:137"), verdicts{}, "pod"},
+		"sandbox died, init again":   {nil, observed(one(0, false), "c1=exited:137", "i2=exited:0", "i1=exited:0"), verdicts{}, "pod, sandbox 1, init i1"},
+		"sandbox lost its address": {plain, observed(func() []*cri.PodSandboxStatus {
+			s := sandbox(0, true)
+			s.Network.Ip = ""
+			return []*cri.PodSandboxStatus{s}
+		}(), "c1=running", "c2=running"),
+			verdicts{}, "pod, sandbox 1, start c1, start c2"},
+		"two sandboxes are ready": {plain, observed([]*cri.PodSandboxStatus{sandbox(1, true), sandbox(0, true)}, "c1=running", "c2=running"), verdicts{}, "pod, sandbox 2, start c1, start c2"},
+		"host network now":        {func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "pod, sandbox 1, start c1, start c2"},
+
+		"first init":                     {nil, observed(one(0, true)), verdicts{}, "init i1"},
+		"first init runs":                {nil, observed(one(0, true), "i1=running"), verdicts{}, ""},
+		"second init":                    {nil, observed(one(0, true), "i1=exited:0"), verdicts{}, "init i2"},
+		"init failed":                    {nil, observed(one(0, true), "i1=exited:1"), verdicts{}, "init i1"},
+		"init failed, Never":             {policy(v1.RestartPolicyNever), observed(one(0, true), "i1=exited:1"), verdicts{}, "pod"},
+		"init done":                      {nil, observed(one(0, true), "i2=exited:0", "i1=exited:0"), verdicts{}, "start c1, start c2"},
+		"first init collected":           {nil, observed(one(0, true), "i2=running"), verdicts{}, ""},
+		"inits collected, pod runs":      {nil, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, ""},
+		"init of the old sandbox":        {nil, observed([]*cri.PodSandboxStatus{sandbox(1, true), sandbox(0, false)}, "c1=exited@s0:137", "i2=exited@s0:0", "i1=exited@s0:0"), verdicts{}, "init i1"},
+		"init unknown":                   {nil, observed(one(0, true), "i1=unknown"), verdicts{}, "kill i1, init i1"},
+		"sandbox died after init failed": {policy(v1.RestartPolicyNever), observed(one(0, false), "i1=exited:1"), verdicts{}, "pod"},
+
+		"sidecar first":               {withSidecar, observed(one(0, true)), verdicts{}, "init i1"},
+		"sidecar runs, next init":     {withSidecar, observed(one(0, true), "i1=running"), verdicts{}, "init i2"},
+		"sidecar has not started yet": {withSidecar, observed(one(0, true), "i1=running"), verdicts{started: func(ContainerID) bool { return false }}, ""},
+		"sidecar ended, pod runs":     {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=exited:0"), verdicts{}, "init i1"},
+		"sidecar unhealthy":           {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=running"), unhealthy("i1"), "kill i1, init i1"},
+		"sidecar outlives the pod":    {policy(v1.RestartPolicyNever, withSidecar), observed(one(0, true), "c1=exited:0", "c2=exited:0", "i2=exited:0", "i1=running"), verdicts{}, "pod"},
+
+		"ephemeral": {func(p *v1.Pod) {
+			plain(p)
+			p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e1"}}, {EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e2"}}}
+		}, observed(one(0, true), "c1=running", "c2=running", "e1=exited:1"), verdicts{}, "ephemeral e2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := testPod(tc.pod)
+			if got := said(computeActions(pod, tc.seen, tc.v)); got != tc.want {
+				t.Errorf("actions: %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// Whatever was observed, doing what is said must come to an end: when all that is
+// started runs, nothing is left to do.
+func TestActionsComeToAnEnd(t *testing.T) {
+	for _, change := range []func(*v1.Pod){nil, plain, withSidecar, policy(v1.RestartPolicyNever), policy(v1.RestartPolicyOnFailure, plain)} {
+		pod := testPod(change)
+		seen := observed(nil)
+		for step := 0; ; step++ {
+			a := computeActions(pod, seen, verdicts{})
+			if said(a) == "" {
+				break
+			}
+			if step > 10 {
+				t.Fatalf("still to do after %d steps: %q", step, said(a))
+			}
+			if a.createSandbox {
+				seen.Sandboxes = append(one(a.attempt, true), seen.Sandboxes...)
+			}
+			id := seen.Sandboxes[0].Id
+			for _, c := range slices.Concat(a.init, a.start) {
+				state := StateRunning
+				if slices.ContainsFunc(a.init, func(i *v1.Container) bool { return i == c }) && !IsSidecar(c) {
+					state = StateExited // and well
+				}
+				seen.Containers = append([]*ContainerStatus{{ID: ContainerID{"docker", c.Name}, Name: c.Name, State: state, SandboxID: id, Hash: hashContainer(c)}}, seen.Containers...)
+			}
+		}
+		for _, c := range pod.Spec.Containers {
+			if s := seen.Container(c.Name); s == nil || s.State != StateRunning {
+				t.Errorf("container %s: %+v", c.Name, s)
+			}
+		}
+	}
+}
