@@ -1,0 +1,251 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 999, time.UTC)
+
+// testPod has an init container i and containers c1 and c2.
+func testPod(change func(*v1.Pod)) *v1.Pod {
+	p := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{UID: "u", Name: "p", Namespace: "n", Generation: 3},
+		Spec: v1.PodSpec{
+			RestartPolicy:  v1.RestartPolicyAlways,
+			InitContainers: []v1.Container{{Name: "i", Image: "x"}},
+			Containers:     []v1.Container{{Name: "c2", Image: "x"}, {Name: "c1", Image: "x"}},
+		},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func plain(p *v1.Pod) { p.Spec.InitContainers = nil }
+
+func never(p *v1.Pod) { p.Spec.RestartPolicy = v1.RestartPolicyNever }
+
+func plainNever(p *v1.Pod) { plain(p); never(p) }
+
+func withSidecar(p *v1.Pod) {
+	always := v1.ContainerRestartPolicyAlways
+	p.Spec.InitContainers[0].RestartPolicy = &always
+}
+
+// observed is what the runtime shows: containers as "c1=running", "c1=exited:3",
+// newest first, with the number of restarts after "#".
+func observed(containers ...string) *runtime.PodStatus {
+	st := &runtime.PodStatus{UID: "u", IPs: []string{"10.0.0.2", "fd00::2"}, Sandboxes: []*cri.PodSandboxStatus{{Id: "s", State: cri.PodSandboxState_SANDBOX_READY}}}
+	for i, text := range containers {
+		text, restarts, _ := strings.Cut(text, "#")
+		name, state, _ := strings.Cut(text, "=")
+		state, code, _ := strings.Cut(state, ":")
+		c := &runtime.ContainerStatus{ID: runtime.ContainerID{Runtime: "docker", ID: fmt.Sprint(name, i)}, Name: name, State: runtime.State(state), Image: "x", ImageID: "sha256:x", StartedAt: now, FinishedAt: now}
+		fmt.Sscan(code, &c.ExitCode)
+		fmt.Sscan(restarts, &c.RestartCount)
+		if c.State == runtime.StateExited {
+			c.Reason = map[bool]string{true: "Completed", false: "Error"}[c.ExitCode == 0]
+		}
+		st.Containers = append(st.Containers, c)
+	}
+	return st
+}
+
+// brief writes a container's status down: "c1 running ready", "c1 CrashLoopBackOff #2 last Error 1".
+func brief(s v1.ContainerStatus) string {
+	text := s.Name
+	switch {
+	case s.State.Running != nil:
+		text += " running"
+	case s.State.Terminated != nil:
+		text += fmt.Sprintf(" %s %d", s.State.Terminated.Reason, s.State.Terminated.ExitCode)
+	case s.State.Waiting != nil:
+		text += " " + s.State.Waiting.Reason
+	}
+	if s.Ready {
+		text += " ready"
+	}
+	if s.RestartCount > 0 {
+		text += fmt.Sprintf(" #%d", s.RestartCount)
+	}
+	if l := s.LastTerminationState.Terminated; l != nil {
+		text += fmt.Sprintf(" last %s %d", l.Reason, l.ExitCode)
+	}
+	return text
+}
+
+func briefly(s v1.PodStatus) string {
+	var words []string
+	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for _, c := range list {
+			words = append(words, brief(c))
+		}
+	}
+	return string(s.Phase) + ": " + strings.Join(words, ", ")
+}
+
+func TestPhaseAndContainers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pod      func(*v1.Pod)
+		seen     *runtime.PodStatus
+		waiting  map[string]runtime.Waiting
+		terminal bool
+		want     string
+	}{
+		"never looked at":        {plain, nil, nil, false, "Pending: c1 ContainerCreating, c2 ContainerCreating"},
+		"never looked at, init":  {nil, nil, nil, false, "Pending: i PodInitializing, c1 PodInitializing, c2 PodInitializing"},
+		"init runs":              {nil, observed("i=running"), nil, false, "Pending: i running, c1 PodInitializing, c2 PodInitializing"},
+		"init done":              {nil, observed("i=exited:0"), nil, false, "Pending: i Completed 0 ready, c1 PodInitializing, c2 PodInitializing"},
+		"init failed":            {nil, observed("i=exited:1"), nil, false, "Pending: i Error 1, c1 PodInitializing, c2 PodInitializing"},
+		"init failed, Never":     {never, observed("i=exited:1"), nil, false, "Failed: i Error 1, c1 PodInitializing, c2 PodInitializing"},
+		"init collected":         {nil, observed("c1=running", "c2=running"), nil, false, "Running: i Completed 0 ready, c1 running ready, c2 running ready"},
+		"all run":                {plain, observed("c1=running", "c2=running"), nil, false, "Running: c1 running ready, c2 running ready"},
+		"one is to come":         {plain, observed("c1=running"), nil, false, "Pending: c1 running ready, c2 ContainerCreating"},
+		"one cannot be pulled":   {plain, observed("c1=running"), map[string]runtime.Waiting{"c2": {Reason: "ImagePullBackOff"}}, false, "Pending: c1 running ready, c2 ImagePullBackOff"},
+		"one crashes":            {plain, observed("c1=running", "c2=exited:1#2"), map[string]runtime.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, false, "Running: c1 running ready, c2 CrashLoopBackOff #2 last Error 1"},
+		"restarted":              {plain, observed("c1=running", "c2=running#1", "c2=exited:3"), nil, false, "Running: c1 running ready, c2 running ready #1 last Error 3"},
+		"one is done, Never":     {plainNever, observed("c1=running", "c2=exited:0"), nil, false, "Running: c1 running ready, c2 Completed 0"},
+		"all are done, Never":    {plainNever, observed("c1=exited:0", "c2=exited:0"), nil, false, "Succeeded: c1 Completed 0, c2 Completed 0"},
+		"one has failed, Never":  {plainNever, observed("c1=exited:0", "c2=exited:1"), nil, false, "Failed: c1 Completed 0, c2 Error 1"},
+		"all have ended, Always": {plain, observed("c1=exited:0", "c2=exited:0"), nil, false, "Running: c1 Completed 0, c2 Completed 0"},
+		"killed for good":        {plain, observed("c1=exited:137", "c2=exited:0"), nil, true, "Failed: c1 Error 137, c2 Completed 0"},
+		"ended well for good":    {plain, observed("c1=exited:0", "c2=exited:0"), nil, true, "Succeeded: c1 Completed 0, c2 Completed 0"},
+		"lost":                   {plain, observed("c1=exited:0"), nil, true, "Failed: c1 Completed 0, c2 ContainerStatusUnknown 137"},
+		"never initialised":      {nil, observed("i=exited:0"), nil, true, "Failed: i Completed 0 ready, c1 ContainerStatusUnknown 137, c2 ContainerStatusUnknown 137"},
+		"sidecar":                {withSidecar, observed("i=running", "c1=running", "c2=running"), nil, false, "Running: i running ready, c1 running ready, c2 running ready"},
+		"unknown":                {plain, observed("c1=running", "c2=unknown"), nil, false, "Running: c1 running ready, c2 ContainerStatusUnknown 137"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Generate(Input{Pod: testPod(tc.pod), Observed: tc.seen, Waiting: tc.waiting, Terminal: tc.terminal, Now: now})
+			if briefly(got) != tc.want {
+				t.Errorf("status %q, want %q", briefly(got), tc.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsRemovedBehindTheBackIsRemembered(t *testing.T) {
+	pod := testPod(plain)
+	first := Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Now: now})
+	gone := Generate(Input{Pod: pod, Observed: observed("c2=running"), Old: first, Now: now})
+	if got, want := brief(gone.ContainerStatuses[0]), "c1 ContainerCreating #1 last ContainerStatusUnknown 137"; got != want {
+		t.Errorf("status %q, want %q", got, want)
+	}
+}
+
+func TestCollectedLastAttemptIsRemembered(t *testing.T) {
+	pod := testPod(plain)
+	first := Generate(Input{Pod: pod, Observed: observed("c1=running#1", "c1=exited:7", "c2=running"), Now: now})
+	again := Generate(Input{Pod: pod, Observed: observed("c1=running#1", "c2=running"), Old: first, Now: now})
+	if got, want := brief(again.ContainerStatuses[0]), "c1 running ready #1 last Error 7"; got != want {
+		t.Errorf("status %q, want %q", got, want)
+	}
+}
+
+func conditionsOf(s v1.PodStatus) string {
+	var words []string
+	for _, c := range s.Conditions {
+		word := fmt.Sprintf("%s=%s", c.Type, c.Status)
+		if c.Reason != "" {
+			word += "/" + c.Reason
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}
+
+func TestConditions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   Input
+		want string
+	}{
+		"nothing yet": {Input{Pod: testPod(nil)},
+			"PodReadyToStartContainers=False Initialized=False/ContainersNotInitialized Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady PodScheduled=True"},
+		"sandbox ready": {Input{Pod: testPod(nil), Observed: observed()},
+			"PodReadyToStartContainers=True Initialized=False/ContainersNotInitialized Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady PodScheduled=True"},
+		"ready": {Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running")},
+			"PodReadyToStartContainers=True Initialized=True Ready=True ContainersReady=True PodScheduled=True"},
+		"probe says no": {Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running"), Ready: func(id runtime.ContainerID) bool { return id.ID != "c20" && id.ID != "c21" }},
+			"PodReadyToStartContainers=True Initialized=True Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady PodScheduled=True"},
+		"succeeded": {Input{Pod: testPod(plainNever), Observed: observed("c1=exited:0", "c2=exited:0")},
+			"PodReadyToStartContainers=True Initialized=True/PodCompleted Ready=False/PodCompleted ContainersReady=False/PodCompleted PodScheduled=True"},
+		"failed": {Input{Pod: testPod(plainNever), Observed: observed("c1=exited:1", "c2=exited:0")},
+			"PodReadyToStartContainers=True Initialized=True Ready=False/PodFailed ContainersReady=False/PodFailed PodScheduled=True"},
+		"gate": {Input{Pod: testPod(func(p *v1.Pod) { plain(p); p.Spec.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "x"}} }), Observed: observed("c1=running", "c2=running")},
+			"PodReadyToStartContainers=True Initialized=True Ready=False/ReadinessGatesNotReady ContainersReady=True PodScheduled=True"},
+		"gate is open": {Input{Pod: testPod(func(p *v1.Pod) { plain(p); p.Spec.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "x"}} }), Observed: observed("c1=running", "c2=running"),
+			Old: v1.PodStatus{Conditions: []v1.PodCondition{{Type: "x", Status: v1.ConditionTrue}}}},
+			"PodReadyToStartContainers=True Initialized=True Ready=True ContainersReady=True PodScheduled=True x=True"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.in.Now = now
+			if got := conditionsOf(Generate(tc.in)); got != tc.want {
+				t.Errorf("conditions\n%s, want\n%s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestTransitionTimesMoveOnlyWithTheStatus(t *testing.T) {
+	pod := testPod(plain)
+	first := Generate(Input{Pod: pod, Observed: observed("c1=running"), Now: now})
+	later := Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Old: first, Now: now.Add(time.Hour)})
+	for _, c := range later.Conditions {
+		changed := c.Type == v1.PodReady || c.Type == v1.ContainersReady
+		if moved := !c.LastTransitionTime.Time.Equal(now.Truncate(time.Second)); moved != changed {
+			t.Errorf("condition %s moved: %v, want %v", c.Type, moved, changed)
+		}
+	}
+	if !later.StartTime.Equal(first.StartTime) {
+		t.Errorf("start time moved from %v to %v", first.StartTime, later.StartTime)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	hosts := []string{"192.0.2.1", "fd00::1"}
+	s := Generate(Input{Pod: testPod(plain), Observed: observed(), HostIPs: hosts, Now: now})
+	if s.PodIP != "10.0.0.2" || len(s.PodIPs) != 2 || s.HostIP != "192.0.2.1" || len(s.HostIPs) != 2 {
+		t.Errorf("pod %s %v, host %s %v", s.PodIP, s.PodIPs, s.HostIP, s.HostIPs)
+	}
+	host := Generate(Input{Pod: testPod(func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }), Observed: observed(), HostIPs: hosts, Now: now})
+	if host.PodIP != "192.0.2.1" || len(host.PodIPs) != 2 {
+		t.Errorf("pod on the host's network: %s %v", host.PodIP, host.PodIPs)
+	}
+	gone := observed("c1=exited:0", "c2=exited:0")
+	gone.IPs = nil
+	if done := Generate(Input{Pod: testPod(plain), Observed: gone, Old: s, Terminal: true, Now: now}); done.PodIP != "10.0.0.2" {
+		t.Errorf("a pod that is done shows %q", done.PodIP)
+	}
+}
+
+func TestAPhaseThatIsFinalStays(t *testing.T) {
+	for _, phase := range []v1.PodPhase{v1.PodFailed, v1.PodSucceeded} {
+		s := Generate(Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running"), Old: v1.PodStatus{Phase: phase}, Now: now})
+		if s.Phase != phase {
+			t.Errorf("%s became %s", phase, s.Phase)
+		}
+	}
+}
+
+func TestGenerateChangesNothingThatItIsGiven(t *testing.T) {
+	pod, seen := testPod(nil), observed("c1=running", "c2=exited:1", "i=exited:0")
+	old := Generate(Input{Pod: pod, Observed: seen, Now: now})
+	before, beforeOld := pod.DeepCopy(), old.DeepCopy()
+	Generate(Input{Pod: pod, Observed: seen, Old: old, Waiting: map[string]runtime.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, Terminal: true, Now: now.Add(time.Hour)})
+	if pod.String() != before.String() {
+		t.Error("the pod was changed")
+	}
+	if old.String() != beforeOld.String() {
+		t.Error("the old status was changed")
+	}
+}
