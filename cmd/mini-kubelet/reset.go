@@ -15,8 +15,8 @@ import (
 )
 
 const resetHelp = `Remove all that the agent made on this machine: the pods' containers and sandboxes,
-their volumes and logs, and the agent's own state. Images and everything that the
-agent did not make stay. It refuses while an agent runs.
+their volumes and logs, the agent's own state, and the built-in sandbox image. Other
+images, and everything that the agent did not make, stay. It refuses while an agent runs.
 
 Give it the flags that the agent had, above all --root-dir, --dockershim-root-directory
 and --docker-endpoint, where they were not the defaults.`

@@ -46,7 +46,7 @@ func newRootCommand() *cobra.Command {
 	cmd.Flags().StringVar(&version, "version", "", "print the version of Kubernetes whose kubelet this is; --version=raw: this program's own")
 	cmd.Flags().Lookup("version").NoOptDefVal = "true"
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(newPodsCommand(), newPsCommand(), newImagesCommand(), newResetCommand(), newVersionCommand())
+	cmd.AddCommand(newPodsCommand(), newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand())
 	return cmd
 }
 

@@ -73,11 +73,19 @@ func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeCo
 	if cidr == "" {
 		return &cri.UpdateRuntimeConfigResponse{}, nil
 	}
-	if err := s.network.UpdatePodCIDR(cidr); err != nil {
+	if err := s.SetPodCIDR(cidr); err != nil {
 		return nil, invalid("runtime_config.network_config.pod_cidr", "%v", err)
 	}
-	klog.InfoS("The network plug-in has the pod CIDR", "plugin", s.network.Name(), "podCIDR", cidr)
 	return &cri.UpdateRuntimeConfigResponse{}, nil
+}
+
+// SetPodCIDR is UpdateRuntimeConfig for whoever runs the dockershim.
+func (s *Server) SetPodCIDR(cidr string) error {
+	if err := s.network.UpdatePodCIDR(cidr); err != nil {
+		return err
+	}
+	klog.InfoS("The network plug-in has the pod CIDR", "plugin", s.network.Name(), "podCIDR", cidr)
+	return nil
 }
 
 // imageService is package images', with what the rest must know of its changes.

@@ -1,0 +1,61 @@
+package dockershim
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// UpdateContainerResources changes the limits of a container that was created or
+// runs. Values that are 0 stay as they are (cri-api: only set values are updated).
+func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
+	if req.Linux == nil {
+		return nil, invalid("linux", "is missing")
+	}
+	if req.Windows != nil {
+		return nil, invalid("windows", "this is a Linux runtime")
+	}
+	if err := checkResources("linux", req.Linux); err != nil {
+		return nil, err
+	}
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	if err != nil {
+		return nil, err
+	}
+	if st := listedState(string(r.State.Status)); st == stateExited {
+		return nil, refused(codes.FailedPrecondition, "container %s has ended", r.ID)
+	}
+	wanted, err := s.platform.resources("linux", req.Linux)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.action(ctx)
+	defer cancel()
+	_, err = s.docker.ContainerUpdate(ctx, r.ID, container.UpdateConfig{Resources: updated(r.HostConfig.Resources, wanted)})
+	s.view.changed(r.ID)
+	if errdefs.IsNotFound(err) {
+		return nil, notFound("container", r.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("update the resources of container %s: %w", r.ID, err)
+	}
+	return &cri.UpdateContainerResourcesResponse{}, nil
+}
+
+// updated are the values that Docker is given. It checks memory and swap against
+// each other, so both are always named where one is.
+func updated(now, wanted container.Resources) container.Resources {
+	out := container.Resources{
+		CPUShares: wanted.CPUShares, CPUPeriod: wanted.CPUPeriod, CPUQuota: wanted.CPUQuota,
+		CpusetCpus: wanted.CpusetCpus, CpusetMems: wanted.CpusetMems,
+		Memory: wanted.Memory, MemorySwap: wanted.MemorySwap, PidsLimit: wanted.PidsLimit,
+	}
+	if out.MemorySwap != 0 && out.Memory == 0 {
+		out.Memory = now.Memory
+	}
+	return out
+}
