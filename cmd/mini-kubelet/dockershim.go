@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +33,7 @@ func newDockershimCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logging := logsapi.NewLoggingConfiguration()
-			if err := logging.Verbosity.Set(strconv.FormatUint(uint64(verbosity), 10)); err != nil {
-				return err
-			}
+			logging.Verbosity = logsapi.VerbosityLevel(verbosity)
 			if err := logsapi.ValidateAndApply(logging, nil); err != nil {
 				return fmt.Errorf("set up logging: %w", err)
 			}
