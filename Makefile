@@ -39,9 +39,9 @@ demo-image:
 test: build ## unit tests, then integration tests against real Docker (RACE=1: with the race detector)
 	$(GO) build -o $(BIN)/summary ./test/summary
 	{ $(GO) test -json $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... || echo "FAIL: go test of the units: exit $$?"; \
-	  MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -json -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) \
-		./test/integration/... $(ARGS) || echo "FAIL: go test of test/integration: exit $$?"; \
-	} | $(BIN)/summary -verbose test/integration
+	  MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -json -p 1 -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) \
+		./test/cri/... ./test/integration/... $(ARGS) || echo "FAIL: go test of test/cri and test/integration: exit $$?"; \
+	} | $(BIN)/summary -verbose test/integration,test/cri
 
 .PHONY: unit
 unit: ## unit tests only
@@ -50,6 +50,10 @@ unit: ## unit tests only
 .PHONY: integration
 integration: build ## integration tests only; ARGS='-run TestReset' picks
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/integration/... $(ARGS)
+
+.PHONY: cri
+cri: build ## the CRI suite only, against the dockershim and containerd; ARGS='-run TestDockershim/log' picks
+	MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/cri/... $(ARGS)
 
 .PHONY: bench
 bench: build ## measure against bare Docker; table, and JSON in bin/bench.json

@@ -57,6 +57,9 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 		Resources: criResources(r.HostConfig), User: criUser(r), StopSignal: criSignal(r.Config.StopSignal),
 	}
 	setState(st, r.State)
+	if st.ExitCode == exitKilled && s.view.outOfMemory(r.ID) {
+		st.Reason = reasonOOM
+	}
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeBind {
 			st.Mounts = append(st.Mounts, criMount(m))
@@ -72,6 +75,12 @@ func imageName(asNamed, docker string) string {
 	return docker
 }
 
+// What a kubelet knows of a container that was killed.
+const (
+	reasonOOM  = "OOMKilled"
+	exitKilled = 137
+)
+
 // setState is how a container is, and, when it has ended, how and why.
 func setState(st *cri.ContainerStatus, s *container.State) {
 	started, finished := parseTime(s.StartedAt), parseTime(s.FinishedAt)
@@ -86,6 +95,9 @@ func setState(st *cri.ContainerStatus, s *container.State) {
 		return
 	}
 	st.State = cri.ContainerState_CONTAINER_EXITED
+	if finished.Before(started) {
+		finished = started // Docker may note the start of what ends at once after its end
+	}
 	st.StartedAt, st.FinishedAt, st.ExitCode, st.Message = nanoseconds(started), nanoseconds(finished), int32(s.ExitCode), s.Error
 	switch {
 	case neverRan:
@@ -96,7 +108,7 @@ func setState(st *cri.ContainerStatus, s *container.State) {
 		}
 		st.StartedAt = st.CreatedAt
 	case s.OOMKilled:
-		st.Reason = "OOMKilled"
+		st.Reason = reasonOOM
 	case s.ExitCode == 0:
 		st.Reason = "Completed"
 	default:

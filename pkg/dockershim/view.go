@@ -40,6 +40,9 @@ type view struct {
 	dead map[string]bool
 	// failed are containers whose start failed. Docker lists them as never started.
 	failed map[string]bool
+	// oom are containers in which the kernel killed for memory. Docker forgets it of
+	// one that ends before Docker has noted its start.
+	oom map[string]bool
 }
 
 // list is an answer of Docker's.
@@ -57,7 +60,7 @@ type load struct {
 }
 
 func newView(docker *engine, stateDir string) *view {
-	v := &view{docker: docker, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}}
+	v := &view{docker: docker, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
 	v.drop()
 	return v
 }
@@ -104,10 +107,23 @@ func (v *view) happened(id string, action events.Action) {
 	switch action {
 	case events.ActionDie:
 		v.dead[id] = true
-	case events.ActionStart, events.ActionDestroy:
+	case events.ActionOOM:
+		v.oom[id] = true
+	case events.ActionStart:
 		delete(v.dead, id)
 		delete(v.failed, id)
+	case events.ActionDestroy:
+		delete(v.dead, id)
+		delete(v.failed, id)
+		delete(v.oom, id)
 	}
+}
+
+// outOfMemory tells whether the kernel has killed for memory in the container.
+func (v *view) outOfMemory(id string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.oom[id]
 }
 
 // startFailed is told of a container that Docker could not start.

@@ -245,6 +245,20 @@ func addBridge(dir, name string) error {
 	return netlink.LinkSetUp(br)
 }
 
+// subnetOf is the subnet that addBridge gave a bridge.
+func subnetOf(bridge string) (netip.Prefix, error) {
+	link, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("find bridge %s: %w", bridge, err)
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	if err != nil || len(addrs) == 0 {
+		return netip.Prefix{}, fmt.Errorf("bridge %s has no address: %w", bridge, err)
+	}
+	p, err := netip.ParsePrefix(addrs[0].IPNet.String())
+	return p.Masked(), err
+}
+
 func freeSubnet() (netip.Prefix, error) {
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {

@@ -67,10 +67,11 @@ func below(dir string, elem ...string) []string {
 	return append(own, nested...)
 }
 
-// containerIDs are the containers of all Docker data roots below dir.
+// containerIDs are the containers of all Docker and containerd daemons below dir.
 func containerIDs(dir string) []string {
 	var ids []string
-	for _, p := range below(dir, "data", "containers", "*") {
+	paths := append(below(dir, "data", "containers", "*"), below(dir, "state", "io.containerd.runtime.v2.task", "k8s.io", "*")...)
+	for _, p := range paths {
 		if id := filepath.Base(p); len(id) == 64 {
 			ids = append(ids, id)
 		}

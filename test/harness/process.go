@@ -1,0 +1,156 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// process is a program of a test's that logs into its directory.
+type process struct {
+	dir    string
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// startProcess starts a program in a process group of its own: Ctrl-C at the test
+// is not for it.
+func startProcess(dir, program string, args ...string) (*process, error) {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := &process{dir: dir, cmd: exec.Command(program, args...), exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = withoutProxies(os.Environ())
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+func (p *process) signal(s syscall.Signal) {
+	_ = p.cmd.Process.Signal(s)
+	<-p.exited
+}
+
+func (p *process) log(lines int) string { return tail(filepath.Join(p.dir, "log"), lines) }
+
+// Runtime is a container runtime that serves CRI for a test.
+type Runtime struct {
+	cri.RuntimeServiceClient
+	cri.ImageServiceClient
+	Name     string // dockershim or containerd
+	Endpoint string
+	Dir      string   // for logs, volumes and the like of the test
+	Docker   *Dockerd // nil: it is not Docker that runs the containers
+	Shim     *Shim    // nil: it is not a dockershim
+
+	process *process
+	conn    *grpc.ClientConn
+}
+
+// connect waits until the runtime answers.
+func (r *Runtime) connect() error {
+	conn, err := grpc.NewClient(r.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+	if err != nil {
+		return err
+	}
+	r.conn = conn
+	r.RuntimeServiceClient, r.ImageServiceClient = cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	for {
+		_, err := r.Status(ctx, &cri.StatusRequest{}, grpc.WaitForReady(true))
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-r.process.exited:
+			return fmt.Errorf("%s exited at start; its log ends:\n%s", r.Name, r.process.log(20))
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w; its log ends:\n%s", r.Name, err, r.process.log(20))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Log returns the last lines of the runtime's log.
+func (r *Runtime) Log() string { return r.process.log(60) }
+
+// Restart kills the runtime's process and starts it again; containers run on.
+func (r *Runtime) Restart(t T) {
+	t.Helper()
+	r.process.signal(syscall.SIGKILL)
+	program, args := r.process.cmd.Path, r.process.cmd.Args[1:]
+	p, err := startProcess(r.process.dir, program, args...)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	r.process = p
+	_ = r.conn.Close()
+	if err := r.connect(); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// Shim is where a dockershim of a test keeps its state.
+type Shim struct{ StateDir string }
+
+// StartShim runs `mini-kubelet dockershim` on a private Docker daemon until the
+// test ends. extra are flags besides.
+func StartShim(t T, docker *Dockerd, extra ...string) *Runtime {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	dir, _, err := newDir("s")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	docker.LoadBusybox(t, Busybox)
+	r := &Runtime{Name: "dockershim", Endpoint: "unix://" + filepath.Join(dir, "cri.sock"), Dir: dir, Docker: docker, Shim: &Shim{filepath.Join(dir, "state")}}
+	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", docker.Endpoint,
+		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(dir, "cni"), "--v", "2"}
+	r.run(t, binary, append(args, extra...)...)
+	return r
+}
+
+// run starts the runtime and has it stopped when the test ends.
+func (r *Runtime) run(t T, program string, args ...string) {
+	t.Helper()
+	p, err := startProcess(r.Dir, program, args...)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	r.process = p
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s's log ends:\n%s", r.Name, r.Log())
+		}
+		r.process.signal(syscall.SIGTERM)
+		if err := errors.Join(r.conn.Close(), Reap(r.Dir)); err != nil {
+			t.Errorf("clean up after %s: %v", r.Name, err)
+		}
+	})
+	if err := r.connect(); err != nil {
+		t.Fatalf("%v", err)
+	}
+}

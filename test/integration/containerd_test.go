@@ -1,0 +1,58 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// TestPodsRunOnContainerd runs the agent on another runtime: nothing above CRI
+// knows Docker.
+func TestPodsRunOnContainerd(t *testing.T) {
+	t.Parallel()
+	r := harness.StartContainerd(t)
+	a := harness.NewAgent(t, harness.AgentConfig{})
+	a.SetConfig("containerRuntimeEndpoint", r.Endpoint)
+	a.Start()
+	web := harness.Pod("web", "echo to be seen; trap 'exit 0' TERM; while :; do sleep 0.1; done", func(p *v1.Pod) {
+		p.Spec.InitContainers = []v1.Container{harness.Container("first", "true")}
+		p.Spec.Volumes = []v1.Volume{{Name: "d", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "d", MountPath: "/d"}}
+	})
+	a.Write("web.yaml", web)
+	before := a.WaitRunning("web")
+	status := harness.Status(before, "c")
+	if !strings.HasPrefix(status.ContainerID, "containerd://") || before.Status.PodIP == "" {
+		t.Errorf("container %s, IP %q", status.ContainerID, before.Status.PodIP)
+	}
+
+	// An agent that is killed takes over what runs.
+	a.Kill()
+	a.Start()
+	if after := harness.Status(a.WaitRunning("web"), "c"); after.ContainerID != status.ContainerID {
+		t.Errorf("container %s, was %s", after.ContainerID, status.ContainerID)
+	}
+
+	// A container's end is found by relisting: this containerd sends no events.
+	id := strings.TrimPrefix(status.ContainerID, "containerd://")
+	if _, err := r.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: id, Timeout: 0}); err != nil {
+		t.Fatal(err)
+	}
+	a.WaitPod("web", "has restarted its container", func(p *v1.Pod) bool { return harness.Ready(p) && harness.Status(p, "c").RestartCount == 1 })
+
+	a.Remove("web.yaml")
+	a.WaitGone("web")
+	harness.Eventually(t, "nothing of the pod is left in containerd", harness.Patience, func() error {
+		list, err := r.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d sandboxes are left", len(list.Items))
+		}
+		return err
+	}, a.Explain)
+}
