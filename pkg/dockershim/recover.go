@@ -113,6 +113,7 @@ func (s *Server) react(h happening) {
 	switch {
 	case h.action == events.ActionDie:
 		s.made.forget(h.id)
+		s.usage.forget(h.id)
 		if !h.isSandbox() {
 			s.tasks.Go(func() { s.finishLog(s.base, h.id) })
 		}
@@ -125,6 +126,7 @@ func (s *Server) react(h happening) {
 		})
 	case h.action == events.ActionDestroy:
 		s.made.forget(h.id)
+		s.usage.forget(h.id)
 		s.logs.Forget(h.id)
 	}
 }

@@ -90,6 +90,7 @@ type Server struct {
 	streams     *streaming.Server
 	checkpoints *checkpoint.Store
 	oom         oomFloor
+	usage       *usage
 	imageRefs   imageRefs
 
 	names       reservations
@@ -131,8 +132,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.logs, err = logs.New(logs.Config{StateDir: filepath.Join(cfg.StateDir, "logs")}); err != nil {
 		return nil, err
 	}
+	if s.usage, err = newUsage(); err != nil {
+		return nil, err
+	}
 	if s.images, err = images.New(images.Config{
-		Docker: docker, SandboxImage: cfg.SandboxImage,
+		Docker: docker, WritableLayers: s.usage.layers.Total, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {
 		return nil, err
@@ -167,6 +171,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.logs.Run(ctx) })
 	group.Go(func() error { return s.streams.Run(ctx) })
 	group.Go(func() error { return s.network.Run(ctx) })
+	group.Go(func() error { return s.usage.layers.Run(ctx) })
 	if err := s.recover(ctx); err != nil {
 		listener.Close()
 		group.Go(func() error { return err })

@@ -1,0 +1,152 @@
+package stats
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// files writes a directory of small files.
+func files(t *testing.T, all map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range all {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestVersion1(t *testing.T) {
+	dir := files(t, map[string]string{
+		"cpuacct.usage":         "123456789\n",
+		"memory.usage_in_bytes": "10000000\n",
+		"memory.stat": "cache 1\ntotal_cache 3\nrss 7\ninactive_file 1\ntotal_inactive_file 4000000\ntotal_rss 5000000\n" +
+			"total_pgfault 11\ntotal_pgmajfault 12\nhierarchical_memory_limit 67108864\n",
+		"memory.memsw.usage_in_bytes": "10500000\n",
+		"memory.memsw.limit_in_bytes": "77108864\n",
+		"pids.current":                "3\n",
+	})
+	got, err := readV1(map[string]string{"cpuacct": dir, "memory": dir, "pids": dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Usage{CPU: 123456789, Memory: 10000000, WorkingSet: 6000000, RSS: 5000000, MemoryLimit: 67108864, PageFaults: 11, MajorFaults: 12, Swap: 500000, SwapLimit: 10000000, Processes: 3}
+	if got != want {
+		t.Errorf("usage %+v, want %+v", got, want)
+	}
+}
+
+func TestVersion1WithoutLimitsSwapAndPids(t *testing.T) {
+	dir := files(t, map[string]string{
+		"cpuacct.usage": "1\n", "memory.usage_in_bytes": "10\n", "memory.stat": "total_inactive_file 20\nhierarchical_memory_limit 9223372036854771712\n",
+	})
+	got, err := readV1(map[string]string{"cpuacct": dir, "memory": dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Usage{CPU: 1, Memory: 10}); got != want { // no working set below zero
+		t.Errorf("usage %+v, want %+v", got, want)
+	}
+}
+
+func TestVersion2(t *testing.T) {
+	dir := files(t, map[string]string{
+		"cpu.stat":            "usage_usec 1500\nuser_usec 1\n",
+		"memory.current":      "1000\n",
+		"memory.stat":         "anon 400\ninactive_file 300\npgfault 5\npgmajfault 6\n",
+		"memory.max":          "max\n",
+		"memory.swap.current": "7\n",
+		"memory.swap.max":     "100\n",
+		"pids.current":        "2\n",
+		"cpu.pressure":        "some avg10=1.50 avg60=0.20 avg300=0.03 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n",
+	})
+	got, err := readV2(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Usage{CPU: 1500000, Memory: 1000, WorkingSet: 700, RSS: 400, PageFaults: 5, MajorFaults: 6, Swap: 7, SwapLimit: 100, Processes: 2,
+		Pressure: Pressure{CPU: &Stall{Some: Waited{1.5, 0.2, 0.03, 42}, Full: Waited{Total: 7}}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("usage %+v, want %+v", got, want)
+	}
+}
+
+func TestWhatHasEndedIsAnError(t *testing.T) {
+	if _, err := readV1(map[string]string{"cpuacct": filepath.Join(t.TempDir(), "gone")}); err == nil {
+		t.Error("version 1: no error")
+	}
+	if _, err := readV2(filepath.Join(t.TempDir(), "gone")); err == nil {
+		t.Error("version 2: no error")
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	r := &Reader{mounts: map[string]*mount{"cpuacct": {"/", "/sys/fs/cgroup/cpu,cpuacct"}, "memory": {"/docker/abc", "/sys/fs/cgroup/memory"}, "": {"/", "/sys/fs/cgroup/unified"}}}
+	got := r.directories("5:cpu,cpuacct:/kubepods/x\n4:memory:/docker/abc/kubepods/x\n3:freezer:/y\n0::/z\ngarbage\n")
+	want := map[string]string{"cpuacct": "/sys/fs/cgroup/cpu,cpuacct/kubepods/x", "memory": "/sys/fs/cgroup/memory/kubepods/x", "": "/sys/fs/cgroup/unified/z"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("directories %v, want %v", got, want)
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	text := `Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
+  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0
+`
+	want := []Interface{{Name: "eth0", RxBytes: 1, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 5, TxPackets: 6, TxErrors: 7, TxDropped: 8}}
+	if got := parseNetwork([]byte(text)); !reflect.DeepEqual(got, want) {
+		t.Errorf("interfaces %+v, want %+v", got, want)
+	}
+}
+
+func TestRates(t *testing.T) {
+	var r Rates
+	at := time.Unix(1000, 0)
+	step := func(cpu uint64, after time.Duration, want uint64, known bool) {
+		t.Helper()
+		at = at.Add(after)
+		if got, ok := r.Of("c", cpu, at); got != want || ok != known {
+			t.Errorf("rate %d, %v; want %d, %v", got, ok, want, known)
+		}
+	}
+	step(0, 0, 0, false)
+	step(5e8, time.Second, 5e8, true)
+	step(9e8, 10*time.Millisecond, 5e8, true) // too soon to say anything new
+	step(1e9, 2*time.Second, 248756218, true)
+	step(5, time.Second, 0, false) // it began anew
+	r.Forget("c")
+	step(0, time.Second, 0, false)
+}
+
+func TestLayersAreMeasuredInTheBackground(t *testing.T) {
+	dir := files(t, map[string]string{"a": strings.Repeat("x", 10000), "b": "y"})
+	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "again")); err != nil {
+		t.Fatal(err)
+	}
+	l := NewLayers()
+	if _, ok := l.Of("c", dir); ok {
+		t.Error("known before it was measured")
+	}
+	id, asked, any := l.next()
+	if id != "c" || asked != dir || !any {
+		t.Fatalf("asked for %q, %q, %v", id, asked, any)
+	}
+	d, err := measure(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Inodes != 3 || d.Bytes < 10000 || d.Bytes > 40000 { // the link counts once
+		t.Errorf("measured %+v", d)
+	}
+	l.Forget("c")
+	if _, _, any := l.next(); any {
+		t.Error("still asked for")
+	}
+}

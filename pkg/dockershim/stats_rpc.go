@@ -1,0 +1,283 @@
+package dockershim
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
+)
+
+// usage is what statistics are read with.
+type usage struct {
+	cgroups *stats.Reader
+	rates   stats.Rates
+	layers  *stats.Layers
+}
+
+func newUsage() (*usage, error) {
+	r, err := stats.New()
+	if err != nil {
+		return nil, err
+	}
+	return &usage{cgroups: r, layers: stats.NewLayers()}, nil
+}
+
+// forget drops what is remembered of a container that has ended.
+func (u *usage) forget(id string) {
+	u.cgroups.Forget(id)
+	u.rates.Forget(id)
+	u.layers.Forget(id)
+}
+
+// defaultInterface is the sandbox's, with Docker's bridge and with CNI.
+const defaultInterface = "eth0"
+
+// ContainerStats shows what one container uses. Of one that does not run only the
+// writable layer is left to show.
+func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	if err != nil {
+		return nil, err
+	}
+	it := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels})
+	return &cri.ContainerStatsResponse{Stats: s.containerStats(&it, r)}, nil
+}
+
+// ListContainerStats shows what the running containers use.
+func (s *Server) ListContainerStats(ctx context.Context, req *cri.ListContainerStatsRequest) (*cri.ListContainerStatsResponse, error) {
+	f := req.GetFilter()
+	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	if err != nil {
+		return nil, err
+	}
+	resp := &cri.ListContainerStatsResponse{}
+	for i := range items {
+		it := &items[i]
+		if it.sandbox || it.state != stateRunning || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) || !strings.HasPrefix(it.sandboxID, f.GetPodSandboxId()) {
+			continue
+		}
+		if r, err := s.view.inspect(ctx, it.id); err == nil { // else it has gone meanwhile
+			resp.Stats = append(resp.Stats, s.containerStats(it, r))
+		}
+	}
+	return resp, nil
+}
+
+// StreamContainerStats is ListContainerStats in pieces.
+func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stream grpc.ServerStreamingServer[cri.StreamContainerStatsResponse]) error {
+	all, err := s.ListContainerStats(stream.Context(), &cri.ListContainerStatsRequest{Filter: req.GetFilter()})
+	if err != nil {
+		return err
+	}
+	return inChunks(all.Stats, func(part []*cri.ContainerStats) error {
+		return stream.Send(&cri.StreamContainerStatsResponse{ContainerStats: part})
+	})
+}
+
+func (s *Server) containerStats(it *item, r *container.InspectResponse) *cri.ContainerStats {
+	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
+		Id: it.id, Metadata: it.identity.containerMetadata(), Labels: it.labels, Annotations: it.annotations,
+	}}
+	if dir := r.GraphDriver.Data["UpperDir"]; dir != "" {
+		if d, ok := s.usage.layers.Of(it.id, dir); ok {
+			out.WritableLayer = &cri.FilesystemUsage{
+				Timestamp: d.At.UnixNano(), FsId: &cri.FilesystemIdentifier{Mountpoint: s.docker.info.DockerRootDir},
+				UsedBytes: number(d.Bytes), InodesUsed: number(d.Inodes),
+			}
+		}
+	}
+	if u, at, ok := s.read(r); ok {
+		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.id, u, at), memoryUsage(u, at), swapUsage(u, at), ioUsage(u, at)
+	}
+	return out
+}
+
+// read reads the cgroup of a container that runs.
+func (s *Server) read(r *container.InspectResponse) (stats.Usage, time.Time, bool) {
+	if r.State == nil || !r.State.Running || r.State.Pid == 0 {
+		return stats.Usage{}, time.Time{}, false
+	}
+	u, err := s.usage.cgroups.Read(r.ID, r.State.Pid)
+	return u, time.Now(), err == nil // an error: it has ended meanwhile
+}
+
+func number(n uint64) *cri.UInt64Value { return &cri.UInt64Value{Value: n} }
+
+func (s *Server) cpu(id string, u stats.Usage, at time.Time) *cri.CpuUsage {
+	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: number(u.CPU), Psi: psi(u.Pressure.CPU)}
+	if rate, ok := s.usage.rates.Of(id, u.CPU, at); ok {
+		out.UsageNanoCores = number(rate)
+	}
+	return out
+}
+
+func memoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
+	m := &cri.MemoryUsage{
+		Timestamp: at.UnixNano(), WorkingSetBytes: number(u.WorkingSet), UsageBytes: number(u.Memory), RssBytes: number(u.RSS),
+		PageFaults: number(u.PageFaults), MajorPageFaults: number(u.MajorFaults), Psi: psi(u.Pressure.Memory),
+	}
+	if u.MemoryLimit > 0 {
+		m.AvailableBytes = number(u.MemoryLimit - min(u.MemoryLimit, u.WorkingSet))
+	}
+	return m
+}
+
+func swapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
+	out := &cri.SwapUsage{Timestamp: at.UnixNano(), SwapUsageBytes: number(u.Swap)}
+	if u.SwapLimit > 0 {
+		out.SwapAvailableBytes = number(u.SwapLimit - min(u.SwapLimit, u.Swap))
+	}
+	return out
+}
+
+func ioUsage(u stats.Usage, at time.Time) *cri.IoUsage {
+	if u.Pressure.IO == nil {
+		return nil
+	}
+	return &cri.IoUsage{Timestamp: at.UnixNano(), Psi: psi(u.Pressure.IO)}
+}
+
+func psi(s *stats.Stall) *cri.PsiStats {
+	if s == nil {
+		return nil
+	}
+	line := func(w stats.Waited) *cri.PsiData {
+		return &cri.PsiData{Total: w.Total * uint64(time.Microsecond), Avg10: w.Avg10, Avg60: w.Avg60, Avg300: w.Avg300}
+	}
+	return &cri.PsiStats{Some: line(s.Some), Full: line(s.Full)}
+}
+
+// PodSandboxStats shows what one pod uses: its sandbox and its containers.
+func (s *Server) PodSandboxStats(ctx context.Context, req *cri.PodSandboxStatsRequest) (*cri.PodSandboxStatsResponse, error) {
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, typeSandbox)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := s.podStats(ctx, &cri.PodSandboxStatsFilter{Id: r.ID})
+	if err != nil {
+		return nil, err
+	}
+	if len(pods) == 0 {
+		return nil, notFound("running sandbox", req.PodSandboxId)
+	}
+	return &cri.PodSandboxStatsResponse{Stats: pods[0].stats}, nil
+}
+
+// ListPodSandboxStats shows what the pods with a running sandbox use.
+func (s *Server) ListPodSandboxStats(ctx context.Context, req *cri.ListPodSandboxStatsRequest) (*cri.ListPodSandboxStatsResponse, error) {
+	pods, err := s.podStats(ctx, req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	resp := &cri.ListPodSandboxStatsResponse{}
+	for _, p := range pods {
+		resp.Stats = append(resp.Stats, p.stats)
+	}
+	return resp, nil
+}
+
+// StreamPodSandboxStats is ListPodSandboxStats in pieces.
+func (s *Server) StreamPodSandboxStats(req *cri.StreamPodSandboxStatsRequest, stream grpc.ServerStreamingServer[cri.StreamPodSandboxStatsResponse]) error {
+	all, err := s.ListPodSandboxStats(stream.Context(), &cri.ListPodSandboxStatsRequest{Filter: req.GetFilter()})
+	if err != nil {
+		return err
+	}
+	return inChunks(all.Stats, func(part []*cri.PodSandboxStats) error {
+		return stream.Send(&cri.StreamPodSandboxStatsResponse{PodSandboxStats: part})
+	})
+}
+
+// podUsage is a pod's statistics, with what metrics say besides.
+type podUsage struct {
+	stats      *cri.PodSandboxStats
+	interfaces []stats.Interface
+}
+
+// podStats reads all pods with a running sandbox that the filter lets through.
+func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]podUsage, error) {
+	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	if err != nil {
+		return nil, err
+	}
+	containers := map[string][]*item{}
+	for i := range items {
+		if it := &items[i]; !it.sandbox && it.state == stateRunning {
+			containers[it.sandboxID] = append(containers[it.sandboxID], it)
+		}
+	}
+	var all []podUsage
+	for i := range items {
+		it := &items[i]
+		if !it.sandbox || it.state != stateRunning || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) {
+			continue
+		}
+		if p, ok := s.onePod(ctx, it, containers[it.id]); ok {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// onePod sums what a pod's sandbox and containers use.
+func (s *Server) onePod(ctx context.Context, sandbox *item, containers []*item) (podUsage, bool) {
+	r, err := s.view.inspect(ctx, sandbox.id)
+	if err != nil {
+		return podUsage{}, false
+	}
+	sum, at, ok := s.read(r)
+	if !ok {
+		return podUsage{}, false
+	}
+	pid := r.State.Pid
+	linux := &cri.LinuxPodSandboxStats{}
+	for _, c := range containers {
+		r, err := s.view.inspect(ctx, c.id)
+		if err != nil {
+			continue
+		}
+		linux.Containers = append(linux.Containers, s.containerStats(c, r))
+		if u, _, ok := s.read(r); ok {
+			sum.CPU += u.CPU
+			sum.Memory += u.Memory
+			sum.WorkingSet += u.WorkingSet
+			sum.RSS += u.RSS
+			sum.PageFaults += u.PageFaults
+			sum.MajorFaults += u.MajorFaults
+			sum.Processes += u.Processes
+		}
+	}
+	sum.MemoryLimit = 0 // of the sandbox alone, and so of nothing
+	sum.Pressure = stats.Pressure{}
+	linux.Cpu, linux.Memory = s.cpu(sandbox.id, sum, at), memoryUsage(sum, at)
+	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: number(sum.Processes)}
+	p := podUsage{stats: &cri.PodSandboxStats{
+		Attributes: &cri.PodSandboxAttributes{Id: sandbox.id, Metadata: sandbox.identity.sandboxMetadata(), Labels: sandbox.labels, Annotations: sandbox.annotations},
+		Linux:      linux,
+	}}
+	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's
+		if p.interfaces, err = stats.Network(pid); err == nil {
+			linux.Network = networkUsage(p.interfaces, at)
+		}
+	}
+	return p, true
+}
+
+func networkUsage(interfaces []stats.Interface, at time.Time) *cri.NetworkUsage {
+	n := &cri.NetworkUsage{Timestamp: at.UnixNano()}
+	for _, i := range interfaces {
+		u := &cri.NetworkInterfaceUsage{
+			Name: i.Name, RxBytes: number(i.RxBytes), RxErrors: number(i.RxErrors), TxBytes: number(i.TxBytes), TxErrors: number(i.TxErrors),
+		}
+		if i.Name == defaultInterface {
+			n.DefaultInterface = u
+		} else {
+			n.Interfaces = append(n.Interfaces, u)
+		}
+	}
+	return n
+}
