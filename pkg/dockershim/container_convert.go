@@ -86,6 +86,13 @@ func (p platform) confine(config *container.Config, host *container.HostConfig, 
 	if config.User, err = user(field, s.GetRunAsUser(), s.GetRunAsUsername(), s.GetRunAsGroup()); err != nil {
 		return err
 	}
+	if err := checkEnum(field+".supplemental_groups_policy", s.GetSupplementalGroupsPolicy(), cri.SupplementalGroupsPolicy_name); err != nil {
+		return err
+	}
+	if s.GetSupplementalGroupsPolicy() == cri.SupplementalGroupsPolicy_Strict && s.GetRunAsGroup() == nil {
+		// With a group Docker does not look for others that the image gives the user.
+		return invalid(field+".supplemental_groups_policy", "Strict is possible with Docker only together with run_as_group")
+	}
 	host.GroupAdd = groups(s.GetSupplementalGroups())
 	host.Privileged, host.ReadonlyRootfs = s.GetPrivileged(), s.GetReadonlyRootfs()
 	if caps := s.GetCapabilities(); caps != nil {

@@ -3,6 +3,7 @@ package dockershim
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -365,4 +367,50 @@ func TestStopSignalsComeBack(t *testing.T) {
 			t.Errorf("criSignal(%q) = %v, want %v", docker, got, want)
 		}
 	}
+}
+
+// FuzzConversion: whatever a client sends, it is converted or refused, by the field
+// and without a panic, and what is converted stays within its bounds.
+func FuzzConversion(f *testing.F) {
+	for _, m := range []proto.Message{
+		&cri.CreateContainerRequest{Config: containerConfig(nil), SandboxConfig: sandboxConfig(nil)},
+		&cri.CreateContainerRequest{Config: containerConfig(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/y"}}
+			c.Linux.SecurityContext.Capabilities = &cri.Capability{AddCapabilities: []string{"ALL"}}
+		}), SandboxConfig: sandboxConfig(func(c *cri.PodSandboxConfig) { c.PortMappings = []*cri.PortMapping{{ContainerPort: 1, HostPort: 2}} })},
+	} {
+		data, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var req cri.CreateContainerRequest
+		if proto.Unmarshal(data, &req) != nil {
+			return
+		}
+		p := testPlatform()
+		if err := checkSandbox(req.SandboxConfig); err == nil {
+			if _, err := p.sandboxContainer(req.SandboxConfig, "", "pause", "bridge", testTime); err != nil && codeOf(err) != codes.InvalidArgument {
+				t.Errorf("sandbox: %v", err)
+			}
+		}
+		if err := checkContainer(req.Config, req.SandboxConfig); err != nil {
+			if codeOf(err) != codes.InvalidArgument {
+				t.Errorf("container: %v", err)
+			}
+			return
+		}
+		log, err := logPath(req.SandboxConfig.GetLogDirectory(), req.Config.LogPath)
+		if err != nil {
+			return
+		}
+		if dir := req.SandboxConfig.GetLogDirectory(); log != "" && !strings.HasPrefix(log, strings.TrimSuffix(filepath.Clean(dir), "/")+"/") {
+			t.Errorf("log %q is not below %q", log, dir)
+		}
+		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, log, testTime); err != nil && codeOf(err) != codes.InvalidArgument {
+			t.Errorf("container: %v", err)
+		}
+	})
 }

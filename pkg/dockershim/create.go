@@ -42,6 +42,7 @@ func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err
 			for _, w := range r.Warnings {
 				klog.V(2).InfoS("Docker warns of a container", "name", name, "warning", w)
 			}
+			s.view.belongs(r.ID, c.config.Labels[labelPodUID])
 			s.view.changed(r.ID)
 			return r.ID, nil
 		}

@@ -104,6 +104,7 @@ func (s *Server) follow(ctx context.Context, seen map[string]happening, ready fu
 		}
 		h := happened(&m)
 		note(seen, h)
+		s.view.belongs(h.id, h.identity.UID)
 		s.view.happened(h.id, h.action)
 		s.react(h)
 		s.subscribers.tell(h)
@@ -275,4 +276,29 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			}
 		}
 	}
+}
+
+// event is what a client is told of a happening: with it the pod as it is by now.
+// What has gone already is left out, but for whose pod it was.
+func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) *cri.ContainerEventResponse {
+	e := &cri.ContainerEventResponse{
+		ContainerId: h.id, ContainerEventType: kind, CreatedAt: h.at,
+		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.sandboxID, Metadata: h.identity.sandboxMetadata(), State: cri.PodSandboxState_SANDBOX_NOTREADY},
+	}
+	if r, err := s.inspect(ctx, "pod_sandbox_id", h.sandboxID, typeSandbox); err == nil {
+		e.PodSandboxStatus = s.sandboxStatus(r)
+	}
+	items, err := s.view.containers(ctx, h.identity.UID)
+	if err != nil {
+		return e
+	}
+	for i := range items {
+		if items[i].sandbox || items[i].sandboxID != h.sandboxID {
+			continue
+		}
+		if r, err := s.inspect(ctx, "container_id", items[i].id, typeContainer); err == nil {
+			e.ContainersStatuses = append(e.ContainersStatuses, s.containerStatus(ctx, r))
+		}
+	}
+	return e
 }

@@ -140,11 +140,3 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 	}
 	return resp, nil
 }
-
-// event is what a client is told of a happening.
-func (s *Server) event(_ context.Context, h happening, kind cri.ContainerEventType) *cri.ContainerEventResponse {
-	return &cri.ContainerEventResponse{
-		ContainerId: h.id, ContainerEventType: kind, CreatedAt: h.at,
-		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.sandboxID, Metadata: h.identity.sandboxMetadata()},
-	}
-}

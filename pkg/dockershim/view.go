@@ -29,12 +29,12 @@ type view struct {
 	docker *engine
 	label  string // that our containers carry, key=value
 
-	mu         sync.Mutex
-	live       bool
-	generation uint64
-	lists      map[string]*list // by pod UID; "" is all
-	inspected  map[string]*container.InspectResponse
-	loads      map[*load]bool
+	mu        sync.Mutex
+	live      bool
+	lists     map[string]*list // by pod UID; "" is all
+	inspected map[string]*container.InspectResponse
+	loads     map[*load]bool
+	pods      map[string]string // container to pod UID, where it is known
 	// dead are containers that died by an event while Docker's list, which lags
 	// behind its events, may still call them running.
 	dead map[string]bool
@@ -45,18 +45,21 @@ type view struct {
 	oom map[string]bool
 }
 
-// list is an answer of Docker's.
+// list is an answer of Docker's. One that is stale is kept for its body: Docker
+// often sends the same again.
 type list struct {
-	asOf       time.Time
-	generation uint64
-	body       []byte
-	items      []item
+	asOf  time.Time
+	stale bool
+	body  []byte
+	items []item
 }
 
-// load is an inspection on its way.
+// load is a question to Docker on its way: an inspection, or a list.
 type load struct {
-	id    string
-	stale bool
+	container string
+	list      bool
+	podUID    string // of a list
+	stale     bool   // what it asks about has changed since it was sent
 }
 
 func newView(docker *engine, stateDir string) *view {
@@ -67,8 +70,8 @@ func newView(docker *engine, stateDir string) *view {
 
 // drop forgets what was asked of Docker. The caller holds mu, or is the only one.
 func (v *view) drop() {
-	v.generation++
 	v.lists = map[string]*list{}
+	v.pods = map[string]string{}
 	v.inspected = map[string]*container.InspectResponse{}
 	for l := range v.loads {
 		l.stale = true
@@ -92,11 +95,23 @@ func (v *view) changed(id string) {
 }
 
 func (v *view) change(id string) {
-	v.generation++
 	delete(v.inspected, id)
-	for l := range v.loads {
-		l.stale = l.stale || l.id == id
+	podUID, known := v.pods[id]
+	concerns := func(list string) bool { return !known || list == "" || list == podUID }
+	for uid, l := range v.lists {
+		l.stale = l.stale || concerns(uid)
 	}
+	for l := range v.loads {
+		l.stale = l.stale || l.container == id || l.list && concerns(l.podUID)
+	}
+}
+
+// belongs is told whose pod a container is, so that a change to it leaves what is
+// known of other pods.
+func (v *view) belongs(id, podUID string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.pods[id] = podUID
 }
 
 // happened is told of an event.
@@ -116,6 +131,7 @@ func (v *view) happened(id string, action events.Action) {
 		delete(v.dead, id)
 		delete(v.failed, id)
 		delete(v.oom, id)
+		delete(v.pods, id)
 	}
 }
 
@@ -138,33 +154,52 @@ func (v *view) startFailed(id string) {
 func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
 	v.mu.Lock()
 	known := v.lists[podUID]
-	generation := v.generation
-	if known != nil && v.live && known.generation == generation && time.Since(known.asOf) < listAge {
+	if known != nil && v.live && !known.stale && time.Since(known.asOf) < listAge {
 		defer v.mu.Unlock()
 		return v.overlay(known.items), nil
 	}
+	l := &load{list: true, podUID: podUID}
+	v.loads[l] = true
 	v.mu.Unlock()
 
 	asOf := time.Now()
-	body, err := v.ask(ctx, podUID)
+	items, body, err := v.load(ctx, podUID, known)
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.loads, l)
 	if err != nil {
 		return nil, err
 	}
-	var items []item
-	if known != nil && bytes.Equal(known.body, body) {
-		items = known.items
-	} else if items, err = parseList(body); err != nil {
-		return nil, err
+	for i := range items {
+		v.pods[items[i].id] = items[i].labels[labelPodUID]
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	if v.live {
-		if podUID != "" && len(v.lists) > 64 {
+		if podUID != "" && len(v.lists) > keptLists {
 			v.lists = map[string]*list{"": v.lists[""]}
+			if v.lists[""] == nil {
+				delete(v.lists, "")
+			}
 		}
-		v.lists[podUID] = &list{asOf: asOf, generation: generation, body: body, items: items}
+		v.lists[podUID] = &list{asOf: asOf, stale: l.stale, body: body, items: items}
 	}
 	return v.overlay(items), nil
+}
+
+// keptLists bounds how many lists are remembered.
+const keptLists = 64
+
+// load lists; the items are those of known where Docker says the same again.
+func (v *view) load(ctx context.Context, podUID string, known *list) ([]item, []byte, error) {
+	body, err := v.ask(ctx, podUID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if known != nil && bytes.Equal(known.body, body) {
+		return known.items, body, nil
+	}
+	items, err := parseList(body)
+	return items, body, err
 }
 
 // ask has Docker list containers.
@@ -236,7 +271,7 @@ func (v *view) inspect(ctx context.Context, id string) (*container.InspectRespon
 		v.mu.Unlock()
 		return r, nil
 	}
-	l := &load{id: id}
+	l := &load{container: id}
 	v.loads[l] = true
 	v.mu.Unlock()
 

@@ -206,6 +206,16 @@ func (r *runtime) nextEvents(stream cri.RuntimeService_GetContainerEventsClient,
 		if e.PodSandboxStatus.GetMetadata().GetUid() != uid {
 			continue
 		}
+		if e.ContainerEventType == cri.ContainerEventType_CONTAINER_STARTED_EVENT && e.PodSandboxStatus.State != cri.PodSandboxState_SANDBOX_READY {
+			r.t.Errorf("with the start of %s the sandbox is told as %v", e.ContainerId, e.PodSandboxStatus)
+		}
+		if e.ContainerEventType == cri.ContainerEventType_CONTAINER_STOPPED_EVENT {
+			for _, c := range e.ContainersStatuses {
+				if c.Id == e.ContainerId && c.State != cri.ContainerState_CONTAINER_EXITED {
+					r.t.Errorf("with the end of a container it is told as %v", c)
+				}
+			}
+		}
 		who := "container"
 		if e.ContainerId == e.PodSandboxStatus.Id {
 			who = "sandbox"
