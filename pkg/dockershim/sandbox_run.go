@@ -124,12 +124,22 @@ func networkSandbox(id string, c *cri.PodSandboxConfig) network.Sandbox {
 	return sb
 }
 
-// undo removes a sandbox that did not come up.
+// undo removes a sandbox that did not come up. A network that cannot be given back
+// now, for what kept it from being set up, is tried again by tidy.
 func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
-	if err := s.removeSandbox(ctx, id); err != nil {
+	detached := s.detach(ctx, id)
+	if err := s.remove(ctx, id); err != nil {
 		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
+		return
+	}
+	s.made.forget(id)
+	if detached == nil {
+		detached = s.checkpoints.Remove(id)
+	}
+	if detached != nil {
+		klog.ErrorS(detached, "Could not clean up after a sandbox that did not start, trying again", "podSandboxID", id, "after", tidyPeriod)
 	}
 }
 

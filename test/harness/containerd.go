@@ -30,7 +30,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     conf_dir = "%[1]s/cni"
 `
 
-const containerdNetwork = `{
+const cniNetwork = `{
   "cniVersion": "0.4.0", "name": "%[1]s",
   "plugins": [{
     "type": "bridge", "bridge": "%[1]s", "isGateway": true,
@@ -82,6 +82,15 @@ func StartContainerd(t T) *Runtime {
 }
 
 func prepareContainerd(dir, bridge, bin string) error {
+	config := fmt.Sprintf(containerdConfig, dir, pause.Ref, bin)
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	return writeCNI(dir, bridge)
+}
+
+// writeCNI makes a bridge and a CNI configuration for it, in dir/cni.
+func writeCNI(dir, bridge string) error {
 	if err := addBridge(dir, bridge); err != nil {
 		return err
 	}
@@ -92,15 +101,7 @@ func prepareContainerd(dir, bridge, bin string) error {
 	if err := os.Mkdir(filepath.Join(dir, "cni"), 0o755); err != nil {
 		return err
 	}
-	for file, text := range map[string]string{
-		"config.toml":     fmt.Sprintf(containerdConfig, dir, pause.Ref, bin),
-		"cni/10.conflist": fmt.Sprintf(containerdNetwork, bridge, dir, subnet),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.WriteFile(filepath.Join(dir, "cni", "10.conflist"), fmt.Appendf(nil, cniNetwork, bridge, dir, subnet), 0o644)
 }
 
 // load gives containerd an image.

@@ -61,6 +61,7 @@ type Runtime struct {
 	Docker   *Dockerd // nil: it is not Docker that runs the containers
 	Shim     *Shim    // nil: it is not a dockershim
 
+	bridge  string // that its CNI network has
 	process *process
 	conn    *grpc.ClientConn
 }
@@ -91,6 +92,15 @@ func (r *Runtime) connect() error {
 	}
 }
 
+// Addresses lists what the host-local plug-in has given out of a CNI network.
+func (r *Runtime) Addresses() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(r.Dir, "ipam", "*", "[0-9]*"))
+	for i := range files {
+		files[i] = filepath.Base(files[i])
+	}
+	return files, err
+}
+
 // Log returns the last lines of the runtime's log.
 func (r *Runtime) Log() string { return r.process.log(60) }
 
@@ -117,20 +127,43 @@ type Shim struct{ StateDir string }
 // test ends. extra are flags besides.
 func StartShim(t T, docker *Dockerd, extra ...string) *Runtime {
 	t.Helper()
-	binary, err := Binary()
-	if err != nil {
+	r := newShim(t, docker)
+	r.runShim(t, extra...)
+	return r
+}
+
+// StartShimCNI is StartShim with pods on a bridge that a CNI plug-in makes.
+func StartShimCNI(t T, docker *Dockerd) *Runtime {
+	t.Helper()
+	r := newShim(t, docker)
+	bin := CNIBinDir(t)
+	if err := writeCNI(r.Dir, r.bridge); err != nil {
 		t.Fatalf("%v", err)
 	}
-	dir, _, err := newDir("s")
+	r.runShim(t, "--network-plugin", "cni", "--cni-bin-dir", bin, "--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"))
+	return r
+}
+
+func newShim(t T, docker *Dockerd) *Runtime {
+	t.Helper()
+	dir, name, err := newDir("s")
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	docker.LoadBusybox(t, Busybox)
-	r := &Runtime{Name: "dockershim", Endpoint: "unix://" + filepath.Join(dir, "cri.sock"), Dir: dir, Docker: docker, Shim: &Shim{filepath.Join(dir, "state")}}
-	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", docker.Endpoint,
-		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(dir, "cni"), "--v", "2"}
+	return &Runtime{Name: "dockershim", Endpoint: "unix://" + filepath.Join(dir, "cri.sock"), Dir: dir, Docker: docker,
+		Shim: &Shim{filepath.Join(dir, "state")}, bridge: "mkt" + name}
+}
+
+func (r *Runtime) runShim(t T, extra ...string) {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", r.Docker.Endpoint,
+		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(r.Dir, "cni"), "--v", "2"}
 	r.run(t, binary, append(args, extra...)...)
-	return r
 }
 
 // run starts the runtime and has it stopped when the test ends.

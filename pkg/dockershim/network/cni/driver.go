@@ -119,13 +119,20 @@ func (d *Driver) Status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.findPlugins(list); err != nil {
+		return err
+	}
+	if err := d.cni.GetStatusNetworkList(ctx, list); err != nil {
+		return fmt.Errorf("network %s: %w", list.Name, err)
+	}
+	return nil
+}
+
+func (d *Driver) findPlugins(list *libcni.NetworkConfigList) error {
 	for _, p := range list.Plugins {
 		if err := d.findPlugin(p.Network.Type); err != nil {
 			return fmt.Errorf("network %s: %w", list.Name, err)
 		}
-	}
-	if err := d.cni.GetStatusNetworkList(ctx, list); err != nil {
-		return fmt.Errorf("network %s: %w", list.Name, err)
 	}
 	return nil
 }
@@ -148,6 +155,10 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 	}
 	list, err := d.cfg.Network.Network()
 	if err != nil {
+		return Result{}, err
+	}
+	// A plug-in that is not there could not undo what the others have done.
+	if err := d.findPlugins(list); err != nil {
 		return Result{}, err
 	}
 	rec := record{Sandbox: s, Config: list.Bytes}
