@@ -27,6 +27,9 @@ func main() {
 	flag.IntVar(&opt.pods, "pods", 50, "pods that are many")
 	flag.DurationVar(&opt.idle, "idle", time.Minute, "how long the idle agent is watched")
 	flag.BoolVar(&opt.growth, "growth", true, "also measure 10 and 100 pods, to see how the cost grows")
+	flag.BoolVar(&opt.cri, "cri", true, "also measure the dockershim's calls")
+	flag.IntVar(&opt.calls, "calls", 20, "repetitions of a CRI call")
+	flag.BoolVar(&opt.agent, "agent", true, "measure the agent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -41,6 +44,9 @@ type options struct {
 	pods    int
 	idle    time.Duration
 	growth  bool
+	cri     bool
+	calls   int
+	agent   bool
 }
 
 // run measures, prints and returns the exit code: 0 also when an aim is missed,
@@ -56,7 +62,14 @@ func run(ctx context.Context, opt options) (code int) {
 			code = 1
 		}
 	}()
-	results := measure(b, opt)
+	results := &results{}
+	d := daemon(b, opt.docker)
+	if opt.agent {
+		measure(b, d, opt, results)
+	}
+	if opt.cri {
+		results.CRI = measureCRI(b, d, opt.calls)
+	}
 	results.print(os.Stdout)
 	if opt.json != "" {
 		text, err := json.MarshalIndent(results, "", "  ")

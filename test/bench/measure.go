@@ -10,12 +10,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// measure takes all measurements in turn.
-func measure(b *bench, opt options) *results {
-	d := daemon(b, opt.docker)
+// measure takes all measurements of the agent in turn.
+func measure(b *bench, d *harness.Dockerd, opt options, r *results) {
 	a := harness.StartAgent(b, harness.AgentConfig{Docker: d, Args: []string{"--v", "2"}})
 	m := &meter{b: b, d: d, a: a, seen: harness.WatchEvents(a)}
-	r := &results{Docker: m.about(), Pods: opt.pods}
+	r.Docker, r.Pods = m.about(), opt.pods
 	m.pause = m.pauseImage()
 
 	b.Logf("one pod, %d times, by turns with bare Docker ...", opt.single)
@@ -63,7 +62,6 @@ func measure(b *bench, opt options) *results {
 		slices.SortFunc(r.Growth, func(x, y growth) int { return x.Pods - y.Pods })
 		slices.SortFunc(r.Idle, func(x, y idle) int { return x.Pods - y.Pods })
 	}
-	return r
 }
 
 func daemon(b *bench, which string) *harness.Dockerd {

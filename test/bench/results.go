@@ -26,6 +26,7 @@ type results struct {
 	ManyAgent       time.Duration
 	Idle            []idle
 	Growth          []growth
+	CRI             *criResults
 
 	phases []phases
 }
@@ -49,6 +50,16 @@ type idle struct {
 
 func (r *results) print(w io.Writer) {
 	line := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	if r.Pods > 0 {
+		r.printAgent(line)
+	}
+	if r.CRI != nil {
+		r.CRI.print(line)
+	}
+}
+
+// printAgent says what the agent was measured at.
+func (r *results) printAgent(line func(string, ...any)) {
 	line("\nDocker %s", r.Docker)
 	line("%-34s %12s %12s %8s %8s", "", "bare Docker", "mini-kubelet", "ratio", "aim")
 	ratio := func(what string, floor, agent time.Duration, aim float64) {
@@ -99,6 +110,22 @@ func (r *results) print(w io.Writer) {
 			line("%-10s %22s %22s %16.2f", fmt.Sprintf("%d pods", g.Pods), ms(g.Floor/n), ms(g.Agent/n), div(g.Agent, g.Floor))
 		}
 	}
+}
+
+// print says what the dockershim costs on its own.
+func (r *criResults) print(line func(string, ...any)) {
+	line("\n%-34s %12s %12s %8s %8s", "", "bare Docker", "dockershim", "ratio", "aim")
+	for _, c := range r.Calls {
+		line("%-34s %12s %12s %8.2f %8.2f%s", c.What, exact(c.Docker), exact(c.CRI), div(c.CRI, c.Docker), aimCall, verdict(div(c.CRI, c.Docker), aimCall))
+	}
+	line("%-34s %7.0f MB/s %7.0f MB/s %8.2f", fmt.Sprintf("%.0f MiB of log, until all is read", r.LogMiB),
+		r.LogMiB*1.048576/r.LogDockerTook.Seconds(), r.LogMiB*1.048576/r.LogTook.Seconds(), div(r.LogTook, r.LogDockerTook))
+	line("The log's copy in CRI's form costs %s of CPU a MiB.", exact(r.LogCPUPerMiB))
+	line("ListContainerStats of %d running containers takes %s and %s of CPU (aim: 50 ms).", r.StatsOf, exact(r.StatsTook), exact(r.StatsCPU))
+}
+
+func exact(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond)) }

@@ -101,6 +101,9 @@ func (r *Runtime) Addresses() ([]string, error) {
 	return files, err
 }
 
+// PID of the runtime's process.
+func (r *Runtime) PID() int { return r.process.cmd.Process.Pid }
+
 // Log returns the last lines of the runtime's log.
 func (r *Runtime) Log() string { return r.process.log(60) }
 
