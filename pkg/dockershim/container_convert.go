@@ -13,7 +13,7 @@ import (
 )
 
 // container converts a container's configuration. log is its log's absolute path.
-func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, log string, now time.Time) (*dockerContainer, error) {
+func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]imageVolume, log string, now time.Time) (*dockerContainer, error) {
 	id := of
 	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
 	labels := dockerLabels(c.Labels, c.Annotations)
@@ -25,6 +25,15 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 	labels[labelImage] = c.Image.Image
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
 		labels[labelImage] = specified
+	}
+	if len(images) > 0 {
+		var volumes []imageVolume
+		for i := range c.Mounts {
+			if v, ok := images[i]; ok {
+				volumes = append(volumes, v)
+			}
+		}
+		labels[labelVolumes] = marshal(volumes)
 	}
 	name, err := setIdentity(labels, id)
 	if err != nil {
@@ -43,7 +52,7 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 		config.StopSignal = stopSignal(c.StopSignal)
 	}
 	host := &container.HostConfig{LogConfig: logs.DockerLogConfig(), Init: new(bool)}
-	if host.Mounts, host.Binds, err = p.mounts(c.Mounts); err != nil {
+	if host.Mounts, host.Binds, err = p.mounts(c.Mounts, images); err != nil {
 		return nil, err
 	}
 	if host.Resources, err = p.resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {

@@ -30,7 +30,13 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.platform.container(sandboxID, of, config, sandbox, log, time.Now())
+	s.mounted.mu.RLock()
+	defer s.mounted.mu.RUnlock()
+	images, err := s.imageVolumes(client, config.Mounts)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.platform.container(sandboxID, of, config, sandbox, images, log, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -170,5 +176,6 @@ func (s *Server) removeContainer(ctx context.Context, id string) error {
 	}
 	s.made.forget(id)
 	s.logs.Forget(id)
+	s.releaseImages(ctx)
 	return nil
 }

@@ -60,8 +60,17 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 	if st.ExitCode == exitKilled && s.view.outOfMemory(r.ID) {
 		st.Reason = reasonOOM
 	}
+	images := map[string]imageVolume{}
+	for _, v := range volumesOf(r.Config.Labels) {
+		images[v.Path] = v
+	}
 	for _, m := range r.Mounts {
-		if m.Type == mount.TypeBind {
+		v, isImage := images[m.Destination]
+		switch {
+		case isImage:
+			st.Mounts = append(st.Mounts, &cri.Mount{ContainerPath: m.Destination, Readonly: true, ImageSubPath: v.SubPath,
+				Image: &cri.ImageSpec{Image: v.ID, UserSpecifiedImage: v.Named, ImageRef: s.imageRefs.of(ctx, s.docker, v.ID)}})
+		case m.Type == mount.TypeBind:
 			st.Mounts = append(st.Mounts, criMount(m))
 		}
 	}

@@ -258,7 +258,7 @@ func TestContainerConversion(t *testing.T) {
 			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
 				t.Fatal(err)
 			}
-			c, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), "/logs/web/c/2.log", testTime)
+			c, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), nil, "/logs/web/c/2.log", testTime)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -288,7 +288,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
 				return err
 			}
-			_, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), "", testTime)
+			_, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), nil, "", testTime)
 			return err
 		}
 	}
@@ -409,7 +409,7 @@ func FuzzConversion(f *testing.F) {
 		if dir := req.SandboxConfig.GetLogDirectory(); log != "" && !strings.HasPrefix(log, strings.TrimSuffix(filepath.Clean(dir), "/")+"/") {
 			t.Errorf("log %q is not below %q", log, dir)
 		}
-		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, log, testTime); err != nil && codeOf(err) != codes.InvalidArgument {
+		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, nil, log, testTime); err != nil && codeOf(err) != codes.InvalidArgument {
 			t.Errorf("container: %v", err)
 		}
 	})

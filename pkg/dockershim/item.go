@@ -45,6 +45,7 @@ type item struct {
 	image       string // as the client named it
 	dockerImage string // as Docker's list names it
 	imageID     string
+	volumes     []imageVolume
 	// Of a sandbox:
 	networkMode string
 	handler     string
@@ -61,6 +62,7 @@ func newItem(s *summary) item {
 		name = s.Names[0]
 	}
 	it.identity = identityOf(name, s.Labels)
+	it.volumes = volumesOf(s.Labels)
 	it.labels, it.annotations = criLabels(s.Labels)
 	return it
 }

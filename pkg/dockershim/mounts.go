@@ -17,12 +17,18 @@ var propagations = map[cri.MountPropagation]mount.Propagation{
 }
 
 // mounts converts a container's mounts. Sources must exist (cri-api), symbolic
-// links in them are followed. Only Docker's older form can relabel for SELinux.
-func (p platform) mounts(all []*cri.Mount) (mounts []mount.Mount, binds []string, err error) {
+// links in them are followed. images are those that are to be mounted. Only Docker's older form can relabel for SELinux.
+func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts []mount.Mount, binds []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
 		if err := p.checkMount(field, m); err != nil {
 			return nil, nil, err
+		}
+		if m.GetImage().GetImage() != "" {
+			// It is read-only and noexec by itself; if Docker were to make it read-only, it
+			// would drop the other.
+			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: images[i].source, Target: m.ContainerPath})
+			continue
 		}
 		source, err := p.realPath(m.HostPath)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +73,10 @@ func (p platform) checkMount(field string, m *cri.Mount) error {
 		return invalid(field+".container_path", "the container's root cannot be mounted over")
 	}
 	if m.GetImage().GetImage() != "" {
-		return invalid(field+".image", "image volumes are not possible with this Docker")
+		if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
+			return invalid(field+".propagation", "an image has nothing to propagate")
+		}
+		return nil
 	}
 	if m.ImageSubPath != "" {
 		return invalid(field+".image_sub_path", "is given without an image")

@@ -81,6 +81,7 @@ func (s *Server) setRight(ctx context.Context, items []item) {
 			s.finishLog(ctx, it.id)
 		}
 	}
+	s.releaseImages(ctx)
 	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
 		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
 	}

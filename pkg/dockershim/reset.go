@@ -57,9 +57,11 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 			errs = append(errs, fmt.Errorf("remove image %s: %w", pause.Ref, err))
 		}
 	}
+	s.releaseImages(ctx)
 	for _, dir := range []string{"sandbox", "logs", "network"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(s.cfg.StateDir, dir)))
 	}
+	_ = os.Remove(s.mounted.dir)
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)
 }

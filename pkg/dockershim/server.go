@@ -91,6 +91,7 @@ type Server struct {
 	checkpoints *checkpoint.Store
 	oom         oomFloor
 	usage       *usage
+	mounted     imageMounts
 	imageRefs   imageRefs
 
 	names       reservations
@@ -124,7 +125,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		cfg: cfg, docker: docker, platform: newPlatform(docker, cfg.StateDir), view: newView(docker, cfg.StateDir),
-		oom: findOOMFloor(docker), stopping: make(chan struct{}), base: context.Background(),
+		oom: findOOMFloor(docker), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.images, err = images.New(images.Config{
-		Docker: docker, WritableLayers: s.usage.layers.Total, SandboxImage: cfg.SandboxImage,
+		Docker: docker, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {
 		return nil, err

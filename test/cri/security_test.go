@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
 func security(change func(*cri.LinuxContainerSecurityContext)) func(*cri.ContainerConfig) {
@@ -211,6 +213,48 @@ var mountCases = []testCase{
 		})
 		if strings.TrimSpace(got) != "1" {
 			t.Errorf("said %q", got)
+		}
+	}},
+	{name: "image volumes", only: "dockershim", why: "containerd 1.6 does not have them", run: func(t *testing.T, r *runtime) {
+		own := &runtime{harness.StartShim(t, r.Docker), t}
+		spec := &cri.ImageSpec{Image: harness.Busybox}
+		p := own.pod(forever, func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{ContainerPath: "/img", Image: spec, Readonly: true}, {ContainerPath: "/sub", Image: spec, ImageSubPath: "etc"}}
+		})
+		got := own.mustExec(p.ctr, "sh", "-c", "test -f /img/bin/busybox && echo there; touch /img/x 2>/dev/null || echo read-only; /img/bin/busybox true 2>/dev/null || echo noexec; grep -c root /sub/passwd")
+		if got != "there\nread-only\nnoexec\n1" {
+			t.Errorf("said %q", got)
+		}
+		told := 0
+		for _, m := range own.status(p.ctr).Mounts {
+			if m.Image.GetImageRef() != "" && m.Readonly && (m.ContainerPath == "/img" || m.ContainerPath == "/sub" && m.ImageSubPath == "etc") {
+				told++
+			}
+		}
+		if told != 2 {
+			t.Errorf("mounts in the status: %v", own.status(p.ctr).Mounts)
+		}
+		for sub, want := range map[string]codes.Code{"../etc": codes.InvalidArgument, "no/such": codes.InvalidArgument} {
+			_, err := own.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.sandbox,
+				Config: containerConfig("x", forever, func(c *cri.ContainerConfig) {
+					c.Mounts = []*cri.Mount{{ContainerPath: "/x", Image: spec, ImageSubPath: sub}}
+				})})
+			wantCode(t, "sub-path "+sub, err, want)
+		}
+		_, err := own.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.sandbox,
+			Config: containerConfig("x", forever, func(c *cri.ContainerConfig) {
+				c.Mounts = []*cri.Mount{{ContainerPath: "/x", Image: &cri.ImageSpec{Image: "test.local/none:1"}}}
+			})})
+		wantCode(t, "image that is not there", err, codes.NotFound)
+		own.Restart(t) // what is mounted stays
+		if got := own.mustExec(p.ctr, "ls", "/sub"); got != "passwd" {
+			t.Errorf("after a restart /sub has %q", got)
+		}
+		if _, err := own.RemovePodSandbox(t.Context(), &cri.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(filepath.Join(own.Shim.StateDir, "images")); err != nil || len(left) > 0 {
+			t.Errorf("still mounted: %v, %v", left, err)
 		}
 	}},
 }

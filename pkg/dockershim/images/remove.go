@@ -52,8 +52,13 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 	return nil, statusError(removeErr, "remove image %s", t)
 }
 
-// checkUnused fails when a container is made from exactly this image.
+// checkUnused fails when a container is made from exactly this image, or has it mounted.
 func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
+	if s.cfg.MountedBy != nil {
+		if user := s.cfg.MountedBy(ctx, id); user != "" {
+			return status.Errorf(codes.FailedPrecondition, "remove image %s: container %s has it mounted", t, user)
+		}
+	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	users, err := s.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("ancestor", id))})

@@ -49,6 +49,9 @@ type Config struct {
 	PullProgressDeadline time.Duration
 	// RequestTimeout bounds every Docker call but a pull; 2 min.
 	RequestTimeout time.Duration
+	// MountedBy names a container that has the image mounted as a volume, "" when
+	// none has; nil: images are not mounted.
+	MountedBy func(ctx context.Context, id string) string
 	// WritableLayers gives what the containers' writable layers occupy, for
 	// ImageFsInfo; nil: not reported. It must not block.
 	WritableLayers func() (bytes, inodes uint64)
