@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // CreateContainer creates a container in a sandbox. When it fails, or the client
@@ -141,7 +143,7 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	if req.Timeout < 0 || req.Timeout > math.MaxInt32 {
 		return nil, invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
-	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); codeOf(err) == codes.NotFound && err != nil {
+	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
 		return &cri.StopContainerResponse{}, nil
 	} else if err != nil {
 		return nil, err
@@ -156,7 +158,7 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 // when the container is gone.
 func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
-	if err != nil && codeOf(err) == codes.NotFound {
+	if err != nil && grpccode.Of(err) == codes.NotFound {
 		return &cri.RemoveContainerResponse{}, nil
 	}
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // testPlatform is a Docker 20.10 on a host where /real is behind the link /link.
@@ -345,8 +347,8 @@ func TestBadRequestsNameTheField(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if codeOf(err) != codes.InvalidArgument || !strings.HasPrefix(err.Error(), tc.field) {
-				t.Errorf("%v: %v, want InvalidArgument: %s ...", codeOf(err), err, tc.field)
+			if grpccode.Of(err) != codes.InvalidArgument || !strings.HasPrefix(err.Error(), tc.field) {
+				t.Errorf("%v: %v, want InvalidArgument: %s ...", grpccode.Of(err), err, tc.field)
 			}
 		})
 	}
@@ -392,12 +394,12 @@ func FuzzConversion(f *testing.F) {
 		}
 		p := testPlatform()
 		if err := checkSandbox(req.SandboxConfig); err == nil {
-			if _, err := p.sandboxContainer(req.SandboxConfig, "", "pause", "bridge", testTime); err != nil && codeOf(err) != codes.InvalidArgument {
+			if _, err := p.sandboxContainer(req.SandboxConfig, "", "pause", "bridge", testTime); err != nil && grpccode.Of(err) != codes.InvalidArgument {
 				t.Errorf("sandbox: %v", err)
 			}
 		}
 		if err := checkContainer(req.Config, req.SandboxConfig); err != nil {
-			if codeOf(err) != codes.InvalidArgument {
+			if grpccode.Of(err) != codes.InvalidArgument {
 				t.Errorf("container: %v", err)
 			}
 			return
@@ -409,7 +411,7 @@ func FuzzConversion(f *testing.F) {
 		if dir := req.SandboxConfig.GetLogDirectory(); log != "" && !strings.HasPrefix(log, strings.TrimSuffix(filepath.Clean(dir), "/")+"/") {
 			t.Errorf("log %q is not below %q", log, dir)
 		}
-		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, nil, log, testTime); err != nil && codeOf(err) != codes.InvalidArgument {
+		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, nil, log, testTime); err != nil && grpccode.Of(err) != codes.InvalidArgument {
 			t.Errorf("container: %v", err)
 		}
 	})

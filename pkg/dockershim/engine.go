@@ -17,6 +17,8 @@ import (
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
@@ -74,7 +76,7 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 func waitFor(ctx context.Context, c *client.Client) (types.Ping, error) {
 	for try := 0; ; try++ {
 		ping, err := c.Ping(ctx)
-		if err == nil || !isAway(err) {
+		if err == nil || !grpccode.Away(err) {
 			return ping, err
 		}
 		if try == 0 {

@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 )
 
@@ -160,7 +161,7 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 // Docker, is no error.
 func (s *Server) detach(ctx context.Context, id string) error {
 	netns, err := s.netns(ctx, id)
-	if err != nil && !errdefs.IsNotFound(err) && codeOf(err) != codes.NotFound {
+	if err != nil && !errdefs.IsNotFound(err) && grpccode.Of(err) != codes.NotFound {
 		return err
 	}
 	if err := s.network.TearDown(ctx, id, netns); err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // sandboxGrace is how long a sandbox may take to end, in seconds, as in the
@@ -54,7 +56,7 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	switch {
 	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[labelType] != typeSandbox:
 		return "", nil
-	case err != nil && codeOf(err) == codes.NotFound:
+	case err != nil && grpccode.Of(err) == codes.NotFound:
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("look for sandbox %s: %w", id, err)

@@ -1,17 +1,13 @@
 package images
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/client"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // statusError makes an error of Docker a gRPC status: "<what was tried>: <why not>".
@@ -28,34 +24,13 @@ func statusError(err error, format string, args ...any) error {
 // many registries' answers under HTTP 500 or into the body of a pull, where only
 // their text is left; the text therefore goes first.
 func code(err error) codes.Code {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
+	if c := grpccode.Of(err); c == codes.DeadlineExceeded || c == codes.Canceled {
+		return c
 	}
 	if c := registryCode(err.Error()); c != codes.OK {
 		return c
 	}
-	var netErr net.Error
-	switch {
-	case errdefs.IsNotFound(err):
-		return codes.NotFound
-	case errdefs.IsInvalidArgument(err):
-		return codes.InvalidArgument
-	case errdefs.IsConflict(err):
-		return codes.FailedPrecondition
-	case errdefs.IsUnauthorized(err):
-		return codes.Unauthenticated
-	case errdefs.IsPermissionDenied(err):
-		return codes.PermissionDenied
-	case errdefs.IsNotImplemented(err):
-		return codes.Unimplemented
-	case errdefs.IsUnavailable(err), client.IsErrConnectionFailed(err), errors.As(err, &netErr),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return codes.Unavailable
-	}
-	return codes.Internal
+	return grpccode.Of(err)
 }
 
 // registryCode reads what a registry or the way to it said. The order matters: a

@@ -1,14 +1,13 @@
 package streaming
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 func invalid(format string, args ...any) error {
@@ -25,20 +24,6 @@ func dockerError(err error, format string, args ...any) error {
 }
 
 func codeOf(err error) codes.Code {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
-	case errdefs.IsNotFound(err):
-		return codes.NotFound
-	case errdefs.IsConflict(err): // not running, or paused
-		return codes.FailedPrecondition
-	case errdefs.IsInvalidArgument(err):
-		return codes.InvalidArgument
-	case errdefs.IsUnavailable(err):
-		return codes.Unavailable
-	}
 	// A refused upgrade is reported by Docker's client as nothing but text.
 	switch msg := err.Error(); {
 	case strings.HasSuffix(msg, "received 404"):
@@ -48,5 +33,5 @@ func codeOf(err error) codes.Code {
 	case strings.HasSuffix(msg, "received 400"):
 		return codes.InvalidArgument
 	}
-	return codes.Internal
+	return grpccode.Of(err)
 }
