@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/vishvananda/netlink"
 )
 
@@ -73,6 +75,22 @@ func (before Audit) Leaks(after Audit) error {
 		return fmt.Errorf("left behind: %s", strings.Join(grown, ", "))
 	}
 	return nil
+}
+
+// Audit takes the count of a dockershim, whose Docker must be its own.
+func (r *Runtime) Audit() (Audit, error) {
+	all, err := r.Docker.Client.ContainerList(context.Background(), container.ListOptions{All: true})
+	if err != nil {
+		return Audit{}, err
+	}
+	mounts, err := MountsBelow(r.Dir)
+	if err != nil {
+		return Audit{}, err
+	}
+	return Audit{
+		Containers: len(all), Mounts: len(mounts), Netns: r.Docker.netns(), Veths: r.Docker.veths(),
+		FDs: entries(fmt.Sprintf("/proc/%d/fd", r.PID())),
+	}, nil
 }
 
 // metric reads a plain number from /metrics.
