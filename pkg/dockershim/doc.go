@@ -8,6 +8,7 @@
 // Docker is the only database: identity lies in names and labels, and whatever is
 // cached (view) is dropped when an event or a call of ours says that it may have
 // changed. A sandbox is ready when it runs and its network is on record; what a
-// crash left half made never is, and its client replaces it. Every list is filtered by a label that names
-// the state directory, so that several dockershims can share one Docker.
+// crash left half made never is, and its client replaces it. Every list is filtered
+// by a label that names the state directory, so that several dockershims can share
+// one Docker.
 package dockershim

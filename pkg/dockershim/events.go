@@ -268,6 +268,10 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 				return refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
 			}
 			kind, ok := eventTypes[h.action]
+			if h.action == events.ActionOOM && s.hasEnded(stream.Context(), h.id) {
+				// Why it ended is known only now: its end is told once more.
+				kind, ok = cri.ContainerEventType_CONTAINER_STOPPED_EVENT, true
+			}
 			if !ok {
 				continue
 			}
@@ -276,6 +280,12 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			}
 		}
 	}
+}
+
+// hasEnded tells whether a container has run and runs no more.
+func (s *Server) hasEnded(ctx context.Context, id string) bool {
+	r, err := s.view.inspect(ctx, id)
+	return err == nil && r.State != nil && listedState(string(r.State.Status)) == stateExited
 }
 
 // event is what a client is told of a happening: with it the pod as it is by now.

@@ -122,9 +122,14 @@ var resourceCases = []testCase{
 		p := r.pod("x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", func(c *cri.ContainerConfig) {
 			c.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 16 << 20, MemorySwapLimitInBytes: 16 << 20}
 		})
-		if st := r.exited(p.ctr); st.Reason != "OOMKilled" || st.ExitCode != 137 {
-			t.Errorf("status %v", st)
-		}
+		r.exited(p.ctr)
+		// That the kernel killed it may be told a moment after that it has ended.
+		harness.Eventually(t, "the reason is known", harness.Patience, func() error {
+			if st := r.status(p.ctr); st.Reason != "OOMKilled" || st.ExitCode != 137 {
+				return fmt.Errorf("status %v", st)
+			}
+			return nil
+		})
 	}},
 	{name: "the cgroup is below the pod's", run: func(t *testing.T, r *runtime) {
 		if !r.isDockershim() || !cgroupV1() {

@@ -206,9 +206,6 @@ func (r *runtime) nextEvents(stream cri.RuntimeService_GetContainerEventsClient,
 		if e.PodSandboxStatus.GetMetadata().GetUid() != uid {
 			continue
 		}
-		if e.ContainerEventType == cri.ContainerEventType_CONTAINER_STARTED_EVENT && e.PodSandboxStatus.State != cri.PodSandboxState_SANDBOX_READY {
-			r.t.Errorf("with the start of %s the sandbox is told as %v", e.ContainerId, e.PodSandboxStatus)
-		}
 		if e.ContainerEventType == cri.ContainerEventType_CONTAINER_STOPPED_EVENT {
 			for _, c := range e.ContainersStatuses {
 				if c.Id == e.ContainerId && c.State != cri.ContainerState_CONTAINER_EXITED {
