@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
+	"k8s.io/apimachinery/pkg/api/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
@@ -89,7 +91,11 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	if err != nil {
 		return err
 	}
-	if _, err := s.network.SetUp(ctx, networkSandbox(id, config), netns); err != nil {
+	sandbox, err := networkSandbox(id, config)
+	if err != nil {
+		return err
+	}
+	if _, err := s.network.SetUp(ctx, sandbox, netns); err != nil {
 		return fmt.Errorf("attach to the network: %w", err)
 	}
 	return nil
@@ -114,7 +120,7 @@ func (s *Server) netns(ctx context.Context, id string) (string, error) {
 }
 
 // networkSandbox is what a network plug-in must know of a sandbox.
-func networkSandbox(id string, c *cri.PodSandboxConfig) network.Sandbox {
+func networkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
 	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
 	for _, p := range checkpointOf(c).Ports {
 		if p.HostPort > 0 {
@@ -122,7 +128,45 @@ func networkSandbox(id string, c *cri.PodSandboxConfig) network.Sandbox {
 		}
 	}
 	sb.DNS = network.DNS{Servers: c.GetDnsConfig().GetServers(), Searches: c.GetDnsConfig().GetSearches(), Options: c.GetDnsConfig().GetOptions()}
-	return sb
+	var err error
+	if sb.Bandwidth.IngressRate, err = bandwidth(c.Annotations, annotationIngress); err != nil {
+		return sb, err
+	}
+	sb.Bandwidth.EgressRate, err = bandwidth(c.Annotations, annotationEgress)
+	// The kubelet's plug-in of old allowed bursts without bound, the most that the
+	// bandwidth plug-in takes.
+	for _, l := range []struct{ rate, burst *uint64 }{
+		{&sb.Bandwidth.IngressRate, &sb.Bandwidth.IngressBurst}, {&sb.Bandwidth.EgressRate, &sb.Bandwidth.EgressBurst},
+	} {
+		if *l.rate > 0 {
+			*l.burst = math.MaxInt32
+		}
+	}
+	return sb, err
+}
+
+// Annotations of a pod that limit its traffic, and their bounds, as for the kubelet.
+const (
+	annotationIngress = "kubernetes.io/ingress-bandwidth"
+	annotationEgress  = "kubernetes.io/egress-bandwidth"
+	minBandwidth      = 1000
+	maxBandwidth      = 1e15
+)
+
+// bandwidth reads a limit in bits per second; 0 for none.
+func bandwidth(annotations map[string]string, key string) (uint64, error) {
+	text, ok := annotations[key]
+	if !ok {
+		return 0, nil
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil {
+		return 0, invalid("config.annotations["+key+"]", "%q: %v", text, err)
+	}
+	if n := q.Value(); n < minBandwidth || n > maxBandwidth {
+		return 0, invalid("config.annotations["+key+"]", "%q is not within 1k and 1P bit/s", text)
+	}
+	return uint64(q.Value()), nil
 }
 
 // undo removes a sandbox that did not come up. A network that cannot be given back

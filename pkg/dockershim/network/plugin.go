@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/docker/docker/client"
@@ -121,6 +124,9 @@ func (a attacher) Warning() string {
 type cniPlugin struct {
 	attacher
 	dir *cni.Dir
+
+	mu     sync.Mutex
+	ranges [][]cni.IPRange
 }
 
 func newCNI(cfg Config) (Plugin, error) {
@@ -134,8 +140,29 @@ func newCNI(cfg Config) (Plugin, error) {
 
 func (*cniPlugin) Name() string { return CNI }
 
-// UpdatePodCIDR does nothing: addresses are the configuration's business.
-func (*cniPlugin) UpdatePodCIDR(string) error { return nil }
+// UpdatePodCIDR tells plug-ins with the ipRanges capability where addresses are to
+// come from; to the others they are their configuration's business.
+func (p *cniPlugin) UpdatePodCIDR(cidr string) error {
+	var ranges [][]cni.IPRange
+	for one := range strings.SplitSeq(cidr, ",") {
+		subnet, err := netip.ParsePrefix(strings.TrimSpace(one))
+		if err != nil {
+			return err
+		}
+		ranges = append(ranges, []cni.IPRange{{Subnet: subnet.Masked().String()}})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ranges = ranges
+	return nil
+}
+
+func (p *cniPlugin) SetUp(ctx context.Context, s Sandbox, netns string) (Result, error) {
+	p.mu.Lock()
+	s.IPRanges = p.ranges
+	p.mu.Unlock()
+	return p.attacher.SetUp(ctx, s, netns)
+}
 
 func (p *cniPlugin) Run(ctx context.Context) error { return p.dir.Run(ctx) }
 
