@@ -27,7 +27,8 @@ const labelPodUID = "io.kubernetes.pod.uid"
 // live event stream nothing is kept. Its methods are safe for concurrent use.
 type view struct {
 	docker *engine
-	label  string // that our containers carry, key=value
+	label  string        // that our containers carry, key=value
+	age    time.Duration // listAge, but in tests
 
 	mu        sync.Mutex
 	live      bool
@@ -63,7 +64,7 @@ type load struct {
 }
 
 func newView(docker *engine, stateDir string) *view {
-	v := &view{docker: docker, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
+	v := &view{docker: docker, age: listAge, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
 	v.drop()
 	return v
 }
@@ -154,7 +155,7 @@ func (v *view) startFailed(id string) {
 func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
 	v.mu.Lock()
 	known := v.lists[podUID]
-	if known != nil && v.live && !known.stale && time.Since(known.asOf) < listAge {
+	if known != nil && v.live && !known.stale && time.Since(known.asOf) < v.age {
 		defer v.mu.Unlock()
 		return v.overlay(known.items), nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/client"
@@ -72,6 +73,7 @@ func newTestView(t *testing.T, d *countingDocker) *view {
 func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	d := &countingDocker{}
 	v := newTestView(t, d)
+	v.age = time.Hour // however slow the machine is
 	list := func(podUID string, want int) {
 		t.Helper()
 		items, err := v.containers(t.Context(), podUID)
