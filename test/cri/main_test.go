@@ -201,7 +201,22 @@ func (r *runtime) exited(id string) *cri.ContainerStatus {
 		}
 		return nil
 	})
+	if !r.isDockershim() {
+		settle(st.LogPath)
+	}
 	return st
+}
+
+// settle waits until a log grows no more: containerd tells of a container's end
+// before it has written all that the container said.
+func settle(path string) {
+	for last := int64(-1); ; time.Sleep(200 * time.Millisecond) {
+		info, err := os.Stat(path)
+		if err != nil || info.Size() == last {
+			return
+		}
+		last = info.Size()
+	}
 }
 
 // output runs a script in a new pod to its end and returns what it said.

@@ -119,7 +119,8 @@ var resourceCases = []testCase{
 	}},
 	{name: "out of memory is OOMKilled, 137", run: func(t *testing.T, r *runtime) {
 		// A shell variable that doubles: tmpfs and page cache do not count alike everywhere.
-		p := r.pod("x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", func(c *cri.ContainerConfig) {
+		// containerd, under Docker as well, listens for it only a moment after the start.
+		p := r.pod("sleep 1; x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", func(c *cri.ContainerConfig) {
 			c.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 16 << 20, MemorySwapLimitInBytes: 16 << 20}
 		})
 		r.exited(p.ctr)

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -118,6 +119,9 @@ func (d *Dockerd) veths() int {
 		return -1
 	}
 	links, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // links came or went meanwhile
+		links, err = netlink.LinkList()
+	}
 	if err != nil {
 		return -1
 	}
