@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -34,9 +35,9 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case len(args) == 1 && args[0] == "web":
-		return serve(ctx, ":8080", page(""), out)
+		return web(ctx, page(""), out)
 	case len(args) == 2 && args[0] == "web":
-		return serve(ctx, ":8080", page(args[1]), out)
+		return web(ctx, page(args[1]), out)
 	case len(args) == 3 && args[0] == "init":
 		fmt.Fprintf(out, "writing %s\n", args[1])
 		return os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
@@ -46,24 +47,37 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.New("usage: demo web [DIR] | demo init FILE TEXT | demo write FILE")
 }
 
-func serve(ctx context.Context, address string, handler http.Handler, out io.Writer) error {
-	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+// lastAnswers is how long requests that are under way may take once the end is told.
+const lastAnswers = time.Second
+
+func web(ctx context.Context, handler http.Handler, out io.Writer) error {
+	listener, err := net.Listen("tcp", ":8080")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "serving on %s\n", listener.Addr())
+	return serve(ctx, listener, handler, out)
+}
+
+// serve answers until the context ends; it closes the listener.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, out io.Writer) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	fmt.Fprintf(out, "serving on %s\n", address)
+	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
 	fmt.Fprintln(out, "told to end")
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
 	defer cancel()
-	err := server.Shutdown(last)
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return err
+	if err := server.Shutdown(last); err != nil {
+		// A client that holds on must not cost the pod its grace period, nor its exit code.
+		_ = server.Close()
 	}
-	return err
+	<-failed
+	return nil
 }
 
 // page says which pod this is, and shows the files of a directory.

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,12 +60,63 @@ func TestWriteKeepsTheFileShortAndEndsWhenTold(t *testing.T) {
 	}
 }
 
-func TestServeEndsWhenTold(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := serve(ctx, "127.0.0.1:0", page(""), io.Discard); err != nil {
+// As PID 1 it has to end well and in good time whatever its clients do.
+func TestProgramEndsWhenToldTo(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "demo")
+	if text, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, text)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "write", filepath.Join(t.TempDir(), "times"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Scan() // it asks for the signal before it says anything
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	for lines.Scan() { // Wait may be called once all is read
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+func TestServeEndsThoughAClientHoldsOn(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := make(chan struct{})
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done() // until its connection is cut
+	})
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx, listener, handler, io.Discard) }()
+	client := make(chan struct{})
+	go func() {
+		defer close(client)
+		if resp, err := http.Get("http://" + listener.Addr().String()); err == nil {
+			resp.Body.Close()
+			t.Errorf("answered %s", resp.Status)
+		}
+	}()
+	<-began
+	told := time.Now()
+	cancel()
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if took := time.Since(told); took > 4*lastAnswers {
+		t.Errorf("took %v", took)
+	}
+	<-client
 }
 
 func TestWrongUsageIsSaid(t *testing.T) {
