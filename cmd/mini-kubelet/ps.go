@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
 func newPsCommand() *cobra.Command {
@@ -43,12 +44,6 @@ func newPsCommand() *cobra.Command {
 	return cmd
 }
 
-// Labels that the kubelet puts on every container.
-const (
-	labelPod       = "io.kubernetes.pod.name"
-	labelNamespace = "io.kubernetes.pod.namespace"
-)
-
 func printContainers(out io.Writer, list []*cri.Container, format string, now time.Time) error {
 	slices.SortFunc(list, func(a, b *cri.Container) int { // newest first, as docker ps
 		return cmp.Or(cmp.Compare(b.CreatedAt, a.CreatedAt), cmp.Compare(a.Id, b.Id))
@@ -61,7 +56,7 @@ func printContainers(out io.Writer, list []*cri.Container, format string, now ti
 		rows = append(rows, []string{
 			shortID(c.Id), containerImage(c), since(time.Unix(0, c.CreatedAt), now) + " ago", stateWord(c.State),
 			c.GetMetadata().GetName(), fmt.Sprint(c.GetMetadata().GetAttempt()), shortID(c.PodSandboxId),
-			c.Labels[labelNamespace] + "/" + c.Labels[labelPod],
+			c.Labels[criconfig.LabelPodNamespace] + "/" + c.Labels[criconfig.LabelPodName],
 		})
 	}
 	return writeTable(out, []string{"CONTAINER ID", "IMAGE", "CREATED", "STATE", "NAME", "ATTEMPT", "SANDBOX ID", "POD"}, rows)

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
@@ -27,6 +28,22 @@ type Node struct {
 	AllowedUnsafeSysctls []string
 	// AppArmor is true where the kernel enforces profiles.
 	AppArmor bool
+	// HugePages is true where the kernel can limit a pod's huge pages.
+	HugePages bool
+	// Fields says what the node has that some fields of a pod need, for pods of the
+	// API server, and StaticFields for static ones: these may refer to no object of a
+	// namespace that the API server has, which knows neither of them nor that the node
+	// has them (the kubelet's PreventStaticPodAPIReferences), but on a standalone node
+	// to what the manifests give.
+	Fields, StaticFields podfields.Node
+}
+
+// FieldsFor is Fields or StaticFields, by where the pod comes from.
+func (n Node) FieldsFor(pod *v1.Pod) podfields.Node {
+	if source.IsStatic(pod) {
+		return n.StaticFields
+	}
+	return n.Fields
 }
 
 // Rejection is why a pod may not start, as its status says: phase Failed with
@@ -42,7 +59,7 @@ type Rejection struct {
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
 	others = without(others, pod)
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *Rejection{
-		fields, sysctls, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		fields, hugePages, sysctls, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		if r := check(pod, others, node); r != nil {
 			return r
@@ -62,8 +79,8 @@ func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 }
 
 // fields rejects what this node cannot do at all.
-func fields(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {
-	refused := podfields.Refused(pod)
+func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	refused := podfields.Refused(pod, node.FieldsFor(pod))
 	if len(refused) == 0 {
 		return nil
 	}
@@ -72,6 +89,19 @@ func fields(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {
 		texts[i] = r.String()
 	}
 	return &Rejection{"PodFeatureUnsupported", "This node cannot honour: " + strings.Join(texts, "; ")}
+}
+
+// hugePages rejects a pod that asks for what nothing would hold it to.
+func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	if node.HugePages {
+		return nil
+	}
+	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
+		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && !q.IsZero() {
+			return &Rejection{"PodFeatureUnsupported", fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
+		}
+	}
+	return nil
 }
 
 func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {

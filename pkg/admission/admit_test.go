@@ -1,12 +1,15 @@
 package admission
 
 import (
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
 )
 
 func amounts(cpu, memory string) v1.ResourceList {
@@ -107,6 +110,11 @@ func TestAdmit(t *testing.T) {
 		"another node":                      {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
 		"this node":                         {pod: spec(v1.PodSpec{NodeName: "n"})},
 
+		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Node{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
+		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "PodFeatureUnsupported", message: "This node cannot honour: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},
+		"huge pages that nothing limits":          {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), reason: "PodFeatureUnsupported", message: "This node cannot honour: hugepages-2Mi: there is no cgroup of the pod with the kernel's hugetlb controller to limit them"},
+		"huge pages that the node does not have":  {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), node: &Node{Allocatable: testNode.Allocatable, HugePages: true}, reason: "OutOfhugepages-2Mi", message: "Node didn't have enough resource: hugepages-2Mi, requested: 2097152, used: 0, capacity: 0"},
+
 		"a safe sysctl":                      {pod: sysctl("kernel.shm_rmid_forced", v1.PodSpec{})},
 		"a safe sysctl in its slashed form":  {pod: sysctl("net/ipv4/tcp_syncookies", v1.PodSpec{})},
 		"an unsafe sysctl":                   {pod: sysctl("net.ipv4.tcp_max_syn_backlog", v1.PodSpec{}), reason: "SysctlForbidden", message: `forbidden sysctl: "net.ipv4.tcp_max_syn_backlog" not allowlisted`},
@@ -151,4 +159,22 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("a static pod: %v", got)
 		}
 	})
+}
+
+func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {
+	cluster := Node{Fields: podfields.Node{Objects: true, Tokens: true}}
+	pod := spec(v1.PodSpec{ImagePullSecrets: []v1.LocalObjectReference{{Name: "s"}}})
+	if r := Admit(pod, nil, cluster); r != nil {
+		t.Errorf("a pod of the API server: %v", r)
+	}
+	if r := Admit(pod, nil, Node{}); r == nil {
+		t.Error("a standalone node admitted what it cannot do")
+	}
+	pod.Annotations = map[string]string{"kubernetes.io/config.source": "file"}
+	if r := Admit(pod, nil, cluster); r == nil || !strings.Contains(r.Message, "spec.imagePullSecrets: a static pod on a node of a cluster cannot refer to objects of the API server") {
+		t.Errorf("a static pod: %v", r)
+	}
+	if r := Admit(pod, nil, Node{StaticFields: podfields.Node{Objects: true}}); r != nil {
+		t.Errorf("a static pod of a standalone node: %v", r)
+	}
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,21 +19,24 @@ import (
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/access"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/probe"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/usage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/worker"
 )
@@ -61,7 +63,7 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if cfg.InProcessDockershim() {
+	if ownDockershim(cfg) {
 		shim, err := newDockershim(ctx, cfg)
 		if err != nil {
 			return err
@@ -100,7 +102,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	}
 	klog.InfoS("Container runtime", "endpoint", cfg.RuntimeEndpoint(), "name", version.RuntimeName, "version", version.RuntimeVersion, "apiVersion", version.RuntimeApiVersion)
 
-	parts, err := compose(cfg, client, version.RuntimeName, metrics, out)
+	parts, err := compose(cfg, client, version, cgroupDriver(wait, cfg, client), metrics, out)
 	if err != nil {
 		return err
 	}
@@ -116,12 +118,22 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 }
 
 // compose makes the parts and wires them to each other.
-func compose(cfg *config.Config, client *cri.Client, runtimeName string, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
+func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResponse, systemd bool, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
 	node, err := newNode(cfg)
 	if err != nil {
 		return nil, err
 	}
-	events := journal.New(time.Now, journal.LogSink{})
+	node.NoHugePageLimits = version.RuntimeName == "docker"
+	cgroups, err := newCgroups(cfg, node, systemd)
+	if err != nil {
+		return nil, err
+	}
+	store := podstore.New()
+	api, err := joinCluster(cfg, store)
+	if err != nil {
+		return nil, err
+	}
+	events := journal.New(time.Now, api.sinks()...)
 	node.Warn = func(pod *v1.Pod, reason, message string) {
 		if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
 			return // there is no cluster whose DNS could be missing
@@ -130,23 +142,61 @@ func compose(cfg *config.Config, client *cri.Client, runtimeName string, metrics
 	}
 	statuses := status.NewManager()
 	statusChanged := statuses.Changed()
-	store := podstore.New()
 
-	volumes, err := volume.New(volume.Config{Root: cfg.RootDir, Allocatable: func() v1.ResourceList { return node.Allocatable }})
+	var workers *worker.Workers
+	// The kubelet looks at a pod's objects when it syncs the pod; here their change
+	// has it synced.
+	changed := func(uids []types.UID) {
+		for _, uid := range uids {
+			if pod, ok := store.Get(uid); ok {
+				workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
+			}
+		}
+	}
+	var podObjects podObjects
+	volumeConfig := volume.Config{
+		Root: cfg.RootDir, Allocatable: func() v1.ResourceList { return node.Allocatable },
+		Warn: func(pod *v1.Pod, reason, message string) {
+			events.Record(pod, "", v1.EventTypeWarning, reason, message)
+		},
+	}
+	local := objects.NewLocal(changed)
+	if api == nil {
+		podObjects = local
+		node.offer.StaticFields.Objects = true
+	} else {
+		if err := api.watchObjects(cfg, changed); err != nil {
+			return nil, err
+		}
+		podObjects = clusterObjects{api.objects, api.tokens, api.bundles}
+		if err := api.storage(cfg, node, &volumeConfig); err != nil {
+			return nil, err
+		}
+		node.offer.Fields.Objects, node.offer.Fields.Tokens, node.offer.Fields.Claims = true, true, true
+		node.offer.Fields.Bundles = true
+		node.offer.Fields.Classes, node.offer.StaticFields.Classes = true, true
+	}
+	volumeConfig.Objects = podObjects
+	volumes, err := volume.New(volumeConfig)
 	if err != nil {
 		return nil, err
 	}
-	images, err := image.New(image.Config{
-		Images: client, Journal: events,
-		Serialize: *cfg.SerializeImagePulls, MaxParallel: int(deref(cfg.MaxParallelImagePulls, 0)),
-		QPS: float32(deref(cfg.RegistryPullQPS, 0)), Burst: int(cfg.RegistryBurst),
+	images, imageRecords, err := newImages(cfg, client, podObjects, api, events)
+	if err != nil {
+		return nil, err
+	}
+	probeChanged := make(chan types.UID)
+	probes, err := probe.New(probe.Config{
+		Exec: client, Journal: events, HostIPs: func() []string { return node.HostIPs }, Changed: probeChanged,
 	})
 	if err != nil {
 		return nil, err
 	}
 	rt, err := runtime.New(runtime.Config{
+		Objects: podObjects, ServiceEnv: api.serviceEnv(), Handler: api.handler(),
 		CRI: client, Images: images, Files: volumes, Node: node.Node, Clock: clock.RealClock{},
-		Name: runtimeName, MaxBackOff: maxBackOff(cfg), Journal: events,
+		Name: version.RuntimeName, MaxBackOff: maxBackOff(cfg), Journal: events,
+		Failed: probes.Failed, Started: probes.Started,
 	})
 	if err != nil {
 		return nil, err
@@ -155,32 +205,87 @@ func compose(cfg *config.Config, client *cri.Client, runtimeName string, metrics
 	if err != nil {
 		return nil, err
 	}
-	workers, err := worker.New(worker.Config{
-		Cache: eyes, Runtime: rt, Volumes: volumes, Statuses: statuses, Clock: clock.RealClock{}, Journal: events,
-		SyncFrequency: cfg.SyncFrequency.Duration, HostIPs: func() []string { return node.HostIPs },
+	var podCgroups worker.Cgroups
+	cleanDirs := volumes.Orphans
+	if cgroups != nil {
+		podCgroups = cgroups
+		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
+			return errors.Join(volumes.Orphans(ctx, inUse), cgroups.Orphans(ctx, inUse))
+		}
+	}
+	var allocations worker.Allocations
+	if api != nil {
+		given, err := newAllocations(cfg, node, store, func() *worker.Workers { return workers }, changed)
+		if err != nil {
+			return nil, err
+		}
+		allocations, node.given = given, given.Of
+		clean := cleanDirs
+		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
+			return errors.Join(clean(ctx, inUse), given.Orphans(inUse))
+		}
+	}
+	workers, err = worker.New(worker.Config{
+		Allocations: allocations,
+		Cgroups:     podCgroups,
+		Cache:       eyes, Runtime: rt, Volumes: volumesOf{volumes, podObjects}, Statuses: statuses, Clock: clock.RealClock{}, Journal: events,
+		Probes: probes, SyncFrequency: cfg.SyncFrequency.Duration, HostIPs: func() []string { return node.HostIPs },
+		Recall: api.recall(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	sources, err := newSources(cfg)
+	sources, err := newSources(cfg, api, local)
 	if err != nil {
 		return nil, err
 	}
 	syncLoop, err := loop.New(loop.Config{
-		Sources: sources.names, Changes: sources.mux.Changes(), Events: eyes.Events(), Store: store,
+		Sources: sources.names, Changes: sources.mux.Changes(), Events: eyes.Events(), Probes: probeChanged, Store: store,
 		Workers: workers, Runtime: eyes, Clock: clock.RealClock{},
 		Admit: node.admit,
 		Reject: func(pod *v1.Pod, r loop.Rejection) {
 			events.Record(pod, "", v1.EventTypeWarning, r.Reason, r.Message)
 			statuses.Set(pod, rejected(pod, r))
 		},
-		CleanDirs: volumes.Orphans,
+		Mirrors: api.mirrored(), CleanDirs: cleanDirs,
 	})
 	if err != nil {
 		return nil, err
 	}
+	if api != nil {
+		err := api.build(cfg, clusterParts{
+			machine: node, runtime: client, version: version, statuses: statuses, ready: syncLoop.Ready, journal: events,
+			healthy: func() []string {
+				if err := eyes.Healthy(time.Now()); err != nil {
+					return []string{"PLEG is not healthy: " + err.Error()}
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := sources.follow(cfg, api); err != nil {
+			return nil, err
+		}
+	}
 	pods := view{store, statuses}
+	reach, err := access.New(access.Config{CRI: client, Pods: store, Statuses: statuses, Cache: eyes})
+	if err != nil {
+		return nil, err
+	}
+	used, err := usage.New(usage.Config{
+		Runtime: client, Node: cfg.NodeName, Root: cfg.RootDir, Pod: store.Get, Status: statuses.Get, Booted: bootTime(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	kubeletAPI, apiParts, err := api.kubeletAPI(cfg, node, reach, used, metrics)
+	if err != nil {
+		return nil, err
+	}
 	front, err := server.New(server.Config{
+		API:           kubeletAPI,
 		HealthzListen: cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(cfg), Pods: pods, Metrics: metrics,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return eyes.Healthy(time.Now()) }},
@@ -195,45 +300,18 @@ func compose(cfg *config.Config, client *cri.Client, runtimeName string, metrics
 		policy: runtime.Policy{MinAge: cfg.MinimumContainerTTL, PerContainer: int(cfg.MaxDeadPerContainer), Total: int(cfg.MaxDeadContainers)},
 	}
 	parts := []part{
-		{"pleg", eyes.Run}, {"workers", workers.Run}, {"sync loop", syncLoop.Run}, {"server", front.Run},
-		{"garbage collection", collector.run},
+		{"pleg", eyes.Run}, {"workers", workers.Run}, {"probes", probes.Run}, {"sync loop", syncLoop.Run}, {"server", front.Run},
+		{"garbage collection", collector.run}, imageRecords,
 	}
+	if cgroups != nil {
+		parts = append(parts, part{"cgroups", cgroups.Run})
+	}
+	parts = append(append(parts, api.parts()...), apiParts...)
 	if cfg.ShowPods {
 		a := &announcer{out: out, pods: pods.Pods, changed: statusChanged, node: cfg.NodeName, look: hints(cfg)}
 		parts = append(parts, part{"announcer", a.run})
 	}
 	return append(parts, sources.parts...), nil
-}
-
-// setUpProcess does what the configuration says of the agent's own process.
-func setUpProcess(cfg *config.Config) error {
-	if deref(cfg.FailCgroupV1, false) {
-		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); errors.Is(err, os.ErrNotExist) {
-			return errors.New("failCgroupV1: this host has cgroup v1")
-		}
-	}
-	setOOMScoreAdj(deref(cfg.OOMScoreAdj, -999))
-	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
-}
-
-// newNode is what the pods' configurations take from this node.
-func newNode(cfg *config.Config) (*node, error) {
-	n := &node{
-		Node: criconfig.Node{
-			Name: cfg.NodeName, HostIPs: cfg.NodeIPs, PodLogsRoot: cfg.PodLogsDir,
-			ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,
-		},
-	}
-	if len(n.HostIPs) == 0 {
-		n.HostIPs = hostIPs()
-	}
-	if path := deref(cfg.ResolverConfig, ""); path != "" {
-		n.ResolvConf = criconfig.ResolvConfFile(path)
-	}
-	if err := n.measure(cfg); err != nil {
-		return nil, err
-	}
-	return n, nil
 }
 
 func maxBackOff(cfg *config.Config) time.Duration {
@@ -259,48 +337,6 @@ func hints(cfg *config.Config) []string {
 		return append(look, "docker ps --filter name=k8s_   # the containers that they are made of")
 	}
 	return append(look, "bin/mini-kubelet ps --runtime-endpoint "+cfg.RuntimeEndpoint()+"   # their containers")
-}
-
-// sources are the places where pods come from, and the mux that merges them.
-type sources struct {
-	mux   *source.Mux
-	names []string
-	parts []part
-}
-
-func newSources(cfg *config.Config) (*sources, error) {
-	mux, err := source.NewMux(source.MuxConfig{})
-	if err != nil {
-		return nil, err
-	}
-	s := &sources{mux: mux}
-	snapshots := make(chan source.Snapshot)
-	s.parts = append(s.parts, part{"mux", func(ctx context.Context) error { return mux.Run(ctx, snapshots) }})
-	if cfg.StaticPodPath != "" {
-		f, err := source.NewFile(source.FileConfig{
-			Path: cfg.StaticPodPath, NodeName: cfg.NodeName, Period: cfg.FileCheckFrequency.Duration, StateDir: stateDir(cfg, "manifests-file"),
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.names = append(s.names, source.File)
-		s.parts = append(s.parts, part{"file source", func(ctx context.Context) error { return f.Run(ctx, snapshots) }})
-	}
-	if cfg.StaticPodURL != "" {
-		h, err := source.NewHTTP(source.HTTPConfig{
-			URL: cfg.StaticPodURL, Header: cfg.StaticPodURLHeader, NodeName: cfg.NodeName,
-			Period: cfg.HTTPCheckFrequency.Duration, StateDir: stateDir(cfg, "manifests-http"),
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.names = append(s.names, source.HTTP)
-		s.parts = append(s.parts, part{"URL source", func(ctx context.Context) error { return h.Run(ctx, snapshots) }})
-	}
-	if len(s.names) == 0 {
-		return nil, errors.New("nothing says which pods to run: set --pod-manifest-path or --manifest-url")
-	}
-	return s, nil
 }
 
 func deref[T any](p *T, otherwise T) T {

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"fmt"
 	"net"
+	"slices"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
@@ -22,4 +24,45 @@ func hostIPs() []string {
 		}
 	}
 	return []string{"127.0.0.1"}
+}
+
+// nodeIPs are the addresses of --node-ip, of which an unspecified one ("::", say)
+// asks for the host's of that family. Like the kubelet's they must be the host's
+// own: the API server calls the node back at them.
+func nodeIPs(given, ofHost []string) ([]string, error) {
+	var out []string
+	for _, s := range given {
+		ip := net.ParseIP(s)
+		switch {
+		case ip == nil:
+			return nil, fmt.Errorf("--node-ip: %q is not an IP address", s)
+		case ip.IsUnspecified():
+			chosen, err := utilnet.ResolveBindAddress(ip)
+			if err != nil || (chosen.To4() == nil) != (ip.To4() == nil) {
+				return nil, fmt.Errorf("--node-ip: the host has no address of the family of %s", s)
+			}
+			ip = chosen
+		case ip.IsLoopback(), ip.IsMulticast(), ip.IsLinkLocalUnicast():
+			return nil, fmt.Errorf("--node-ip: %s is a loopback, multicast or link-local address, at which no other machine reaches this one", s)
+		case !slices.Contains(ofHost, ip.String()):
+			return nil, fmt.Errorf("--node-ip: %s is not an address of this host", s)
+		}
+		out = append(out, ip.String())
+	}
+	return out, nil
+}
+
+// interfaceIPs are all addresses of this host.
+func interfaceIPs() []string {
+	var out []string
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			out = append(out, n.IP.String())
+		}
+	}
+	return out
 }

@@ -2,98 +2,134 @@ package agent
 
 import (
 	"bytes"
-	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
-	"strconv"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
+	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
 	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
 )
 
 // node is what this machine offers to pods.
 type node struct {
 	criconfig.Node
-	offer admission.Node // what pods are held against
+	machine nodeobject.Machine
+	kept    nodeobject.Reserved // from pods
+	// given returns a pod with the resources that it has, nil: those that it asks for.
+	given func(*v1.Pod) *v1.Pod
+	offer admission.Node // what pods are held against, but for what the API server says
+	// object returns the node as the API server has it, nil when that is not known.
+	object func() *v1.Node
+}
+
+// newNode is what the pods' configurations take from this node.
+func newNode(cfg *config.Config) (*node, error) {
+	n := &node{
+		Node: criconfig.Node{
+			Name: cfg.NodeName, HostIPs: cfg.NodeIPs, PodLogsRoot: cfg.PodLogsDir,
+			SeccompRoot:   filepath.Join(cfg.RootDir, "seccomp"),
+			ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,
+			DisableCFSQuota: !deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
+		},
+	}
+	if len(n.HostIPs) == 0 {
+		n.HostIPs = hostIPs()
+	} else if !cfg.Standalone() {
+		var err error
+		if n.HostIPs, err = nodeIPs(cfg.NodeIPs, interfaceIPs()); err != nil {
+			return nil, err
+		}
+	}
+	if path := deref(cfg.ResolverConfig, ""); path != "" {
+		n.ResolvConf = criconfig.ResolvConfFile(path)
+	}
+	if err := n.measure(cfg); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // measure finds out what the machine has.
 func (n *node) measure(cfg *config.Config) error {
-	memory, err := memoryBytes()
+	eviction, err := nodeobject.ParseThresholds(cfg.EvictionHard)
 	if err != nil {
 		return err
 	}
-	disk, err := diskBytes(cfg.RootDir)
-	if err != nil {
+	kept := nodeobject.Reserved{Eviction: eviction}
+	if kept.System, err = nodeobject.Resources("systemReserved", cfg.SystemReserved); err != nil {
 		return err
 	}
-	cpus := goruntime.NumCPU()
-	n.MemoryCapacity = memory
+	if kept.Kube, err = nodeobject.Resources("kubeReserved", cfg.KubeReserved); err != nil {
+		return err
+	}
 	pods := int64(cfg.MaxPods)
 	if per := int64(cfg.PodsPerCore); per > 0 {
-		pods = min(pods, per*int64(cpus))
+		pods = min(pods, per*int64(goruntime.NumCPU()))
 	}
-	n.Allocatable = v1.ResourceList{
-		v1.ResourceCPU:              *resource.NewQuantity(int64(cpus), resource.DecimalSI),
-		v1.ResourceMemory:           *resource.NewQuantity(memory, resource.BinarySI),
-		v1.ResourceEphemeralStorage: *resource.NewQuantity(disk, resource.BinarySI),
-		v1.ResourcePods:             *resource.NewQuantity(pods, resource.DecimalSI),
+	n.kept = kept
+	if n.machine, err = nodeobject.Measure(cfg.RootDir, pods, kept); err != nil {
+		return err
 	}
+	n.MemoryCapacity = n.machine.Capacity.Memory().Value()
+	n.Allocatable = n.machine.Allocatable
+	labels := map[string]string{
+		v1.LabelHostname: strings.ToLower(cfg.NodeName), v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
+	}
+	maps.Copy(labels, cfg.NodeLabels)
 	n.offer = admission.Node{
-		Name: cfg.NodeName,
-		Labels: map[string]string{
-			v1.LabelHostname: strings.ToLower(cfg.NodeName), v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
-		},
+		Name: cfg.NodeName, Labels: labels,
 		Allocatable: n.Allocatable, AllowedUnsafeSysctls: cfg.AllowedUnsafeSysctls, AppArmor: appArmorEnabled(),
 	}
 	return nil
 }
 
-// memoryBytes is the machine's memory.
-func memoryBytes() (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, fmt.Errorf("find out the node's memory: %w", err)
+// now is what pods are held against: labels, taints and foreign resources are the
+// API server's to say, where it has.
+func (n *node) now() admission.Node {
+	offer := n.offer
+	if n.object == nil {
+		return offer
 	}
-	for line := range bytes.Lines(text) {
-		if fields := bytes.Fields(line); len(fields) >= 2 && string(fields[0]) == "MemTotal:" {
-			kib, err := strconv.ParseInt(string(fields[1]), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("find out the node's memory: %w", err)
+	if o := n.object(); o != nil {
+		offer.Labels, offer.Taints = o.Labels, o.Spec.Taints
+		offer.Allocatable = maps.Clone(offer.Allocatable)
+		for name, q := range o.Status.Allocatable {
+			if _, own := offer.Allocatable[name]; !own {
+				offer.Allocatable[name] = q
 			}
-			return kib << 10, nil
 		}
 	}
-	return 0, fmt.Errorf("find out the node's memory: /proc/meminfo has no MemTotal")
-}
-
-// diskBytes is the size of the file system that the pods' directories are on.
-func diskBytes(root string) (int64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil {
-		return 0, fmt.Errorf("find out the size of the file system of %s: %w", root, err)
-	}
-	return int64(fs.Blocks) * fs.Frsize, nil
+	return offer
 }
 
 // admit says whether a pod that does not run yet may start beside the others.
 func (n *node) admit(pod *v1.Pod, others []*v1.Pod) *loop.Rejection {
-	if refused := podfields.Refused(pod); len(refused) > 0 {
+	if n.given != nil {
+		pod = n.given(pod)
+		others = slices.Clone(others)
+		for i, o := range others {
+			others[i] = n.given(o)
+		}
+	}
+	if refused := podfields.Refused(pod, n.offer.FieldsFor(pod)); len(refused) > 0 {
 		all := make([]string, len(refused))
 		for i, r := range refused {
 			all[i] = r.String()
 		}
 		return &loop.Rejection{Reason: reasonUnsupported, Message: "this node cannot do what the pod asks for: " + strings.Join(all, "; ")}
 	}
-	if r := admission.Admit(pod, others, n.offer); r != nil {
+	if r := admission.Admit(pod, others, n.now()); r != nil {
 		return &loop.Rejection{Reason: r.Reason, Message: r.Message}
 	}
 	return nil
@@ -107,4 +143,13 @@ const reasonUnsupported = "UnsupportedPodFields"
 func appArmorEnabled() bool {
 	text, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	return err == nil && bytes.HasPrefix(text, []byte("Y"))
+}
+
+// bootTime is when the machine was started.
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Truncate(time.Second)
 }

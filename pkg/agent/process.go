@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
 
 // setOOMScoreAdj makes the kernel spare the agent when memory runs out. A host
@@ -41,4 +43,15 @@ func setMaxOpenFiles(wanted uint64) error {
 		return fmt.Errorf("raise the limit of open files: %w", err)
 	}
 	return nil
+}
+
+// setUpProcess does what the configuration says of the agent's own process.
+func setUpProcess(cfg *config.Config) error {
+	if deref(cfg.FailCgroupV1, false) {
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); errors.Is(err, os.ErrNotExist) {
+			return errors.New("failCgroupV1: this host has cgroup v1")
+		}
+	}
+	setOOMScoreAdj(deref(cfg.OOMScoreAdj, -999))
+	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
@@ -45,7 +46,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if cfg.InProcessDockershim() {
 		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
 	}
-	errs = append(errs, volume.Reset(cfg.RootDir), resetState(cfg))
+	errs = append(errs, volume.Reset(cfg.RootDir), cgroup.Reset(cfg.CgroupRoot), resetState(cfg))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		stop()
 		_ = group.Wait() // its error has been reported through the calls it failed
 	}()
-	if cfg.InProcessDockershim() {
+	if ownDockershim(cfg) {
 		shim, err := newDockershim(ctx, cfg)
 		if err != nil {
 			return err
@@ -103,7 +104,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 			grace := resetGrace
 			err := rt.KillPod(ctx, nil, pod, &grace)
 			if err == nil {
-				err = rt.RemovePod(ctx, &runtime.PodStatus{UID: pod.UID})
+				err = rt.RemovePod(ctx, pod.UID, types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -129,8 +130,13 @@ func hasDirectory(root string, uid types.UID) bool {
 
 // resetState removes the agent's own files, and the root where nothing is left in it.
 func resetState(cfg *config.Config) error {
-	errs := []error{os.RemoveAll(filepath.Join(cfg.RootDir, "mini-kubelet")), os.RemoveAll(filepath.Join(cfg.RootDir, lockName))}
-	for _, dir := range []string{filepath.Join(cfg.RootDir, "pods"), cfg.RootDir} {
+	var errs []error
+	for _, name := range []string{"mini-kubelet", "image_manager", lockName} {
+		errs = append(errs, os.RemoveAll(filepath.Join(cfg.RootDir, name)))
+	}
+	for _, dir := range []string{
+		filepath.Join(cfg.RootDir, "pods"), filepath.Join(cfg.RootDir, "plugins_registry"), filepath.Join(cfg.RootDir, "plugins"), cfg.RootDir,
+	} {
 		// Not empty is fine: the rest is somebody else's.
 		_ = os.Remove(dir)
 	}

@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"net"
+	"strings"
+	"time"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
@@ -15,6 +18,23 @@ func shimConfig(cfg *config.Config) dockershim.Config {
 		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
 		ImagePullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RuntimeRequestTimeout.Duration,
 	}
+}
+
+// ownDockershim tells whether this process has to serve the dockershim: not where
+// its socket was named and another process (mini-kubelet dockershim) serves it.
+func ownDockershim(cfg *config.Config) bool {
+	if !cfg.InProcessDockershim() {
+		return false
+	}
+	if cfg.ContainerRuntimeEndpoint == "" {
+		return true
+	}
+	conn, err := net.DialTimeout("unix", strings.TrimPrefix(cfg.DockershimSocket, "unix://"), time.Second)
+	if err != nil {
+		return true
+	}
+	conn.Close()
+	return false
 }
 
 func newDockershim(ctx context.Context, cfg *config.Config) (*dockershim.Server, error) {

@@ -185,7 +185,8 @@ func (c *Config) complete() error {
 	// Relative paths are the caller's working directory's, said once and for all
 	// so that a later change of directory cannot move them.
 	var err error
-	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig} {
+	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig,
+		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir} {
 		if *p == "" {
 			continue
 		}
@@ -216,8 +217,11 @@ func (c *Config) ImageEndpoint() string {
 	return c.RuntimeEndpoint()
 }
 
-// InProcessDockershim tells whether the agent has to run the dockershim itself.
-func (c *Config) InProcessDockershim() bool { return c.ContainerRuntimeEndpoint == "" }
+// InProcessDockershim tells whether the agent has to run the dockershim itself:
+// also where its own socket was named, as kubeadm does.
+func (c *Config) InProcessDockershim() bool {
+	return c.ContainerRuntimeEndpoint == "" || c.ContainerRuntimeEndpoint == c.DockershimSocket
+}
 
 // HealthzListen is the host:port of the health endpoint, "" when switched off.
 func (c *Config) HealthzListen() string {
@@ -226,6 +230,9 @@ func (c *Config) HealthzListen() string {
 	}
 	return hostPort(c.HealthzBindAddress, *c.HealthzPort)
 }
+
+// APIListen is the host:port of the kubelet API, which TLS and authentication guard.
+func (c *Config) APIListen() string { return hostPort(c.Address, c.Port) }
 
 // ReadOnlyListen is the host:port of the port without authentication, "" when
 // switched off. Standalone it stays on loopback, unless both address and

@@ -60,6 +60,9 @@ func TestAFileThatCannotBeReadRight(t *testing.T) {
 		{"out of range", header + "maxPods: -1\nsyncFrequency: -1s\n", []string{"FILE:4: syncFrequency: must be longer than 0s, got -1s", "FILE:3: maxPods: must be at least 0, got -1"}},
 		{"out of range within a list", header + "clusterDNS: [10.0.0.10, dns]\n", []string{`FILE:3: clusterDNS[1]: must be an IP address, got "dns"`}},
 		{"pulls in parallel and one at a time", header + "serializeImagePulls: true\nmaxParallelImagePulls: 3\n", []string{"FILE:4: maxParallelImagePulls: cannot be 3 while serializeImagePulls is true"}},
+		{"an unknown verification policy", header + "imagePullCredentialsVerificationPolicy: Maybe\n", []string{`FILE:3: imagePullCredentialsVerificationPolicy: must be one of NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages, AlwaysVerify, got "Maybe"`}},
+		{"an allowlist for nothing", header + "preloadedImagesVerificationAllowlist: [reg/app]\n", []string{"FILE:3: preloadedImagesVerificationAllowlist: is for imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages only"}},
+		{"an allowlist with a tag", header + "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: [reg/app, \"reg/app:1\"]\n", []string{`FILE:4: preloadedImagesVerificationAllowlist[1]: "reg/app:1": neither tag nor digest is allowed`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,7 +185,7 @@ enableServer: no
 
 func TestWarningsNameWhatIsSetAndNotHonoured(t *testing.T) {
 	file := write(t, "kubelet.yaml", header+`shutdownGracePeriod: 30s
-tlsMinVersion: VersionTLS13
+volumePluginDir: /x
 failSwapOn: false
 maxPods: 20
 memorySwap: {swapBehavior: NoSwap}
@@ -193,10 +196,10 @@ memorySwap: {swapBehavior: NoSwap}
 		want []string // beginnings
 	}{
 		{"nothing set", nil, nil},
-		{"fields", []string{"--config", file}, []string{file + ":4: tlsMinVersion is known", file + ":3: shutdownGracePeriod is known"}},
-		{"flag of a field", []string{"--tls-min-version=VersionTLS13"}, []string{"--tls-min-version is known"}},
-		{"flag over a field is named once", []string{"--config", file, "--tls-min-version=VersionTLS12"}, []string{"--tls-min-version is known", file + ":3: shutdownGracePeriod"}},
-		{"flag without a field", []string{"--cloud-provider=external", "--cloud-provider=external"}, []string{"--cloud-provider is known"}},
+		{"fields", []string{"--config", file}, []string{file + ":4: volumePluginDir is known", file + ":3: shutdownGracePeriod is known"}},
+		{"flag of a field", []string{"--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known"}},
+		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known", file + ":3: shutdownGracePeriod"}},
+		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
 		{"what happens anyway", []string{"--fail-swap-on=false", "--cpu-manager-policy=none", "--container-runtime=remote", "--cloud-provider=",
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},
 		{"the opposite of it", []string{"--fail-swap-on", "--cpu-manager-policy=static", "--container-runtime=rkt"},

@@ -35,7 +35,7 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		HealthzPort:                    ptr.To[int32](10248),
 		HealthzBindAddress:             "127.0.0.1",
 		EnableDebuggingHandlers:        ptr.To(true),
-		EnableSystemLogHandler:         ptr.To(true),
+		EnableSystemLogHandler:         ptr.To(false), // the kubelet says true: all of /var/log for whoever may read node logs
 		EnableProfilingHandler:         ptr.To(true),
 		EnableDebugFlagsHandler:        ptr.To(true),
 		StreamingConnectionIdleTimeout: every(4 * time.Hour),

@@ -12,6 +12,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/image/record"
 )
 
 // checker collects problems, each with its place, its field and its cause.
@@ -140,6 +142,9 @@ func (c *Config) validateRuntime(k *checker) {
 		_, err := netip.ParsePrefix(c.NonMasqueradeCIDR)
 		k.want(err == nil, "--non-masquerade-cidr", "must be a CIDR such as 10.0.0.0/8, got %q", c.NonMasqueradeCIDR)
 	}
+	if p := c.CPUCFSQuotaPeriod; p != nil {
+		between(k, "cpuCFSQuotaPeriod", p.Duration, time.Millisecond, time.Second) // the kernel's bounds
+	}
 	k.positive("runtimeRequestTimeout", c.RuntimeRequestTimeout.Duration)
 	k.positive("--image-pull-progress-deadline", c.ImagePullProgressDeadline)
 	atLeast(k, "registryPullQPS", *c.RegistryPullQPS, 0)
@@ -147,6 +152,20 @@ func (c *Config) validateRuntime(k *checker) {
 	if m := c.MaxParallelImagePulls; m != nil {
 		atLeast(k, "maxParallelImagePulls", *m, 1)
 		k.want(*m <= 1 || !*c.SerializeImagePulls, "maxParallelImagePulls", "cannot be %d while serializeImagePulls is true", *m)
+	}
+	c.validateVerification(k)
+}
+
+func (c *Config) validateVerification(k *checker) {
+	const allowlist = kubeletconfig.NeverVerifyAllowlistedImages
+	policy := string(c.ImagePullCredentialsVerificationPolicy)
+	oneOf(k, "imagePullCredentialsVerificationPolicy", policy,
+		string(kubeletconfig.NeverVerify), string(kubeletconfig.NeverVerifyPreloadedImages), string(allowlist), string(kubeletconfig.AlwaysVerify))
+	k.want(len(c.PreloadedImagesVerificationAllowlist) == 0 || policy == string(allowlist), "preloadedImagesVerificationAllowlist",
+		"is for imagePullCredentialsVerificationPolicy: %s only", allowlist)
+	for i, pattern := range c.PreloadedImagesVerificationAllowlist {
+		_, err := record.NewPolicy(allowlist, []string{pattern})
+		k.want(err == nil, fmt.Sprintf("preloadedImagesVerificationAllowlist[%d]", i), "%v", err)
 	}
 }
 

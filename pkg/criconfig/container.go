@@ -31,6 +31,10 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 	if err != nil {
 		return nil, err
 	}
+	devices, err := devices(pod, c, in)
+	if err != nil {
+		return nil, err
+	}
 	return &cri.ContainerConfig{
 		Metadata:    &cri.ContainerMetadata{Name: c.Name, Attempt: in.RestartCount},
 		Image:       &cri.ImageSpec{Image: in.ImageRef, UserSpecifiedImage: c.Image},
@@ -39,7 +43,7 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 		WorkingDir:  c.WorkingDir,
 		Envs:        env.cri(),
 		Mounts:      mounts,
-		Devices:     in.Devices,
+		Devices:     devices,
 		Labels:      containerLabels(pod, c),
 		Annotations: annotations,
 		LogPath:     ContainerLogPath(c.Name, in.RestartCount),
@@ -63,15 +67,4 @@ func expandAll(words []string, env *environment) []string {
 		out[i] = Expand(w, env.lookup)
 	}
 	return out
-}
-
-func stopSignal(c *v1.Container) (cri.Signal, error) {
-	if c.Lifecycle == nil || c.Lifecycle.StopSignal == nil {
-		return cri.Signal_RUNTIME_DEFAULT, nil
-	}
-	s, ok := cri.Signal_value[string(*c.Lifecycle.StopSignal)]
-	if !ok {
-		return 0, containerErrorf("stop signal %q is not known", *c.Lifecycle.StopSignal)
-	}
-	return cri.Signal(s), nil
 }

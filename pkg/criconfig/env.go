@@ -42,10 +42,11 @@ func (e *environment) cri() []*cri.KeyValue {
 }
 
 // makeEnv evaluates envFrom and then env, each able to refer to what came
-// before; service variables yield to both. It asks each object once.
+// before; service variables yield to both. It asks for each object and file once.
 func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*environment, error) {
 	src := &objectCache{objects: in.Objects, namespace: pod.Namespace,
 		configMaps: map[string]*v1.ConfigMap{}, secrets: map[string]*v1.Secret{}}
+	files := &envFiles{volumes: in.Volumes, pod: pod}
 	own := &environment{values: map[string]string{}}
 	for i := range c.EnvFrom {
 		if err := addEnvFrom(ctx, own, &c.EnvFrom[i], src); err != nil {
@@ -64,7 +65,7 @@ func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInpu
 		if msgs := validation.IsRelaxedEnvVarName(v.Name); len(msgs) > 0 {
 			return nil, containerErrorf("invalid environment variable name %q: %s", v.Name, strings.Join(msgs, "; "))
 		}
-		value, set, err := envValue(ctx, pod, c, v, in, src, lookup)
+		value, set, err := envValue(ctx, pod, c, v, in, src, files, lookup)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +114,7 @@ func addEnvFrom(ctx context.Context, env *environment, from *v1.EnvFromSource, s
 }
 
 // envValue returns one variable's value; set is false when an optional source is missing.
-func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, in ContainerInput, src *objectCache, lookup func(string) (string, bool)) (value string, set bool, err error) {
+func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, in ContainerInput, src *objectCache, files *envFiles, lookup func(string) (string, bool)) (value string, set bool, err error) {
 	from := v.ValueFrom
 	switch {
 	case v.Value != "" || from == nil:
@@ -143,6 +144,8 @@ func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, i
 			return "", false, containerErrorf("couldn't find key %v in Secret %v/%v", ref.Key, pod.Namespace, ref.Name)
 		}
 		return string(text), set, nil
+	case from.FileKeyRef != nil:
+		return files.value(ctx, from.FileKeyRef)
 	default:
 		return "", false, containerErrorf("environment variable %s: its valueFrom is not supported", v.Name)
 	}

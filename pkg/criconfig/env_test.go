@@ -73,7 +73,7 @@ func (o *objects) ConfigMap(_ context.Context, _, name string) (*v1.ConfigMap, e
 	if m := o.configMaps[name]; m != nil || o.err != nil {
 		return m, o.err
 	}
-	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name)
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmap"}, name)
 }
 
 func (o *objects) Secret(_ context.Context, _, name string) (*v1.Secret, error) {
@@ -81,7 +81,7 @@ func (o *objects) Secret(_ context.Context, _, name string) (*v1.Secret, error) 
 	if s := o.secrets[name]; s != nil || o.err != nil {
 		return s, o.err
 	}
-	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secret"}, name)
 }
 
 func TestEnvironment(t *testing.T) {
@@ -121,8 +121,8 @@ func TestEnvironment(t *testing.T) {
 		"optional and missing":                              {from: []v1.EnvFromSource{fromMap("no", "", &yes), fromSecret("no", &yes)}, env: []v1.EnvVar{{Name: "A", ValueFrom: mapKey("no", "k", &yes)}, {Name: "B", ValueFrom: secretKey("s", "no", &yes)}, {Name: "C", ValueFrom: mapKey("c", "no", &yes)}}, objects: there(), want: ""},
 		"optional without any source of objects":            {from: []v1.EnvFromSource{fromMap("no", "", &yes)}, env: []v1.EnvVar{{Name: "B", ValueFrom: secretKey("s", "no", &yes)}}, want: ""},
 
-		"missing ConfigMap":                  {env: []v1.EnvVar{{Name: "A", ValueFrom: mapKey("no", "k", nil)}}, objects: there(), err: `configmaps "no" not found`},
-		"missing Secret in envFrom":          {from: []v1.EnvFromSource{fromSecret("no", nil)}, objects: there(), err: `secrets "no" not found`},
+		"missing ConfigMap":                  {env: []v1.EnvVar{{Name: "A", ValueFrom: mapKey("no", "k", nil)}}, objects: there(), err: `configmap "no" not found`},
+		"missing Secret in envFrom":          {from: []v1.EnvFromSource{fromSecret("no", nil)}, objects: there(), err: `secret "no" not found`},
 		"missing key of a ConfigMap":         {env: []v1.EnvVar{{Name: "A", ValueFrom: mapKey("c", "no", nil)}}, objects: there(), err: "couldn't find key no in ConfigMap ns/c"},
 		"missing key of a Secret":            {env: []v1.EnvVar{{Name: "A", ValueFrom: secretKey("s", "no", nil)}}, objects: there(), err: "couldn't find key no in Secret ns/s"},
 		"no source of ConfigMaps":            {env: []v1.EnvVar{{Name: "A", ValueFrom: mapKey("c", "k", nil)}}, err: `configmap "c": this node has no source of ConfigMaps`},
@@ -133,7 +133,7 @@ func TestEnvironment(t *testing.T) {
 		"a prefix that makes no name":        {from: []v1.EnvFromSource{fromMap("c", "=", nil)}, objects: there(), err: "invalid environment variable name"},
 		"an unknown field":                   {env: []v1.EnvVar{{Name: "A", ValueFrom: &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{FieldPath: "spec.nope"}}}}, err: "unsupported fieldPath: spec.nope"},
 		"an unknown resource":                {env: []v1.EnvVar{{Name: "A", ValueFrom: &v1.EnvVarSource{ResourceFieldRef: &v1.ResourceFieldSelector{Resource: "limits.gpu"}}}}, err: "unsupported container resource : limits.gpu"},
-		"fileKeyRef":                         {env: []v1.EnvVar{{Name: "A", ValueFrom: &v1.EnvVarSource{FileKeyRef: &v1.FileKeySelector{}}}}, err: "its valueFrom is not supported"},
+		"a source of later releases":         {env: []v1.EnvVar{{Name: "A", ValueFrom: &v1.EnvVarSource{}}}, err: "its valueFrom is not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := &v1.Pod{}

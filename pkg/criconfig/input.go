@@ -24,6 +24,9 @@ type Node struct {
 	// HugePageSizes the kernel offers, as CRI names them ("2MB"): a container
 	// without a limit for one gets 0.
 	HugePageSizes []string
+	// NoHugePageLimits is true for a runtime that cannot limit the huge pages of a
+	// container: then the pod's cgroup alone does.
+	NoHugePageLimits bool
 	// SwapLimits is true where the memory controller can limit swap: containers
 	// with a memory limit then get no swap.
 	SwapLimits bool
@@ -71,6 +74,8 @@ type ContainerInput struct {
 	// Volumes gives host paths of the pod's volumes; nil for a container
 	// without mounts.
 	Volumes Volumes
+	// Images are what the pod's volumes of type image have been pulled as, by volume.
+	Images map[string]*cri.ImageSpec
 	// HostsPath is the managed /etc/hosts on the host, "" for none. A container
 	// that mounts a volume at /etc/hosts keeps its own.
 	HostsPath string
@@ -79,9 +84,8 @@ type ContainerInput struct {
 
 	// Objects gives ConfigMaps and Secrets; nil where there are none.
 	Objects Objects
-	// ServiceEnv are the service variables of the pod's namespace, nil where
-	// there is no API server. With enableServiceLinks false the caller passes
-	// only those of the master service.
+	// ServiceEnv are what the function of that name returns, nil where there is no
+	// API server.
 	ServiceEnv map[string]string
 
 	// TargetID is the container whose process namespace an ephemeral container
@@ -100,6 +104,10 @@ type Volumes interface {
 	// when missing, safe to hand to the runtime whatever links the volume
 	// holds. index is the mount's place in the container's volumeMounts.
 	SubPath(ctx context.Context, pod *v1.Pod, container string, index int, name, subPath string) (string, error)
+	// ReadFile returns the regular file at path of the named volume, at most limit
+	// bytes long and never outside of the volume whatever links it holds.
+	// fs.ErrNotExist holds for the error when there is none.
+	ReadFile(ctx context.Context, pod *v1.Pod, name, path string, limit int64) ([]byte, error)
 }
 
 // Objects gives what environment variables are taken from. A missing object is

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,6 +33,10 @@ const (
 	AnnotationTerminationGracePeriod   = "io.kubernetes.pod.terminationGracePeriod"
 	AnnotationDeletionGracePeriod      = "io.kubernetes.pod.deletionGracePeriod"
 )
+
+// AnnotationStartTime, on a sandbox, is the pod's status.startTime in RFC 3339: a
+// new agent counts on from there.
+const AnnotationStartTime = "io.mini-kubelet.pod-start-time"
 
 // Identity is what the labels say a sandbox or container belongs to.
 type Identity struct {
@@ -135,6 +140,18 @@ func sandboxLabels(pod *v1.Pod) map[string]string {
 	labels[LabelPodNamespace] = pod.Namespace
 	labels[LabelPodUID] = string(pod.UID)
 	return labels
+}
+
+// sandboxAnnotations are the pod's own and when it started, as far as that is known.
+func sandboxAnnotations(pod *v1.Pod) map[string]string {
+	a := maps.Clone(pod.Annotations)
+	if t := pod.Status.StartTime; t != nil {
+		if a == nil {
+			a = map[string]string{}
+		}
+		a[AnnotationStartTime] = t.UTC().Format(time.RFC3339)
+	}
+	return a
 }
 
 func containerLabels(pod *v1.Pod, c *v1.Container) map[string]string {

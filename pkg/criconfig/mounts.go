@@ -59,7 +59,10 @@ func volumeMount(ctx context.Context, pod *v1.Pod, c *v1.Container, index int, i
 		Readonly:       m.ReadOnly || v.ReadOnly,
 		SelinuxRelabel: v.Relabel && !m.ReadOnly,
 	}
-	if sub != "" {
+	if img := in.Images[m.Name]; img != nil {
+		// The runtime finds the path in the image, as a process within would.
+		mount.HostPath, mount.Image, mount.ImageSubPath = "", img, sub
+	} else if sub != "" {
 		if mount.HostPath, err = in.Volumes.SubPath(ctx, pod, c.Name, index, m.Name, sub); err != nil {
 			return nil, containerErrorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 		}

@@ -42,19 +42,15 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	return int(min(max(1000-1000*request/memoryCapacity, oomBestEffort+oomGuaranteed), oomBestEffort-1))
 }
 
-// podShare is each container's part of what a pod-level memory request leaves
-// over after the containers' own requests.
+// podShare is each container's part, init containers counted like all others, of
+// what a pod-level memory request leaves over after the containers' own requests
+// (KEP-2837).
 func podShare(pod *v1.Pod) int64 {
 	if pod.Spec.Resources == nil {
 		return 0
 	}
 	total, ok := pod.Spec.Resources.Requests[v1.ResourceMemory]
-	n := int64(len(pod.Spec.Containers))
-	for i := range pod.Spec.InitContainers {
-		if isRestartableInit(&pod.Spec.InitContainers[i]) {
-			n++
-		}
-	}
+	n := int64(len(pod.Spec.Containers) + len(pod.Spec.InitContainers))
 	if !ok || n == 0 {
 		return 0
 	}

@@ -12,21 +12,21 @@ import (
 
 // Bounds of the kernel and of the kubelet's arithmetic.
 const (
-	minShares     = 2
+	MinShares     = 2 // cpu.shares of what requests none
 	maxShares     = 262144
 	minQuota      = 1000 // microseconds, the least CFS takes
 	defaultPeriod = 100000
 )
 
-// cpuShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
+// CPUShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
 // converts it to cpu.weight).
-func cpuShares(milliCPU int64) int64 {
-	return min(max(milliCPU*1024/1000, minShares), maxShares)
+func CPUShares(milliCPU int64) int64 {
+	return min(max(milliCPU*1024/1000, MinShares), maxShares)
 }
 
-// cpuQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
+// CPUQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
 // means no limit.
-func cpuQuota(milliCPU, period int64) int64 {
+func CPUQuota(milliCPU, period int64) int64 {
 	if milliCPU <= 0 {
 		return 0
 	}
@@ -48,12 +48,14 @@ func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxConta
 	if _, set := requests[v1.ResourceCPU]; !set && !limit.IsZero() {
 		request = limit
 	}
-	r.CpuShares = cpuShares(request.MilliValue())
+	r.CpuShares = CPUShares(request.MilliValue())
 	if !node.DisableCFSQuota {
 		r.CpuPeriod = node.cfsPeriod()
-		r.CpuQuota = cpuQuota(limit.MilliValue(), r.CpuPeriod)
+		r.CpuQuota = CPUQuota(limit.MilliValue(), r.CpuPeriod)
 	}
-	r.HugepageLimits = hugepageLimits(limits, node.HugePageSizes)
+	if !node.NoHugePageLimits {
+		r.HugepageLimits = hugepageLimits(limits, node.HugePageSizes)
+	}
 	if node.SwapLimits && r.MemoryLimitInBytes > 0 {
 		// Memory and swap together: equal to the memory limit means no swap.
 		r.MemorySwapLimitInBytes = r.MemoryLimitInBytes

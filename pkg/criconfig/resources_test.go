@@ -70,6 +70,16 @@ func TestMemorySwapAndPodLimits(t *testing.T) {
 	}
 }
 
+func TestARuntimeThatLimitsNoHugePagesIsNotToldTo(t *testing.T) {
+	c := &v1.Container{Resources: v1.ResourceRequirements{Limits: v1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi")}}}
+	if got := Resources(&v1.Pod{}, c, Node{}).HugepageLimits; len(got) != 1 || got[0].Limit != 4<<20 {
+		t.Errorf("a runtime that does: %v", got)
+	}
+	if got := Resources(&v1.Pod{}, c, Node{NoHugePageLimits: true}).HugepageLimits; got != nil {
+		t.Errorf("one that does not: %v", got)
+	}
+}
+
 func TestPageSizeName(t *testing.T) {
 	for bytes, want := range map[int64]string{64 << 10: "64KB", 2 << 20: "2MB", 32 << 20: "32MB", 1 << 30: "1GB", 16 << 30: "16GB"} {
 		if got := PageSizeName(bytes); got != want {
@@ -142,6 +152,8 @@ func TestOOMScoreAdj(t *testing.T) {
 		"a large sidecar keeps its own score":      {spec: v1.PodSpec{Containers: []v1.Container{c("a", "2Gi")}, InitContainers: []v1.Container{sidecar("4Gi")}}, container: "side", want: 500},
 		"an init container is no sidecar":          {spec: v1.PodSpec{Containers: []v1.Container{c("a", "2Gi")}, InitContainers: []v1.Container{c("init", "")}}, container: "init", want: 999},
 		"a pod-level request is shared out":        {spec: v1.PodSpec{Containers: []v1.Container{c("a", "1Gi"), c("b", "")}, Resources: &v1.ResourceRequirements{Requests: list("", "3Gi")}}, want: 750},
+		"init containers have a share, too":        {spec: v1.PodSpec{Containers: []v1.Container{c("a", "1Gi"), c("b", "")}, InitContainers: []v1.Container{c("i", ""), c("j", "")}, Resources: &v1.ResourceRequirements{Requests: list("", "5Gi")}}, want: 750},
+		"a sidecar of a pod with its own request":  {spec: v1.PodSpec{Containers: []v1.Container{c("a", "1Gi")}, InitContainers: []v1.Container{sidecar("")}, Resources: &v1.ResourceRequirements{Requests: list("", "3Gi")}}, container: "side", want: 750},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := &v1.Pod{Spec: tt.spec}

@@ -1,8 +1,6 @@
 package criconfig
 
 import (
-	"maps"
-
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/node/util/sysctl"
 	"k8s.io/component-helpers/resource"
@@ -21,7 +19,7 @@ func Sandbox(pod *v1.Pod, attempt uint32, node Node) (*cri.PodSandboxConfig, err
 		},
 		LogDirectory: PodLogDirectory(node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID),
 		Labels:       sandboxLabels(pod),
-		Annotations:  maps.Clone(pod.Annotations),
+		Annotations:  sandboxAnnotations(pod),
 	}
 	dns, err := PodDNS(pod, node)
 	if err != nil {

@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/util/flowcontrol"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/image/keyring"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
@@ -28,7 +31,19 @@ type Service interface {
 // Keyring finds the credentials a pod has for an image's registry, best first.
 // None means an anonymous pull.
 type Keyring interface {
-	Lookup(ctx context.Context, pod *v1.Pod, image string) ([]*cri.AuthConfig, error)
+	Lookup(ctx context.Context, pod *v1.Pod, image string) ([]keyring.Credential, error)
+}
+
+// Records remember by which credentials images were pulled. *record.Store is one.
+type Records interface {
+	// MayUse tells whether a pod whose credentials find finds may use an image that
+	// is present; image is what the pod calls it, ref the runtime's ID.
+	MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool
+	// Begin is called before a pull; Pulled, with the credential that was accepted
+	// (nil for none), or Failed after it.
+	Begin(image string) error
+	Pulled(image, ref string, used *keyring.Credential)
+	Failed(image string)
 }
 
 // Config is what a Manager is built from.
@@ -37,6 +52,7 @@ type Config struct {
 	Journal *journal.Journal
 	Clock   clock.PassiveClock // nil is the real one
 	Keyring Keyring            // nil: anonymous pulls only
+	Records Records            // nil: every pod may use every image that is present
 
 	BackoffInitial time.Duration // 0 is 10 s
 	BackoffMax     time.Duration // 0 is 5 min
@@ -55,6 +71,7 @@ type Manager struct {
 	journal  *journal.Journal
 	clock    clock.PassiveClock
 	keyring  Keyring
+	records  Records
 	backoff  backoff
 	statuses statuses
 	pulls    pulls
@@ -81,6 +98,7 @@ func New(c Config) (*Manager, error) {
 		journal:  c.Journal,
 		clock:    c.Clock,
 		keyring:  c.Keyring,
+		records:  c.Records,
 		backoff:  backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
 		statuses: statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
 		pulls:    pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
@@ -106,6 +124,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		return "", m.refuse(pod, c, ReasonInvalidName, "InspectFailed", fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err))
 	}
 	pull := policy(c, name)
+	find := m.lookup(ctx, pod, name)
 	if pull != v1.PullAlways {
 		img, err := m.statuses.get(ctx, name)
 		switch {
@@ -113,14 +132,14 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 			return "", fmt.Errorf("look for image %q: %w", c.Image, context.Cause(ctx))
 		case err != nil:
 			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
-		case img != nil:
-			m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+		case img != nil && (m.records == nil || m.records.MayUse(c.Image, img.Id, find)):
+			m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
-		case pull == v1.PullNever:
+		case pull == v1.PullNever: // nor is a pod told of an image that it may not use
 			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
 		}
 	}
-	return m.pull(ctx, pod, c, name, sandbox)
+	return m.pull(ctx, pod, c, name, find, sandbox)
 }
 
 // Image returns the runtime's status of an image by name or by what Ensure
@@ -140,7 +159,7 @@ func (m *Manager) Image(ctx context.Context, ref string) (*cri.Image, error) {
 // Forget makes the next look at an image ask the runtime: for whoever removes it.
 func (m *Manager) Forget(ref string) { m.statuses.forget(ref) }
 
-func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name string, sandbox *cri.PodSandboxConfig) (string, error) {
+func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name string, find lookup, sandbox *cri.PodSandboxConfig) (string, error) {
 	key := pair{pod.UID, name}
 	if left, last := m.backoff.left(key, m.clock.Now()); left > 0 {
 		message := fmt.Sprintf("Back-off pulling image %q", c.Image)
@@ -149,8 +168,16 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	}
 	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	klog.V(2).InfoS("Pulling image", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "image", c.Image)
+	if m.records != nil {
+		if err := m.records.Begin(c.Image); err != nil {
+			return "", m.refuse(pod, c, ReasonPull, "Failed", fmt.Sprintf("Failed to record image pull intent for container image %q: %v", c.Image, err))
+		}
+	}
 	began := m.clock.Now()
-	ref, took, err := m.pullWithCredentials(ctx, pod, name, sandbox)
+	ref, used, took, err := m.pullWithCredentials(ctx, name, find, sandbox)
+	if err != nil && m.records != nil {
+		m.records.Failed(c.Image)
+	}
 	if ctx.Err() != nil && err != nil {
 		return "", fmt.Errorf("pull image %q: %w", c.Image, context.Cause(ctx))
 	}
@@ -168,32 +195,47 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	if img, err := m.statuses.get(ctx, name); err == nil && img != nil {
 		ref, size = img.Id, img.Size
 	}
+	if m.records != nil {
+		m.records.Pulled(c.Image, ref, used)
+	}
 	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
 	return ref, nil
 }
 
-// pullWithCredentials tries each of the pod's credentials until one is accepted.
-func (m *Manager) pullWithCredentials(ctx context.Context, pod *v1.Pod, name string, sandbox *cri.PodSandboxConfig) (string, time.Duration, error) {
-	auths := []*cri.AuthConfig{nil}
-	if m.keyring != nil {
-		found, err := m.keyring.Lookup(ctx, pod, name)
-		if err != nil {
-			return "", 0, fmt.Errorf("look up credentials: %w", err)
-		}
-		if len(found) > 0 {
-			auths = found
-		}
+// pullWithCredentials tries each of the pod's credentials until one is accepted,
+// which it returns. As in the kubelet any failure has the next one tried, and there
+// is no anonymous pull after them.
+func (m *Manager) pullWithCredentials(ctx context.Context, name string, find lookup, sandbox *cri.PodSandboxConfig) (ref string, used *keyring.Credential, took time.Duration, err error) {
+	found, err := find()
+	if err != nil {
+		return "", nil, 0, fmt.Errorf("look up credentials: %w", err)
 	}
-	var failed []string
-	for _, auth := range auths {
-		ref, took, err := m.pulls.pull(ctx, name, auth, sandbox)
-		if err == nil || ctx.Err() != nil || len(auths) == 1 {
-			return ref, took, err
-		}
-		failed = append(failed, text(err))
+	if len(found) == 0 {
+		ref, took, err = m.pulls.pull(ctx, name, nil, sandbox)
+		return ref, nil, took, err
 	}
-	return "", 0, errors.New("[" + strings.Join(failed, ", ") + "]")
+	var failed []error
+	for i := range found {
+		ref, took, err := m.pulls.pull(ctx, name, found[i].Auth, sandbox)
+		if err == nil || ctx.Err() != nil {
+			return ref, &found[i], took, err
+		}
+		failed = append(failed, errors.New(text(err)))
+	}
+	return "", nil, 0, utilerrors.NewAggregate(failed)
+}
+
+// lookup finds a pod's credentials for one image, once however often it is called.
+type lookup func() ([]keyring.Credential, error)
+
+func (m *Manager) lookup(ctx context.Context, pod *v1.Pod, name string) lookup {
+	return sync.OnceValues(func() ([]keyring.Credential, error) {
+		if m.keyring == nil {
+			return nil, nil
+		}
+		return m.keyring.Lookup(ctx, pod, name)
+	})
 }
 
 // pullError gives the two failures that a runtime tells apart their own reason.

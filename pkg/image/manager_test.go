@@ -18,7 +18,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/image/keyring"
+	"github.com/mini-kubelet/mini-kubelet/pkg/image/record"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
@@ -137,19 +140,19 @@ func TestPolicies(t *testing.T) {
 		events  []string
 	}{
 		"IfNotPresent, present": {there, v1.PullIfNotPresent, "sha256:there:1", false, "", "",
-			[]string{`Normal Pulled c: Container image "there:1" already present on machine`}},
+			[]string{`Normal Pulled c: Container image "there:1" already present on machine and can be accessed by the pod`}},
 		"IfNotPresent, absent": {absent, v1.PullIfNotPresent, "sha256:absent:1", true, "", "",
 			[]string{`Normal Pulling c: Pulling image "absent:1"`, `Normal Pulled c: Successfully pulled image "absent:1" in 2s (2s including waiting). Image size: 1234 bytes.`}},
 		"Always, present": {there, v1.PullAlways, "sha256:there:1", true, "", "",
 			[]string{`Normal Pulling c: Pulling image "there:1"`, `Normal Pulled c: Successfully pulled image "there:1" in 2s (2s including waiting). Image size: 1234 bytes.`}},
 		"Never, present": {there, v1.PullNever, "sha256:there:1", false, "", "",
-			[]string{`Normal Pulled c: Container image "there:1" already present on machine`}},
+			[]string{`Normal Pulled c: Container image "there:1" already present on machine and can be accessed by the pod`}},
 		"Never, absent": {absent, v1.PullNever, "", false, "ErrImageNeverPull", `Container image "absent:1" is not present with pull policy of Never`,
 			[]string{`Warning ErrImageNeverPull c: Container image "absent:1" is not present with pull policy of Never`}},
 		"no policy and no tag: latest is pulled always": {"latest-there", "", "sha256:latest-there:latest", true, "", "",
 			[]string{`Normal Pulling c: Pulling image "latest-there"`, `Normal Pulled c: Successfully pulled image "latest-there" in 2s (2s including waiting). Image size: 1234 bytes.`}},
 		"no policy but a tag: not pulled when present": {there, "", "sha256:there:1", false, "", "",
-			[]string{`Normal Pulled c: Container image "there:1" already present on machine`}},
+			[]string{`Normal Pulled c: Container image "there:1" already present on machine and can be accessed by the pod`}},
 		"invalid name": {"x/UPPER", v1.PullIfNotPresent, "", false, "InvalidImageName",
 			`Failed to apply default image tag "x/UPPER": couldn't parse image reference "x/UPPER": invalid reference format: repository name (x/UPPER) must be lowercase`,
 			[]string{`Warning InspectFailed c: Failed to apply default image tag "x/UPPER": couldn't parse image reference "x/UPPER": invalid reference format: repository name (x/UPPER) must be lowercase`}},
@@ -483,10 +486,15 @@ func TestAPullGoesOnWhileOneWaitsAndEndsWithTheLast(t *testing.T) {
 	})
 }
 
+// keys are the credentials that pods have, by the pod's UID.
 type keys map[string][]*cri.AuthConfig
 
-func (k keys) Lookup(_ context.Context, p *v1.Pod, _ string) ([]*cri.AuthConfig, error) {
-	return k[string(p.UID)], nil
+func (k keys) Lookup(_ context.Context, p *v1.Pod, _ string) ([]keyring.Credential, error) {
+	var found []keyring.Credential
+	for _, auth := range k[string(p.UID)] {
+		found = append(found, keyring.Credential{Auth: auth, Hash: auth.Password, Source: keyring.Source{Secret: &keyring.Object{Name: auth.Username}}})
+	}
+	return found, nil
 }
 
 func TestCredentialsAreTriedInTurnAndNotSharedBetweenPods(t *testing.T) {
@@ -502,6 +510,7 @@ func TestCredentialsAreTriedInTurnAndNotSharedBetweenPods(t *testing.T) {
 		m, _ := newManager(t, n, Config{Keyring: keys{
 			"good": {{Username: "old", Password: "wrong"}, {Username: "new", Password: "right"}},
 			"bad":  {{Username: "x", Password: "wrong"}, {Username: "y", Password: "wrong"}},
+			"same": {{Username: "x", Password: "wrong"}, {Username: "x", Password: "false"}},
 		}})
 		var all sync.WaitGroup
 		for uid, check := range map[string]func(string, error){
@@ -511,6 +520,7 @@ func TestCredentialsAreTriedInTurnAndNotSharedBetweenPods(t *testing.T) {
 				}
 			},
 			"bad":  func(_ string, err error) { want(t, err, "ErrImagePull", "[denied to x, denied to y]") },
+			"same": func(_ string, err error) { want(t, err, "ErrImagePull", "denied to x") },
 			"none": func(_ string, err error) { want(t, err, "ErrImagePull", "denied to ") },
 		} {
 			all.Go(func() {
@@ -519,6 +529,62 @@ func TestCredentialsAreTriedInTurnAndNotSharedBetweenPods(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+func TestAPresentImageIsNotForPodsThatCouldNotPullIt(t *testing.T) {
+	n := newNode("loaded:1")
+	n.pull = func(_ context.Context, r *cri.PullImageRequest) error {
+		if r.Image.Image == "secret:1" && r.Auth.GetPassword() != "right" {
+			return status.Error(codes.Unknown, "unauthorized")
+		}
+		return nil
+	}
+	policy, err := record.NewPolicy(kubeletconfig.NeverVerifyPreloadedImages, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := record.Open(t.TempDir(), policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, e := newManager(t, n, Config{Records: records, Keyring: keys{
+		"good": {{Username: "user", Password: "right"}}, "equal": {{Username: "other", Password: "right"}},
+		"bad": {{Username: "x", Password: "wrong"}},
+	}})
+	for _, tt := range []struct {
+		pod, image string
+		policy     v1.PullPolicy
+		pulls      int
+		reason     string
+		event      string
+	}{
+		{"none", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+		{"good", "secret:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
+		{"good", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+		{"good", "secret:1", v1.PullNever, 0, "", "can be accessed by the pod"},
+		{"equal", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+		{"none2", "secret:1", v1.PullNever, 0, "ErrImageNeverPull", "is not present with pull policy of Never"},
+		{"none2", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+		{"none2", "secret:1", v1.PullIfNotPresent, 0, "ImagePullBackOff", "Back-off pulling image"},
+		{"bad", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+		{"none", "loaded:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+		{"none", "public:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
+		{"bad", "public:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+	} {
+		_, before := n.counts()
+		_, err := m.Ensure(t.Context(), pod(tt.pod), container(tt.image, tt.policy), nil)
+		reason := ""
+		var failed *Error
+		if errors.As(err, &failed) {
+			reason = failed.Reason()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		events := strings.Join(e.take(), "\n")
+		if _, after := n.counts(); reason != tt.reason || after-before != tt.pulls || !strings.Contains(events, tt.event) {
+			t.Errorf("%s, %s, %s: %d pulls, %q, events:\n%s\nwant %d pulls, %q and %q", tt.pod, tt.image, tt.policy, after-before, reason, events, tt.pulls, tt.reason, tt.event)
+		}
+	}
 }
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {

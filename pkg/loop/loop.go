@@ -50,6 +50,8 @@ type Workers interface {
 type Runtime interface {
 	// Pods returns nil before the first look.
 	Pods() []*runtime.Pod
+	// Listed is closed with the first look.
+	Listed() <-chan struct{}
 }
 
 // Admission decides whether a pod may run here beside the others. A nil
@@ -75,6 +77,9 @@ type Config struct {
 	Admit   Admission
 	// Reject makes it known that a pod was not admitted: status Failed, an event.
 	Reject func(*v1.Pod, Rejection)
+	// Mirrors is told of every change of a static pod or of a mirror pod, once it is
+	// in the store; nil: there is no API server to show static pods to.
+	Mirrors func(types.NamespacedName)
 	// CleanDirs removes the directories and volumes of pods that are not in use.
 	CleanDirs func(ctx context.Context, inUse map[types.UID]bool) error
 }
@@ -118,6 +123,10 @@ func (l *Loop) Healthy(now time.Time) error {
 	return nil
 }
 
+// Ready tells whether every source has spoken: what none of them wants is then
+// wanted by nobody.
+func (l *Loop) Ready() bool { return l.ready.Load() }
+
 // MayBeWanted tells whether the pod is wanted or, as long as a source has not
 // spoken, could be.
 func (l *Loop) MayBeWanted(uid types.UID) bool {
@@ -128,7 +137,8 @@ func (l *Loop) MayBeWanted(uid types.UID) bool {
 	return wanted
 }
 
-// Run reads the five channels until ctx ends.
+// Run reads the five channels until ctx ends. What is wanted waits until it is known
+// what runs: a pod that runs already is not to be judged as a new one.
 func (l *Loop) Run(ctx context.Context) error {
 	tick := l.cfg.Clock.NewTicker(syncPeriod)
 	defer tick.Stop()
@@ -139,12 +149,15 @@ func (l *Loop) Run(ctx context.Context) error {
 			<-l.cleaned
 		}
 	}()
+	listed, changes := l.cfg.Runtime.Listed(), (<-chan source.Change)(nil)
 	for {
 		l.alive.Store(l.cfg.Clock.Now().UnixNano())
 		select {
 		case <-ctx.Done():
 			return nil
-		case c := <-l.cfg.Changes:
+		case <-listed:
+			listed, changes = nil, l.cfg.Changes
+		case c := <-changes:
 			l.change(c)
 		case e := <-l.cfg.Events:
 			// A container's removal tells nothing that its death has not.
@@ -191,6 +204,13 @@ func (l *Loop) change(c source.Change) {
 	}
 	l.spoken[c.Source] = true
 	l.ready.Store(!slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }))
+	if l.cfg.Mirrors != nil {
+		for _, pod := range c.Pods {
+			if source.IsMirror(pod) || source.IsStatic(pod) {
+				l.cfg.Mirrors(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
+			}
+		}
+	}
 }
 
 // add admits new pods, oldest first. A pod whose containers run already was
@@ -206,23 +226,33 @@ func (l *Loop) add(pods []*v1.Pod) {
 		if source.IsMirror(pod) {
 			continue
 		}
-		if pod.DeletionTimestamp == nil && !l.runs(pod.UID) {
+		runs, done := l.runs(pod.UID), over(pod)
+		if pod.DeletionTimestamp == nil && !runs && !done {
 			if r := l.cfg.Admit(pod, active); r != nil {
 				klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 				l.cfg.Reject(pod, *r)
 				continue
 			}
 		}
-		active = append(active, pod)
+		if runs || !done {
+			active = append(active, pod)
+		}
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Create, Pod: pod})
 	}
 }
 
-// active returns the pods that use the node: admitted and not yet stopped.
+// over tells whether the pod has run to its end: it asks for nothing any more.
+func over(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}
+
+// active returns the pods that use the node: admitted and not yet stopped. One that
+// was over before this agent started does so no more, though its worker has yet to
+// find that out.
 func (l *Loop) active() []*v1.Pod {
 	var active []*v1.Pod
 	for _, p := range l.cfg.Store.Pods() {
-		if phase, ok := l.cfg.Workers.Known(p.UID); ok && phase < worker.Terminated {
+		if phase, ok := l.cfg.Workers.Known(p.UID); ok && phase < worker.Terminated && (!over(p) || l.runs(p.UID)) {
 			active = append(active, p)
 		}
 	}

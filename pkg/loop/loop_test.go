@@ -28,8 +28,10 @@ type bench struct {
 	known   map[types.UID]worker.Phase
 	due     []types.UID
 	view    []*runtime.Pod
+	listed  chan struct{}
 	reject  map[string]Rejection
 	told    []string
+	mirrors []string // whom Mirrors was told of, and what the store then had
 	cleaned []map[types.UID]bool
 	clean   func()
 
@@ -85,6 +87,8 @@ func (b *bench) Due(time.Time) []types.UID {
 
 func (b *bench) Pods() []*runtime.Pod { return b.view }
 
+func (b *bench) Listed() <-chan struct{} { return b.listed }
+
 func (b *bench) said() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,8 +96,15 @@ func (b *bench) said() []string {
 }
 
 func start(t *testing.T, sources ...string) *bench {
+	b := startBlind(t, sources...)
+	close(b.listed)
+	return b
+}
+
+// startBlind is start of a loop that does not know yet what runs.
+func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
-		known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*runtime.Pod{},
+		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*runtime.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
 	}
 	l, err := New(Config{
@@ -105,6 +116,11 @@ func start(t *testing.T, sources ...string) *bench {
 				return &r
 			}
 			return nil
+		},
+		Mirrors: func(n types.NamespacedName) {
+			_, static := b.store.ByName(n.Namespace, n.Name)
+			_, mirror := b.store.MirrorByName(n.Namespace, n.Name)
+			b.mirrors = append(b.mirrors, fmt.Sprintf("%s static=%v mirror=%v", n.Name, static, mirror))
 		},
 		Reject: func(pod *v1.Pod, r Rejection) { b.told = append(b.told, pod.Name+": "+r.Reason+": "+r.Message) },
 		CleanDirs: func(_ context.Context, inUse map[types.UID]bool) error {
@@ -262,6 +278,90 @@ func TestHangingCleanUpDoesNotHoldUpTheLoop(t *testing.T) {
 		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 1"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestMirrorsAreToldOnceTheStoreKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File, source.API)
+		static, mirror, ordinary := pod("s", "web"), pod("m", "web"), pod("o", "db")
+		static.Annotations = map[string]string{source.AnnotationSource: source.File}
+		mirror.Annotations = map[string]string{source.AnnotationMirror: "hash", source.AnnotationSource: source.API}
+		ordinary.Annotations = map[string]string{source.AnnotationSource: source.API}
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{ordinary, mirror}}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{static}}
+		b.changes <- source.Change{Op: source.Reconcile, Source: source.API, Pods: []*v1.Pod{mirror, ordinary}}
+		b.changes <- source.Change{Op: source.Remove, Source: source.API, Pods: []*v1.Pod{mirror}}
+		b.changes <- source.Change{Op: source.Remove, Source: source.File, Pods: []*v1.Pod{static}}
+		synctest.Wait()
+		want := []string{
+			"web static=false mirror=true", "web static=true mirror=true", "web static=true mirror=true",
+			"web static=true mirror=false", "web static=false mirror=false",
+		}
+		if !slices.Equal(b.mirrors, want) {
+			t.Errorf("told %q, want %q", b.mirrors, want)
+		}
+	})
+}
+
+func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.API)
+		b.reject["done"] = Rejection{Reason: "OutOfcpu"}
+		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		done, failed, deleted := pod("1", "done"), pod("2", "done"), pod("3", "done")
+		done.Status.Phase, failed.Status.Phase = v1.PodSucceeded, v1.PodFailed
+		now := metav1.Now()
+		deleted.DeletionTimestamp = &now
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{done, failed, deleted}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 2", "create 3"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+		// Beside it there is the deleted pod, which is yet to stop, in both ways.
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{pod("4", "late")}}
+		again := pod("5", "done")
+		again.Status.Phase = v1.PodSucceeded
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{again, pod("6", "late")}}
+		synctest.Wait()
+		if want := []string{"late: OutOfcpu: full beside 1", "late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+			t.Errorf("rejections = %q, want %q", b.told, want)
+		}
+	})
+}
+
+func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.API)
+		b.view = []*runtime.Pod{{UID: "1", Name: "stuck", Namespace: "default", Sandboxes: []runtime.Sandbox{{ID: "s", State: runtime.StateRunning}}}}
+		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		stuck := pod("1", "stuck")
+		stuck.Status.Phase = v1.PodFailed
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{stuck, pod("2", "late")}}
+		synctest.Wait()
+		if want := []string{"late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+			t.Errorf("rejections = %q, want %q", b.told, want)
+		}
+	})
+}
+
+func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBlind(t, source.File)
+		b.reject["bad"] = Rejection{Reason: "NodePorts"}
+		go func() {
+			b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("2", "bad")}}
+		}()
+		time.Sleep(10 * time.Second)
+		if got := b.said(); len(got) != 0 || len(b.told) != 0 {
+			t.Fatalf("updates %v, rejections %v before the runtime was looked at", got, b.told)
+		}
+		b.view = []*runtime.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []runtime.Sandbox{{ID: "s", State: runtime.StateRunning}}}}
+		close(b.listed)
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
 		}
 	})

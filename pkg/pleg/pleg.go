@@ -55,10 +55,11 @@ type Config struct {
 
 // PLEG watches the runtime. Its methods are safe for concurrent use.
 type PLEG struct {
-	cfg    Config
-	cache  *cache
-	events chan Event
-	took   prometheus.Histogram
+	cfg        Config
+	cache      *cache
+	events     chan Event
+	listedOnce chan struct{} // closed once there is a view
+	took       prometheus.Histogram
 
 	mu     sync.Mutex
 	wanted map[types.UID]bool // pods to look at, and whether at once
@@ -87,7 +88,7 @@ func New(cfg Config) (*PLEG, error) {
 		cfg.LookTimeout = 2 * time.Minute
 	}
 	p := &PLEG{
-		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity),
+		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity), listedOnce: make(chan struct{}),
 		wanted: map[types.UID]bool{}, wake: make(chan struct{}, 1), seen: time.Now(),
 		listed: map[types.UID]*runtime.Pod{}, view: map[types.UID]*runtime.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -104,6 +105,10 @@ func New(cfg Config) (*PLEG, error) {
 
 // Events returns the channel that the sync loop reads.
 func (p *PLEG) Events() <-chan Event { return p.events }
+
+// Listed is closed once the runtime has been listed for the first time: Pods is
+// known from then on.
+func (p *PLEG) Listed() <-chan struct{} { return p.listedOnce }
 
 // Relist asks for a look at one pod at once. It does not wait for it.
 func (p *PLEG) Relist(uid types.UID) { p.want(uid, true) }
@@ -328,6 +333,9 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *runtime.Pod, time.Time))
 				}
 			}
 		}
+		if p.cache.view == nil {
+			close(p.listedOnce)
+		}
 		if changed {
 			p.cache.view = viewOf(listed)
 		}
@@ -378,7 +386,8 @@ func (p *PLEG) take(l look, inspect func(types.UID, *runtime.Pod, time.Time)) {
 			return
 		}
 		delete(p.cache.suspect, l.uid)
-		if (before != nil || l.pod != nil) && !same(before, l.pod) {
+		// Before the first list a look at one pod is no view of all.
+		if p.cache.view != nil && (before != nil || l.pod != nil) && !same(before, l.pod) {
 			p.cache.view = viewOf(p.listed)
 		}
 	})

@@ -77,6 +77,7 @@ type engine struct {
 	lists     int
 	tell      func(types.UID)
 	breaks    chan error
+	hold      chan struct{} // lists wait until it is closed; nil: they do not
 }
 
 func newEngine() *engine {
@@ -96,6 +97,9 @@ func (e *engine) remove(uid types.UID) {
 }
 
 func (e *engine) GetPods(context.Context) ([]*runtime.Pod, error) {
+	if e.hold != nil {
+		<-e.hold
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lists++
@@ -247,7 +251,7 @@ func TestHangingPodHoldsUpNeitherOthersNorHealth(t *testing.T) {
 			e.set(podOf(uid, container("a", runtime.StateRunning)))
 		}
 		p := start(t, e, time.Second)
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + 500*time.Millisecond) // between two relists
 		e.set(podOf("good", container("g", runtime.StateRunning)))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -402,6 +406,31 @@ func TestGonePodsLeaveNoTrace(t *testing.T) {
 		}
 		if v := p.Pods(); len(v) != 0 {
 			t.Errorf("view = %v", v)
+		}
+	})
+}
+
+func TestALookBeforeTheFirstListIsNoViewOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.hold = make(chan struct{})
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		e.set(podOf("q", container("b", runtime.StateRunning)))
+		p := start(t, e, time.Second)
+		p.Relist("p")
+		synctest.Wait()
+		if e.count() != 1 || p.Pods() != nil {
+			t.Fatalf("after %d looks: view = %v, want none yet", e.count(), p.Pods())
+		}
+		select {
+		case <-p.Listed():
+			t.Fatal("listed before the first list")
+		default:
+		}
+		close(e.hold)
+		<-p.Listed()
+		if got := p.Pods(); len(got) != 2 {
+			t.Errorf("view = %v, want both pods", got)
 		}
 	})
 }

@@ -37,20 +37,11 @@ func resources(kind string) func(reflect.Value) string {
 			case name == v1.ResourceEphemeralStorage:
 				return fmt.Sprintf("%s: enforced by eviction, which is %s", name, notYet)
 			case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix):
-				return fmt.Sprintf("%s: enforced by pod cgroups, which are %s", name, notYet)
+				// Admission knows whether this kernel can limit them.
 			default:
 				return fmt.Sprintf("%s: no device plug-in of this node offers it", name)
 			}
 		}
 		return ""
 	}
-}
-
-// emptyDirLimit refuses a limit that only eviction would enforce.
-func emptyDirLimit(v reflect.Value) string {
-	e, ok := v.Interface().(v1.EmptyDirVolumeSource)
-	if ok && e.SizeLimit != nil && !e.SizeLimit.IsZero() && e.Medium == v1.StorageMediumDefault {
-		return "sizeLimit on disk: enforced by eviction, which is " + notYet
-	}
-	return ""
 }

@@ -2,7 +2,7 @@
 // it: it is honoured, refused with a reason, or not a node's business. A field
 // that would be ignored in silence does not exist.
 //
-//	table.go ──▶ Refused(pod)         for source (validation) and admission
+//	table.go ──▶ Refused(pod, node)   for source (validation) and admission
 //	        └──▶ docs/pod-fields.md   by go test ./pkg/podfields -update
 //
 // A test walks v1.PodSpec by reflection: a field of a later API release without

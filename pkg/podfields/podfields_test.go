@@ -17,6 +17,9 @@ var update = flag.Bool("update", false, "write docs/pod-fields.md")
 
 const document = "../../docs/pod-fields.md"
 
+// everything is a node that has all that a field may need.
+var everything = Node{Objects: true, Tokens: true, Claims: true, Classes: true, Bundles: true}
+
 // reachable returns the API types whose fields a node looks at: v1.PodSpec and
 // what its honoured fields are made of.
 func reachable() []reflect.Type {
@@ -31,7 +34,7 @@ func reachable() []reflect.Type {
 		}
 		all = append(all, t)
 		for _, f := range fieldsOf(t) {
-			if sections[t.Name()][f.name].verdict == honoured {
+			if everything.honours(sections[t.Name()][f.name].verdict) {
 				visit(f.typ)
 			}
 		}
@@ -77,6 +80,7 @@ func TestDocumentIsUpToDate(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# What becomes of each field of a pod\n\n")
 	b.WriteString("Written by `go test ./pkg/podfields -update` from `pkg/podfields/table.go`; a test holds it to `v1.PodSpec` of the API release we build with.\n")
+	b.WriteString("ConfigMaps and Secrets come from the API server, and on a standalone node from the manifests; tokens, claims, trust bundles and RuntimeClasses from the API server alone. A static pod of a node in a cluster gets none of them but the classes: what it refers to is refused for the reason beside it.\n")
 	b.WriteString("A pod that sets a refused field is not started: the reason below is in its status and in the log. Nothing is ignored in silence.\n")
 	counts := map[verdict]int{}
 	for _, s := range table {
@@ -86,7 +90,8 @@ func TestDocumentIsUpToDate(t *testing.T) {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.field, r.verdict, r.text)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d fields are honoured, %d refused, %d are not a node's business.\n", counts[honoured], counts[refused], counts[notNode])
+	fmt.Fprintf(&b, "\n%d fields are honoured, %d more where the node has an API server, %d refused, %d are not a node's business.\n",
+		counts[honoured], counts[withObjects]+counts[withTokens]+counts[withClaims]+counts[withCgroups]+counts[withClasses]+counts[withBundles], counts[refused], counts[notNode])
 	if *update {
 		if err := os.WriteFile(document, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -121,36 +126,35 @@ func TestRefused(t *testing.T) {
 			HostUsers:  &yes, EnableServiceLinks: &yes, SchedulerName: "default-scheduler",
 			SecurityContext: &v1.PodSecurityContext{SupplementalGroupsPolicy: &merge},
 		}, nil},
-		"probes of any container": {v1.PodSpec{
-			Containers:     []v1.Container{{}, {LivenessProbe: &v1.Probe{}, StartupProbe: &v1.Probe{}}},
-			InitContainers: []v1.Container{{ReadinessProbe: &v1.Probe{}}},
+		"devices of any container": {v1.PodSpec{
+			Containers:     []v1.Container{{}, {VolumeDevices: []v1.VolumeDevice{{}}}},
+			InitContainers: []v1.Container{{VolumeDevices: []v1.VolumeDevice{{}}}},
 		}, []string{
-			"spec.initContainers[0].readinessProbe: not implemented yet",
-			"spec.containers[1].livenessProbe: not implemented yet",
-			"spec.containers[1].startupProbe: not implemented yet",
+			"spec.initContainers[0].volumeDevices: " + noClaims,
+			"spec.containers[1].volumeDevices: " + noClaims,
 		}},
-		"a hook, but not a stop signal": {container(v1.Container{Lifecycle: &v1.Lifecycle{PreStop: &v1.LifecycleHandler{}, StopSignal: new(v1.Signal)}}),
-			[]string{"spec.containers[0].lifecycle.preStop: not implemented yet"}},
-		"ephemeral containers":            {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{{}}}, []string{"spec.ephemeralContainers: not implemented yet"}},
+		"ephemeral containers":            {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{{TargetContainerName: "c"}, {EphemeralContainerCommon: v1.EphemeralContainerCommon{Ports: make([]v1.ContainerPort, 1)}}}}, []string{"spec.ephemeralContainers[1].ports: not allowed in an ephemeral container"}},
 		"an empty list is not set":        {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{}, ImagePullSecrets: []v1.LocalObjectReference{}}, nil},
 		"a user namespace":                {v1.PodSpec{HostUsers: &no}, []string{"spec.hostUsers: false: Docker has no user namespaces by container"}},
 		"strict groups":                   {v1.PodSpec{SecurityContext: &v1.PodSecurityContext{SupplementalGroupsPolicy: &strict}}, []string{"spec.securityContext.supplementalGroupsPolicy: Strict: Docker always adds the groups that the image gives the user"}},
 		"a claim":                         {volume(v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}), []string{"spec.volumes[0].persistentVolumeClaim: " + noClaims}},
 		"a driver that moved":             {volume(v1.VolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{}}), []string{"spec.volumes[0].awsElasticBlockStore: moved to CSI in Kubernetes, which removed the in-tree driver (ebs.csi.aws.com)"}},
-		"a token":                         {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{}}, {ServiceAccountToken: &v1.ServiceAccountTokenProjection{}}}}}), []string{"spec.volumes[0].projected.sources[1].serviceAccountToken: without an API server nobody issues tokens"}},
+		"a token":                         {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{}}, {ServiceAccountToken: &v1.ServiceAccountTokenProjection{}}}}}), []string{"spec.volumes[0].projected.sources[1].serviceAccountToken: " + noTokens}},
 		"a limit of memory":               {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory, SizeLimit: &limit}}), nil},
-		"a limit of disk":                 {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{SizeLimit: &limit}}), []string{"spec.volumes[0].emptyDir: sizeLimit on disk: enforced by eviction, which is not implemented yet"}},
+		"a limit of disk":                 {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{SizeLimit: &limit}}), nil},
 		"cpu, and nothing of another":     {amounts(v1.ResourceMemory), nil},
 		"storage may only be requested":   {amounts(v1.ResourceEphemeralStorage), []string{"spec.containers[0].resources.limits: ephemeral-storage: enforced by eviction, which is not implemented yet"}},
-		"huge pages":                      {amounts("hugepages-2Mi"), []string{"spec.containers[0].resources.limits: hugepages-2Mi: enforced by pod cgroups, which are not implemented yet", "spec.containers[0].resources.requests: hugepages-2Mi: enforced by pod cgroups, which are not implemented yet"}},
+		"huge pages":                      {amounts("hugepages-2Mi"), nil},
 		"devices":                         {amounts("vendor.example/gpu"), []string{"spec.containers[0].resources.limits: vendor.example/gpu: no device plug-in of this node offers it", "spec.containers[0].resources.requests: vendor.example/gpu: no device plug-in of this node offers it"}},
 		"an environment from a ConfigMap": {container(v1.Container{Env: []v1.EnvVar{{ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: &v1.ConfigMapKeySelector{}}}}}), []string{"spec.containers[0].env[0].valueFrom.configMapKeyRef: " + noObjects}},
+		"a trust bundle":                  {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{ClusterTrustBundle: &v1.ClusterTrustBundleProjection{Name: new("ca")}}}}}), []string{"spec.volumes[0].projected.sources[0].clusterTrustBundle: " + noBundles}},
+		"a class":                         {v1.PodSpec{RuntimeClassName: new("kata")}, []string{"spec.runtimeClassName: " + noClasses}},
 		"a restart rule of later releases": {container(v1.Container{RestartPolicyRules: []v1.ContainerRestartRule{{Action: "Restart"}, {Action: "RestartAllContainers"}}}),
 			[]string{"spec.containers[0].restartPolicyRules[1].action: RestartAllContainers: not implemented yet"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, r := range Refused(&v1.Pod{Spec: tt.spec}) {
+			for _, r := range Refused(&v1.Pod{Spec: tt.spec}, Node{}) {
 				got = append(got, r.String())
 			}
 			slices.Sort(got)
@@ -162,19 +166,43 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func TestWhatNeedsAnAPIServerIsRefusedWithoutOne(t *testing.T) {
+	pod := &v1.Pod{Spec: v1.PodSpec{
+		Containers: []v1.Container{{EnvFrom: []v1.EnvFromSource{{SecretRef: &v1.SecretEnvSource{}}}}},
+		Volumes: []v1.Volume{
+			{VolumeSource: v1.VolumeSource{ConfigMap: &v1.ConfigMapVolumeSource{Items: []v1.KeyToPath{{Key: "k", Path: "p"}}}}},
+			{VolumeSource: v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{ServiceAccountToken: &v1.ServiceAccountTokenProjection{Path: "p"}}}}}},
+		},
+	}}
+	const env, volume, token = "spec.containers[0].envFrom[0].secretRef", "spec.volumes[0].configMap", "spec.volumes[1].projected.sources[0].serviceAccountToken"
+	for _, tt := range []struct {
+		node Node
+		want []Refusal
+	}{
+		{Node{}, []Refusal{{volume, noObjects}, {token, noTokens}, {env, noObjects}}},
+		{Node{Objects: true}, []Refusal{{token, noTokens}}},
+		{Node{Tokens: true}, []Refusal{{volume, noObjects}, {env, noObjects}}},
+		{everything, nil},
+	} {
+		if got := Refused(pod, tt.node); !slices.Equal(got, tt.want) {
+			t.Errorf("%+v: %v, want %v", tt.node, got, tt.want)
+		}
+	}
+}
+
 // Every refused field is found when it is set, whatever leads to it.
 func TestEachRefusedFieldIsRefusedWhenSet(t *testing.T) {
 	found := 0
 	for _, typ := range reachable() {
 		for _, f := range fieldsOf(typ) {
 			r := sections[typ.Name()][f.name]
-			if r.verdict != refused {
+			if r.verdict == notNode || (Node{}).honours(r.verdict) {
 				continue
 			}
 			v := reflect.New(typ).Elem()
 			set(v.FieldByIndex(f.index))
 			var all []Refusal
-			inspect(v, "x", &all)
+			inspect(Node{}, v, "x", &all)
 			if !slices.Contains(all, Refusal{"x." + f.name, r.text}) {
 				t.Errorf("%s.%s is set and not refused: %v", typ.Name(), f.name, all)
 			}
@@ -197,6 +225,11 @@ func set(v reflect.Value) {
 		v.SetString("x")
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Struct:
+		set(v.Field(0))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
 	default:
 		panic(fmt.Sprintf("teach set about %v", v.Kind()))
 	}

@@ -15,7 +15,31 @@ const (
 	honoured verdict = "honoured"
 	refused  verdict = "refused"
 	notNode  verdict = "not a node's business"
+	// These are honoured where the Node has what they need, and refused elsewhere.
+	withObjects verdict = "honoured where the node has objects"
+	withTokens  verdict = "honoured where the node has tokens"
+	withClaims  verdict = "honoured where the node has claims"
+	withCgroups verdict = "honoured where the node makes cgroups of pods"
+	withClasses verdict = "honoured where the node has classes"
+	withBundles verdict = "honoured where the node has trust bundles"
 )
+
+// Node says what a node has from elsewhere that some fields need. The zero Node has
+// nothing.
+type Node struct {
+	Objects bool // ConfigMaps and Secrets
+	Tokens  bool // service-account tokens
+	Claims  bool // persistent volume claims
+	Cgroups bool // pods have cgroups of their own
+	Classes bool // RuntimeClasses
+	Bundles bool // ClusterTrustBundles
+}
+
+// honours tells whether a verdict is honoured on the node.
+func (n Node) honours(v verdict) bool {
+	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims ||
+		v == withCgroups && n.Cgroups || v == withClasses && n.Classes || v == withBundles && n.Bundles
+}
 
 // row is the verdict on one field of an API type.
 type row struct {
@@ -42,26 +66,26 @@ type Refusal struct {
 // String returns "path: reason".
 func (r Refusal) String() string { return r.Path + ": " + r.Reason }
 
-// Refused returns every field of the pod's spec that is set and refused, in the
-// order of the API, empty when the node can do all that the pod asks for.
-func Refused(pod *v1.Pod) []Refusal {
+// Refused returns every field of the pod's spec that is set and refused on this
+// node, in the order of the API, empty when it can do all that the pod asks for.
+func Refused(pod *v1.Pod, node Node) []Refusal {
 	var all []Refusal
-	inspect(reflect.ValueOf(pod.Spec), "spec", &all)
+	inspect(node, reflect.ValueOf(pod.Spec), "spec", &all)
 	return all
 }
 
 // inspect appends the refused fields of v, which is a value of a core/v1 type or
 // a collection of such.
-func inspect(v reflect.Value, path string, all *[]Refusal) {
+func inspect(node Node, v reflect.Value, path string, all *[]Refusal) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			inspect(v.Elem(), path, all)
+			inspect(node, v.Elem(), path, all)
 		}
 		return
 	case reflect.Slice:
 		for i := range v.Len() {
-			inspect(v.Index(i), fmt.Sprintf("%s[%d]", path, i), all)
+			inspect(node, v.Index(i), fmt.Sprintf("%s[%d]", path, i), all)
 		}
 		return
 	case reflect.Struct:
@@ -82,16 +106,17 @@ func inspect(v reflect.Value, path string, all *[]Refusal) {
 		switch {
 		case !known:
 			*all = append(*all, Refusal{at, "this version does not know the field"})
-		case r.verdict == refused:
+		case r.verdict == notNode:
+		case !node.honours(r.verdict):
 			*all = append(*all, Refusal{at, r.text})
-		case r.verdict == honoured:
+		default:
 			if r.check != nil {
 				if why := r.check(reflect.Indirect(value)); why != "" {
 					*all = append(*all, Refusal{at, why})
 					continue
 				}
 			}
-			inspect(value, at, all)
+			inspect(node, value, at, all)
 		}
 	}
 }

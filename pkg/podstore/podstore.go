@@ -65,6 +65,14 @@ func (s *Store) Mirror(pod *v1.Pod) (*v1.Pod, bool) {
 	return p, ok
 }
 
+// MirrorByName returns the mirror pod of that namespace and name.
+func (s *Store) MirrorByName(namespace, name string) (*v1.Pod, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p, ok := s.mirrors.byName[types.NamespacedName{Namespace: namespace, Name: name}]
+	return p, ok
+}
+
 // Pods returns all pods but mirrors, ordered by namespace and name.
 func (s *Store) Pods() []*v1.Pod {
 	s.mu.RLock()
@@ -86,8 +94,9 @@ func (s *Store) of(pod *v1.Pod) *index {
 	return &s.pods
 }
 
-// index finds pods by UID and by name. While a static pod is replaced two pods
-// can have one name: byName then gives the one set last.
+// index finds pods by UID and by name. While a static pod is replaced, or where the
+// API server has a pod of a static one's name, two pods can have one name: byName
+// then gives the one set last, and after that has gone one that is still there.
 type index struct {
 	byUID  map[types.UID]*v1.Pod
 	byName map[types.NamespacedName]*v1.Pod
@@ -108,8 +117,15 @@ func (x *index) remove(uid types.UID) {
 		return
 	}
 	delete(x.byUID, uid)
-	if n := nameOf(pod); x.byName[n] != nil && x.byName[n].UID == uid {
-		delete(x.byName, n)
+	n := nameOf(pod)
+	if x.byName[n] == nil || x.byName[n].UID != uid {
+		return
+	}
+	delete(x.byName, n)
+	for _, p := range x.byUID {
+		if nameOf(p) == n {
+			x.byName[n] = p
+		}
 	}
 }
 

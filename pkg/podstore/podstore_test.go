@@ -57,3 +57,35 @@ func TestRemoveOfUnknownPodIsHarmless(t *testing.T) {
 		t.Error("removing a pod that is not there removed another of its name")
 	}
 }
+
+func TestPodIsFoundByNameAfterALaterOneOfThatNameWent(t *testing.T) {
+	s := New()
+	static := pod("1", "web", map[string]string{source.AnnotationSource: source.File})
+	other := pod("2", "web", map[string]string{source.AnnotationSource: source.API})
+	s.Set(static)
+	s.Set(other)
+	s.Remove(other)
+	if got, ok := s.ByName("default", "web"); !ok || got != static {
+		t.Errorf("ByName = %v, %v; want the static pod that is still there", got, ok)
+	}
+}
+
+func TestMirrorsAreListedInOrderAndFoundByName(t *testing.T) {
+	s := New()
+	mark := map[string]string{source.AnnotationMirror: "hash"}
+	b, a := pod("2", "b", mark), pod("1", "a", mark)
+	s.Set(b)
+	s.Set(a)
+	if got := s.Mirrors(); len(got) != 2 || got[0] != a || got[1] != b {
+		t.Errorf("Mirrors() = %v, want a and b", got)
+	}
+	if got, ok := s.MirrorByName("default", "b"); !ok || got != b {
+		t.Errorf("MirrorByName(b) = %v, %v", got, ok)
+	}
+	next := pod("3", "b", mark)
+	s.Set(next)
+	s.Remove(b)
+	if got, ok := s.Mirror(pod("static", "b", nil)); !ok || got != next {
+		t.Errorf("after the old mirror pod went = %v, %v; want the new one", got, ok)
+	}
+}

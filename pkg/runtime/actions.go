@@ -19,6 +19,7 @@ type actions struct {
 	kill          []killing         // running containers to stop
 	init          []*v1.Container   // init containers to start
 	start         []*v1.Container   // regular containers to start
+	resize        []*resizing       // running containers to give other limits
 	ephemeral     []*v1.Container   // ephemeral containers to start
 	targets       map[string]string // ephemeral container to the container whose processes it sees
 }
@@ -27,13 +28,18 @@ type actions struct {
 type killing struct {
 	status  *ContainerStatus
 	message string
+	failed  FailedProbe
+	grace   *int64 // in seconds, of the probe that failed; nil: the pod's
 }
 
 // verdicts are what the probes say of running containers, by ID. A nil function
 // has nothing to say against any.
 type verdicts struct {
-	unhealthy func(ContainerID) string // why it must be restarted, "" when it need not
-	started   func(ContainerID) bool
+	failed  func(ContainerID) FailedProbe // the one for which it must be restarted, if any
+	started func(ContainerID) bool
+	// resize returns the container's limits where it has not those that it should,
+	// and whether it wants to be restarted for them.
+	resize func(*v1.Container, *ContainerStatus) (r *resizing, restart bool)
 }
 
 // computeActions decides what brings the pod nearer to its spec. It is a pure
@@ -48,7 +54,7 @@ func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		e := &pod.Spec.EphemeralContainers[i]
-		if observed.Container(e.Name) == nil { // they are never restarted
+		if observed.Container(e.Name) == nil && !ephemeralRan(pod, e.Name) { // they are never restarted
 			c := v1.Container(e.EphemeralContainerCommon)
 			a.ephemeral = append(a.ephemeral, &c)
 			a.targets[c.Name] = e.TargetContainerName
@@ -112,14 +118,15 @@ func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
 
 // planInit says which init container comes next and reports whether the regular
 // containers may run: every init container has succeeded, every sidecar has
-// started. Once a regular container exists, only sidecars are looked after.
+// started once; that it has ended since holds nothing up. Once a regular container
+// exists, only sidecars are looked after.
 func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done bool) {
 	initialized := anyObservedIn(pod, observed, a.sandboxID)
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		s := inSandbox(observed.Container(c.Name), a.sandboxID)
 		if IsSidecar(c) {
-			if started := a.planSidecar(c, s, v); !started && !initialized {
+			if started := a.planSidecar(c, s, v); !started && !initialized && !laterObserved(pod, observed, i, a.sandboxID) {
 				return false
 			}
 			continue
@@ -136,7 +143,7 @@ func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done b
 		case s.State == StateRunning:
 			return false
 		case s.State == StateUnknown:
-			a.kill = append(a.kill, killing{s, fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
+			a.kill = append(a.kill, killing{status: s, message: fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
 			a.init = append(a.init, c)
 			return false
 		case s.ExitCode == 0:
@@ -155,15 +162,25 @@ func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done b
 func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (started bool) {
 	if s == nil || s.State != StateRunning {
 		if s != nil && s.State == StateUnknown {
-			a.kill = append(a.kill, killing{s, "Container is in an unknown state, will be restarted"})
+			a.kill = append(a.kill, killing{status: s, message: "Container is in an unknown state, will be restarted"})
 		}
 		a.init = append(a.init, c)
 		return false
 	}
-	if why := v.why(s.ID); why != "" {
-		a.kill = append(a.kill, killing{s, fmt.Sprintf("Container %s %s, will be restarted", c.Name, why)})
+	k := killing{status: s}
+	if s.Hash != 0 && s.Hash != hashContainer(c) {
+		k.message = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name)
+	} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
+		k.message, k.grace = fmt.Sprintf("Init container %s failed %s probe, will be restarted", c.Name, k.failed), k.failed.grace(c)
+	}
+	if r, restart := v.resizeOf(c, s); k.message == "" && restart {
+		k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+	} else if k.message == "" && r != nil {
+		a.resize = append(a.resize, r)
+	}
+	if k.message != "" {
+		a.kill = append(a.kill, k)
 		a.init = append(a.init, c)
-		return false
 	}
 	return v.started == nil || v.started(s.ID)
 }
@@ -179,30 +196,33 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 		if s == nil || s.State != StateRunning {
 			if runsAgain(pod, c, s) {
 				if s != nil && s.State == StateUnknown {
-					a.kill = append(a.kill, killing{s, "Container is in an unknown state, will be restarted"})
+					a.kill = append(a.kill, killing{status: s, message: "Container is in an unknown state, will be restarted"})
 				}
 				a.start = append(a.start, c)
 			}
 			continue
 		}
-		var why string
+		k := killing{status: s}
 		restart := true
-		switch hash := hashContainer(c); {
-		case s.Hash != 0 && s.Hash != hash:
-			why = fmt.Sprintf("Container %s definition changed", c.Name)
-		default:
-			if why = v.why(s.ID); why == "" {
-				kept++
-				continue
+		if s.Hash != 0 && s.Hash != hashContainer(c) {
+			k.message = fmt.Sprintf("Container %s definition changed", c.Name)
+		} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
+			k.message, k.grace = fmt.Sprintf("Container %s failed %s probe", c.Name, k.failed), k.failed.grace(c)
+			restart = restartsUnhealthy(pod, c)
+		} else if r, restarts := v.resizeOf(c, s); restarts {
+			k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+		} else {
+			if r != nil {
+				a.resize = append(a.resize, r)
 			}
-			why = fmt.Sprintf("Container %s %s", c.Name, why)
-			restart = Restarts(pod, c, 1)
+			kept++
+			continue
 		}
 		if restart {
-			why += ", will be restarted"
+			k.message += ", will be restarted"
 			a.start = append(a.start, c)
 		}
-		a.kill = append(a.kill, killing{s, why})
+		a.kill = append(a.kill, k)
 	}
 	if kept == 0 && len(a.start) == 0 {
 		a.killPod = true
@@ -210,11 +230,24 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 	}
 }
 
-func (v verdicts) why(id ContainerID) string {
-	if v.unhealthy == nil {
+func (v verdicts) failedProbe(id ContainerID) FailedProbe {
+	if v.failed == nil {
 		return ""
 	}
-	return v.unhealthy(id)
+	return v.failed(id)
+}
+
+// grace is the grace period that the probe gives a container that fails it, in
+// seconds; nil when it gives none.
+func (f FailedProbe) grace(c *v1.Container) *int64 {
+	p := c.LivenessProbe
+	if f == FailedStartup {
+		p = c.StartupProbe
+	}
+	if p == nil {
+		return nil
+	}
+	return p.TerminationGracePeriodSeconds
 }
 
 // runsAgain tells whether a regular container that does not run is started.
@@ -229,6 +262,17 @@ func runsAgain(pod *v1.Pod, c *v1.Container, s *ContainerStatus) bool {
 		return true // of a sandbox that is going: it must be started in the new one
 	}
 	return Restarts(pod, c, s.ExitCode)
+}
+
+// ephemeralRan tells whether an ephemeral container was started once, by the pod's
+// status: the container itself may have been removed.
+func ephemeralRan(pod *v1.Pod, name string) bool {
+	for _, s := range pod.Status.EphemeralContainerStatuses {
+		if s.Name == name {
+			return s.ContainerID != ""
+		}
+	}
+	return false
 }
 
 // anyObserved tells whether a regular container was ever made: the pod has been
@@ -261,7 +305,7 @@ func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
 }
 
 // laterObserved tells whether an init container after number i exists in the
-// sandbox: the one before it must have succeeded.
+// sandbox: the one before it must have succeeded, or started if it is a sidecar.
 func laterObserved(pod *v1.Pod, observed *PodStatus, i int, sandbox string) bool {
 	for _, c := range pod.Spec.InitContainers[i+1:] {
 		if inSandbox(observed.Container(c.Name), sandbox) != nil {

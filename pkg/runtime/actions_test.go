@@ -43,6 +43,36 @@ func withSidecar(p *v1.Pod) {
 	p.Spec.InitContainers[0].RestartPolicy = &always
 }
 
+// ownPolicy gives a container a policy and a rule that restarts it after these codes.
+func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		c := specOf(p, name)
+		c.RestartPolicy = &own
+		if len(codes) > 0 {
+			c.RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestart, ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: codes}}}
+		}
+	}
+}
+
+// ephemeral gives the pod ephemeral containers e1 and e2, and e1 this container ID
+// in the pod's status.
+func ephemeral(id string) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		plain(p)
+		for _, name := range []string{"e1", "e2"} {
+			p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, v1.EphemeralContainer{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: name}})
+		}
+		p.Status.EphemeralContainerStatuses = []v1.ContainerStatus{{Name: "e1", ContainerID: id}}
+	}
+}
+
+func sidecarsOnly(p *v1.Pod) {
+	always := v1.ContainerRestartPolicyAlways
+	for i := range p.Spec.InitContainers {
+		p.Spec.InitContainers[i].RestartPolicy = &always
+	}
+}
+
 // sandbox is the status of one, number attempt.
 func sandbox(attempt uint32, ready bool) *cri.PodSandboxStatus {
 	s := &cri.PodSandboxStatus{
@@ -105,9 +135,9 @@ func said(a actions) string {
 
 func TestActions(t *testing.T) {
 	unhealthy := func(names ...string) verdicts {
-		return verdicts{unhealthy: func(id ContainerID) string {
+		return verdicts{failed: func(id ContainerID) FailedProbe {
 			if slices.Contains(names, id.ID) {
-				return "failed its liveness probe"
+				return FailedLiveness
 			}
 			return ""
 		}}
@@ -137,6 +167,14 @@ func TestActions(t *testing.T) {
 			observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "kill c1, start c1"},
 		"unhealthy":        {plain, observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2, start c2"},
 		"unhealthy, Never": {policy(v1.RestartPolicyNever, plain), observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2"},
+
+		"own policy Always, the others are done": {policy(v1.RestartPolicyNever, plain, ownPolicy("c2", v1.ContainerRestartPolicyAlways)), observed(one(0, true), "c1=exited:0", "c2=exited:0"), verdicts{}, "start c2"},
+		"own policy Never, Always":               {policy(v1.RestartPolicyAlways, plain, ownPolicy("c2", v1.ContainerRestartPolicyNever)), observed(one(0, true), "c1=running", "c2=exited:1"), verdicts{}, ""},
+		"own rule meets":                         {policy(v1.RestartPolicyNever, plain, ownPolicy("c2", v1.ContainerRestartPolicyNever, 42)), observed(one(0, true), "c1=exited:0", "c2=exited:42"), verdicts{}, "start c2"},
+		"own rule does not meet":                 {policy(v1.RestartPolicyNever, plain, ownPolicy("c2", v1.ContainerRestartPolicyNever, 42)), observed(one(0, true), "c1=exited:0", "c2=exited:1"), verdicts{}, "pod"},
+		"unhealthy has no exit code yet":         {policy(v1.RestartPolicyAlways, plain, ownPolicy("c2", v1.ContainerRestartPolicyNever, 1)), observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2"},
+		"init with own policy Never":             {ownPolicy("i1", v1.ContainerRestartPolicyNever), observed(one(0, true), "i1=exited:1"), verdicts{}, "pod"},
+		"init whose rule meets":                  {policy(v1.RestartPolicyNever, ownPolicy("i1", v1.ContainerRestartPolicyNever, 42)), observed(one(0, true), "i1=exited:42"), verdicts{}, "init i1"},
 
 		"sandbox died":               {plain, observed(one(2, false), "c1=exited:137", "c2=exited:137"), verdicts{}, "pod, sandbox 3, start c1, start c2"},
 		"sandbox died, c2 is done":   {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, false), "c1=exited:137", "c2=exited:0"), verdicts{}, "pod, sandbox 1, start c1"},
@@ -171,10 +209,28 @@ func TestActions(t *testing.T) {
 		"sidecar unhealthy":           {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=running"), unhealthy("i1"), "kill i1, init i1"},
 		"sidecar outlives the pod":    {policy(v1.RestartPolicyNever, withSidecar), observed(one(0, true), "c1=exited:0", "c2=exited:0", "i2=exited:0", "i1=running"), verdicts{}, "pod"},
 
-		"ephemeral": {func(p *v1.Pod) {
-			plain(p)
-			p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e1"}}, {EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e2"}}}
-		}, observed(one(0, true), "c1=running", "c2=running", "e1=exited:1"), verdicts{}, "ephemeral e2"},
+		"sidecar first, never started":   {sidecarsOnly, observed(one(0, true), "i1=exited:1"), verdicts{}, "init i1"},
+		"sidecar after sidecar":          {sidecarsOnly, observed(one(0, true), "i1=running"), verdicts{}, "init i2"},
+		"sidecars run":                   {sidecarsOnly, observed(one(0, true), "i2=running", "i1=running"), verdicts{}, "start c1, start c2"},
+		"last sidecar has not started":   {sidecarsOnly, observed(one(0, true), "i2=running", "i1=running"), verdicts{started: func(id ContainerID) bool { return id.ID != "i2" }}, ""},
+		"sidecar ended during init":      {withSidecar, observed(one(0, true), "i2=running", "i1=exited:1"), verdicts{}, "init i1"},
+		"sidecar ended, init is done":    {withSidecar, observed(one(0, true), "i2=exited:0", "i1=exited:1"), verdicts{}, "init i1, start c1, start c2"},
+		"sidecar ended, init failed":     {withSidecar, observed(one(0, true), "i2=exited:1", "i1=exited:1"), verdicts{}, "init i1, init i2"},
+		"sidecar of the old sandbox":     {withSidecar, observed([]*cri.PodSandboxStatus{sandbox(1, true), sandbox(0, false)}, "i2=exited@s0:0", "i1=exited@s0:0"), verdicts{}, "init i1"},
+		"sidecar restarts though Never":  {policy(v1.RestartPolicyNever, withSidecar), observed(one(0, true), "c1=running", "c2=exited:0", "i2=exited:0", "i1=exited:1"), verdicts{}, "init i1"},
+		"sidecar dead, pod is done":      {policy(v1.RestartPolicyOnFailure, withSidecar), observed(one(0, true), "c1=exited:0", "c2=exited:0", "i2=exited:0", "i1=exited:1"), verdicts{}, "pod"},
+		"sidecar runs, c1 is to restart": {policy(v1.RestartPolicyOnFailure, withSidecar), observed(one(0, true), "c1=exited:1", "c2=exited:0", "i2=exited:0", "i1=running"), verdicts{}, "start c1"},
+		"sidecar unknown":                {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=unknown"), verdicts{}, "kill i1, init i1"},
+		"sidecar's definition changed": {func(p *v1.Pod) { withSidecar(p); p.Spec.InitContainers[0].Image = "y" },
+			observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=running"), verdicts{}, "kill i1, init i1"},
+		"sidecar collected": {withSidecar, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "init i1"},
+
+		"ephemeral":                       {ephemeral(""), observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "ephemeral e1, ephemeral e2"},
+		"ephemeral is never restarted":    {ephemeral(""), observed(one(0, true), "c1=running", "c2=running", "e1=exited:1"), verdicts{}, "ephemeral e2"},
+		"ephemeral has run, collected":    {ephemeral("docker://x"), observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "ephemeral e2"},
+		"ephemeral during init":           {func(p *v1.Pod) { ephemeral("")(p); p.Spec.InitContainers = testPod(nil).Spec.InitContainers }, observed(one(0, true), "i1=running"), verdicts{}, "ephemeral e1, ephemeral e2"},
+		"ephemeral not in a new sandbox":  {ephemeral(""), observed(one(0, false), "c1=exited:137", "c2=exited:137", "e1=exited:137", "e2=exited:137"), verdicts{}, "pod, sandbox 1, start c1, start c2"},
+		"ephemeral does not hold the pod": {policy(v1.RestartPolicyNever, ephemeral("")), observed(one(0, true), "c1=exited:0", "c2=exited:0", "e1=running", "e2=running"), verdicts{}, "pod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := testPod(tc.pod)
@@ -182,6 +238,78 @@ func TestActions(t *testing.T) {
 				t.Errorf("actions: %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestKilledForAProbe(t *testing.T) {
+	always, never, failing := v1.ContainerRestartPolicyAlways, v1.ContainerRestartPolicyNever, v1.ContainerRestartPolicyOnFailure
+	probes := func(c *v1.Container) {
+		short, long := int64(3), int64(60)
+		c.LivenessProbe = &v1.Probe{TerminationGracePeriodSeconds: &short}
+		c.StartupProbe = &v1.Probe{TerminationGracePeriodSeconds: &long}
+	}
+	for name, tc := range map[string]struct {
+		pod    func(*v1.Pod)
+		failed FailedProbe
+		of     string
+		want   string // message and grace period, which is 0 for the pod's
+		then   string // what is done
+	}{
+		"liveness":                       {plain, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		"startup":                        {plain, FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/0", "kill c1, start c1"},
+		"liveness, its own grace period": {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/3", "kill c1, start c1"},
+		"startup, its own grace period":  {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/60", "kill c1, start c1"},
+		"Never":                          {policy(v1.RestartPolicyNever, plain), FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
+		"OnFailure":                      {policy(v1.RestartPolicyOnFailure, plain), FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		"Never, the only container": {policy(v1.RestartPolicyNever, func(p *v1.Pod) { plain(p); p.Spec.Containers = p.Spec.Containers[:1]; probes(&p.Spec.Containers[0]) }),
+			FailedLiveness, "c1", "Container c1 failed liveness probe/3", "pod, kill c1"},
+		"container policy Never": {func(p *v1.Pod) { plain(p); p.Spec.Containers[0].RestartPolicy = &never }, FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
+		"rules do not count": {func(p *v1.Pod) {
+			plain(p)
+			p.Spec.RestartPolicy = v1.RestartPolicyNever
+			p.Spec.Containers[0].RestartPolicy = &failing
+		}, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		"sidecar": {func(p *v1.Pod) {
+			p.Spec.RestartPolicy = v1.RestartPolicyNever
+			p.Spec.InitContainers[1].RestartPolicy = &always
+			probes(&p.Spec.InitContainers[1])
+		}, FailedLiveness, "i2", "Init container i2 failed liveness probe, will be restarted/3", "kill i2, init i2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := testPod(tc.pod)
+			states := []string{"i1=exited:0", "i2=running", "c1=running", "c2=running"}
+			seen := observed(one(0, true), states...)
+			for _, c := range seen.Containers {
+				c.Hash = 0 // what it was made from does not matter here
+			}
+			a := computeActions(pod, seen, verdicts{failed: func(id ContainerID) FailedProbe {
+				if id.ID == tc.of {
+					return tc.failed
+				}
+				return ""
+			}})
+			if got := said(a); got != tc.then {
+				t.Errorf("actions: %q, want %q", got, tc.then)
+			}
+			if len(a.kill) != 1 {
+				t.Fatalf("kills %d containers", len(a.kill))
+			}
+			grace := int64(0)
+			if a.kill[0].grace != nil {
+				grace = *a.kill[0].grace
+			}
+			if got := fmt.Sprintf("%s/%d", a.kill[0].message, grace); got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// A sidecar that is restarted for its liveness holds up none of those after it.
+func TestALivenessFailureOfASidecarHoldsUpNothing(t *testing.T) {
+	a := computeActions(testPod(withSidecar), observed(one(0, true), "i1=running"), verdicts{failed: func(ContainerID) FailedProbe { return FailedLiveness }})
+	if got := said(a); got != "kill i1, init i1, init i2" {
+		t.Errorf("actions: %q", got)
 	}
 }
 

@@ -108,8 +108,8 @@ func garbage(pods []*Pod, p Policy, wanted func(types.UID) bool, now time.Time) 
 
 // RemovePod removes the dead containers and sandboxes of a pod, with its logs. It
 // succeeds when there are none, and refuses while a container runs.
-func (m *Manager) RemovePod(ctx context.Context, observed *PodStatus) error {
-	pod, err := m.GetPod(ctx, observed.UID)
+func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.NamespacedName) error {
+	pod, err := m.GetPod(ctx, uid)
 	if err != nil {
 		return err
 	}
@@ -122,11 +122,13 @@ func (m *Manager) RemovePod(ctx context.Context, observed *PodStatus) error {
 				return err
 			}
 		}
-		// The logs go before the last trace that leads back to them.
-		dir := criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID)
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("remove logs: %w", err)
-		}
+	}
+	// The logs go before the last trace that leads back to them. The directory is made
+	// before the first sandbox, so that it may be all that there is.
+	if err := os.RemoveAll(criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)); err != nil {
+		return fmt.Errorf("remove logs: %w", err)
+	}
+	if pod != nil {
 		for _, s := range pod.Sandboxes {
 			if _, err := m.cfg.CRI.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
 				return fmt.Errorf("remove sandbox %s: %w", s.ID, err)
@@ -135,7 +137,7 @@ func (m *Manager) RemovePod(ctx context.Context, observed *PodStatus) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.backOffs.forget(observed.UID)
+	m.backOffs.forget(uid)
 	return nil
 }
 

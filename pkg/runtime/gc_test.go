@@ -1,16 +1,19 @@
 package runtime
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
+	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
@@ -58,50 +61,31 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func TestTerminationMessage(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	said, empty := write("said", "so long"), write("empty", "")
-	long := write("long", strings.Repeat("x", 5000))
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(said, link); err != nil {
+// bare is a runtime that has nothing.
+type bare struct{ CRI }
+
+func (bare) ListPodSandbox(context.Context, *cri.ListPodSandboxRequest, ...grpc.CallOption) (*cri.ListPodSandboxResponse, error) {
+	return &cri.ListPodSandboxResponse{}, nil
+}
+
+func (bare) ListContainers(context.Context, *cri.ListContainersRequest, ...grpc.CallOption) (*cri.ListContainersResponse, error) {
+	return &cri.ListContainersResponse{}, nil
+}
+
+func TestRemovedPodThatNeverHadASandboxLeavesNoLogs(t *testing.T) {
+	root := t.TempDir()
+	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.Node{PodLogsRoot: root}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	log := write("log", "2026-01-01T00:00:00Z stdout F first\n2026-01-01T00:00:00Z stderr P part\n2026-01-01T00:00:00Z stderr F ial\n")
-	var many strings.Builder
-	for i := range 100 {
-		many.WriteString("2026-01-01T00:00:00Z stdout F line " + strings.Repeat("y", i%7) + "\n")
+	dir := criconfig.PodLogDirectory(root, "n", "p", "u")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
-	manyLines := write("many", many.String())
-	const file, fallback = v1.TerminationMessageReadFile, v1.TerminationMessageFallbackToLogsOnError
-	for name, tc := range map[string]struct {
-		path, log string
-		policy    v1.TerminationMessagePolicy
-		code      int32
-		want      func(string) bool
-	}{
-		"file":                      {said, log, file, 1, func(s string) bool { return s == "so long" }},
-		"file is cut":               {long, log, file, 1, func(s string) bool { return len(s) == 4096 }},
-		"no file":                   {filepath.Join(dir, "none"), log, file, 1, func(s string) bool { return s == "" }},
-		"a link is not followed":    {link, log, file, 1, func(s string) bool { return s == "" }},
-		"empty file, no fallback":   {empty, log, file, 1, func(s string) bool { return s == "" }},
-		"empty file, fallback":      {empty, log, fallback, 1, func(s string) bool { return s == "first\npartial\n" }},
-		"file goes before fallback": {said, log, fallback, 1, func(s string) bool { return s == "so long" }},
-		"no fallback for success":   {empty, log, fallback, 0, func(s string) bool { return s == "" }},
-		"80 lines at most":          {empty, manyLines, fallback, 1, func(s string) bool { return strings.Count(s, "\n") == 80 && len(s) <= 2048 }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			status := &cri.ContainerStatus{ExitCode: tc.code, LogPath: tc.log, Mounts: []*cri.Mount{{ContainerPath: "/dev/termination-log", HostPath: tc.path}}}
-			recorded := criconfig.Recorded{TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: tc.policy}
-			if got := terminationMessage(status, recorded); !tc.want(got) {
-				t.Errorf("message %q", got)
-			}
-		})
+	if err := m.RemovePod(t.Context(), "u", types.NamespacedName{Namespace: "n", Name: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is left: %v", err)
 	}
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
@@ -21,51 +20,38 @@ const (
 	defaultGrace = 30
 )
 
-// KillPod stops the running containers of a pod, the regular ones at once and
-// then the sidecars from last to first, and then its sandboxes. pod is nil for an
-// orphan, whose grace period is read from its containers. grace, in seconds,
+// KillPod stops the running containers of a pod and then its sandboxes. All
+// preStop hooks run at once; sidecars get their signal after the regular
+// containers have ended, from last to first. pod is nil for an orphan, whose
+// containers tell by their annotations how they are stopped. grace, in seconds,
 // overrides the pod's own. Cancelling ctx abandons the wait; a later call with a
 // shorter grace takes over.
 func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
 	if running == nil {
 		return nil
 	}
-	var regular []Container
-	sidecars := map[string]Container{}
+	var stops []*stop
 	for _, c := range running.Containers {
 		if c.State != StateRunning && c.State != StateUnknown {
 			continue
 		}
-		if pod != nil && slices.ContainsFunc(pod.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name && IsSidecar(&i) }) {
-			sidecars[c.Name] = c
-			continue
-		}
-		regular = append(regular, c)
-	}
-	stop := func(c Container) error {
-		seconds := grace
-		if pod == nil && grace == nil {
-			recorded, err := m.recorded(ctx, c.ID)
-			if err != nil {
+		s := &stop{pod: pod, spec: specOf(pod, c.Name), id: c.ID, name: c.Name, ended: make(chan struct{})}
+		if s.spec == nil {
+			var err error
+			if s.pod, s.spec, err = m.restore(ctx, running, c); err != nil {
 				return err
 			}
-			seconds = recorded
 		}
-		return m.stopContainer(ctx, pod, c.Name, c.ID, "", gracePeriod(pod, seconds))
+		s.grace = gracePeriod(s.pod, grace)
+		stops = append(stops, s)
 	}
-	errs := make([]error, len(regular))
+	order(pod, stops)
+	errs := make([]error, len(stops))
 	var wg sync.WaitGroup
-	for i, c := range regular {
-		wg.Go(func() { errs[i] = stop(c) })
+	for i, s := range stops {
+		wg.Go(func() { errs[i] = m.stop(ctx, s) })
 	}
 	wg.Wait()
-	if pod != nil {
-		for _, i := range slices.Backward(pod.Spec.InitContainers) {
-			if c, ok := sidecars[i.Name]; ok {
-				errs = append(errs, stop(c))
-			}
-		}
-	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -83,8 +69,8 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 	return nil
 }
 
-// gracePeriod is how long a container of the pod may take to end, in seconds:
-// what overrides, else the deletion's, else the pod's own.
+// gracePeriod is how long a container of the pod may take to end, its preStop hook
+// included, in seconds: what overrides, else the deletion's, else the pod's own.
 func gracePeriod(pod *v1.Pod, override *int64) int64 {
 	seconds := int64(defaultGrace)
 	switch {
@@ -96,33 +82,49 @@ func gracePeriod(pod *v1.Pod, override *int64) int64 {
 	case pod.Spec.TerminationGracePeriodSeconds != nil:
 		seconds = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	return max(seconds, minGrace)
+	return seconds
 }
 
-// recorded reads the grace period that a container was made with; nil when it is gone.
-func (m *Manager) recorded(ctx context.Context, id string) (*int64, error) {
-	r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
+// restore makes as much of an orphan's pod and container as stopping it takes, from
+// what the container's annotations tell.
+func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.Pod, *v1.Container, error) {
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: running.UID, Name: running.Name, Namespace: running.Namespace}}
+	spec := &v1.Container{Name: c.Name}
+	r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
 	if isNotFound(err) {
-		return nil, nil
+		return pod, spec, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("inspect container %s before stopping it: %w", id, err)
+		return nil, nil, fmt.Errorf("inspect container %s before stopping it: %w", c.ID, err)
 	}
+	// What cannot be read back is missing: somebody has tampered with it.
 	rec, _ := criconfig.ReadAnnotations(r.GetStatus().GetAnnotations())
-	if rec.DeletionGracePeriod != nil {
-		return rec.DeletionGracePeriod, nil
+	pod.DeletionGracePeriodSeconds = rec.DeletionGracePeriod
+	pod.Spec.TerminationGracePeriodSeconds = rec.TerminationGracePeriod
+	spec.Ports = rec.Ports
+	if rec.PreStop != nil {
+		spec.Lifecycle = &v1.Lifecycle{PreStop: rec.PreStop}
 	}
-	return rec.TerminationGracePeriod, nil
+	return pod, spec, nil
 }
 
-func (m *Manager) stopContainer(ctx context.Context, pod *v1.Pod, name, id, message string, grace int64) error {
-	if message == "" {
-		message = "Stopping container " + name
+// specOf is the spec of a container by its name, nil when the pod has none of it.
+func specOf(pod *v1.Pod, name string) *v1.Container {
+	if pod == nil {
+		return nil
 	}
-	m.cfg.Journal.Record(pod, name, v1.EventTypeNormal, "Killing", message)
-	klog.V(4).InfoS("Stopping container", "containerName", name, "containerID", id, "gracePeriodSeconds", grace)
-	if _, err := m.cfg.CRI.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id, Timeout: grace}); err != nil && !isNotFound(err) {
-		return fmt.Errorf("stop container %s: %w", name, err)
+	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
+			c := v1.Container(e.EphemeralContainerCommon)
+			return &c
+		}
 	}
 	return nil
 }

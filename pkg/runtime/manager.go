@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/hook"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
@@ -27,8 +28,10 @@ type CRI interface {
 	StartContainer(context.Context, *cri.StartContainerRequest, ...grpc.CallOption) (*cri.StartContainerResponse, error)
 	StopContainer(context.Context, *cri.StopContainerRequest, ...grpc.CallOption) (*cri.StopContainerResponse, error)
 	RemoveContainer(context.Context, *cri.RemoveContainerRequest, ...grpc.CallOption) (*cri.RemoveContainerResponse, error)
+	UpdateContainerResources(context.Context, *cri.UpdateContainerResourcesRequest, ...grpc.CallOption) (*cri.UpdateContainerResourcesResponse, error)
 	ListContainers(context.Context, *cri.ListContainersRequest, ...grpc.CallOption) (*cri.ListContainersResponse, error)
 	ContainerStatus(context.Context, *cri.ContainerStatusRequest, ...grpc.CallOption) (*cri.ContainerStatusResponse, error)
+	ExecSync(context.Context, *cri.ExecSyncRequest, ...grpc.CallOption) (*cri.ExecSyncResponse, error)
 	GetContainerEvents(context.Context, *cri.GetEventsRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[cri.ContainerEventResponse], error)
 }
 
@@ -56,8 +59,16 @@ type Config struct {
 	CRI    CRI
 	Images Images
 	Files  Files
-	Node   criconfig.Node
-	Clock  clock.PassiveClock
+	// Objects gives ConfigMaps and Secrets for environments; nil where there are none.
+	Objects criconfig.Objects
+	// ServiceEnv gives the service variables of a pod's containers; nil where there
+	// are no services. An error keeps the container from being made.
+	ServiceEnv func(context.Context, *v1.Pod) (map[string]string, error)
+	// Handler gives the runtime handler of a RuntimeClass by its name; nil where
+	// there are no classes. An error keeps the sandbox from being made.
+	Handler func(ctx context.Context, class string) (string, error)
+	Node    criconfig.Node
+	Clock   clock.PassiveClock
 	// Name is the runtime's, as CRI Version reports it: the prefix of container IDs.
 	Name string
 	// LinksDir holds the links to all containers' logs; /var/log/containers where empty.
@@ -65,16 +76,17 @@ type Config struct {
 	// MaxBackOff is the longest wait between restarts of a crashing container; 5 min where zero.
 	MaxBackOff time.Duration
 	Journal    *journal.Journal
-	// Unhealthy says why a running container must be restarted, "" when it need
-	// not; Started whether it has started up.
-	Unhealthy func(ContainerID) string
-	Started   func(ContainerID) bool
+	// Failed says for which probe a running container must be restarted, "" when it
+	// need not; Started whether it has started up.
+	Failed  func(ContainerID) FailedProbe
+	Started func(ContainerID) bool
 }
 
 // Manager runs pods over CRI. Its methods are safe for concurrent use for
 // different pods; of one pod the worker calls one at a time.
 type Manager struct {
-	cfg Config
+	cfg   Config
+	hooks *hook.Runner
 
 	mu       sync.Mutex
 	backOffs *backOffs
@@ -96,7 +108,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.MaxBackOff <= 0 {
 		cfg.MaxBackOff = 5 * time.Minute
 	}
-	return &Manager{cfg: cfg, backOffs: newBackOffs(cfg.MaxBackOff)}, nil
+	return &Manager{cfg: cfg, hooks: hook.New(cfg.CRI), backOffs: newBackOffs(cfg.MaxBackOff)}, nil
 }
 
 func hashContainer(c *v1.Container) uint64 { return criconfig.HashContainer(c) }

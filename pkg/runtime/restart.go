@@ -19,7 +19,7 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 	policy := pod.Spec.RestartPolicy
 	if c.RestartPolicy != nil {
 		for _, r := range c.RestartPolicyRules {
-			if r.ExitCodes == nil {
+			if r.Action != v1.ContainerRestartRuleActionRestart || r.ExitCodes == nil {
 				continue
 			}
 			in := slices.Contains(r.ExitCodes.Values, exitCode)
@@ -38,6 +38,15 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 		return exitCode != 0
 	}
 	return true
+}
+
+// restartsUnhealthy tells whether a regular container that was stopped for a probe
+// is started again. Rules by exit code do not count: it has not ended by itself.
+func restartsUnhealthy(pod *v1.Pod, c *v1.Container) bool {
+	if c.RestartPolicy != nil {
+		return *c.RestartPolicy != v1.ContainerRestartPolicyNever
+	}
+	return pod.Spec.RestartPolicy != v1.RestartPolicyNever
 }
 
 // IsSidecar tells whether an init container is a restartable one (KEP-753).

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -21,16 +22,24 @@ const (
 	reasonConfig    = "CreateContainerConfigError"
 	reasonCreate    = "CreateContainerError"
 	reasonRun       = "RunContainerError"
+	reasonPostStart = "PostStartHookError"
 )
 
 // SyncPod brings the pod as near to its spec as one pass can. Containers start one
 // after the other, in the order of the spec; one that cannot keeps none of the
 // others from starting.
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus) SyncResult {
-	a := computeActions(pod, observed, verdicts{unhealthy: m.cfg.Unhealthy, started: m.cfg.Started})
-	pass := &pass{m: m, pod: pod, observed: observed, sandboxID: a.sandboxID, ips: observed.IPs}
+	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
+	pass := &pass{m: m, pod: pod, observed: observed, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
+	for _, k := range a.kill {
+		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
+		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, k.grace)); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+	}
 	if a.killPod {
-		if err := m.KillPod(ctx, pod, observed.Pod(), nil); err != nil {
+		if err := m.KillPod(ctx, pod, running(observed.Pod(), a.kill), nil); err != nil {
 			pass.fail(err)
 			return pass.result
 		}
@@ -38,13 +47,7 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus)
 			return pass.result
 		}
 	}
-	for _, k := range a.kill {
-		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
-		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, nil)); err != nil {
-			pass.fail(err)
-			return pass.result
-		}
-	}
+	pass.resize(ctx, a.resize)
 	if len(a.init)+len(a.start)+len(a.ephemeral) == 0 {
 		return pass.result
 	}
@@ -72,6 +75,14 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus)
 	return pass.result
 }
 
+// running is what is left of a pod after some of its containers were stopped.
+func running(p *Pod, stopped []killing) *Pod {
+	p.Containers = slices.DeleteFunc(p.Containers, func(c Container) bool {
+		return slices.ContainsFunc(stopped, func(k killing) bool { return k.status.ID.ID == c.ID })
+	})
+	return p
+}
+
 // pass is one SyncPod on its way.
 type pass struct {
 	m         *Manager
@@ -80,7 +91,9 @@ type pass struct {
 	sandboxID string
 	sandbox   *cri.PodSandboxConfig
 	ips       []string
-	hosts     string // path of the managed /etc/hosts, once it is written
+	killed    []killing
+	hosts     string            // path of the managed /etc/hosts, once it is written
+	images    map[string]pulled // of volumes, by name, once they are needed
 	result    SyncResult
 }
 
@@ -112,7 +125,11 @@ func (p *pass) runSandbox(ctx context.Context, config *cri.PodSandboxConfig, att
 	if err := os.MkdirAll(config.LogDirectory, 0o755); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
-	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config})
+	handler, err := p.handler(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
 	if err != nil {
 		return err
 	}
@@ -126,25 +143,43 @@ func (p *pass) runSandbox(ctx context.Context, config *cri.PodSandboxConfig, att
 	return nil
 }
 
+// handler is the runtime's name for what the pod's class asks for, "" for its default.
+func (p *pass) handler(ctx context.Context) (string, error) {
+	class := p.pod.Spec.RuntimeClassName
+	switch {
+	case class == nil || *class == "":
+		return "", nil
+	case p.m.cfg.Handler == nil:
+		return "", fmt.Errorf("RuntimeClass %q: this node knows no RuntimeClasses", *class)
+	}
+	return p.m.cfg.Handler(ctx, *class)
+}
+
 // startContainer creates and starts one container, unless it has to wait.
 func (p *pass) startContainer(ctx context.Context, c *v1.Container, target string) {
 	last := p.observed.Container(c.Name)
-	if w, left := p.m.backOff(p.pod, c, last); left > 0 {
-		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff", w.Message)
+	ended := last
+	if slices.ContainsFunc(p.killed, func(k killing) bool { return k.status == last && k.failed != "" }) {
+		// It was stopped a moment ago, for its probe: as in the kubelet it waits by the end before that.
+		ended = p.observed.lastEnd(c.Name)
+	}
+	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
+		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff",
+			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID))
 		p.wait(c, w, left, nil)
+		return
+	}
+	volumes, err := p.imageVolumes(ctx, c)
+	if err != nil {
+		p.waitForImage(c, err)
 		return
 	}
 	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, c, p.sandbox)
 	if err != nil {
-		var after interface{ RetryAfter() time.Duration }
-		if errors.As(err, &after) && after.RetryAfter() > 0 {
-			p.wait(c, reasonOf(err, "ErrImagePull"), after.RetryAfter(), nil)
-			return
-		}
-		p.wait(c, reasonOf(err, "ErrImagePull"), 0, err)
+		p.waitForImage(c, err)
 		return
 	}
-	config, err := p.containerConfig(ctx, c, last, ref, target)
+	config, err := p.containerConfig(ctx, c, last, ref, target, volumes)
 	if err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
 		p.wait(c, reasonOf(err, reasonConfig), 0, err)
@@ -165,7 +200,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	id := created.ContainerId
 	p.event(ctx, c, v1.EventTypeNormal, "Created", "Container created")
-	p.m.noteRestart(p.pod, c, last)
+	p.m.noteRestart(p.pod, c, ended)
 	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
 		p.wait(c, Waiting{reasonRun, text(err)}, 0, err)
@@ -176,13 +211,52 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	if err := p.m.linkLog(p.pod, c.Name, id, p.sandbox.LogDirectory, config.LogPath); err != nil {
 		klog.ErrorS(err, "Could not link the container's log", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name)
 	}
+	if err := p.postStart(ctx, c, id); err != nil {
+		p.wait(c, Waiting{reasonPostStart, err.Error()}, 0, err)
+	}
+}
+
+// waitForImage notes that an image is not there, and when it is tried again.
+func (p *pass) waitForImage(c *v1.Container, err error) {
+	var after interface{ RetryAfter() time.Duration }
+	if errors.As(err, &after) && after.RetryAfter() > 0 {
+		p.wait(c, reasonOf(err, "ErrImagePull"), after.RetryAfter(), nil)
+		return
+	}
+	p.wait(c, reasonOf(err, "ErrImagePull"), 0, err)
+}
+
+// postStart runs the container's hook to its end: nothing else of the pod starts
+// meanwhile. A container whose hook fails is stopped, and its restart policy says
+// what follows.
+func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return nil
+	}
+	err := p.m.hooks.Run(ctx, p.m.hookTarget(p.pod, c, id, p.ips), c.Lifecycle.PostStart)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// The event does not say how: an answer may hold secrets.
+	p.event(ctx, c, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
+	if stopErr := p.m.stopContainer(ctx, p.pod, c.Name, id, "FailedPostStartHook", gracePeriod(p.pod, nil)); stopErr != nil {
+		return errors.Join(err, stopErr)
+	}
+	return err
 }
 
 // containerConfig makes the files that the container needs from the node, and
 // its configuration.
-func (p *pass) containerConfig(ctx context.Context, c *v1.Container, last *ContainerStatus, ref, target string) (*cri.ContainerConfig, error) {
+func (p *pass) containerConfig(ctx context.Context, c *v1.Container, last *ContainerStatus, ref, target string, images map[string]*cri.ImageSpec) (*cri.ContainerConfig, error) {
 	in := criconfig.ContainerInput{
-		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: ref, Volumes: p.m.cfg.Files, RestartCount: attempt(last),
+		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: attempt(last),
+		Images: images,
+	}
+	if p.m.cfg.ServiceEnv != nil {
+		var err error
+		if in.ServiceEnv, err = p.m.cfg.ServiceEnv(ctx, p.pod); err != nil {
+			return nil, err
+		}
 	}
 	if needsImageUser(p.pod, c) {
 		img, err := p.m.cfg.Images.Image(ctx, ref)

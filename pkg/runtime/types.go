@@ -152,6 +152,26 @@ func (s *PodStatus) Container(name string) *ContainerStatus {
 	return nil
 }
 
+// lastEnd returns the newest container of that name that has ended, or nil.
+func (s *PodStatus) lastEnd(name string) *ContainerStatus {
+	for _, c := range s.Containers {
+		if c.Name == name && c.State == StateExited {
+			return c
+		}
+	}
+	return nil
+}
+
+// FailedProbe is the probe for which a container must be restarted, as messages
+// call it; "" for none.
+type FailedProbe string
+
+// The probes that restart a container.
+const (
+	FailedLiveness FailedProbe = "liveness"
+	FailedStartup  FailedProbe = "startup"
+)
+
 // Waiting says why a container that should run does not, in the words of
 // v1.ContainerStateWaiting: ErrImagePull, CrashLoopBackOff, ...
 type Waiting struct {
@@ -167,6 +187,10 @@ type SyncResult struct {
 	// RetryAfter, when positive, is when the earliest back-off ends: nothing
 	// can be gained by syncing again before that, short of a new event.
 	RetryAfter time.Duration
+	// Resized tells that running containers were given other limits: what was
+	// observed of them before is out of date. ResizeError says why one was not.
+	Resized     bool
+	ResizeError string
 	// Err is the first thing that failed, wrapped; nil when the pod is as wanted
 	// or only waits for a back-off.
 	Err error

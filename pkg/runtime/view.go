@@ -190,9 +190,7 @@ func (m *Manager) containerStatus(c *cri.ContainerStatus) *ContainerStatus {
 		Recorded:     recorded,
 	}
 	if s.State == StateExited {
-		if said := terminationMessage(c, recorded); said != "" {
-			s.Message = said
-		}
+		s.Message = terminationMessage(c, recorded)
 	}
 	return s
 }

@@ -27,7 +27,10 @@ type Config struct {
 	HealthzListen  string
 	ReadOnlyListen string
 
-	Pods    Pods                // needed with ReadOnlyListen
+	// API is the kubelet API, on its own port with TLS; nil: not served.
+	API *APIConfig
+
+	Pods    Pods                // needed with ReadOnlyListen and API
 	Metrics prometheus.Gatherer // needed with ReadOnlyListen
 	Checks  []Check             // what /healthz asks, besides "ping"
 }
@@ -54,6 +57,7 @@ type endpoint struct {
 	name     string
 	listener net.Listener
 	http     *http.Server
+	long     *longRequests // of the kubelet API, else nil
 }
 
 // New takes the ports, so that a port in use is found before anything else is
@@ -85,17 +89,20 @@ func New(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
+	if cfg.API != nil {
+		if err := s.listenAPI(cfg, health); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
 // listen opens one endpoint. The flag is named where another one helps.
 func (s *Server) listen(name, address, flag string, h http.Handler) error {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("the %s port %s is in use; end what uses it or choose another with %s", name, address, flag)
-	}
+	l, err := takePort(name, address, flag)
 	if err != nil {
-		return fmt.Errorf("listen on the %s port: %w", name, err)
+		return err
 	}
 	s.endpoints = append(s.endpoints, &endpoint{
 		name:     name,
@@ -111,6 +118,17 @@ func (s *Server) listen(name, address, flag string, h http.Handler) error {
 		},
 	})
 	return nil
+}
+
+func takePort(name, address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the %s port %s is in use; end what uses it or choose another with %s", name, address, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on the %s port: %w", name, err)
+	}
+	return l, nil
 }
 
 // withHeaders marks every answer as what it says it is, and as of this moment only.
@@ -129,7 +147,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, e := range s.endpoints {
 		klog.V(2).InfoS("Serving", "endpoint", e.name, "address", e.listener.Addr())
 		go func() {
-			err := e.http.Serve(e.listener)
+			err := e.serve()
 			if errors.Is(err, http.ErrServerClosed) {
 				err = nil
 			} else {
@@ -154,6 +172,13 @@ func (s *Server) Run(ctx context.Context) error {
 	return first
 }
 
+func (e *endpoint) serve() error {
+	if e.http.TLSConfig != nil {
+		return e.http.ServeTLS(e.listener, "", "")
+	}
+	return e.http.Serve(e.listener)
+}
+
 // shutdown ends all endpoints at once, first kindly, then at any rate.
 func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
@@ -161,9 +186,11 @@ func (s *Server) shutdown() {
 	done := make(chan struct{}, len(s.endpoints))
 	for _, e := range s.endpoints {
 		go func() {
+			e.long.end()
 			if e.http.Shutdown(ctx) != nil {
 				e.http.Close()
 			}
+			e.long.wait()
 			done <- struct{}{}
 		}()
 	}

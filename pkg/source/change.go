@@ -5,12 +5,16 @@
 //
 //	file ─┐ Snapshot          Change
 //	http ─┼──────────▶ Mux ──────────▶ loop
-//	api  ─┘
+//	api  ─┘             └─ Objects ──▶ objects.Local, on a standalone node
 //
-// Pods leave this package defaulted as the API server would and validated.
+// Pods, ConfigMaps and Secrets leave this package defaulted as the API server would
+// and validated.
 package source
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Names of the sources, as they stand in the kubernetes.io/config.source annotation.
 const (
@@ -63,6 +67,9 @@ func (o Op) String() string {
 type Snapshot struct {
 	Source string
 	Pods   []*v1.Pod
+	// Objects are the *v1.ConfigMap and *v1.Secret that a manifest gives beside pods.
+	// They are not changed afterwards.
+	Objects []metav1.Object
 }
 
 // Change is a step of the merged stream. An Add without pods is sent once for a

@@ -10,27 +10,31 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
-// written is one pod as a manifest has it: neither defaulted nor validated. What
-// could not be decoded has no pod but problems.
+// written is one pod or object as a manifest has it: neither defaulted nor
+// validated. What could not be decoded has neither but problems.
 type written struct {
 	document int
 	prefix   string // of field paths, "items[2]." for the third of a list
 	lines    *lines
 	pod      *v1.Pod
-	content  []byte // canonical form of metadata and spec, see canonical
+	content  []byte        // canonical form of the pod's metadata and spec, see canonical
+	object   metav1.Object // *v1.ConfigMap or *v1.Secret
+	kind     string        // "" where it is not known
+	empty    bool          // a list of nothing: the way to say that nothing is wanted
 	name     types.NamespacedName
 	problems []Problem
 }
 
-// decode reads a manifest: YAML or JSON documents of the kinds Pod, PodList and
-// List. A document that is wrong does not touch the others. The problems have
-// neither Source nor File yet.
+// decode reads a manifest: YAML or JSON documents of the kinds Pod, ConfigMap and
+// Secret, and lists of them. A document that is wrong does not touch the others.
+// The problems have neither Source nor File yet.
 func decode(data []byte) []written {
 	var all []written
 	for i, text := range split(data) {
@@ -60,6 +64,7 @@ func decodeDocument(w written) []written {
 	_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &head) // what is wrong with it comes to light below
 	apiVersion, _ := head.APIVersion.(string)
 	kind, _ := head.Kind.(string)
+	of, list := strings.CutSuffix(kind, "List") // List alone is of any kind
 	switch {
 	case bytes.TrimSpace(raw)[0] != '{':
 		return w.fail("", "a manifest must be an object with apiVersion and kind")
@@ -69,54 +74,80 @@ func decodeDocument(w written) []written {
 	case apiVersion == "":
 		w.name = readName(raw)
 		return w.fail("apiVersion", field.ErrorTypeRequired.String())
-	case apiVersion != "v1" || kind != "Pod" && kind != "PodList" && kind != "List":
-		return w.fail("kind", fmt.Sprintf("%s of %s cannot be run from a manifest: only Pod, PodList and List of v1 can", kind, apiVersion))
-	case kind == "Pod":
-		w.decodePod(raw)
+	case apiVersion != "v1" || !documented(of) && kind != "List":
+		return w.fail("kind", strange(apiVersion, kind))
+	case !list:
+		w.kind = kind
+		w.decodeOne(raw)
 		return []written{w}
 	}
 	if problems := explainList(raw); len(problems) > 0 {
 		for _, p := range problems {
-			w.problem(p.path, p.message)
+			w.problem(p.path, p.bare) // the values may be those of Secrets
 		}
 		return []written{w}
 	}
 	var all []written
 	for i, item := range head.Items {
 		one := written{document: w.document, prefix: fmt.Sprintf("items[%d].", i), lines: w.lines}
-		if !one.itemKind(item, kind == "List") {
-			all = append(all, one)
-			continue
+		one.kind = one.itemKind(item, of)
+		if one.kind != "" {
+			one.decodeOne(item)
 		}
-		one.decodePod(item)
 		all = append(all, one)
+	}
+	if len(all) == 0 {
+		w.empty = true
+		return []written{w}
 	}
 	return all
 }
 
-// itemKind tells whether an item of a list says that it is a Pod; in a PodList it
-// need not say so.
-func (w *written) itemKind(raw []byte, required bool) bool {
+// itemKind returns the kind of an item of a list, "" with a problem where that is
+// not one for a manifest. In a list of one kind an item need not say it.
+func (w *written) itemKind(raw []byte, of string) string {
 	var head struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
 	}
 	_ = json.Unmarshal(raw, &head)
-	if !required && head.Kind == "" && head.APIVersion == "" || head.Kind == "Pod" && head.APIVersion == "v1" {
-		return true
+	switch {
+	case of != "" && head.Kind == "" && head.APIVersion == "":
+		return of
+	case head.APIVersion == "v1" && documented(head.Kind) && (of == "" || head.Kind == of):
+		return head.Kind
 	}
 	w.name = readName(raw)
-	if head.Kind == "" {
+	switch {
+	case head.Kind == "":
 		w.problem("kind", field.ErrorTypeRequired.String())
-	} else {
-		w.problem("kind", fmt.Sprintf("%s of %s is not a Pod of v1", head.Kind, head.APIVersion))
+	case of != "":
+		w.problem("kind", fmt.Sprintf("%s of %s is not a %s of v1", head.Kind, head.APIVersion, of))
+	default:
+		w.problem("kind", strange(head.APIVersion, head.Kind))
 	}
-	return false
+	return ""
+}
+
+// strange says why a kind has no place in a manifest.
+func strange(apiVersion, kind string) string {
+	if apiVersion == "v1" && (kind == "PersistentVolume" || kind == "PersistentVolumeClaim") {
+		return fmt.Sprintf("%s of v1 cannot be used from a manifest: this node has no persistent volumes yet", kind)
+	}
+	return fmt.Sprintf("%s of %s cannot be used from a manifest: only Pod, ConfigMap, Secret and lists of these of v1 can", kind, apiVersion)
+}
+
+func (w *written) decodeOne(raw []byte) {
+	w.name = readName(raw)
+	if w.kind == kindPod {
+		w.decodePod(raw)
+	} else {
+		w.decodeObject(raw)
+	}
 }
 
 // decodePod decodes strictly: unknown and doubled fields are problems.
 func (w *written) decodePod(raw []byte) {
-	w.name = readName(raw)
 	pod := &v1.Pod{}
 	strict, err := kjson.UnmarshalStrict(raw, pod)
 	if err == nil && len(strict) == 0 {
@@ -138,6 +169,17 @@ func (w *written) decodePod(raw []byte) {
 func (w *written) fail(path, message string) []written {
 	w.problem(path, message)
 	return []written{*w}
+}
+
+// refuse notes what is wrong with what was decoded, if anything is, and that
+// nothing comes of it.
+func (w *written) refuse(errs field.ErrorList) {
+	for _, e := range errs {
+		w.problem(e.Field, e.ErrorBody())
+	}
+	if len(errs) > 0 {
+		w.pod, w.object = nil, nil
+	}
 }
 
 // problem notes what is wrong with a field, and on which line it stands.
@@ -168,7 +210,7 @@ func canonical(raw []byte) []byte {
 	return out
 }
 
-// readName reads a pod's name from a document that may have any other fault.
+// readName reads a name from a document that may have any other fault.
 func readName(raw []byte) types.NamespacedName {
 	var o struct {
 		Metadata json.RawMessage `json:"metadata"`
@@ -210,7 +252,18 @@ func toJSON(p piece) ([]byte, []Problem) {
 		if n, err := strconv.Atoi(at[1]); err == nil && n > 0 {
 			line += n - 1
 		}
-		problems = append(problems, Problem{Line: line, Message: "not YAML: " + message})
+		problems = append(problems, Problem{Line: line, Message: "not YAML: " + discreet(message, p.text)})
 	}
 	return nil, problems
+}
+
+var quoted = regexp.MustCompile("'[^']*'|`[^`]*`|map\\[.*")
+
+// discreet leaves out what the parser quotes of a document that may be a Secret.
+func discreet(message string, text []byte) string {
+	lower := bytes.ToLower(text)
+	if bytes.Contains(lower, []byte("secret")) || bytes.Contains(lower, []byte("stringdata")) {
+		return quoted.ReplaceAllString(message, "…")
+	}
+	return message
 }

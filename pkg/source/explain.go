@@ -14,8 +14,9 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// fault is what is wrong with one field of a document.
-type fault struct{ path, message string }
+// fault is what is wrong with one field of a document. bare is the message without
+// the value.
+type fault struct{ path, message, bare string }
 
 // explain says which fields of a JSON value do not fit the type: unknown ones and
 // values of the wrong kind, each with its path. The decoder itself stops at the
@@ -87,7 +88,7 @@ func explainStruct(raw []byte, t reflect.Type, path string) []fault {
 				message += fmt.Sprintf(" (it is spelt %q)", name)
 			}
 		}
-		faults = append(faults, fault{at, message})
+		faults = append(faults, fault{at, message, message})
 	}
 	return faults
 }
@@ -144,6 +145,9 @@ func leaf(raw []byte, t reflect.Type, path string) []fault {
 		return nil
 	}
 	switch t.Kind() {
+	case reflect.Slice:
+		const message = "must be base64 text"
+		return []fault{{path, message, message}}
 	case reflect.String:
 		return wrongKind(raw, path, "string")
 	case reflect.Bool:
@@ -151,11 +155,12 @@ func leaf(raw []byte, t reflect.Type, path string) []fault {
 	case reflect.Int32, reflect.Int64, reflect.Int:
 		return wrongKind(raw, path, "integer")
 	}
-	return []fault{{path, field.TypeInvalid(field.NewPath(""), show(raw), err.Error()).ErrorBody()}}
+	return []fault{{path, field.TypeInvalid(field.NewPath(""), show(raw), err.Error()).ErrorBody(), "cannot be decoded"}}
 }
 
 func wrongKind(raw []byte, path, want string) []fault {
-	return []fault{{path, field.TypeInvalid(field.NewPath(""), show(raw), "must be of type "+want).ErrorBody()}}
+	bare := "must be of type " + want
+	return []fault{{path, field.TypeInvalid(field.NewPath(""), show(raw), bare).ErrorBody(), bare}}
 }
 
 // show is a JSON value as a message gives it: simple ones as they are, others by kind.

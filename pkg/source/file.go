@@ -32,16 +32,20 @@ type FileConfig struct {
 	// keeps each manifest that was good, so that also after a restart of the agent a
 	// bad edit leaves the running pod as it was.
 	StateDir string
+	// Objects has ConfigMap and Secret documents taken, for a standalone node; false
+	// refuses them.
+	Objects bool
 }
 
-// FileSource reads pods from a manifest file, or from the files of a directory.
+// FileSource reads pods, and the ConfigMaps and Secrets that they use, from a
+// manifest file, or from the files of a directory.
 // It looks when the file system says that something has changed, and every
 // period in case that was missed. Files whose names begin with a dot are hidden,
 // as the kubelet has it, and editors' backups ("web.yaml~", "#web.yaml#") are
 // passed over with a warning.
 //
 // A file that cannot be read, or a document in it that is not valid, keeps the
-// pods that it last gave; so does a directory that has vanished as a whole. A
+// what that last gave; so does a directory that has vanished as a whole. A
 // file that is removed gives up its pods.
 type FileSource struct {
 	cfg    FileConfig
@@ -76,7 +80,7 @@ func NewFile(cfg FileConfig) (*FileSource, error) {
 	}
 	return &FileSource{
 		cfg:      cfg,
-		origin:   origin{source: File, node: cfg.NodeName},
+		origin:   origin{source: File, node: cfg.NodeName, objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
 		files:    map[string]*file{},
 		removed:  map[string]bool{},

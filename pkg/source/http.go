@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
@@ -30,6 +29,7 @@ type HTTPConfig struct {
 	Report   func(Problem)     // is told of each problem once; nil: LogProblem
 	Client   http.RoundTripper // nil: http.DefaultTransport
 	StateDir string            // as FileConfig's, for the last good answer
+	Objects  bool              // as FileConfig's
 }
 
 // HTTPSource reads pods from a URL every period, in the forms that a manifest file
@@ -45,7 +45,7 @@ type HTTPSource struct {
 	asked  bool   // the first answer or failure is in
 	last   []byte // body of the last answer that was decoded
 	etag   string // of it
-	pods   []*v1.Pod
+	given
 	faults []Problem // of the last decoded answer
 
 	mu       sync.Mutex
@@ -74,7 +74,7 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	from.User = nil // a new password must not make new pods
 	s := &HTTPSource{
 		cfg:      cfg,
-		origin:   origin{source: HTTP, from: from.String(), node: cfg.NodeName},
+		origin:   origin{source: HTTP, from: from.String(), node: cfg.NodeName, objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
 		problems: newProblemBook(cfg.Report),
 	}
@@ -143,7 +143,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		s.note(append([]Problem{s.problem(message(err))}, s.faults...))
 		if first {
 			if kept := s.store.load(s.origin.from); kept != nil {
-				s.pods, changed = keepFailed(nil, s.origin.static(decode(kept)), s.cfg.NodeName), true
+				s.given, changed = keepFailed(given{}, s.origin.static(decode(kept)), s.cfg.NodeName), true
 			}
 		}
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
@@ -161,17 +161,24 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
-	return &Snapshot{Source: HTTP, Pods: s.pods}
+	return &Snapshot{Source: HTTP, Pods: s.pods, Objects: s.objects}
 }
 
 // take decodes an answer.
 func (s *HTTPSource) take(body []byte, first bool) {
 	docs := s.origin.static(decode(body))
+	before := s.given
+	if first && consultsKept(docs) {
+		if kept := s.store.load(s.origin.from); kept != nil {
+			before = keepFailed(given{}, s.origin.static(decode(kept)), s.cfg.NodeName)
+		}
+	}
+	refuseChanges(docs, before)
 	s.faults = nil
 	failed := len(docs) == 0
-	for _, d := range docs {
-		failed = failed || d.pod == nil
-		for _, p := range d.problems {
+	for i := range docs {
+		failed = failed || docs[i].failed()
+		for _, p := range docs[i].problems {
 			p.Source, p.File = HTTP, s.origin.from
 			s.faults = append(s.faults, p)
 		}
@@ -179,26 +186,15 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}
-	before := s.pods
-	if failed && first {
-		if kept := s.store.load(s.origin.from); kept != nil {
-			before = keepFailed(nil, s.origin.static(decode(kept)), s.cfg.NodeName)
-		}
-	}
-	s.pods = []*v1.Pod{}
-	taken := newTaken()
-	for _, p := range keepFailed(before, docs, s.cfg.NodeName) {
-		if clash := taken.add(p, "an earlier document"); clash != "" {
-			s.faults = append(s.faults, s.problem(clash))
-			continue
-		}
-		s.pods = append(s.pods, p)
+	s.given = given{}
+	for _, clash := range newTaken().addAll(&s.given, keepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
+		s.faults = append(s.faults, s.problem(clash))
 	}
 	if !failed {
 		s.store.keep(s.origin.from, body)
 	}
 	s.note(s.faults)
-	klog.V(2).InfoS("Manifests read", "url", s.origin.from, "pods", len(s.pods), "problems", len(s.faults))
+	klog.V(2).InfoS("Manifests read", "url", s.origin.from, "pods", len(s.pods), "objects", len(s.objects), "problems", len(s.faults))
 }
 
 // ask gets the answer: nil if the server says that it is the last one.

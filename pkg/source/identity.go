@@ -21,14 +21,19 @@ type origin struct {
 	source string // File or HTTP
 	from   string // absolute path of the file, or the URL
 	node   string
+	// objects tells whether ConfigMaps and Secrets are taken.
+	objects bool
 }
 
 // static makes of each pod of a manifest the pod that runs on this node:
-// defaulted, with its identity, and valid. What is not valid loses its pod and
-// gets problems.
+// defaulted, with its identity, and valid; and of each object the one that pods
+// see. What is not valid loses its pod or object and gets problems.
 func (o origin) static(all []written) []written {
 	for i := range all {
 		w := &all[i]
+		if w.object != nil {
+			o.object(w)
+		}
 		if w.pod == nil {
 			continue
 		}
@@ -43,15 +48,10 @@ func (o origin) static(all []written) []written {
 		}
 		SetDefaults(pod)
 		errs := validateStatic(pod, o.node)
-		errs = append(errs, Validate(pod)...)
-		for _, e := range errs {
-			w.problem(e.Field, e.ErrorBody())
+		w.refuse(append(errs, Validate(pod)...))
+		if w.pod != nil {
+			o.identify(pod, w.content)
 		}
-		if len(errs) > 0 {
-			w.pod = nil
-			continue
-		}
-		o.identify(pod, w.content)
 	}
 	return all
 }

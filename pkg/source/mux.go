@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
@@ -17,7 +18,12 @@ import (
 // MuxConfig is what a Mux is made of.
 type MuxConfig struct {
 	Clock  clock.PassiveClock // for the time at which a pod was first seen; nil: the real one
-	Report func(Problem)      // is told once of each pod that another source's pod bars; nil: LogProblem
+	Report func(Problem)      // is told once of each pod or object that another source's bars; nil: LogProblem
+	// Sources are the names of the sources whose snapshots will come.
+	Sources []string
+	// Objects is told of all ConfigMaps and Secrets that the sources give, before the
+	// changes of the same snapshot, and whether each source has spoken. nil: nobody is.
+	Objects func(all []metav1.Object, complete bool)
 }
 
 // Mux merges what the sources want into one ordered stream of what has changed.
@@ -30,7 +36,7 @@ type Mux struct {
 
 // wanted is what one source wants, and what of it was sent.
 type wanted struct {
-	latest []*v1.Pod
+	latest Snapshot
 	sent   map[types.UID]sentPod
 }
 
@@ -89,8 +95,9 @@ func (m *Mux) merge(s Snapshot) []Change {
 	if first {
 		m.sources[s.Source] = &wanted{sent: map[types.UID]sentPod{}}
 	}
-	m.sources[s.Source].latest = s.Pods
+	m.sources[s.Source].latest = s
 
+	var objects given
 	var removed, others []Change
 	taken := newTaken()
 	var clashes []Problem
@@ -99,8 +106,11 @@ func (m *Mux) merge(s Snapshot) []Change {
 	})
 	for _, name := range names {
 		src := m.sources[name]
-		pods, barred := m.unbarred(name, src.latest, taken)
+		pods, barred := m.unbarred(name, src.latest.Pods, taken)
 		clashes = append(clashes, barred...)
+		for _, clash := range taken.addAll(&objects, given{objects: src.latest.Objects}, "source "+name) {
+			clashes = append(clashes, Problem{Source: name, File: name, Message: clash})
+		}
 		d := src.diff(name, pods, m.cfg.Clock.Now())
 		removed = appendChange(removed, Remove, name, d.removed)
 		// The kubelet's order: a pod that replaces one of its name comes after it.
@@ -114,6 +124,9 @@ func (m *Mux) merge(s Snapshot) []Change {
 		others = appendChange(others, Reconcile, name, d.reconciled)
 	}
 	m.clashes.set(clashes)
+	if m.cfg.Objects != nil {
+		m.cfg.Objects(objects.objects, !slices.ContainsFunc(m.cfg.Sources, func(name string) bool { return m.sources[name] == nil }))
+	}
 	return append(removed, others...)
 }
 

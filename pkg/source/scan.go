@@ -26,7 +26,7 @@ const firstWait = 3 * time.Second
 // file is what is known of one manifest.
 type file struct {
 	reading
-	pods     []*v1.Pod // wanted now: of the last read, or kept from before it
+	given    // now: of the last read, or kept from before it
 	problems []Problem
 	gone     time.Time // when it was first found missing; zero while it is there
 }
@@ -80,7 +80,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	if !s.spoken && again > 0 && now.Sub(s.started) < firstWait {
 		return nil, again
 	}
-	pods, problems := s.merge()
+	all, problems := s.merge()
 	for i := range whole {
 		whole[i].Source = File
 	}
@@ -97,7 +97,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		s.store.prune(paths)
 	}
 	s.spoken = true
-	return &Snapshot{Source: File, Pods: pods}, again
+	return &Snapshot{Source: File, Pods: all.pods, Objects: all.objects}, again
 }
 
 func (s *FileSource) missing() error {
@@ -176,20 +176,24 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	case err != nil:
 		f.problems = []Problem{{Source: File, File: path, Message: err.Error()}}
 		if first {
-			f.pods = s.kept(path)
+			f.given = s.kept(path)
 		}
-		return first && len(f.pods) > 0
+		return first && len(f.pods)+len(f.objects) > 0
 	case data == nil:
 		return false
 	}
 	from := s.origin
 	from.from = path
 	docs := from.static(decode(data))
+	if first && consultsKept(docs) {
+		f.given = s.kept(path)
+	}
+	refuseChanges(docs, f.given)
 	f.problems = nil
 	failed := len(docs) == 0
-	for _, d := range docs {
-		failed = failed || d.pod == nil
-		for _, p := range d.problems {
+	for i := range docs {
+		failed = failed || docs[i].failed()
+		for _, p := range docs[i].problems {
 			p.Source, p.File = File, path
 			f.problems = append(f.problems, p)
 		}
@@ -197,75 +201,50 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	if len(docs) == 0 {
 		f.problems = []Problem{{Source: File, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
-	if failed && first {
-		f.pods = s.kept(path)
-	}
-	f.pods = keepFailed(f.pods, docs, s.cfg.NodeName)
+	f.given = keepFailed(f.given, docs, s.cfg.NodeName)
 	if !failed {
 		s.store.keep(path, data)
 	}
-	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.pods), "problems", len(f.problems))
+	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.pods), "objects", len(f.objects), "problems", len(f.problems))
 	return true
 }
 
-// kept returns the pods that a file gave when it was last good, before this agent
-// started.
-func (s *FileSource) kept(path string) []*v1.Pod {
+// consultsKept tells whether it matters what documents that are read for the first
+// time gave when they were last good: because one has failed, or an object may
+// have changed that must not.
+func consultsKept(docs []written) bool {
+	return len(docs) == 0 || slices.ContainsFunc(docs, func(w written) bool { return w.failed() || w.object != nil })
+}
+
+// kept returns what a file gave when it was last good, before this agent started.
+func (s *FileSource) kept(path string) given {
 	data := s.store.load(path)
 	if data == nil {
-		return nil
+		return given{}
 	}
 	from := s.origin
 	from.from = path
-	return keepFailed(nil, from.static(decode(data)), s.cfg.NodeName)
+	return keepFailed(given{}, from.static(decode(data)), s.cfg.NodeName)
 }
 
-// keepFailed returns the pods of the documents and, of the pods from before, those
-// whose document has failed now: the one of the same name, or, where a document is
-// so broken that no name can be read, any that is missing.
-func keepFailed(before []*v1.Pod, docs []written, node string) []*v1.Pod {
-	var pods []*v1.Pod
-	present, failed := map[types.NamespacedName]bool{}, map[types.NamespacedName]bool{}
-	unnamed := len(docs) == 0
-	for _, d := range docs {
-		switch {
-		case d.pod != nil:
-			pods = append(pods, d.pod)
-			present[nameOf(d.pod)] = true
-		case d.name.Name == "":
-			unnamed = true
-		default:
-			failed[types.NamespacedName{Namespace: d.name.Namespace, Name: nameOnNode(d.name.Name, node)}] = true
-		}
-	}
-	for _, p := range before {
-		if n := nameOf(p); !present[n] && (unnamed || failed[n]) {
-			pods = append(pods, p)
-		}
-	}
-	return pods
-}
-
-// merge puts the files' pods together, in the order of the files. Of two that have
-// a name or UID in common the first is wanted, and the other is a problem.
-func (s *FileSource) merge() ([]*v1.Pod, []Problem) {
+// merge puts what the files give together, in the order of the files. Of two pods
+// that have a name or UID in common, and of two objects with one name, the first is
+// wanted, and the other is a problem.
+func (s *FileSource) merge() (given, []Problem) {
 	paths := make([]string, 0, len(s.files))
 	for p := range s.files {
 		paths = append(paths, p)
 	}
 	slices.Sort(paths)
-	pods := []*v1.Pod{}
+	var all given
 	var problems []Problem
 	taken := newTaken()
 	add := func(path string, f *file, report bool) {
-		for _, pod := range f.pods {
-			if clash := taken.add(pod, path); clash != "" {
-				if report {
-					problems = append(problems, Problem{Source: File, File: path, Message: clash})
-				}
-				continue
+		clashes := taken.addAll(&all, f.given, path)
+		if report {
+			for _, clash := range clashes {
+				problems = append(problems, Problem{Source: File, File: path, Message: clash})
 			}
-			pods = append(pods, pod)
 		}
 	}
 	for _, p := range paths {
@@ -280,7 +259,7 @@ func (s *FileSource) merge() ([]*v1.Pod, []Problem) {
 			add(p, f, false)
 		}
 	}
-	return pods, problems
+	return all, problems
 }
 
 func nameOf(pod *v1.Pod) types.NamespacedName {

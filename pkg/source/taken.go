@@ -4,17 +4,49 @@ import (
 	"fmt"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// taken holds the names and UIDs that pods have, and where these came from.
+// taken holds the names and UIDs that pods have, the names of objects, and where
+// these came from.
 type taken struct {
-	names map[types.NamespacedName]string
-	uids  map[types.UID]string
+	names   map[types.NamespacedName]string
+	uids    map[types.UID]string
+	objects map[ident]string
 }
 
 func newTaken() taken {
-	return taken{names: map[types.NamespacedName]string{}, uids: map[types.UID]string{}}
+	return taken{names: map[types.NamespacedName]string{}, uids: map[types.UID]string{}, objects: map[ident]string{}}
+}
+
+// addAll adds what does not clash to all, and returns the clashes.
+func (t taken) addAll(all *given, more given, from string) (clashes []string) {
+	for _, pod := range more.pods {
+		if clash := t.add(pod, from); clash != "" {
+			clashes = append(clashes, clash)
+			continue
+		}
+		all.pods = append(all.pods, pod)
+	}
+	for _, o := range more.objects {
+		if clash := t.addObject(o, from); clash != "" {
+			clashes = append(clashes, clash)
+			continue
+		}
+		all.objects = append(all.objects, o)
+	}
+	return clashes
+}
+
+// addObject is add for a ConfigMap or Secret.
+func (t taken) addObject(o metav1.Object, from string) (clash string) {
+	id := identOf(o)
+	if first, ok := t.objects[id]; ok {
+		return fmt.Sprintf("duplicate %s name %s: the one of %s is used, this one is not", id.kind, id.name, first)
+	}
+	t.objects[id] = from
+	return ""
 }
 
 // add takes the pod's name and UID. If another pod has one of them it takes none

@@ -27,6 +27,7 @@ func Validate(pod *v1.Pod) field.ErrorList {
 func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
 	errs = append(errs, validateContainers(s, volumes, path)...)
+	errs = append(errs, validatePodResources(s, path)...)
 	errs = append(errs, oneOf(s.RestartPolicy, path.Child("restartPolicy"), v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever)...)
 	errs = append(errs, validateDNS(s, path)...)
 	errs = append(errs, validatePodSecurity(s, path)...)

@@ -55,13 +55,15 @@ func (s *containerSet) validate(c *v1.Container, path *field.Path, init bool) fi
 	errs = append(errs, oneOf(c.TerminationMessagePolicy, path.Child("terminationMessagePolicy"), v1.TerminationMessageReadFile, v1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, s.validatePorts(c.Ports, path.Child("ports"))...)
 	errs = append(errs, validateEnv(c, path)...)
+	errs = append(errs, s.validateFileKeyVolumes(c, path.Child("env"))...)
 	errs = append(errs, s.validateMounts(c, path)...)
 	errs = append(errs, validateRequirements(&c.Resources, path.Child("resources"))...)
 	errs = append(errs, validateContainerSecurity(c.SecurityContext, path.Child("securityContext"))...)
-	restartable := c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
-	if c.RestartPolicy != nil {
-		errs = append(errs, oneOf(*c.RestartPolicy, path.Child("restartPolicy"), v1.ContainerRestartPolicyAlways, v1.ContainerRestartPolicyOnFailure, v1.ContainerRestartPolicyNever)...)
+	if sc := c.SecurityContext; sc != nil && sc.ProcMount != nil && *sc.ProcMount == v1.UnmaskedProcMount && (s.pod.HostUsers == nil || *s.pod.HostUsers) {
+		errs = append(errs, field.Invalid(path.Child("securityContext", "procMount"), *sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
 	}
+	restartable := c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+	errs = append(errs, validateRestart(c, path)...)
 	if init && !restartable {
 		for name, set := range map[string]bool{
 			"lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
@@ -73,16 +75,14 @@ func (s *containerSet) validate(c *v1.Container, path *field.Path, init bool) fi
 		}
 		return errs
 	}
-	if l := c.Lifecycle; l != nil {
-		for name, h := range map[string]*v1.LifecycleHandler{"postStart": l.PostStart, "preStop": l.PreStop} {
-			if h != nil {
-				errs = append(errs, validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, path.Child("lifecycle", name))...)
-			}
-		}
-	}
+	errs = append(errs, validateLifecycle(c.Lifecycle, s.pod, path.Child("lifecycle"))...)
 	errs = append(errs, validateProbe(c.LivenessProbe, path.Child("livenessProbe"), true)...)
 	errs = append(errs, validateProbe(c.StartupProbe, path.Child("startupProbe"), true)...)
-	return append(errs, validateProbe(c.ReadinessProbe, path.Child("readinessProbe"), false)...)
+	errs = append(errs, validateProbe(c.ReadinessProbe, path.Child("readinessProbe"), false)...)
+	if p := c.ReadinessProbe; p != nil && p.TerminationGracePeriodSeconds != nil {
+		errs = append(errs, field.Invalid(path.Child("readinessProbe", "terminationGracePeriodSeconds"), *p.TerminationGracePeriodSeconds, "must not be set for readinessProbes"))
+	}
+	return errs
 }
 
 func (s *containerSet) validatePorts(ports []v1.ContainerPort, path *field.Path) field.ErrorList {
@@ -179,8 +179,9 @@ func validateEnvSource(e *v1.EnvVar, path *field.Path) field.ErrorList {
 		n++
 		errs = append(errs, keyErrors(r.Key, path.Child("secretKeyRef", "key"))...)
 	}
-	if from.FileKeyRef != nil {
+	if r := from.FileKeyRef; r != nil {
 		n++
+		errs = append(errs, validateFileKey(r, path.Child("fileKeyRef"))...)
 	}
 	switch {
 	case e.Value != "":
@@ -372,9 +373,6 @@ func validateHandler(h handler, path *field.Path) field.ErrorList {
 	}
 	if h.sleep != nil {
 		another("sleep")
-		if h.sleep.Seconds < 0 {
-			errs = append(errs, field.Invalid(path.Child("sleep", "seconds"), h.sleep.Seconds, "must be greater than or equal to 0"))
-		}
 	}
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a handler type"))

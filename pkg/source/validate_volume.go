@@ -185,7 +185,21 @@ func validateProjected(p *v1.ProjectedVolumeSource, path *field.Path) field.Erro
 			errs = append(errs, validateDownward(s.DownwardAPI.Items, at.Child("downwardAPI", "items"))...)
 		case s.ServiceAccountToken != nil:
 			errs = append(errs, validateLocalPath(s.ServiceAccountToken.Path, at.Child("serviceAccountToken", "path"))...)
+			errs = append(errs, validateExpiry(s.ServiceAccountToken.ExpirationSeconds, at.Child("serviceAccountToken", "expirationSeconds"))...)
+		case s.ClusterTrustBundle != nil:
+			errs = append(errs, validateTrustBundle(s.ClusterTrustBundle, at.Child("clusterTrustBundle"))...)
 		}
 	}
 	return errs
+}
+
+func validateExpiry(seconds *int64, at *field.Path) field.ErrorList {
+	switch {
+	case seconds == nil:
+	case *seconds < 10*60:
+		return field.ErrorList{field.Invalid(at, *seconds, "may not specify a duration less than 10 minutes")}
+	case *seconds > 1<<32:
+		return field.ErrorList{field.Invalid(at, *seconds, "may not specify a duration larger than 2^32 seconds")}
+	}
+	return nil
 }

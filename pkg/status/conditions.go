@@ -31,6 +31,7 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 		ready,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
 	}
+	ours = append(ours, in.Resize.conditions()...)
 	for i := range ours {
 		c := &ours[i]
 		c.ObservedGeneration = in.Pod.Generation
@@ -40,6 +41,9 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 		}
 	}
 	for _, old := range in.Old.Conditions {
+		if ofResize(old.Type) {
+			continue
+		}
 		if !slices.ContainsFunc(ours, func(c v1.PodCondition) bool { return c.Type == old.Type }) {
 			ours = append(ours, old)
 		}

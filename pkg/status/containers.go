@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 )
 
@@ -113,18 +114,26 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 		Name: c.Name, Image: c.Image, Started: &no,
 		State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: waitFor}},
 	}
+	if ephemeral(in.Pod, c.Name) {
+		s.Started = nil
+	}
 	if old != nil {
 		if old.State.Terminated != nil {
 			return *old.DeepCopy() // its container has been collected
 		}
+		if old.State.Running != nil && ephemeral(in.Pod, c.Name) {
+			s = *old.DeepCopy() // it will not run again
+			s.State = lost(old)
+			return s
+		}
 		s.RestartCount = old.RestartCount
 		s.LastTerminationState = old.LastTerminationState
+		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating {
+			s.State.Waiting = w.DeepCopy() // why it could not be started holds until it is tried again
+		}
 		if old.State.Running != nil {
 			// It ran when last seen, and has been removed by somebody else.
-			s.LastTerminationState = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
-				Reason: reasonUnknown, ExitCode: exitKilled, ContainerID: old.ContainerID, StartedAt: old.State.Running.StartedAt,
-				Message: "The container could not be located when the pod was deleted.  The container used to be Running",
-			}}
+			s.LastTerminationState = lost(old)
 			if in.Pod.DeletionTimestamp == nil && !in.Terminal {
 				s.RestartCount++
 			}
@@ -140,6 +149,14 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 		s.Ready = true
 	}
 	return s
+}
+
+// lost is the end of a container that ran when last seen, and is gone.
+func lost(old *v1.ContainerStatus) v1.ContainerState {
+	return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
+		Reason: reasonUnknown, ExitCode: exitKilled, ContainerID: old.ContainerID, StartedAt: old.State.Running.StartedAt,
+		Message: "The container could not be located when the pod was deleted.  The container used to be Running",
+	}}
 }
 
 // done tells whether a missing init container must have succeeded: a regular
@@ -166,8 +183,12 @@ func state(c *runtime.ContainerStatus) v1.ContainerState {
 }
 
 // readiness sets started and ready. An init container is ready when it has
-// succeeded, any other when it runs and its probes say so.
+// succeeded, any other when it runs and its probes say so; an ephemeral one, which
+// has none, is neither.
 func readiness(in Input, c v1.Container, now *runtime.ContainerStatus, s *v1.ContainerStatus) {
+	if ephemeral(in.Pod, c.Name) {
+		return
+	}
 	run := s.State.Running != nil
 	started := run && (in.Started == nil || in.Started(now.ID))
 	s.Started = &started
@@ -178,12 +199,16 @@ func readiness(in Input, c v1.Container, now *runtime.ContainerStatus, s *v1.Con
 	s.Ready = started && (in.Ready == nil || in.Ready(now.ID))
 }
 
+func ephemeral(pod *v1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(e v1.EphemeralContainer) bool { return e.Name == name })
+}
+
 // details sets what newer releases tell of a container: resources, mounts, user
 // and stop signal.
 func details(c v1.Container, now *runtime.ContainerStatus, s *v1.ContainerStatus) {
 	if s.State.Running != nil {
 		s.AllocatedResources = c.Resources.Requests.DeepCopy()
-		s.Resources = c.Resources.DeepCopy()
+		s.Resources = actual(c, now.Resources.GetLinux())
 	}
 	for _, m := range c.VolumeMounts {
 		vm := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
@@ -200,7 +225,7 @@ func details(c v1.Container, now *runtime.ContainerStatus, s *v1.ContainerStatus
 		s.User = &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: u.Uid, GID: u.Gid, SupplementalGroups: u.SupplementalGroups}}
 	}
 	if now.StopSignal != cri.Signal_RUNTIME_DEFAULT {
-		sig := v1.Signal(now.StopSignal.String())
+		sig := criconfig.SignalName(now.StopSignal)
 		s.StopSignal = &sig
 	}
 }

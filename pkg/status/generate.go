@@ -9,10 +9,10 @@
 package status
 
 import (
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
@@ -29,6 +29,7 @@ type Input struct {
 	// the phase is then Succeeded or Failed whatever the policy says.
 	Terminal bool
 	HostIPs  []string // of the node, primary first
+	Resize   Resize
 	// Started and Ready are what the probes say of a running container, by its
 	// ID; nil functions mean no probes: started and ready as soon as it runs.
 	Started func(runtime.ContainerID) bool
@@ -39,6 +40,11 @@ type Input struct {
 // Generate makes the pod's status. It modifies nothing that it is given.
 func Generate(in Input) v1.PodStatus {
 	pod := in.Pod
+	if turnedAway(in) {
+		s := *in.Old.DeepCopy()
+		s.ObservedGeneration = pod.Generation
+		return s
+	}
 	s := v1.PodStatus{
 		ObservedGeneration:         pod.Generation,
 		QOSClass:                   criconfig.QOSClass(pod),
@@ -46,13 +52,10 @@ func Generate(in Input) v1.PodStatus {
 		Reason:                     in.Old.Reason,
 		NominatedNodeName:          in.Old.NominatedNodeName,
 		Resize:                     in.Old.Resize,
-		StartTime:                  in.Old.StartTime,
+		StartTime:                  startTime(in),
 		InitContainerStatuses:      containerStatuses(in, initContainers(pod), in.Old.InitContainerStatuses, initDefault),
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),
-	}
-	if s.StartTime == nil {
-		s.StartTime = &metav1.Time{Time: in.Now.Truncate(time.Second)}
 	}
 	if in.Terminal {
 		locateLost(pod, &s)
@@ -63,10 +66,43 @@ func Generate(in Input) v1.PodStatus {
 		s.Phase = in.Old.Phase
 	default:
 		s.Phase = phase(pod, s.InitContainerStatuses, s.ContainerStatuses, in.Terminal)
+		if overdue(pod, &s, in.Now) {
+			s.Phase, s.Reason, s.Message = v1.PodFailed, DeadlineExceeded, DeadlineExceededMessage
+		}
 	}
+	limitMessages(pod, &s)
 	setIPs(in, &s)
 	s.Conditions = conditions(in, s)
 	return s
+}
+
+// turnedAway tells whether the pod was over before it had begun, by admission or by
+// somebody at the API server: of its containers there is nothing to tell.
+func turnedAway(in Input) bool {
+	none := in.Observed == nil || len(in.Observed.Containers)+len(in.Observed.Sandboxes) == 0
+	return none && terminal(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
+}
+
+// maxMessages is how many bytes the termination messages of a pod's containers may
+// take together, the kubelet's.
+const maxMessages = 12 << 10
+
+// limitMessages gives each container its share of the room for termination messages.
+func limitMessages(pod *v1.Pod, s *v1.PodStatus) {
+	share := maxMessages / max(1, len(pod.Spec.Containers)+len(pod.Spec.InitContainers)+len(pod.Spec.EphemeralContainers))
+	cut := func(state *v1.ContainerState) {
+		if t := state.Terminated; t != nil && len(t.Message) > share {
+			shorter := *t // what was observed, or published before, is not ours to change
+			shorter.Message = strings.ToValidUTF8(t.Message[:share], "")
+			state.Terminated = &shorter
+		}
+	}
+	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			cut(&list[i].State)
+			cut(&list[i].LastTerminationState)
+		}
+	}
 }
 
 // setIPs sets the addresses. A pod on the host's network has the host's.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -164,6 +165,60 @@ func conditionsOf(s v1.PodStatus) string {
 	return strings.Join(words, " ")
 }
 
+func TestEphemeralContainers(t *testing.T) {
+	with := func(p *v1.Pod) {
+		plainNever(p)
+		p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e"}}}
+	}
+	ran := v1.PodStatus{EphemeralContainerStatuses: []v1.ContainerStatus{{Name: "e", ContainerID: "docker://e", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}}}}
+	for name, tc := range map[string]struct {
+		seen *runtime.PodStatus
+		old  v1.PodStatus
+		want string
+	}{
+		"not started":               {observed("c1=running", "c2=running"), v1.PodStatus{}, "Running: e ContainerCreating"},
+		"runs, never ready":         {observed("c1=running", "c2=running", "e=running"), v1.PodStatus{}, "Running: e running"},
+		"its end is not the pod's":  {observed("c1=running", "c2=running", "e=exited:1"), v1.PodStatus{}, "Running: e Error 1"},
+		"does not keep the pod":     {observed("c1=exited:0", "c2=exited:0", "e=running"), v1.PodStatus{}, "Succeeded: e running"},
+		"its failure is its own":    {observed("c1=exited:0", "c2=exited:0", "e=exited:1"), v1.PodStatus{}, "Succeeded: e Error 1"},
+		"removed behind its back":   {observed("c1=running", "c2=running"), ran, "Running: e ContainerStatusUnknown 137"},
+		"nothing but the ephemeral": {observed("e=running"), v1.PodStatus{}, "Pending: e running"},
+	} {
+		s := Generate(Input{Pod: testPod(with), Observed: tc.seen, Old: tc.old, Now: now})
+		e := s.EphemeralContainerStatuses
+		if len(e) != 1 || e[0].Started != nil {
+			t.Errorf("%s: statuses %+v", name, e)
+			continue
+		}
+		if got := string(s.Phase) + ": " + brief(e[0]); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+		if r := condition(s, v1.PodReady); name == "runs, never ready" && r.Status != v1.ConditionTrue {
+			t.Errorf("%s: pod is not ready: %+v", name, r)
+		}
+	}
+}
+
+func TestTerminationMessagesShareTheirRoom(t *testing.T) {
+	for n, want := range map[int]int{1: 4096, 3: 4096, 4: 3072, 5: 2457, 13: 944} { // 12288/13 is 945, amid an é
+		pod := testPod(func(p *v1.Pod) {
+			p.Spec.InitContainers, p.Spec.Containers = nil, nil
+			for i := range n {
+				p.Spec.Containers = append(p.Spec.Containers, v1.Container{Name: fmt.Sprintf("c%02d", i)})
+			}
+		})
+		seen := observed("c00=running", "c00=exited:1")
+		seen.Containers[1].Message = strings.Repeat("é", 2048)
+		if n == 5 {
+			seen.Containers[1].Message = strings.Repeat("e", 4096)
+		}
+		s := Generate(Input{Pod: pod, Observed: seen, Now: now})
+		if got := s.ContainerStatuses[0].LastTerminationState.Terminated.Message; len(got) != want || !strings.HasPrefix(seen.Containers[1].Message, got) {
+			t.Errorf("%d containers: %d bytes, want %d", n, len(got), want)
+		}
+	}
+}
+
 func TestConditions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		in   Input
@@ -247,5 +302,34 @@ func TestGenerateChangesNothingThatItIsGiven(t *testing.T) {
 	}
 	if old.String() != beforeOld.String() {
 		t.Error("the old status was changed")
+	}
+}
+
+func TestPodThatWasTurnedAwayStaysAsItIs(t *testing.T) {
+	old := v1.PodStatus{Phase: v1.PodFailed, Reason: "NodeAffinity", Message: "Pod was rejected", QOSClass: v1.PodQOSBestEffort, ObservedGeneration: 3}
+	for name, none := range map[string]*runtime.PodStatus{"not looked at": nil, "nothing found": {UID: "u"}} {
+		t.Run(name, func(t *testing.T) {
+			if got := Generate(Input{Pod: testPod(nil), Observed: none, Old: old, Terminal: true, Now: now}); !equality.Semantic.DeepEqual(got, old) {
+				t.Errorf("status = %+v, want %+v", got, old)
+			}
+		})
+	}
+	if got := Generate(Input{Pod: testPod(plain), Observed: observed("c1=running"), Old: old, Now: now}); len(got.ContainerStatuses) != 2 {
+		t.Errorf("a container that runs is not told of: %+v", got)
+	}
+}
+
+func TestReasonOfWaitingIsKeptUntilTheNextTry(t *testing.T) {
+	old := v1.PodStatus{ContainerStatuses: []v1.ContainerStatus{
+		{Name: "c1", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "why"}}},
+		{Name: "c2", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "PodInitializing"}}},
+	}}
+	got := Generate(Input{Pod: testPod(plain), Old: old, Now: now}).ContainerStatuses
+	if got[0].State.Waiting.Reason != "ErrImagePull" || got[0].State.Waiting.Message != "why" || got[1].State.Waiting.Reason != "ContainerCreating" {
+		t.Errorf("%s, %s", brief(got[0]), brief(got[1]))
+	}
+	got = Generate(Input{Pod: testPod(plain), Old: old, Waiting: map[string]runtime.Waiting{"c1": {Reason: "ImagePullBackOff"}}, Now: now}).ContainerStatuses
+	if got[0].State.Waiting.Reason != "ImagePullBackOff" {
+		t.Errorf("%s", brief(got[0]))
 	}
 }

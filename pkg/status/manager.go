@@ -15,12 +15,14 @@ type Manager struct {
 	mu       sync.RWMutex
 	statuses map[types.UID]entry
 	changed  []chan struct{}
+	watchers []func(types.UID)
 }
 
 type entry struct {
-	pod     *v1.Pod
-	status  v1.PodStatus
-	version uint64 // counts the changes
+	pod    *v1.Pod
+	status v1.PodStatus
+	// finished: nothing of the pod runs and its volumes are gone, for good.
+	finished bool
 }
 
 // NewManager returns an empty Manager.
@@ -57,16 +59,35 @@ func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
 		forwards(pod, old.status, &s)
 	}
 	if ok && equality.Semantic.DeepEqual(old.status, s) {
-		old.pod = pod
-		m.statuses[pod.UID] = old
+		if old.pod != pod {
+			// The API server's view of the pod may have changed, if ours has not.
+			old.pod = pod
+			m.statuses[pod.UID] = old
+			m.watched(pod.UID)
+		}
 		return false
 	}
-	m.statuses[pod.UID] = entry{pod: pod, status: s, version: old.version + 1}
+	m.statuses[pod.UID] = entry{pod: pod, status: s, finished: old.finished}
 	if old.status.Phase != s.Phase {
 		klog.V(2).InfoS("Pod phase", "pod", klog.KObj(pod), "podUID", pod.UID, "phase", s.Phase, "oldPhase", old.status.Phase)
 	}
 	m.tell()
+	m.watched(pod.UID)
 	return true
+}
+
+// Finish notes that nothing of the pod runs or will run and that its volumes are
+// gone: a deleted pod may now leave the API server.
+func (m *Manager) Finish(pod *v1.Pod) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.statuses[pod.UID]
+	if !ok {
+		return
+	}
+	e.pod, e.finished = pod, true
+	m.statuses[pod.UID] = e
+	m.watched(pod.UID)
 }
 
 // Delete forgets a pod's status.
@@ -76,7 +97,30 @@ func (m *Manager) Delete(uid types.UID) {
 	if _, ok := m.statuses[uid]; ok {
 		delete(m.statuses, uid)
 		m.tell()
+		m.watched(uid)
 	}
+}
+
+// subscribe has fn told of each pod whose status, or whose object, has changed. fn
+// must not block nor call the Manager.
+func (m *Manager) subscribe(fn func(types.UID)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watchers = append(m.watchers, fn)
+}
+
+func (m *Manager) watched(uid types.UID) {
+	for _, fn := range m.watchers {
+		fn(uid)
+	}
+}
+
+// entry returns what is known of a pod. Its status is shared and only read.
+func (m *Manager) entry(uid types.UID) (entry, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e, ok := m.statuses[uid]
+	return e, ok
 }
 
 func (m *Manager) tell() {

@@ -86,15 +86,10 @@ func everyContainerLimitsMemory(pod *v1.Pod) bool {
 }
 
 // pageSize returns the size in bytes of the huge pages that are meant: named by
-// the medium, or else the only one the pod has resources of.
+// the medium, or else the only one that the pod asks for. Pages that the pod does
+// not ask for it cannot have: the volume's would be taken from others (the
+// kubelet's words).
 func (e *emptyDir) pageSize() (int64, error) {
-	if text, ok := strings.CutPrefix(string(e.source.Medium), string(v1.StorageMediumHugePagesPrefix)); ok {
-		q, err := apiresource.ParseQuantity(text)
-		if err != nil {
-			return 0, fmt.Errorf("medium %q: %w", e.source.Medium, err)
-		}
-		return q.Value(), nil
-	}
 	sizes := map[int64]bool{}
 	for name := range resource.PodRequests(e.pod, resource.PodResourcesOptions{}) {
 		if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
@@ -105,13 +100,23 @@ func (e *emptyDir) pageSize() (int64, error) {
 			sizes[q.Value()] = true
 		}
 	}
-	if len(sizes) != 1 {
-		return 0, fmt.Errorf("medium %q needs resources of exactly one huge page size in the pod, which has %d", e.source.Medium, len(sizes))
+	if text, ok := strings.CutPrefix(string(e.source.Medium), string(v1.StorageMediumHugePagesPrefix)); ok {
+		q, err := apiresource.ParseQuantity(text)
+		if err != nil {
+			return 0, fmt.Errorf("medium %q: %w", e.source.Medium, err)
+		}
+		if sizes[q.Value()] {
+			return q.Value(), nil
+		}
+		sizes = nil
+	}
+	if len(sizes) > 1 {
+		return 0, fmt.Errorf("medium: %s can't be used if container requests multiple huge page sizes", e.source.Medium)
 	}
 	for s := range sizes {
 		return s, nil
 	}
-	return 0, nil
+	return 0, fmt.Errorf("medium %s: hugePages storage requested, but there is no resource request for huge pages", e.source.Medium)
 }
 
 func fsGroup(pod *v1.Pod) *int64 {

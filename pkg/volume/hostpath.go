@@ -15,9 +15,12 @@ import (
 
 // hostPath is a file or directory of the node, checked or made by its type. It
 // is not ours: nothing of it is removed, relabelled or given to fsGroup.
-type hostPath struct{ source *v1.HostPathVolumeSource }
+type hostPath struct {
+	source   *v1.HostPathVolumeSource
+	readOnly bool // by its claim
+}
 
-func (h *hostPath) path() Path { return Path{Host: h.source.Path} }
+func (h *hostPath) path() Path { return Path{Host: h.source.Path, ReadOnly: h.readOnly} }
 
 func (h *hostPath) setUp(context.Context) error {
 	p := h.source.Path

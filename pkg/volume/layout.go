@@ -41,8 +41,11 @@ func (l layout) volume(uid types.UID, plugin, name string) (string, error) {
 	if err := element("volume name", name); err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, volumesDir, strings.ReplaceAll(plugin, "/", "~"), name), nil
+	return filepath.Join(dir, volumesDir, escape(plugin), name), nil
 }
+
+// escape is a plug-in's name as a file name.
+func escape(plugin string) string { return strings.ReplaceAll(plugin, "/", "~") }
 
 // element refuses a name that would leave or not enter a directory.
 func element(what, name string) error {

@@ -12,6 +12,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+	mount "k8s.io/mount-utils"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/keylock"
 )
 
 // Objects gives the API objects that volumes are made of. A missing object is an
@@ -20,17 +23,31 @@ import (
 type Objects interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+	// Token returns a token of the pod's service account that is bound to the pod.
+	// Audience "" is the API server's own, 0 seconds are an hour.
+	Token(ctx context.Context, pod *v1.Pod, audience string, expirationSeconds int64) (string, error)
+	// TrustAnchors returns the certificates of ClusterTrustBundles, in PEM.
+	TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundleProjection) ([]byte, error)
 }
 
 // Config is what a Manager is built from.
 type Config struct {
 	// Root holds the pods' directories; "" is DefaultRoot.
 	Root string
-	// Objects gives ConfigMaps and Secrets; nil refuses volumes made of them.
+	// Objects gives ConfigMaps, Secrets and tokens; nil refuses volumes made of them.
 	Objects Objects
+	// Claims gives persistent volumes; nil refuses claims.
+	Claims Claims
+	// CSI mounts volumes of CSI drivers; nil refuses them.
+	CSI CSI
+	// NodeLabels are what the node affinity of persistent volumes is compared with.
+	NodeLabels func() map[string]string
 	// Allocatable of the node bounds emptyDirs in memory and answers
 	// resourceFieldRefs of containers without limits; nil bounds and knows nothing.
 	Allocatable func() v1.ResourceList
+	// Warn is told, as a kubelet event, of a volume that could not be brought up to
+	// date and keeps the content it has; nil drops it.
+	Warn func(pod *v1.Pod, reason, message string)
 	// Timeout of one SetUp or TearDown, after which it says what hangs; 0 is 2 min.
 	Timeout time.Duration
 }
@@ -41,12 +58,23 @@ const defaultTimeout = 2 * time.Minute
 type Manager struct {
 	layout      layout
 	objects     Objects
+	claims      Claims
+	csi         CSI
+	nodeLabels  func() map[string]string
 	allocatable func() v1.ResourceList
+	warn        func(pod *v1.Pod, reason, message string)
 	timeout     time.Duration
 	serial      serial
+	devices     keylock.Locks          // by source: disks and directories that pods share
+	mounter     func() mount.Interface // asks the host once what its mount can do
+	lookPath    func(program string) (string, error)
+	command     func(ctx context.Context, name string, args ...string) (output string, err error)
+	disks       string // where udev links disks by their paths
 
-	mu   sync.Mutex
-	live map[types.UID]bool // set up and not yet torn down by this process
+	mu       sync.Mutex
+	live     map[types.UID]bool                            // set up and not yet torn down by this process
+	stamps   map[types.UID]map[string]stamp                // of those, what was written, by volume
+	bindings map[types.UID]map[string]*v1.PersistentVolume // of those, what claims are bound to, by volume
 }
 
 // New returns a Manager and makes the directory of the pods, which only root and
@@ -69,13 +97,29 @@ func New(c Config) (*Manager, error) {
 	m := &Manager{
 		layout:      layout{root: root},
 		objects:     c.Objects,
+		claims:      c.Claims,
+		csi:         c.CSI,
+		nodeLabels:  c.NodeLabels,
+		lookPath:    lookPath,
+		command:     command,
+		disks:       "/dev/disk/by-path",
+		mounter:     sync.OnceValue(func() mount.Interface { return mount.New("") }),
+		bindings:    map[types.UID]map[string]*v1.PersistentVolume{},
 		allocatable: c.Allocatable,
+		warn:        c.Warn,
 		timeout:     c.Timeout,
 		serial:      serial{running: map[types.UID]*work{}},
 		live:        map[types.UID]bool{},
+		stamps:      map[types.UID]map[string]stamp{},
 	}
 	if m.timeout == 0 {
 		m.timeout = defaultTimeout
+	}
+	if m.warn == nil {
+		m.warn = func(*v1.Pod, string, string) {}
+	}
+	if m.nodeLabels == nil {
+		m.nodeLabels = func() map[string]string { return nil }
 	}
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
@@ -129,7 +173,11 @@ func (m *Manager) Path(pod *v1.Pod, name string) (Path, error) {
 			if err != nil {
 				return Path{}, err
 			}
-			return k.path(), nil
+			p := k.path()
+			if p.Host == "" && v.Image == nil {
+				return Path{}, errNotSetUp
+			}
+			return p, nil
 		}
 	}
 	return Path{}, fmt.Errorf("the pod has no volume %q", name)
@@ -146,10 +194,17 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errors.New("timed out waiting for the condition"))
 	defer cancel()
 	return m.serial.do(ctx, uid, func(w *work) error {
+		if err := m.tearDownCSI(ctx, dir, w.at); err != nil {
+			return err
+		}
 		if err := m.clear(w, dir, subPathsDir, volumesDir); err != nil {
 			return err
 		}
 		m.setLive(uid, false)
+		if err := m.releaseDisks(ctx); err != nil {
+			// The pod has nothing more to wait for; housekeeping tries again.
+			klog.ErrorS(err, "Could not release the disks of a pod", "podUID", uid)
+		}
 		return nil
 	})
 }
@@ -180,6 +235,8 @@ func (m *Manager) setLive(uid types.UID, live bool) {
 		m.live[uid] = true
 	} else {
 		delete(m.live, uid)
+		delete(m.stamps, uid)
+		delete(m.bindings, uid)
 	}
 }
 

@@ -227,13 +227,34 @@ func TestHugePagesEmptyDirMountsThePageSizeThePodHasResourcesOf(t *testing.T) {
 			}
 		})
 	}
-	t.Run("without resources it is refused", func(t *testing.T) {
-		m := newManager(t, Config{})
-		err := m.SetUp(t.Context(), testPod(emptyDirVolume("huge", v1.EmptyDirVolumeSource{Medium: v1.StorageMediumHugePages})))
-		if err == nil || !strings.Contains(err.Error(), "exactly one huge page size") {
-			t.Errorf("error = %v", err)
-		}
-	})
+}
+
+func TestHugePagesNeedRequestsOfTheirSize(t *testing.T) {
+	const big, small = "hugepages-1Gi", "hugepages-2Mi"
+	for name, tt := range map[string]struct {
+		medium   v1.StorageMedium
+		requests []v1.ResourceName
+		want     int64
+		err      string
+	}{
+		"the only size":    {v1.StorageMediumHugePages, []v1.ResourceName{small}, 2 << 20, ""},
+		"one of two sizes": {"HugePages-1Gi", []v1.ResourceName{small, big}, 1 << 30, ""},
+		"none":             {v1.StorageMediumHugePages, nil, 0, "medium HugePages: hugePages storage requested, but there is no resource request for huge pages"},
+		"another size":     {"HugePages-1Gi", []v1.ResourceName{small}, 0, "medium HugePages-1Gi: hugePages storage requested, but there is no resource request for huge pages"},
+		"several sizes":    {v1.StorageMediumHugePages, []v1.ResourceName{small, big}, 0, "medium: HugePages can't be used if container requests multiple huge page sizes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, requests := testPod(), v1.ResourceList{}
+			for _, r := range tt.requests {
+				requests[r] = resource.MustParse("1Gi")
+			}
+			pod.Spec.Containers = []v1.Container{{Resources: v1.ResourceRequirements{Requests: requests}}}
+			got, err := (&emptyDir{pod: pod, source: &v1.EmptyDirVolumeSource{Medium: tt.medium}}).pageSize()
+			if got != tt.want || (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
+				t.Errorf("%d, %v; want %d, %s", got, err, tt.want, tt.err)
+			}
+		})
+	}
 }
 
 func TestSetUpNamesEachVolumeThatFailsAndSetsUpTheOthers(t *testing.T) {
@@ -249,7 +270,7 @@ func TestSetUpNamesEachVolumeThatFailsAndSetsUpTheOthers(t *testing.T) {
 	}
 	for _, want := range []string{
 		`MountVolume.SetUp failed for volume "gone" : volumes of type Glusterfs are not supported by this node`,
-		`MountVolume.SetUp failed for volume "claim" : volumes of type PersistentVolumeClaim are not supported by this node`,
+		`MountVolume.SetUp failed for volume "claim" : this node has no source of PersistentVolumeClaims: it is standalone`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)

@@ -32,6 +32,9 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 			if m.isLive(uid) {
 				return nil
 			}
+			if err := m.tearDownCSI(ctx, filepath.Join(m.layout.pods(), string(uid)), w.at); err != nil {
+				return err
+			}
 			return removePod(m.layout, string(uid), w.at)
 		})
 		if w != nil {
@@ -44,7 +47,24 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 			failed = append(failed, fmt.Errorf("orphaned pod %s: %w", uid, err))
 		}
 	}
+	failed = append(failed, m.releaseShared(ctx))
 	return errors.Join(failed...)
+}
+
+// releaseShared gives back what no pod has any more of what pods share. One goroutine
+// does it at a time, with no pod's name, so that one which hangs is not joined by others.
+func (m *Manager) releaseShared(ctx context.Context) error {
+	w := m.serial.try("", func(*work) error {
+		err := m.releaseDisks(ctx)
+		if m.csi != nil {
+			err = errors.Join(err, m.csi.Clean(ctx))
+		}
+		return err
+	})
+	if w == nil {
+		return nil
+	}
+	return w.wait(ctx)
 }
 
 func removePod(l layout, name string, at func(string)) error {
@@ -60,8 +80,9 @@ func removePod(l layout, name string, at func(string)) error {
 	return nil
 }
 
-// Reset unmounts and removes every pod directory below root ("" is DefaultRoot)
-// and nothing else of it. For a node that is being cleaned while no agent and no
+// Reset unmounts and removes every pod directory below root ("" is DefaultRoot), and
+// what pods shared below plugins/kubernetes.io, and nothing else of it. Drivers and
+// targets of volumes are not told. For a node that is being cleaned while no agent and no
 // container of its pods runs. A missing root is fine.
 func Reset(root string) error {
 	if root == "" {
@@ -76,15 +97,17 @@ func Reset(root string) error {
 	}
 	l := layout{root: real}
 	entries, err := os.ReadDir(l.pods())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("reset volumes: %w", err)
 	}
 	var failed []error
 	for _, e := range entries {
 		failed = append(failed, removePod(l, e.Name(), func(string) {}))
 	}
+	plugins := filepath.Dir(l.plugin(csiPlugin))
+	if err := unmountBelow(plugins, func(string) {}); err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	failed = append(failed, removeTree(filepath.Dir(plugins), filepath.Base(plugins)))
 	return errors.Join(failed...)
 }

@@ -4,10 +4,12 @@ package volume
 // are to mount it.
 type Path struct {
 	Host string
-	// ReadOnly is true for volumes that no container may write (configMap,
-	// secret, downwardAPI, projected), whatever the mount says.
+	// ReadOnly is true for volumes that no container may write (configMap, secret,
+	// downwardAPI, projected, image, read-only claims), whatever the mount says.
 	ReadOnly bool
 	// Relabel asks the runtime to give the files the container's SELinux label.
 	// False for hostPath: the files are not ours.
 	Relabel bool
+	// Block is true for a block device: for volumeDevices, not for mounts.
+	Block bool
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/status"
 )
 
 // Phase is where a pod is in its life on this node; see the package's diagram.
@@ -85,6 +86,7 @@ type state struct {
 	again   *v1.Pod // the same UID, wanted anew while this one is on its way out
 
 	dirty    bool // something came in since the last step began
+	resize   status.Resize
 	failing  bool // the last step failed
 	waiting  map[string]runtime.Waiting
 	lastStep time.Time // when the last step ended
@@ -164,10 +166,24 @@ type outcome struct {
 	err        error
 	done       bool          // Syncing: no container runs or will run again
 	retryAfter time.Duration // Syncing: when a back-off ends; 0: nothing to wait for
+	deadline   time.Time     // Syncing: when the pod must have ended; zero: never
 	waiting    map[string]runtime.Waiting
+	resize     status.Resize
 	// inTheWay, of a first sync, is a pod of the same name that still runs though
 	// nobody wants it: it was replaced while no agent ran.
 	inTheWay *runtime.Pod
+}
+
+// next is when a pod is looked at again that would be after a rest: sooner when a
+// back-off ends, and never after its deadline.
+func (o outcome) next(now time.Time, rest time.Duration) time.Time {
+	if o.err == nil && o.retryAfter > 0 && o.retryAfter < rest {
+		rest = o.retryAfter
+	}
+	if at := now.Add(rest); o.deadline.IsZero() || at.Before(o.deadline) {
+		return at
+	}
+	return o.deadline
 }
 
 // verdict is what follows from a step.

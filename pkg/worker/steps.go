@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
@@ -16,35 +17,86 @@ import (
 func (w *Workers) sync(ctx context.Context, st step) outcome {
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
 	if err != nil {
-		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting}
+		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
 	if st.after.IsZero() && source.IsStatic(st.pod) {
 		if old := sameName(w.cfg.Cache.Pods(), st.pod); old != nil {
-			return outcome{inTheWay: old}
+			return outcome{inTheWay: old, resize: st.resize}
 		}
 	}
+	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
 	s := w.publish(st, observed, st.waiting, false)
 	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed {
-		return outcome{done: true}
+		return w.done(st, observed, s)
+	}
+	deadline, limited := status.Deadline(st.pod, s.StartTime)
+	if !limited {
+		return w.converge(ctx, st, observed, s)
+	}
+	// Nor may what takes long, a pull or a hook, keep the pod beyond its deadline.
+	limitedCtx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	o := w.converge(limitedCtx, st, observed, s)
+	o.deadline = deadline
+	if ctx.Err() == nil && limitedCtx.Err() != nil {
+		if s = w.publish(st, observed, o.waiting, false); s.Phase == v1.PodFailed {
+			return w.done(st, observed, s)
+		}
+	}
+	return o
+}
+
+// done ends the syncing of a pod that has succeeded or failed.
+func (w *Workers) done(st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
+	if s.Reason == status.DeadlineExceeded && observed.Pod().Running() {
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, s.Reason, s.Message)
+	}
+	return outcome{done: true, resize: st.resize}
+}
+
+// converge sets up the pod's cgroup and volumes and has the runtime do what one
+// pass can.
+func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
+	if err := w.cfg.Cgroups.SetUp(st.pod); err != nil {
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
+		return outcome{err: fmt.Errorf("set up the cgroup of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
 	if err := w.cfg.Volumes.SetUp(ctx, st.pod); err != nil {
 		if ctx.Err() == nil {
 			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "FailedMount", err.Error())
 		}
-		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting}
+		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
-	r := w.cfg.Runtime.SyncPod(ctx, st.pod, observed)
-	if !maps.Equal(r.Waiting, st.waiting) {
+	pod := *st.pod // with its status, which says when it started and what may not start again
+	pod.Status = s
+	r := w.cfg.Runtime.SyncPod(ctx, &pod, observed)
+	var settled error
+	if r.ResizeError == "" {
+		settled = w.cfg.Cgroups.Settle(st.pod)
+	}
+	before := st.resize
+	st.resize = w.resized(st, r, settled)
+	if r.Resized {
+		if now, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err == nil {
+			observed = now
+		}
+	}
+	if r.Resized || st.resize != before || !maps.Equal(r.Waiting, st.waiting) {
 		w.publish(st, observed, r.Waiting, false)
+	}
+	if r.Err == nil && settled != nil {
+		r.Err = settled
 	}
 	if r.Err != nil {
 		r.Err = fmt.Errorf("sync pod %s: %w", st.ref(), r.Err)
 	}
-	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting}
+	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
 }
 
-// terminate stops all that runs of a pod and makes sure that nothing does.
+// terminate stops all that runs of a pod and makes sure that nothing does. It is
+// asked whether it is ready until then, but no longer whether it lives.
 func (w *Workers) terminate(ctx context.Context, st step) error {
+	w.cfg.Probes.Quiet(st.uid)
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
 	if err != nil {
 		return fmt.Errorf("look at pod %s before stopping it: %w", st.ref(), err)
@@ -63,6 +115,7 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 		}
 	}
 	w.publish(st, observed, st.waiting, true)
+	w.cfg.Probes.Remove(st.uid)
 	return nil
 }
 
@@ -72,16 +125,22 @@ func (w *Workers) terminated(ctx context.Context, st step) error {
 	if err := w.cfg.Volumes.TearDown(ctx, st.uid); err != nil {
 		return fmt.Errorf("tear down volumes of %s: %w", st.ref(), err)
 	}
+	if err := w.cfg.Cgroups.Remove(st.uid); err != nil {
+		return fmt.Errorf("remove the cgroup of %s: %w", st.ref(), err)
+	}
+	if err := w.cfg.Allocations.Remove(st.uid); err != nil {
+		return err
+	}
+	if st.pod != nil {
+		w.cfg.Statuses.Finish(st.pod)
+	}
 	return nil
 }
 
 // remove takes the last traces of a pod off the node.
 func (w *Workers) remove(ctx context.Context, st step) error {
-	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
-	if err != nil {
-		return fmt.Errorf("look at pod %s before removing it: %w", st.ref(), err)
-	}
-	if err := w.cfg.Runtime.RemovePod(ctx, observed); err != nil {
+	name := types.NamespacedName{Namespace: st.ref().Namespace, Name: st.ref().Name}
+	if err := w.cfg.Runtime.RemovePod(ctx, st.uid, name); err != nil {
 		return fmt.Errorf("remove pod %s: %w", st.ref(), err)
 	}
 	// Wait for PLEG to see it gone: housekeeping would take what is in an older
@@ -99,16 +158,34 @@ func (w *Workers) publish(st step, observed *runtime.PodStatus, waiting map[stri
 	if st.pod == nil {
 		return v1.PodStatus{}
 	}
-	old, _ := w.cfg.Statuses.Get(st.uid)
+	old := w.lastStatus(st.pod)
 	s := status.Generate(status.Input{
 		Pod: st.pod, Observed: observed, Old: old, Waiting: waiting, Terminal: terminal,
-		HostIPs: w.cfg.HostIPs(), Started: w.cfg.Started, Ready: w.cfg.Ready, Now: w.cfg.Clock.Now(),
+		HostIPs: w.cfg.HostIPs(), Resize: st.resize, Started: w.cfg.Probes.Started, Ready: w.cfg.Probes.Ready, Now: w.cfg.Clock.Now(),
 	})
 	if st.explain != nil {
 		st.explain(&s)
 	}
 	w.cfg.Statuses.Set(st.pod, s)
 	return s
+}
+
+// lastStatus is what was known of a pod before: our own last word, with what
+// others have set at the API server since; or all that the API server has, where
+// this agent has said nothing yet.
+func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
+	own, said := w.cfg.Statuses.Get(pod.UID)
+	if w.cfg.Recall == nil {
+		return own
+	}
+	api, ok := w.cfg.Recall(pod)
+	switch {
+	case !ok:
+		return own
+	case !said:
+		return api
+	}
+	return status.WithForeign(own, api)
 }
 
 // sameName finds a running pod that has this pod's name but not its UID.

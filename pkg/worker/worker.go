@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/status"
 )
 
 // Cache is the pod status cache that PLEG keeps.
@@ -33,7 +34,7 @@ type Runtime interface {
 	KillPod(ctx context.Context, pod *v1.Pod, running *runtime.Pod, grace *int64) error
 	// RemovePod removes the dead containers and sandboxes of a pod and its logs.
 	// It succeeds when there are none.
-	RemovePod(ctx context.Context, observed *runtime.PodStatus) error
+	RemovePod(ctx context.Context, uid types.UID, name types.NamespacedName) error
 }
 
 // Volumes prepares and removes what a pod's containers mount.
@@ -44,9 +45,59 @@ type Volumes interface {
 	TearDown(ctx context.Context, uid types.UID) error
 }
 
+// Cgroups keeps a cgroup for each pod.
+type Cgroups interface {
+	// SetUp makes the pod's cgroup with the limits that the pod asks for. One that
+	// there is only grows: what runs in it may still have more. Idempotent.
+	SetUp(pod *v1.Pod) error
+	// Settle gives the cgroup exactly those limits, when the containers have theirs.
+	Settle(pod *v1.Pod) error
+	// Remove takes the cgroup of a pod by its UID away, when nothing of the pod runs
+	// any more. Idempotent.
+	Remove(uid types.UID) error
+}
+
 // Statuses is the store of the pods' API statuses.
 type Statuses interface {
 	Get(uid types.UID) (v1.PodStatus, bool)
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
+	// Finish notes that nothing of the pod is left but its dead containers.
+	Finish(pod *v1.Pod)
 	Delete(uid types.UID)
+	// Refresh puts what the probes say now into the pod's last status.
+	Refresh(uid types.UID, verdict status.Verdict, now time.Time) (changed bool)
 }
+
+// Probes asks the containers of pods how they are. Its verdicts are of running
+// containers; one that it does not know, or without such a probe, is started and ready.
+type Probes interface {
+	// Sync has exactly the running containers of the pod probed. last returns the
+	// last status that is known of it.
+	Sync(pod *v1.Pod, observed *runtime.PodStatus, last func() v1.PodStatus)
+	// Quiet ends the probes that could have a container of the pod restarted.
+	Quiet(uid types.UID)
+	// Remove ends all probes of the pod.
+	Remove(uid types.UID)
+	Started(runtime.ContainerID) bool
+	Ready(runtime.ContainerID) bool
+	// Verdict is both, and whether the container is known.
+	Verdict(runtime.ContainerID) (started, ready, ok bool)
+}
+
+// noCgroups takes the place of Cgroups where pods have none.
+type noCgroups struct{}
+
+func (noCgroups) SetUp(*v1.Pod) error    { return nil }
+func (noCgroups) Settle(*v1.Pod) error   { return nil }
+func (noCgroups) Remove(types.UID) error { return nil }
+
+// noProbes takes the place of Probes where nothing is probed.
+type noProbes struct{}
+
+func (noProbes) Sync(*v1.Pod, *runtime.PodStatus, func() v1.PodStatus) {}
+func (noProbes) Quiet(types.UID)                                       {}
+func (noProbes) Remove(types.UID)                                      {}
+func (noProbes) Started(runtime.ContainerID) bool                      { return true }
+func (noProbes) Ready(runtime.ContainerID) bool                        { return true }
+
+func (noProbes) Verdict(runtime.ContainerID) (started, ready, ok bool) { return true, true, false }

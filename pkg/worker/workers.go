@@ -15,13 +15,15 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/status"
 )
 
 // errorBackOff is how long a pod rests after a step that failed, up to half as
 // long again by jitter. The kubelet's backOffPeriod.
 const errorBackOff = 10 * time.Second
 
-// Config is what Workers are made of. All but Journal, Started and Ready is required.
+// Config is what Workers are made of. All but Journal, Recall, Probes, Cgroups
+// and Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -34,8 +36,14 @@ type Config struct {
 	SyncFrequency time.Duration
 	// HostIPs returns the node's addresses, primary first.
 	HostIPs func() []string
-	// Started and Ready are what the probes say; nil: a running container is both.
-	Started, Ready func(runtime.ContainerID) bool
+	// Recall returns the status that the API server has of a pod: what was known
+	// before this agent started, and what others have set. nil: there is none.
+	Recall func(pod *v1.Pod) (v1.PodStatus, bool)
+	Probes Probes // nil: a running container is started and ready
+	// Cgroups of the pods; nil: they have none.
+	Cgroups Cgroups
+	// Allocations of resources to pods; nil: they have what they ask for.
+	Allocations Allocations
 }
 
 // Workers is the set of pod workers. Safe for concurrent use.
@@ -68,6 +76,15 @@ func New(cfg Config) (*Workers, error) {
 		return nil, errors.New("worker: no HostIPs")
 	case cfg.SyncFrequency <= 0:
 		return nil, errors.New("worker: SyncFrequency must be positive")
+	}
+	if cfg.Probes == nil {
+		cfg.Probes = noProbes{}
+	}
+	if cfg.Allocations == nil {
+		cfg.Allocations = noAllocations{}
+	}
+	if cfg.Cgroups == nil {
+		cfg.Cgroups = noCgroups{}
 	}
 	return &Workers{
 		cfg:    cfg,
@@ -116,6 +133,10 @@ func (w *Workers) Update(u Update) {
 	}
 	if s.merge(u) && s.cancel != nil {
 		s.cancel()
+	}
+	if u.Kind == Sync && s.cancel != nil {
+		// The step under way can take long; what the probes say does not wait for it.
+		w.cfg.Statuses.Refresh(s.uid, w.cfg.Probes.Verdict, w.cfg.Clock.Now())
 	}
 	s.signal()
 }
@@ -228,6 +249,7 @@ type step struct {
 	grace   *int64
 	explain func(*v1.PodStatus)
 	waiting map[string]runtime.Waiting
+	resize  status.Resize
 	after   time.Time
 }
 
@@ -270,7 +292,7 @@ func (w *Workers) begin(ctx context.Context, s *state) (context.Context, step, b
 	ctx, s.cancel = context.WithCancel(ctx)
 	return ctx, step{
 		phase: s.phase, uid: s.uid, pod: s.pod, running: s.running, grace: s.grace,
-		explain: s.explain, waiting: s.waiting, after: s.lastStep,
+		explain: s.explain, waiting: s.waiting, resize: s.resize, after: s.lastStep,
 	}, true
 }
 
@@ -286,7 +308,7 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 		return true // the agent stops
 	}
 	if st.phase == Syncing {
-		s.waiting = o.waiting
+		s.waiting, s.resize = o.waiting, o.resize
 	}
 	if s.phase != st.phase {
 		return false // an update has moved the pod on; it is dirty
@@ -309,13 +331,9 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 		if !s.dirty {
 			klog.ErrorS(o.err, "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
 		}
-		w.due.set(s.uid, now.Add(jitter(errorBackOff)))
+		w.due.set(s.uid, o.next(now, jitter(errorBackOff)))
 	case v.due:
-		next := jitter(w.cfg.SyncFrequency)
-		if o.retryAfter > 0 && o.retryAfter < next {
-			next = o.retryAfter
-		}
-		w.due.set(s.uid, now.Add(next))
+		w.due.set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
 	}
 	return v.gone
 }
@@ -328,6 +346,10 @@ func jitter(d time.Duration) time.Duration {
 func (w *Workers) do(ctx context.Context, st step) outcome {
 	switch st.phase {
 	case Syncing:
+		st, err := w.allocate(st)
+		if err != nil {
+			return outcome{err: err, waiting: st.waiting, resize: st.resize}
+		}
 		return w.sync(ctx, st)
 	case Terminating:
 		return outcome{err: w.terminate(ctx, st)}

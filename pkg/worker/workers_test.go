@@ -16,6 +16,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/status"
 )
 
 // node is a runtime, cache, volumes and status store in memory: pods run from
@@ -30,6 +31,9 @@ type node struct {
 
 	syncPod func(ctx context.Context, pod *v1.Pod) runtime.SyncResult
 	killPod func(ctx context.Context, grace *int64) error
+
+	tearDown func() error
+	recall   func(*v1.Pod) (v1.PodStatus, bool)
 }
 
 func newNode(t *testing.T) *node {
@@ -102,8 +106,8 @@ func (n *node) KillPod(ctx context.Context, _ *v1.Pod, running *runtime.Pod, gra
 	return nil
 }
 
-func (n *node) RemovePod(_ context.Context, s *runtime.PodStatus) error {
-	defer n.enter("remove", s.UID)()
+func (n *node) RemovePod(_ context.Context, uid types.UID, _ types.NamespacedName) error {
+	defer n.enter("remove", uid)()
 	return nil
 }
 
@@ -114,6 +118,9 @@ func (n *node) SetUp(_ context.Context, pod *v1.Pod) error {
 
 func (n *node) TearDown(_ context.Context, uid types.UID) error {
 	defer n.enter("teardown", uid)()
+	if n.tearDown != nil {
+		return n.tearDown()
+	}
 	return nil
 }
 
@@ -131,11 +138,17 @@ func (n *node) Set(pod *v1.Pod, s v1.PodStatus) bool {
 	return true
 }
 
+func (n *node) Finish(pod *v1.Pod) {
+	defer n.enter("finish", pod.UID)()
+}
+
 func (n *node) Delete(uid types.UID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.statuses, uid)
 }
+
+func (n *node) Refresh(types.UID, status.Verdict, time.Time) bool { return false }
 
 func (n *node) history() []string {
 	n.mu.Lock()
@@ -155,7 +168,7 @@ func staticPod(uid, name string) *v1.Pod {
 func start(t *testing.T, n *node) *Workers {
 	w, err := New(Config{
 		Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{},
-		SyncFrequency: time.Minute, HostIPs: func() []string { return []string{"192.0.2.1"} },
+		SyncFrequency: time.Minute, HostIPs: func() []string { return []string{"192.0.2.1"} }, Recall: n.recall,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +200,7 @@ func TestPodFromCreateToGone(t *testing.T) {
 		if p, ok := w.Known("1"); ok {
 			t.Errorf("after removal the pod is still known, in phase %v", p)
 		}
-		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "remove 1"}
+		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "finish 1", "remove 1"}
 		if got := n.history(); !slices.Equal(got, want) {
 			t.Errorf("calls = %v, want %v", got, want)
 		}
@@ -249,7 +262,7 @@ func TestPodWantedAgainStartsAnew(t *testing.T) {
 		w.Update(Update{Kind: Create, Pod: pod})
 		close(release)
 		synctest.Wait()
-		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "remove 1", "setup 1", "sync 1"}
+		want := []string{"setup 1", "sync 1", "kill 1", "teardown 1", "finish 1", "remove 1", "setup 1", "sync 1"}
 		if got := n.history(); !slices.Equal(got, want) {
 			t.Errorf("calls = %v, want %v", got, want)
 		}

@@ -29,6 +29,7 @@ func main() {
 	flag.BoolVar(&opt.growth, "growth", true, "also measure 10 and 100 pods, to see how the cost grows")
 	flag.BoolVar(&opt.cri, "cri", true, "also measure the dockershim's calls")
 	flag.IntVar(&opt.calls, "calls", 20, "repetitions of a CRI call")
+	flag.BoolVar(&opt.cluster, "cluster", true, "also measure the agent as a node of a real control plane")
 	flag.BoolVar(&opt.agent, "agent", true, "measure the agent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -47,6 +48,7 @@ type options struct {
 	cri     bool
 	calls   int
 	agent   bool
+	cluster bool
 }
 
 // run measures, prints and returns the exit code: 0 also when an aim is missed,
@@ -66,6 +68,9 @@ func run(ctx context.Context, opt options) (code int) {
 	d := daemon(b, opt.docker)
 	if opt.agent {
 		measure(b, d, opt, results)
+	}
+	if opt.cluster {
+		results.Cluster = measureCluster(b, d, opt)
 	}
 	if opt.cri {
 		results.CRI = measureCRI(b, d, opt.calls)

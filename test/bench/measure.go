@@ -21,11 +21,14 @@ func measure(b *bench, d *harness.Dockerd, opt options, r *results) {
 	var floors, agents []time.Duration
 	for range opt.single {
 		floors = append(floors, floor(b, d, m.pause, 1, 1))
-		took, phases := m.one()
+		took, phases := m.one(m.pod())
 		agents = append(agents, took)
 		r.phases = append(r.phases, phases)
 	}
 	r.OneFloor, r.OneAgent = median(floors), median(agents)
+
+	b.Logf("one pod with %d volumes, %d times, by turns with one without ...", objectVolumes, opt.single)
+	r.OneNoVolumes, r.OneVolumes = m.volumes(opt.single)
 
 	b.Logf("%d pods on bare Docker, to find its best concurrency ...", opt.pods)
 	best := time.Duration(1<<63 - 1)
@@ -122,8 +125,7 @@ func (m *meter) pauseImage() string {
 type phases struct{ seen, sandbox, container, status time.Duration }
 
 // one measures a single pod and takes it away.
-func (m *meter) one() (time.Duration, phases) {
-	p := m.pod()
+func (m *meter) one(p *v1.Pod) (time.Duration, phases) {
 	began := time.Now()
 	m.a.Write("pods.yaml", p)
 	started := m.seen.Wait(1, "start", p.Name, "c", harness.Patience)[0].At

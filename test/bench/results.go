@@ -10,6 +10,7 @@ import (
 const (
 	aimOne        = 1.3  // times the floor
 	aimMany       = 1.2  // times the floor
+	aimVolumes    = 1.15 // times a pod without volumes
 	aimMillicores = 10.0 // idle with many pods
 	aimRSSMiB     = 60.0 // idle with many pods
 )
@@ -20,12 +21,15 @@ type results struct {
 	Pods            int
 	OneFloor        time.Duration
 	OneAgent        time.Duration
+	OneNoVolumes    time.Duration
+	OneVolumes      time.Duration
 	Concurrency     []atConcurrency
 	BestConcurrency int
 	ManyFloor       time.Duration
 	ManyAgent       time.Duration
 	Idle            []idle
 	Growth          []growth
+	Cluster         *clusterResults
 	CRI             *criResults
 
 	phases []phases
@@ -53,6 +57,9 @@ func (r *results) print(w io.Writer) {
 	if r.Pods > 0 {
 		r.printAgent(line)
 	}
+	if r.Cluster != nil {
+		r.Cluster.print(line)
+	}
 	if r.CRI != nil {
 		r.CRI.print(line)
 	}
@@ -68,6 +75,8 @@ func (r *results) printAgent(line func(string, ...any)) {
 	ratio("1 pod, manifest to Running", r.OneFloor, r.OneAgent, aimOne)
 	ratio(fmt.Sprintf("%d pods, manifest to all Running", r.Pods), r.ManyFloor, r.ManyAgent, aimMany)
 	line("%-34s %10.1f/s %10.1f/s", "  that is, pods started", float64(r.Pods)/r.ManyFloor.Seconds(), float64(r.Pods)/r.ManyAgent.Seconds())
+	line("%-34s %12s %12s %8.2f %8.2f%s", fmt.Sprintf("1 pod without, with %d volumes", objectVolumes), ms(r.OneNoVolumes), ms(r.OneVolumes),
+		div(r.OneVolumes, r.OneNoVolumes), aimVolumes, verdict(div(r.OneVolumes, r.OneNoVolumes), aimVolumes))
 	for _, c := range r.Concurrency {
 		best := ""
 		if c.Concurrency == r.BestConcurrency {

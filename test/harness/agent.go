@@ -74,6 +74,9 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 	if err := os.Mkdir(a.Manifests, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, cgroupFile), []byte(a.CgroupRoot()+"\n"), 0o644); err != nil {
+		t.Fatalf("%v", err)
+	}
 	cfg.Docker.LoadBusybox(t, Busybox)
 	t.Cleanup(func() {
 		a.Kill()
@@ -112,6 +115,9 @@ func (a *Agent) Flags() []string {
 // CRISocket is the path of the socket where this agent serves CRI.
 func (a *Agent) CRISocket() string { return filepath.Join(a.Dir, "cri.sock") }
 
+// CgroupRoot is the cgroup below which this agent's pods have theirs.
+func (a *Agent) CgroupRoot() string { return "/" + a.Node }
+
 // writeConfig writes the agent's KubeletConfiguration.
 func (a *Agent) writeConfig() error {
 	host, healthz, _ := net.SplitHostPort(a.healthz)
@@ -124,6 +130,7 @@ func (a *Agent) writeConfig() error {
 		"healthzPort":        json.Number(healthz),
 		"readOnlyPort":       json.Number(pods),
 		"podLogsDir":         filepath.Join(a.Dir, "logs"),
+		"cgroupRoot":         a.CgroupRoot(),
 	}
 	maps.Copy(cfg, a.cfg.Config)
 	b, err := yaml.Marshal(cfg)
@@ -306,8 +313,12 @@ func (a *Agent) Containers() ([]container.Summary, error) {
 	return own, nil
 }
 
-// owns tells a container of this node by the pod's name, which ends in the node's.
+// owns tells a container of this node by the state directory of the dockershim that
+// made it, or by the pod's name, which ends in the node's.
 func (a *Agent) owns(c container.Summary) bool {
+	if c.Labels["io.mini-kubelet.state-dir"] == filepath.Join(a.Dir, "shim") {
+		return true
+	}
 	for _, n := range c.Names {
 		if strings.HasPrefix(n, "/k8s_") && strings.Contains(n, "-"+a.Node+"_") {
 			return true
@@ -325,7 +336,8 @@ func (a *Agent) removeContainers() {
 	}
 	for _, c := range own {
 		rmErr := a.Docker.Client.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		if rmErr != nil && !cerrdefs.IsNotFound(rmErr) {
+		// A conflict: Docker removes it already, as the agent that was killed had asked.
+		if rmErr != nil && !cerrdefs.IsNotFound(rmErr) && !cerrdefs.IsConflict(rmErr) {
 			err = errors.Join(err, rmErr)
 		}
 	}

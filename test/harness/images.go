@@ -20,7 +20,7 @@ const Busybox = "test.local/busybox:1"
 var busyboxPaths = []string{"/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static", "/usr/bin/busybox-static"}
 
 // applets that the tests' shell lines use.
-var applets = []string{"sh", "sleep", "cat", "echo", "touch", "ls", "id", "env", "hostname", "nc", "wget", "httpd", "kill", "ps", "true", "false", "test", "mkdir", "date", "trap", "ip", "grep", "readlink", "head", "seq", "dd", "wc", "stat", "mount", "rm", "tr", "yes", "usleep"}
+var applets = []string{"sh", "sleep", "cat", "echo", "touch", "ls", "id", "env", "hostname", "nc", "wget", "httpd", "kill", "ps", "true", "false", "test", "mkdir", "date", "trap", "ip", "grep", "readlink", "head", "seq", "dd", "wc", "stat", "mount", "rm", "tr", "yes", "usleep", "chmod", "printf", "tar", "sha256sum", "tail", "base64"}
 
 // busyboxTar is the root filesystem of the test image.
 var busyboxTar = sync.OnceValues(func() ([]byte, error) {

@@ -204,7 +204,7 @@ func (a *Agent) ContainersOf(pod string) ([]container.Summary, error) {
 	}
 	var of []container.Summary
 	for _, c := range own {
-		if ParseName(c).Pod == a.Name(pod) {
+		if name := ParseName(c).Pod; name == a.Name(pod) || name == pod && pod != "" {
 			of = append(of, c)
 		}
 	}

@@ -28,6 +28,10 @@ func Reap(dir string) error {
 	for _, path := range below(dir, "bridge") {
 		bridges = append(bridges, readLines(path)...)
 	}
+	var cgroups []string
+	for _, path := range below(dir, cgroupFile) {
+		cgroups = append(cgroups, readLines(path)...)
+	}
 	var sockets []string
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -51,6 +55,9 @@ func Reap(dir string) error {
 		return err
 	}
 	removeCgroups(ids)
+	for _, root := range cgroups {
+		removeCgroupTree(root)
+	}
 	for _, name := range bridges {
 		if l, err := netlink.LinkByName(name); err == nil {
 			_ = netlink.LinkDel(l)
@@ -169,6 +176,26 @@ func MountsBelow(dir string) ([]string, error) {
 		points = append(points, i.Mountpoint)
 	}
 	return points, nil
+}
+
+// cgroupFile holds, in an agent's directory, the cgroup that is all its own.
+const cgroupFile = "cgroup-root"
+
+// removeCgroupTree removes a cgroup and those below it, in every hierarchy.
+func removeCgroupTree(root string) {
+	tops, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", root))
+	for _, top := range append(tops, filepath.Join("/sys/fs/cgroup", root)) {
+		var found []string
+		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				found = append(found, path)
+			}
+			return nil
+		})
+		for _, path := range slices.Backward(found) {
+			_ = unix.Rmdir(path)
+		}
+	}
 }
 
 // removeCgroups removes the cgroups named after the containers, in every hierarchy.

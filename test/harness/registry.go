@@ -22,9 +22,10 @@ import (
 // Registry is an image registry in this process, on loopback, where Docker
 // takes plain HTTP. It can be told to fail.
 type Registry struct {
-	Host  string // 127.0.0.1:port
-	down  atomic.Bool
-	pulls atomic.Int64
+	Host   string // 127.0.0.1:port
+	down   atomic.Bool
+	pulls  atomic.Int64
+	logins atomic.Pointer[map[string]string]
 }
 
 // StartRegistry starts an empty registry that ends with the test.
@@ -40,6 +41,12 @@ func StartRegistry(t T) *Registry {
 			http.Error(w, "registry is down", http.StatusServiceUnavailable)
 			return
 		}
+		if req.UserAgent() != pusher && !r.letsIn(req) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+			return
+		}
 		inner.ServeHTTP(w, req)
 	}))
 	t.Cleanup(srv.Close)
@@ -52,6 +59,20 @@ const pusher = "harness-pusher"
 
 // SetDown makes every request fail with 503, or no longer.
 func (r *Registry) SetDown(down bool) { r.down.Store(down) }
+
+// SetLogins has the registry ask for one of these users and passwords; nil has it
+// let everybody in again.
+func (r *Registry) SetLogins(passwords map[string]string) { r.logins.Store(&passwords) }
+
+func (r *Registry) letsIn(req *http.Request) bool {
+	passwords := r.logins.Load()
+	if passwords == nil || *passwords == nil {
+		return true
+	}
+	user, password, ok := req.BasicAuth()
+	want, known := (*passwords)[user]
+	return ok && known && password == want
+}
 
 // Pulls counts the requests for manifests, failed ones included.
 func (r *Registry) Pulls() int64 { return r.pulls.Load() }

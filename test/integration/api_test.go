@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -114,6 +115,34 @@ func TestTerminationMessage(t *testing.T) {
 	term := harness.Status(p, "c").State.Terminated
 	if term == nil || term.ExitCode != 9 || strings.TrimSpace(term.Message) != "the disk is made of cheese" {
 		t.Errorf("state %+v, want 9 and the message", term)
+	}
+}
+
+func TestTerminationMessageFromTheLog(t *testing.T) {
+	a := start(t)
+	a.Write("message.yaml", harness.Pod("message", "for i in $(seq 100); do echo line $i; done; exit 9", policy(v1.RestartPolicyNever), func(p *v1.Pod) {
+		p.Spec.Containers[0].TerminationMessagePolicy = v1.TerminationMessageFallbackToLogsOnError
+	}))
+	p := a.WaitPhase("message", v1.PodFailed)
+	term := harness.Status(p, "c").State.Terminated
+	if term == nil || !strings.HasPrefix(term.Message, "line 21\n") || !strings.HasSuffix(term.Message, "line 100\n") {
+		t.Errorf("state %+v, want the last 80 lines", term)
+	}
+}
+
+func TestTerminationMessagesOfAPodAreLimitedTogether(t *testing.T) {
+	a := start(t)
+	talk := "head -c 5000 /dev/zero | tr '\\0' x >/dev/termination-log; echo -n end >>/dev/termination-log; exit 1"
+	a.Write("message.yaml", harness.Pod("message", talk, policy(v1.RestartPolicyNever), func(p *v1.Pod) {
+		for i := range 3 {
+			p.Spec.Containers = append(p.Spec.Containers, harness.Container(fmt.Sprintf("c%d", i), talk))
+		}
+	}))
+	p := a.WaitPhase("message", v1.PodFailed)
+	for _, c := range p.Status.ContainerStatuses {
+		if term := c.State.Terminated; term == nil || len(term.Message) != 3072 {
+			t.Errorf("%s: %+v, want 12 KiB shared by four", c.Name, c.State)
+		}
 	}
 }
 

@@ -148,10 +148,10 @@ func TestConfigurationThatIsWrongIsRefusedByNameAndLine(t *testing.T) {
 func TestWhatIsNotHonouredIsWarnedOfOnce(t *testing.T) {
 	t.Parallel()
 	a := harness.StartAgent(t, harness.AgentConfig{
-		Config: map[string]any{"cpuManagerPolicy": "static"},
-		Args:   []string{"--cloud-provider", "external"},
+		Config: map[string]any{"volumePluginDir": "/x"},
+		Args:   []string{"--cloud-provider", "aws"},
 	})
-	for _, name := range []string{"cpuManagerPolicy", "cloud-provider"} {
+	for _, name := range []string{"volumePluginDir", "cloud-provider"} {
 		lines := 0
 		for _, line := range strings.Split(a.Log(), "\n") {
 			if strings.Contains(line, name) && strings.Contains(line, "not honoured") {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -102,10 +103,13 @@ func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
 	}
 	for _, f := range harness.Files(a.Dir) {
 		switch {
-		case f == "kubelet.yaml", f == "agent.log", strings.HasPrefix(f, "manifests/"):
+		case f == "kubelet.yaml", f == "agent.log", f == "cgroup-root", strings.HasPrefix(f, "manifests/"):
 		default:
 			t.Errorf("file %s is left", f)
 		}
+	}
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*" + a.CgroupRoot() + "/kubepods"); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
 	}
 	other.CheckExactly(otherPod)
 	if n := harness.Status(other.WaitRunning("other"), "c").RestartCount; n != 0 {

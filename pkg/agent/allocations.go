@@ -1,0 +1,30 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/allocation"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/worker"
+)
+
+// newAllocations keeps what the pods of the API server have been given. A resize
+// that waits for room is tried again when a pod has gone.
+func newAllocations(cfg *config.Config, n *node, store *podstore.Store, workers func() *worker.Workers, sync func([]types.UID)) (*allocation.Store, error) {
+	return allocation.New(allocation.Config{
+		Dir: stateDir(cfg, "allocated"),
+		Others: func() []*v1.Pod {
+			var active []*v1.Pod
+			for _, p := range store.Pods() {
+				if phase, ok := workers().Known(p.UID); ok && phase < worker.Terminated {
+					active = append(active, p)
+				}
+			}
+			return active
+		},
+		Allocatable: func() v1.ResourceList { return n.Allocatable },
+		Freed:       sync,
+	})
+}

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
+)
+
+// cgroupDriver is what the runtime manages cgroups by: what it says, or else what
+// is configured.
+func cgroupDriver(ctx context.Context, cfg *config.Config, client *cri.Client) (systemd bool) {
+	r, err := client.RuntimeConfig(ctx, &criapi.RuntimeConfigRequest{})
+	if err != nil || r.GetLinux() == nil {
+		klog.V(2).InfoS("The runtime does not tell its cgroup driver, going by the configuration", "cgroupDriver", cfg.CgroupDriver, "err", err)
+		return cfg.CgroupDriver == "systemd"
+	}
+	return r.Linux.CgroupDriver == criapi.CgroupDriver_SYSTEMD
+}
+
+// newCgroups makes the cgroups above those of pods. nil: pods get none, because
+// the configuration or the host does not let them.
+func newCgroups(cfg *config.Config, n *node, systemd bool) (*cgroup.Tree, error) {
+	if !deref(cfg.CgroupsPerQOS, true) {
+		if root := cfg.CgroupRoot; root != "" {
+			n.CgroupParent = func(*v1.Pod) string { return root }
+		}
+		return nil, nil
+	}
+	layout, err := cgroup.NewLayout(cfg.CgroupRoot, systemd)
+	if err != nil {
+		return nil, err
+	}
+	capacity := n.machine.Capacity.DeepCopy()
+	if most := nodeobject.MaxProcesses(); most > 0 {
+		capacity[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
+	}
+	tree, err := cgroup.New(cgroup.Config{
+		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{n.kept.System, n.kept.Kube},
+		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{},
+		Pods: cgroup.PodSettings{
+			CFSQuota: !n.DisableCFSQuota, CFSPeriod: n.CFSQuotaPeriod, PIDs: deref(cfg.PodPidsLimit, -1),
+		},
+	})
+	if errors.Is(err, cgroup.ErrRefused) {
+		klog.ErrorS(err, "Pods run without cgroups of their own: limits hold for each container, none for a pod or a QoS class; cgroupsPerQOS: false says that this is meant")
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the cgroups of pods: %w", err)
+	}
+	n.CgroupParent = tree.Parent
+	n.offer.Fields.Cgroups, n.offer.StaticFields.Cgroups = true, true
+	for _, size := range tree.HugePageSizes() {
+		n.offer.HugePages = true
+		n.HugePageSizes = append(n.HugePageSizes, criconfig.PageSizeName(size))
+	}
+	for _, what := range cfg.EnforceNodeAllocatable {
+		if what != "pods" && what != "none" {
+			klog.InfoS("Warning: enforceNodeAllocatable: only pods is enforced", "ignored", what)
+		}
+	}
+	return tree, nil
+}

@@ -1,0 +1,159 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/opencontainers/cgroups/systemd"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+)
+
+// Parent is the pod's cgroup as CRI's cgroup_parent names it.
+func (t *Tree) Parent(pod *v1.Pod) string { return t.cfg.Layout.Parent(pod) }
+
+// HugePageSizes are the sizes of huge pages, in bytes, that the kernel can limit;
+// none where it cannot.
+func (t *Tree) HugePageSizes() []int64 { return t.kernel.hugePageSizes() }
+
+// SetUp makes the pod's cgroup with the limits that the pod asks for. One that
+// there is gets those of them that are higher: what runs in it may still have
+// more, and Settle is called when it has not. Idempotent; nothing is written where
+// nothing has changed. Of one pod these three are called from one goroutine at a time.
+func (t *Tree) SetUp(pod *v1.Pod) error {
+	values := ForPod(pod, t.cfg.Pods)
+	old, known := t.written(pod.UID)
+	if known {
+		return t.write(pod, widest(old.values, values))
+	}
+	err := t.write(pod, values)
+	if err != nil && t.kernel.exists(t.cfg.Layout.pod(pod)) {
+		// An agent before this one was about to lower the limits.
+		open := values
+		open.CPUQuota, open.Memory = ref[int64](noLimit), ref[int64](noLimit)
+		return t.write(pod, open)
+	}
+	return err
+}
+
+// Settle gives the pod's cgroup exactly the limits that the pod asks for.
+func (t *Tree) Settle(pod *v1.Pod) error { return t.write(pod, ForPod(pod, t.cfg.Pods)) }
+
+func (t *Tree) write(pod *v1.Pod, values Values) error {
+	old, known := t.written(pod.UID)
+	if known && reflect.DeepEqual(values, old.values) {
+		return nil
+	}
+	if err := t.kernel.write(t.cfg.Layout.pod(pod), values); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.pods[pod.UID] = written{pod, values}
+	t.mu.Unlock()
+	klog.V(4).InfoS("Wrote the limits of a pod's cgroup", "pod", klog.KObj(pod), "podUID", pod.UID, "cgroup", t.Parent(pod))
+	t.podsChanged()
+	return nil
+}
+
+func (t *Tree) written(uid types.UID) (written, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w, ok := t.pods[uid]
+	return w, ok
+}
+
+// widest are the new values with the higher limits of CPU and memory of the two.
+func widest(old, values Values) Values {
+	values.CPUQuota, values.Memory = higher(old.CPUQuota, values.CPUQuota), higher(old.Memory, values.Memory)
+	return values
+}
+
+func higher(a, b *int64) *int64 {
+	if a == nil || *b == noLimit || *a != noLimit && *b > *a {
+		return b
+	}
+	return a
+}
+
+// Remove takes away the cgroup of a pod of which no container runs any more, and
+// kills what is left in it. It succeeds when there is none.
+func (t *Tree) Remove(uid types.UID) error {
+	w, known := t.written(uid)
+	if !known { // made by an agent before this one, if at all
+		found, err := t.kernel.pods()
+		if err != nil {
+			return err
+		}
+		n, ok := found[uid]
+		if !ok {
+			return nil
+		}
+		return t.kernel.remove(n, true)
+	}
+	if err := t.kernel.remove(t.cfg.Layout.pod(w.pod), true); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	delete(t.pods, uid)
+	t.mu.Unlock()
+	t.podsChanged()
+	return nil
+}
+
+// Orphans removes the cgroups of pods that are not in use. It kills nothing: what
+// runs in one may be a pod of another agent that was given the same cgroupRoot.
+func (t *Tree) Orphans(ctx context.Context, inUse map[types.UID]bool) error {
+	found, err := t.kernel.pods()
+	if err != nil {
+		return err
+	}
+	var all error
+	for uid, n := range found {
+		_, live := t.written(uid)
+		if inUse[uid] || live || ctx.Err() != nil {
+			continue
+		}
+		if err := t.kernel.remove(n, false); err != nil {
+			all = errors.Join(all, fmt.Errorf("orphaned pod %s: %w", uid, err))
+			continue
+		}
+		klog.V(2).InfoS("Removed the cgroup of a pod that is gone", "podUID", uid, "cgroup", t.cfg.Layout.path(n))
+	}
+	return all
+}
+
+// Reset removes the cgroups of all pods below cgroupRoot and those above them, of
+// both drivers, for a node that is being cleaned while no agent runs. It leaves
+// what is in use, and says so.
+func Reset(cgroupRoot string) error {
+	var all error
+	for _, withSystemd := range []bool{false, true} {
+		layout, err := NewLayout(cgroupRoot, withSystemd)
+		if err != nil || withSystemd && !systemd.IsRunningSystemd() {
+			continue // no agent can have made any
+		}
+		all = errors.Join(all, reset(newKernel(layout)))
+	}
+	return all
+}
+
+func reset(k *kernel) error {
+	found, err := k.pods()
+	if err != nil {
+		return err
+	}
+	for _, n := range found {
+		if err := k.remove(n, false); err != nil {
+			return err
+		}
+	}
+	for _, n := range []name{k.layout.qos(v1.PodQOSBurstable), k.layout.qos(v1.PodQOSBestEffort), k.layout.root} {
+		if err := k.remove(n, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}

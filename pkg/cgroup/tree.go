@@ -1,0 +1,162 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+)
+
+// updatePeriod is how often the values above the pods are written again, in case
+// somebody has changed them. The kubelet's.
+const updatePeriod = time.Minute
+
+// Config is what a Tree is made of.
+type Config struct {
+	Layout   Layout
+	Capacity v1.ResourceList // of the machine, "pid" for processes among it
+	// Reserved are what is kept from pods, which is held if EnforcePods says so
+	// (enforceNodeAllocatable: pods).
+	Reserved    []v1.ResourceList
+	EnforcePods bool
+	Pods        PodSettings
+	Clock       clock.WithTicker
+}
+
+// Tree is the cgroups of all pods. Safe for concurrent use.
+type Tree struct {
+	cfg    Config
+	kernel driver
+
+	mu   sync.Mutex
+	pods map[types.UID]written // whose cgroup there is
+
+	above   sync.Mutex // held while the cgroups above the pods are written
+	shares  int64      // of burstable pods, as last written; 0: never
+	refused string     // the last complaint of the kernel, so that one is logged once
+}
+
+// written is what a pod's cgroup holds.
+type written struct {
+	pod    *v1.Pod // for which
+	values Values
+}
+
+// driver writes cgroups; kernel is the one that there is.
+type driver interface {
+	write(n name, v Values) error
+	remove(n name, kill bool) error
+	exists(n name) bool
+	pods() (map[types.UID]name, error)
+	hugePageSizes() []int64
+}
+
+// New makes the cgroups above those of pods. The error is errors.Is ErrRefused
+// where the host does not let this process make cgroups at all.
+func New(cfg Config) (*Tree, error) {
+	return newTree(cfg, newKernel(cfg.Layout))
+}
+
+// ErrRefused is of a host that keeps this process from making cgroups.
+var ErrRefused = errors.New("this host does not let the agent make cgroups")
+
+func newTree(cfg Config, k driver) (*Tree, error) {
+	switch {
+	case cfg.Layout.root == nil:
+		return nil, errors.New("cgroup: no Layout")
+	case cfg.Clock == nil:
+		return nil, errors.New("cgroup: no Clock")
+	}
+	t := &Tree{cfg: cfg, kernel: k, pods: map[types.UID]written{}}
+	// Made without limits first: those that the kernel refuses, for what runs
+	// already, are tried again later.
+	for _, n := range []name{cfg.Layout.root, cfg.Layout.qos(v1.PodQOSBurstable), cfg.Layout.qos(v1.PodQOSBestEffort)} {
+		if err := k.write(n, Values{}); err != nil {
+			if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+				return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+			}
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Run writes the values above the pods, at once and once a minute, until ctx ends.
+func (t *Tree) Run(ctx context.Context) error {
+	tick := t.cfg.Clock.NewTicker(updatePeriod)
+	defer tick.Stop()
+	for {
+		t.update()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C():
+		}
+	}
+}
+
+// update writes the values of the cgroup of all pods and of the QoS classes.
+func (t *Tree) update() {
+	t.above.Lock()
+	defer t.above.Unlock()
+	err := t.kernel.write(t.cfg.Layout.root, forAllPods(t.cfg.Capacity, t.cfg.Reserved, t.cfg.EnforcePods))
+	t.note(errors.Join(err, t.writeClasses()))
+}
+
+// podsChanged writes the values of the QoS classes if that makes a difference.
+func (t *Tree) podsChanged() {
+	t.above.Lock()
+	defer t.above.Unlock()
+	if t.shares != *forClass(v1.PodQOSBurstable, t.burstableCPU(), nil).CPUShares {
+		t.note(t.writeClasses())
+	}
+}
+
+// writeClasses is called with the lock of those above.
+func (t *Tree) writeClasses() error {
+	milliCPU := t.burstableCPU()
+	var all error
+	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort} {
+		v := forClass(class, milliCPU, t.kernel.hugePageSizes())
+		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
+		if class == v1.PodQOSBurstable {
+			t.shares = *v.CPUShares
+		}
+	}
+	return all
+}
+
+// burstableCPU is what the burstable pods request, in thousandths of a CPU.
+func (t *Tree) burstableCPU() (milliCPU int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pods {
+		if criconfig.QOSClass(p.pod) == v1.PodQOSBurstable {
+			requests := resource.PodRequests(p.pod, resource.PodResourcesOptions{})
+			milliCPU += requests.Cpu().MilliValue()
+		}
+	}
+	return milliCPU
+}
+
+// note logs what the kernel has refused, once for each complaint.
+func (t *Tree) note(err error) {
+	switch {
+	case err == nil:
+		t.refused = ""
+	case err.Error() != t.refused:
+		t.refused = err.Error()
+		klog.ErrorS(err, "Could not set limits for all pods, will try again every minute")
+	}
+}

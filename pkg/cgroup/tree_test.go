@@ -1,0 +1,135 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+)
+
+// fakeKernel remembers the last values of each cgroup and counts the writes.
+type fakeKernel struct {
+	mu     sync.Mutex
+	groups map[string]Values
+	writes int
+	fail   error
+}
+
+func newFake() *fakeKernel { return &fakeKernel{groups: map[string]Values{}} }
+
+func (k *fakeKernel) write(n name, v Values) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.writes++
+	if k.fail != nil {
+		return k.fail
+	}
+	k.groups[strings.Join(n, "/")] = v
+	return nil
+}
+
+func (k *fakeKernel) remove(n name, kill bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fail != nil {
+		return k.fail
+	}
+	delete(k.groups, strings.Join(n, "/"))
+	return nil
+}
+
+func (k *fakeKernel) pods() (map[types.UID]name, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	found := map[types.UID]name{}
+	for g := range k.groups {
+		n := name(strings.Split(g, "/"))
+		if uid, ok := strings.CutPrefix(n[len(n)-1], podPrefix); ok {
+			found[types.UID(uid)] = n
+		}
+	}
+	return found, k.fail
+}
+
+func (k *fakeKernel) exists(n name) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.groups[strings.Join(n, "/")]
+	return ok
+}
+
+func (k *fakeKernel) hugePageSizes() []int64 { return nil }
+
+func (k *fakeKernel) shares(t *testing.T, group string) int64 {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v, ok := k.groups[group]
+	if !ok || v.CPUShares == nil {
+		t.Fatalf("cgroup %s has no shares: %+v", group, k.groups)
+	}
+	return *v.CPUShares
+}
+
+func testTree(t *testing.T, k driver) *Tree {
+	t.Helper()
+	layout, err := NewLayout("", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := newTree(Config{Layout: layout, Capacity: list("cpu", "2", "memory", "1Gi"), Clock: clock.RealClock{}}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func TestTheTreeIsMadeAtStartAndWrittenEveryMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		tree := testTree(t, k)
+		for _, g := range []string{"kubepods", "kubepods/burstable", "kubepods/besteffort"} {
+			if _, ok := k.groups[g]; !ok {
+				t.Errorf("%s was not made", g)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- tree.Run(ctx) }()
+		synctest.Wait()
+		if got := k.shares(t, "kubepods"); got != 2048 {
+			t.Errorf("all pods: %d shares, want 2048", got)
+		}
+		_ = k.write(name{"kubepods"}, Values{CPUShares: ref[int64](7)}) // somebody meddles
+		time.Sleep(updatePeriod)
+		synctest.Wait()
+		if got := k.shares(t, "kubepods"); got != 2048 {
+			t.Errorf("a minute later: %d shares, want 2048", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAHostThatRefusesCgroups(t *testing.T) {
+	layout, _ := NewLayout("", false)
+	for errno, refused := range map[syscall.Errno]bool{unix.EPERM: true, unix.EACCES: true, unix.EROFS: true, unix.ENOSPC: false} {
+		k := newFake()
+		k.fail = fmt.Errorf("mkdir: %w", errno)
+		_, err := newTree(Config{Layout: layout, Clock: clock.RealClock{}}, k)
+		if err == nil || errors.Is(err, ErrRefused) != refused {
+			t.Errorf("%v: %v", errno, err)
+		}
+	}
+}

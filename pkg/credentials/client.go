@@ -1,0 +1,182 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/certificate"
+	"k8s.io/klog/v2"
+)
+
+// Config says how to reach the API server.
+type Config struct {
+	Kubeconfig string // to use, or to write once there is a certificate
+	Bootstrap  string // kubeconfig that requests the first certificate; may be ""
+	CertDir    string // where certificates are kept
+	NodeName   string
+	UserAgent  string
+	// Rotate renews the client certificate before it expires (rotateCertificates).
+	Rotate bool
+	// QPS and Burst bound the requests to the API server, EventQPS and EventBurst
+	// those that write events. QPS 0: no bound, as in KubeletConfiguration.
+	QPS, EventQPS     int32
+	Burst, EventBurst int32
+	ContentType       string        // of requests; "" is protobuf
+	HeartbeatTimeout  time.Duration // of one request that renews the lease or reports the node
+}
+
+// Client is the node's access to the API server. The three clients differ in
+// their limits only: a flood of events or pods must not delay a heartbeat.
+type Client struct {
+	kubernetes.Interface
+	Heartbeat kubernetes.Interface
+	Events    kubernetes.Interface
+
+	cfg     Config
+	manager certificate.Manager // nil: the kubeconfig is used as it is
+	holder  *holder
+	write   *clientcmdapi.Config // kubeconfig to write once there is a certificate
+	usable  bool                 // there is one already, with a certificate of its own
+}
+
+// NewClient reads the kubeconfig, or the bootstrap kubeconfig where that is missing
+// or its certificate has expired. It asks nobody: requests work, or wait, from
+// when Run is called.
+func NewClient(cfg Config) (*Client, error) {
+	c := &Client{cfg: cfg}
+	own, err := load(cfg.Kubeconfig)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && cfg.Bootstrap != "":
+		own = nil
+	case err != nil && cfg.Bootstrap == "":
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	case err != nil:
+		klog.ErrorS(err, "The kubeconfig cannot be used, bootstrapping anew", "path", cfg.Kubeconfig)
+		own = nil
+	}
+	withCertificate := own == nil || own.CertFile != "" || len(own.CertData) > 0
+	if own != nil && (!withCertificate || !cfg.Rotate && certificateValid(own)) {
+		return c, c.connect(own)
+	}
+	first := own // whom the first certificate is requested as, and where
+	bootstrap := own == nil || !certificateValid(own)
+	if bootstrap {
+		if cfg.Bootstrap == "" {
+			return nil, fmt.Errorf("--kubeconfig: the client certificate in %s cannot be used or has expired, and there is no --bootstrap-kubeconfig to request another by", cfg.Kubeconfig)
+		}
+		if first, err = load(cfg.Bootstrap); err != nil {
+			return nil, fmt.Errorf("--bootstrap-kubeconfig: %w", err)
+		}
+	}
+	if err := c.manage(first, bootstrap); err != nil {
+		return nil, err
+	}
+	own = rest.AnonymousClientConfig(first)
+	if own.Transport, err = newTransport(own, c.holder); err != nil {
+		return nil, err
+	}
+	own.TLSClientConfig = rest.TLSClientConfig{}
+	return c, c.connect(own)
+}
+
+// manage prepares the manager of the client certificate. first names the API server
+// and whom the first certificate is requested as; with bootstrap that is not the
+// node itself, and its own certificate is not to be used for anything else.
+func (c *Client) manage(first *rest.Config, bootstrap bool) error {
+	store, err := certificate.NewFileStore(clientPair, c.cfg.CertDir, c.cfg.CertDir, "", "")
+	if err != nil {
+		return fmt.Errorf("open the store of client certificates: %w", err)
+	}
+	c.holder = newHolder(store)
+	var certPEM, keyPEM []byte
+	if !bootstrap {
+		certPEM, keyPEM = pair(first)
+	}
+	if c.holder.Current() == nil && certPEM != nil {
+		// A kubeconfig with a certificate of its own, as kubeadm makes for a control
+		// plane: used until the first renewal.
+		if err := c.holder.use(certPEM, keyPEM); err != nil {
+			return err
+		}
+	}
+	c.usable = !bootstrap
+	c.write = kubeconfigOf(first, store.CurrentPath())
+	c.manager, err = certificate.NewManager(&certificate.Config{
+		ClientsetFn:             c.requester(first),
+		Template:                clientTemplate(c.cfg.NodeName),
+		SignerName:              clientSigner,
+		GetUsages:               certificate.DefaultKubeletClientGetUsages,
+		CertificateStore:        storeOf{c.holder},
+		BootstrapCertificatePEM: certPEM, BootstrapKeyPEM: keyPEM,
+		Name: "kubelet-client",
+	})
+	if err != nil {
+		return fmt.Errorf("manage the client certificate: %w", err)
+	}
+	return nil
+}
+
+// connect makes the clients of a finished REST configuration.
+func (c *Client) connect(base *rest.Config) error {
+	limited := func(qps float32, burst int, timeout time.Duration) (kubernetes.Interface, error) {
+		cfg := rest.CopyConfig(base)
+		cfg.UserAgent = c.cfg.UserAgent
+		cfg.QPS, cfg.Burst, cfg.Timeout = qps, burst, timeout
+		if qps == 0 {
+			cfg.QPS = -1
+		}
+		cfg.ContentType = c.cfg.ContentType
+		if cfg.ContentType == "" {
+			cfg.ContentType = runtime.ContentTypeProtobuf
+		}
+		cfg.AcceptContentTypes = cfg.ContentType + "," + runtime.ContentTypeJSON
+		return kubernetes.NewForConfig(cfg)
+	}
+	var err error
+	if c.Interface, err = limited(float32(c.cfg.QPS), int(c.cfg.Burst), 0); err != nil {
+		return fmt.Errorf("make the API client: %w", err)
+	}
+	if c.Heartbeat, err = limited(0, 0, c.cfg.HeartbeatTimeout); err != nil {
+		return fmt.Errorf("make the API client of heartbeats: %w", err)
+	}
+	if c.Events, err = limited(float32(c.cfg.EventQPS), int(c.cfg.EventBurst), 0); err != nil {
+		return fmt.Errorf("make the API client of events: %w", err)
+	}
+	return nil
+}
+
+// Run requests the client certificate where there is none and renews it, until
+// ctx ends.
+func (c *Client) Run(ctx context.Context) error {
+	if c.manager == nil {
+		<-ctx.Done()
+		return nil
+	}
+	c.manager.Start()
+	defer c.manager.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-c.holder.stored:
+	}
+	// Not sooner: who waits for the file uses it at once.
+	switch err := writeKubeconfig(c.cfg.Kubeconfig, c.write); {
+	case err == nil:
+	case c.usable:
+		klog.ErrorS(err, "The kubeconfig could not be made to name the renewed certificate: it is good until its own expires", "path", c.cfg.Kubeconfig)
+	default:
+		return fmt.Errorf("write %s: %w", c.cfg.Kubeconfig, err)
+	}
+	if !c.cfg.Rotate {
+		c.manager.Stop()
+	}
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,181 @@
+package credentials
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/kubernetes"
+	certutil "k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/certificate"
+	"k8s.io/client-go/util/keyutil"
+	"k8s.io/klog/v2"
+)
+
+// ServingConfig says where the serving certificate is from.
+type ServingConfig struct {
+	CertFile, KeyFile string // given by the operator, and read anew when they change
+	// Client, with Bootstrap, requests it from the cluster (serverTLSBootstrap).
+	Client    kubernetes.Interface
+	Bootstrap bool
+	CertDir   string
+	NodeName  string
+	Addresses func() []v1.NodeAddress // of the node, for the request
+}
+
+// Serving is the certificate that the agent's port 10250 shows.
+type Serving struct {
+	run func(context.Context) error
+	get func() *tls.Certificate
+}
+
+// NewServing reads the operator's certificate, prepares the request for one, or
+// makes one that is signed by itself, as the kubelet does.
+func NewServing(cfg ServingConfig) (*Serving, error) {
+	switch {
+	case cfg.CertFile != "":
+		return servingFromFiles(cfg.CertFile, cfg.KeyFile)
+	case cfg.Bootstrap && cfg.Client != nil:
+		return servingFromCluster(cfg)
+	}
+	certFile, keyFile := filepath.Join(cfg.CertDir, "kubelet.crt"), filepath.Join(cfg.CertDir, "kubelet.key")
+	if !lasts(certFile, keyFile) {
+		if err := selfSign(certFile, keyFile, cfg); err != nil {
+			return nil, fmt.Errorf("make a serving certificate: %w", err)
+		}
+	}
+	return servingFromFiles(certFile, keyFile)
+}
+
+// Certificate is what a TLS server asks at each handshake.
+func (s *Serving) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c := s.get(); c != nil {
+		return c, nil
+	}
+	return nil, errors.New("no serving certificate yet: the node's request waits to be approved and signed")
+}
+
+// Run keeps the certificate up to date until ctx ends.
+func (s *Serving) Run(ctx context.Context) error { return s.run(ctx) }
+
+func servingFromCluster(cfg ServingConfig) (*Serving, error) {
+	store, err := certificate.NewFileStore(serverPair, cfg.CertDir, cfg.CertDir, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("open the store of serving certificates: %w", err)
+	}
+	manager, err := certificate.NewManager(&certificate.Config{
+		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return cfg.Client, nil },
+		GetTemplate:      func() *x509.CertificateRequest { return servingTemplate(cfg.NodeName, cfg.Addresses()) },
+		SignerName:       servingSigner,
+		GetUsages:        certificate.DefaultKubeletServingGetUsages,
+		CertificateStore: forgiving{store},
+		Name:             "kubelet-serving",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("manage the serving certificate: %w", err)
+	}
+	return &Serving{
+		get: manager.Current,
+		run: func(ctx context.Context) error {
+			manager.Start()
+			<-ctx.Done()
+			manager.Stop()
+			return nil
+		},
+	}, nil
+}
+
+// servingTemplate is the request for a serving certificate; nil, which waits, until
+// the node has an address.
+func servingTemplate(node string, addresses []v1.NodeAddress) *x509.CertificateRequest {
+	r := &x509.CertificateRequest{Subject: subject(node)}
+	for _, a := range addresses {
+		ip := net.ParseIP(a.Address)
+		switch {
+		case a.Address == "":
+		case ip != nil:
+			r.IPAddresses = append(r.IPAddresses, ip)
+		case a.Type == v1.NodeHostName || a.Type == v1.NodeInternalDNS || a.Type == v1.NodeExternalDNS:
+			r.DNSNames = append(r.DNSNames, a.Address)
+		}
+	}
+	if len(r.IPAddresses) == 0 {
+		return nil
+	}
+	// One order, so that the manager sees a change only where there is one.
+	slices.Sort(r.DNSNames)
+	r.DNSNames = slices.Compact(r.DNSNames)
+	slices.SortFunc(r.IPAddresses, func(a, b net.IP) int { return slices.Compare(a.To16(), b.To16()) })
+	r.IPAddresses = slices.CompactFunc(r.IPAddresses, net.IP.Equal)
+	return r
+}
+
+func servingFromFiles(certFile, keyFile string) (*Serving, error) {
+	content, err := dynamiccertificates.NewDynamicServingContentFromFiles("serving certificate", certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the serving certificate: %w", err)
+	}
+	f := &fileCertificate{content: content}
+	f.Enqueue()
+	if f.current.Load() == nil {
+		return nil, fmt.Errorf("read the serving certificate: %s and %s are not a pair", certFile, keyFile)
+	}
+	content.AddListener(f)
+	return &Serving{
+		get: f.current.Load,
+		run: func(ctx context.Context) error { content.Run(ctx, 1); return nil },
+	}, nil
+}
+
+// fileCertificate parses what the files hold when they change.
+type fileCertificate struct {
+	content *dynamiccertificates.DynamicCertKeyPairContent
+	current atomic.Pointer[tls.Certificate]
+}
+
+// Enqueue implements dynamiccertificates.Listener.
+func (f *fileCertificate) Enqueue() {
+	cert, err := tls.X509KeyPair(f.content.CurrentCertKeyContent())
+	if err != nil {
+		klog.ErrorS(err, "The new serving certificate cannot be used, keeping the one before")
+		return
+	}
+	f.current.Store(&cert)
+}
+
+// lasts tells whether the pair can be used for another day at least.
+func lasts(certFile, keyFile string) bool {
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	return err == nil && time.Now().Add(24*time.Hour).Before(leaf.NotAfter)
+}
+
+func selfSign(certFile, keyFile string, cfg ServingConfig) error {
+	var ips []net.IP
+	for _, a := range cfg.Addresses() {
+		if ip := net.ParseIP(a.Address); ip != nil {
+			ips = append(ips, ip)
+		}
+	}
+	if err := os.MkdirAll(cfg.CertDir, 0o700); err != nil {
+		return err
+	}
+	cert, key, err := certutil.GenerateSelfSignedCertKey(cfg.NodeName, ips, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(certutil.WriteCert(certFile, cert), keyutil.WriteKey(keyFile, key))
+}

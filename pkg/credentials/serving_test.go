@@ -1,0 +1,174 @@
+package credentials
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+func TestServingTemplate(t *testing.T) {
+	ip := func(a string) v1.NodeAddress { return v1.NodeAddress{Type: v1.NodeInternalIP, Address: a} }
+	name := func(k v1.NodeAddressType, a string) v1.NodeAddress { return v1.NodeAddress{Type: k, Address: a} }
+	tests := []struct {
+		name      string
+		addresses []v1.NodeAddress
+		ips, dns  []string // nil ips: no request
+	}{
+		{"nothing yet", nil, nil, nil},
+		{"a name only", []v1.NodeAddress{name(v1.NodeHostName, "n1")}, nil, nil},
+		{"both", []v1.NodeAddress{ip("192.0.2.1"), name(v1.NodeHostName, "n1")}, []string{"192.0.2.1"}, []string{"n1"}},
+		{"in order and once", []v1.NodeAddress{ip("192.0.2.9"), ip("192.0.2.1"), ip("192.0.2.9"), name(v1.NodeInternalDNS, "z"), name(v1.NodeHostName, "a"), name(v1.NodeExternalDNS, "a")},
+			[]string{"192.0.2.1", "192.0.2.9"}, []string{"a", "z"}},
+		{"a name that is an address", []v1.NodeAddress{name(v1.NodeHostName, "192.0.2.1"), ip("2001:db8::1")}, []string{"192.0.2.1", "2001:db8::1"}, nil},
+		{"empty", []v1.NodeAddress{ip("192.0.2.1"), name(v1.NodeHostName, "")}, []string{"192.0.2.1"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := servingTemplate("n1", tt.addresses)
+			if r == nil {
+				if tt.ips != nil {
+					t.Fatal("no request")
+				}
+				return
+			}
+			var ips []string
+			for _, i := range r.IPAddresses {
+				ips = append(ips, i.String())
+			}
+			if !slices.Equal(ips, tt.ips) || !slices.Equal(r.DNSNames, tt.dns) {
+				t.Errorf("request of %v and %v, want %v and %v", ips, r.DNSNames, tt.ips, tt.dns)
+			}
+			if r.Subject.CommonName != "system:node:n1" || !slices.Equal(r.Subject.Organization, []string{"system:nodes"}) {
+				t.Errorf("subject = %v", r.Subject)
+			}
+		})
+	}
+}
+
+func TestSelfSignedPairIsKeptAndRenewed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pki")
+	cfg := ServingConfig{CertDir: dir, NodeName: "n1", Addresses: func() []v1.NodeAddress {
+		return []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.1"}, {Type: v1.NodeHostName, Address: "n1"}}
+	}}
+	serial := func() string {
+		t.Helper()
+		s, err := NewServing(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Certificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := leaf.VerifyHostname("n1"); err != nil {
+			t.Error(err)
+		}
+		if !leaf.IPAddresses[0].Equal(net.ParseIP("192.0.2.1")) {
+			t.Errorf("addresses = %v", leaf.IPAddresses)
+		}
+		return leaf.SerialNumber.String()
+	}
+	first := serial()
+	if info, err := os.Stat(filepath.Join(dir, "kubelet.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key: %v, %v; want mode 0600", info.Mode(), err)
+	}
+	if again := serial(); again != first {
+		t.Error("a pair that lasts was made anew")
+	}
+	cert, key := newPair(t, "n1", time.Hour)
+	for name, text := range map[string][]byte{"kubelet.crt": cert, "kubelet.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ending := serial()
+	if ending == "1" {
+		t.Error("a pair that ends within a day was not made anew")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kubelet.key"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if next := serial(); next == ending {
+		t.Error("a key that does not belong to the certificate was not made anew")
+	}
+}
+
+func TestServingCertificateFollowsItsFiles(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	put := func(cert, key []byte) {
+		t.Helper()
+		if err := os.WriteFile(certFile, cert, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(keyFile, key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewServing(ServingConfig{CertFile: certFile, KeyFile: keyFile}); err == nil {
+		t.Error("no error of files that are not there")
+	}
+	put(newPair(t, "first", time.Hour))
+	s, err := NewServing(ServingConfig{CertFile: certFile, KeyFile: keyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func() string {
+		c, err := s.Certificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return commonName(t, c)
+	}
+	if got := name(); got != "first" {
+		t.Errorf("certificate = %q", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	become := func(want string) {
+		t.Helper()
+		for range 2000 { // the files are watched; nothing tells when they were read
+			if name() == want {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Errorf("certificate = %q, want %q", name(), want)
+	}
+	put(newPair(t, "second", time.Hour))
+	become("second")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestUnusablePairLeavesTheOneBefore(t *testing.T) {
+	h := newTestHolder(t, t.TempDir())
+	if _, err := h.Update(newPair(t, "first", time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := newPair(t, "second", time.Hour)
+	_, key := newPair(t, "third", time.Hour)
+	if _, err := h.Update(cert, key); err == nil {
+		t.Error("no error of a pair that is none")
+	}
+	if err := h.use(cert, key); err == nil {
+		t.Error("no error of a pair that is none")
+	}
+	if got := commonName(t, h.Current()); got != "first" {
+		t.Errorf("certificate = %q, want the one before", got)
+	}
+}

@@ -1,0 +1,131 @@
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	authentication "k8s.io/api/authentication/v1"
+	v1 "k8s.io/api/core/v1"
+	storage "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/keylock"
+)
+
+// Config is what a Manager is made of.
+type Config struct {
+	Root     string // the kubelet's directory, without links
+	NodeName string
+	Client   kubernetes.Interface
+	// Node is the node object, nil until it is known; the CSINode belongs to it.
+	Node func() *v1.Node
+	// Token returns a token of a pod's service account; nil refuses drivers that want one.
+	Token func(ctx context.Context, pod *v1.Pod, audience string, seconds int64) (authentication.TokenRequestStatus, error)
+	// Use has the volume reported in the node's volumesInUse and returns once it is;
+	// Release takes it back. Both may be nil.
+	Use     func(context.Context, v1.UniqueVolumeName) error
+	Release func(v1.UniqueVolumeName)
+}
+
+// callTimeout bounds one call of a driver, the kubelet's.
+const callTimeout = 2 * time.Minute
+
+// Manager knows the node's drivers and mounts volumes with them. Safe for
+// concurrent use.
+type Manager struct {
+	cfg   Config
+	locks keylock.Locks // by volume
+
+	mu      sync.Mutex
+	drivers map[string]*driver
+	infos   map[string]info
+
+	object sync.Mutex // held while the CSINode is changed
+}
+
+// info is what the API server says of a driver.
+type info struct {
+	driver *storage.CSIDriver
+	asked  time.Time
+}
+
+// infoTTL is how long a CSIDriver is trusted: hardly anything of it can change.
+const infoTTL = time.Minute
+
+// New checks the configuration.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case !filepath.IsAbs(cfg.Root):
+		return nil, fmt.Errorf("csi: root %q is not an absolute path", cfg.Root)
+	case cfg.NodeName == "", cfg.Client == nil, cfg.Node == nil:
+		return nil, errors.New("csi: no NodeName, Client or Node")
+	}
+	root, err := filepath.EvalSymlinks(cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("csi: %w", err)
+	}
+	cfg.Root = root
+	if cfg.Use == nil {
+		cfg.Use = func(context.Context, v1.UniqueVolumeName) error { return nil }
+	}
+	if cfg.Release == nil {
+		cfg.Release = func(v1.UniqueVolumeName) {}
+	}
+	return &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}}, nil
+}
+
+// driver returns a registered driver, or the kubelet's words for there being none.
+func (m *Manager) driver(name string) (*driver, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.drivers[name]; d != nil {
+		return d, nil
+	}
+	return nil, fmt.Errorf("driver name %s not found in the list of registered CSI drivers", name)
+}
+
+// info returns the CSIDriver object, nil when there is none. While the API server
+// is away the last one known holds.
+func (m *Manager) info(ctx context.Context, name string) (*storage.CSIDriver, error) {
+	m.mu.Lock()
+	known := m.infos[name]
+	m.mu.Unlock()
+	if known.driver != nil && time.Since(known.asked) < infoTTL {
+		return known.driver, nil
+	}
+	o, err := m.cfg.Client.StorageV1().CSIDrivers().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		o = nil
+	case err != nil && known.driver != nil:
+		return known.driver, nil
+	case err != nil:
+		return nil, fmt.Errorf("look up CSIDriver %s: %w", name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.infos[name] = info{o, time.Now()}
+	return o, nil
+}
+
+// secret returns what is in a secret that a volume refers to.
+func (m *Manager) secret(ctx context.Context, ref *v1.SecretReference) (map[string]string, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	s, err := m.cfg.Client.CoreV1().Secrets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	content := make(map[string]string, len(s.Data))
+	for k, v := range s.Data {
+		content[k] = string(v)
+	}
+	return content, nil
+}

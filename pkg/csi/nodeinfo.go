@@ -1,0 +1,166 @@
+package csi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	storage "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/ptr"
+)
+
+// nodeIDs is the annotation that names the node to its drivers.
+const nodeIDs = "csi.volume.kubernetes.io/nodeid"
+
+// nodeInfo is what a driver says of this node.
+type nodeInfo struct {
+	id       string
+	most     int64 // volumes; 0 for no bound
+	topology map[string]string
+}
+
+// announce puts a driver into the node's CSINode, and its topology into the labels
+// of the node.
+func (m *Manager) announce(ctx context.Context, name string, i nodeInfo) error {
+	node := m.cfg.Node()
+	if node == nil {
+		return errors.New("the node object has not been seen yet")
+	}
+	if err := m.label(ctx, node, name, &i); err != nil {
+		return err
+	}
+	entry := storage.CSINodeDriver{Name: name, NodeID: i.id, TopologyKeys: slices.Sorted(maps.Keys(i.topology))}
+	if i.most > 0 {
+		entry.Allocatable = &storage.VolumeNodeResources{Count: ptr.To(int32(min(i.most, math.MaxInt32)))}
+	}
+	return m.change(ctx, node, name, &entry)
+}
+
+// withdraw takes a driver out of the CSINode and the annotation. Labels stay, as
+// with the kubelet: pods were scheduled by them.
+func (m *Manager) withdraw(ctx context.Context, name string) error {
+	node := m.cfg.Node()
+	if node == nil {
+		return nil
+	}
+	return errors.Join(m.label(ctx, node, name, nil), m.change(ctx, node, name, nil))
+}
+
+// label brings the annotation and labels of the node up to date; i nil is for a
+// driver that is gone.
+func (m *Manager) label(ctx context.Context, node *v1.Node, name string, i *nodeInfo) error {
+	ids := map[string]string{}
+	if text := node.Annotations[nodeIDs]; text != "" {
+		if err := json.Unmarshal([]byte(text), &ids); err != nil {
+			return fmt.Errorf("read annotation %s of the node: %w", nodeIDs, err)
+		}
+	}
+	before := maps.Clone(ids)
+	labels := map[string]string{}
+	if i == nil {
+		delete(ids, name)
+	} else {
+		ids[name] = i.id
+		for k, v := range i.topology {
+			have, set := node.Labels[k]
+			if set && have != v {
+				return fmt.Errorf("detected topology value collision: driver reported %q:%q but existing label is %q:%q", k, v, k, have)
+			}
+			if !set {
+				labels[k] = v
+			}
+		}
+	}
+	if maps.Equal(before, ids) && len(labels) == 0 {
+		return nil
+	}
+	annotation := any(nil) // removes it
+	if len(ids) > 0 {
+		b, err := json.Marshal(ids)
+		if err != nil {
+			return err
+		}
+		annotation = string(b)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels, "annotations": map[string]any{nodeIDs: annotation}}})
+	if err != nil {
+		return err
+	}
+	_, err = m.cfg.Client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("label the node with the topology of driver %s: %w", name, err)
+	}
+	return nil
+}
+
+// change replaces a driver's entry of the CSINode, or removes it. The object is made
+// when it is missing, and made anew when it is of another node of this name.
+func (m *Manager) change(ctx context.Context, node *v1.Node, name string, entry *storage.CSINodeDriver) error {
+	m.object.Lock()
+	defer m.object.Unlock()
+	objects := m.cfg.Client.StorageV1().CSINodes()
+	err := retry.OnError(retry.DefaultBackoff, func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }, func() error {
+		o, err := objects.Get(ctx, node.Name, metav1.GetOptions{})
+		if err == nil && !slices.ContainsFunc(o.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == node.UID }) {
+			if err := objects.Delete(ctx, node.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}}); err != nil {
+				return err
+			}
+			return m.create(ctx, node, entry)
+		}
+		if apierrors.IsNotFound(err) {
+			return m.create(ctx, node, entry)
+		}
+		if err != nil {
+			return err
+		}
+		now := o.DeepCopy()
+		now.Spec.Drivers = slices.DeleteFunc(now.Spec.Drivers, func(d storage.CSINodeDriver) bool { return d.Name == name })
+		if entry != nil {
+			now.Spec.Drivers = append(now.Spec.Drivers, *entry)
+		}
+		if sameDrivers(o.Spec.Drivers, now.Spec.Drivers) {
+			return nil
+		}
+		_, err = objects.Update(ctx, now, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("update CSINode %s: %w", node.Name, err)
+	}
+	return nil
+}
+
+func (m *Manager) create(ctx context.Context, node *v1.Node, entry *storage.CSINodeDriver) error {
+	o := &storage.CSINode{ObjectMeta: metav1.ObjectMeta{
+		Name:            node.Name,
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}},
+	}}
+	o.Spec.Drivers = []storage.CSINodeDriver{}
+	if entry != nil {
+		o.Spec.Drivers = append(o.Spec.Drivers, *entry)
+	}
+	_, err := m.cfg.Client.StorageV1().CSINodes().Create(ctx, o, metav1.CreateOptions{})
+	return err
+}
+
+// sameDrivers compares without regard to order.
+func sameDrivers(a, b []storage.CSINodeDriver) bool {
+	index := func(list []storage.CSINodeDriver) map[string]storage.CSINodeDriver {
+		all := map[string]storage.CSINodeDriver{}
+		for _, d := range list {
+			all[d.Name] = d
+		}
+		return all
+	}
+	return equality.Semantic.DeepEqual(index(a), index(b))
+}

@@ -1,0 +1,234 @@
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/fsnotify/fsnotify"
+	"k8s.io/klog/v2"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+)
+
+// registryDir is where plug-ins of all kinds put their registration sockets.
+const registryDir = "plugins_registry"
+
+const (
+	registerTimeout = 10 * time.Second // of one question to a registration socket
+	firstRetry      = 500 * time.Millisecond
+	lastRetry       = 2 * time.Minute
+)
+
+// Run registers drivers whose sockets appear in the registry and withdraws those
+// whose sockets go, until ctx ends. Each has a goroutine while its socket is there:
+// one that hangs holds up no other.
+func (m *Manager) Run(ctx context.Context) error {
+	dir := filepath.Join(m.cfg.Root, registryDir)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("watch for plug-ins: %w", err)
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch for plug-ins: %w", err)
+	}
+	defer w.Close()
+	if err := w.Add(dir); err != nil {
+		return fmt.Errorf("watch for plug-ins: %w", err)
+	}
+	r := &registry{m: m, known: map[socket]context.CancelFunc{}}
+	defer r.wait.Wait()
+	for {
+		r.scan(ctx, w, dir)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.Events:
+		case err := <-w.Errors:
+			klog.ErrorS(err, "Watching for plug-ins", "path", dir) // looks again
+		}
+	}
+}
+
+// socket is one that a plug-in made; made anew it is another.
+type socket struct{ path, inode string }
+
+type registry struct {
+	m     *Manager
+	known map[socket]context.CancelFunc
+	wait  sync.WaitGroup
+}
+
+// scan starts what has appeared and stops what has gone. The kubelet looks into
+// directories as well.
+func (r *registry) scan(ctx context.Context, w *fsnotify.Watcher, dir string) {
+	found := map[socket]bool{}
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil, strings.HasPrefix(d.Name(), ".") && p != dir:
+			return nil // it has just gone, or is none of ours
+		case d.IsDir():
+			if p != dir {
+				_ = w.Add(p)
+			}
+			return nil
+		case d.Type()&fs.ModeSocket == 0:
+			return nil
+		}
+		if fi, err := d.Info(); err == nil {
+			st, _ := fi.Sys().(*syscall.Stat_t)
+			found[socket{p, strconv.FormatUint(st.Ino, 10) + fi.ModTime().String()}] = true
+		}
+		return nil
+	})
+	for s, stop := range r.known {
+		if !found[s] {
+			stop()
+			delete(r.known, s)
+		}
+	}
+	for s := range found {
+		if r.known[s] != nil {
+			continue
+		}
+		own, stop := context.WithCancel(ctx)
+		r.known[s] = stop
+		r.wait.Go(func() { r.m.keep(ctx, own, s.path) })
+	}
+}
+
+// keep registers the driver behind a socket, and withdraws it when own ends but the
+// agent does not.
+func (m *Manager) keep(ctx, own context.Context, path string) {
+	said := ""
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		d, err := m.register(ctx, own, path)
+		if err == nil {
+			<-own.Done()
+			m.deregister(ctx, d)
+			return
+		}
+		if errors.Is(err, errOther) {
+			return
+		}
+		if own.Err() == nil && err.Error() != said {
+			said = err.Error()
+			klog.ErrorS(err, "Could not register a plug-in, trying again", "path", path)
+		}
+		select {
+		case <-own.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+var errOther = errors.New("not a CSI driver")
+
+// register asks what is behind a socket, has it say what it knows of the node, and
+// tells it how that went. ctx is the agent's, own the socket's.
+func (m *Manager) register(ctx, own context.Context, path string) (*driver, error) {
+	conn, err := dial(path)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	client := registration.NewRegistrationClient(conn)
+	ask, cancel := context.WithTimeout(own, registerTimeout)
+	defer cancel()
+	info, err := client.GetInfo(ask, &registration.InfoRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask plug-in for its name: %w", err)
+	}
+	if info.Type != registration.CSIPlugin {
+		return nil, errOther
+	}
+	endpoint := info.Endpoint
+	if endpoint == "" {
+		endpoint = path
+	}
+	d, err := m.add(own, info.Name, endpoint, info.SupportedVersions)
+	answer := &registration.RegistrationStatus{PluginRegistered: err == nil}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	tell, cancelTell := context.WithTimeout(own, registerTimeout)
+	defer cancelTell()
+	if _, tellErr := client.NotifyRegistrationStatus(tell, answer); tellErr != nil && err == nil {
+		m.deregister(ctx, d)
+		err = fmt.Errorf("tell driver %s that it is registered: %w", info.Name, tellErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	klog.InfoS("Registered CSI driver", "driver", info.Name, "endpoint", endpoint)
+	return d, nil
+}
+
+// add makes a driver known once it has said what it knows of the node.
+func (m *Manager) add(ctx context.Context, name, endpoint string, versions []string) (*driver, error) {
+	if err := checkVersions(versions); err != nil {
+		return nil, fmt.Errorf("CSI driver %q: %w", name, err)
+	}
+	if name == "" || strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+		return nil, fmt.Errorf("CSI driver %q: that is no name", name)
+	}
+	d, err := newDriver(name, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := d.NodeGetInfo(call, &csipb.NodeGetInfoRequest{})
+	if err == nil {
+		err = m.announce(call, name, nodeInfo{r.NodeId, r.MaxVolumesPerNode, r.GetAccessibleTopology().GetSegments()})
+	}
+	if err != nil {
+		_ = d.conn.Close()
+		return nil, fmt.Errorf("register driver %s: %w", name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drivers[name] = d
+	return d, nil
+}
+
+// checkVersions wants one that is compatible with 1.x.
+func checkVersions(versions []string) error {
+	for _, v := range versions {
+		major, _, _ := strings.Cut(strings.TrimPrefix(v, "v"), ".")
+		if major == "1" {
+			return nil
+		}
+	}
+	return fmt.Errorf("none of the versions %q is supported: want 1.x", versions)
+}
+
+// deregister forgets a driver whose socket has gone, unless another has its name by
+// now. When the agent stops, the node has its drivers still.
+func (m *Manager) deregister(ctx context.Context, d *driver) {
+	_ = d.conn.Close()
+	m.mu.Lock()
+	current := m.drivers[d.name] == d
+	if current {
+		delete(m.drivers, d.name)
+	}
+	m.mu.Unlock()
+	if !current || ctx.Err() != nil {
+		return
+	}
+	klog.InfoS("CSI driver has gone", "driver", d.name)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := m.withdraw(ctx, d.name); err != nil {
+		klog.ErrorS(err, "Could not withdraw a CSI driver", "driver", d.name)
+	}
+}

@@ -1,0 +1,63 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+)
+
+// Objects gives the Secrets that pods refer to.
+type Objects interface {
+	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+}
+
+// Secrets is the keyring of pods' imagePullSecrets: Secrets of the types
+// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored.
+// One that cannot be had is told as an event and done without.
+type Secrets struct {
+	Objects Objects
+	Journal *journal.Journal
+}
+
+// Find implements Ring. The error names the Secret that cannot be read.
+func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]Credential, error) {
+	var x Index
+	var missing []string
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		if ref.Name == "" {
+			continue // of an older API, which let it be empty
+		}
+		secret, err := s.Objects.Secret(ctx, pod.Namespace, ref.Name)
+		if err != nil {
+			klog.V(2).InfoS("No image pull secret, the pull may not succeed", "pod", klog.KObj(pod), "podUID", pod.UID, "secret", ref.Name, "err", err)
+			missing = append(missing, ref.Name)
+			continue
+		}
+		logins, err := loginsOf(secret)
+		if err != nil {
+			return nil, fmt.Errorf("secret %s/%s: %w", pod.Namespace, ref.Name, err)
+		}
+		x.Add(logins, Source{Secret: &Object{UID: string(secret.UID), Namespace: secret.Namespace, Name: secret.Name}})
+	}
+	if len(missing) > 0 && ctx.Err() == nil {
+		s.Journal.Record(pod, "", v1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
+			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
+	}
+	return x.Find(repository), nil
+}
+
+// loginsOf reads a Secret; none of one that holds none.
+func loginsOf(s *v1.Secret) (Logins, error) {
+	switch json, cfg := s.Data[v1.DockerConfigJsonKey], s.Data[v1.DockerConfigKey]; {
+	case s.Type == v1.SecretTypeDockerConfigJson && len(json) > 0:
+		return ParseConfigJSON(json)
+	case s.Type == v1.SecretTypeDockercfg && len(cfg) > 0:
+		return ParseDockercfg(cfg)
+	}
+	return nil, nil
+}

@@ -1,0 +1,90 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
+const (
+	prefix    = "sha256-"
+	temporary = ".tmp"
+)
+
+// fileName is where a record of that image, or image ID, lies in its directory.
+func fileName(of string) string { return fmt.Sprintf("%s%x", prefix, sha256.Sum256([]byte(of))) }
+
+func typeMeta(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{Kind: kind, APIVersion: kubeletconfig.SchemeGroupVersion.String()}
+}
+
+// load reads the records of a directory, which it makes if need be. One that
+// cannot be read is there with the zero value: something was pulled.
+func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*T{}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) || strings.HasSuffix(e.Name(), temporary) || e.IsDir() {
+			continue
+		}
+		record := new(T)
+		path := filepath.Join(dir, e.Name())
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, record)
+		}
+		// All versions of the kubelet's have the same fields.
+		if m := meta(record); err == nil && (m.Kind != kind || m.GroupVersionKind().Group != kubeletconfig.GroupName) {
+			err = fmt.Errorf("it is a %s of %s", m.Kind, m.APIVersion)
+		}
+		if err != nil {
+			klog.ErrorS(err, "Cannot read a record of a pull, the image is used by none without another pull", "path", path)
+			record = new(T)
+		}
+		all[e.Name()] = record
+	}
+	return all, nil
+}
+
+// write replaces the file as a whole or not at all, also if the machine dies.
+func write(dir, name string, record any) error {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(path+temporary, path)
+	}
+	if err != nil {
+		return errors.Join(err, remove(dir, name+temporary))
+	}
+	return nil
+}
+
+func remove(dir, name string) error {
+	if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package probe
+
+import (
+	"container/heap"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+)
+
+// slack is how late a probe may be run, so that those which are due about then are
+// run together: the agent wakes up that seldom at most, however many there are.
+const slack = 50 * time.Millisecond
+
+// absent is the index of a probe that is not in the schedule.
+const absent = -1
+
+// Run runs the probes as they fall due until ctx ends, and returns when none is
+// under way any more.
+func (m *Manager) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.wake:
+		case <-timer.C:
+		}
+		ready, next := m.take(time.Now())
+		for _, p := range ready {
+			wg.Go(func() { m.probe(ctx, p) })
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(next), slack))
+		}
+	}
+}
+
+// take returns the probes that are due, which are busy from now on, and when the
+// next one is due; the zero time where none is.
+func (m *Manager) take(now time.Time) (ready []*probe, next time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.due) > 0 {
+		p := m.due[0]
+		if p.due.After(now) {
+			return ready, p.due
+		}
+		m.due.remove(p)
+		p.busy = true
+		ready = append(ready, p)
+	}
+	return ready, time.Time{}
+}
+
+// plan puts a probe into the schedule, or changes when it is due.
+func (m *Manager) plan(p *probe, at time.Time) {
+	p.due = at
+	if p.busy {
+		return // it plans itself when it ends
+	}
+	if p.index == absent {
+		heap.Push(&m.due, p)
+	} else {
+		heap.Fix(&m.due, p.index)
+	}
+	if p.index == 0 {
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// first is when a container's probe is run for the first time: after its initial
+// delay. Those of containers that ran before the agent are spread over their period,
+// so that an agent which starts does not run them all at once.
+func first(p *v1.Probe, since, start, now time.Time) time.Time {
+	period := periodOf(p)
+	at := now
+	if since.Before(start) && now.Sub(start) < period {
+		at = now.Add(rand.N(period))
+	}
+	if delayed := since.Add(time.Duration(p.InitialDelaySeconds) * time.Second); delayed.After(at) {
+		at = delayed
+	}
+	return at
+}
+
+func periodOf(p *v1.Probe) time.Duration {
+	return time.Duration(max(p.PeriodSeconds, 1)) * time.Second
+}
+
+// probe runs a probe once, plans its next run and tells of what has changed.
+func (m *Manager) probe(ctx context.Context, p *probe) {
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pod, s, ok := m.begin(p, cancel)
+	if !ok {
+		return
+	}
+	a, err := m.prober.run(run, p.spec, s)
+	if ctx.Err() != nil {
+		return
+	}
+	changed, ok := m.note(p, a, err)
+	if !ok {
+		return
+	}
+	record := func(reason, message string) {
+		m.cfg.Journal.Record(pod, s.container.Name, v1.EventTypeWarning, reason, p.kind.String()+" probe "+message)
+	}
+	switch {
+	case err != nil:
+		record("Unhealthy", "errored and resulted in unknown state: "+err.Error())
+	case a.result == failure:
+		record("Unhealthy", "failed: "+a.text)
+	case a.warning:
+		record("ProbeWarning", "warning: "+a.text)
+	}
+	if !changed {
+		return
+	}
+	klog.V(2).InfoS("Probe's verdict changed", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", s.container.Name, "probe", p.kind.String(), "success", a.result == success)
+	select {
+	case m.cfg.Changed <- pod.UID:
+	case <-ctx.Done():
+	}
+}
+
+// begin says whom a probe that is due asks; ok is false when it is not wanted any more.
+func (m *Manager) begin(p *probe, cancel context.CancelFunc) (pod *v1.Pod, s subject, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.containers[p.of.id] != p.of || !p.wanted() {
+		p.busy = false
+		return nil, subject{}, false
+	}
+	p.cancel = cancel
+	return p.of.pod, subject{id: p.of.id.ID, container: p.of.spec, host: p.of.host}, true
+}
+
+// note takes the result of a run in and plans the next one. changed tells whether
+// what the probe says of its container is another thing now; ok is false when nobody
+// wants to know any more.
+func (m *Manager) note(p *probe, a answer, err error) (changed, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.busy, p.cancel = false, nil
+	c := p.of
+	if m.containers[c.id] != c || p.state.hold {
+		return false, false
+	}
+	was := p.state
+	if err == nil {
+		p.state = p.state.take(p.kind, p.spec, a.result)
+	}
+	now := time.Now()
+	if p.wanted() {
+		next := p.due.Add(periodOf(p.spec))
+		if next.Before(now) {
+			next = now
+		}
+		m.plan(p, next)
+	}
+	if p.kind == startup {
+		m.afterStartup(c, was, now)
+	}
+	return p.state.verdict != was.verdict, true
+}
+
+// afterStartup has the other probes of a container follow from its startup probe:
+// they begin when that has succeeded.
+func (m *Manager) afterStartup(c *container, was state, now time.Time) {
+	s := c.probes[startup].state
+	for _, k := range []kind{liveness, readiness} {
+		p := c.probes[k]
+		switch {
+		case p == nil:
+		case s.verdict == success && s.hold:
+			m.plan(p, first(p.spec, c.since, time.Time{}, now))
+		case was.assumed && s.verdict != success:
+			p.state = begin(k, past{}) // what was assumed of it followed from having started
+		}
+	}
+}
+
+// schedule is a heap of the probes that wait, the one due next on top.
+type schedule []*probe
+
+func (s *schedule) remove(p *probe) {
+	if p.index != absent {
+		heap.Remove(s, p.index)
+	}
+}
+
+// Len implements heap.Interface, as do the methods below.
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+func (s schedule) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
+}
+
+// Push adds a probe at the end.
+func (s *schedule) Push(x any) {
+	p := x.(*probe)
+	p.index = len(*s)
+	*s = append(*s, p)
+}
+
+// Pop takes the last probe off.
+func (s *schedule) Pop() any {
+	last := len(*s) - 1
+	p := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	p.index = absent
+	return p
+}

@@ -1,0 +1,89 @@
+package probe
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+)
+
+// maxResponse bounds what is read of a response, headers included.
+const maxResponse = 1 << 20
+
+// transport makes connections that end with their request, through no proxy, and
+// over TLS to whatever certificate the container has.
+type transport struct {
+	secure *http.Transport
+}
+
+func newTransport() *transport {
+	return &transport{secure: &http.Transport{
+		DialContext:        dial,
+		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives:  true,
+		DisableCompression: true, // sends no Accept-Encoding
+		ForceAttemptHTTP2:  true,
+	}}
+}
+
+// RoundTrip implements http.RoundTripper. A plain request is made on the caller's own
+// goroutine: http.Transport starts two for each connection, which for one that is
+// used once costs more than the request itself.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "http" {
+		return t.secure.RoundTrip(req)
+	}
+	ctx := req.Context()
+	address := req.URL.Host
+	if req.URL.Port() == "" { // of a redirection
+		address = net.JoinHostPort(req.URL.Hostname(), "80")
+	}
+	conn, err := dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	res, err := exchange(conn, req)
+	if err != nil {
+		stop()
+		conn.Close()
+		if ctx.Err() != nil {
+			err = ctx.Err() // the cause of the connection's end
+		}
+		return nil, err
+	}
+	res.Body = body{res.Body, conn, stop}
+	return res, nil
+}
+
+// exchange sends the request and reads the response up to its body.
+func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
+	req = req.WithContext(req.Context()) // a copy
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(io.LimitReader(conn, maxResponse))
+	for {
+		res, err := http.ReadResponse(r, req)
+		if err != nil || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, err
+		}
+		// What comes before the response, 103 Early Hints for example, has no body.
+	}
+}
+
+// body ends its connection when it is closed.
+type body struct {
+	io.Reader
+	conn net.Conn
+	stop func() bool
+}
+
+// Close implements io.Closer.
+func (b body) Close() error {
+	b.stop()
+	return b.conn.Close()
+}

@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/klog/v2"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+)
+
+// Host is what the kubelet API needs of the node. It is called concurrently; every
+// call ends soon after its context. An error's gRPC code says how it is answered:
+// NotFound 404, InvalidArgument 400, ResourceExhausted 429, any other 500 (400 for
+// logs). A pod is meant by name, and by uid as well unless that is empty.
+type Host interface {
+	// RunningPods lists the pods of which something runs, as the runtime knows them.
+	RunningPods(ctx context.Context) ([]*v1.Pod, error)
+	// Logs writes a container's log. A writer is nil when its stream is not wanted.
+	// It writes to one of them, if only nothing, before it waits for news to follow.
+	Logs(ctx context.Context, pod types.NamespacedName, o *v1.PodLogOptions, stdout, stderr io.Writer) error
+	// Exec and Attach return the URL at which the runtime serves the streams.
+	Exec(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error)
+	Attach(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodAttachOptions) (*url.URL, error)
+	// PortForward returns such a URL for connections to the pod.
+	PortForward(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodPortForwardOptions) (*url.URL, error)
+	// Run runs a command to its end and returns what it wrote.
+	Run(ctx context.Context, pod types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error)
+	// Summary tells what the node and its pods use.
+	Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Summary, error)
+}
+
+// Metrics are the sets of metrics; nil: empty.
+type Metrics struct {
+	Agent    prometheus.Gatherer // /metrics
+	CAdvisor prometheus.Gatherer // /metrics/cadvisor
+	Resource prometheus.Gatherer // /metrics/resource
+	Probes   prometheus.Gatherer // /metrics/probes
+}
+
+// APIConfig is what the kubelet API is built from. All that is not said to be
+// optional is needed.
+type APIConfig struct {
+	Listen string // host:port
+	// TLS has the serving certificate (GetCertificate or Certificates), MinVersion
+	// and CipherSuites. It is copied.
+	TLS *tls.Config
+	// ClientCA is told to clients, so that they know which certificate to show;
+	// Authenticator verifies it. Optional; of NewAuth, like the next two.
+	ClientCA      dynamiccertificates.CAContentProvider
+	Authenticator authenticator.Request
+	Authorizer    authorizer.Authorizer
+	NodeName      string // of the node that requests are authorized for
+	Host          Host
+	Configz       func() any // the KubeletConfiguration in use
+	Metrics       Metrics    // optional
+	// LogsDir is what /logs/ shows; empty: that is off.
+	LogsDir string
+	// Profiling serves /debug/pprof/.
+	Profiling bool
+	// Debugging is enableDebuggingHandlers: without it whatever reaches into
+	// containers, /logs/, /configz and /debug/pprof/ are off.
+	Debugging bool
+}
+
+// maxAPIConnections is for a full node, each pod's log followed by several.
+const maxAPIConnections = 1024
+
+// listenAPI opens the endpoint of the kubelet API.
+func (s *Server) listenAPI(cfg Config, health *health) error {
+	c := *cfg.API
+	switch {
+	case cfg.Pods == nil || c.Host == nil || c.Configz == nil:
+		return errors.New("server: the kubelet API needs Pods, Host and Configz")
+	case c.Authenticator == nil || c.Authorizer == nil:
+		return errors.New("server: the kubelet API needs Authenticator and Authorizer")
+	case c.TLS == nil || c.TLS.GetCertificate == nil && len(c.TLS.Certificates) == 0:
+		return errors.New("server: the kubelet API needs TLS with a certificate")
+	}
+	long := newLongRequests()
+	mux := http.NewServeMux()
+	health.addTo(mux)
+	(&api{APIConfig: c, pods: cfg.Pods, long: long}).addTo(mux)
+	l, err := takePort("kubelet API", c.Listen, "--port")
+	if err != nil {
+		return err
+	}
+	// One request a connection: streams take over connections, and a log that is
+	// not taken must hold up no other answer.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	s.endpoints = append(s.endpoints, &endpoint{
+		name:     "kubelet API",
+		listener: netutil.LimitListener(l, maxAPIConnections),
+		long:     long,
+		http: &http.Server{
+			Handler: withHeaders(short(&filter{
+				authenticator: c.Authenticator, authorizer: c.Authorizer, nodeName: c.NodeName, next: mux,
+			})),
+			TLSConfig:         servingTLS(c.TLS, c.ClientCA),
+			Protocols:         &protocols,
+			ReadHeaderTimeout: headerTimeout,
+			IdleTimeout:       apiIdleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          klog.NewStandardLogger("INFO"),
+		},
+	})
+	return nil
+}
+
+// servingTLS asks clients for a certificate, and names the CAs of this moment. The
+// certificate is verified by the authenticator: one that is not good is as none.
+func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls.Config {
+	base = base.Clone()
+	base.ClientAuth = tls.RequestClientCert
+	base.NextProtos = []string{"http/1.1"}
+	if ca == nil {
+		return base
+	}
+	serving := base.Clone()
+	serving.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		verify, ok := ca.VerifyOptions()
+		if !ok {
+			return nil, nil
+		}
+		now := base.Clone()
+		now.ClientCAs = verify.Roots
+		return now, nil
+	}
+	return serving
+}
+
+// api answers requests that the filter has let pass.
+type api struct {
+	APIConfig
+	pods Pods
+	long *longRequests
+}
+
+func (a *api) addTo(mux *http.ServeMux) {
+	mux.Handle("GET /pods", podsHandler(a.pods))
+	mux.Handle("GET /pods/{$}", podsHandler(a.pods))
+	for path, g := range map[string]prometheus.Gatherer{
+		"/metrics": a.Metrics.Agent, "/metrics/cadvisor": a.Metrics.CAdvisor,
+		"/metrics/resource": a.Metrics.Resource, "/metrics/probes": a.Metrics.Probes,
+	} {
+		if g == nil {
+			g = prometheus.NewRegistry()
+		}
+		mux.Handle("GET "+path, metricsHandler(g))
+	}
+	mux.HandleFunc("GET /stats/summary", a.summary)
+	if !a.Debugging {
+		for _, path := range []string{
+			"/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/logs/", "/debug/pprof/",
+		} {
+			mux.Handle(path, disabled("Debug endpoints are disabled."))
+		}
+		return
+	}
+	for _, method := range []string{"GET", "POST"} {
+		for _, container := range []string{"/{namespace}/{pod}/{container}", "/{namespace}/{pod}/{uid}/{container}"} {
+			mux.Handle(method+" /exec"+container, a.long.handler(a.exec))
+			mux.Handle(method+" /attach"+container, a.long.handler(a.attach))
+		}
+		for _, pod := range []string{"/{namespace}/{pod}", "/{namespace}/{pod}/{uid}"} {
+			mux.Handle(method+" /portForward"+pod, a.long.handler(a.portForward))
+		}
+	}
+	mux.Handle("POST /run/{namespace}/{pod}/{container}", a.long.handler(a.run))
+	mux.Handle("POST /run/{namespace}/{pod}/{uid}/{container}", a.long.handler(a.run))
+	mux.Handle("GET /containerLogs/{namespace}/{pod}/{container}", a.long.handler(a.containerLogs))
+	mux.HandleFunc("GET /runningpods", a.runningPods)
+	mux.HandleFunc("GET /runningpods/{$}", a.runningPods)
+	mux.HandleFunc("GET /configz", a.configz)
+	a.addDebug(mux)
+}
+
+func disabled(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, text, http.StatusMethodNotAllowed)
+	})
+}
+
+func (a *api) runningPods(w http.ResponseWriter, r *http.Request) {
+	pods, err := a.Host.RunningPods(r.Context())
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	writePods(w, r, pods)
+}
+
+func (a *api) summary(w http.ResponseWriter, r *http.Request) {
+	only := r.URL.Query()["only_cpu_and_memory"]
+	s, err := a.Host.Summary(r.Context(), len(only) == 1 && only[0] == "true")
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, r, s)
+}
+
+func (a *api) configz(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, r, map[string]any{"kubeletconfig": a.Configz()})
+}
+
+// run runs a command whose words are separated by spaces: /run is older than exec.
+func (a *api) run(w http.ResponseWriter, r *http.Request) {
+	pod, uid := podOf(r)
+	out, err := a.Host.Run(r.Context(), pod, uid, r.PathValue("container"), strings.Split(r.FormValue("cmd"), " "))
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	say(w, http.StatusOK, string(out))
+}
+
+// podOf is the pod that a path names; the uid may be empty.
+func podOf(r *http.Request) (types.NamespacedName, types.UID) {
+	return types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("pod")}, types.UID(r.PathValue("uid"))
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, what any) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodHead {
+		return
+	}
+	// The encoder writes only once all is encoded, so a failure leaves nothing half
+	// said; what fails after that is the client's connection.
+	if err := json.NewEncoder(w).Encode(what); err != nil {
+		klog.V(4).InfoS("Client did not take the answer", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
+	}
+}

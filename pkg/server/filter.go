@@ -1,0 +1,106 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/klog/v2"
+)
+
+// filter lets only those requests pass whose user is known and may do what it asks.
+type filter struct {
+	authenticator authenticator.Request
+	authorizer    authorizer.Authorizer
+	nodeName      string
+	next          http.Handler
+}
+
+func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	who, ok, err := f.authenticator.AuthenticateRequest(r)
+	if err != nil || !ok {
+		klog.V(2).InfoS("Request not authenticated", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
+		say(w, http.StatusUnauthorized, "Unauthorized")
+		return
+	}
+	var asked []string
+	for _, a := range attributes(who.User, r, f.nodeName) {
+		asked = append(asked, a.Subresource)
+		decision, _, err := f.authorizer.Authorize(r.Context(), a)
+		if err != nil {
+			klog.ErrorS(err, "Authorization failed", "user", a.User.GetName(), "verb", a.Verb, "subresource", a.Subresource)
+			say(w, http.StatusInternalServerError, fmt.Sprintf("Authorization error (user=%s, verb=%s, resource=%s, subresource=%s)",
+				a.User.GetName(), a.Verb, a.Resource, a.Subresource))
+			return
+		}
+		if decision == authorizer.DecisionAllow {
+			f.next.ServeHTTP(w, r)
+			return
+		}
+	}
+	verb := verbOf(r.Method)
+	klog.V(2).InfoS("Request forbidden", "user", who.User.GetName(), "verb", verb, "subresources", asked, "client", r.RemoteAddr)
+	say(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
+}
+
+// attributes is what a request is authorized for: one of them is enough.
+func attributes(u user.Info, r *http.Request, nodeName string) []authorizer.AttributesRecord {
+	var all []authorizer.AttributesRecord
+	for _, subresource := range subresources(r.URL.Path) {
+		all = append(all, authorizer.AttributesRecord{
+			User: u, Verb: verbOf(r.Method), APIVersion: "v1", Resource: "nodes", Subresource: subresource,
+			Name: nodeName, ResourceRequest: true, Path: r.URL.Path,
+		})
+	}
+	return all
+}
+
+// verbOf is the API verb of a method, "" where there is none.
+func verbOf(method string) string {
+	switch method {
+	case http.MethodPost:
+		return "create"
+	case http.MethodGet:
+		return "get"
+	case http.MethodPut:
+		return "update"
+	case http.MethodPatch:
+		return "patch"
+	case http.MethodDelete:
+		return "delete"
+	}
+	return ""
+}
+
+// subresources are those of nodes that a path belongs to, the finer first (KEP-2862).
+func subresources(path string) []string {
+	for _, p := range []struct {
+		prefix string
+		give   []string
+	}{
+		{"/pods", []string{"pods", "proxy"}},
+		{"/runningpods", []string{"pods", "proxy"}},
+		{"/healthz", []string{"healthz", "proxy"}},
+		{"/configz", []string{"configz", "proxy"}},
+		{"/stats", []string{"stats"}},
+		{"/metrics", []string{"metrics"}},
+		{"/logs", []string{"log"}},
+		{"/checkpoint", []string{"checkpoint"}},
+	} {
+		if path == p.prefix || strings.HasPrefix(path, p.prefix+"/") {
+			return p.give
+		}
+	}
+	return []string{"proxy"}
+}
+
+// say answers with plain text and nothing else.
+func say(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text) // an error is the client's
+}

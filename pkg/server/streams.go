@@ -1,0 +1,104 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/proxy"
+	translator "k8s.io/apiserver/pkg/util/proxy"
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
+)
+
+// The runtime serves streams at URLs of its own, which only this node reaches. A
+// request is proxied there byte by byte, or translated where its protocol is one
+// that runtimes leave to the kubelet (KEP-4006): fifth WebSocket protocol, and
+// port-forwarding through a WebSocket.
+
+func (a *api) exec(w http.ResponseWriter, r *http.Request) {
+	streams, err := remotecommand.NewOptions(r)
+	if err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	pod, uid := podOf(r)
+	u, err := a.Host.Exec(r.Context(), pod, uid, &v1.PodExecOptions{
+		Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, TTY: streams.TTY,
+		Container: r.PathValue("container"), Command: r.URL.Query()["command"],
+	})
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	proxyCommand(w, r, u, streams)
+}
+
+func (a *api) attach(w http.ResponseWriter, r *http.Request) {
+	streams, err := remotecommand.NewOptions(r)
+	if err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	pod, uid := podOf(r)
+	u, err := a.Host.Attach(r.Context(), pod, uid, &v1.PodAttachOptions{
+		Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, TTY: streams.TTY,
+		Container: r.PathValue("container"),
+	})
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	proxyCommand(w, r, u, streams)
+}
+
+func (a *api) portForward(w http.ResponseWriter, r *http.Request) {
+	tunnel := wsstream.IsWebSocketRequestWithTunnelingProtocol(r)
+	o := &v1.PodPortForwardOptions{}
+	if !tunnel {
+		v4, err := portforward.NewV4Options(r)
+		if err != nil {
+			say(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		o.Ports = v4.Ports
+	}
+	pod, uid := podOf(r)
+	u, err := a.Host.PortForward(r.Context(), pod, uid, o)
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	h := proxyTo(u, r)
+	if tunnel {
+		h = translator.NewTunnelingHandler(h)
+	}
+	h.ServeHTTP(w, quiet(r))
+}
+
+func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *remotecommand.Options) {
+	h := proxyTo(u, r)
+	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
+		h = translator.NewStreamTranslatorHandler(u, nil, 0, translator.Options{
+			Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Tty: streams.TTY,
+		})
+	}
+	h.ServeHTTP(w, quiet(r))
+}
+
+// proxyTo passes an upgrade on, but not what the client proved itself with.
+func proxyTo(u *url.URL, r *http.Request) http.Handler {
+	r.Header.Del("Authorization")
+	r.Header.Del("Cookie")
+	return proxy.NewUpgradeAwareHandler(u, nil, false, true, proxyFailed{})
+}
+
+// quiet keeps the libraries from logging an error whenever a stream ends.
+func quiet(r *http.Request) *http.Request {
+	if klog.V(4).Enabled() {
+		return r
+	}
+	return r.WithContext(klog.NewContext(r.Context(), klog.Logger{}))
+}

@@ -1,0 +1,204 @@
+package source
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"reflect"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+)
+
+// Kinds of documents that a manifest may hold, all of v1.
+const (
+	kindPod       = "Pod"
+	kindConfigMap = "ConfigMap"
+	kindSecret    = "Secret"
+)
+
+// documented tells whether documents of a kind of v1 are for a node.
+func documented(kind string) bool {
+	return kind == kindPod || kind == kindConfigMap || kind == kindSecret
+}
+
+// given is what a manifest, or all of a source, gives: pods, and the *v1.ConfigMap
+// and *v1.Secret objects that they take configuration from.
+type given struct {
+	pods    []*v1.Pod
+	objects []metav1.Object
+}
+
+// ident tells what a manifest gives from everything else that it gives.
+type ident struct {
+	kind string
+	name types.NamespacedName
+}
+
+// identOf is of an object; pods have another name in a manifest than on the node.
+func identOf(o metav1.Object) ident {
+	kind := kindConfigMap
+	if _, ok := o.(*v1.Secret); ok {
+		kind = kindSecret
+	}
+	return ident{kind, types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
+}
+
+// ident is of what the document should have given, as it runs on the node. The
+// kind is "" where it is not known.
+func (w *written) ident(node string) ident {
+	id := ident{w.kind, w.name}
+	if w.kind == kindPod {
+		id.name.Name = nameOnNode(id.name.Name, node)
+	}
+	return id
+}
+
+// failed tells whether the document gave nothing although it should have.
+func (w *written) failed() bool { return w.pod == nil && w.object == nil && !w.empty }
+
+// decodeObject decodes a ConfigMap or Secret as strictly as a pod. What is wrong
+// with a Secret is told without a value: problems are logged.
+func (w *written) decodeObject(raw []byte) {
+	var object metav1.Object
+	if w.kind == kindSecret {
+		object = &v1.Secret{}
+	} else {
+		object = &v1.ConfigMap{}
+	}
+	strict, err := kjson.UnmarshalStrict(raw, object)
+	if err == nil && len(strict) == 0 {
+		w.object = object
+		return
+	}
+	for _, f := range explain(raw, reflect.TypeOf(object).Elem(), "") {
+		if w.kind == kindSecret {
+			f.message = f.bare
+		}
+		w.problem(f.path, f.message)
+	}
+	if len(w.problems) > 0 {
+		return
+	}
+	for _, e := range strict { // doubled keys, which name keys only
+		w.problem("", e.Error())
+	}
+	if err != nil {
+		message := err.Error()
+		if w.kind == kindSecret {
+			message = "cannot be decoded"
+		}
+		w.problem("", message)
+	}
+}
+
+// object makes of a ConfigMap or Secret of a manifest the one that pods of this
+// node see: in its namespace, and valid.
+func (o origin) object(w *written) {
+	if !o.objects {
+		w.object = nil
+		w.problem("kind", fmt.Sprintf("a %s cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any", w.kind))
+		return
+	}
+	w.object.SetManagedFields(nil)
+	w.object.SetResourceVersion("")
+	w.object.SetGeneration(0)
+	w.object.SetCreationTimestamp(metav1.Time{})
+	w.object.SetDeletionTimestamp(nil)
+	w.object.SetDeletionGracePeriodSeconds(nil)
+	if w.object.GetNamespace() == "" {
+		w.object.SetNamespace(metav1.NamespaceDefault)
+	}
+	switch object := w.object.(type) {
+	case *v1.ConfigMap:
+		object.TypeMeta = metav1.TypeMeta{}
+		w.refuse(validateConfigMap(object))
+	case *v1.Secret:
+		object.TypeMeta = metav1.TypeMeta{}
+		text := object.StringData
+		if len(text) > 0 && object.Data == nil {
+			object.Data = map[string][]byte{}
+		}
+		for k, v := range text {
+			object.Data[k] = []byte(v)
+		}
+		object.StringData = nil
+		defaultTo(&object.Type, v1.SecretTypeOpaque)
+		errs := validateSecret(object)
+		for _, e := range errs {
+			for k := range text { // the field that the user wrote, for its line
+				if e.Field == field.NewPath("data").Key(k).String() {
+					e.Field = field.NewPath("stringData").Key(k).String()
+				}
+			}
+		}
+		w.refuse(errs)
+	}
+}
+
+// refuseChanges refuses what the API server would in an object that is updated:
+// changes of what is immutable. before is what the manifest gave until now.
+func refuseChanges(docs []written, before given) {
+	had := map[ident]metav1.Object{}
+	for _, o := range before.objects {
+		had[identOf(o)] = o
+	}
+	for i := range docs {
+		w := &docs[i]
+		if w.object == nil {
+			continue
+		}
+		if old := had[identOf(w.object)]; old != nil {
+			w.refuse(validateChange(old, w.object))
+		}
+	}
+}
+
+// keepFailed returns what the documents give and, of what there was before, that
+// whose document has failed now: what has the same kind and name, or, where a
+// document is so broken that no name can be read, anything that is missing.
+func keepFailed(before given, docs []written, node string) given {
+	var now given
+	present, failed := map[ident]bool{}, map[ident]bool{}
+	unnamed := len(docs) == 0
+	for i := range docs {
+		switch w := &docs[i]; {
+		case w.pod != nil:
+			now.pods = append(now.pods, w.pod)
+			present[ident{kindPod, nameOf(w.pod)}] = true
+		case w.object != nil:
+			now.objects = append(now.objects, w.object)
+			present[identOf(w.object)] = true
+		case w.empty:
+		case w.name.Name == "":
+			unnamed = true
+		case w.kind == "":
+			for _, kind := range []string{kindPod, kindConfigMap, kindSecret} {
+				may := *w
+				may.kind = kind
+				failed[may.ident(node)] = true
+			}
+		default:
+			failed[w.ident(node)] = true
+		}
+	}
+	kept := func(id ident) bool { return !present[id] && (unnamed || failed[id]) }
+	for _, p := range before.pods {
+		if kept(ident{kindPod, nameOf(p)}) {
+			now.pods = append(now.pods, p)
+		}
+	}
+	for _, o := range before.objects {
+		if kept(identOf(o)) {
+			now.objects = append(now.objects, o)
+		}
+	}
+	return now
+}
+
+func equalBytes(a, b map[string][]byte) bool {
+	return maps.EqualFunc(a, b, bytes.Equal)
+}

@@ -1,0 +1,325 @@
+package source
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// document is a manifest of a ConfigMap or Secret of that name.
+func document(kind, name string, lines ...string) string {
+	return "apiVersion: v1\nkind: " + kind + "\nmetadata:\n  name: " + name + "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+var standalone = origin{source: File, from: "/m/a.yaml", node: node, objects: true}
+
+func TestObjectsOfAManifest(t *testing.T) {
+	docs := standalone.static(decode([]byte(document("ConfigMap", "settings", "data: {a: x}", "binaryData: {b: AAE=}") + "---\n" +
+		document("Secret", "login", "data: {user: YWRtaW4=, password: b2xk}", "stringData: {password: new}") + "---\n" +
+		"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: listed, namespace: other}, immutable: true}\n" + "---\n" +
+		"apiVersion: v1\nkind: SecretList\nitems:\n- metadata: {name: bare}\n  type: example.org/own\n")))
+	if len(docs) != 4 {
+		t.Fatalf("%d documents", len(docs))
+	}
+	for _, d := range docs {
+		if d.failed() || len(d.problems) > 0 {
+			t.Fatalf("%s: %v", d.name, d.problems)
+		}
+	}
+	m := docs[0].object.(*v1.ConfigMap)
+	if m.Namespace != "default" || m.Data["a"] != "x" || string(m.BinaryData["b"]) != "\x00\x01" {
+		t.Errorf("ConfigMap %+v", m)
+	}
+	s := docs[1].object.(*v1.Secret)
+	if string(s.Data["user"]) != "admin" || string(s.Data["password"]) != "new" || s.Type != v1.SecretTypeOpaque || s.StringData != nil {
+		t.Errorf("Secret %+v", s)
+	}
+	if m := docs[2].object.(*v1.ConfigMap); m.Namespace != "other" || !isTrue(m.Immutable) {
+		t.Errorf("listed ConfigMap %+v", m)
+	}
+	if s := docs[3].object.(*v1.Secret); s.Name != "bare" || s.Type != "example.org/own" {
+		t.Errorf("listed Secret %+v", s)
+	}
+}
+
+func TestBadObjectsAreRefusedWithFieldAndLineAndWithoutSecrets(t *testing.T) {
+	const secret = "hunter2"
+	big := strings.Repeat("x", v1.MaxSecretSize)
+	for name, tt := range map[string]struct {
+		text string
+		want string // of the one problem, after the file
+	}{
+		"unknown field":           {document("ConfigMap", "m", "date: {}"), "document 1 (line 5): date: unknown field"},
+		"spelling":                {document("Secret", "s", "stringdata: {a: "+secret+"}"), `document 1 (line 5): stringdata: unknown field (it is spelt "stringData")`},
+		"number for text":         {document("ConfigMap", "m", "data:", "  port: 80"), `document 1 (line 6): data[port]: Invalid value: 80: must be of type string`},
+		"secret number for text":  {document("Secret", "s", "stringData:", "  pin: 1234"), `document 1 (line 6): stringData[pin]: must be of type string`},
+		"secret list":             {document("Secret", "s", "stringData:", "  pin: ["+secret+"]"), `document 1 (line 6): stringData[pin]: must be of type string`},
+		"secret text for object":  {document("Secret", "s", "data: "+secret), `document 1 (line 5): data: must be of type object`},
+		"not base64":              {document("Secret", "s", "data:", "  a: "+secret+"!"), `document 1 (line 6): data[a]: must be base64 text`},
+		"binaryData not base64":   {document("ConfigMap", "s", "binaryData:", "  a: '!'"), `document 1 (line 6): binaryData[a]: must be base64 text`},
+		"doubled key":             {document("Secret", "s", "data:", "  a: aHVudGVyMg==", "  a: aHVudGVyMg=="), `document 1 (line 7): not YAML: key "a" already set in map`},
+		"unknown anchor":          {document("Secret", "s", "stringData:", "  a: *"+secret), `document 1 (line 1): not YAML: unknown anchor … referenced`},
+		"wrong tag":               {document("Secret", "s", "stringData:", "  a: !!int "+secret), `document 1 (line 1): not YAML: cannot decode !!str … as a !!int`},
+		"bad key":                 {document("ConfigMap", "m", "data:", "  a/b: x"), `document 1 (line 6): data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')`},
+		"key in both":             {document("ConfigMap", "m", "data: {a: x}", "binaryData: {a: eA==}"), `document 1 (line 5): data[a]: Invalid value: "a": duplicate of key present in binaryData`},
+		"too large":               {document("ConfigMap", "m", "data: {a: "+big+"}", "binaryData: {b: eA==}"), `document 1 (line 5): data: Too long: may not be more than 1048576 bytes`},
+		"too large a secret":      {document("Secret", "m", "stringData: {a: "+big+"x}"), `document 1 (line 1): data: Too long: may not be more than 1048576 bytes`},
+		"no name":                 {"apiVersion: v1\nkind: ConfigMap\n", `document 1 (line 1): metadata.name: Required value: name or generateName is required`},
+		"bad name":                {document("Secret", "A"), `document 1 (line 4): metadata.name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`},
+		"TLS without key":         {document("Secret", "s", "type: kubernetes.io/tls", "data: {tls.crt: eA==}"), `document 1 (line 6): data[tls.key]: Required value`},
+		"registry not JSON":       {document("Secret", "s", "type: kubernetes.io/dockerconfigjson", "stringData: {.dockerconfigjson: "+secret+"}"), `document 1 (line 6): stringData[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be a JSON object`},
+		"SSH without key":         {document("Secret", "s", "type: kubernetes.io/ssh-auth"), `document 1 (line 1): data[ssh-privatekey]: Required value`},
+		"token of nobody":         {document("Secret", "s", "type: kubernetes.io/service-account-token"), `document 1 (line 3): metadata.annotations[kubernetes.io/service-account.name]: Required value`},
+		"claim":                   {document("PersistentVolumeClaim", "c"), `document 1 (line 2): kind: PersistentVolumeClaim of v1 cannot be used from a manifest: this node has no persistent volumes yet`},
+		"service":                 {document("Service", "c"), `document 1 (line 2): kind: Service of v1 cannot be used from a manifest: only Pod, ConfigMap, Secret and lists of these of v1 can`},
+		"secret text for a list":  {"apiVersion: v1\nkind: SecretList\nitems: " + secret + "\n", `document 1 (line 3): items: must be of type array`},
+		"anchor of no known kind": {"apiVersion: v1\nkind: secret\ndata:\n  a: *" + secret + "\n", `document 1 (line 1): not YAML: unknown anchor … referenced`},
+		"item of another kind":    {"apiVersion: v1\nkind: SecretList\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n", `document 1 (line 5): items[0].kind: ConfigMap of v1 is not a Secret of v1`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			docs := standalone.static(decode([]byte(tt.text)))
+			if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) != 1 {
+				t.Fatalf("got %+v", docs)
+			}
+			if got := strings.TrimPrefix(docs[0].problems[0].Error(), ": "); got != tt.want || strings.Contains(got, secret) {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestANodeOfAClusterTakesNoObjects(t *testing.T) {
+	from := standalone
+	from.objects = false
+	for _, kind := range []string{"ConfigMap", "Secret"} {
+		docs := from.static(decode([]byte(document(kind, "o"))))
+		if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) != 1 || docs[0].problems[0].Line != 2 ||
+			docs[0].problems[0].Message != "a "+kind+" cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any" {
+			t.Errorf("%s: %+v", kind, docs)
+		}
+	}
+}
+
+func TestImmutableObjects(t *testing.T) {
+	old := map[string]string{
+		"immutable": document("ConfigMap", "o", "immutable: true", "data: {a: x}"),
+		"mutable":   document("ConfigMap", "o", "data: {a: x}"),
+		"secret":    document("Secret", "o", "immutable: true", "stringData: {a: x}"),
+	}
+	for name, tt := range map[string]struct{ old, now, want string }{
+		"the same":                 {"immutable", document("ConfigMap", "o", "immutable: true", "data: {a: x}"), ""},
+		"changed labels":           {"immutable", document("ConfigMap", "o", "  labels: {l: v}", "immutable: true", "data: {a: x}"), ""},
+		"changed data":             {"immutable", document("ConfigMap", "o", "immutable: true", "data: {a: z}"), "data"},
+		"new binaryData":           {"immutable", document("ConfigMap", "o", "immutable: true", "data: {a: x}", "binaryData: {b: eA==}"), "binaryData"},
+		"mutable again":            {"immutable", document("ConfigMap", "o", "data: {a: x}"), "immutable"},
+		"made immutable":           {"mutable", document("ConfigMap", "o", "immutable: true", "data: {a: z}"), ""},
+		"changed data of a secret": {"secret", document("Secret", "o", "immutable: true", "stringData: {a: z}"), "data"},
+		"another type of secret":   {"secret", document("Secret", "o", "immutable: true", "stringData: {a: x}", "type: own"), "type"},
+		"another object":           {"immutable", document("ConfigMap", "p", "data: {a: z}"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := keepFailed(given{}, standalone.static(decode([]byte(old[tt.old]))), node)
+			docs := standalone.static(decode([]byte(tt.now)))
+			refuseChanges(docs, before)
+			var fields []string
+			for _, p := range docs[0].problems {
+				fields = append(fields, p.Field)
+			}
+			if got := strings.Join(fields, " "); got != tt.want || docs[0].failed() != (tt.want != "") {
+				t.Errorf("problems %v, want %q", docs[0].problems, tt.want)
+			}
+		})
+	}
+}
+
+// data returns the value of a key in each object, "name=value".
+func data(objects []metav1.Object, key string) string {
+	var all []string
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *v1.ConfigMap:
+			all = append(all, o.Name+"="+o.Data[key])
+		case *v1.Secret:
+			all = append(all, o.Name+"="+string(o.Data[key]))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// waitData reads snapshots until one has these objects.
+func (r *fileRun) waitData(want string) {
+	r.t.Helper()
+	deadline := time.After(10 * time.Second)
+	var last string
+	for {
+		select {
+		case s := <-r.out:
+			if last = data(s.Objects, "k"); last == want {
+				return
+			}
+		case <-deadline:
+			r.t.Fatalf("no snapshot of the objects %q came; the last had %q; problems: %v", want, last, r.src.Problems())
+		}
+	}
+}
+
+func TestAFailedDocumentKeepsItsObjectAndNoOther(t *testing.T) {
+	withObjects := func(c *FileConfig) { c.Objects = true }
+	r := startFile(t, t.TempDir(), withObjects)
+	m, s := document("ConfigMap", "m", "data: {k: old}"), document("Secret", "s", "stringData: {k: old}")
+	pod := manifest("m")
+	r.write("a.yaml", m+"---\n"+s+"---\n"+pod)
+	r.waitData("m=old s=old")
+	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}")+"---\n"+document("Secret", "s", "stringData: {k: new}")+"---\n"+pod)
+	r.waitData("s=new m=old")
+	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}"))
+	r.waitData("m=old") // not the pod of the same name
+	if len(r.src.Problems()) != 1 {
+		t.Errorf("problems %v", r.src.Problems())
+	}
+	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}")+"---\n%not YAML: [\n")
+	r.write("b.yaml", document("ConfigMap", "m", "data: {k: b}")+"---\n"+document("Secret", "m", "stringData: {k: b}"))
+	r.waitData("m=old m=b") // the first file's ConfigMap, and a Secret is another object
+	if err := os.Remove(filepath.Join(r.dir, "a.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	r.waitData("m=b m=b")
+}
+
+func TestLastGoodObjectsOutliveTheAgent(t *testing.T) {
+	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	more := func(c *FileConfig) { c.Objects, c.StateDir = true, state }
+	r := startFile(t, dir, more)
+	r.write("a.yaml", document("Secret", "s", "immutable: true", "stringData: {k: good}"))
+	r.waitData("s=good")
+	r.write("b.yaml", document("ConfigMap", "m", "data: {k: good}"))
+	r.waitData("s=good m=good")
+	r.write("c.yaml", document("ConfigMap", "last", "data: {k: good}"))
+	r.waitData("s=good m=good last=good") // what came before is on disk
+	r.stop()
+
+	r.write("a.yaml", document("Secret", "s", "immutable: true", "stringData: {k: changed}"))
+	r.write("b.yaml", document("ConfigMap", "m", "data: {k: [bad]}"))
+	kept, err := os.ReadDir(state)
+	if err != nil || len(kept) < 2 {
+		t.Fatalf("%d kept files, %v", len(kept), err)
+	}
+	for _, e := range kept {
+		if info, err := e.Info(); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", e.Name(), info.Mode(), err)
+		}
+	}
+	again := startFile(t, dir, more)
+	again.waitData("s=good m=good last=good")
+	if len(again.src.Problems()) != 2 {
+		t.Errorf("problems %v", again.src.Problems())
+	}
+}
+
+func TestObjectsOfAURL(t *testing.T) {
+	var mu sync.Mutex
+	answer := document("ConfigMap", "m", "data: {k: one}")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = io.WriteString(w, answer)
+	}))
+	defer server.Close()
+	s, err := NewHTTP(HTTPConfig{URL: server.URL, NodeName: node, Objects: true, Report: func(Problem) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		answer, want string
+		problems     int
+	}{
+		{document("ConfigMap", "m", "data: {k: one}"), "m=one", 0},
+		{document("ConfigMap", "m", "data: {k: [bad]}") + "---\n" + document("Secret", "s", "stringData: {k: two}"), "s=two m=one", 1},
+		{document("ConfigMap", "m", "data: {k: first}") + "---\n" + document("ConfigMap", "m", "data: {k: second}"), "m=first", 1},
+		{"apiVersion: v1\nkind: List\nitems: []\n", "", 0},
+	} {
+		mu.Lock()
+		answer = step.answer
+		mu.Unlock()
+		snapshot := s.look(t.Context())
+		if snapshot == nil {
+			t.Fatalf("no snapshot of %q", step.answer)
+		}
+		if got := data(snapshot.Objects, "k"); got != step.want || len(s.Problems()) != step.problems {
+			t.Errorf("objects %q, want %q; problems %v", got, step.want, s.Problems())
+		}
+	}
+}
+
+func TestMuxTellsOfObjectsBeforePods(t *testing.T) {
+	var told []string
+	var m *Mux
+	m, err := NewMux(MuxConfig{Report: func(Problem) {}, Sources: []string{File, HTTP}, Objects: func(all []metav1.Object, complete bool) {
+		if len(m.changes) > 0 {
+			t.Error("the pods were sent before the objects")
+		}
+		text := data(all, "k")
+		if complete {
+			text += " complete"
+		}
+		told = append(told, text)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(name, value string) *v1.ConfigMap {
+		return &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"k": value}}
+	}
+	m.merge(Snapshot{Source: HTTP, Objects: []metav1.Object{of("a", "http"), of("b", "http")}})
+	m.merge(Snapshot{Source: File, Objects: []metav1.Object{of("a", "file")}})
+	m.merge(Snapshot{Source: File})
+	want := []string{"a=http b=http", "a=file b=http complete", "a=http b=http complete"}
+	if strings.Join(told, ";") != strings.Join(want, ";") {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// FuzzDecode: what a manifest gives is whole or has problems, and no problem quotes a
+// Secret. Mutations that change its value itself prove nothing.
+func FuzzDecode(f *testing.F) {
+	const secret = "hunter2-correct-horse"
+	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
+	for _, text := range []string{
+		manifest("web"), document("ConfigMap", "m", "data: {a: x}"),
+		document("Secret", "s", "stringData:", "  a: "+secret), document("Secret", "s", "data:", "  a: "+encoded),
+		document("Secret", "s", "data: "+secret), document("Secret", "s", "stringData: ["+secret+"]"), document("Secret", "s", "stringData:", "  a: *"+secret),
+		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"a":"` + secret + `"}}`,
+		"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: " + secret + "}}\n",
+		"apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n  spec: {containers: [{name: c, image: i}]}\n",
+		"a: &a [*a]\n", "---\n...\n", "{}", "[", "\xef\xbb\xbf{}", "? [a]\n: b\n", "- 1\n", "null\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		docs := standalone.static(decode(text))
+		refuseChanges(docs, keepFailed(given{}, docs, node))
+		for _, d := range docs {
+			if d.failed() == (len(d.problems) == 0) {
+				t.Errorf("failed %v with problems %v", d.failed(), d.problems)
+			}
+			if d.pod != nil && (d.pod.UID == "" || d.pod.Namespace == "" || d.pod.Spec.NodeName != node) {
+				t.Errorf("a pod without identity: %+v", d.pod)
+			}
+			for _, p := range d.problems {
+				if d.kind == kindSecret && (strings.Contains(p.Error(), ": "+secret) || strings.Contains(p.Error(), encoded)) {
+					t.Errorf("a problem shows the secret: %v", p)
+				}
+			}
+		}
+	})
+}

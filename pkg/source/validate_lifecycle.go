@@ -1,0 +1,51 @@
+package source
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func validateLifecycle(l *v1.Lifecycle, pod *v1.PodSpec, path *field.Path) field.ErrorList {
+	if l == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	for _, hook := range []struct {
+		name string
+		*v1.LifecycleHandler
+	}{{"postStart", l.PostStart}, {"preStop", l.PreStop}} {
+		h, at := hook.LifecycleHandler, path.Child(hook.name)
+		if h == nil {
+			continue
+		}
+		errs = append(errs, validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, at)...)
+		if grace := pod.TerminationGracePeriodSeconds; h.Sleep != nil && grace != nil && (h.Sleep.Seconds < 0 || h.Sleep.Seconds > *grace) {
+			errs = append(errs, field.Invalid(at.Child("sleep"), h.Sleep.Seconds, fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", *grace)))
+		}
+	}
+	if l.StopSignal != nil {
+		errs = append(errs, validateStopSignal(*l.StopSignal, pod.OS, path.Child("stopSignal"))...)
+	}
+	return errs
+}
+
+func validateStopSignal(s v1.Signal, os *v1.PodOS, path *field.Path) field.ErrorList {
+	if os == nil || os.Name == "" {
+		return field.ErrorList{field.Forbidden(path, "may not be set for containers with empty `spec.os.name`")}
+	}
+	// The API's signals are those that CRI can name, whose names are identifiers.
+	written := strings.NewReplacer("MINPLUS", "MIN+", "MAXMINUS", "MAX-")
+	var known []v1.Signal
+	for n, name := range cri.Signal_name {
+		if n != int32(cri.Signal_RUNTIME_DEFAULT) {
+			known = append(known, v1.Signal(written.Replace(name)))
+		}
+	}
+	slices.Sort(known)
+	return oneOf(s, path, known...)
+}

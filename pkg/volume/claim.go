@@ -1,0 +1,200 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/ephemeral"
+	storage "k8s.io/component-helpers/storage/volume"
+)
+
+// Claims gives the persistent volume claims that pods name and the persistent
+// volumes that those are bound to. It is asked when a pod is set up for the first
+// time, not at every sync. A missing object is an error for which
+// apierrors.IsNotFound holds.
+type Claims interface {
+	Claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error)
+	Volume(ctx context.Context, name string) (*v1.PersistentVolume, error)
+	// Secret returns a secret that such a volume names.
+	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+}
+
+var errNoClaims = errors.New("this node has no source of PersistentVolumeClaims: it is standalone")
+
+// claimed is a volume by way of a claim: what it is, its persistent volume says.
+type claimed struct {
+	m   *Manager
+	pod *v1.Pod
+	v   *v1.Volume
+}
+
+func (c *claimed) path() Path {
+	pv := c.m.boundTo(c.pod.UID, c.v.Name)
+	if pv == nil {
+		return Path{}
+	}
+	k, err := c.m.persistent(c.pod, c.v, pv)
+	if err != nil {
+		return Path{}
+	}
+	return k.path()
+}
+
+func (c *claimed) setUp(ctx context.Context) error {
+	pv := c.m.boundTo(c.pod.UID, c.v.Name)
+	if pv == nil {
+		var err error
+		if pv, err = c.m.bound(ctx, c.pod, c.v); err != nil {
+			return err
+		}
+	}
+	k, err := c.m.persistent(c.pod, c.v, pv)
+	if err != nil {
+		return err
+	}
+	if err := c.m.bind(c.pod.UID, c.v.Name, pv); err != nil {
+		return err
+	}
+	return k.setUp(ctx)
+}
+
+// bound returns the persistent volume that the pod's volume is bound to, if the pod
+// may have it on this node, or why not in the kubelet's words.
+func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.PersistentVolume, error) {
+	if m.claims == nil {
+		return nil, errNoClaims
+	}
+	name := claimName(pod, v)
+	fail := func(err error) (*v1.PersistentVolume, error) {
+		return nil, fmt.Errorf("error processing PVC %s/%s: %w", pod.Namespace, name, err)
+	}
+	claim, err := m.claims.Claim(ctx, pod.Namespace, name)
+	if err != nil {
+		return fail(fmt.Errorf("failed to fetch PVC from API server: %w", err))
+	}
+	if err := checkClaim(claim); err != nil {
+		return fail(err)
+	}
+	if v.Ephemeral != nil {
+		if err := ephemeral.VolumeIsForPod(pod, claim); err != nil {
+			return nil, err
+		}
+	}
+	pv, err := m.claims.Volume(ctx, claim.Spec.VolumeName)
+	if err != nil {
+		return fail(fmt.Errorf("failed to fetch PV %s from API server: %w", claim.Spec.VolumeName, err))
+	}
+	if err := checkBinding(pv, claim.UID); err != nil {
+		return fail(err)
+	}
+	if err := checkMode(pod, v.Name, modeOfVolume(pv)); err != nil {
+		return nil, err
+	}
+	if err := storage.CheckNodeAffinity(pv, m.nodeLabels()); err != nil {
+		return nil, fmt.Errorf("MountVolume.NodeAffinity check failed: %w", err)
+	}
+	return pv, nil
+}
+
+// claimName is the claim of a volume: named, or made for the pod.
+func claimName(pod *v1.Pod, v *v1.Volume) string {
+	if v.PersistentVolumeClaim != nil {
+		return v.PersistentVolumeClaim.ClaimName
+	}
+	return ephemeral.VolumeClaimName(pod, v)
+}
+
+// protection keeps a claim that is being deleted while a pod uses it.
+const protection = "kubernetes.io/pvc-protection"
+
+// checkClaim says why a pod cannot use a claim.
+func checkClaim(c *v1.PersistentVolumeClaim) error {
+	switch {
+	case c.DeletionTimestamp != nil && !slices.Contains(c.Finalizers, protection):
+		return errors.New("PVC is being deleted")
+	case c.Status.Phase != v1.ClaimBound:
+		return errors.New("PVC is not bound")
+	case c.Spec.VolumeName == "":
+		return errors.New("PVC has empty pvc.Spec.VolumeName")
+	}
+	return nil
+}
+
+// checkBinding says why a volume is not the claim's.
+func checkBinding(pv *v1.PersistentVolume, claim types.UID) error {
+	switch ref := pv.Spec.ClaimRef; {
+	case ref == nil:
+		return fmt.Errorf("found PV object %s but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim", pv.Name)
+	case ref.UID != claim:
+		return fmt.Errorf("found PV object %s but its pv.Spec.ClaimRef.UID %s does not point to claim.UID %s", pv.Name, ref.UID, claim)
+	}
+	return nil
+}
+
+func modeOfVolume(pv *v1.PersistentVolume) v1.PersistentVolumeMode {
+	if pv.Spec.VolumeMode == nil {
+		return v1.PersistentVolumeFilesystem
+	}
+	return *pv.Spec.VolumeMode
+}
+
+// checkMode refuses a device as a file system and the other way round.
+func checkMode(pod *v1.Pod, name string, mode v1.PersistentVolumeMode) error {
+	mounts, devices := uses(pod, name)
+	switch {
+	case mounts && mode != v1.PersistentVolumeFilesystem:
+		return fmt.Errorf("volume %s has volumeMode %s, but is specified in volumeMounts", name, mode)
+	case devices && mode != v1.PersistentVolumeBlock:
+		return fmt.Errorf("volume %s has volumeMode %s, but is specified in volumeDevices", name, mode)
+	}
+	return nil
+}
+
+// uses tells how the pod's containers use a volume.
+func uses(pod *v1.Pod, name string) (mounts, devices bool) {
+	see := func(m []v1.VolumeMount, d []v1.VolumeDevice) {
+		mounts = mounts || slices.ContainsFunc(m, func(m v1.VolumeMount) bool { return m.Name == name })
+		devices = devices || slices.ContainsFunc(d, func(d v1.VolumeDevice) bool { return d.Name == name })
+	}
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			see(list[i].VolumeMounts, list[i].VolumeDevices)
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		see(pod.Spec.EphemeralContainers[i].VolumeMounts, pod.Spec.EphemeralContainers[i].VolumeDevices)
+	}
+	return mounts, devices
+}
+
+// boundTo is the persistent volume that was found for a pod's volume, nil before.
+func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bindings[uid][name]
+}
+
+// bind notes which persistent volume a pod's volume is until the pod is torn down.
+// One of access mode ReadWriteOncePod is one pod's at a time.
+func (m *Manager) bind(uid types.UID, name string, pv *v1.PersistentVolume) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Contains(pv.Spec.AccessModes, v1.ReadWriteOncePod) {
+		for other, volumes := range m.bindings {
+			for _, have := range volumes {
+				if other != uid && have.Name == pv.Name {
+					return errors.New("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+				}
+			}
+		}
+	}
+	if m.bindings[uid] == nil {
+		m.bindings[uid] = map[string]*v1.PersistentVolume{}
+	}
+	m.bindings[uid][name] = pv
+	return nil
+}

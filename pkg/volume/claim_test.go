@@ -1,0 +1,251 @@
+package volume
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+)
+
+// claimsFake is an API server with claims and persistent volumes.
+type claimsFake struct {
+	claims  map[string]*v1.PersistentVolumeClaim
+	volumes map[string]*v1.PersistentVolume
+	asked   int
+}
+
+func (c *claimsFake) Claim(_ context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
+	c.asked++
+	if o := c.claims[namespace+"/"+name]; o != nil {
+		return o, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumeclaims"}, name)
+}
+
+func (c *claimsFake) Volume(_ context.Context, name string) (*v1.PersistentVolume, error) {
+	if o := c.volumes[name]; o != nil {
+		return o, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumes"}, name)
+}
+
+func (c *claimsFake) Secret(_ context.Context, namespace, name string) (*v1.Secret, error) {
+	return &v1.Secret{Data: map[string][]byte{"node.session.auth.username": []byte(namespace), "node.session.auth.password": []byte(name)}}, nil
+}
+
+// boundClaim is an API server with the claim "data" bound to a volume of that source.
+func boundClaim(source v1.PersistentVolumeSource) *claimsFake {
+	claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data", Namespace: "ns", UID: "claim"}}
+	claim.Spec.VolumeName, claim.Status.Phase = "pv", v1.ClaimBound
+	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}
+	pv.Spec.PersistentVolumeSource, pv.Spec.ClaimRef = source, &v1.ObjectReference{UID: "claim"}
+	return &claimsFake{
+		claims:  map[string]*v1.PersistentVolumeClaim{"ns/data": claim},
+		volumes: map[string]*v1.PersistentVolume{"pv": pv},
+	}
+}
+
+// podOfClaim is a pod that has the claim "data" as its volume "v".
+func podOfClaim(readOnly bool) *v1.Pod {
+	pod := testPod(v1.Volume{Name: "v", VolumeSource: v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "data", ReadOnly: readOnly}}})
+	pod.Spec.Containers = []v1.Container{{VolumeMounts: []v1.VolumeMount{{Name: "v", MountPath: "/v"}}}}
+	return pod
+}
+
+func localVolume(path string) v1.PersistentVolumeSource {
+	return v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: path}}
+}
+
+func TestClaimsThatCannotBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	for name, tt := range map[string]struct {
+		change func(*claimsFake, *v1.Pod)
+		want   string
+	}{
+		"missing":                {func(c *claimsFake, _ *v1.Pod) { clear(c.claims) }, `error processing PVC ns/data: failed to fetch PVC from API server: persistentvolumeclaims "data" not found`},
+		"not bound":              {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].Status.Phase = v1.ClaimPending }, "error processing PVC ns/data: PVC is not bound"},
+		"bound to nothing":       {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].Spec.VolumeName = "" }, "PVC has empty pvc.Spec.VolumeName"},
+		"being deleted":          {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].DeletionTimestamp = &metav1.Time{} }, "error processing PVC ns/data: PVC is being deleted"},
+		"volume missing":         {func(c *claimsFake, _ *v1.Pod) { clear(c.volumes) }, `failed to fetch PV pv from API server: persistentvolumes "pv" not found`},
+		"volume not bound":       {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.ClaimRef = nil }, "found PV object pv but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"},
+		"volume bound elsewhere": {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.ClaimRef.UID = "x" }, "pv.Spec.ClaimRef.UID x does not point to claim.UID claim"},
+		"block as file system":   {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.VolumeMode = ptr.To(v1.PersistentVolumeBlock) }, "volume v has volumeMode Block, but is specified in volumeMounts"},
+		"file system as block": {func(_ *claimsFake, p *v1.Pod) {
+			p.Spec.Containers = []v1.Container{{VolumeDevices: []v1.VolumeDevice{{Name: "v"}}}}
+		}, "volume v has volumeMode Filesystem, but is specified in volumeDevices"},
+		"another node": {func(c *claimsFake, _ *v1.Pod) {
+			c.volumes["pv"].Spec.NodeAffinity = &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{{Key: "zone", Operator: v1.NodeSelectorOpIn, Values: []string{"b"}}}}}}}
+		}, "MountVolume.NodeAffinity check failed: no matching NodeSelectorTerms"},
+		"not the pod's": {func(c *claimsFake, p *v1.Pod) {
+			c.claims["ns/p-v"] = c.claims["ns/data"]
+			p.Spec.Volumes[0].VolumeSource = v1.VolumeSource{Ephemeral: &v1.EphemeralVolumeSource{}}
+		}, "was not created for pod ns/p (pod is not owner)"},
+		"unknown type": {func(c *claimsFake, _ *v1.Pod) {
+			c.volumes["pv"].Spec.PersistentVolumeSource = v1.PersistentVolumeSource{Glusterfs: &v1.GlusterfsPersistentVolumeSource{}}
+		}, "persistent volumes of type Glusterfs are not supported by this node"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, pod := boundClaim(localVolume(dir)), podOfClaim(false)
+			tt.change(c, pod)
+			m := newManager(t, Config{Claims: c, NodeLabels: func() map[string]string { return map[string]string{"zone": "a"} }})
+			err := m.SetUp(t.Context(), pod)
+			if err == nil || !strings.HasPrefix(err.Error(), `MountVolume.SetUp failed for volume "v" : `) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %s", err, tt.want)
+			}
+		})
+	}
+	t.Run("standalone", func(t *testing.T) {
+		err := newManager(t, Config{}).SetUp(t.Context(), podOfClaim(false))
+		if err == nil || !strings.Contains(err.Error(), "it is standalone") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestAProtectedClaimThatIsBeingDeletedIsUsed(t *testing.T) {
+	c := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{}, Finalizers: []string{protection}}}
+	c.Spec.VolumeName, c.Status.Phase = "pv", v1.ClaimBound
+	if err := checkClaim(c); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALocalVolumeIsMountedForThePodAndOutlivesIt(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	mkdir(t, filepath.Join(dir, "sub"))
+	write(t, filepath.Join(dir, "sub", "kept"), "x")
+	c := boundClaim(localVolume(dir))
+	c.claims["ns/p-v"] = c.claims["ns/data"]
+	c.claims["ns/p-v"].OwnerReferences = []metav1.OwnerReference{{UID: "uid-1", Controller: ptr.To(true)}}
+	m := newManager(t, Config{Claims: c})
+	pod := podOfClaim(false)
+	pod.Spec.Volumes[0].VolumeSource = v1.VolumeSource{Ephemeral: &v1.EphemeralVolumeSource{}}
+	pod.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321))}
+	if _, err := m.Path(pod, "v"); err == nil {
+		t.Error("a volume has a path before it is set up")
+	}
+	setUp(t, m, pod)
+	setUp(t, m, pod)
+	if c.asked != 1 {
+		t.Errorf("the claim was asked for %d times", c.asked)
+	}
+	p, err := m.Path(pod, "v")
+	if err != nil || p.ReadOnly || !p.Relabel || !strings.HasSuffix(p.Host, "/pods/uid-1/volumes/kubernetes.io~local-volume/pv") {
+		t.Errorf("path %+v, error %v", p, err)
+	}
+	if mounted, _ := isMounted(p.Host); !mounted {
+		t.Error("nothing is mounted")
+	}
+	fi, err := os.Stat(filepath.Join(p.Host, "sub", "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := fi.Sys().(*syscall.Stat_t); st.Gid != 4321 || fi.Mode().Perm()&0o660 != 0o660 {
+		t.Errorf("mode %v of group %d, want that of fsGroup", fi.Mode(), st.Gid)
+	}
+	if err := m.TearDown(t.Context(), pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.Host); !os.IsNotExist(err) {
+		t.Errorf("the pod's directory is left: %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "sub", "kept")); string(b) != "x" {
+		t.Errorf("the volume lost its content: %v", err)
+	}
+}
+
+func TestAReadOnlyClaimIsMountedSo(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	m := newManager(t, Config{Claims: boundClaim(localVolume(dir))})
+	pod := podOfClaim(true)
+	setUp(t, m, pod)
+	p, err := m.Path(pod, "v")
+	if err != nil || !p.ReadOnly || p.Relabel {
+		t.Errorf("path %+v, error %v", p, err)
+	}
+	if err := os.WriteFile(filepath.Join(p.Host, "f"), nil, 0o600); err == nil {
+		t.Error("the mount can be written")
+	}
+}
+
+func TestAHostPathVolumeIsThePathItself(t *testing.T) {
+	dir := t.TempDir()
+	m := newManager(t, Config{Claims: boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: dir}})})
+	pod := podOfClaim(true)
+	setUp(t, m, pod)
+	if p, err := m.Path(pod, "v"); err != nil || p != (Path{Host: dir, ReadOnly: true}) {
+		t.Errorf("path %+v, error %v", p, err)
+	}
+}
+
+func TestAVolumeForOnePodIsNotGivenToAnother(t *testing.T) {
+	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: t.TempDir()}})
+	c.volumes["pv"].Spec.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteOncePod}
+	m := newManager(t, Config{Claims: c})
+	first, second := podOfClaim(false), podOfClaim(false)
+	second.UID = "uid-2"
+	setUp(t, m, first)
+	if err := m.SetUp(t.Context(), second); err == nil || !strings.Contains(err.Error(), "is already in use by another pod") {
+		t.Errorf("error %v", err)
+	}
+	if err := m.TearDown(t.Context(), first.UID); err != nil {
+		t.Fatal(err)
+	}
+	setUp(t, m, second)
+}
+
+func TestOwnershipIsChangedByPolicy(t *testing.T) {
+	needRoot(t)
+	onMismatch := v1.FSGroupChangeOnRootMismatch
+	for name, tt := range map[string]struct {
+		policy  *v1.PodFSGroupChangePolicy
+		root    int // group of the root
+		changed bool
+	}{
+		"always":                  {nil, 4321, true},
+		"on mismatch, mismatched": {&onMismatch, 1, true},
+		"on mismatch, matching":   {&onMismatch, 4321, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "f"), "")
+			if err := os.Symlink("/etc/hostname", filepath.Join(dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chown(dir, -1, tt.root); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(dir, 0o770|os.ModeSetgid); err != nil {
+				t.Fatal(err)
+			}
+			pod := testPod()
+			pod.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321)), FSGroupChangePolicy: tt.policy}
+			if err := setOwnership(t.Context(), dir, pod); err != nil {
+				t.Fatal(err)
+			}
+			group := func(p string) uint32 {
+				fi, err := os.Stat(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return fi.Sys().(*syscall.Stat_t).Gid
+			}
+			if got := group(filepath.Join(dir, "f")) == 4321; got != tt.changed || !hasGroup(dir, 4321) && tt.changed {
+				t.Errorf("changed: %v, want %v", got, tt.changed)
+			}
+			if group("/etc/hostname") == 4321 {
+				t.Error("a link was followed")
+			}
+		})
+	}
+}

@@ -1,0 +1,170 @@
+package volume
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// writtenFiles is a volume of files that the node writes and keeps up to date:
+// configMap, secret, downwardAPI, projected. They lie in an emptyDir, in memory
+// but for configMap, as with the kubelet.
+type writtenFiles struct {
+	emptyDir
+	m       *Manager
+	name    string
+	content func(context.Context) (map[string]file, error)
+}
+
+// stamp is what a volume was written with last: which files, and where.
+type stamp struct {
+	sum  [sha256.Size]byte
+	name string
+}
+
+func (w *writtenFiles) path() Path { return Path{Host: w.dir, ReadOnly: true, Relabel: true} }
+
+// setUp costs a few looks when nothing has changed since the last. A volume that
+// was written before and whose content is not to be had now keeps the old: its
+// pod runs, and what restarts may go on with it.
+func (w *writtenFiles) setUp(ctx context.Context) error {
+	files, err := w.content(ctx)
+	if err != nil {
+		if !w.written() {
+			return err
+		}
+		w.m.warn(w.pod, "FailedMount", fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v; it keeps the content it has", w.name, err))
+		return nil
+	}
+	gid := -1
+	if g := fsGroup(w.pod); g != nil {
+		gid = int(*g)
+		for p, f := range files {
+			f.mode |= 0o440
+			files[p] = f
+		}
+	}
+	if err := w.emptyDir.setUp(ctx); err != nil {
+		return err
+	}
+	sum := digest(files, gid)
+	last, ok := w.m.stampOf(w.pod.UID, w.name)
+	if current, err := os.Readlink(filepath.Join(w.dir, dataLink)); err == nil && ok && last == (stamp{sum, current}) {
+		return nil
+	}
+	if err := makeMountPoints(w.dir, w.pod, w.name); err != nil {
+		return err
+	}
+	current, err := writeFiles(w.dir, files, gid)
+	if err != nil {
+		return err
+	}
+	w.m.setStamp(w.pod.UID, w.name, stamp{sum, current})
+	return nil
+}
+
+func (w *writtenFiles) written() bool {
+	_, err := os.Readlink(filepath.Join(w.dir, dataLink))
+	return err == nil
+}
+
+// digest tells contents apart.
+func digest(files map[string]file, gid int) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	number := func(n int) { h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
+	number(gid)
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		f := files[p]
+		number(len(p))
+		h.Write([]byte(p))
+		number(int(f.mode))
+		number(f.uid)
+		number(len(f.data))
+		h.Write(f.data)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+func (m *Manager) stampOf(uid types.UID, name string) (stamp, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.stamps[uid][name]
+	return s, ok
+}
+
+func (m *Manager) setStamp(uid types.UID, name string, s stamp) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stamps[uid] == nil {
+		m.stamps[uid] = map[string]stamp{}
+	}
+	m.stamps[uid][name] = s
+}
+
+// makeMountPoints makes the directories in a volume that other volumes are mounted
+// at, which the runtime cannot make: containers have this one read-only.
+func makeMountPoints(dir string, pod *v1.Pod, name string) error {
+	below := mountPointsBelow(pod, name)
+	if len(below) == 0 {
+		return nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, p := range below {
+		if err := root.MkdirAll(p, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make mount point %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// mountPointsBelow returns the paths within the volume at which a container that
+// mounts it mounts something else; of two below each other the upper.
+func mountPointsBelow(pod *v1.Pod, name string) []string {
+	var all []string
+	see := func(mounts []v1.VolumeMount) {
+		for i := range mounts {
+			if mounts[i].Name != name {
+				continue
+			}
+			base := strings.TrimSuffix(path.Clean("/"+mounts[i].MountPath), "/") + "/"
+			var below []string
+			for j := range mounts {
+				if p, ok := strings.CutPrefix(path.Clean("/"+mounts[j].MountPath), base); ok && p != "" {
+					below = append(below, p)
+				}
+			}
+			for _, p := range below {
+				if !slices.ContainsFunc(below, func(up string) bool { return strings.HasPrefix(p, up+"/") }) {
+					all = append(all, p)
+				}
+			}
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		see(pod.Spec.InitContainers[i].VolumeMounts)
+	}
+	for i := range pod.Spec.Containers {
+		see(pod.Spec.Containers[i].VolumeMounts)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		see(pod.Spec.EphemeralContainers[i].VolumeMounts)
+	}
+	return all
+}

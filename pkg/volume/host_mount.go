@@ -1,0 +1,82 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+	mount "k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
+)
+
+// bindDir bind-mounts a directory at dir unless something is mounted there.
+func (m *Manager) bindDir(source, dir string, readOnly bool, options []string) error {
+	options = append([]string{"bind"}, options...)
+	if readOnly {
+		options = append(options, "ro")
+	}
+	return m.mountHelper(source, dir, "", options)
+}
+
+// mountHelper mounts with the host's mount(8) and its helpers unless something is
+// mounted at dir. What a failure leaves is taken away.
+func (m *Manager) mountHelper(source, dir, fsType string, options []string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	mounted, err := isMounted(dir)
+	if mounted || err != nil {
+		return err
+	}
+	if err := m.mounter().Mount(source, dir, fsType, options); err != nil {
+		return m.undoMount(dir, err)
+	}
+	return nil
+}
+
+// undoMount takes away what a mount that failed with err has left.
+func (m *Manager) undoMount(dir string, err error) error {
+	if mounted, _ := isMounted(dir); mounted {
+		if e := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+	_ = os.Remove(dir)
+	return err
+}
+
+// mountDisk mounts a disk's file system at dir unless it is mounted there. A disk
+// without one is formatted, unless it is to be read only.
+func (m *Manager) mountDisk(disk, dir, fsType string, readOnly bool, options []string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	mounted, err := isMounted(dir)
+	if mounted || err != nil {
+		return err
+	}
+	if readOnly {
+		options = append([]string{"ro"}, options...)
+	}
+	d := mount.NewSafeFormatAndMount(m.mounter(), utilexec.New())
+	if err := d.FormatAndMount(disk, dir, fsType, options); err != nil {
+		return m.undoMount(dir, fmt.Errorf("failed to mount the volume as %q: %w", fsType, err))
+	}
+	return nil
+}
+
+// command runs a program of the host's and returns all that it says.
+func command(ctx context.Context, name string, args ...string) (string, error) {
+	if p, err := lookPath(name); err == nil {
+		name = p
+	}
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	return string(out), err
+}
+
+// plugin is the directory of what a plug-in keeps for all pods.
+func (l layout) plugin(name string) string { return filepath.Join(l.root, "plugins", name) }

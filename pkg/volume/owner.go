@@ -1,0 +1,61 @@
+package volume
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// owned tells whether a file belongs to that user and group; -1 is root.
+func owned(fi fs.FileInfo, uid, gid int) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Uid == id(uid) && st.Gid == id(gid)
+}
+
+// id is what the owner -1 stands for: who the agent runs as.
+func id(n int) uint32 {
+	if n < 0 {
+		return uint32(os.Getuid())
+	}
+	return uint32(n)
+}
+
+// fsUser is the user that all containers of the pod run as, or -1 when they
+// differ or an image decides: who a token belongs to (KEP-2451).
+func fsUser(pod *v1.Pod) int {
+	user := -1
+	same := true
+	see := func(c *v1.SecurityContext) {
+		uid := runAsUser(pod, c)
+		if uid < 0 || user >= 0 && uid != user {
+			same = false
+		}
+		user = uid
+	}
+	for i := range pod.Spec.InitContainers {
+		see(pod.Spec.InitContainers[i].SecurityContext)
+	}
+	for i := range pod.Spec.Containers {
+		see(pod.Spec.Containers[i].SecurityContext)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		see(pod.Spec.EphemeralContainers[i].SecurityContext)
+	}
+	if !same {
+		return -1
+	}
+	return user
+}
+
+// runAsUser is what the spec says of one container, -1 for nothing.
+func runAsUser(pod *v1.Pod, c *v1.SecurityContext) int {
+	switch {
+	case c != nil && c.RunAsUser != nil:
+		return int(*c.RunAsUser)
+	case pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.RunAsUser != nil:
+		return int(*pod.Spec.SecurityContext.RunAsUser)
+	}
+	return -1
+}

@@ -1,0 +1,126 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+const localPlugin = "kubernetes.io/local-volume"
+
+// writeRecord notes beside a disk's mount point how it was attached, before it is.
+func writeRecord(global string, d iscsiDisk) error {
+	if err := os.MkdirAll(filepath.Dir(global), 0o750); err != nil {
+		return err
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	tmp := global + ".json.new"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, global+".json")
+}
+
+// releaseDisks unmounts the disks that no pod has any more, and logs out of their
+// targets. One that is being worked on is left for the next time.
+func (m *Manager) releaseDisks(ctx context.Context) error {
+	locals, _ := filepath.Glob(filepath.Join(m.layout.plugin(localPlugin), "mounts", "*"))
+	records, _ := filepath.Glob(filepath.Join(m.layout.plugin(iscsiPlugin), "iface-*", "*.json"))
+	if len(locals)+len(records) == 0 {
+		return nil // the rule: nothing is looked at
+	}
+	var failed []error
+	for _, global := range locals {
+		if unlock, free := m.devices.TryLock(global); free {
+			failed = append(failed, m.releaseDisk(global))
+			unlock()
+		}
+	}
+	for _, record := range records {
+		var d iscsiDisk
+		b, err := os.ReadFile(record)
+		if err == nil {
+			err = json.Unmarshal(b, &d)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("read %s: %w", record, err))
+			continue
+		}
+		if unlock, free := m.devices.TryLock(d.IQN); free {
+			failed = append(failed, m.releaseISCSI(ctx, strings.TrimSuffix(record, ".json"), d, records))
+			unlock()
+		}
+	}
+	return errors.Join(failed...)
+}
+
+var errInUse = errors.New("a pod has it")
+
+func (m *Manager) releaseDisk(global string) error {
+	err := m.unmountUnused(global)
+	if err == nil {
+		err = os.Remove(global)
+	}
+	if errors.Is(err, errInUse) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// releaseISCSI logs out of the disk's target, unless another disk of it is there.
+func (m *Manager) releaseISCSI(ctx context.Context, global string, d iscsiDisk, records []string) error {
+	if err := m.releaseDisk(global); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(global); err == nil {
+		return nil // a pod has it
+	}
+	shared := slices.ContainsFunc(records, func(r string) bool {
+		_, err := os.Lstat(r)
+		return err == nil && r != global+".json" && strings.Contains(filepath.Base(r), "-"+d.IQN+"-lun-")
+	})
+	if !shared {
+		for _, portal := range d.Portals {
+			node := []string{"-m", "node", "-p", portal, "-T", d.IQN, "-I", d.Interface}
+			if out, err := m.command(ctx, "iscsiadm", append(node, "--logout")...); err != nil {
+				klog.ErrorS(err, "Could not log out of an iSCSI target", "portal", portal, "iqn", d.IQN, "output", strings.TrimSpace(out))
+			}
+			_, _ = m.command(ctx, "iscsiadm", append(node, "-o", "delete")...)
+		}
+	}
+	return os.Remove(global + ".json")
+}
+
+// unmountUnused unmounts what is mounted at global unless it is in use: a pod's mount
+// shows the same device, or one may be on its way.
+func (m *Manager) unmountUnused(global string) error {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.layout.root))
+	if err != nil {
+		return fmt.Errorf("read mounts below %s: %w", m.layout.root, err)
+	}
+	at := slices.IndexFunc(infos, func(i *mountinfo.Info) bool { return i.Mountpoint == global })
+	if at < 0 {
+		return nil
+	}
+	for _, i := range infos {
+		if i.Major == infos[at].Major && i.Minor == infos[at].Minor && strings.HasPrefix(i.Mountpoint, m.layout.pods()+"/") {
+			return errInUse
+		}
+	}
+	if err := unix.Unmount(global, unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("unmount %s: %w", global, err)
+	}
+	return nil
+}

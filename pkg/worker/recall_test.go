@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestPodIsFinishedOnceItsVolumesAreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		busy := true
+		n.tearDown = func() error {
+			if busy {
+				return errors.New("device busy")
+			}
+			return nil
+		}
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		w.Update(Update{Kind: Kill, Pod: pod})
+		synctest.Wait()
+		if calls := n.history(); slices.Contains(calls, "finish 1") || !slices.Contains(calls, "teardown 1") {
+			t.Fatalf("calls = %v, want no finish while volumes are mounted", calls)
+		}
+		busy = false
+		w.Update(Update{Kind: Sync, Pod: pod})
+		synctest.Wait()
+		if calls := n.history(); calls[len(calls)-1] != "finish 1" {
+			t.Errorf("calls = %v, want finish at the end", calls)
+		}
+		// It is deleted later: its end is told again, of the deleted object.
+		now := metav1.Now()
+		gone := pod.DeepCopy()
+		gone.DeletionTimestamp = &now
+		w.Update(Update{Kind: Kill, Pod: gone})
+		synctest.Wait()
+		count := 0
+		for _, c := range n.history() {
+			if c == "finish 1" {
+				count++
+			}
+		}
+		if count != 2 {
+			t.Errorf("finished %d times, want once more after the deletion", count)
+		}
+	})
+}
+
+func TestStatusOfTheAPIServerCountsBeforeTheFirstOwnOne(t *testing.T) {
+	began := metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name  string
+		api   v1.PodStatus
+		known bool
+		want  v1.PodPhase
+		syncs bool
+	}{
+		{"a pod that has succeeded is not started again", v1.PodStatus{Phase: v1.PodSucceeded, StartTime: &began}, true, v1.PodSucceeded, false},
+		{"nor one that has failed", v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted", StartTime: &began}, true, v1.PodFailed, false},
+		{"one that ran goes on and keeps its start time", v1.PodStatus{Phase: v1.PodRunning, StartTime: &began}, true, v1.PodPending, true},
+		{"one that is not known begins", v1.PodStatus{}, false, v1.PodPending, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t)
+				n.recall = func(*v1.Pod) (v1.PodStatus, bool) { return *tt.api.DeepCopy(), tt.known }
+				w := start(t, n)
+				w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+				synctest.Wait()
+				if got := slices.Contains(n.history(), "sync 1"); got != tt.syncs {
+					t.Errorf("started: %v, want %v", got, tt.syncs)
+				}
+				s, _ := n.Get("1")
+				if s.Phase != tt.want || s.Reason != tt.api.Reason {
+					t.Errorf("status = %s %q, want %s %q", s.Phase, s.Reason, tt.want, tt.api.Reason)
+				}
+				if tt.known && !s.StartTime.Equal(&began) {
+					t.Errorf("start time = %v, want that of the API server", s.StartTime)
+				}
+				if !tt.syncs {
+					if p, _ := w.Known("1"); p != Terminated {
+						t.Errorf("phase = %v, want terminated", p)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestForeignConditionsAreReadAtTheAPIServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		open := v1.ConditionFalse
+		n.recall = func(*v1.Pod) (v1.PodStatus, bool) {
+			return v1.PodStatus{Phase: v1.PodPending, Conditions: []v1.PodCondition{{Type: "example.com/gate", Status: open}}}, true
+		}
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		pod.Spec.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "example.com/gate"}}
+		ready := func() v1.ConditionStatus {
+			s, _ := n.Get("1")
+			for _, c := range s.Conditions {
+				if c.Type == v1.PodReady {
+					return c.Status
+				}
+			}
+			return v1.ConditionUnknown
+		}
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Sync, Pod: pod}) // its container runs now
+		synctest.Wait()
+		if got := ready(); got != v1.ConditionFalse {
+			t.Fatalf("ready = %s behind a closed gate", got)
+		}
+		open = v1.ConditionTrue
+		w.Update(Update{Kind: Sync, Pod: pod})
+		synctest.Wait()
+		if got := ready(); got != v1.ConditionTrue {
+			t.Errorf("ready = %s behind an open gate", got)
+		}
+	})
+}

@@ -1,0 +1,108 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Version of Kubernetes that is built; test/cluster/go.mod requires it.
+const Version = "v1.36.3"
+
+// programs are what is built of it.
+var programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"}
+
+// Binaries returns the directory with the programs and etcd's place in PATH. It
+// fails with what to do about it when they have not been built.
+func Binaries() (dir string, err error) {
+	dir, err = cacheDir()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range programs {
+		if _, err := os.Stat(filepath.Join(dir, p)); err != nil {
+			return "", fmt.Errorf("the control plane's programs are not built: run `make cluster-build` (five minutes, once): %w", err)
+		}
+	}
+	if _, err := exec.LookPath("etcd"); err != nil {
+		return "", fmt.Errorf("etcd is missing: install Debian's etcd-server: %w", err)
+	}
+	return dir, nil
+}
+
+// cacheDir outlives clones of the project: a fresh clone builds nothing again.
+func cacheDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find where built programs are kept: %w", err)
+	}
+	return filepath.Join(cache, "mini-kubelet", "kubernetes-"+Version), nil
+}
+
+// Build builds what is missing, from the Go module in moduleDir, and says on out
+// what it does. Several may call it at once.
+func Build(ctx context.Context, moduleDir string, out io.Writer) error {
+	dir, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := os.Create(filepath.Join(dir, ".lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	missing := slices.DeleteFunc(slices.Clone(programs), func(p string) bool {
+		_, err := os.Stat(filepath.Join(dir, p))
+		return err == nil
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "building %s %s into %s; the first time this takes some five minutes\n", strings.Join(missing, ", "), Version, dir)
+	fresh, err := os.MkdirTemp(dir, ".build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	args := []string{"build", "-trimpath", "-ldflags", ldflags(), "-o", fresh + "/"}
+	for _, p := range missing {
+		args = append(args, "k8s.io/kubernetes/cmd/"+p)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = moduleDir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build the control plane's programs: %w", err)
+	}
+	var errs []error
+	for _, p := range missing {
+		errs = append(errs, os.Rename(filepath.Join(fresh, p), filepath.Join(dir, p)))
+	}
+	return errors.Join(errs...)
+}
+
+// ldflags stamp the version: kubeadm compares its own with the API server's.
+func ldflags() string {
+	minor := strings.Split(Version, ".")[1]
+	flags := "-s -w"
+	for _, set := range []string{
+		"gitVersion=" + Version, "gitMajor=1", "gitMinor=" + minor, "gitTreeState=clean", "gitCommit=" + strings.Repeat("0", 40),
+	} {
+		flags += " -X k8s.io/component-base/version." + set
+	}
+	return flags
+}

@@ -1,0 +1,248 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Token is the bootstrap token of every test cluster: it opens a control plane
+// that only this machine reaches.
+const Token = "abcdef.0123456789abcdef"
+
+// Config says which cluster to run.
+type Config struct {
+	Dir     string // all that it keeps; made when missing
+	Address string // that it is reached at and the nodes join
+	Port    int    // of the API server; etcd and the others take the ones after it
+	// KubeletConfiguration is the kubelet-config ConfigMap's, as YAML; "" is one that
+	// suits this machine's Docker.
+	KubeletConfiguration string
+	// SigningDuration is how long the certificates that it signs last; 0: a year.
+	SigningDuration time.Duration
+	// APIServerArgs and ControllerManagerArgs are added to theirs.
+	APIServerArgs, ControllerManagerArgs []string
+}
+
+// Cluster is a running control plane.
+type Cluster struct {
+	cfg Config
+	bin string
+	etcd, apiServer, controllers,
+	scheduler *program
+}
+
+const (
+	podCIDR     = "10.244.0.0/16"
+	serviceCIDR = "10.96.0.0/16"
+	// stopPatience is how long a program may take to end on request.
+	stopPatience = 10 * time.Second
+)
+
+// New says what the cluster is made of; it starts nothing. It also finds one that
+// runs already, in its directory.
+func New(cfg Config) (*Cluster, error) {
+	bin, err := Binaries()
+	if err != nil {
+		return nil, err
+	}
+	etcd, err := lookPath("etcd")
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if net.ParseIP(cfg.Address) == nil || cfg.Port <= 0 {
+		return nil, fmt.Errorf("control plane: no address or port")
+	}
+	c := &Cluster{cfg: cfg, bin: bin}
+	c.etcd = &program{dir: cfg.Dir, name: "etcd", path: etcd, args: c.etcdArgs()}
+	c.apiServer = &program{dir: cfg.Dir, name: "kube-apiserver", path: filepath.Join(bin, "kube-apiserver"), args: c.apiServerArgs()}
+	c.controllers = &program{dir: cfg.Dir, name: "kube-controller-manager", path: filepath.Join(bin, "kube-controller-manager"), args: c.controllerArgs()}
+	c.scheduler = &program{dir: cfg.Dir, name: "kube-scheduler", path: filepath.Join(bin, "kube-scheduler"), args: c.schedulerArgs()}
+	return c, nil
+}
+
+// Start makes what is missing and starts what does not run, and returns when the
+// cluster is ready for nodes. When it fails, it stops what it has started.
+func (c *Cluster) Start(ctx context.Context) (err error) {
+	for _, dir := range []string{"", "logs", "etcd", "pki", "bin"} {
+		if err := os.MkdirAll(filepath.Join(c.cfg.Dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+		}
+	}()
+	if err := os.WriteFile(c.kubeadmConfig(), []byte(c.initConfiguration()), 0o600); err != nil {
+		return err
+	}
+	fresh := !exists(c.Kubeconfig())
+	if err := c.credentials(ctx); err != nil {
+		return err
+	}
+	if err := c.etcd.start(); err != nil {
+		return err
+	}
+	if err := c.StartAPIServer(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(c.controllers.start(), c.scheduler.start()); err != nil {
+		return err
+	}
+	if fresh || !exists(filepath.Join(c.cfg.Dir, "laid-out")) {
+		if err := c.layOut(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartAPIServer starts the API server again and waits until it is ready.
+func (c *Cluster) StartAPIServer(ctx context.Context) error {
+	if err := c.apiServer.start(); err != nil {
+		return err
+	}
+	client, err := c.super()
+	if err != nil {
+		return err
+	}
+	err = await(ctx, 90*time.Second, func(ctx context.Context) error {
+		if c.apiServer.pid() == 0 {
+			return errors.New("it has exited")
+		}
+		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	})
+	if err != nil {
+		return fmt.Errorf("the API server does not become ready: %w; its log ends:\n%s", err, c.apiServer.tail())
+	}
+	return nil
+}
+
+// StopAPIServer takes the API server away, at once.
+func (c *Cluster) StopAPIServer() error { return c.apiServer.stop(0) }
+
+// Stop ends all programs. What they have stored stays.
+func (c *Cluster) Stop() error {
+	var group errgroup.Group
+	for _, p := range []*program{c.scheduler, c.controllers, c.apiServer} {
+		group.Go(func() error { return p.stop(stopPatience) })
+	}
+	return errors.Join(group.Wait(), c.etcd.stop(stopPatience))
+}
+
+// Remove stops the cluster and removes all that it has kept.
+func (c *Cluster) Remove() error { return errors.Join(c.Stop(), os.RemoveAll(c.cfg.Dir)) }
+
+// Kubeconfig is the file of the cluster's administrator.
+func (c *Cluster) Kubeconfig() string { return filepath.Join(c.cfg.Dir, "admin.conf") }
+
+// Program is the path of one of the built programs, e.g. "kubectl".
+func (c *Cluster) Program(name string) string { return filepath.Join(c.bin, name) }
+
+// Endpoint is the API server's host:port.
+func (c *Cluster) Endpoint() string { return net.JoinHostPort(c.cfg.Address, strconv.Itoa(c.cfg.Port)) }
+
+// PKI is the file of that name in the directory of keys and certificates.
+func (c *Cluster) PKI(name string) string { return filepath.Join(c.cfg.Dir, "pki", name) }
+
+// Log is the end of what a program has logged.
+func (c *Cluster) Log(name string) string {
+	return (&program{dir: c.cfg.Dir, name: name}).tail()
+}
+
+// RESTConfig is the administrator's, without a rate limit.
+func (c *Cluster) RESTConfig() (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	cfg.QPS = -1
+	return cfg, nil
+}
+
+// Client is the administrator's.
+func (c *Cluster) Client() (*kubernetes.Clientset, error) {
+	cfg, err := c.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(cfg)
+}
+
+func (c *Cluster) super() (*kubernetes.Clientset, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(c.cfg.Dir, "super-admin.conf"))
+	if err != nil {
+		return nil, err
+	}
+	cfg.QPS = -1
+	return kubernetes.NewForConfig(cfg)
+}
+
+// CAHash is what `kubeadm join` is given to know the cluster by.
+func (c *Cluster) CAHash() (string, error) {
+	text, err := os.ReadFile(c.PKI("ca.crt"))
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("%s holds no certificate", c.PKI("ca.crt"))
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return "sha256:" + hex.EncodeToString(sum[:]), nil
+}
+
+// BootstrapKubeconfig writes a file by which a node requests its first certificate.
+func (c *Cluster) BootstrapKubeconfig(path string) error {
+	return os.WriteFile(path, []byte(fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters:
+- name: kubernetes
+  cluster:
+    server: https://%s
+    certificate-authority: %s
+users:
+- name: tls-bootstrap-token-user
+  user:
+    token: %s
+contexts:
+- name: bootstrap
+  context: {cluster: kubernetes, user: tls-bootstrap-token-user}
+current-context: bootstrap
+`, c.Endpoint(), c.PKI("ca.crt"), Token)), 0o600)
+}
+
+// Unreachable tells whether nothing answers at the API server's address.
+func (c *Cluster) Unreachable() bool {
+	_, err := (&http.Client{Timeout: time.Second}).Get("https://" + c.Endpoint())
+	return err != nil && strings.Contains(err.Error(), "connection refused")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,274 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Machine is this machine as a node: kubeadm knows no other places than
+// /etc/kubernetes and /var/lib/kubelet, so there is only one.
+type Machine struct {
+	Agent string // mini-kubelet's binary
+	Dir   string // for its log and the like
+	// Name of the node; "" is the host's.
+	Name string
+	// Socket of the container runtime; "" is the built-in dockershim's.
+	Socket string
+	// Args are added to the agent's, before kubeadm's.
+	Args []string
+}
+
+// The places that kubeadm writes to.
+const (
+	kubernetesDir = "/etc/kubernetes"
+	kubeletDir    = "/var/lib/kubelet"
+)
+
+func (m Machine) socket() string {
+	if m.Socket != "" {
+		return m.Socket
+	}
+	return "unix:///var/run/dockershim.sock"
+}
+
+func (m Machine) name() (string, error) {
+	if m.Name != "" {
+		return m.Name, nil
+	}
+	host, err := os.Hostname()
+	return strings.ToLower(host), err
+}
+
+func (m Machine) agent() (*program, error) {
+	dir, err := filepath.Abs(m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &program{dir: dir, name: "kubelet", path: filepath.Join(dir, "bin", "kubelet")}, nil
+}
+
+// Occupied says why the machine cannot be made a node: it is one, or was.
+func (m Machine) Occupied() error {
+	for _, path := range []string{filepath.Join(kubernetesDir, "kubelet.conf"), filepath.Join(kubernetesDir, "bootstrap-kubelet.conf"), filepath.Join(kubeletDir, "config.yaml")} {
+		if exists(path) {
+			return fmt.Errorf("%s exists: this machine is or was a node", path)
+		}
+	}
+	return nil
+}
+
+// Join runs the real `kubeadm join`, with the agent installed as the kubelet, and
+// waits until the node is Ready. In place of systemd, which kubeadm asks to start
+// the kubelet and a test machine may not have, it starts the agent itself, as
+// kubeadm's unit would, when kubeadm has written what the agent starts from.
+func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
+	agent, err := m.agent()
+	if err != nil {
+		return err
+	}
+	if agent.pid() != 0 {
+		return errors.New("the agent runs already")
+	}
+	if err := m.Occupied(); err != nil {
+		return err
+	}
+	if err := m.install(agent); err != nil {
+		return err
+	}
+	hash, err := c.CAHash()
+	if err != nil {
+		return err
+	}
+	name, err := m.name()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	started := make(chan error, 1)
+	joined := make(chan error, 1)
+	go func() { started <- m.supervise(ctx, agent) }()
+	go func() {
+		text, err := run(ctx, agent.dir, []string{"PATH=" + filepath.Dir(agent.path) + ":" + os.Getenv("PATH")}, c.Program("kubeadm"),
+			"join", c.Endpoint(), "--token", Token, "--discovery-token-ca-cert-hash", hash, "--node-name", name, "--cri-socket", m.socket(),
+			// The runtime is the agent's own and starts with it; the kernel's configuration
+			// is not readable in every test machine, and a second agent may have the ports.
+			"--ignore-preflight-errors", "CRI,ContainerRuntimeVersion,SystemVerification,Swap,FileExisting-crictl")
+		fmt.Fprint(out, text)
+		joined <- err
+	}()
+	for range 2 {
+		select {
+		case err := <-started:
+			if err != nil {
+				cancel()
+				return errors.Join(err, <-joined)
+			}
+		case err := <-joined:
+			if err != nil {
+				cancel()
+				<-started
+				return fmt.Errorf("%w; the agent's log ends:\n%s", err, agent.tail())
+			}
+		}
+	}
+	if err := c.WaitReady(ctx, name); err != nil {
+		return fmt.Errorf("%w; the agent's log ends:\n%s", err, agent.tail())
+	}
+	return nil
+}
+
+// install puts the agent where PATH finds it as "kubelet", and a systemctl that
+// has nothing to do beside it.
+func (m Machine) install(agent *program) error {
+	bin := filepath.Dir(agent.path)
+	for _, dir := range []string{bin, filepath.Join(agent.dir, "logs")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	source, err := filepath.Abs(m.Agent)
+	if err != nil {
+		return err
+	}
+	_ = os.Remove(agent.path)
+	if err := copyFile(source, agent.path); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\nexit 0\n"), 0o755)
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// supervise starts the agent, as kubeadm's drop-in for the kubelet's unit does,
+// once what it starts from is there.
+func (m Machine) supervise(ctx context.Context, agent *program) error {
+	flags := filepath.Join(kubeletDir, "kubeadm-flags.env")
+	err := await(ctx, 2*time.Minute, func(context.Context) error {
+		for _, path := range []string{flags, filepath.Join(kubeletDir, "config.yaml"), filepath.Join(kubernetesDir, "bootstrap-kubelet.conf")} {
+			if !exists(path) {
+				return fmt.Errorf("kubeadm has not written %s", path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return m.StartAgent(agent)
+}
+
+// StartAgent starts the agent with the flags of kubeadm's unit.
+func (m Machine) StartAgent(agent *program) error {
+	text, err := os.ReadFile(filepath.Join(kubeletDir, "kubeadm-flags.env"))
+	if err != nil {
+		return err
+	}
+	_, value, ok := strings.Cut(strings.TrimSpace(string(text)), "=")
+	if !ok {
+		return fmt.Errorf("kubeadm-flags.env: want KUBELET_KUBEADM_ARGS=..., got %q", text)
+	}
+	agent.args = append([]string{
+		"--bootstrap-kubeconfig=" + filepath.Join(kubernetesDir, "bootstrap-kubelet.conf"),
+		"--kubeconfig=" + filepath.Join(kubernetesDir, "kubelet.conf"),
+		"--config=" + filepath.Join(kubeletDir, "config.yaml"),
+	}, m.Args...)
+	agent.args = append(agent.args, strings.Fields(strings.Trim(value, `"`))...)
+	return agent.start()
+}
+
+// WaitReady waits until the node is Ready.
+func (c *Cluster) WaitReady(ctx context.Context, node string) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	return await(ctx, time.Minute, func(ctx context.Context) error {
+		n, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, cond := range n.Status.Conditions {
+			if cond.Type == v1.NodeReady {
+				if cond.Status == v1.ConditionTrue {
+					return nil
+				}
+				return fmt.Errorf("node %s is not Ready: %s: %s", node, cond.Reason, cond.Message)
+			}
+		}
+		return fmt.Errorf("node %s has no Ready condition", node)
+	})
+}
+
+// Leave undoes Join: the node object, the agent, its pods and what kubeadm wrote.
+// It does nothing on a machine that Join has not made a node.
+func (c *Cluster) Leave(ctx context.Context, m Machine, out io.Writer) error {
+	agent, err := m.agent()
+	if err != nil {
+		return err
+	}
+	if !exists(agent.path) {
+		return nil
+	}
+	name, err := m.name()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if c.apiServer.pid() != 0 {
+		client, err := c.Client()
+		if err == nil {
+			err = client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	if err := agent.stop(stopPatience); err != nil {
+		return err
+	}
+	text, err := run(ctx, m.Dir, nil, agent.path, "reset", "--yes")
+	fmt.Fprint(out, text)
+	errs = append(errs, err)
+	for _, path := range []string{
+		"kubelet.conf", "bootstrap-kubelet.conf", "pki/ca.crt",
+	} {
+		errs = append(errs, removeFile(filepath.Join(kubernetesDir, path)))
+	}
+	for _, path := range []string{"config.yaml", "instance-config.yaml", "kubeadm-flags.env", "pki"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(kubeletDir, path)))
+	}
+	for _, dir := range []string{filepath.Join(kubernetesDir, "pki"), filepath.Join(kubernetesDir, "manifests"), kubernetesDir, kubeletDir} {
+		_ = os.Remove(dir) // stays where somebody else has something in it
+	}
+	return errors.Join(append(errs, os.RemoveAll(m.Dir))...)
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+func TestNodeObject(t *testing.T) {
+	t.Parallel()
+	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{
+		Args: []string{"--node-labels", "example.com/a=b,node.kubernetes.io/c=d", "--register-with-taints", "example.com/t=v:NoSchedule"},
+		Config: map[string]any{
+			"systemReserved": map[string]string{"cpu": "100m", "memory": "100Mi"}, "nodeLeaseDurationSeconds": 4, "providerID": "test://x",
+		},
+	})
+	node, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{"example.com/a": "b", "node.kubernetes.io/c": "d", v1.LabelHostname: n.Node(), v1.LabelOSStable: "linux", v1.LabelArchStable: "amd64"} {
+		if node.Labels[k] != v {
+			t.Errorf("label %s=%q, want %q", k, node.Labels[k], v)
+		}
+	}
+	tainted := false
+	for _, taint := range node.Spec.Taints {
+		tainted = tainted || taint.Key == "example.com/t" && taint.Value == "v" && taint.Effect == v1.TaintEffectNoSchedule
+	}
+	if !tainted || node.Spec.ProviderID != "test://x" {
+		t.Errorf("spec: %+v", node.Spec)
+	}
+	s := node.Status
+	for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourcePods, v1.ResourceEphemeralStorage} {
+		have, may := s.Capacity[name], s.Allocatable[name]
+		if have.IsZero() || may.Cmp(have) > 0 {
+			t.Errorf("%s: capacity %s, allocatable %s", name, have.String(), may.String())
+		}
+	}
+	if d := s.Capacity.Cpu().MilliValue() - s.Allocatable.Cpu().MilliValue(); d != 100 {
+		t.Errorf("%d millicores are kept, want the 100 of systemReserved", d)
+	}
+	if s.NodeInfo.KubeletVersion != "v1.36.3" || s.NodeInfo.BootID == "" || s.NodeInfo.KernelVersion == "" || s.NodeInfo.OSImage == "" {
+		t.Errorf("nodeInfo: %+v", s.NodeInfo)
+	}
+	if s.DaemonEndpoints.KubeletEndpoint.Port != int32(n.Port) || len(s.Images) == 0 || len(s.Addresses) < 2 {
+		t.Errorf("endpoint %+v, %d images, addresses %v", s.DaemonEndpoints, len(s.Images), s.Addresses)
+	}
+	reasons := map[v1.NodeConditionType]string{
+		v1.NodeReady: "KubeletReady", v1.NodeMemoryPressure: "KubeletHasSufficientMemory", v1.NodeDiskPressure: "KubeletHasNoDiskPressure", v1.NodePIDPressure: "KubeletHasSufficientPID",
+	}
+	for _, c := range s.Conditions {
+		if want, ours := reasons[c.Type]; ours && c.Reason != want {
+			t.Errorf("%s: %s %s, want %s", c.Type, c.Status, c.Reason, want)
+		}
+		delete(reasons, c.Type)
+	}
+	if len(reasons) > 0 {
+		t.Errorf("conditions missing: %v", reasons)
+	}
+
+	leases := n.Cluster.Client.CoordinationV1().Leases(v1.NamespaceNodeLease)
+	var first time.Time
+	harness.Eventually(t, "the lease is renewed", harness.Patience, func() error {
+		l, err := leases.Get(t.Context(), n.Node(), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if first.IsZero() {
+			first = l.Spec.RenewTime.Time
+		}
+		if *l.Spec.LeaseDurationSeconds != 4 || len(l.OwnerReferences) != 1 || !l.Spec.RenewTime.After(first) {
+			return fmt.Errorf("lease %+v", l.Spec)
+		}
+		return nil
+	}, n.Explain)
+	now, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range now.Status.Conditions {
+		for _, was := range s.Conditions {
+			if c.Type == was.Type && c.Type == v1.NodeReady && !c.LastHeartbeatTime.Equal(&was.LastHeartbeatTime) {
+				t.Errorf("the node's status was written though nothing had changed: %s", c.Type)
+			}
+		}
+	}
+}
+
+func TestNodeIsNotReadyWithoutItsRuntime(t *testing.T) {
+	t.Parallel()
+	docker := harness.StartDockerd(t, harness.DockerdConfig{})
+	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{Docker: docker, Config: map[string]any{"nodeStatusUpdateFrequency": "1s"}})
+	docker.Kill()
+	ready := func(want v1.ConditionStatus) func() error {
+		return func() error {
+			node, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			for _, c := range node.Status.Conditions {
+				if c.Type == v1.NodeReady && c.Status != want {
+					return fmt.Errorf("Ready is %s: %s: %s", c.Status, c.Reason, c.Message)
+				}
+			}
+			return nil
+		}
+	}
+	harness.Eventually(t, "the node is not Ready", 2*harness.Patience, ready(v1.ConditionFalse), n.Explain)
+	if err := docker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the node is Ready again", harness.Patience, ready(v1.ConditionTrue), n.Explain)
+}

@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	storage "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// claim makes a persistent volume and a claim of the same name that is for it.
+func claim(t *testing.T, n *harness.Node, ns, name string, source v1.PersistentVolumeSource) {
+	t.Helper()
+	size := v1.ResourceList{v1.ResourceStorage: quantity("1Gi")}
+	modes := []v1.PersistentVolumeAccessMode{v1.ReadWriteMany}
+	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: ns + "-" + name}}
+	pv.Spec = v1.PersistentVolumeSpec{
+		Capacity: size, AccessModes: modes, PersistentVolumeSource: source, PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
+		ClaimRef: &v1.ObjectReference{Namespace: ns, Name: name},
+		NodeAffinity: &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{
+			{Key: v1.LabelHostname, Operator: v1.NodeSelectorOpIn, Values: []string{strings.ToLower(n.Node())}},
+		}}}}},
+	}
+	api := n.Cluster.Client.CoreV1()
+	if _, err := api.PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = api.PersistentVolumes().Delete(context.Background(), pv.Name, metav1.DeleteOptions{})
+	})
+	none := ""
+	c := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	c.Spec = v1.PersistentVolumeClaimSpec{AccessModes: modes, VolumeName: pv.Name, StorageClassName: &none, Resources: v1.VolumeResourceRequirements{Requests: size}}
+	if _, err := api.PersistentVolumeClaims(ns).Create(t.Context(), c, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// volume mounts a volume at /<name>.
+func volume(name string, source v1.VolumeSource) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		p.Spec.Volumes = append(p.Spec.Volumes, v1.Volume{Name: name, VolumeSource: source})
+		c := &p.Spec.Containers[0]
+		c.VolumeMounts = append(c.VolumeMounts, v1.VolumeMount{Name: name, MountPath: "/" + name})
+	}
+}
+
+func claimed(name string) func(*v1.Pod) {
+	return volume(name, v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: name}})
+}
+
+func TestStorageOfTheNodeThroughClaims(t *testing.T) {
+	n, ns := join(t)
+	hostDir, localDir := t.TempDir(), t.TempDir()
+	n.Create(ns, harness.Pod("p", "echo written >/local/f; sleep 1000", quick, claimed("host"), claimed("local"), func(p *v1.Pod) {
+		p.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321))}
+	}))
+	// Until the claims are there the pod waits, and says for what.
+	harness.Eventually(t, "an event says what is missing", harness.Patience, func() error {
+		if out := n.MustKubectl(ns, "get", "events"); !strings.Contains(out, "FailedMount") || !strings.Contains(out, `persistentvolumeclaims "host" not found`) {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
+	claim(t, n, ns, "host", v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: hostDir}})
+	claim(t, n, ns, "local", v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: localDir}})
+	n.AwaitReady(ns, "p")
+	if out := n.MustKubectl(ns, "exec", "p", "--", "sh", "-c", "echo x >/host/f; stat -c %g /local; stat -c %g /host"); !strings.HasPrefix(out, "4321\n") || strings.HasSuffix(out, "4321\n") {
+		t.Errorf("groups of the volumes: %q, want fsGroup for the first only", out)
+	}
+	for _, f := range []string{filepath.Join(hostDir, "f"), filepath.Join(localDir, "f")} {
+		if _, err := os.Stat(f); err != nil {
+			t.Error(err)
+		}
+	}
+	n.MustKubectl(ns, "delete", "pod", "p")
+	n.AwaitGone(ns, "p")
+	if b, err := os.ReadFile(filepath.Join(localDir, "f")); string(b) != "written\n" {
+		t.Errorf("the volume lost its content: %v", err)
+	}
+}
+
+func TestStorageOfCSIDrivers(t *testing.T) {
+	n, ns := join(t)
+	api := n.Cluster.Client.StorageV1()
+	object := &storage.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: n.Node() + ".csi.example"}}
+	object.Spec.PodInfoOnMount = ptr.To(true)
+	object.Spec.VolumeLifecycleModes = []storage.VolumeLifecycleMode{storage.VolumeLifecyclePersistent, storage.VolumeLifecycleEphemeral}
+	if _, err := api.CSIDrivers().Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.CSIDrivers().Delete(context.Background(), object.Name, metav1.DeleteOptions{}) })
+	d, err := csidriver.Start(csidriver.Config{
+		Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi"), Topology: map[string]string{"csi.example/rack": "r1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	harness.Eventually(t, "the driver is in the CSINode", harness.Patience, func() error {
+		o, err := api.CSINodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+		if err != nil || len(o.Spec.Drivers) != 1 {
+			return fmt.Errorf("%v, %v", o, err)
+		}
+		return nil
+	}, n.Explain)
+	if out := n.MustKubectl(ns, "get", "node", n.Node(), "-L", "csi.example/rack"); !strings.Contains(out, "r1") {
+		t.Errorf("the node lacks the driver's topology: %s", out)
+	}
+
+	claim(t, n, ns, "disk", v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: object.Name, VolumeHandle: "vol-1"}})
+	n.Create(ns, harness.Pod("p", "echo kept >/disk/f; sleep 1000", quick, claimed("disk"), volume("own", v1.VolumeSource{CSI: &v1.CSIVolumeSource{Driver: object.Name}})))
+	// The controller attaches once the volume is in use; its driver's part is played here.
+	harness.Eventually(t, "the volume is attached", harness.Patience, func() error {
+		list, err := api.VolumeAttachments().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list.Items, func(a storage.VolumeAttachment) bool { return a.Spec.NodeName == n.Node() })
+		if i < 0 {
+			return errors.New("no VolumeAttachment")
+		}
+		list.Items[i].Status.Attached = true
+		_, err = api.VolumeAttachments().UpdateStatus(t.Context(), &list.Items[i], metav1.UpdateOptions{})
+		return err
+	}, n.Explain)
+	n.AwaitReady(ns, "p")
+	inUse := func() []v1.UniqueVolumeName {
+		o, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Status.VolumesInUse
+	}
+	if got := inUse(); !slices.Equal(got, []v1.UniqueVolumeName{v1.UniqueVolumeName("kubernetes.io/csi/" + object.Name + "^vol-1")}) {
+		t.Errorf("volumes in use %q", got)
+	}
+	if b, err := os.ReadFile(filepath.Join(d.Volume("vol-1"), "f")); string(b) != "kept\n" {
+		t.Errorf("the driver's volume has not what the pod wrote: %q, %v", b, err)
+	}
+	if r := d.Published(); !slices.ContainsFunc(r, func(r *csipb.NodePublishVolumeRequest) bool {
+		return r.VolumeContext["csi.storage.k8s.io/pod.name"] == "p"
+	}) {
+		t.Errorf("the driver was not told of the pod: %v", r)
+	}
+
+	// A new agent takes down what the one before has set up.
+	n.Kill()
+	n.Start()
+	n.MustKubectl(ns, "delete", "pod", "p")
+	n.AwaitGone(ns, "p")
+	harness.Eventually(t, "the volume is unstaged", harness.Patience, func() error {
+		if calls := d.Calls(); !slices.Contains(calls, "NodeUnstageVolume") {
+			return fmt.Errorf("calls %q", calls)
+		}
+		if got := inUse(); len(got) > 0 {
+			return fmt.Errorf("in use %q", got)
+		}
+		return nil
+	}, n.Explain)
+	if b, err := os.ReadFile(filepath.Join(d.Volume("vol-1"), "f")); string(b) != "kept\n" {
+		t.Errorf("the volume lost its content: %v", err)
+	}
+}

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// template is a pod template that only this test's node runs.
+func template(n *harness.Node, app, script string) v1.PodTemplateSpec {
+	spec := harness.Pod("x", script, quick).Spec
+	spec.NodeSelector = map[string]string{v1.LabelHostname: n.Node()}
+	return v1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": app}}, Spec: spec}
+}
+
+func selector(app string) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
+}
+
+func TestDeploymentRollsOut(t *testing.T) {
+	n, ns := join(t)
+	apps := n.Cluster.Client.AppsV1()
+	d, err := apps.Deployments(ns).Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To[int32](3), Selector: selector("web"), Template: template(n, "web", "echo one; sleep 1000")},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	old, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(old.Items) != 3 {
+		t.Fatalf("%d pods: %v", len(old.Items), err)
+	}
+	d.Spec.Template = template(n, "web", "echo two; sleep 1000")
+	d.ResourceVersion = ""
+	if _, err := apps.Deployments(ns).Update(t.Context(), d, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	harness.Eventually(t, "only the new pods are left", harness.Patience, func() error {
+		now, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, p := range now.Items {
+			for _, o := range old.Items {
+				if p.UID == o.UID {
+					return fmt.Errorf("%s is still there", p.Name)
+				}
+			}
+		}
+		if len(now.Items) != 3 {
+			return fmt.Errorf("%d pods", len(now.Items))
+		}
+		return nil
+	}, n.Explain)
+}
+
+func TestDaemonSetAndJob(t *testing.T) {
+	n, ns := join(t)
+	ds := &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "ds"},
+		Spec:       appsv1.DaemonSetSpec{Selector: selector("ds"), Template: template(n, "ds", "sleep 1000")},
+	}
+	if _, err := n.Cluster.Client.AppsV1().DaemonSets(ns).Create(t.Context(), ds, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	job := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "job"},
+		Spec:       batchv1.JobSpec{Completions: ptr.To[int32](4), Parallelism: ptr.To[int32](2), Template: template(n, "job", "echo done")},
+	}
+	job.Spec.Template.Spec.RestartPolicy = v1.RestartPolicyNever
+	if _, err := n.Cluster.Client.BatchV1().Jobs(ns).Create(t.Context(), job, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.MustKubectl(ns, "wait", "--for=condition=complete", "job/job", "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "daemonset/ds", "--timeout=60s")
+	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=job"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pods.Items {
+		if p.Status.Phase != v1.PodSucceeded {
+			t.Errorf("pod %s of a complete job is %s", p.Name, p.Status.Phase)
+		}
+	}
+}
+
+func TestDrainAndCordon(t *testing.T) {
+	n, ns := join(t)
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To[int32](2), Selector: selector("web"), Template: template(n, "web", "sleep 1000")},
+	}
+	if _, err := n.Cluster.Client.AppsV1().Deployments(ns).Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	n.MustKubectl(ns, "drain", n.Node(), "--ignore-daemonsets", "--timeout=60s", "--pod-selector=app=web")
+	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + n.Node()})
+	if err != nil || len(pods.Items) != 0 {
+		t.Errorf("%d pods are left after drain: %v", len(pods.Items), err)
+	}
+	n.MustKubectl("", "label", "node", n.Node(), "example.com/mine=kept")
+	n.Kill()
+	n.Start()
+	harness.Eventually(t, "the agent has registered again", harness.Patience, func() error {
+		if !strings.Contains(n.Log(), "The node was registered before") {
+			return errors.New("not yet")
+		}
+		return nil
+	}, n.Explain)
+	node, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !node.Spec.Unschedulable || node.Labels["example.com/mine"] != "kept" {
+		t.Errorf("after a restart: unschedulable=%v labels=%v", node.Spec.Unschedulable, node.Labels)
+	}
+	n.MustKubectl("", "uncordon", n.Node())
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+}
+
+func TestDeleteGivesTheGracePeriod(t *testing.T) {
+	n, ns := join(t)
+	n.Create(ns, harness.Pod("p", `trap 'echo bye; sleep 2; exit 0' TERM; echo ready; while true; do sleep 0.1; done`, func(p *v1.Pod) {
+		p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](30)
+	}))
+	n.AwaitReady(ns, "p")
+	begin := time.Now()
+	if err := n.Cluster.Client.CoreV1().Pods(ns).Delete(t.Context(), "p", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// The status comes first: the pod is seen to be over before it goes.
+	ended := n.Await(ns, "p", "has ended", func(p *v1.Pod) bool {
+		s := harness.Status(p, "c")
+		return s.State.Terminated != nil
+	})
+	if s := harness.Status(ended, "c").State.Terminated; s.ExitCode != 0 {
+		t.Errorf("it ended with %d, killed before its time", s.ExitCode)
+	}
+	n.AwaitGone(ns, "p")
+	if took := time.Since(begin); took < 2*time.Second {
+		t.Errorf("it was gone after %v, before it could have ended", took)
+	}
+}
+
+func TestAdmissionOnTheNode(t *testing.T) {
+	n, ns := join(t)
+	n.Create(ns, harness.Pod("first", "sleep 1000", quick, func(p *v1.Pod) {
+		p.Spec.Containers[0].Ports = []v1.ContainerPort{{ContainerPort: 80, HostPort: 31999}}
+	}))
+	n.AwaitReady(ns, "first")
+	tests := map[string]struct {
+		reason string
+		change func(*v1.Pod)
+	}{
+		"affinity": {"NodeAffinity", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"none": "such"} }},
+		"ports": {"NodePorts", func(p *v1.Pod) {
+			p.Spec.Containers[0].Ports = []v1.ContainerPort{{ContainerPort: 80, HostPort: 31999}}
+		}},
+		"cpu": {"OutOfcpu", func(p *v1.Pod) {
+			p.Spec.Containers[0].Resources.Requests = v1.ResourceList{v1.ResourceCPU: *ptr.To(quantity("500"))}
+		}},
+		"os": {"PodOSNotSupported", func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Windows} }},
+	}
+	for name, tt := range tests {
+		n.Create(ns, harness.Pod(name, "sleep 1000", quick, tt.change))
+	}
+	for name, tt := range tests {
+		p := n.Await(ns, name, "is rejected", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodFailed })
+		if p.Status.Reason != tt.reason {
+			t.Errorf("%s: reason %s: %s, want %s", name, p.Status.Reason, p.Status.Message, tt.reason)
+		}
+		n.MustKubectl(ns, "delete", "pod", name, "--timeout=30s")
+	}
+}

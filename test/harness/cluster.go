@@ -1,0 +1,306 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/mini-kubelet/mini-kubelet/test/controlplane"
+)
+
+// Cluster is a real control plane for tests.
+type Cluster struct {
+	*controlplane.Cluster
+	Client *kubernetes.Clientset // the administrator's
+	dir    string
+}
+
+// sharedCluster is the control plane that the tests of a process share.
+var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
+	return startCluster(controlplane.Config{})
+})
+
+// SharedCluster returns the control plane that most tests share. A test that
+// harms one starts its own.
+func SharedCluster(t T) *Cluster {
+	t.Helper()
+	needCluster(t)
+	c, err := sharedCluster()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return c
+}
+
+// StartCluster starts a control plane for one test.
+func StartCluster(t T, cfg controlplane.Config) *Cluster {
+	t.Helper()
+	needCluster(t)
+	c, err := startCluster(cfg)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.Remove(); err != nil {
+			t.Errorf("stop the control plane: %v", err)
+		}
+	})
+	return c
+}
+
+// needCluster skips where the control plane's programs are not built, unless it was
+// said that they must be (MINI_KUBELET_E2E, as `make e2e` says).
+func needCluster(t T) {
+	t.Helper()
+	if _, err := controlplane.Binaries(); err != nil {
+		if os.Getenv("MINI_KUBELET_E2E") != "" {
+			t.Fatalf("%v", err)
+		}
+		t.Skipf("%v", err)
+	}
+	NeedDockerd(t)
+}
+
+func startCluster(cfg controlplane.Config) (*Cluster, error) {
+	dir, _, err := newDir("k")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Dir, cfg.Address = dir, controlplane.HostAddress()
+	if cfg.Port, err = freePorts(5); err != nil {
+		return nil, err
+	}
+	cp, err := controlplane.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if err := cp.Start(ctx); err != nil {
+		return nil, err
+	}
+	client, err := cp.Client()
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{Cluster: cp, Client: client, dir: dir}, nil
+}
+
+// freePorts finds that many ports in a row that nobody listens on.
+func freePorts(n int) (int, error) {
+	for range 50 {
+		b := make([]byte, 2)
+		if _, err := rand.Read(b); err != nil {
+			return 0, err
+		}
+		first := 20000 + (int(b[0])<<8|int(b[1]))%12000
+		free := true
+		for p := first; p < first+n && free; p++ {
+			l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
+			if free = err == nil; free {
+				l.Close()
+			}
+		}
+		if free {
+			return first, nil
+		}
+	}
+	return 0, errors.New("no free ports in a row")
+}
+
+// Node is an agent that has joined a cluster.
+type Node struct {
+	*Agent
+	Cluster *Cluster
+	Port    int // of its kubelet API
+}
+
+// NewNode prepares a node without starting its agent: it will bootstrap by the
+// cluster's token.
+func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
+	t.Helper()
+	port, err := freePorts(1)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	own := map[string]any{
+		"port": port, "rotateCertificates": true, "clusterDNS": []string{"10.96.0.10"}, "clusterDomain": "cluster.local",
+		"authentication": map[string]any{"x509": map[string]any{"clientCAFile": c.PKI("ca.crt")}},
+	}
+	maps.Copy(own, cfg.Config)
+	cfg.Config = own
+	a := NewAgent(t, cfg)
+	n := &Node{Agent: a, Cluster: c, Port: port}
+	bootstrap := filepath.Join(a.Dir, "bootstrap.conf")
+	if err := c.BootstrapKubeconfig(bootstrap); err != nil {
+		t.Fatalf("%v", err)
+	}
+	a.cfg.Args = append([]string{"--bootstrap-kubeconfig", bootstrap, "--kubeconfig", n.Kubeconfig()}, a.cfg.Args...)
+	t.Cleanup(func() {
+		// The agent still runs here: cleanups go last to first.
+		err := c.Client.CoreV1().Nodes().Delete(context.Background(), a.Node, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) && !c.Unreachable() {
+			t.Errorf("remove node %s: %v", a.Node, err)
+		}
+	})
+	return n
+}
+
+// StartNode starts an agent and waits until the cluster has it as a Ready node.
+func StartNode(t T, c *Cluster, cfg AgentConfig) *Node {
+	t.Helper()
+	n := NewNode(t, c, cfg)
+	n.Start()
+	n.WaitReady()
+	return n
+}
+
+// Kubeconfig is the file that the agent writes once it has a certificate.
+func (n *Node) Kubeconfig() string { return filepath.Join(n.Dir, "kubelet.conf") }
+
+// WaitReady waits until the cluster has the node as Ready.
+func (n *Node) WaitReady() {
+	n.t.Helper()
+	if err := n.Cluster.WaitReady(n.t.Context(), n.Node()); err != nil {
+		n.t.Fatalf("%v\n%s", err, n.Agent.Explain())
+	}
+}
+
+// Node is the name of the node.
+func (n *Node) Node() string { return n.Agent.Node }
+
+// Namespace makes a namespace for the test, ready for pods, and takes it away with
+// all that is in it.
+func (n *Node) Namespace() string {
+	n.t.Helper()
+	b := make([]byte, 4)
+	_, _ = rand.Read(b)
+	name := "t-" + hex.EncodeToString(b)
+	ctx := n.t.Context()
+	if _, err := n.Cluster.Client.CoreV1().Namespaces().Create(ctx, &v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+		n.t.Fatalf("%v", err)
+	}
+	Eventually(n.t, "the namespace has its service account", Patience, func() error {
+		_, err := n.Cluster.Client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+	n.t.Cleanup(func() {
+		// Pods go at once: the node may be gone, or about to.
+		ctx, zero := context.Background(), int64(0)
+		if n.Cluster.Unreachable() {
+			return
+		}
+		_ = n.Cluster.Client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
+		_ = n.Cluster.Client.CoreV1().Pods(name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+	})
+	return name
+}
+
+// Create makes a pod that is bound to this node, without the scheduler.
+func (n *Node) Create(namespace string, pod *v1.Pod) *v1.Pod {
+	n.t.Helper()
+	pod = pod.DeepCopy()
+	pod.Namespace, pod.Spec.NodeName = namespace, n.Node()
+	made, err := n.Cluster.Client.CoreV1().Pods(namespace).Create(n.t.Context(), pod, metav1.CreateOptions{})
+	if err != nil {
+		n.t.Fatalf("create pod %s: %v", pod.Name, err)
+	}
+	return made
+}
+
+// Await waits until the API server has the pod as cond wants it.
+func (n *Node) Await(namespace, name, what string, cond func(*v1.Pod) bool) *v1.Pod {
+	n.t.Helper()
+	var pod *v1.Pod
+	Eventually(n.t, "pod "+name+" "+what, Patience, func() error {
+		p, err := n.Cluster.Client.CoreV1().Pods(namespace).Get(n.t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if !cond(p) {
+			return errors.New(describeStatus(&p.Status))
+		}
+		pod = p
+		return nil
+	}, n.Explain)
+	return pod
+}
+
+// AwaitReady waits until the API server has the pod as Ready.
+func (n *Node) AwaitReady(namespace, name string) *v1.Pod {
+	n.t.Helper()
+	return n.Await(namespace, name, "is Ready", Ready)
+}
+
+// AwaitGone waits until the API server has no such pod.
+func (n *Node) AwaitGone(namespace, name string) {
+	n.t.Helper()
+	Eventually(n.t, "pod "+name+" is gone", Patience, func() error {
+		_, err := n.Cluster.Client.CoreV1().Pods(namespace).Get(n.t.Context(), name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.Join(err, errors.New("it is still there"))
+	}, n.Explain)
+}
+
+// Kubectl runs the real kubectl as the administrator and returns what it wrote.
+func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) (stdout []byte, stderr string, err error) {
+	cmd := exec.CommandContext(ctx, c.Program("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd.Env = append(withoutProxies(os.Environ()), "HOME="+c.dir)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errOut
+	err = cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+	}
+	return out.Bytes(), errOut.String(), err
+}
+
+// MustKubectl is Kubectl in a namespace, that has to succeed.
+func (n *Node) MustKubectl(namespace string, args ...string) string {
+	n.t.Helper()
+	out, _, err := n.Cluster.Kubectl(n.t.Context(), nil, append([]string{"-n", namespace}, args...)...)
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, n.Explain())
+	}
+	return string(out)
+}
+
+// As returns a client with the node's own identity, as its kubeconfig has it.
+func (n *Node) As() *kubernetes.Clientset {
+	n.t.Helper()
+	cfg := &rest.Config{
+		Host: "https://" + n.Cluster.Endpoint(), QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{CAFile: n.Cluster.PKI("ca.crt"), CertFile: n.ClientPair(), KeyFile: n.ClientPair()},
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		n.t.Fatalf("%v", err)
+	}
+	return client
+}
+
+// ClientPair is the file with the node's client certificate and key.
+func (n *Node) ClientPair() string {
+	return filepath.Join(n.Dir, "root", "pki", "kubelet-client-current.pem")
+}

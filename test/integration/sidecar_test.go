@@ -1,0 +1,130 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// sidecar is a restartable init container.
+func sidecar(name, script string) v1.Container {
+	c := harness.Container(name, script)
+	always := v1.ContainerRestartPolicyAlways
+	c.RestartPolicy = &always
+	return c
+}
+
+func inits(cs ...v1.Container) func(*v1.Pod) {
+	return func(p *v1.Pod) { p.Spec.InitContainers = cs }
+}
+
+func TestSidecarsStartFirstAndStopLastInReverse(t *testing.T) {
+	a := start(t)
+	give, read := diary(t, a)
+	s1 := sidecar("s1", untilTerm("s1"))
+	s1.Lifecycle = &v1.Lifecycle{PostStart: run("sleep 1; echo s1-post >> /diary/log")}
+	a.Write("web.yaml", harness.Pod("web", untilTerm("c"), grace(20),
+		inits(s1, harness.Container("i", "sleep 1; echo i >> /diary/log"), sidecar("s2", untilTerm("s2"))), give,
+		func(p *v1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: run("sleep 2")} // the sidecars' signal waits for it
+		}))
+	p := a.WaitRunning("web")
+	for _, name := range []string{"s1", "s2"} {
+		if s := harness.Status(p, name); s.State.Running == nil || !s.Ready || s.Started == nil || !*s.Started {
+			t.Errorf("sidecar %s: %+v, want running, started and ready", name, s)
+		}
+	}
+	wrote(t, a, read, "s1 s1-post i s2 c")
+	a.Remove("web.yaml")
+	a.WaitGone("web")
+	wrote(t, a, read, "s1 s1-post i s2 c c-term s2-term s1-term")
+}
+
+func TestSidecarThatEndsIsRestartedBesideTheOthers(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	// Never is the policy of the pod, not of its sidecar.
+	a.Write("web.yaml", harness.Pod("web", "", policy(v1.RestartPolicyNever), inits(sidecar("s", ""))))
+	a.WaitRunning("web")
+	before, err := a.Running("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Docker.Client.ContainerKill(t.Context(), before["s"].ID, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	p := a.WaitPod("web", "has restarted its sidecar", func(p *v1.Pod) bool {
+		s := harness.Status(p, "s")
+		return s.RestartCount == 1 && s.State.Running != nil && harness.Ready(p)
+	})
+	if p.Status.Phase != v1.PodRunning || len(seen.Of("start", "web", "c")) != 1 {
+		t.Errorf("phase %s, container c started %d times", p.Status.Phase, len(seen.Of("start", "web", "c")))
+	}
+	// Nor is it only this agent that knows.
+	a.Kill()
+	after, err := a.Running("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Docker.Client.ContainerKill(t.Context(), after["s"].ID, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	a.Start()
+	a.WaitPod("web", "has restarted its sidecar again", func(p *v1.Pod) bool {
+		s := harness.Status(p, "s")
+		return s.RestartCount == 2 && s.State.Running != nil && harness.Ready(p)
+	})
+	if n := len(seen.Of("start", "web", "c")); n != 1 {
+		t.Errorf("container c started %d times", n)
+	}
+}
+
+func TestPodCompletesThoughItsSidecarsRun(t *testing.T) {
+	a := start(t)
+	give, read := diary(t, a)
+	for name, tc := range map[string]struct {
+		policy v1.RestartPolicy
+		script string
+		phase  v1.PodPhase
+	}{
+		"well":   {v1.RestartPolicyOnFailure, "sleep 1; exit 0", v1.PodSucceeded},
+		"failed": {v1.RestartPolicyNever, "sleep 1; exit 3", v1.PodFailed},
+	} {
+		a.Write(name+".yaml", harness.Pod(name, tc.script, grace(20), policy(tc.policy), inits(sidecar("s", untilTerm(name))), give))
+		p := a.WaitPod(name, "is done with all its containers", func(p *v1.Pod) bool {
+			return p.Status.Phase == tc.phase && harness.Status(p, "s").State.Terminated != nil
+		})
+		// It was let to end by itself, and its own end does not count.
+		if s := harness.Status(p, "s").State.Terminated; s.ExitCode != 0 {
+			t.Errorf("%s: sidecar ended with %+v", name, s)
+		}
+	}
+	if said := read(); !strings.Contains(said, "well-term") || !strings.Contains(said, "failed-term") {
+		t.Errorf("the diary says %q", said)
+	}
+	if left, err := a.Running("well"); err != nil || len(left) > 0 {
+		t.Errorf("still running: %v %v", left, err)
+	}
+}
+
+func TestSidecarsHaveWhatIsLeftOfTheGracePeriod(t *testing.T) {
+	a := start(t)
+	seen := harness.WatchEvents(a)
+	a.Write("web.yaml", harness.Pod("web", deaf, grace(4), inits(sidecar("s", deaf))))
+	a.WaitRunning("web")
+	a.Remove("web.yaml")
+	died := seen.Wait(1, "die", "web", "c", harness.Patience)[0]
+	end := seen.Wait(1, "die", "web", "s", harness.Patience)[0]
+	term := seen.Of("kill", "web", "s")[0]
+	if term.Signal != "15" || term.At.Before(died.At) && died.At.Sub(term.At) > time.Second {
+		t.Errorf("the sidecar had signal %s %v after the other's death", term.Signal, term.At.Sub(died.At))
+	}
+	if took := end.At.Sub(term.At); took < 1900*time.Millisecond || took > 8*time.Second {
+		t.Errorf("the sidecar was killed %v after its signal, want about 2s", took)
+	}
+	a.WaitGone("web")
+}

@@ -1,0 +1,212 @@
+package pods
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// place is where cases run. Its methods may be called concurrently, each namespace
+// by one case.
+type place interface {
+	agent() *harness.Agent
+	// namespace returns one of its own for a case, and what takes it away.
+	namespace(ctx context.Context, name string) (namespace string, remove func(), err error)
+	create(ctx context.Context, namespace string, objects []map[string]any) error
+	// remove takes the pods of a case away, and does not wait for it.
+	remove(ctx context.Context, namespace string) error
+	// pod is that of a name in the manifest; nil: there is none.
+	pod(ctx context.Context, namespace, name string) (*v1.Pod, error)
+	events(ctx context.Context, pod *v1.Pod) ([]event, error)
+}
+
+type event struct{ reason, message string }
+
+// standalone is a node that reads its pods from manifests.
+type standalone struct{ a *harness.Agent }
+
+func (s standalone) agent() *harness.Agent { return s.a }
+
+func (s standalone) namespace(_ context.Context, name string) (string, func(), error) {
+	namespace := "t-" + name
+	return namespace, func() { _ = s.remove(context.Background(), namespace) }, nil
+}
+
+func (s standalone) file(namespace string) string {
+	return filepath.Join(s.a.Manifests, namespace+".yaml")
+}
+
+func (s standalone) create(_ context.Context, namespace string, objects []map[string]any) error {
+	for _, o := range objects {
+		o["metadata"].(map[string]any)["namespace"] = namespace
+	}
+	text, err := join(objects)
+	if err != nil {
+		return err
+	}
+	hidden := filepath.Join(s.a.Manifests, "."+namespace)
+	return errors.Join(os.WriteFile(hidden, []byte(text), 0o644), os.Rename(hidden, s.file(namespace)))
+}
+
+func (s standalone) remove(_ context.Context, namespace string) error {
+	err := os.Remove(s.file(namespace))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s standalone) pod(_ context.Context, namespace, name string) (*v1.Pod, error) {
+	list, err := s.a.Pods()
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		if p := &list.Items[i]; p.Namespace == namespace && p.Name == s.a.Name(name) {
+			return p, nil
+		}
+	}
+	return nil, nil
+}
+
+// eventLine is how the agent's log writes an event of a pod: its UID, the event's
+// reason and message.
+var eventLine = regexp.MustCompile(`"Pod event" .*podUID="([^"]*)" reason="([^"]*)" message=(?:"((?:[^"\\]|\\.)*)"|<\n((?:\t.*\n)*) >)`)
+
+func (s standalone) events(_ context.Context, pod *v1.Pod) ([]event, error) {
+	var all []event
+	for _, m := range eventLine.FindAllStringSubmatch(s.a.Log(), -1) {
+		if m[1] != string(pod.UID) {
+			continue
+		}
+		message := strings.ReplaceAll(m[4], "\t", "")
+		if message == "" {
+			var err error
+			if message, err = strconv.Unquote(`"` + m[3] + `"`); err != nil {
+				return nil, fmt.Errorf("read an event from the log: %w: %s", err, m[0])
+			}
+		}
+		all = append(all, event{m[2], message})
+	}
+	return all, nil
+}
+
+// member is a node of a cluster.
+type member struct{ n *harness.Node }
+
+func (m member) agent() *harness.Agent { return m.n.Agent }
+
+func (m member) namespace(ctx context.Context, name string) (string, func(), error) {
+	b := make([]byte, 3)
+	_, _ = rand.Read(b)
+	namespace := "t-" + name + "-" + hex.EncodeToString(b)
+	client := m.n.Cluster.Client.CoreV1()
+	if _, err := client.Namespaces().Create(ctx, &v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
+		return "", nil, err
+	}
+	remove := func() {
+		ctx, zero := context.Background(), int64(0)
+		_ = client.Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+		_ = client.Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
+	}
+	return namespace, remove, within(ctx, func() error {
+		_, err := client.ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+}
+
+// create makes what pods use before the pods, which are bound to the node without
+// the scheduler.
+func (m member) create(ctx context.Context, namespace string, objects []map[string]any) error {
+	client := m.n.Cluster.Client.CoreV1()
+	var pods []*v1.Pod
+	for _, o := range objects {
+		var err error
+		switch kind := o["kind"]; kind {
+		case "Pod":
+			var p *v1.Pod
+			p, err = as[v1.Pod](o)
+			pods = append(pods, p)
+		case "ConfigMap":
+			var c *v1.ConfigMap
+			if c, err = as[v1.ConfigMap](o); err == nil {
+				_, err = client.ConfigMaps(namespace).Create(ctx, c, metav1.CreateOptions{})
+			}
+		case "Secret":
+			var s *v1.Secret
+			if s, err = as[v1.Secret](o); err == nil {
+				_, err = client.Secrets(namespace).Create(ctx, s, metav1.CreateOptions{})
+			}
+		case "Service":
+			var s *v1.Service
+			if s, err = as[v1.Service](o); err == nil {
+				_, err = client.Services(namespace).Create(ctx, s, metav1.CreateOptions{})
+			}
+		default:
+			err = fmt.Errorf("teach member.create about %v", kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, p := range pods {
+		p.Spec.NodeName = m.n.Node()
+		if _, err := client.Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// as reads an object, of which all fields must be known.
+func as[T any](object map[string]any) (*T, error) {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return nil, err
+	}
+	into := new(T)
+	return into, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields, into, true)
+}
+
+func (m member) remove(ctx context.Context, namespace string) error {
+	return m.n.Cluster.Client.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
+}
+
+func (m member) pod(ctx context.Context, namespace, name string) (*v1.Pod, error) {
+	p, err := m.n.Cluster.Client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return p, err
+}
+
+func (m member) events(ctx context.Context, pod *v1.Pod) ([]event, error) {
+	list, err := m.n.Cluster.Client.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + pod.Name})
+	if err != nil {
+		return nil, err
+	}
+	var all []event
+	for _, e := range list.Items {
+		all = append(all, event{e.Reason, e.Message})
+	}
+	return all, nil
+}
