@@ -21,6 +21,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -227,22 +228,56 @@ func (n *Node) Create(namespace string, pod *v1.Pod) *v1.Pod {
 	return made
 }
 
-// Await waits until the API server has the pod as cond wants it.
+// Await waits until the API server has the pod as cond wants it. It watches, so
+// that a state that lasts for milliseconds is seen too.
 func (n *Node) Await(namespace, name, what string, cond func(*v1.Pod) bool) *v1.Pod {
 	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), Patience)
+	defer cancel()
 	var pod *v1.Pod
-	Eventually(n.t, "pod "+name+" "+what, Patience, func() error {
-		p, err := n.Cluster.Client.CoreV1().Pods(namespace).Get(n.t.Context(), name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		if !cond(p) {
-			return errors.New(describeStatus(&p.Status))
-		}
-		pod = p
-		return nil
+	Eventually(n.t, "pod "+name+" "+what, Patience, func() (err error) {
+		pod, err = n.watch(ctx, namespace, name, cond)
+		return err
 	}, n.Explain)
 	return pod
+}
+
+// watch returns the first state of the pod that meets cond, or an error that
+// tells the last one when the watch or the context ends.
+func (n *Node) watch(ctx context.Context, namespace, name string, cond func(*v1.Pod) bool) (*v1.Pod, error) {
+	pods := n.Cluster.Client.CoreV1().Pods(namespace)
+	only := metav1.SingleObject(metav1.ObjectMeta{Name: name})
+	list, err := pods.List(ctx, only)
+	if err != nil {
+		return nil, err
+	}
+	last := errors.New("there is no such pod")
+	for i := range list.Items {
+		if cond(&list.Items[i]) {
+			return &list.Items[i], nil
+		}
+		last = errors.New(describeStatus(&list.Items[i].Status))
+	}
+	only.ResourceVersion = list.ResourceVersion
+	w, err := pods.Watch(ctx, only)
+	if err != nil {
+		return nil, errors.Join(last, err)
+	}
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		pod, isPod := e.Object.(*v1.Pod)
+		switch {
+		case !isPod:
+			return nil, errors.Join(last, apierrors.FromObject(e.Object))
+		case e.Type == watch.Deleted:
+			last = errors.New("the pod was deleted")
+		case cond(pod):
+			return pod, nil
+		default:
+			last = errors.New(describeStatus(&pod.Status))
+		}
+	}
+	return nil, last
 }
 
 // AwaitReady waits until the API server has the pod as Ready.
