@@ -1,7 +1,6 @@
 package credentials
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -27,6 +26,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // signer approves and signs all requests of an API server once it is allowed to.
@@ -92,16 +92,7 @@ func use(t *testing.T, cfg Config) (c *Client, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	return c, func() {
-		t.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
+	return c, testrun.Start(t, c.Run)
 }
 
 func TestFromBootstrapTokenToACertificateOfItsOwn(t *testing.T) {

@@ -26,6 +26,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 const driverName = "test.csi.example"
@@ -110,16 +112,7 @@ func (h *house) restart() {
 		h.t.Fatal(err)
 	}
 	h.Manager = m
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	h.stop = func() {
-		cancel()
-		if err := <-done; err != nil {
-			h.t.Errorf("run: %v", err)
-		}
-		h.stop = func() {}
-	}
+	h.stop = testrun.Start(h.t, m.Run)
 }
 
 func (h *house) until(what string, cond func() bool) {

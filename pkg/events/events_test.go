@@ -1,7 +1,6 @@
 package events
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 func testPod(annotations map[string]string) *v1.Pod {
@@ -55,19 +55,6 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// runSink runs a Sink until stop is called.
-func runSink(t *testing.T, s *Sink) (stop func()) {
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	return func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
-}
-
 func entry(container, reason, message string) journal.Entry {
 	return journal.Entry{Pod: testPod(nil), Container: container, Type: v1.EventTypeWarning, Reason: reason, Message: message}
 }
@@ -77,7 +64,7 @@ func TestEventsReachTheAPIServer(t *testing.T) {
 		api := testapi.New()
 		s := NewSink(api.Client(t), "n1")
 		s.Node(v1.EventTypeNormal, "Starting", "Starting kubelet.") // before anything runs
-		defer runSink(t, s)()
+		defer testrun.Start(t, s.Run)()
 		s.Record(entry("main", "BackOff", "Back-off restarting"))
 		synctest.Wait()
 		time.Sleep(time.Second)
@@ -117,7 +104,7 @@ func TestAnAPIServerThatHangsHoldsUpNobody(t *testing.T) {
 			return nil
 		}
 		s := NewSink(api.Client(t), "n1")
-		stop := runSink(t, s)
+		stop := testrun.Start(t, s.Run)
 		begun := time.Now()
 		for range 5000 {
 			s.Record(entry("", "FailedMount", "x"))
@@ -145,7 +132,7 @@ func TestRunEndsWhileEventsAreTriedAgain(t *testing.T) {
 			return testapi.Failure(http.StatusInternalServerError, errors.ErrUnsupported.Error())
 		}
 		s := NewSink(api.Client(t), "n1")
-		stop := runSink(t, s)
+		stop := testrun.Start(t, s.Run)
 		s.Record(entry("", "FailedMount", "x"))
 		synctest.Wait()
 		begun := time.Now()

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 var web = types.NamespacedName{Namespace: "default", Name: "web-n1"}
@@ -107,15 +107,7 @@ func run(t *testing.T, api *testapi.Server) *glass {
 		t.Fatal(err)
 	}
 	g.Manager = m
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, m.Run)
 	return g
 }
 

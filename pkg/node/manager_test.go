@@ -19,6 +19,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // house is a Manager with an API server and all else that it looks at.
@@ -88,15 +89,7 @@ func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 		t.Fatal(err)
 	}
 	h.Manager = m
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, m.Run)
 	return h
 }
 

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // podOf returns a pod that refers to ConfigMaps.
@@ -36,15 +38,7 @@ func start(t *testing.T, cfg Config) (*Cache, <-chan []types.UID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, c.Run)
 	return c, changes
 }
 

@@ -28,6 +28,8 @@ import (
 	"k8s.io/client-go/rest"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // authority is a CA of this test.
@@ -240,15 +242,7 @@ func TestTheClientCAIsFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	testrun.Start(t, a.Run)
 	base, trusted := startAPI(t, &host{}, func(c *APIConfig) {
 		c.Authenticator, c.Authorizer, c.ClientCA = a.Authenticator, a.Authorizer, a.ClientCA
 	})

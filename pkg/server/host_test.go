@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // host is a Host that says what it was asked.
@@ -104,21 +105,8 @@ func startAPI(t *testing.T, h Host, change func(*APIConfig)) (base string, clien
 		t.Fatal(err)
 	}
 	transport := certs.Client().Transport.(*http.Transport).Clone()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run() = %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not return after its context had ended")
-		}
-	})
+	testrun.Start(t, s.Run)
+	t.Cleanup(transport.CloseIdleConnections)
 	return "https://" + s.endpoints[0].listener.Addr().String(), &http.Client{Transport: transport}
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 type podList []*v1.Pod
@@ -37,21 +39,8 @@ func start(t *testing.T, cfg Config) (healthz, readOnly string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run() = %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not return after its context had ended")
-		}
-	})
+	testrun.Start(t, s.Run)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return "http://" + s.endpoints[0].listener.Addr().String(), "http://" + s.endpoints[1].listener.Addr().String()
 }
 

@@ -15,6 +15,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 func apiPod(name, image string) *v1.Pod {
@@ -31,15 +32,7 @@ func follow(t *testing.T, api *testapi.Server, ready <-chan struct{}) <-chan Sna
 		t.Fatal(err)
 	}
 	out := make(chan Snapshot)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, out) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, func(ctx context.Context) error { return s.Run(ctx, out) })
 	return out
 }
 

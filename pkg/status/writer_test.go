@@ -1,7 +1,6 @@
 package status
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // scribe is a Writer with an API server and what the watch has shown of that.
@@ -39,15 +39,7 @@ func write(t *testing.T, api *testapi.Server) *scribe {
 		t.Fatal(err)
 	}
 	s.Writer = w
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, w.Run)
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // verdicts are Probes whose answers the test gives. They note their calls in the
@@ -72,15 +73,7 @@ func startProbed(t *testing.T, n *node, probes Probes, statuses Statuses) *Worke
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, w.Run)
 	return w
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 // node is a runtime, cache, volumes and status store in memory: pods run from
@@ -173,15 +174,7 @@ func start(t *testing.T, n *node) *Workers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Start(t, w.Run)
 	return w
 }
 

@@ -1,0 +1,35 @@
+// Package testrun runs in tests what the agent runs as long as it lives.
+package testrun
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is how long what runs may take to end once it is told to.
+const patience = 10 * time.Second
+
+// Start calls run in a goroutine until stop is called or the test ends, at the
+// latest, and fails the test if run returns an error, or does not return. Calling
+// stop again does nothing.
+func Start(t testing.TB, run func(context.Context) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(patience):
+			t.Errorf("Run has not returned %v after its context ended", patience)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
