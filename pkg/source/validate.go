@@ -9,7 +9,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -28,6 +27,7 @@ func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
 	errs = append(errs, validateContainers(s, volumes, path)...)
 	errs = append(errs, validatePodResources(s, path)...)
+	errs = append(errs, validateRequirements(&v1.ResourceRequirements{Limits: s.Overhead}, path.Child("overhead"))...)
 	errs = append(errs, oneOf(s.RestartPolicy, path.Child("restartPolicy"), v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever)...)
 	errs = append(errs, validateDNS(s, path)...)
 	errs = append(errs, validatePodSecurity(s, path)...)
@@ -43,21 +43,16 @@ func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	if s.NodeName != "" {
 		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(s.NodeName, false), s.NodeName, path.Child("nodeName"))...)
 	}
-	errs = append(errs, unversioned.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
-	for i, ref := range s.ImagePullSecrets {
-		if ref.Name == "" {
-			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
-		}
-	}
 	if s.Hostname != "" {
 		errs = append(errs, nameErrors(validation.IsDNS1123Label(s.Hostname), s.Hostname, path.Child("hostname"))...)
 	}
 	if s.Subdomain != "" {
 		errs = append(errs, nameErrors(validation.IsDNS1123Label(s.Subdomain), s.Subdomain, path.Child("subdomain"))...)
 	}
-	for i := range s.Tolerations {
-		errs = append(errs, validateToleration(&s.Tolerations[i], path.Child("tolerations").Index(i))...)
+	if s.HostnameOverride != nil {
+		errs = append(errs, validateHostnameOverride(s, path.Child("hostnameOverride"))...)
 	}
+	errs = append(errs, validatePlacement(s, path)...)
 	for i := range s.HostAliases {
 		a, at := &s.HostAliases[i], path.Child("hostAliases").Index(i)
 		if _, err := netip.ParseAddr(a.IP); err != nil {
@@ -77,6 +72,23 @@ func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, nameErrors(validation.IsQualifiedName(string(gate.ConditionType)), string(gate.ConditionType), path.Child("readinessGates").Index(i).Child("conditionType"))...)
 	}
 	return errs
+}
+
+// maxHostname is how long the kernel lets a host's name be.
+const maxHostname = 64
+
+func validateHostnameOverride(s *v1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+		errs = append(errs, field.Forbidden(path, "may not be specified when setHostnameAsFQDN is true"))
+	}
+	if s.HostNetwork {
+		errs = append(errs, field.Forbidden(path, "may not be specified when hostNetwork is true"))
+	}
+	if len(*s.HostnameOverride) > maxHostname {
+		errs = append(errs, field.TooLong(path, "", maxHostname))
+	}
+	return append(errs, nameErrors(validation.IsDNS1123Subdomain(*s.HostnameOverride), *s.HostnameOverride, path)...)
 }
 
 // validateReferences refuses what only a pod at the API server can have: a static
@@ -161,34 +173,6 @@ func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
 		if o.Name == "" {
 			errs = append(errs, field.Required(at.Child("options").Index(i), "must not be empty"))
 		}
-	}
-	return errs
-}
-
-func validateToleration(t *v1.Toleration, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if t.Key != "" {
-		errs = append(errs, unversioned.ValidateLabelName(t.Key, path.Child("key"))...)
-	}
-	if t.Key == "" && t.Operator != v1.TolerationOpExists {
-		errs = append(errs, field.Invalid(path.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
-	}
-	if t.TolerationSeconds != nil && t.Effect != v1.TaintEffectNoExecute {
-		errs = append(errs, field.Invalid(path.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"))
-	}
-	switch t.Operator {
-	case v1.TolerationOpEqual, "":
-		errs = append(errs, nameErrors(validation.IsValidLabelValue(t.Value), t.Value, path.Child("operator"))...)
-	case v1.TolerationOpExists:
-		if t.Value != "" {
-			errs = append(errs, field.Invalid(path.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
-		}
-	case v1.TolerationOpLt, v1.TolerationOpGt:
-	default:
-		errs = append(errs, field.NotSupported(path.Child("operator"), t.Operator, []v1.TolerationOperator{v1.TolerationOpEqual, v1.TolerationOpExists}))
-	}
-	if t.Effect != "" {
-		errs = append(errs, oneOf(t.Effect, path.Child("effect"), v1.TaintEffectNoSchedule, v1.TaintEffectPreferNoSchedule, v1.TaintEffectNoExecute)...)
 	}
 	return errs
 }

@@ -2,12 +2,12 @@ package source
 
 import (
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -58,6 +58,7 @@ func (s *containerSet) validate(c *v1.Container, path *field.Path, init bool) fi
 	errs = append(errs, s.validateFileKeyVolumes(c, path.Child("env"))...)
 	errs = append(errs, s.validateMounts(c, path)...)
 	errs = append(errs, validateRequirements(&c.Resources, path.Child("resources"))...)
+	errs = append(errs, s.validateResizePolicy(c, path.Child("resizePolicy"), init)...)
 	errs = append(errs, validateContainerSecurity(c.SecurityContext, path.Child("securityContext"))...)
 	if sc := c.SecurityContext; sc != nil && sc.ProcMount != nil && *sc.ProcMount == v1.UnmaskedProcMount && (s.pod.HostUsers == nil || *s.pod.HostUsers) {
 		errs = append(errs, field.Invalid(path.Child("securityContext", "procMount"), *sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
@@ -123,11 +124,8 @@ func portErrors(port int, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// Fields of the pod and its containers that an environment variable may take.
-var (
-	envFields      = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
-	resourceFields = []string{"limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage"}
-)
+// envFields are those of the pod that an environment variable may take.
+var envFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
 
 func validateEnv(c *v1.Container, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
@@ -146,6 +144,12 @@ func validateEnv(c *v1.Container, path *field.Path) field.ErrorList {
 		f, at := &c.EnvFrom[i], path.Child("envFrom").Index(i)
 		if f.Prefix != "" {
 			errs = append(errs, nameErrors(validation.IsRelaxedEnvVarName(f.Prefix), f.Prefix, at.Child("prefix"))...)
+		}
+		if r := f.ConfigMapRef; r != nil {
+			errs = append(errs, objectName(r.Name, at.Child("configMapRef", "name"))...)
+		}
+		if r := f.SecretRef; r != nil {
+			errs = append(errs, objectName(r.Name, at.Child("secretRef", "name"))...)
 		}
 		switch {
 		case f.ConfigMapRef != nil && f.SecretRef != nil:
@@ -167,16 +171,16 @@ func validateEnvSource(e *v1.EnvVar, path *field.Path) field.ErrorList {
 	}
 	if r := from.ResourceFieldRef; r != nil {
 		n++
-		if !slices.Contains(resourceFields, r.Resource) && !strings.Contains(r.Resource, "hugepages-") {
-			errs = append(errs, field.NotSupported(path.Child("resourceFieldRef", "resource"), r.Resource, resourceFields))
-		}
+		errs = append(errs, validateResourceField(r, path.Child("resourceFieldRef"))...)
 	}
 	if r := from.ConfigMapKeyRef; r != nil {
 		n++
+		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(r.Name, false), r.Name, path.Child("configMapKeyRef", "name"))...)
 		errs = append(errs, keyErrors(r.Key, path.Child("configMapKeyRef", "key"))...)
 	}
 	if r := from.SecretKeyRef; r != nil {
 		n++
+		errs = append(errs, nameErrors(apivalidation.NameIsDNSSubdomain(r.Name, false), r.Name, path.Child("secretKeyRef", "name"))...)
 		errs = append(errs, keyErrors(r.Key, path.Child("secretKeyRef", "key"))...)
 	}
 	if r := from.FileKeyRef; r != nil {
@@ -194,6 +198,14 @@ func validateEnvSource(e *v1.EnvVar, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// objectName refuses what cannot be the name of a ConfigMap or Secret.
+func objectName(name string, path *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return nameErrors(apivalidation.NameIsDNSSubdomain(name, true), name, path)
+}
+
 func keyErrors(key string, path *field.Path) field.ErrorList {
 	if key == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -207,6 +219,8 @@ func validateFieldRef(f *v1.ObjectFieldSelector, allowed []string, path *field.P
 		return field.ErrorList{field.Required(path.Child("apiVersion"), "")}
 	case f.FieldPath == "":
 		return field.ErrorList{field.Required(path.Child("fieldPath"), "")}
+	case f.APIVersion != "v1":
+		return field.ErrorList{field.Invalid(path.Child("fieldPath"), f.FieldPath, "error converting fieldPath: unsupported pod version: "+f.APIVersion)}
 	case subscripted(f.FieldPath, "metadata.annotations"), subscripted(f.FieldPath, "metadata.labels"), slices.Contains(allowed, f.FieldPath):
 		return nil
 	}
@@ -290,44 +304,6 @@ func validateSubPath(p string, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, list := range []struct {
-		name string
-		v1.ResourceList
-	}{{"limits", r.Limits}, {"requests", r.Requests}} {
-		for name, q := range list.ResourceList {
-			at := path.Child(list.name).Key(string(name))
-			errs = append(errs, nameErrors(validation.IsQualifiedName(string(name)), string(name), path.Child(list.name))...)
-			if !strings.Contains(string(name), "/") && !standardResource(name) {
-				errs = append(errs, field.Invalid(path.Child(list.name), string(name), "must be a standard resource for containers"))
-			}
-			if q.Sign() < 0 {
-				errs = append(errs, field.Invalid(at, q.String(), "must be greater than or equal to 0"))
-			}
-		}
-	}
-	for name, request := range r.Requests {
-		limit, ok := r.Limits[name]
-		at := path.Child("requests")
-		switch {
-		case ok && request.Cmp(limit) > 0:
-			errs = append(errs, field.Invalid(at, request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
-		case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && (!ok || request.Cmp(limit) != 0):
-			errs = append(errs, field.Invalid(at, request.String(), fmt.Sprintf("must be equal to %s limit", name)))
-		}
-	}
-	return errs
-}
-
-func standardResource(name v1.ResourceName) bool {
-	switch name {
-	case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
-		return true
-	}
-	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
-}
-
 // handler is what a probe or a hook does; one of them is set.
 type handler struct {
 	exec  *v1.ExecAction
@@ -403,7 +379,7 @@ func validateProbe(p *v1.Probe, path *field.Path, once bool) field.ErrorList {
 	if once && p.SuccessThreshold != 1 {
 		errs = append(errs, field.Invalid(path.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
 	}
-	if g := p.TerminationGracePeriodSeconds; g != nil && (*g <= 0 || *g > math.MaxInt32) {
+	if g := p.TerminationGracePeriodSeconds; g != nil && *g <= 0 {
 		errs = append(errs, field.Invalid(path.Child("terminationGracePeriodSeconds"), *g, "must be greater than 0"))
 	}
 	return errs

@@ -115,7 +115,7 @@ func validateSeccomp(p *v1.SeccompProfile, at *field.Path) field.ErrorList {
 	}
 	local := p.Type == v1.SeccompProfileTypeLocalhost
 	switch {
-	case local && (p.LocalhostProfile == nil || *p.LocalhostProfile == ""):
+	case local && p.LocalhostProfile == nil:
 		return field.ErrorList{field.Required(at.Child("localhostProfile"), "must be set when seccomp type is Localhost")}
 	case local && (path.IsAbs(*p.LocalhostProfile) || slices.Contains(strings.Split(*p.LocalhostProfile, "/"), "..")):
 		return field.ErrorList{field.Invalid(at.Child("localhostProfile"), *p.LocalhostProfile, "must be a relative path without '..'")}

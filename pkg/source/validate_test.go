@@ -106,7 +106,7 @@ func TestValidate(t *testing.T) {
 		"request over limit": {func(p *v1.Pod) { c(p).Resources.Requests[v1.ResourceCPU] = resource.MustParse("1") },
 			"spec.containers[0].resources.requests: Invalid value: \"1\": must be less than or equal to cpu limit of 200m"},
 		"negative limit": {func(p *v1.Pod) { c(p).Resources.Limits[v1.ResourceMemory] = resource.MustParse("-1") }, "spec.containers[0].resources.limits[memory]: Invalid value: \"-1\": must be greater than or equal to 0"},
-		"resource name":  {func(p *v1.Pod) { c(p).Resources.Limits["gpu"] = resource.MustParse("1") }, "spec.containers[0].resources.limits: Invalid value: \"gpu\": must be a standard resource for containers"},
+		"resource name":  {func(p *v1.Pod) { c(p).Resources.Limits["gpu"] = resource.MustParse("1") }, "spec.containers[0].resources.limits[gpu]: Invalid value: \"gpu\": must be a standard resource for containers"},
 		"no such volume": {func(p *v1.Pod) { c(p).VolumeMounts[0].Name = "x" }, "spec.containers[0].volumeMounts[0].name: Not found: \"x\""},
 		"mounted twice":  {func(p *v1.Pod) { c(p).VolumeMounts[1].MountPath = "/d" }, "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/d\": must be unique"},
 		"climbing path":  {func(p *v1.Pod) { c(p).VolumeMounts[0].SubPath = "a/../../b" }, "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"a/../../b\": must not contain '..'"},

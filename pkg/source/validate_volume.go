@@ -3,10 +3,12 @@ package source
 import (
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -61,6 +63,16 @@ func validateVolumeSource(v *v1.VolumeSource, path *field.Path) field.ErrorList 
 		errs = append(errs, validateProjected(v.Projected, path.Child("projected"))...)
 	case v.PersistentVolumeClaim != nil:
 		errs = append(errs, required(v.PersistentVolumeClaim.ClaimName, path.Child("persistentVolumeClaim", "claimName"))...)
+	case v.NFS != nil:
+		errs = append(errs, validateNFS(v.NFS, path.Child("nfs"))...)
+	case v.ISCSI != nil:
+		errs = append(errs, validateISCSI(v.ISCSI, path.Child("iscsi"))...)
+	case v.CSI != nil:
+		errs = append(errs, validateCSI(v.CSI, path.Child("csi"))...)
+	case v.Ephemeral != nil:
+		if v.Ephemeral.VolumeClaimTemplate == nil {
+			errs = append(errs, field.Required(path.Child("ephemeral", "volumeClaimTemplate"), ""))
+		}
 	case v.Image != nil:
 		errs = append(errs, required(v.Image.Reference, path.Child("image", "reference"))...)
 	}
@@ -157,7 +169,7 @@ func validateDownward(items []v1.DownwardAPIVolumeFile, path *field.Path) field.
 			errs = append(errs, validateFieldRef(f.FieldRef, volumeFields, at.Child("fieldRef"))...)
 		case f.ResourceFieldRef != nil:
 			errs = append(errs, required(f.ResourceFieldRef.ContainerName, at.Child("resourceFieldRef", "containerName"))...)
-			errs = append(errs, required(f.ResourceFieldRef.Resource, at.Child("resourceFieldRef", "resource"))...)
+			errs = append(errs, validateResourceField(f.ResourceFieldRef, at.Child("resourceFieldRef"))...)
 		default:
 			errs = append(errs, field.Required(at, "one of fieldRef and resourceFieldRef is required"))
 		}
@@ -167,13 +179,17 @@ func validateDownward(items []v1.DownwardAPIVolumeFile, path *field.Path) field.
 
 func validateProjected(p *v1.ProjectedVolumeSource, path *field.Path) field.ErrorList {
 	errs := validateMode(p.DefaultMode, path.Child("defaultMode"))
+	paths := sets.New[string]()
 	for i := range p.Sources {
 		s, at := &p.Sources[i], path.Child("sources").Index(i)
-		kinds := setFields(s)
+		for _, file := range projectedPaths(s) {
+			if file != "" && paths.Has(file) {
+				errs = append(errs, field.Invalid(path, file, "conflicting duplicate paths"))
+			}
+			paths.Insert(file)
+		}
 		switch {
-		case len(kinds) == 0:
-			errs = append(errs, field.Required(at, "must specify a projection"))
-		case len(kinds) > 1:
+		case len(setFields(s)) > 1:
 			errs = append(errs, field.Forbidden(at, "may not specify more than 1 volume type per source"))
 		case s.ConfigMap != nil:
 			errs = append(errs, required(s.ConfigMap.Name, at.Child("configMap", "name"))...)
@@ -189,6 +205,96 @@ func validateProjected(p *v1.ProjectedVolumeSource, path *field.Path) field.Erro
 		case s.ClusterTrustBundle != nil:
 			errs = append(errs, validateTrustBundle(s.ClusterTrustBundle, at.Child("clusterTrustBundle"))...)
 		}
+	}
+	return errs
+}
+
+// projectedPaths are the files that a source names; a token may take another's place.
+func projectedPaths(s *v1.VolumeProjection) []string {
+	var paths []string
+	keys := func(items []v1.KeyToPath) {
+		for i := range items {
+			paths = append(paths, items[i].Path)
+		}
+	}
+	if s.Secret != nil {
+		keys(s.Secret.Items)
+	}
+	if s.ConfigMap != nil {
+		keys(s.ConfigMap.Items)
+	}
+	if s.DownwardAPI != nil {
+		for i := range s.DownwardAPI.Items {
+			paths = append(paths, s.DownwardAPI.Items[i].Path)
+		}
+	}
+	if s.ClusterTrustBundle != nil {
+		paths = append(paths, s.ClusterTrustBundle.Path)
+	}
+	return paths
+}
+
+func validateNFS(n *v1.NFSVolumeSource, at *field.Path) field.ErrorList {
+	errs := required(n.Server, at.Child("server"))
+	errs = append(errs, required(n.Path, at.Child("path"))...)
+	if !path.IsAbs(n.Path) {
+		errs = append(errs, field.Invalid(at.Child("path"), n.Path, "must be an absolute path"))
+	}
+	return errs
+}
+
+// iscsiName is that of a target or an initiator, by the naming authority it begins with.
+var iscsiName = map[string]*regexp.Regexp{
+	"iqn": regexp.MustCompile(`^iqn\.\d{4}-\d{2}\.([[:alnum:]-.]+)(:[^,;*&$|\s]+)$`),
+	"eui": regexp.MustCompile(`^eui.[[:alnum:]]{16}$`),
+	"naa": regexp.MustCompile(`^naa.[[:alnum:]]{32}$`),
+}
+
+func validateISCSI(s *v1.ISCSIVolumeSource, at *field.Path) field.ErrorList {
+	errs := required(s.TargetPortal, at.Child("targetPortal"))
+	if s.IQN == "" {
+		errs = append(errs, field.Required(at.Child("iqn"), ""))
+	} else {
+		errs = append(errs, validateISCSIName(s.IQN, at.Child("iqn"))...)
+	}
+	if s.Lun < 0 || s.Lun > 255 {
+		errs = append(errs, field.Invalid(at.Child("lun"), s.Lun, validation.InclusiveRangeError(0, 255)))
+	}
+	if (s.DiscoveryCHAPAuth || s.SessionCHAPAuth) && s.SecretRef == nil {
+		errs = append(errs, field.Required(at.Child("secretRef"), ""))
+	}
+	if s.InitiatorName != nil {
+		errs = append(errs, validateISCSIName(*s.InitiatorName, at.Child("initiatorname"))...)
+	}
+	return errs
+}
+
+func validateISCSIName(name string, at *field.Path) field.ErrorList {
+	form := iscsiName[name[:min(3, len(name))]]
+	switch {
+	case form == nil:
+		return field.ErrorList{field.Invalid(at, name, "must be valid format starting with iqn, eui, or naa")}
+	case !form.MatchString(name):
+		return field.ErrorList{field.Invalid(at, name, "must be valid format")}
+	}
+	return nil
+}
+
+// maxDriverName is how long the name of a CSI driver may be, in bytes.
+const maxDriverName = 63
+
+func validateCSI(c *v1.CSIVolumeSource, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch driver := at.Child("driver"); {
+	case c.Driver == "":
+		errs = append(errs, field.Required(driver, ""))
+	case len(c.Driver) > maxDriverName:
+		errs = append(errs, field.TooLong(driver, "", maxDriverName))
+	default:
+		errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(strings.ToLower(c.Driver)), c.Driver, driver)...)
+	}
+	if c.NodePublishSecretRef != nil {
+		errs = append(errs, objectName(c.NodePublishSecretRef.Name, at.Child("nodePublishSecretRef", "name"))...)
 	}
 	return errs
 }

@@ -186,8 +186,6 @@ func (c *content) projected(ctx context.Context, sources []v1.VolumeProjection) 
 			files, err = c.trustBundle(ctx, s.ClusterTrustBundle)
 		case s.PodCertificate != nil:
 			err = errors.New("projections of type podCertificate are not supported by this node")
-		default:
-			err = errors.New("a projection names no source")
 		}
 		if err != nil {
 			failed = append(failed, err)

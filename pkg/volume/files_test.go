@@ -131,7 +131,6 @@ func TestContentOfWrittenVolumes(t *testing.T) {
 		"a path of the node's":       {source: mapVolume("map", []v1.KeyToPath{{Key: "a", Path: "..data"}}, false), err: "must not start with '..'"},
 		"a missing trust bundle":     {source: projectedVolume(projectedBundle("no")), err: `MountVolume.SetUp failed for volume "v" : no bundle "no"`},
 		"a pod certificate":          {source: projectedVolume(v1.VolumeProjection{PodCertificate: &v1.PodCertificateProjection{}}), err: "projections of type podCertificate are not supported by this node"},
-		"a projection of nothing":    {source: projectedVolume(v1.VolumeProjection{}), err: "names no source"},
 		"a file that is a directory": {source: mapVolume("map", []v1.KeyToPath{{Key: "a", Path: "x"}, {Key: "b", Path: "x/y"}}, false), err: "x is a file and the directory of x/y"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,9 @@
 package pods
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
@@ -21,65 +24,87 @@ import (
 func TestDefaultsAndValidationAreTheAPIServers(t *testing.T) {
 	t.Parallel()
 	cluster := harness.SharedCluster(t)
-	no := false
 	for _, c := range slices.Concat(cases(t), invalid(t)) {
-		if c.want.Only == "standalone" {
-			continue // for a field that the API server drops, by a feature gate
-		}
-		text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default").Replace(c.manifest)
-		objects, err := documents(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range objects {
-			if o["kind"] != "Pod" {
-				continue
-			}
-			ours, err := as[v1.Pod](o)
-			if err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			ours.Namespace = "default"
-			// A token's volume is what admission adds, and so is a priority.
-			ours.Spec.AutomountServiceAccountToken = &no
-			ours.Spec.ServiceAccountName = "default"
-			name := c.name + "/" + ours.Name
-			theirs, apiErr := cluster.Client.CoreV1().Pods("default").Create(t.Context(), ours, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-			if apiErr != nil && !apierrors.IsInvalid(apiErr) {
-				t.Errorf("%s: %v", name, apiErr)
-				continue
-			}
-			source.SetDefaults(ours)
-			problems := source.Validate(ours)
-			if (apiErr != nil) != (len(problems) > 0) {
-				t.Errorf("%s: the API server says %v, we say %v", name, apiErr, problems)
-				continue
-			}
-			if apiErr != nil {
-				continue
-			}
-			ours.Spec.Tolerations, theirs.Spec.Tolerations = nil, nil
-			ours.Spec.Priority, theirs.Spec.Priority = nil, nil
-			ours.Spec.PreemptionPolicy, theirs.Spec.PreemptionPolicy = nil, nil
-			for _, d := range differences("spec", fields(t, ours.Spec), fields(t, theirs.Spec)) {
-				t.Errorf("%s: %s", name, d)
+		for _, pod := range podsOf(t, c) {
+			if err := judge(t.Context(), cluster, pod); err != nil {
+				t.Errorf("%s/%s: %v", c.name, pod.Name, err)
 			}
 		}
 	}
 }
 
-// fields is a value as JSON has it.
-func fields(t *testing.T, v any) any {
+// podsOf are the pods of a case that the API server is asked about too.
+func podsOf(t *testing.T, c testCase) []*v1.Pod {
 	t.Helper()
-	text, err := json.Marshal(v)
+	if c.want.Only == "standalone" {
+		return nil // for a field that the API server drops, by a feature gate
+	}
+	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default").Replace(c.manifest)
+	objects, err := documents(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out any
-	if err := json.Unmarshal(text, &out); err != nil {
-		t.Fatal(err)
+	var pods []*v1.Pod
+	for _, o := range objects {
+		if o["kind"] == "Pod" {
+			pod, err := as[v1.Pod](o)
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			pods = append(pods, pod)
+		}
 	}
-	return out
+	return pods
+}
+
+// everything is a node that can do all that any of ours can.
+var everything = podfields.Node{Objects: true, Tokens: true, Claims: true, Cgroups: true, Classes: true, Bundles: true}
+
+// judge returns how our verdict on a pod, or what we make of it, differs from the API
+// server's.
+func judge(ctx context.Context, cluster *harness.Cluster, ours *v1.Pod) error {
+	ours.Namespace = "default"
+	// A token's volume is what admission adds, and so is a priority.
+	ours.Spec.AutomountServiceAccountToken = new(false)
+	ours.Spec.ServiceAccountName = "default"
+	theirs, refusal := cluster.Client.CoreV1().Pods("default").Create(ctx, ours, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if refusal != nil && !apierrors.IsInvalid(refusal) {
+		return refusal
+	}
+	source.SetDefaults(ours)
+	problems := source.Validate(ours)
+	switch {
+	case refusal != nil && len(podfields.Refused(ours, everything)) > 0:
+		return nil // for the node's own reason
+	case (refusal != nil) != (len(problems) > 0):
+		return fmt.Errorf("the API server says %v, we say %v", refusal, problems)
+	case refusal != nil:
+		return nil
+	}
+	for _, s := range []*v1.PodSpec{&ours.Spec, &theirs.Spec} {
+		s.Tolerations, s.Priority, s.PreemptionPolicy = nil, nil, nil
+	}
+	a, err := fields(ours.Spec)
+	if err != nil {
+		return err
+	}
+	b, err := fields(theirs.Spec)
+	if err != nil {
+		return err
+	}
+	if d := differences("spec", a, b); len(d) > 0 {
+		return errors.New(strings.Join(d, "; "))
+	}
+	return nil
+}
+
+// fields is a value as JSON has it.
+func fields(v any) (out any, err error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return out, json.Unmarshal(text, &out)
 }
 
 // differences names each field that is not the same.

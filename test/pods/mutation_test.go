@@ -1,0 +1,207 @@
+package pods
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// one of so many mutations is compared; MINI_KUBELET_MUTATIONS=all compares all,
+// which takes minutes.
+const oneOf = 16
+
+// Whatever one field of a pod of the table is changed to, we take it for what the API
+// server takes it for.
+func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
+	t.Parallel()
+	cluster := harness.SharedCluster(t)
+	all := os.Getenv("MINI_KUBELET_MUTATIONS") == "all"
+	type mutant struct {
+		name string
+		pod  *v1.Pod
+	}
+	work := make(chan mutant)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for m := range work {
+				// What admission refuses nobody has judged.
+				if err := judge(t.Context(), cluster, m.pod); err != nil && !errors.As(err, new(apierrors.APIStatus)) {
+					t.Errorf("%s: %v", m.name, err)
+				}
+			}
+		})
+	}
+	seen, made := map[uint64]bool{}, 0
+	change := func(name string, pod *v1.Pod, deep int) {
+		mutate(reflect.ValueOf(&pod.Spec).Elem(), "spec", deep, func(what string) {
+			text, err := json.Marshal(&pod.Spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := fnv.New64a()
+			h.Write(text)
+			if pod.Spec.OS != nil && pod.Spec.OS.Name == v1.Windows {
+				return // which no node of ours runs, whatever else it says
+			}
+			if n := h.Sum64(); !seen[n] && (all || n%oneOf == 0) {
+				seen[n] = true
+				made++
+				work <- mutant{name + ": " + what, pod.DeepCopy()}
+			}
+		})
+	}
+	change("least", &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p"},
+		Spec:       v1.PodSpec{Containers: []v1.Container{{Name: "c", Image: "i"}}},
+	}, 3)
+	for _, c := range cases(t) {
+		for _, pod := range podsOf(t, c) {
+			change(c.name+"/"+pod.Name, pod, 0)
+		}
+	}
+	close(work)
+	wg.Wait()
+	t.Logf("%d mutations of the table's pods compared", made)
+}
+
+// What a field may be changed to, by its type.
+var (
+	texts      = []string{"", "A_b", "-a.b", "a", "../a", "/a/../b", "a b", "1", "a:b", strings.Repeat("a", 260)}
+	numbers    = []int64{-1, 0, 1, 3, 70000, 1 << 31}
+	quantities = []string{"-1", "0", "1", "1500m", "3Gi"}
+)
+
+// elsewhere are fields that the node takes no notice of, and those that the API server
+// drops by default or leaves to admission.
+var elsewhere = []string{
+	"spec.affinity.podAffinity", "spec.affinity.podAntiAffinity", "spec.topologySpreadConstraints", "spec.schedulingGates",
+	"spec.schedulingGroup", ".lifecycle.stopSignal", ".clusterTrustBundle", ".podCertificate",
+}
+
+// mutate changes v in one way after the other, calls f each time with what is
+// different, and leaves it as it was. Objects that are not there are added, and
+// changed themselves so many levels deep.
+func mutate(v reflect.Value, path string, deep int, f func(what string)) {
+	if slices.ContainsFunc(elsewhere, func(field string) bool { return strings.HasSuffix(path, field) }) {
+		return
+	}
+	was := reflect.New(v.Type()).Elem()
+	was.Set(v)
+	try := func(x any) {
+		v.Set(reflect.ValueOf(x).Convert(v.Type()))
+		f(fmt.Sprintf("%s = %.40v", path, x))
+		v.Set(was)
+	}
+	switch x := v.Interface().(type) {
+	case metav1.Time:
+		return // no field of a specification that means anything has one
+	case resource.Quantity:
+		for _, q := range quantities {
+			try(resource.MustParse(q))
+		}
+		return
+	case intstr.IntOrString:
+		for _, n := range numbers {
+			try(intstr.IntOrString{Type: intstr.Int, IntVal: int32(n)})
+		}
+		for _, s := range texts {
+			try(intstr.FromString(s))
+		}
+		return
+	case v1.ResourceList:
+		for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage, "hugepages-2Mi", "hugepages-1Mi", "example.com/a", "a b", "a"} {
+			for _, q := range quantities {
+				list := x.DeepCopy()
+				if list == nil {
+					list = v1.ResourceList{}
+				}
+				list[name] = resource.MustParse(q)
+				v.Set(reflect.ValueOf(list))
+				f(fmt.Sprintf("%s[%s] = %s", path, name, q))
+				v.Set(was)
+			}
+		}
+		return
+	case map[string]string:
+		for _, key := range texts {
+			try(map[string]string{key: "a"})
+		}
+		for _, text := range texts {
+			try(map[string]string{"a": text})
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+			f(path + " = {}")
+			if deep > 0 || v.Elem().Kind() != reflect.Struct {
+				mutate(v.Elem(), path, deep-1, f)
+			}
+			v.Set(was)
+			return
+		}
+		v.SetZero()
+		f(path + " = nil")
+		v.Set(was)
+		v.Set(reflect.New(v.Type().Elem()))
+		v.Elem().Set(was.Elem())
+		mutate(v.Elem(), path, deep, f)
+		v.Set(was)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			sub := path
+			if name != "" {
+				sub += "." + name
+			}
+			mutate(v.Field(i), sub, deep, f)
+		}
+	case reflect.Slice:
+		if v.Len() == 0 {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			f(path + " = [{}]")
+			if deep > 0 || v.Index(0).Kind() != reflect.Struct {
+				mutate(v.Index(0), path+"[0]", deep-1, f)
+			}
+			v.Set(was)
+			return
+		}
+		v.SetZero()
+		f(path + " = []")
+		v.Set(was)
+		v.Set(reflect.Append(v.Slice3(0, v.Len(), v.Len()), v.Index(0)))
+		f(path + " has its first twice")
+		v.Set(was)
+		for i := range v.Len() {
+			mutate(v.Index(i), fmt.Sprintf("%s[%d]", path, i), deep, f)
+		}
+	case reflect.String:
+		for _, s := range texts {
+			try(s)
+		}
+	case reflect.Bool:
+		try(!v.Bool())
+	case reflect.Int32, reflect.Int64:
+		for _, n := range numbers {
+			try(n)
+		}
+	}
+}
