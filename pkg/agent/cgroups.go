@@ -16,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostinfo"
 	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
 )
 
@@ -44,7 +45,7 @@ func newCgroups(cfg *config.Config, n *node, systemd bool) (*cgroup.Tree, error)
 		return nil, err
 	}
 	capacity := n.machine.Capacity.DeepCopy()
-	if most := nodeobject.MaxProcesses(); most > 0 {
+	if most := hostinfo.MaxProcesses(); most > 0 {
 		capacity[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
 	}
 	tree, err := cgroup.New(cgroup.Config{

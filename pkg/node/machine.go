@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostinfo"
 )
 
 // Machine is what this machine has and is.
@@ -32,7 +33,7 @@ type Reserved struct {
 // Measure finds out what the machine has. root is the agent's directory, on whose
 // file system the pods' ephemeral storage is; pods is how many may run.
 func Measure(root string, pods int64, r Reserved) (Machine, error) {
-	memory, err := readMeminfo()
+	memory, err := hostinfo.ReadMemory()
 	if err != nil {
 		return Machine{}, err
 	}
@@ -43,7 +44,7 @@ func Measure(root string, pods int64, r Reserved) (Machine, error) {
 	m := Machine{
 		Capacity: v1.ResourceList{
 			v1.ResourceCPU:              *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
-			v1.ResourceMemory:           *resource.NewQuantity(memory.total, resource.BinarySI),
+			v1.ResourceMemory:           *resource.NewQuantity(memory.Total, resource.BinarySI),
 			v1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*fs.Frsize, resource.BinarySI),
 			v1.ResourcePods:             *resource.NewQuantity(pods, resource.DecimalSI),
 		},
@@ -106,7 +107,7 @@ func hugePages(dir string) v1.ResourceList {
 		if !ok || err != nil {
 			continue
 		}
-		n, err := strconv.ParseInt(readLine(filepath.Join(dir, e.Name(), "nr_hugepages")), 10, 64)
+		n, err := strconv.ParseInt(hostinfo.Line(filepath.Join(dir, e.Name(), "nr_hugepages")), 10, 64)
 		if err != nil {
 			continue
 		}
@@ -116,53 +117,13 @@ func hugePages(dir string) v1.ResourceList {
 	return list
 }
 
-type meminfo struct{ total, free, inactiveFile int64 } // bytes
-
-// available is what pods can still get: all but the working set, which is usage
-// less inactive file pages, as the kubelet's memory.available.
-func (m meminfo) available() int64 { return m.free + m.inactiveFile }
-
-func readMeminfo() (meminfo, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return meminfo{}, fmt.Errorf("find out the node's memory: %w", err)
-	}
-	var m meminfo
-	for line := range bytes.Lines(text) {
-		fields := bytes.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		var into *int64
-		switch string(fields[0]) {
-		case "MemTotal:":
-			into = &m.total
-		case "MemFree:":
-			into = &m.free
-		case "Inactive(file):":
-			into = &m.inactiveFile
-		default:
-			continue
-		}
-		kib, err := strconv.ParseInt(string(fields[1]), 10, 64)
-		if err != nil {
-			return meminfo{}, fmt.Errorf("find out the node's memory: %w", err)
-		}
-		*into = kib << 10
-	}
-	if m.total == 0 {
-		return meminfo{}, fmt.Errorf("find out the node's memory: /proc/meminfo has no MemTotal")
-	}
-	return m, nil
-}
-
 // systemInfo reads who the machine is. What cannot be read stays empty.
 func systemInfo() v1.NodeSystemInfo {
 	info := v1.NodeSystemInfo{
-		MachineID:       readLine("/etc/machine-id"),
-		SystemUUID:      readLine("/sys/class/dmi/id/product_uuid"),
-		BootID:          readLine("/proc/sys/kernel/random/boot_id"),
-		KernelVersion:   readLine("/proc/sys/kernel/osrelease"),
+		MachineID:       hostinfo.Line("/etc/machine-id"),
+		SystemUUID:      hostinfo.Line("/sys/class/dmi/id/product_uuid"),
+		BootID:          hostinfo.Line("/proc/sys/kernel/random/boot_id"),
+		KernelVersion:   hostinfo.Line("/proc/sys/kernel/osrelease"),
 		OSImage:         osImage("/etc/os-release"),
 		OperatingSystem: goruntime.GOOS,
 		Architecture:    goruntime.GOARCH,
@@ -171,14 +132,6 @@ func systemInfo() v1.NodeSystemInfo {
 		info.SystemUUID = info.MachineID
 	}
 	return info
-}
-
-func readLine(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
 }
 
 func osImage(path string) string {

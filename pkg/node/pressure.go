@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostinfo"
 )
 
 // Signals of eviction thresholds.
@@ -125,8 +126,8 @@ func (p *pressure) update(crossed map[v1.NodeConditionType]bool, now time.Time) 
 // out: no pressure is said of what is not known. An empty imagefs is nodefs.
 func observe(nodefs, imagefs string) map[string]Observation {
 	seen := map[string]Observation{}
-	if m, err := readMeminfo(); err == nil {
-		seen[memoryAvailable] = Observation{m.available(), m.total}
+	if m, err := hostinfo.ReadMemory(); err == nil {
+		seen[memoryAvailable] = Observation{m.Available(), m.Total}
 	}
 	file := func(path, space, inodes string) {
 		var fs unix.Statfs_t
@@ -140,39 +141,8 @@ func observe(nodefs, imagefs string) map[string]Observation {
 	}
 	file(nodefs, nodefsAvailable, nodefsInodesFree)
 	file(cmp.Or(imagefs, nodefs), imagefsAvailable, imagefsInodesFree)
-	if o, ok := processes(); ok {
-		seen[pidAvailable] = o
+	if running, most, ok := hostinfo.Processes(); ok {
+		seen[pidAvailable] = Observation{most - running, most}
 	}
 	return seen
-}
-
-// MaxProcesses is how many processes and threads the machine may have, 0 if the
-// kernel does not tell.
-func MaxProcesses() int64 {
-	most := int64(0)
-	for _, path := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
-		if n, err := strconv.ParseInt(readLine(path), 10, 64); err == nil && (most == 0 || n < most) {
-			most = n
-		}
-	}
-	return most
-}
-
-// processes says how many more processes can be made.
-func processes() (Observation, bool) {
-	most := MaxProcesses()
-	load, err := os.ReadFile("/proc/loadavg") // "0.00 0.01 0.05 1/123 4567"
-	if err != nil || most == 0 {
-		return Observation{}, false
-	}
-	fields := strings.Fields(string(load))
-	if len(fields) < 4 {
-		return Observation{}, false
-	}
-	_, all, ok := strings.Cut(fields[3], "/")
-	running, err := strconv.ParseInt(all, 10, 64)
-	if !ok || err != nil {
-		return Observation{}, false
-	}
-	return Observation{most - running, most}, true
 }

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostinfo"
 )
 
 // nodeReader reads what the machine as a whole uses.
@@ -75,29 +77,16 @@ func (r *nodeReader) cpuTime() (uint64, bool) {
 	return 0, false
 }
 
-// memory of the machine: the working set is what is not free, less inactive file
-// pages.
+// memory of the machine.
 func (r *nodeReader) memory(now time.Time) *stats.MemoryStats {
-	text, err := os.ReadFile("/proc/meminfo")
+	m, err := hostinfo.ReadMemory()
 	if err != nil {
 		return nil
 	}
-	kib := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		name, rest, ok := strings.Cut(line, ":")
-		if fields := strings.Fields(rest); ok && len(fields) > 0 {
-			kib[name], _ = strconv.ParseUint(fields[0], 10, 64)
-		}
-	}
-	total, free, inactive := kib["MemTotal"]<<10, kib["MemFree"]<<10, kib["Inactive(file)"]<<10
-	if total == 0 || free > total {
-		return nil
-	}
-	used := total - free
-	working := used - min(inactive, used)
+	bytes := func(n int64) *uint64 { return ptr.To(uint64(max(n, 0))) }
 	return &stats.MemoryStats{
-		Time: metav1.NewTime(now), UsageBytes: &used, WorkingSetBytes: &working, AvailableBytes: ptr.To(total - working),
-		RSSBytes: ptr.To(kib["AnonPages"] << 10),
+		Time: metav1.NewTime(now), UsageBytes: bytes(m.Total - m.Free), WorkingSetBytes: bytes(m.WorkingSet()),
+		AvailableBytes: bytes(m.Available()), RSSBytes: bytes(m.Anonymous),
 	}
 }
 
@@ -114,19 +103,8 @@ func fileSystem(path string, now time.Time) *stats.FsStats {
 }
 
 func processes(now time.Time) *stats.RlimitStats {
-	limit, err := os.ReadFile("/proc/sys/kernel/pid_max")
-	load, loadErr := os.ReadFile("/proc/loadavg") // "0.00 0.01 0.05 1/123 4567"
-	if err != nil || loadErr != nil {
-		return nil
-	}
-	most, err := strconv.ParseInt(string(bytes.TrimSpace(limit)), 10, 64)
-	fields := strings.Fields(string(load))
-	if err != nil || len(fields) < 4 {
-		return nil
-	}
-	_, all, _ := strings.Cut(fields[3], "/")
-	running, err := strconv.ParseInt(all, 10, 64)
-	if err != nil {
+	running, most, ok := hostinfo.Processes()
+	if !ok {
 		return nil
 	}
 	return &stats.RlimitStats{Time: metav1.NewTime(now), MaxPID: &most, NumOfRunningProcesses: &running}
