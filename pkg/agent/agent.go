@@ -27,6 +27,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
@@ -160,20 +161,27 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 			events.Record(pod, "", v1.EventTypeWarning, reason, message)
 		},
 	}
-	local := objects.NewLocal(changed)
+	local, err := objects.NewLocal(objects.LocalConfig{Changed: changed, Labels: node.offer.Labels, Bindings: stateDir(cfg, "claims.json")})
+	if err != nil {
+		return nil, err
+	}
+	var localDrivers *csi.Manager
 	if api == nil {
 		podObjects = local
-		node.offer.StaticFields.Objects = true
+		node.offer.StaticFields.Objects, node.offer.StaticFields.Claims = true, true
+		if localDrivers, err = localStorage(cfg, node, local, &volumeConfig); err != nil {
+			return nil, err
+		}
 	} else {
 		if err := api.watchObjects(cfg, changed); err != nil {
 			return nil, err
 		}
 		podObjects = clusterObjects{api.objects, api.tokens, api.bundles}
-		if err := api.storage(cfg, node, &volumeConfig); err != nil {
+		if err := api.storage(cfg, node, changed, &volumeConfig); err != nil {
 			return nil, err
 		}
 		node.offer.Fields.Objects, node.offer.Fields.Tokens, node.offer.Fields.Claims = true, true, true
-		node.offer.Fields.Bundles = true
+		node.offer.Fields.Bundles, node.offer.Fields.Control = true, true
 		node.offer.Fields.Classes, node.offer.StaticFields.Classes = true, true
 	}
 	volumeConfig.Objects = podObjects
@@ -305,6 +313,9 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	}
 	if cgroups != nil {
 		parts = append(parts, part{"cgroups", cgroups.Run})
+	}
+	if localDrivers != nil {
+		parts = append(parts, part{"CSI drivers", localDrivers.Run})
 	}
 	parts = append(append(parts, api.parts()...), apiParts...)
 	if cfg.ShowPods {

@@ -39,6 +39,7 @@ type cluster struct {
 	objects  *objects.Cache
 	tokens   *objects.Tokens
 	services *objects.Services
+	claims   *objects.Claims
 	drivers  *csi.Manager
 	inUse    *nodeobject.InUse
 	classes  *objects.RuntimeClasses
@@ -172,7 +173,7 @@ func (c *cluster) parts() []part {
 	}
 	return []part{
 		{"API client", c.client.Run}, {"events", c.events.Run}, {"node", c.node.Run}, {"mirror pods", c.mirrors.Run},
-		{"status writer", c.statuses.Run}, {"objects", c.objects.Run}, {"services", c.services.Run}, {"CSI drivers", c.drivers.Run},
+		{"status writer", c.statuses.Run}, {"objects", c.objects.Run}, {"services", c.services.Run}, {"CSI drivers", c.drivers.Run}, {"claims", c.claims.Run},
 		{"runtime classes", c.classes.Run}, {"trust bundles", c.bundles.Run},
 	}
 }

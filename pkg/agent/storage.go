@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
@@ -12,10 +14,16 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
-// storage makes what mounts volumes of the cluster's: claims and CSI drivers.
-func (c *cluster) storage(cfg *config.Config, n *node, into *volume.Config) error {
+// storage makes what mounts volumes of the cluster's: claims and CSI drivers. changed
+// has pods synced whose claim is no longer as it was.
+func (c *cluster) storage(cfg *config.Config, n *node, changed func([]types.UID), into *volume.Config) error {
+	var err error
+	c.claims, err = objects.NewClaims(objects.ClaimsConfig{Client: c.client.CoreV1(), Users: c.claimUsers, Changed: changed})
+	if err != nil {
+		return err
+	}
 	drivers, err := csi.New(csi.Config{
-		Root: cfg.RootDir, NodeName: cfg.NodeName, Client: c.client, Token: c.tokens.TokenStatus,
+		Root: cfg.RootDir, NodeName: cfg.NodeName, Client: c.client, Token: c.tokens.TokenStatus, Secret: c.claims.Secret,
 		Node:    func() *v1.Node { return c.node.Node() },
 		Use:     func(ctx context.Context, name v1.UniqueVolumeName) error { return c.inUse.Use(ctx, name) },
 		Release: func(name v1.UniqueVolumeName) { c.inUse.Release(name) },
@@ -24,7 +32,30 @@ func (c *cluster) storage(cfg *config.Config, n *node, into *volume.Config) erro
 		return err
 	}
 	c.drivers, c.inUse = drivers, nodeobject.NewInUse(drivers.InUse())
-	into.Claims, into.CSI = objects.Claims{Client: c.client.CoreV1()}, drivers
+	into.Claims, into.CSI = c.claims, drivers
 	into.NodeLabels = func() map[string]string { return n.now().Labels }
 	return nil
+}
+
+// claimUsers are the pods of this node that have a claim.
+func (c *cluster) claimUsers(namespace, claim string) []types.UID {
+	var users []types.UID
+	for _, pod := range c.store.Pods() {
+		has := func(v v1.Volume) bool { return volume.ClaimName(pod, &v) == claim }
+		if pod.Namespace == namespace && slices.ContainsFunc(pod.Spec.Volumes, has) {
+			users = append(users, pod.UID)
+		}
+	}
+	return users
+}
+
+// localStorage is storage for a standalone node: claims of the manifests.
+func localStorage(cfg *config.Config, n *node, local *objects.Local, into *volume.Config) (*csi.Manager, error) {
+	drivers, err := csi.New(csi.Config{Root: cfg.RootDir, NodeName: cfg.NodeName, Secret: local.Secret})
+	if err != nil {
+		return nil, err
+	}
+	into.Claims, into.CSI = local, drivers
+	into.NodeLabels = func() map[string]string { return n.offer.Labels }
+	return drivers, nil
 }

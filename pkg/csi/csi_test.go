@@ -39,6 +39,7 @@ type house struct {
 	root   string
 	client *fake.Clientset
 	driver *csidriver.Driver
+	alone  bool // without the API server, but for its secrets
 	used   []v1.UniqueVolumeName
 	freed  []v1.UniqueVolumeName
 	stop   func()
@@ -93,7 +94,7 @@ func (h *house) restart() {
 	if h.stop != nil {
 		h.stop()
 	}
-	m, err := New(Config{
+	c := Config{
 		Root: h.root, NodeName: "n1", Client: h.client,
 		Node: func() *v1.Node {
 			n, err := h.client.CoreV1().Nodes().Get(context.Background(), "n1", metav1.GetOptions{})
@@ -102,12 +103,19 @@ func (h *house) restart() {
 			}
 			return n
 		},
+		Secret: func(ctx context.Context, namespace, name string) (*v1.Secret, error) {
+			return h.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+		},
 		Token: func(_ context.Context, pod *v1.Pod, audience string, _ int64) (authentication.TokenRequestStatus, error) {
 			return authentication.TokenRequestStatus{Token: string(pod.UID) + " for " + audience}, nil
 		},
 		Use:     func(_ context.Context, n v1.UniqueVolumeName) error { h.used = append(h.used, n); return nil },
 		Release: func(n v1.UniqueVolumeName) { h.freed = append(h.freed, n) },
-	})
+	}
+	if h.alone {
+		c.Client, c.Node = nil, nil
+	}
+	m, err := New(c)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -211,6 +219,35 @@ func TestADriverIsPutIntoTheCSINodeAndTakenOut(t *testing.T) {
 	})
 	if err := h.SetUp(t.Context(), h.persistent("a", "1")); err == nil || err.Error() != "driver name test.csi.example not found in the list of registered CSI drivers" {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestAStandaloneNodeMountsWhatNeedsNoAttaching(t *testing.T) {
+	h := start(t, csidriver.Config{Topology: map[string]string{"example/zone": "a"}}, &v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Data: map[string][]byte{"k": []byte("v")}})
+	h.alone = true
+	h.restart()
+	h.registered()
+	h.client.ClearActions()
+	v := h.persistent("a", "1")
+	v.PV.Spec.CSI.NodePublishSecretRef = &v1.SecretReference{Namespace: "ns", Name: "s"}
+	h.setUp(v)
+	h.calls(stageCall, publishCall)
+	if r := h.driver.Published(); len(r) != 1 || r[0].Secrets["k"] != "v" {
+		t.Errorf("published %v", r)
+	}
+	if err := h.SetUp(t.Context(), h.inline("a")); err == nil || err.Error() != `volume mode "Ephemeral" not supported by driver test.csi.example (only supports ["Persistent"])` {
+		t.Errorf("a volume of the pod's own: %v", err)
+	}
+	h.tearDown(v)
+	h.driver.Stop()
+	h.until("the driver has gone", func() bool { _, err := h.Manager.driver(driverName); return err != nil })
+	for _, a := range h.client.Actions() {
+		if a.GetResource().Resource != "secrets" {
+			t.Errorf("the API server was asked: %v", a)
+		}
+	}
+	if len(h.used) > 0 {
+		t.Errorf("in use %q", h.used)
 	}
 }
 

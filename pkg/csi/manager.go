@@ -22,9 +22,14 @@ import (
 type Config struct {
 	Root     string // the kubelet's directory, without links
 	NodeName string
-	Client   kubernetes.Interface
-	// Node is the node object, nil until it is known; the CSINode belongs to it.
+	// Client is nil on a standalone node: nobody is told of the drivers there, and what
+	// a CSIDriver says of one is standalone.
+	Client kubernetes.Interface
+	// Node is the node object, nil until it is known; the CSINode belongs to it. Needed
+	// with a Client.
 	Node func() *v1.Node
+	// Secret returns a secret that a volume refers to.
+	Secret func(ctx context.Context, namespace, name string) (*v1.Secret, error)
 	// Token returns a token of a pod's service account; nil refuses drivers that want one.
 	Token func(ctx context.Context, pod *v1.Pod, audience string, seconds int64) (authentication.TokenRequestStatus, error)
 	// Use has the volume reported in the node's volumesInUse and returns once it is;
@@ -63,8 +68,8 @@ func New(cfg Config) (*Manager, error) {
 	switch {
 	case !filepath.IsAbs(cfg.Root):
 		return nil, fmt.Errorf("csi: root %q is not an absolute path", cfg.Root)
-	case cfg.NodeName == "", cfg.Client == nil, cfg.Node == nil:
-		return nil, errors.New("csi: no NodeName, Client or Node")
+	case cfg.NodeName == "", cfg.Secret == nil, cfg.Client != nil && cfg.Node == nil:
+		return nil, errors.New("csi: no NodeName, Secret or Node")
 	}
 	root, err := filepath.EvalSymlinks(cfg.Root)
 	if err != nil {
@@ -90,9 +95,18 @@ func (m *Manager) driver(name string) (*driver, error) {
 	return nil, fmt.Errorf("driver name %s not found in the list of registered CSI drivers", name)
 }
 
+// standalone is taken for every driver's CSIDriver on a standalone node. Nobody could
+// attach a volume there: a driver that needs it says so itself.
+var standalone = &storage.CSIDriver{Spec: storage.CSIDriverSpec{
+	AttachRequired: new(bool), VolumeLifecycleModes: []storage.VolumeLifecycleMode{storage.VolumeLifecyclePersistent},
+}}
+
 // info returns the CSIDriver object, nil when there is none. While the API server
 // is away the last one known holds.
 func (m *Manager) info(ctx context.Context, name string) (*storage.CSIDriver, error) {
+	if m.cfg.Client == nil {
+		return standalone, nil
+	}
 	m.mu.Lock()
 	known := m.infos[name]
 	m.mu.Unlock()
@@ -119,7 +133,7 @@ func (m *Manager) secret(ctx context.Context, ref *v1.SecretReference) (map[stri
 	if ref == nil {
 		return nil, nil
 	}
-	s, err := m.cfg.Client.CoreV1().Secrets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	s, err := m.cfg.Secret(ctx, ref.Namespace, ref.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ type nodeInfo struct {
 // announce puts a driver into the node's CSINode, and its topology into the labels
 // of the node.
 func (m *Manager) announce(ctx context.Context, name string, i nodeInfo) error {
+	if m.cfg.Client == nil {
+		return nil
+	}
 	node := m.cfg.Node()
 	if node == nil {
 		return errors.New("the node object has not been seen yet")
@@ -49,6 +52,9 @@ func (m *Manager) announce(ctx context.Context, name string, i nodeInfo) error {
 // withdraw takes a driver out of the CSINode and the annotation. Labels stay, as
 // with the kubelet: pods were scheduled by them.
 func (m *Manager) withdraw(ctx context.Context, name string) error {
+	if m.cfg.Client == nil {
+		return nil
+	}
 	node := m.cfg.Node()
 	if node == nil {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -21,50 +22,68 @@ var errNoTokens = errors.New("a standalone node has nobody who issues service-ac
 // errNoAnchors is why it makes none of a cluster's trust bundles.
 var errNoAnchors = errors.New("a standalone node has no cluster whose trust bundles it could give")
 
-// Local is the ConfigMaps and Secrets of a standalone node: those that its
-// manifests give. Safe for concurrent use. Objects it returns are shared: they must
-// not be changed.
+// LocalConfig is what a Local is made of.
+type LocalConfig struct {
+	// Changed is told which registered pods refer to an object that has changed,
+	// appeared or gone, in no order. It must not block; nil tells nobody.
+	Changed func(pods []types.UID)
+	// Labels are the node's: the node affinity of persistent volumes asks for them.
+	Labels map[string]string
+	// Bindings is the file that keeps which claim has which volume; "": none does.
+	Bindings string
+}
+
+// Local is the objects of a standalone node: those that its manifests give. Safe for
+// concurrent use. Objects it returns are shared: they must not be changed.
 type Local struct {
 	changed func(pods []types.UID)
 
 	mu       sync.Mutex
 	complete bool
 	objects  map[key]metav1.Object
+	claims   localClaims
 	pods     map[types.UID]registered
 }
 
-// NewLocal returns a Local that has nothing and is not complete. changed is told
-// which registered pods refer to an object that has changed, appeared or gone, in
-// no order. It must not block; nil tells nobody.
-func NewLocal(changed func(pods []types.UID)) *Local {
-	if changed == nil {
-		changed = func([]types.UID) {}
+// NewLocal returns a Local that has nothing and is not complete.
+func NewLocal(c LocalConfig) (*Local, error) {
+	if c.Changed == nil {
+		c.Changed = func([]types.UID) {}
 	}
-	return &Local{changed: changed, objects: map[key]metav1.Object{}, pods: map[types.UID]registered{}}
+	bound, err := loadBindings(c.Bindings)
+	if err != nil {
+		return nil, err
+	}
+	return &Local{
+		changed: c.Changed, objects: map[key]metav1.Object{}, pods: map[types.UID]registered{},
+		claims: localClaims{file: c.Bindings, labels: c.Labels, bound: bound},
+	}, nil
 }
 
-// Set replaces all objects, *v1.ConfigMap and *v1.Secret, by these, which are not
-// changed afterwards. complete tells that no source of objects is still to speak:
-// until then one that is missing may only not have been read yet.
+// Set replaces all objects, *v1.ConfigMap, *v1.Secret, *v1.PersistentVolume and
+// *v1.PersistentVolumeClaim, by these, which are not changed afterwards. complete
+// tells that no source of objects is still to speak: until then one that is missing
+// may only not have been read yet, and no claim is bound that was not.
 func (l *Local) Set(all []metav1.Object, complete bool) {
 	now := make(map[key]metav1.Object, len(all))
 	for _, o := range all {
-		k := key{configMap, o.GetNamespace(), o.GetName()}
-		if _, ok := o.(*v1.Secret); ok {
-			k.kind = secret
-		}
-		now[k] = o
+		now[key{kindOf(o), o.GetNamespace(), o.GetName()}] = o
 	}
 	l.mu.Lock()
-	news := map[key]bool{}
+	news := l.claims.settle(now, complete)
 	for k, o := range now {
-		if !sameData(l.objects[k], o) {
+		if k.kind != claim && !sameData(l.objects[k], o) {
 			news[k] = true
 		}
 	}
 	for k := range l.objects {
 		if now[k] == nil {
 			news[k] = true
+		}
+	}
+	for _, c := range l.claims.answers {
+		if c.volume != nil && slices.ContainsFunc(volumeSecrets(c.volume), func(k key) bool { return news[k] }) {
+			news[key{claim, c.claim.Namespace, c.claim.Name}] = true
 		}
 	}
 	completed := complete && !l.complete
@@ -90,7 +109,11 @@ func (l *Local) Register(pod *v1.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pods[pod.UID].pod != pod {
-		l.pods[pod.UID] = registered{pod, references(pod)}
+		refs := references(pod)
+		for _, k := range claimReferences(pod) {
+			refs[k] = struct{}{}
+		}
+		l.pods[pod.UID] = registered{pod, refs}
 	}
 }
 
@@ -137,12 +160,29 @@ func (l *Local) get(k key) (metav1.Object, error) {
 	case o != nil:
 		return o, nil
 	case !l.complete:
-		return nil, fmt.Errorf("%s %q is not known yet: not all manifests have been read", k.kind, k.name)
+		return nil, unread(k.kind, k.name)
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: string(k.kind)}, k.name)
 }
 
-// sameData tells whether pods see no difference between two objects.
+// unread is why nothing is said of an object before every source has spoken.
+func unread(k kind, name string) error {
+	return fmt.Errorf("%s %q is not known yet: not all manifests have been read", k, name)
+}
+
+func kindOf(o metav1.Object) kind {
+	switch o.(type) {
+	case *v1.Secret:
+		return secret
+	case *v1.PersistentVolume:
+		return volume
+	case *v1.PersistentVolumeClaim:
+		return claim
+	}
+	return configMap
+}
+
+// sameData tells whether pods see no difference between two ConfigMaps or Secrets.
 func sameData(a, b metav1.Object) bool {
 	switch a := a.(type) {
 	case *v1.ConfigMap:

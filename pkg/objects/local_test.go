@@ -29,13 +29,22 @@ func user(uid, configMap, secret string) *v1.Pod {
 	return p
 }
 
+func newLocal(t *testing.T, c LocalConfig) *Local {
+	t.Helper()
+	l, err := NewLocal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func TestLocalTellsThePodsOfWhatHasChanged(t *testing.T) {
 	var told []string
-	l := NewLocal(func(pods []types.UID) {
+	l := newLocal(t, LocalConfig{Changed: func(pods []types.UID) {
 		for _, uid := range pods {
 			told = append(told, string(uid))
 		}
-	})
+	}})
 	for _, p := range []*v1.Pod{user("map", "m", ""), user("secret", "", "s"), user("both", "m", "s"), user("missing", "none", ""), user("gone", "m", "s")} {
 		l.Register(p)
 	}
@@ -71,7 +80,7 @@ func TestLocalTellsThePodsOfWhatHasChanged(t *testing.T) {
 }
 
 func TestLocalAnswers(t *testing.T) {
-	l := NewLocal(nil)
+	l := newLocal(t, LocalConfig{})
 	if _, err := l.ConfigMap(t.Context(), "ns", "m"); err == nil || apierrors.IsNotFound(err) {
 		t.Errorf("before the manifests are read: %v", err)
 	}

@@ -10,6 +10,9 @@ type kind string
 const (
 	configMap kind = "configmap"
 	secret    kind = "secret"
+	// These two of a standalone node only: the API server gives them one by one.
+	claim  kind = "persistentvolumeclaim"
+	volume kind = "persistentvolume"
 )
 
 // key names one object.
@@ -41,6 +44,17 @@ func references(pod *v1.Pod) map[key]struct{} {
 	for i := range pod.Spec.EphemeralContainers {
 		c := &pod.Spec.EphemeralContainers[i]
 		envReferences(c.EnvFrom, c.Env, add)
+	}
+	return all
+}
+
+// claimReferences returns every PersistentVolumeClaim that the pod names.
+func claimReferences(pod *v1.Pod) []key {
+	var all []key
+	for i := range pod.Spec.Volumes {
+		if c := pod.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
+			all = append(all, key{claim, pod.Namespace, c.ClaimName})
+		}
 	}
 	return all
 }

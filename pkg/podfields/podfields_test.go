@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/pod-fields.md")
 const document = "../../docs/pod-fields.md"
 
 // everything is a node that has all that a field may need.
-var everything = Node{Objects: true, Tokens: true, Claims: true, Classes: true, Bundles: true}
+var everything = Node{Objects: true, Tokens: true, Claims: true, Control: true, Classes: true, Bundles: true}
 
 // reachable returns the API types whose fields a node looks at: v1.PodSpec and
 // what its honoured fields are made of.
@@ -80,7 +80,7 @@ func TestDocumentIsUpToDate(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# What becomes of each field of a pod\n\n")
 	b.WriteString("Written by `go test ./pkg/podfields -update` from `pkg/podfields/table.go`; a test holds it to `v1.PodSpec` of the API release we build with.\n")
-	b.WriteString("ConfigMaps and Secrets come from the API server, and on a standalone node from the manifests; tokens, claims, trust bundles and RuntimeClasses from the API server alone. A static pod of a node in a cluster gets none of them but the classes: what it refers to is refused for the reason beside it.\n")
+	b.WriteString("ConfigMaps, Secrets, PersistentVolumeClaims and PersistentVolumes come from the API server, and on a standalone node from the manifests; tokens, trust bundles and RuntimeClasses from the API server alone, and only a control plane describes CSI drivers for volumes of the pod's own and makes claims for ephemeral ones. A static pod of a node in a cluster gets none of them but the classes: what it refers to is refused for the reason beside it.\n")
 	b.WriteString("A pod that sets a refused field is not started: the reason below is in its status and in the log. Nothing is ignored in silence.\n")
 	counts := map[verdict]int{}
 	for _, s := range table {
@@ -91,7 +91,7 @@ func TestDocumentIsUpToDate(t *testing.T) {
 		}
 	}
 	fmt.Fprintf(&b, "\n%d fields are honoured, %d more where the node has an API server, %d refused, %d are not a node's business.\n",
-		counts[honoured], counts[withObjects]+counts[withTokens]+counts[withClaims]+counts[withCgroups]+counts[withClasses]+counts[withBundles], counts[refused], counts[notNode])
+		counts[honoured], counts[withObjects]+counts[withTokens]+counts[withClaims]+counts[withControl]+counts[withCgroups]+counts[withClasses]+counts[withBundles], counts[refused], counts[notNode])
 	if *update {
 		if err := os.WriteFile(document, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -130,14 +130,14 @@ func TestRefused(t *testing.T) {
 			Containers:     []v1.Container{{}, {VolumeDevices: []v1.VolumeDevice{{}}}},
 			InitContainers: []v1.Container{{VolumeDevices: []v1.VolumeDevice{{}}}},
 		}, []string{
-			"spec.initContainers[0].volumeDevices: " + noClaims,
-			"spec.containers[1].volumeDevices: " + noClaims,
+			"spec.initContainers[0].volumeDevices: " + noObjects,
+			"spec.containers[1].volumeDevices: " + noObjects,
 		}},
 		"ephemeral containers":            {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{{TargetContainerName: "c"}, {EphemeralContainerCommon: v1.EphemeralContainerCommon{Ports: make([]v1.ContainerPort, 1)}}}}, []string{"spec.ephemeralContainers[1].ports: not allowed in an ephemeral container"}},
 		"an empty list is not set":        {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{}, ImagePullSecrets: []v1.LocalObjectReference{}}, nil},
 		"a user namespace":                {v1.PodSpec{HostUsers: &no}, []string{"spec.hostUsers: false: Docker has no user namespaces by container"}},
 		"strict groups":                   {v1.PodSpec{SecurityContext: &v1.PodSecurityContext{SupplementalGroupsPolicy: &strict}}, []string{"spec.securityContext.supplementalGroupsPolicy: Strict: Docker always adds the groups that the image gives the user"}},
-		"a claim":                         {volume(v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}), []string{"spec.volumes[0].persistentVolumeClaim: " + noClaims}},
+		"a claim":                         {volume(v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}), []string{"spec.volumes[0].persistentVolumeClaim: " + noObjects}},
 		"a driver that moved":             {volume(v1.VolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{}}), []string{"spec.volumes[0].awsElasticBlockStore: moved to CSI in Kubernetes, which removed the in-tree driver (ebs.csi.aws.com)"}},
 		"a token":                         {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{}}, {ServiceAccountToken: &v1.ServiceAccountTokenProjection{}}}}}), []string{"spec.volumes[0].projected.sources[1].serviceAccountToken: " + noTokens}},
 		"a limit of memory":               {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory, SizeLimit: &limit}}), nil},

@@ -2,17 +2,17 @@ package podfields
 
 // Reasons that many rows share.
 const (
-	notYet     = "not implemented yet"
-	noObjects  = "a static pod on a node of a cluster cannot refer to objects of the API server"
-	noTokens   = "static pods and standalone nodes have nobody who issues service-account tokens"
-	noClaims   = "static pods and standalone nodes have no source of persistent volume claims"
-	noDrivers  = "static pods and standalone nodes have no API server that describes CSI drivers"
-	noBundles  = "static pods and standalone nodes have no cluster whose trust bundles they could refer to"
-	noClasses  = "a standalone node has no API server that could say what a RuntimeClass is"
-	removed    = "removed from Kubernetes"
-	movedToCSI = "moved to CSI in Kubernetes, which removed the in-tree driver"
-	scheduler  = "decided by the scheduler before a pod reaches a node"
-	windows    = "Windows only"
+	notYet      = "not implemented yet"
+	noObjects   = "a static pod on a node of a cluster cannot refer to objects of the API server"
+	noTokens    = "static pods and standalone nodes have nobody who issues service-account tokens"
+	noTemplates = "static pods and standalone nodes have no control plane that would make the claim; name a PersistentVolumeClaim of the manifests"
+	noDrivers   = "static pods and standalone nodes have no API server that describes CSI drivers"
+	noBundles   = "static pods and standalone nodes have no cluster whose trust bundles they could refer to"
+	noClasses   = "a standalone node has no API server that could say what a RuntimeClass is"
+	removed     = "removed from Kubernetes"
+	movedToCSI  = "moved to CSI in Kubernetes, which removed the in-tree driver"
+	scheduler   = "decided by the scheduler before a pod reaches a node"
+	windows     = "Windows only"
 
 	notEphemeral = "not allowed in an ephemeral container"
 )
@@ -79,7 +79,7 @@ var table = []section{
 		{"restartPolicy", honoured, "", nil},
 		{"restartPolicyRules", honoured, "see ContainerRestartRule", nil},
 		{"volumeMounts", honoured, "see VolumeMount", nil},
-		{"volumeDevices", withClaims, noClaims, nil},
+		{"volumeDevices", withClaims, noObjects, nil},
 		{"livenessProbe", honoured, "see Probe", nil},
 		{"readinessProbe", honoured, "see Probe", nil},
 		{"startupProbe", honoured, "see Probe", nil},
@@ -106,7 +106,7 @@ var table = []section{
 		{"restartPolicy", refused, notEphemeral, nil},
 		{"restartPolicyRules", refused, notEphemeral, nil},
 		{"volumeMounts", honoured, "see VolumeMount", nil},
-		{"volumeDevices", withClaims, noClaims, nil},
+		{"volumeDevices", withClaims, noObjects, nil},
 		{"livenessProbe", refused, notEphemeral, nil},
 		{"readinessProbe", refused, notEphemeral, nil},
 		{"startupProbe", refused, notEphemeral, nil},
@@ -346,7 +346,7 @@ var table = []section{
 		{"nfs", honoured, "with the host's mount.nfs", nil},
 		{"iscsi", honoured, "with the host's iscsiadm", nil},
 		{"glusterfs", refused, removed, nil},
-		{"persistentVolumeClaim", withClaims, noClaims, nil},
+		{"persistentVolumeClaim", withClaims, noObjects, nil},
 		{"rbd", refused, removed + "; use the CSI driver rbd.csi.ceph.com", nil},
 		{"flexVolume", refused, "deprecated in Kubernetes in favour of CSI", nil},
 		{"cinder", refused, movedToCSI + " (cinder.csi.openstack.org)", nil},
@@ -364,12 +364,12 @@ var table = []section{
 		{"portworxVolume", refused, movedToCSI + " (pxd.portworx.com)", nil},
 		{"scaleIO", refused, removed, nil},
 		{"storageos", refused, removed, nil},
-		{"csi", withClaims, noDrivers, nil},
-		{"ephemeral", withClaims, noClaims, nil},
+		{"csi", withControl, noDrivers, nil},
+		{"ephemeral", withControl, noTemplates, nil},
 		{"image", honoured, "see ImageVolumeSource; always read-only and without execution", nil},
 	}},
 	{"PersistentVolumeClaimVolumeSource", []row{
-		{"claimName", honoured, "bound to a persistent volume of type hostPath, local, nfs, iscsi or csi; others are refused when the claim is looked at, with the pod waiting", nil},
+		{"claimName", honoured, "bound to a persistent volume of type hostPath, local, nfs, iscsi or csi; others are refused when the claim is looked at, with the pod waiting. On a standalone node the manifests give both, and the node binds them", nil},
 		{"readOnly", honoured, "", nil},
 	}},
 	{"CSIVolumeSource", []row{

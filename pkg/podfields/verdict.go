@@ -20,6 +20,7 @@ const (
 	withTokens  verdict = "honoured where the node has tokens"
 	withClaims  verdict = "honoured where the node has claims"
 	withCgroups verdict = "honoured where the node makes cgroups of pods"
+	withControl verdict = "honoured where a control plane describes and makes objects"
 	withClasses verdict = "honoured where the node has classes"
 	withBundles verdict = "honoured where the node has trust bundles"
 )
@@ -30,6 +31,7 @@ type Node struct {
 	Objects bool // ConfigMaps and Secrets
 	Tokens  bool // service-account tokens
 	Claims  bool // persistent volume claims
+	Control bool // a control plane makes objects for pods, and describes CSI drivers
 	Cgroups bool // pods have cgroups of their own
 	Classes bool // RuntimeClasses
 	Bundles bool // ClusterTrustBundles
@@ -37,7 +39,7 @@ type Node struct {
 
 // honours tells whether a verdict is honoured on the node.
 func (n Node) honours(v verdict) bool {
-	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims ||
+	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims || v == withControl && n.Control ||
 		v == withCgroups && n.Cgroups || v == withClasses && n.Classes || v == withBundles && n.Bundles
 }
 
@@ -171,3 +173,16 @@ var sections = func() map[string]map[string]row {
 	}
 	return all
 }()
+
+// RefusedVolume says why volumes of a type, named as in JSON, are refused, be they a
+// pod's own or persistent; "" where they are not.
+func RefusedVolume(name string) string {
+	r, known := sections["Volume"][name]
+	switch {
+	case !known:
+		return "this version does not know the field"
+	case r.verdict == refused:
+		return r.text
+	}
+	return ""
+}

@@ -7,8 +7,7 @@
 //	http ─┼──────────▶ Mux ──────────▶ loop
 //	api  ─┘             └─ Objects ──▶ objects.Local, on a standalone node
 //
-// Pods, ConfigMaps and Secrets leave this package defaulted as the API server would
-// and validated.
+// Pods and objects leave this package defaulted as the API server would and validated.
 package source
 
 import (
@@ -67,8 +66,9 @@ func (o Op) String() string {
 type Snapshot struct {
 	Source string
 	Pods   []*v1.Pod
-	// Objects are the *v1.ConfigMap and *v1.Secret that a manifest gives beside pods.
-	// They are not changed afterwards.
+	// Objects are the *v1.ConfigMap, *v1.Secret, *v1.PersistentVolume and
+	// *v1.PersistentVolumeClaim that a manifest gives beside pods. They are not changed
+	// afterwards.
 	Objects []metav1.Object
 }
 

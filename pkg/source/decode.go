@@ -25,15 +25,15 @@ type written struct {
 	lines    *lines
 	pod      *v1.Pod
 	content  []byte        // canonical form of the pod's metadata and spec, see canonical
-	object   metav1.Object // *v1.ConfigMap or *v1.Secret
+	object   metav1.Object // of the kinds of newObject
 	kind     string        // "" where it is not known
 	empty    bool          // a list of nothing: the way to say that nothing is wanted
 	name     types.NamespacedName
 	problems []Problem
 }
 
-// decode reads a manifest: YAML or JSON documents of the kinds Pod, ConfigMap and
-// Secret, and lists of them. A document that is wrong does not touch the others.
+// decode reads a manifest: YAML or JSON documents of the kinds that are documented,
+// and lists of them. A document that is wrong does not touch the others.
 // The problems have neither Source nor File yet.
 func decode(data []byte) []written {
 	var all []written
@@ -131,10 +131,7 @@ func (w *written) itemKind(raw []byte, of string) string {
 
 // strange says why a kind has no place in a manifest.
 func strange(apiVersion, kind string) string {
-	if apiVersion == "v1" && (kind == "PersistentVolume" || kind == "PersistentVolumeClaim") {
-		return fmt.Sprintf("%s of v1 cannot be used from a manifest: this node has no persistent volumes yet", kind)
-	}
-	return fmt.Sprintf("%s of %s cannot be used from a manifest: only Pod, ConfigMap, Secret and lists of these of v1 can", kind, apiVersion)
+	return fmt.Sprintf("%s of %s cannot be used from a manifest: only %s and lists of these of v1 can", kind, apiVersion, strings.Join(kinds, ", "))
 }
 
 func (w *written) decodeOne(raw []byte) {

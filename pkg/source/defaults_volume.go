@@ -37,15 +37,30 @@ func defaultVolume(v *v1.Volume) {
 		defaultTo(&s.PullPolicy, pullPolicy(s.Reference))
 	}
 	if s := v.Ephemeral; s != nil && s.VolumeClaimTemplate != nil {
-		claim := &s.VolumeClaimTemplate.Spec
-		defaultPointer(&claim.VolumeMode, v1.PersistentVolumeFilesystem)
-		roundUp(claim.Resources.Limits)
-		roundUp(claim.Resources.Requests)
+		defaultClaim(&s.VolumeClaimTemplate.Spec)
 	}
 	if s := v.ISCSI; s != nil {
 		defaultTo(&s.ISCSIInterface, "default")
 	}
 	defaultRetiredVolume(v)
+}
+
+func defaultClaim(s *v1.PersistentVolumeClaimSpec) {
+	defaultPointer(&s.VolumeMode, v1.PersistentVolumeFilesystem)
+	roundUp(s.Resources.Limits)
+	roundUp(s.Resources.Requests)
+}
+
+func defaultPersistentVolume(pv *v1.PersistentVolume) {
+	defaultTo(&pv.Spec.PersistentVolumeReclaimPolicy, v1.PersistentVolumeReclaimRetain)
+	defaultPointer(&pv.Spec.VolumeMode, v1.PersistentVolumeFilesystem)
+	roundUp(pv.Spec.Capacity)
+	if s := pv.Spec.HostPath; s != nil {
+		defaultPointer(&s.Type, v1.HostPathUnset)
+	}
+	if s := pv.Spec.ISCSI; s != nil {
+		defaultTo(&s.ISCSIInterface, "default")
+	}
 }
 
 // defaultRetiredVolume is for volumes that no node mounts any more: a pod that has

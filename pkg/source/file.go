@@ -32,13 +32,13 @@ type FileConfig struct {
 	// keeps each manifest that was good, so that also after a restart of the agent a
 	// bad edit leaves the running pod as it was.
 	StateDir string
-	// Objects has ConfigMap and Secret documents taken, for a standalone node; false
-	// refuses them.
+	// Objects has documents of objects that pods use taken, for a standalone node;
+	// false refuses them.
 	Objects bool
 }
 
-// FileSource reads pods, and the ConfigMaps and Secrets that they use, from a
-// manifest file, or from the files of a directory.
+// FileSource reads pods, and the objects that they use, from a manifest file, or from
+// the files of a directory.
 // It looks when the file system says that something has changed, and every
 // period in case that was missed. Files whose names begin with a dot are hidden,
 // as the kubelet has it, and editors' backups ("web.yaml~", "#web.yaml#") are

@@ -21,8 +21,8 @@ type MuxConfig struct {
 	Report func(Problem)      // is told once of each pod or object that another source's bars; nil: LogProblem
 	// Sources are the names of the sources whose snapshots will come.
 	Sources []string
-	// Objects is told of all ConfigMaps and Secrets that the sources give, before the
-	// changes of the same snapshot, and whether each source has spoken. nil: nobody is.
+	// Objects is told of all objects that the sources give, before the changes of the
+	// same snapshot, and whether each source has spoken. nil: nobody is.
 	Objects func(all []metav1.Object, complete bool)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,15 +19,43 @@ const (
 	kindPod       = "Pod"
 	kindConfigMap = "ConfigMap"
 	kindSecret    = "Secret"
+	kindVolume    = "PersistentVolume"
+	kindClaim     = "PersistentVolumeClaim"
 )
 
+var kinds = []string{kindPod, kindConfigMap, kindSecret, kindVolume, kindClaim}
+
 // documented tells whether documents of a kind of v1 are for a node.
-func documented(kind string) bool {
-	return kind == kindPod || kind == kindConfigMap || kind == kindSecret
+func documented(kind string) bool { return slices.Contains(kinds, kind) }
+
+// newObject returns an empty object of a kind that is not Pod.
+func newObject(kind string) metav1.Object {
+	switch kind {
+	case kindSecret:
+		return &v1.Secret{}
+	case kindVolume:
+		return &v1.PersistentVolume{}
+	case kindClaim:
+		return &v1.PersistentVolumeClaim{}
+	}
+	return &v1.ConfigMap{}
 }
 
-// given is what a manifest, or all of a source, gives: pods, and the *v1.ConfigMap
-// and *v1.Secret objects that they take configuration from.
+// kindOfObject is the kind of what newObject returns.
+func kindOfObject(o metav1.Object) string {
+	switch o.(type) {
+	case *v1.Secret:
+		return kindSecret
+	case *v1.PersistentVolume:
+		return kindVolume
+	case *v1.PersistentVolumeClaim:
+		return kindClaim
+	}
+	return kindConfigMap
+}
+
+// given is what a manifest, or all of a source, gives: pods, and the objects that
+// they use, of the kinds of newObject.
 type given struct {
 	pods    []*v1.Pod
 	objects []metav1.Object
@@ -40,19 +69,18 @@ type ident struct {
 
 // identOf is of an object; pods have another name in a manifest than on the node.
 func identOf(o metav1.Object) ident {
-	kind := kindConfigMap
-	if _, ok := o.(*v1.Secret); ok {
-		kind = kindSecret
-	}
-	return ident{kind, types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
+	return ident{kindOfObject(o), types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
 }
 
 // ident is of what the document should have given, as it runs on the node. The
 // kind is "" where it is not known.
 func (w *written) ident(node string) ident {
 	id := ident{w.kind, w.name}
-	if w.kind == kindPod {
+	switch w.kind {
+	case kindPod:
 		id.name.Name = nameOnNode(id.name.Name, node)
+	case kindVolume:
+		id.name.Namespace = ""
 	}
 	return id
 }
@@ -60,15 +88,10 @@ func (w *written) ident(node string) ident {
 // failed tells whether the document gave nothing although it should have.
 func (w *written) failed() bool { return w.pod == nil && w.object == nil && !w.empty }
 
-// decodeObject decodes a ConfigMap or Secret as strictly as a pod. What is wrong
-// with a Secret is told without a value: problems are logged.
+// decodeObject decodes what is not a pod as strictly as a pod. What is wrong with a
+// Secret is told without a value: problems are logged.
 func (w *written) decodeObject(raw []byte) {
-	var object metav1.Object
-	if w.kind == kindSecret {
-		object = &v1.Secret{}
-	} else {
-		object = &v1.ConfigMap{}
-	}
+	object := newObject(w.kind)
 	strict, err := kjson.UnmarshalStrict(raw, object)
 	if err == nil && len(strict) == 0 {
 		w.object = object
@@ -95,8 +118,8 @@ func (w *written) decodeObject(raw []byte) {
 	}
 }
 
-// object makes of a ConfigMap or Secret of a manifest the one that pods of this
-// node see: in its namespace, and valid.
+// object makes of an object of a manifest the one that pods of this node see: in its
+// namespace, defaulted and valid.
 func (o origin) object(w *written) {
 	if !o.objects {
 		w.object = nil
@@ -109,7 +132,7 @@ func (o origin) object(w *written) {
 	w.object.SetCreationTimestamp(metav1.Time{})
 	w.object.SetDeletionTimestamp(nil)
 	w.object.SetDeletionGracePeriodSeconds(nil)
-	if w.object.GetNamespace() == "" {
+	if w.object.GetNamespace() == "" && w.kind != kindVolume {
 		w.object.SetNamespace(metav1.NamespaceDefault)
 	}
 	switch object := w.object.(type) {
@@ -136,6 +159,14 @@ func (o origin) object(w *written) {
 			}
 		}
 		w.refuse(errs)
+	case *v1.PersistentVolume:
+		object.TypeMeta, object.Status = metav1.TypeMeta{}, v1.PersistentVolumeStatus{}
+		defaultPersistentVolume(object)
+		w.refuse(validatePersistentVolume(object))
+	case *v1.PersistentVolumeClaim:
+		object.TypeMeta, object.Status = metav1.TypeMeta{}, v1.PersistentVolumeClaimStatus{}
+		defaultClaim(&object.Spec)
+		w.refuse(validateClaim(object))
 	}
 }
 
@@ -176,7 +207,7 @@ func keepFailed(before given, docs []written, node string) given {
 		case w.name.Name == "":
 			unnamed = true
 		case w.kind == "":
-			for _, kind := range []string{kindPod, kindConfigMap, kindSecret} {
+			for _, kind := range kinds {
 				may := *w
 				may.kind = kind
 				failed[may.ident(node)] = true

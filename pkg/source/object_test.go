@@ -80,8 +80,7 @@ func TestBadObjectsAreRefusedWithFieldAndLineAndWithoutSecrets(t *testing.T) {
 		"registry not JSON":       {document("Secret", "s", "type: kubernetes.io/dockerconfigjson", "stringData: {.dockerconfigjson: "+secret+"}"), `document 1 (line 6): stringData[.dockerconfigjson]: Invalid value: "<secret contents redacted>": must be a JSON object`},
 		"SSH without key":         {document("Secret", "s", "type: kubernetes.io/ssh-auth"), `document 1 (line 1): data[ssh-privatekey]: Required value`},
 		"token of nobody":         {document("Secret", "s", "type: kubernetes.io/service-account-token"), `document 1 (line 3): metadata.annotations[kubernetes.io/service-account.name]: Required value`},
-		"claim":                   {document("PersistentVolumeClaim", "c"), `document 1 (line 2): kind: PersistentVolumeClaim of v1 cannot be used from a manifest: this node has no persistent volumes yet`},
-		"service":                 {document("Service", "c"), `document 1 (line 2): kind: Service of v1 cannot be used from a manifest: only Pod, ConfigMap, Secret and lists of these of v1 can`},
+		"service":                 {document("Service", "c"), `document 1 (line 2): kind: Service of v1 cannot be used from a manifest: only Pod, ConfigMap, Secret, PersistentVolume, PersistentVolumeClaim and lists of these of v1 can`},
 		"secret text for a list":  {"apiVersion: v1\nkind: SecretList\nitems: " + secret + "\n", `document 1 (line 3): items: must be of type array`},
 		"anchor of no known kind": {"apiVersion: v1\nkind: secret\ndata:\n  a: *" + secret + "\n", `document 1 (line 1): not YAML: unknown anchor … referenced`},
 		"item of another kind":    {"apiVersion: v1\nkind: SecretList\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n", `document 1 (line 5): items[0].kind: ConfigMap of v1 is not a Secret of v1`},
@@ -101,7 +100,7 @@ func TestBadObjectsAreRefusedWithFieldAndLineAndWithoutSecrets(t *testing.T) {
 func TestANodeOfAClusterTakesNoObjects(t *testing.T) {
 	from := standalone
 	from.objects = false
-	for _, kind := range []string{"ConfigMap", "Secret"} {
+	for _, kind := range []string{"ConfigMap", "Secret", "PersistentVolume", "PersistentVolumeClaim"} {
 		docs := from.static(decode([]byte(document(kind, "o"))))
 		if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) != 1 || docs[0].problems[0].Line != 2 ||
 			docs[0].problems[0].Message != "a "+kind+" cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any" {

@@ -39,7 +39,7 @@ func (t taken) addAll(all *given, more given, from string) (clashes []string) {
 	return clashes
 }
 
-// addObject is add for a ConfigMap or Secret.
+// addObject is add for what is not a pod.
 func (t taken) addObject(o metav1.Object, from string) (clash string) {
 	id := identOf(o)
 	if first, ok := t.objects[id]; ok {

@@ -114,6 +114,14 @@ func validateChange(old, now metav1.Object) field.ErrorList {
 			forbid("immutable", !isTrue(now.Immutable))
 			forbid("data", !equalBytes(old.Data, now.Data))
 		}
+	case *v1.PersistentVolume:
+		if old, ok := old.(*v1.PersistentVolume); ok {
+			errs = append(errs, validateVolumeChange(old, now)...)
+		}
+	case *v1.PersistentVolumeClaim:
+		if old, ok := old.(*v1.PersistentVolumeClaim); ok {
+			errs = append(errs, validateClaimChange(old, now)...)
+		}
 	}
 	return errs
 }

@@ -2,20 +2,24 @@ package volume
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/ephemeral"
 	storage "k8s.io/component-helpers/storage/volume"
 )
 
 // Claims gives the persistent volume claims that pods name and the persistent
-// volumes that those are bound to. It is asked when a pod is set up for the first
-// time, not at every sync. A missing object is an error for which
-// apierrors.IsNotFound holds.
+// volumes that those are bound to. It is asked until a pod is set up, not at every
+// sync: a pod that has a volume keeps it, whatever becomes of the claim. A missing
+// object is an error for which apierrors.IsNotFound holds.
 type Claims interface {
 	Claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error)
 	Volume(ctx context.Context, name string) (*v1.PersistentVolume, error)
@@ -23,7 +27,7 @@ type Claims interface {
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
 }
 
-var errNoClaims = errors.New("this node has no source of PersistentVolumeClaims: it is standalone")
+var errNoClaims = errors.New("this node has no source of PersistentVolumeClaims")
 
 // claimed is a volume by way of a claim: what it is, its persistent volume says.
 type claimed struct {
@@ -47,6 +51,10 @@ func (c *claimed) path() Path {
 func (c *claimed) setUp(ctx context.Context) error {
 	pv := c.m.boundTo(c.pod.UID, c.v.Name)
 	if pv == nil {
+		pv = c.m.keptBinding(c.pod.UID, c.v.Name)
+	}
+	first := pv == nil
+	if first {
 		var err error
 		if pv, err = c.m.bound(ctx, c.pod, c.v); err != nil {
 			return err
@@ -59,7 +67,16 @@ func (c *claimed) setUp(ctx context.Context) error {
 	if err := c.m.bind(c.pod.UID, c.v.Name, pv); err != nil {
 		return err
 	}
-	return k.setUp(ctx)
+	if err := k.setUp(ctx); err != nil {
+		if first {
+			c.m.unbind(c.pod.UID, c.v.Name) // the next time it may be another volume
+		}
+		return err
+	}
+	if first {
+		return c.m.keepBinding(c.pod.UID, c.v.Name, pv)
+	}
+	return nil
 }
 
 // bound returns the persistent volume that the pod's volume is bound to, if the pod
@@ -68,13 +85,13 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 	if m.claims == nil {
 		return nil, errNoClaims
 	}
-	name := claimName(pod, v)
+	name := ClaimName(pod, v)
 	fail := func(err error) (*v1.PersistentVolume, error) {
 		return nil, fmt.Errorf("error processing PVC %s/%s: %w", pod.Namespace, name, err)
 	}
 	claim, err := m.claims.Claim(ctx, pod.Namespace, name)
 	if err != nil {
-		return fail(fmt.Errorf("failed to fetch PVC from API server: %w", err))
+		return fail(err)
 	}
 	if err := checkClaim(claim); err != nil {
 		return fail(err)
@@ -86,7 +103,7 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 	}
 	pv, err := m.claims.Volume(ctx, claim.Spec.VolumeName)
 	if err != nil {
-		return fail(fmt.Errorf("failed to fetch PV %s from API server: %w", claim.Spec.VolumeName, err))
+		return fail(err)
 	}
 	if err := checkBinding(pv, claim.UID); err != nil {
 		return fail(err)
@@ -100,12 +117,15 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 	return pv, nil
 }
 
-// claimName is the claim of a volume: named, or made for the pod.
-func claimName(pod *v1.Pod, v *v1.Volume) string {
-	if v.PersistentVolumeClaim != nil {
+// ClaimName is the claim of a volume, named or made for the pod; "" where it has none.
+func ClaimName(pod *v1.Pod, v *v1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
 		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return ephemeral.VolumeClaimName(pod, v)
 	}
-	return ephemeral.VolumeClaimName(pod, v)
+	return ""
 }
 
 // protection keeps a claim that is being deleted while a pod uses it.
@@ -197,4 +217,60 @@ func (m *Manager) bind(uid types.UID, name string, pv *v1.PersistentVolume) erro
 	}
 	m.bindings[uid][name] = pv
 	return nil
+}
+
+// unbind forgets what was bound and not set up.
+func (m *Manager) unbind(uid types.UID, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.bindings[uid], name)
+}
+
+// claimFile is where it is kept which persistent volume a pod's volume is: an agent
+// that starts anew gives the pod no other, and needs neither claim nor API server.
+func (m *Manager) claimFile(uid types.UID, name string) (string, error) {
+	dir, err := m.layout.pod(uid)
+	if err != nil {
+		return "", err
+	}
+	if err := element("volume name", name); err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, claimsDir, name+".json"), nil
+}
+
+func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolume) error {
+	file, err := m.claimFile(uid, name)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: pv.Name}, Spec: pv.Spec})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// keptBinding is what an agent before has kept; nil where it has not. Half a file is
+// of a machine that died, and the pod with it.
+func (m *Manager) keptBinding(uid types.UID, name string) *v1.PersistentVolume {
+	file, err := m.claimFile(uid, name)
+	if err != nil {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	pv := &v1.PersistentVolume{}
+	if json.Unmarshal(text, pv) != nil || pv.Name == "" {
+		return nil
+	}
+	return pv
 }

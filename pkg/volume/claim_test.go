@@ -70,11 +70,11 @@ func TestClaimsThatCannotBeUsed(t *testing.T) {
 		change func(*claimsFake, *v1.Pod)
 		want   string
 	}{
-		"missing":                {func(c *claimsFake, _ *v1.Pod) { clear(c.claims) }, `error processing PVC ns/data: failed to fetch PVC from API server: persistentvolumeclaims "data" not found`},
+		"missing":                {func(c *claimsFake, _ *v1.Pod) { clear(c.claims) }, `error processing PVC ns/data: persistentvolumeclaims "data" not found`},
 		"not bound":              {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].Status.Phase = v1.ClaimPending }, "error processing PVC ns/data: PVC is not bound"},
 		"bound to nothing":       {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].Spec.VolumeName = "" }, "PVC has empty pvc.Spec.VolumeName"},
 		"being deleted":          {func(c *claimsFake, _ *v1.Pod) { c.claims["ns/data"].DeletionTimestamp = &metav1.Time{} }, "error processing PVC ns/data: PVC is being deleted"},
-		"volume missing":         {func(c *claimsFake, _ *v1.Pod) { clear(c.volumes) }, `failed to fetch PV pv from API server: persistentvolumes "pv" not found`},
+		"volume missing":         {func(c *claimsFake, _ *v1.Pod) { clear(c.volumes) }, `error processing PVC ns/data: persistentvolumes "pv" not found`},
 		"volume not bound":       {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.ClaimRef = nil }, "found PV object pv but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"},
 		"volume bound elsewhere": {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.ClaimRef.UID = "x" }, "pv.Spec.ClaimRef.UID x does not point to claim.UID claim"},
 		"block as file system":   {func(c *claimsFake, _ *v1.Pod) { c.volumes["pv"].Spec.VolumeMode = ptr.To(v1.PersistentVolumeBlock) }, "volume v has volumeMode Block, but is specified in volumeMounts"},
@@ -88,6 +88,10 @@ func TestClaimsThatCannotBeUsed(t *testing.T) {
 			c.claims["ns/p-v"] = c.claims["ns/data"]
 			p.Spec.Volumes[0].VolumeSource = v1.VolumeSource{Ephemeral: &v1.EphemeralVolumeSource{}}
 		}, "was not created for pod ns/p (pod is not owner)"},
+		"options of none": {func(c *claimsFake, _ *v1.Pod) {
+			c.volumes["pv"].Spec.PersistentVolumeSource = v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: dir}}
+			c.volumes["pv"].Spec.MountOptions = []string{"ro"}
+		}, "MountVolume.MountOptionSupport check failed: mount options are not supported for this volume type"},
 		"unknown type": {func(c *claimsFake, _ *v1.Pod) {
 			c.volumes["pv"].Spec.PersistentVolumeSource = v1.PersistentVolumeSource{Glusterfs: &v1.GlusterfsPersistentVolumeSource{}}
 		}, "persistent volumes of type Glusterfs are not supported by this node"},
@@ -102,9 +106,9 @@ func TestClaimsThatCannotBeUsed(t *testing.T) {
 			}
 		})
 	}
-	t.Run("standalone", func(t *testing.T) {
+	t.Run("no claims", func(t *testing.T) {
 		err := newManager(t, Config{}).SetUp(t.Context(), podOfClaim(false))
-		if err == nil || !strings.Contains(err.Error(), "it is standalone") {
+		if err == nil || !strings.Contains(err.Error(), "this node has no source of PersistentVolumeClaims") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -202,6 +206,31 @@ func TestAVolumeForOnePodIsNotGivenToAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	setUp(t, m, second)
+}
+
+func TestAPodKeepsItsVolumeWhateverBecomesOfTheClaim(t *testing.T) {
+	dir, root := t.TempDir(), t.TempDir()
+	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: filepath.Join(dir, "missing"), Type: ptr.To(v1.HostPathDirectory)}})
+	m := newManager(t, Config{Claims: c, Root: root})
+	pod := podOfClaim(false)
+	if err := m.SetUp(t.Context(), pod); err == nil {
+		t.Fatal("a directory that is not there was set up")
+	}
+	c.volumes["pv"].Spec.HostPath.Path = dir // as long as it is not set up the claim counts
+	setUp(t, m, pod)
+	clear(c.claims)
+	setUp(t, m, pod)
+	m = newManager(t, Config{Claims: c, Root: root}) // an agent that starts anew
+	setUp(t, m, pod)
+	if p, err := m.Path(pod, "v"); err != nil || p.Host != dir {
+		t.Errorf("path %+v, error %v", p, err)
+	}
+	if err := m.TearDown(t.Context(), pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetUp(t.Context(), pod); err == nil {
+		t.Error("a pod that was torn down still has the volume of a claim that has gone")
+	}
 }
 
 func TestOwnershipIsChangedByPolicy(t *testing.T) {

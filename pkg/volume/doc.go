@@ -2,7 +2,7 @@
 //
 //	worker ──SetUp──▶ Manager ──▶ one kind a file: emptydir.go, hostpath.go, …
 //	criconfig ─Path─▶    │
-//	worker ─TearDown▶    └──▶ <root>/pods/<uid>/{volumes/<plugin>/<name>,
+//	worker ─TearDown▶    └──▶ <root>/pods/<uid>/{volumes/<plugin>/<name>, claims,
 //	loop ──Orphans──▶          volume-subpaths, containers/<name>, etc-hosts}
 //
 // All state is on disk, so every call may be repeated after a crash between any

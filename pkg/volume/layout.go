@@ -15,6 +15,7 @@ const DefaultRoot = "/var/lib/kubelet"
 const (
 	volumesDir    = "volumes"
 	subPathsDir   = "volume-subpaths"
+	claimsDir     = "claims"
 	containersDir = "containers"
 	hostsFile     = "etc-hosts"
 )

@@ -197,7 +197,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 		if err := m.tearDownCSI(ctx, dir, w.at); err != nil {
 			return err
 		}
-		if err := m.clear(w, dir, subPathsDir, volumesDir); err != nil {
+		if err := m.clear(w, dir, subPathsDir, volumesDir, claimsDir); err != nil {
 			return err
 		}
 		m.setLive(uid, false)

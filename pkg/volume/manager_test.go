@@ -270,7 +270,7 @@ func TestSetUpNamesEachVolumeThatFailsAndSetsUpTheOthers(t *testing.T) {
 	}
 	for _, want := range []string{
 		`MountVolume.SetUp failed for volume "gone" : volumes of type Glusterfs are not supported by this node`,
-		`MountVolume.SetUp failed for volume "claim" : this node has no source of PersistentVolumeClaims: it is standalone`,
+		`MountVolume.SetUp failed for volume "claim" : this node has no source of PersistentVolumeClaims`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)

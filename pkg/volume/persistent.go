@@ -22,6 +22,8 @@ func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume)
 		return m.csiVolume(csi.Volume{Pod: pod, Name: pv.Name, PV: pv, ReadOnly: readOnly, Block: block})
 	case block && s.Local == nil:
 		return nil, fmt.Errorf("volumeMode Block is supported by this node for volumes of type local and csi only, not for %s", sourceName(s))
+	case s.HostPath != nil && len(pv.Spec.MountOptions) > 0:
+		return nil, errors.New("MountVolume.MountOptionSupport check failed: mount options are not supported for this volume type")
 	case s.HostPath != nil:
 		return &hostPath{source: s.HostPath, readOnly: readOnly}, nil
 	case s.Local != nil && block:

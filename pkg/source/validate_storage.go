@@ -1,0 +1,269 @@
+package source
+
+import (
+	"errors"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
+)
+
+// validatePersistentVolume says what the API server would refuse in a defaulted
+// PersistentVolume that is created (k8s.io/kubernetes, pkg/apis/core/validation,
+// ValidatePersistentVolume), and which types of volumes this node has not.
+func validatePersistentVolume(pv *v1.PersistentVolume) field.ErrorList {
+	s, at := &pv.Spec, field.NewPath("spec")
+	errs := apivalidation.ValidateObjectMeta(&pv.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	errs = append(errs, validateAccessModes(s.AccessModes, "", at.Child("accessModes"))...)
+	errs = append(errs, validateCapacity(s.Capacity, at.Child("capacity"))...)
+	errs = append(errs, oneOf(s.PersistentVolumeReclaimPolicy, at.Child("persistentVolumeReclaimPolicy"),
+		v1.PersistentVolumeReclaimDelete, v1.PersistentVolumeReclaimRecycle, v1.PersistentVolumeReclaimRetain)...)
+	errs = append(errs, validateVolumeMode(*s.VolumeMode, at.Child("volumeMode"))...)
+	errs = append(errs, validateClass(&s.StorageClassName, at.Child("storageClassName"))...)
+	errs = append(errs, validateClass(s.VolumeAttributesClassName, at.Child("volumeAttributesClassName"))...)
+	errs = append(errs, validateVolumeAffinity(s.NodeAffinity, at.Child("nodeAffinity"))...)
+	return append(errs, validatePersistentSource(s, at)...)
+}
+
+func validateAccessModes(modes []v1.PersistentVolumeAccessMode, missing string, at *field.Path) field.ErrorList {
+	if len(modes) == 0 {
+		return field.ErrorList{field.Required(at, missing)}
+	}
+	var errs field.ErrorList
+	for _, m := range modes {
+		errs = append(errs, oneOf(m, at, v1.ReadOnlyMany, v1.ReadWriteMany, v1.ReadWriteOnce, v1.ReadWriteOncePod)...)
+	}
+	other := func(m v1.PersistentVolumeAccessMode) bool { return m != v1.ReadWriteOncePod }
+	if slices.Contains(modes, v1.ReadWriteOncePod) && slices.ContainsFunc(modes, other) {
+		errs = append(errs, field.Forbidden(at, "may not use ReadWriteOncePod with other access modes"))
+	}
+	return errs
+}
+
+func validateCapacity(capacity v1.ResourceList, at *field.Path) field.ErrorList {
+	if len(capacity) == 0 {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	size, ok := capacity[v1.ResourceStorage]
+	if !ok || len(capacity) > 1 {
+		return field.ErrorList{field.NotSupported(at, slices.Sorted(maps.Keys(capacity)), []v1.ResourceName{v1.ResourceStorage})}
+	}
+	if size.Sign() <= 0 {
+		return field.ErrorList{field.Invalid(at.Key(string(v1.ResourceStorage)), size.String(), "must be greater than zero")}
+	}
+	return nil
+}
+
+func validateVolumeMode(mode v1.PersistentVolumeMode, at *field.Path) field.ErrorList {
+	return oneOf(mode, at, v1.PersistentVolumeBlock, v1.PersistentVolumeFilesystem)
+}
+
+// validateClass is of the name of a class; none may be named.
+func validateClass(name *string, at *field.Path) field.ErrorList {
+	if name == nil || *name == "" {
+		return nil
+	}
+	return nameErrors(apivalidation.NameIsDNSSubdomain(*name, false), *name, at)
+}
+
+func validateVolumeAffinity(a *v1.VolumeNodeAffinity, at *field.Path) field.ErrorList {
+	switch {
+	case a == nil:
+		return nil
+	case a.Required == nil:
+		return field.ErrorList{field.Required(at.Child("required"), "must specify required node constraints")}
+	case len(a.Required.NodeSelectorTerms) == 0:
+		return field.ErrorList{field.Required(at.Child("required", "nodeSelectorTerms"), "must have at least one node selector term")}
+	}
+	_, err := nodeaffinity.NewNodeSelector(a.Required, field.WithPath(at.Child("required")))
+	return fieldErrors(err, at.Child("required"))
+}
+
+// fieldErrors takes errors of fields out of one error; one of another kind is told of
+// the field at the path.
+func fieldErrors(err error, at *field.Path) field.ErrorList {
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	if a := utilerrors.Aggregate(nil); errors.As(err, &a) {
+		all = utilerrors.Flatten(a).Errors()
+	}
+	var errs field.ErrorList
+	for _, e := range all {
+		f := (*field.Error)(nil)
+		if !errors.As(e, &f) {
+			f = field.Invalid(at, "", e.Error())
+		}
+		errs = append(errs, f)
+	}
+	return errs
+}
+
+func validatePersistentSource(s *v1.PersistentVolumeSpec, at *field.Path) field.ErrorList {
+	types := setFields(&s.PersistentVolumeSource)
+	if len(types) == 0 {
+		return field.ErrorList{field.Required(at, "must specify a volume type")}
+	}
+	var errs field.ErrorList
+	for _, other := range types[1:] {
+		errs = append(errs, field.Forbidden(at.Child(other), "may not specify more than 1 volume type"))
+	}
+	path := at.Child(types[0])
+	switch {
+	case s.HostPath != nil:
+		return append(errs, validateHostPath(s.HostPath, path)...)
+	case s.Local != nil:
+		errs = append(errs, validateLocal(s.Local, path)...)
+		if s.NodeAffinity == nil {
+			errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
+		}
+		return errs
+	case s.NFS != nil:
+		return append(errs, validateNFS(s.NFS, path)...)
+	case s.ISCSI != nil:
+		return append(errs, validateISCSI(s.ISCSI, path)...)
+	case s.CSI != nil:
+		return append(errs, validateCSI(s.CSI, path)...)
+	}
+	return append(errs, field.Forbidden(path, podfields.RefusedVolume(types[0])))
+}
+
+func validateLocal(l *v1.LocalVolumeSource, at *field.Path) field.ErrorList {
+	switch {
+	case l.Path == "":
+		return field.ErrorList{field.Required(at.Child("path"), "")}
+	case slices.Contains(strings.Split(l.Path, "/"), ".."):
+		return field.ErrorList{field.Invalid(at.Child("path"), l.Path, "must not contain '..'")}
+	}
+	return nil
+}
+
+func validateNFS(n *v1.NFSVolumeSource, at *field.Path) field.ErrorList {
+	errs := append(required(n.Server, at.Child("server")), required(n.Path, at.Child("path"))...)
+	if n.Path != "" && !path.IsAbs(n.Path) {
+		errs = append(errs, field.Invalid(at.Child("path"), n.Path, "must be an absolute path"))
+	}
+	return errs
+}
+
+// iqnForm holds the three forms of names that iSCSI knows.
+var iqnForm = regexp.MustCompile(`^(iqn\.\d{4}-\d{2}\.([[:alnum:]-.]+)(:[^,;*&$|\s]+)$|eui\.[[:alnum:]]{16}$|naa\.[[:alnum:]]{32}$)`)
+
+func validateISCSI(i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
+	errs := append(required(i.TargetPortal, at.Child("targetPortal")), required(i.IQN, at.Child("iqn"))...)
+	if i.IQN != "" && !iqnForm.MatchString(i.IQN) {
+		errs = append(errs, field.Invalid(at.Child("iqn"), i.IQN, "must be valid format"))
+	}
+	if i.Lun < 0 || i.Lun > 255 {
+		errs = append(errs, field.Invalid(at.Child("lun"), i.Lun, validation.InclusiveRangeError(0, 255)))
+	}
+	switch {
+	case i.SecretRef != nil:
+		errs = append(errs, required(i.SecretRef.Name, at.Child("secretRef", "name"))...)
+	case i.DiscoveryCHAPAuth || i.SessionCHAPAuth:
+		errs = append(errs, field.Required(at.Child("secretRef"), ""))
+	}
+	return errs
+}
+
+// maxDriverName is the API server's limit for names of CSI drivers.
+const maxDriverName = 63
+
+func validateCSI(c *v1.CSIPersistentVolumeSource, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case c.Driver == "":
+		errs = append(errs, field.Required(at.Child("driver"), ""))
+	case len(c.Driver) > maxDriverName:
+		errs = append(errs, field.TooLong(at.Child("driver"), "", maxDriverName))
+	default:
+		errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(strings.ToLower(c.Driver)), c.Driver, at.Child("driver"))...)
+	}
+	errs = append(errs, required(c.VolumeHandle, at.Child("volumeHandle"))...)
+	for _, ref := range []struct {
+		name string
+		to   *v1.SecretReference
+	}{
+		{"controllerPublishSecretRef", c.ControllerPublishSecretRef}, {"nodeStageSecretRef", c.NodeStageSecretRef},
+		{"nodePublishSecretRef", c.NodePublishSecretRef}, {"controllerExpandSecretRef", c.ControllerExpandSecretRef},
+		{"nodeExpandSecretRef", c.NodeExpandSecretRef},
+	} {
+		if ref.to != nil {
+			errs = append(errs, required(ref.to.Name, at.Child(ref.name, "name"))...)
+			errs = append(errs, required(ref.to.Namespace, at.Child(ref.name, "namespace"))...)
+		}
+	}
+	return errs
+}
+
+// validateClaim is validatePersistentVolume for PersistentVolumeClaims.
+func validateClaim(c *v1.PersistentVolumeClaim) field.ErrorList {
+	s, at := &c.Spec, field.NewPath("spec")
+	errs := apivalidation.ValidateObjectMeta(&c.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	errs = append(errs, validateAccessModes(s.AccessModes, "at least 1 access mode is required", at.Child("accessModes"))...)
+	if s.Selector != nil {
+		errs = append(errs, unversioned.ValidateLabelSelector(s.Selector, unversioned.LabelSelectorValidationOptions{}, at.Child("selector"))...)
+	}
+	request := at.Child("resources", "requests").Key(string(v1.ResourceStorage))
+	if size, ok := s.Resources.Requests[v1.ResourceStorage]; !ok {
+		errs = append(errs, field.Required(request, ""))
+	} else if size.Sign() <= 0 {
+		errs = append(errs, field.Invalid(request, size.String(), "must be greater than zero"))
+	}
+	errs = append(errs, validateVolumeMode(*s.VolumeMode, at.Child("volumeMode"))...)
+	errs = append(errs, validateClass(s.StorageClassName, at.Child("storageClassName"))...)
+	errs = append(errs, validateClass(s.VolumeAttributesClassName, at.Child("volumeAttributesClassName"))...)
+	const noSources = "a standalone node has nobody who fills a volume from another source"
+	if s.DataSource != nil {
+		errs = append(errs, field.Forbidden(at.Child("dataSource"), noSources))
+	}
+	if s.DataSourceRef != nil {
+		errs = append(errs, field.Forbidden(at.Child("dataSourceRef"), noSources))
+	}
+	return errs
+}
+
+// again says how an object is changed that may not be.
+const again = "; take the document away and give it anew"
+
+// validateVolumeChange says what the API server would refuse in an update of a
+// PersistentVolume: that it becomes another volume.
+func validateVolumeChange(old, now *v1.PersistentVolume) field.ErrorList {
+	var errs field.ErrorList
+	forbid := func(name, what string, same bool) {
+		if !same {
+			errs = append(errs, field.Forbidden(field.NewPath("spec", name), what+again))
+		}
+	}
+	source := setFields(&now.Spec.PersistentVolumeSource)[0]
+	forbid(source, "spec.persistentvolumesource is immutable after creation", equality.Semantic.DeepEqual(old.Spec.PersistentVolumeSource, now.Spec.PersistentVolumeSource))
+	forbid("volumeMode", "field is immutable", equality.Semantic.DeepEqual(old.Spec.VolumeMode, now.Spec.VolumeMode))
+	forbid("nodeAffinity", "field is immutable", old.Spec.NodeAffinity == nil || equality.Semantic.DeepEqual(old.Spec.NodeAffinity, now.Spec.NodeAffinity))
+	return errs
+}
+
+// validateClaimChange is validateVolumeChange for claims. What may change in a bound
+// claim, a larger request, needs somebody who makes the volume larger.
+func validateClaimChange(old, now *v1.PersistentVolumeClaim) field.ErrorList {
+	before := old.DeepCopy()
+	if before.Spec.VolumeName == "" {
+		before.Spec.VolumeName = now.Spec.VolumeName // may be said once
+	}
+	if equality.Semantic.DeepEqual(before.Spec, now.Spec) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("spec"), "spec is immutable after creation"+again)}
+}
