@@ -15,11 +15,12 @@ import (
 // around it. What is not said is not looked at.
 type want struct {
 	Only string `json:"only"` // standalone or cluster; "": both
-	// Needs is what the host must be able to do: privileged, or no-privileged where it
-	// must not.
-	Needs string             `json:"needs"`
-	Setup string             `json:"setup"` // shell lines, before there is a pod, in ${DIR}
-	Pods  map[string]podWant `json:"pods"`  // by the name in the manifest
+	// Needs is what the host must be able to do: loop, privileged, or no-privileged where
+	// it must not.
+	Needs    string             `json:"needs"`
+	Setup    string             `json:"setup"`    // shell lines, before there is a pod, in ${DIR}
+	Teardown string             `json:"teardown"` // shell lines, when all is over, in ${DIR}
+	Pods     map[string]podWant `json:"pods"`     // by the name in the manifest
 	// Removed is looked at once the pods have been removed and are gone.
 	Removed []ask `json:"removed"`
 }

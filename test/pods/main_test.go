@@ -2,7 +2,7 @@
 // it in a file beside it. One runner plays all of them on a standalone node and on a
 // node of a real control plane, one agent for each:
 //
-//	NAME.yaml       pods, and the ConfigMaps, Secrets and Services that they use
+//	NAME.yaml       pods, and the ConfigMaps, Secrets, claims and Services that they use
 //	NAME.want.yaml  what is seen of them: see type want
 //
 // What can be asked of the kernel, or of the process inside, is asked there: in the

@@ -53,7 +53,9 @@ func (s standalone) file(namespace string) string {
 
 func (s standalone) create(_ context.Context, namespace string, objects []map[string]any) error {
 	for _, o := range objects {
-		o["metadata"].(map[string]any)["namespace"] = namespace
+		if o["kind"] != "PersistentVolume" {
+			o["metadata"].(map[string]any)["namespace"] = namespace
+		}
 	}
 	text, err := join(objects)
 	if err != nil {
@@ -123,12 +125,16 @@ func (m member) namespace(ctx context.Context, name string) (string, func(), err
 		ctx, zero := context.Background(), int64(0)
 		_ = client.Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
 		_ = client.Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
+		_ = client.PersistentVolumes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: caseLabel + "=" + namespace})
 	}
 	return namespace, remove, within(ctx, func() error {
 		_, err := client.ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
 }
+
+// caseLabel is on objects that no namespace takes away with it.
+const caseLabel = "table.example/case"
 
 // create makes what pods use before the pods, which are bound to the node without
 // the scheduler.
@@ -156,6 +162,17 @@ func (m member) create(ctx context.Context, namespace string, objects []map[stri
 			var s *v1.Service
 			if s, err = as[v1.Service](o); err == nil {
 				_, err = client.Services(namespace).Create(ctx, s, metav1.CreateOptions{})
+			}
+		case "PersistentVolume":
+			var v *v1.PersistentVolume
+			if v, err = as[v1.PersistentVolume](o); err == nil {
+				metav1.SetMetaDataLabel(&v.ObjectMeta, caseLabel, namespace)
+				_, err = client.PersistentVolumes().Create(ctx, v, metav1.CreateOptions{})
+			}
+		case "PersistentVolumeClaim":
+			var c *v1.PersistentVolumeClaim
+			if c, err = as[v1.PersistentVolumeClaim](o); err == nil {
+				_, err = client.PersistentVolumeClaims(namespace).Create(ctx, c, metav1.CreateOptions{})
 			}
 		default:
 			err = fmt.Errorf("teach member.create about %v", kind)

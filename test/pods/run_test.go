@@ -43,8 +43,8 @@ func within(ctx context.Context, cond func() error) error {
 // run plays a case at a place: what must come of it, in the end does.
 func (c testCase) run(t *testing.T, at place) {
 	ctx := t.Context()
-	if c.want.Needs != "" && (c.want.Needs == "privileged") != canPrivileged(t) {
-		t.Skipf("this host is not one with %s containers", c.want.Needs)
+	if !c.possible(t) {
+		t.Skipf("this host is not one with %s", c.want.Needs)
 	}
 	namespace, remove, err := at.namespace(ctx, c.name)
 	if remove != nil {
@@ -60,6 +60,13 @@ func (c testCase) run(t *testing.T, at place) {
 	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: map[string]string{
 		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t),
 	}}
+	if c.want.Teardown != "" {
+		t.Cleanup(func() {
+			if out, err := r.shell(context.Background(), c.want.Teardown, r.known); err != nil {
+				t.Errorf("teardown: %v: %s", err, out)
+			}
+		})
+	}
 	if c.want.Setup != "" {
 		// A mount would outlive the directory's removal.
 		t.Cleanup(func() {
@@ -238,6 +245,17 @@ func (r *runner) explain(ctx context.Context, name string) string {
 
 // canPrivileged tells whether this process has all capabilities there are, so that
 // Docker can give them to a container.
+// possible tells whether the host can do what the case needs.
+func (c testCase) possible(t *testing.T) bool {
+	switch c.want.Needs {
+	case "":
+		return true
+	case "loop":
+		return exec.Command("losetup", "-f").Run() == nil
+	}
+	return (c.want.Needs == "privileged") == canPrivileged(t)
+}
+
 func canPrivileged(t *testing.T) bool {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
