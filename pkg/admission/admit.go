@@ -30,6 +30,9 @@ type Node struct {
 	AppArmor bool
 	// HugePages is true where the kernel can limit a pod's huge pages.
 	HugePages bool
+	// CPUs says why the node cannot give the pod CPUs of its own, if it is entitled to
+	// some: nil when it can. It is nil where pods get none.
+	CPUs func(*v1.Pod) *Rejection
 	// Fields says what the node has that some fields of a pod need, for pods of the
 	// API server, and StaticFields for static ones: these may refer to no object of a
 	// namespace that the API server has, which knows neither of them nor that the node
@@ -59,7 +62,7 @@ type Rejection struct {
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
 	others = without(others, pod)
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *Rejection{
-		fields, hugePages, sysctls, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		if r := check(pod, others, node); r != nil {
 			return r
@@ -102,6 +105,15 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 		}
 	}
 	return nil
+}
+
+// cpus comes before resources, as in the kubelet: a pod for which no CPU is left is
+// rejected as UnexpectedAdmissionError and not as OutOfcpu.
+func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+	if node.CPUs == nil {
+		return nil
+	}
+	return node.CPUs(pod)
 }
 
 func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {

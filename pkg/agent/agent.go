@@ -125,6 +125,11 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 		return nil, err
 	}
 	node.NoHugePageLimits = version.RuntimeName == "docker"
+	var syncLoop *loop.Loop
+	err = newCPUs(cfg, node, func(uid types.UID) bool { return !syncLoop.MayBeWanted(uid) })
+	if err != nil {
+		return nil, err
+	}
 	cgroups, err := newCgroups(cfg, node, systemd)
 	if err != nil {
 		return nil, err
@@ -233,9 +238,18 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 			return errors.Join(clean(ctx, inUse), given.Orphans(inUse))
 		}
 	}
+	var cpus worker.CPUs
+	if node.cpus != nil {
+		cpus = node.cpus
+		clean := cleanDirs
+		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
+			return errors.Join(clean(ctx, inUse), node.cpus.Orphans(func(uid types.UID) bool { return !inUse[uid] && node.gone(uid) }))
+		}
+	}
 	workers, err = worker.New(worker.Config{
 		Allocations: allocations,
 		Cgroups:     podCgroups,
+		CPUs:        cpus,
 		Cache:       eyes, Runtime: rt, Volumes: volumesOf{volumes, podObjects}, Statuses: statuses, Clock: clock.RealClock{}, Journal: events,
 		Probes: probes, SyncFrequency: cfg.SyncFrequency.Duration, HostIPs: func() []string { return node.HostIPs },
 		Recall: api.recall(),
@@ -247,7 +261,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
-	syncLoop, err := loop.New(loop.Config{
+	syncLoop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: eyes.Events(), Probes: probeChanged, Store: store,
 		Workers: workers, Runtime: eyes, Clock: clock.RealClock{},
 		Admit: node.admit,
@@ -316,6 +330,13 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	}
 	if localDrivers != nil {
 		parts = append(parts, part{"CSI drivers", localDrivers.Run})
+	}
+	if node.cpus != nil {
+		updater, err := updateCPUs(cfg, node.cpus, client, eyes, store)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, updater)
 	}
 	parts = append(append(parts, api.parts()...), apiParts...)
 	if cfg.ShowPods {

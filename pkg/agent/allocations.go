@@ -25,6 +25,7 @@ func newAllocations(cfg *config.Config, n *node, store *podstore.Store, workers 
 			return active
 		},
 		Allocatable: func() v1.ResourceList { return n.Allocatable },
+		StaticCPUs:  n.cpus != nil,
 		Freed:       sync,
 	})
 }

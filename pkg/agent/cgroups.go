@@ -53,6 +53,7 @@ func newCgroups(cfg *config.Config, n *node, systemd bool) (*cgroup.Tree, error)
 		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{},
 		Pods: cgroup.PodSettings{
 			CFSQuota: !n.DisableCFSQuota, CFSPeriod: n.CFSQuotaPeriod, PIDs: deref(cfg.PodPidsLimit, -1),
+			ExclusiveCPUs: n.exclusiveCPUs,
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {

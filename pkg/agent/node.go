@@ -12,9 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
 	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
@@ -26,9 +28,12 @@ type node struct {
 	criconfig.Node
 	machine nodeobject.Machine
 	kept    nodeobject.Reserved // from pods
+	cpus    *cpumanager.Manager // nil: containers share all
 	// given returns a pod with the resources that it has, nil: those that it asks for.
 	given func(*v1.Pod) *v1.Pod
 	offer admission.Node // what pods are held against, but for what the API server says
+	// gone tells whether nobody wants a pod any more.
+	gone func(types.UID) bool
 	// object returns the node as the API server has it, nil when that is not known.
 	object func() *v1.Node
 }
@@ -76,6 +81,9 @@ func (n *node) measure(cfg *config.Config) error {
 	pods := int64(cfg.MaxPods)
 	if per := int64(cfg.PodsPerCore); per > 0 {
 		pods = min(pods, per*int64(goruntime.NumCPU()))
+	}
+	if err := reserveNamed(cfg.ReservedSystemCPUs, &kept); err != nil {
+		return err
 	}
 	n.kept = kept
 	if n.machine, err = nodeobject.Measure(cfg.RootDir, pods, kept); err != nil {
@@ -131,6 +139,11 @@ func (n *node) admit(pod *v1.Pod, others []*v1.Pod) *loop.Rejection {
 	}
 	if r := admission.Admit(pod, others, n.now()); r != nil {
 		return &loop.Rejection{Reason: r.Reason, Message: r.Message}
+	}
+	if n.cpus != nil {
+		if r := refusal(n.cpus.Allocate(pod, n.gone)); r != nil {
+			return &loop.Rejection{Reason: r.Reason, Message: r.Message}
+		}
 	}
 	return nil
 }

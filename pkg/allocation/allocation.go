@@ -26,7 +26,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
-// Config is what a Store is made of; all of it is required.
+// Config is what a Store is made of; all of it but StaticCPUs is required.
 type Config struct {
 	Dir string // of the files
 	// Others returns the pods that use the node, as they are wanted; the pod itself
@@ -34,6 +34,9 @@ type Config struct {
 	Others func() []*v1.Pod
 	// Allocatable is what pods may request in sum.
 	Allocatable func() v1.ResourceList
+	// StaticCPUs tells that containers have CPUs to themselves (cpuManagerPolicy
+	// static): the CPUs of a Guaranteed pod are then not changed while it runs.
+	StaticCPUs bool
 	// Freed is told of pods that wait for room, when there may be some.
 	Freed func([]types.UID)
 }
@@ -123,7 +126,11 @@ func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bo
 		for i, o := range others {
 			others[i] = s.of(o)
 		}
-		if pending := decide(pod, others, s.cfg.Allocatable()); pending != nil {
+		pending := pinned(pod, has, s.cfg.StaticCPUs)
+		if pending == nil {
+			pending = decide(pod, others, s.cfg.Allocatable())
+		}
+		if pending != nil {
 			s.waiting[pod.UID] = pending.Reason == v1.PodReasonDeferred
 			return has, pending, false, nil
 		}

@@ -52,6 +52,48 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
+	guaranteed := func(uid types.UID, cpu, memory string) *v1.Pod {
+		p := asking(uid, cpu)
+		list := v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourceMemory: resource.MustParse(memory)}
+		p.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: list, Limits: list}
+		return p
+	}
+	for name, tt := range map[string]struct {
+		static   bool
+		old, new *v1.Pod
+		refused  bool
+	}{
+		"other CPUs":          {true, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), true},
+		"not whole ones":      {true, guaranteed("a", "1500m", "1Gi"), guaranteed("a", "1200m", "1Gi"), true},
+		"other memory":        {true, guaranteed("a", "1", "1Gi"), guaranteed("a", "1", "2Gi"), false},
+		"not Guaranteed":      {true, asking("a", "1"), asking("a", "2"), false},
+		"with no such policy": {false, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := New(Config{
+				Dir: t.TempDir(), Others: func() []*v1.Pod { return nil }, StaticCPUs: tt.static, Freed: func([]types.UID) {},
+				Allocatable: func() v1.ResourceList {
+					return v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi")}
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, pending, _, err := s.Allocate(tt.old); pending != nil || err != nil {
+				t.Fatal(pending, err)
+			}
+			_, pending, changed, err := s.Allocate(tt.new)
+			if err != nil || changed == tt.refused || (pending != nil) != tt.refused {
+				t.Fatalf("pending %v, changed %t, %v", pending, changed, err)
+			}
+			if tt.refused && (pending.Reason != v1.PodReasonInfeasible || pending.Message != `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`) {
+				t.Errorf("pending %v", *pending)
+			}
+		})
+	}
+}
+
 func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 	var freed []types.UID
 	pods := []*v1.Pod{asking("a", "1"), asking("b", "3")}

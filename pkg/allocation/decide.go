@@ -2,9 +2,12 @@ package allocation
 
 import (
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
 // decide returns why the pod cannot have what it asks for beside the others, which
@@ -38,6 +41,27 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 		}
 	}
 	return deferred
+}
+
+// pinned says why a pod that has CPUs may not have others: nil where it may. The
+// kubelet refuses all Guaranteed pods, whether they have CPUs to themselves or not
+// (InPlacePodVerticalScalingExclusiveCPUs, off by default).
+func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
+	if !staticCPUs || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
+		return nil
+	}
+	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}
+}
+
+// cpuRequests are of all containers in their order, in thousandths of a CPU.
+func cpuRequests(pod *v1.Pod) []int64 {
+	var list []int64
+	for _, containers := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			list = append(list, containers[i].Resources.Requests.Cpu().MilliValue())
+		}
+	}
+	return list
 }
 
 // amount is in the unit the kubelet reports: milliCPU or bytes.

@@ -15,6 +15,9 @@ type PodSettings struct {
 	CFSQuota  bool          // cpuCFSQuota: hold CPU limits
 	CFSPeriod time.Duration // cpuCFSQuotaPeriod; 0 is 100 ms
 	PIDs      int64         // podPidsLimit; 0 or less: none
+	// ExclusiveCPUs tells of a pod that a container of it has CPUs to itself, so that
+	// no quota is held for the pod; nil: none has.
+	ExclusiveCPUs func(*v1.Pod) bool
 	// ReserveMemory protects what pods request (cgroup v2, MemoryQoS with
 	// memoryReservationPolicy TieredReservation).
 	ReserveMemory bool
@@ -47,7 +50,7 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 		CPUPeriod: ref(s.period()), CPUQuota: ref[int64](noLimit), Memory: ref[int64](noLimit), PIDs: ref[int64](noLimit),
 		HugePages: hugePages(resource.PodRequests(pod, resource.PodResourcesOptions{})),
 	}
-	if quota := criconfig.CPUQuota(limits.Cpu().MilliValue(), *v.CPUPeriod); allCPU && s.CFSQuota && quota > 0 {
+	if quota := criconfig.CPUQuota(limits.Cpu().MilliValue(), *v.CPUPeriod); allCPU && s.quotaFor(pod) && quota > 0 {
 		v.CPUQuota = &quota
 	}
 	if memory := limits.Memory().Value(); allMemory && memory > 0 {
@@ -69,6 +72,10 @@ func memoryProtection(class v1.PodQOSClass) string {
 		return memoryMin
 	}
 	return memoryLow
+}
+
+func (s PodSettings) quotaFor(pod *v1.Pod) bool {
+	return s.CFSQuota && (s.ExclusiveCPUs == nil || !s.ExclusiveCPUs(pod))
 }
 
 func (s PodSettings) period() int64 {

@@ -102,6 +102,12 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 		{[]string{"--register-with-taints=a=b"}, `"a=b": want key=value:effect`},
 		{[]string{"--feature-gates=A=perhaps"}, `A: want true or false, got "perhaps"`},
 		{[]string{"--bootstrap-kubeconfig=/x"}, "--bootstrap-kubeconfig: needs --kubeconfig, the file to write"},
+		{[]string{"--cpu-manager-policy=fast"}, `--cpu-manager-policy: must be one of none, static, got "fast"`},
+		{[]string{"--cpu-manager-policy-options=full-pcpus-only=true"}, "--cpu-manager-policy-options: cannot be set with cpuManagerPolicy none, which has no options"},
+		{[]string{"--cpu-manager-policy=static", "--cpu-manager-policy-options=distribute-cpus-across-numa=true"},
+			`--cpu-manager-policy-options: option "distribute-cpus-across-numa" of the CPU manager is not implemented here`},
+		{[]string{"--reserved-cpus=1-"}, `--reserved-cpus: must be a list of CPUs such as 0-1,4, got "1-"`},
+		{[]string{"--reserved-cpus=0", "--kube-reserved-cgroup=/x"}, "--reserved-cpus: cannot be set with systemReservedCgroup or kubeReservedCgroup"},
 		{[]string{"--config=/nonexistent.yaml"}, "read configuration: open /nonexistent.yaml: no such file or directory"},
 		{[]string{"manifests"}, `unknown argument "manifests"`},
 	}
@@ -202,8 +208,8 @@ memorySwap: {swapBehavior: NoSwap}
 		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
 		{"what happens anyway", []string{"--fail-swap-on=false", "--cpu-manager-policy=none", "--container-runtime=remote", "--cloud-provider=",
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},
-		{"the opposite of it", []string{"--fail-swap-on", "--cpu-manager-policy=static", "--container-runtime=rkt"},
-			[]string{"--cpu-manager-policy is", "--fail-swap-on is", "--container-runtime is"}},
+		{"the opposite of it", []string{"--fail-swap-on", "--memory-manager-policy=Static", "--container-runtime=rkt"},
+			[]string{"--memory-manager-policy is", "--fail-swap-on is", "--container-runtime is"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

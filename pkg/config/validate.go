@@ -12,7 +12,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/utils/cpuset"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/image/record"
 )
 
@@ -153,7 +155,21 @@ func (c *Config) validateRuntime(k *checker) {
 		atLeast(k, "maxParallelImagePulls", *m, 1)
 		k.want(*m <= 1 || !*c.SerializeImagePulls, "maxParallelImagePulls", "cannot be %d while serializeImagePulls is true", *m)
 	}
+	c.validateCPUs(k)
 	c.validateVerification(k)
+}
+
+func (c *Config) validateCPUs(k *checker) {
+	oneOf(k, "cpuManagerPolicy", c.CPUManagerPolicy, "none", "static")
+	k.positive("cpuManagerReconcilePeriod", c.CPUManagerReconcilePeriod.Duration)
+	_, err := cpumanager.ParseOptions(c.CPUManagerPolicyOptions)
+	k.want(err == nil, "cpuManagerPolicyOptions", "%v", err)
+	k.want(c.CPUManagerPolicy != "none" || len(c.CPUManagerPolicyOptions) == 0, "cpuManagerPolicyOptions", "cannot be set with cpuManagerPolicy none, which has no options")
+	if c.ReservedSystemCPUs != "" {
+		_, err := cpuset.Parse(c.ReservedSystemCPUs)
+		k.want(err == nil, "reservedSystemCPUs", "must be a list of CPUs such as 0-1,4, got %q", c.ReservedSystemCPUs)
+		k.want(c.SystemReservedCgroup == "" && c.KubeReservedCgroup == "", "reservedSystemCPUs", "cannot be set with systemReservedCgroup or kubeReservedCgroup")
+	}
 }
 
 func (c *Config) validateVerification(k *checker) {

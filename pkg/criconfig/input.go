@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
@@ -49,6 +50,10 @@ type Node struct {
 	// policy Default can look up nothing.
 	ResolvConf func() ([]byte, error)
 
+	// CPUs returns the CPUs that a container of the pod runs on, in the form of
+	// cpuset.cpus, and whether it has them to itself: then its CPU limit is not held
+	// by CFS quota, which would throttle it for nothing. nil: it runs on any.
+	CPUs func(pod types.UID, container string) (cpus string, exclusive bool)
 	// CgroupParent names the pod's cgroup for the runtime; nil leaves it to the runtime.
 	CgroupParent func(*v1.Pod) string
 	// Warn is told what was left out of a pod's configuration, as a kubelet

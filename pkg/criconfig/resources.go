@@ -1,6 +1,7 @@
 package criconfig
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -72,7 +73,32 @@ func Resources(pod *v1.Pod, c *v1.Container, node Node) *cri.LinuxContainerResou
 	}
 	r := linuxResources(c.Resources.Requests, limits, node)
 	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
+	if node.CPUs != nil {
+		var exclusive bool
+		if r.CpusetCpus, exclusive = node.CPUs(pod.UID, c.Name); exclusive {
+			dropQuota(r)
+		}
+	}
 	return r
+}
+
+// dropQuota lets use CPUs as long as they can, where a quota would be held.
+func dropQuota(r *cri.LinuxContainerResources) {
+	if r.CpuPeriod > 0 {
+		r.CpuQuota = -1
+	}
+}
+
+// exclusiveCPUs tells whether any container of the pod has CPUs to itself.
+func (n Node) exclusiveCPUs(pod *v1.Pod) bool {
+	if n.CPUs == nil {
+		return false
+	}
+	has := func(c v1.Container) bool {
+		_, exclusive := n.CPUs(pod.UID, c.Name)
+		return exclusive
+	}
+	return slices.ContainsFunc(pod.Spec.InitContainers, has) || slices.ContainsFunc(pod.Spec.Containers, has)
 }
 
 // withPodLimits lets the pod's own limits bound a container that has none.

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func list(cpu, memory string) v1.ResourceList {
@@ -43,6 +44,39 @@ func TestCPU(t *testing.T) {
 				t.Errorf("shares %d quota %d period %d, want %d %d %d", r.CpuShares, r.CpuQuota, r.CpuPeriod, tt.shares, tt.quota, tt.period)
 			}
 		})
+	}
+}
+
+func TestCPUsOfContainers(t *testing.T) {
+	limited := v1.ResourceRequirements{Limits: list("1", "64Mi")}
+	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "own", Resources: limited}, {Name: "shares", Resources: limited}}}}
+	p.UID = "u"
+	n := Node{CPUs: func(pod types.UID, container string) (string, bool) {
+		if pod == "u" && container == "own" {
+			return "3", true
+		}
+		return "0-2", false
+	}}
+	for i, want := range []struct {
+		cpus  string
+		quota int64
+	}{{"3", -1}, {"0-2", 100000}} {
+		r := Resources(p, &p.Spec.Containers[i], n)
+		if r.CpusetCpus != want.cpus || r.CpuQuota != want.quota || r.CpuShares != 1024 {
+			t.Errorf("container %s: CPUs %q, quota %d, shares %d; want %q, %d", p.Spec.Containers[i].Name, r.CpusetCpus, r.CpuQuota, r.CpuShares, want.cpus, want.quota)
+		}
+	}
+	n.DisableCFSQuota = true
+	if r := Resources(p, &p.Spec.Containers[0], n); r.CpuQuota != 0 || r.CpuPeriod != 0 {
+		t.Errorf("without quotas: %d of %d", r.CpuQuota, r.CpuPeriod)
+	}
+	n.DisableCFSQuota = false
+	if !n.exclusiveCPUs(p) {
+		t.Error("the pod has a container with CPUs to itself")
+	}
+	p.UID = "other"
+	if n.exclusiveCPUs(p) || (Node{}).exclusiveCPUs(p) {
+		t.Error("the pod has no container with CPUs to itself")
 	}
 }
 

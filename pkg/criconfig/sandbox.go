@@ -60,6 +60,9 @@ func linuxSandbox(pod *v1.Pod, node Node) *cri.LinuxPodSandboxConfig {
 	c.Resources = sandboxResources(
 		resource.PodRequests(pod, resource.PodResourcesOptions{ExcludeOverhead: true}),
 		resource.PodLimits(pod, resource.PodResourcesOptions{ExcludeOverhead: true}), node)
+	if node.exclusiveCPUs(pod) {
+		dropQuota(c.Resources)
+	}
 	c.Overhead = sandboxResources(pod.Spec.Overhead, pod.Spec.Overhead, node)
 	return c
 }

@@ -184,6 +184,14 @@ func (l *Loop) change(c source.Change) {
 	for _, pod := range c.Pods {
 		klog.V(2).InfoS("SyncLoop "+c.Op.String(), "source", c.Source, "pod", klog.KObj(pod), "podUID", pod.UID)
 	}
+	if c.Op == source.Add {
+		for _, pod := range c.Pods {
+			l.cfg.Store.Set(pod)
+		}
+	}
+	// Said before new pods are judged: what nobody wants stands in no one's way.
+	l.spoken[c.Source] = true
+	l.ready.Store(!slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }))
 	switch c.Op {
 	case source.Add:
 		l.add(c.Pods)
@@ -202,8 +210,6 @@ func (l *Loop) change(c source.Change) {
 			}
 		}
 	}
-	l.spoken[c.Source] = true
-	l.ready.Store(!slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }))
 	if l.cfg.Mirrors != nil {
 		for _, pod := range c.Pods {
 			if source.IsMirror(pod) || source.IsStatic(pod) {
@@ -213,7 +219,7 @@ func (l *Loop) change(c source.Change) {
 	}
 }
 
-// add admits new pods, oldest first. A pod whose containers run already was
+// add admits new pods, which are in the store, oldest first. A pod whose containers run already was
 // admitted by an agent before this one and is not judged again.
 func (l *Loop) add(pods []*v1.Pod) {
 	pods = slices.Clone(pods)
@@ -222,7 +228,6 @@ func (l *Loop) add(pods []*v1.Pod) {
 	})
 	active := l.active()
 	for _, pod := range pods {
-		l.cfg.Store.Set(pod)
 		if source.IsMirror(pod) {
 			continue
 		}

@@ -35,6 +35,7 @@ type bench struct {
 	mirrors []string // whom Mirrors was told of, and what the store then had
 	cleaned []map[types.UID]bool
 	clean   func()
+	judged  func(*Loop, *v1.Pod) // as each pod is
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -108,10 +109,14 @@ func startBlind(t *testing.T, sources ...string) *bench {
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*runtime.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
 	}
+	var l *Loop
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
 		Store: b.store, Workers: b, Runtime: b, Clock: clock.RealClock{},
 		Admit: func(pod *v1.Pod, others []*v1.Pod) *Rejection {
+			if b.judged != nil {
+				b.judged(l, pod)
+			}
 			if r, ok := b.reject[pod.Name]; ok {
 				r.Message = fmt.Sprintf("%s beside %d", r.Message, len(others))
 				return &r
@@ -356,6 +361,26 @@ func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestNewPodsAreJudgedWhenAllThatIsWantedIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File, source.HTTP)
+		maybe := map[string][]bool{} // by pod that is judged: of pods 1, 2 and 9
+		b.judged = func(l *Loop, pod *v1.Pod) {
+			for _, uid := range []types.UID{"1", "2", "9"} {
+				maybe[pod.Name] = append(maybe[pod.Name], l.MayBeWanted(uid))
+			}
+		}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("0", "early")}}
+		b.changes <- source.Change{Op: source.Add, Source: source.HTTP, Pods: []*v1.Pod{pod("1", "web"), pod("2", "db")}}
+		synctest.Wait()
+		for name, want := range map[string][]bool{"early": {true, true, true}, "web": {true, true, false}, "db": {true, true, false}} {
+			if !slices.Equal(maybe[name], want) {
+				t.Errorf("when %s was judged, 1, 2 and 9 may have been wanted: %v, want %v", name, maybe[name], want)
+			}
 		}
 	})
 }

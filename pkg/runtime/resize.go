@@ -72,3 +72,19 @@ func (p *pass) resize(ctx context.Context, all []*resizing) {
 		klog.V(2).InfoS("Resized container", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", r.status.Name, "containerID", r.status.ID)
 	}
 }
+
+// keepCPUs moves a container that has just been started if it was made to run on
+// other CPUs than it should by now: some were given to another container meanwhile.
+func (p *pass) keepCPUs(ctx context.Context, c *v1.Container, id, has string) {
+	if p.m.cfg.Node.CPUs == nil {
+		return
+	}
+	cpus, _ := p.m.cfg.Node.CPUs(p.pod.UID, c.Name)
+	if cpus == has {
+		return
+	}
+	_, err := p.m.cfg.CRI.UpdateContainerResources(ctx, &cri.UpdateContainerResourcesRequest{ContainerId: id, Linux: &cri.LinuxContainerResources{CpusetCpus: cpus}})
+	if err != nil {
+		klog.ErrorS(err, "Could not move the container to other CPUs, will be tried again", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name, "cpus", cpus)
+	}
+}

@@ -208,6 +208,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	p.event(ctx, c, v1.EventTypeNormal, "Started", "Container started")
 	klog.V(2).InfoS("Container runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name, "containerID", id, "attempt", config.Metadata.Attempt)
+	p.keepCPUs(ctx, c, id, config.GetLinux().GetResources().GetCpusetCpus())
 	if err := p.m.linkLog(p.pod, c.Name, id, p.sandbox.LogDirectory, config.LogPath); err != nil {
 		klog.ErrorS(err, "Could not link the container's log", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name)
 	}

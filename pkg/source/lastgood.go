@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // lastGood keeps on disk each manifest as it was when last good. Nothing hangs on
@@ -85,45 +87,11 @@ func (g *lastGood) flush() {
 				err = nil
 			}
 		} else if before, e := os.ReadFile(g.name(path)); e != nil || !bytes.Equal(before, data) {
-			err = replaceFile(g.name(path), data)
+			err = durable.Write(g.name(path), data)
 		}
 		if err != nil {
 			klog.ErrorS(err, "Could not keep the manifest", "file", path)
 		}
 	}
 	clear(g.pending)
-}
-
-// replaceFile makes the file have this content, readable by us alone, or leaves it
-// as it was.
-func replaceFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	temp := path + ".new" // of this one writer
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		_ = os.Remove(temp)
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

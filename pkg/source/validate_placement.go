@@ -28,13 +28,7 @@ func validatePlacement(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	}
 	path = path.Child("affinity", "nodeAffinity")
 	if required := s.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
-		at := path.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
-		if len(required.NodeSelectorTerms) == 0 {
-			errs = append(errs, field.Required(at, "must have at least one node selector term"))
-		}
-		for i := range required.NodeSelectorTerms {
-			errs = append(errs, validateTerm(&required.NodeSelectorTerms[i], true, at.Index(i))...)
-		}
+		errs = append(errs, validateNodeSelector(required, path.Child("requiredDuringSchedulingIgnoredDuringExecution"))...)
 	}
 	preferred := s.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
 	for i := range preferred {
@@ -43,6 +37,18 @@ func validatePlacement(s *v1.PodSpec, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("weight"), w, "must be in the range 1-100"))
 		}
 		errs = append(errs, validateTerm(&preferred[i].Preference, false, at.Child("preference"))...)
+	}
+	return errs
+}
+
+func validateNodeSelector(s *v1.NodeSelector, path *field.Path) field.ErrorList {
+	path = path.Child("nodeSelectorTerms")
+	var errs field.ErrorList
+	if len(s.NodeSelectorTerms) == 0 {
+		errs = append(errs, field.Required(path, "must have at least one node selector term"))
+	}
+	for i := range s.NodeSelectorTerms {
+		errs = append(errs, validateTerm(&s.NodeSelectorTerms[i], true, path.Index(i))...)
 	}
 	return errs
 }

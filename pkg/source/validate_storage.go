@@ -1,10 +1,7 @@
 package source
 
 import (
-	"errors"
 	"maps"
-	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,10 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
 )
@@ -84,32 +78,8 @@ func validateVolumeAffinity(a *v1.VolumeNodeAffinity, at *field.Path) field.Erro
 		return nil
 	case a.Required == nil:
 		return field.ErrorList{field.Required(at.Child("required"), "must specify required node constraints")}
-	case len(a.Required.NodeSelectorTerms) == 0:
-		return field.ErrorList{field.Required(at.Child("required", "nodeSelectorTerms"), "must have at least one node selector term")}
 	}
-	_, err := nodeaffinity.NewNodeSelector(a.Required, field.WithPath(at.Child("required")))
-	return fieldErrors(err, at.Child("required"))
-}
-
-// fieldErrors takes errors of fields out of one error; one of another kind is told of
-// the field at the path.
-func fieldErrors(err error, at *field.Path) field.ErrorList {
-	if err == nil {
-		return nil
-	}
-	all := []error{err}
-	if a := utilerrors.Aggregate(nil); errors.As(err, &a) {
-		all = utilerrors.Flatten(a).Errors()
-	}
-	var errs field.ErrorList
-	for _, e := range all {
-		f := (*field.Error)(nil)
-		if !errors.As(e, &f) {
-			f = field.Invalid(at, "", e.Error())
-		}
-		errs = append(errs, f)
-	}
-	return errs
+	return validateNodeSelector(a.Required, at.Child("required"))
 }
 
 func validatePersistentSource(s *v1.PersistentVolumeSpec, at *field.Path) field.ErrorList {
@@ -134,9 +104,9 @@ func validatePersistentSource(s *v1.PersistentVolumeSpec, at *field.Path) field.
 	case s.NFS != nil:
 		return append(errs, validateNFS(s.NFS, path)...)
 	case s.ISCSI != nil:
-		return append(errs, validateISCSI(s.ISCSI, path)...)
+		return append(errs, validatePersistentISCSI(s.ISCSI, path)...)
 	case s.CSI != nil:
-		return append(errs, validateCSI(s.CSI, path)...)
+		return append(errs, validatePersistentCSI(s.CSI, path)...)
 	}
 	return append(errs, field.Forbidden(path, podfields.RefusedVolume(types[0])))
 }
@@ -151,47 +121,21 @@ func validateLocal(l *v1.LocalVolumeSource, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func validateNFS(n *v1.NFSVolumeSource, at *field.Path) field.ErrorList {
-	errs := append(required(n.Server, at.Child("server")), required(n.Path, at.Child("path"))...)
-	if n.Path != "" && !path.IsAbs(n.Path) {
-		errs = append(errs, field.Invalid(at.Child("path"), n.Path, "must be an absolute path"))
+func validatePersistentISCSI(i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
+	inline := v1.ISCSIVolumeSource{
+		TargetPortal: i.TargetPortal, IQN: i.IQN, Lun: i.Lun, InitiatorName: i.InitiatorName,
+		DiscoveryCHAPAuth: i.DiscoveryCHAPAuth, SessionCHAPAuth: i.SessionCHAPAuth,
 	}
-	return errs
-}
-
-// iqnForm holds the three forms of names that iSCSI knows.
-var iqnForm = regexp.MustCompile(`^(iqn\.\d{4}-\d{2}\.([[:alnum:]-.]+)(:[^,;*&$|\s]+)$|eui\.[[:alnum:]]{16}$|naa\.[[:alnum:]]{32}$)`)
-
-func validateISCSI(i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
-	errs := append(required(i.TargetPortal, at.Child("targetPortal")), required(i.IQN, at.Child("iqn"))...)
-	if i.IQN != "" && !iqnForm.MatchString(i.IQN) {
-		errs = append(errs, field.Invalid(at.Child("iqn"), i.IQN, "must be valid format"))
-	}
-	if i.Lun < 0 || i.Lun > 255 {
-		errs = append(errs, field.Invalid(at.Child("lun"), i.Lun, validation.InclusiveRangeError(0, 255)))
-	}
-	switch {
-	case i.SecretRef != nil:
-		errs = append(errs, required(i.SecretRef.Name, at.Child("secretRef", "name"))...)
-	case i.DiscoveryCHAPAuth || i.SessionCHAPAuth:
-		errs = append(errs, field.Required(at.Child("secretRef"), ""))
-	}
-	return errs
-}
-
-// maxDriverName is the API server's limit for names of CSI drivers.
-const maxDriverName = 63
-
-func validateCSI(c *v1.CSIPersistentVolumeSource, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	switch {
-	case c.Driver == "":
-		errs = append(errs, field.Required(at.Child("driver"), ""))
-	case len(c.Driver) > maxDriverName:
-		errs = append(errs, field.TooLong(at.Child("driver"), "", maxDriverName))
-	default:
-		errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(strings.ToLower(c.Driver)), c.Driver, at.Child("driver"))...)
+	if i.SecretRef != nil {
+		inline.SecretRef = &v1.LocalObjectReference{Name: i.SecretRef.Name}
+		errs = required(i.SecretRef.Name, at.Child("secretRef", "name"))
 	}
+	return append(validateISCSI(&inline, at), errs...)
+}
+
+func validatePersistentCSI(c *v1.CSIPersistentVolumeSource, at *field.Path) field.ErrorList {
+	errs := validateDriver(c.Driver, at.Child("driver"))
 	errs = append(errs, required(c.VolumeHandle, at.Child("volumeHandle"))...)
 	for _, ref := range []struct {
 		name string
@@ -211,9 +155,12 @@ func validateCSI(c *v1.CSIPersistentVolumeSource, at *field.Path) field.ErrorLis
 
 // validateClaim is validatePersistentVolume for PersistentVolumeClaims.
 func validateClaim(c *v1.PersistentVolumeClaim) field.ErrorList {
-	s, at := &c.Spec, field.NewPath("spec")
 	errs := apivalidation.ValidateObjectMeta(&c.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
-	errs = append(errs, validateAccessModes(s.AccessModes, "at least 1 access mode is required", at.Child("accessModes"))...)
+	return append(errs, validateClaimSpec(&c.Spec, field.NewPath("spec"))...)
+}
+
+func validateClaimSpec(s *v1.PersistentVolumeClaimSpec, at *field.Path) field.ErrorList {
+	errs := validateAccessModes(s.AccessModes, "at least 1 access mode is required", at.Child("accessModes"))
 	if s.Selector != nil {
 		errs = append(errs, unversioned.ValidateLabelSelector(s.Selector, unversioned.LabelSelectorValidationOptions{}, at.Child("selector"))...)
 	}

@@ -70,8 +70,11 @@ func validateVolumeSource(v *v1.VolumeSource, path *field.Path) field.ErrorList 
 	case v.CSI != nil:
 		errs = append(errs, validateCSI(v.CSI, path.Child("csi"))...)
 	case v.Ephemeral != nil:
-		if v.Ephemeral.VolumeClaimTemplate == nil {
-			errs = append(errs, field.Required(path.Child("ephemeral", "volumeClaimTemplate"), ""))
+		at := path.Child("ephemeral", "volumeClaimTemplate")
+		if t := v.Ephemeral.VolumeClaimTemplate; t == nil {
+			errs = append(errs, field.Required(at, ""))
+		} else {
+			errs = append(errs, validateClaimSpec(&t.Spec, at.Child("spec"))...)
 		}
 	case v.Image != nil:
 		errs = append(errs, required(v.Image.Reference, path.Child("image", "reference"))...)
@@ -283,16 +286,18 @@ func validateISCSIName(name string, at *field.Path) field.ErrorList {
 // maxDriverName is how long the name of a CSI driver may be, in bytes.
 const maxDriverName = 63
 
-func validateCSI(c *v1.CSIVolumeSource, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	switch driver := at.Child("driver"); {
-	case c.Driver == "":
-		errs = append(errs, field.Required(driver, ""))
-	case len(c.Driver) > maxDriverName:
-		errs = append(errs, field.TooLong(driver, "", maxDriverName))
-	default:
-		errs = append(errs, nameErrors(validation.IsDNS1123Subdomain(strings.ToLower(c.Driver)), c.Driver, driver)...)
+func validateDriver(name string, at *field.Path) field.ErrorList {
+	switch {
+	case name == "":
+		return field.ErrorList{field.Required(at, "")}
+	case len(name) > maxDriverName:
+		return field.ErrorList{field.TooLong(at, "", maxDriverName)}
 	}
+	return nameErrors(validation.IsDNS1123Subdomain(strings.ToLower(name)), name, at)
+}
+
+func validateCSI(c *v1.CSIVolumeSource, at *field.Path) field.ErrorList {
+	errs := validateDriver(c.Driver, at.Child("driver"))
 	if c.NodePublishSecretRef != nil {
 		errs = append(errs, objectName(c.NodePublishSecretRef.Name, at.Child("nodePublishSecretRef", "name"))...)
 	}

@@ -114,6 +114,10 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 			return fmt.Errorf("stop pod %s: a container still runs", st.ref())
 		}
 	}
+	// Before anybody hears of the end: whoever takes the pod's place wants its CPUs.
+	if err := w.cfg.CPUs.Release(st.uid); err != nil {
+		return fmt.Errorf("release the CPUs of %s: %w", st.ref(), err)
+	}
 	w.publish(st, observed, st.waiting, true)
 	w.cfg.Probes.Remove(st.uid)
 	return nil

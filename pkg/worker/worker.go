@@ -57,6 +57,12 @@ type Cgroups interface {
 	Remove(uid types.UID) error
 }
 
+// CPUs are what containers may have to themselves.
+type CPUs interface {
+	// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
+	Release(uid types.UID) error
+}
+
 // Statuses is the store of the pods' API statuses.
 type Statuses interface {
 	Get(uid types.UID) (v1.PodStatus, bool)
@@ -90,6 +96,11 @@ type noCgroups struct{}
 func (noCgroups) SetUp(*v1.Pod) error    { return nil }
 func (noCgroups) Settle(*v1.Pod) error   { return nil }
 func (noCgroups) Remove(types.UID) error { return nil }
+
+// noCPUs takes the place of CPUs where containers share all.
+type noCPUs struct{}
+
+func (noCPUs) Release(types.UID) error { return nil }
 
 // noProbes takes the place of Probes where nothing is probed.
 type noProbes struct{}

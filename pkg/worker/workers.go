@@ -22,8 +22,8 @@ import (
 // long again by jitter. The kubelet's backOffPeriod.
 const errorBackOff = 10 * time.Second
 
-// Config is what Workers are made of. All but Journal, Recall, Probes, Cgroups
-// and Allocations is required.
+// Config is what Workers are made of. All but Journal, Recall, Probes, Cgroups,
+// CPUs and Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -42,6 +42,7 @@ type Config struct {
 	Probes Probes // nil: a running container is started and ready
 	// Cgroups of the pods; nil: they have none.
 	Cgroups Cgroups
+	CPUs    CPUs // nil: containers share all
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
 }
@@ -82,6 +83,9 @@ func New(cfg Config) (*Workers, error) {
 	}
 	if cfg.Allocations == nil {
 		cfg.Allocations = noAllocations{}
+	}
+	if cfg.CPUs == nil {
+		cfg.CPUs = noCPUs{}
 	}
 	if cfg.Cgroups == nil {
 		cfg.Cgroups = noCgroups{}

@@ -382,3 +382,47 @@ func TestOrphanIsKilledAndRemoved(t *testing.T) {
 		}
 	})
 }
+
+// releases notes whether the pod's end was known when its CPUs were released.
+type releases struct {
+	n     *node
+	err   error
+	known []bool
+}
+
+func (r *releases) Release(uid types.UID) error {
+	s, _ := r.n.Get(uid)
+	r.known = append(r.known, s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed)
+	err := r.err
+	r.err = nil
+	return err
+}
+
+func TestCPUsAreReleasedBeforeTheEndIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		cpus := &releases{n: n, err: errors.New("disk full")}
+		w, err := New(Config{
+			Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, CPUs: cpus,
+			SyncFrequency: time.Minute, HostIPs: func() []string { return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = w.Run(t.Context()) }()
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod})
+		synctest.Wait()
+		if s, _ := n.Get("1"); len(cpus.known) != 1 || s.Phase == v1.PodFailed || s.Phase == v1.PodSucceeded {
+			t.Errorf("releases %v, phase %s; want one that failed and no end", cpus.known, s.Phase)
+		}
+		time.Sleep(errorBackOff * 2)
+		w.Update(Update{Kind: Sync, Pod: pod})
+		synctest.Wait()
+		if s, _ := n.Get("1"); !slices.Equal(cpus.known, []bool{false, false}) || s.Phase != v1.PodFailed && s.Phase != v1.PodSucceeded {
+			t.Errorf("the end was known at the releases: %v, now %s", cpus.known, s.Phase)
+		}
+	})
+}

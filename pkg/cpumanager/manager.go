@@ -1,0 +1,160 @@
+package cpumanager
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/cpuset"
+)
+
+// Config is what a Manager is made of.
+type Config struct {
+	Topology Topology
+	// Named are the reserved CPUs (reservedSystemCPUs); empty: as many as Reserved,
+	// the sum of systemReserved and kubeReserved, says.
+	Named    cpuset.CPUSet
+	Reserved apiresource.Quantity
+	Options  Options
+	Root     string // the agent's directory, for the state's file
+}
+
+// Manager knows which CPUs each container has. Safe for concurrent use.
+type Manager struct {
+	policy  policy
+	file    string
+	changed chan struct{}
+
+	mu    sync.Mutex
+	state state // what the file has
+}
+
+// New goes on with the state of an agent before this one, if there was one. It is
+// an error if that cannot be: another policy, other CPUs, or a broken file.
+func New(cfg Config) (*Manager, error) {
+	if len(cfg.Topology) == 0 || cfg.Root == "" {
+		return nil, errors.New("cpumanager: no Topology or Root")
+	}
+	p, err := newPolicy(cfg.Topology, cfg.Named, cfg.Reserved, cfg.Options)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{policy: p, file: filepath.Join(cfg.Root, FileName), changed: make(chan struct{}, 1)}
+	s, found, err := load(m.file, policyStatic)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found, s.shared.IsEmpty() && len(s.assigned) == 0:
+		s = p.initial()
+		if err := save(m.file, s); err != nil {
+			return nil, err
+		}
+	default:
+		if err := p.check(s); err != nil {
+			return nil, useless(m.file, err)
+		}
+	}
+	m.state = s
+	klog.InfoS("CPU manager: static policy", "reservedCPUs", p.reserved, "sharedCPUs", m.state.shared, "podsWithCPUs", len(m.state.assigned))
+	return m, nil
+}
+
+// put is called with the lock.
+func (m *Manager) put(s state) error {
+	if err := save(m.file, s); err != nil {
+		return err
+	}
+	if !s.shared.Equals(m.state.shared) {
+		klog.V(2).InfoS("Shared CPUs changed", "from", m.state.shared, "to", s.shared)
+		select {
+		case m.changed <- struct{}{}:
+		default:
+		}
+	}
+	m.state = s
+	return nil
+}
+
+// Check says why the pod could not be given the CPUs that it is entitled to: nil,
+// or a *Refusal. CPUs of pods that are gone count as free; nil: none is known to be.
+func (m *Manager) Check(pod *v1.Pod, gone func(types.UID) bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.plan(pod, gone)
+	return err
+}
+
+// Allocate gives the pod the CPUs that it is entitled to, once and for as long as
+// it lives: a *Refusal, or the error of the disk. Idempotent.
+func (m *Manager) Allocate(pod *v1.Pod, gone func(types.UID) bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next, err := m.plan(pod, gone)
+	if err != nil {
+		return err
+	}
+	if len(next.assigned[pod.UID]) == len(m.state.assigned[pod.UID]) {
+		return nil // nothing is to be given; what others have is released in its time
+	}
+	if err := m.put(next); err != nil {
+		return unexpected(err)
+	}
+	for name, cpus := range next.assigned[pod.UID] {
+		klog.V(2).InfoS("Container has CPUs of its own", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", name, "cpus", cpus)
+	}
+	return nil
+}
+
+func (m *Manager) plan(pod *v1.Pod, gone func(types.UID) bool) (state, error) {
+	s := m.state
+	if gone != nil {
+		s = s.release(func(uid types.UID) bool { return uid != pod.UID && gone(uid) })
+	}
+	return m.policy.assign(s, pod)
+}
+
+// CPUs are those that the container runs on, in the form of cpuset.cpus, and
+// whether it has them to itself.
+func (m *Manager) CPUs(uid types.UID, container string) (cpus string, exclusive bool) {
+	set, exclusive := m.cpus(uid, container)
+	return set.String(), exclusive
+}
+
+func (m *Manager) cpus(uid types.UID, container string) (cpus cpuset.CPUSet, exclusive bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if cpus, ok := m.state.assigned[uid][container]; ok {
+		return cpus, true
+	}
+	return m.state.shared, false
+}
+
+// Exclusive tells whether any container of the pod has CPUs to itself.
+func (m *Manager) Exclusive(uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.state.assigned[uid]) > 0
+}
+
+// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
+func (m *Manager) Release(uid types.UID) error {
+	return m.release(func(u types.UID) bool { return u == uid })
+}
+
+// Orphans takes back the CPUs of pods that are gone. It holds off Allocate while it
+// asks, so a pod that is wanted before it is allocated is never taken for one.
+func (m *Manager) Orphans(gone func(types.UID) bool) error { return m.release(gone) }
+
+func (m *Manager) release(gone func(types.UID) bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.state.release(gone)
+	if len(next.assigned) == len(m.state.assigned) {
+		return nil
+	}
+	return m.put(next)
+}

@@ -1,0 +1,42 @@
+package cpumanager
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// Options fine-tune the policy (cpuManagerPolicyOptions).
+type Options struct {
+	// FullCores gives out whole cores only (full-pcpus-only).
+	FullCores bool
+	// StrictReservation keeps the reserved CPUs out of the shared ones as well
+	// (strict-cpu-reservation).
+	StrictReservation bool
+}
+
+// ParseOptions reads the options; what the kubelet knows and this agent does not
+// have is an error that names it, unless it is switched off.
+func ParseOptions(options map[string]string) (Options, error) {
+	var o Options
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		on, err := strconv.ParseBool(options[name])
+		if err != nil {
+			return o, fmt.Errorf("bad value for option %q: %w", name, err)
+		}
+		switch name {
+		case "full-pcpus-only":
+			o.FullCores = on
+		case "strict-cpu-reservation":
+			o.StrictReservation = on
+		case "align-by-socket", "distribute-cpus-across-cores", "distribute-cpus-across-numa", "prefer-align-cpus-by-uncorecache":
+			if on {
+				return o, fmt.Errorf("option %q of the CPU manager is not implemented here", name)
+			}
+		default:
+			return o, fmt.Errorf("unknown CPU Manager Policy option: %q", name)
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,126 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/cpuset"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// allowed are the CPUs that the kernel lets the container's process run on.
+func allowed(t *testing.T, a *harness.Agent, pod *v1.Pod) cpuset.CPUSet {
+	t.Helper()
+	info, err := a.Docker.Client.ContainerInspect(t.Context(), harness.ID(harness.Status(pod, "c").ContainerID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", info.State.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if list, ok := strings.CutPrefix(line, "Cpus_allowed_list:"); ok {
+			cpus, err := cpuset.Parse(strings.TrimSpace(list))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cpus
+		}
+	}
+	t.Fatalf("no Cpus_allowed_list in %s", text)
+	return cpuset.CPUSet{}
+}
+
+func TestGuaranteedPodHasACPUToItself(t *testing.T) {
+	t.Parallel()
+	harness.NeedDockerd(t)
+	n := goruntime.NumCPU()
+	if n < 2 {
+		t.Skip("this machine has one CPU")
+	}
+	// All but one CPU are reserved: there is one to be had.
+	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{
+		"cpuManagerPolicy": "static", "systemReserved": map[string]string{"cpu": strconv.Itoa(n - 1)},
+	}})
+	whole := needs(nil, amounts("cpu", "1", "memory", "32Mi"))
+	a.Write("shares.yaml", harness.Pod("shares", "", needs(amounts("memory", "16Mi"), nil)))
+	shares := a.WaitRunning("shares")
+	all := allowed(t, a, shares)
+	if all.Size() != n {
+		t.Fatalf("alone, the container that shares runs on CPUs %s, want %d", all, n)
+	}
+	wantShared := func(what string, own cpuset.CPUSet) {
+		t.Helper()
+		harness.Eventually(t, what, harness.Patience, func() error {
+			if got := allowed(t, a, shares); !got.Equals(all.Difference(own)) {
+				return fmt.Errorf("the container that shares runs on CPUs %s, want %s", got, all.Difference(own))
+			}
+			return nil
+		}, a.Explain)
+	}
+
+	a.Write("own.yaml", harness.Pod("own", "", whole))
+	own := a.WaitRunning("own")
+	cpu := allowed(t, a, own)
+	if cpu.Size() != 1 {
+		t.Fatalf("the Guaranteed container runs on CPUs %s, want one", cpu)
+	}
+	wantShared("the other container leaves that CPU", cpu)
+	path, _ := cgroupOf(t, a, own, "c", "cpu")
+	path = strings.TrimPrefix(path, a.CgroupRoot()+"/")
+	wantCgroup(t, a, "no quota is held for a CPU that nobody else uses", map[string]string{
+		path + "/cpu.cfs_quota_us": "-1", path[:strings.LastIndex(path, "/")] + "/cpu.cfs_quota_us": "-1", path + "/cpu.shares": "1024",
+	})
+
+	a.Kill()
+	a.Start()
+	late := harness.Pod("late", "") // once it runs, the agent has looked at all
+	a.Write("late.yaml", late)
+	if got := allowed(t, a, a.WaitRunning("late")); !got.Equals(all.Difference(cpu)) {
+		t.Errorf("a container made after the restart runs on CPUs %s, want %s", got, all.Difference(cpu))
+	}
+	if now := a.WaitRunning("own"); harness.Status(now, "c").ContainerID != harness.Status(own, "c").ContainerID || !allowed(t, a, now).Equals(cpu) {
+		t.Errorf("after the restart the Guaranteed container runs on CPUs %s, want %s: %+v", allowed(t, a, now), cpu, harness.Status(now, "c"))
+	}
+	wantShared("after the restart the other container stays where it is", cpu)
+
+	a.Write("second.yaml", harness.Pod("second", "", whole))
+	second := a.WaitPhase("second", v1.PodFailed)
+	const why = "Pod was rejected: Allocate failed due to not enough cpus available to satisfy request: requested=1, available=0, which is unexpected"
+	if second.Status.Reason != "UnexpectedAdmissionError" || second.Status.Message != why {
+		t.Errorf("rejected as %s: %s", second.Status.Reason, second.Status.Message)
+	}
+
+	a.Remove("second.yaml")
+	a.WaitGone("second")
+
+	// Replaced while no agent runs: the new pod takes the CPU of the one that it follows.
+	a.Kill()
+	a.Write("own.yaml", harness.Pod("own", "", whole, func(p *v1.Pod) { p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "NEW", Value: "1"}} }))
+	a.Start()
+	next := a.WaitPod("own", "the new pod runs", func(p *v1.Pod) bool { return p.UID != own.UID && harness.Ready(p) })
+	if got := allowed(t, a, next); !got.Equals(cpu) {
+		t.Errorf("the new pod runs on CPUs %s, want %s", got, cpu)
+	}
+
+	a.Kill()
+	a.Remove("own.yaml")
+	a.Start()
+	a.WaitGone("own")
+	wantShared("the CPU is shared again", cpuset.New())
+
+	a.Kill()
+	a.SetConfig("cpuManagerPolicy", "none")
+	a.Launch()
+	if err := a.WaitExit(); err == nil || !strings.Contains(a.Log(), `configured policy \"none\" differs from state checkpoint policy \"static\"`) &&
+		!strings.Contains(a.Log(), `configured policy "none" differs from state checkpoint policy "static"`) {
+		t.Errorf("another policy over the same state: %v", err)
+	}
+}
