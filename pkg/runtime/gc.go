@@ -138,6 +138,7 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.backOffs.forget(uid)
+	m.holds.forget(uid)
 	return nil
 }
 

@@ -8,7 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
@@ -21,7 +21,8 @@ func (backedOff) RetryAfter() time.Duration { return time.Minute }
 
 func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 	c := &creator{dir: t.TempDir()}
-	m, err := New(Config{CRI: c, Images: c, Files: c, Clock: clock.RealClock{}, Name: "docker", LinksDir: c.dir, Journal: journal.New(time.Now, c)})
+	now := clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
+	m, err := New(Config{CRI: c, Images: c, Files: c, Clock: now, Name: "docker", LinksDir: c.dir, Journal: journal.New(time.Now, c)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +60,7 @@ func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 	}
 
 	c.missing = nil
+	now.SetTime(now.Now().Add(time.Minute))
 	pod.Spec.Containers = pod.Spec.Containers[:1]
 	if p = start(); p.result.Err != nil || c.created == nil {
 		t.Fatalf("error %v, created %v", p.result.Err, c.created)

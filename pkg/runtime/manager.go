@@ -90,6 +90,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	backOffs *backOffs
+	holds    holds
 }
 
 // New checks the configuration.
@@ -108,7 +109,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.MaxBackOff <= 0 {
 		cfg.MaxBackOff = 5 * time.Minute
 	}
-	return &Manager{cfg: cfg, hooks: hook.New(cfg.CRI), backOffs: newBackOffs(cfg.MaxBackOff)}, nil
+	return &Manager{cfg: cfg, hooks: hook.New(cfg.CRI), backOffs: newBackOffs(cfg.MaxBackOff), holds: holds{}}, nil
 }
 
 func hashContainer(c *v1.Container) uint64 { return criconfig.HashContainer(c) }

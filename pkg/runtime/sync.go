@@ -23,6 +23,8 @@ const (
 	reasonCreate    = "CreateContainerError"
 	reasonRun       = "RunContainerError"
 	reasonPostStart = "PostStartHookError"
+
+	reasonPullBackOff = "ImagePullBackOff"
 )
 
 // SyncPod brings the pod as near to its spec as one pass can. Containers start one
@@ -30,7 +32,7 @@ const (
 // others from starting.
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus) SyncResult {
 	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
-	pass := &pass{m: m, pod: pod, observed: observed, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
+	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
 	for _, k := range a.kill {
 		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
 		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, k.grace)); err != nil {
@@ -51,18 +53,9 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus)
 	if len(a.init)+len(a.start)+len(a.ephemeral) == 0 {
 		return pass.result
 	}
-	config, err := criconfig.Sandbox(pod, a.attempt, m.cfg.Node)
-	if err == nil && a.createSandbox {
-		err = pass.runSandbox(ctx, config, a.attempt)
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			m.cfg.Journal.Record(pod, "", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err))
-		}
-		pass.fail(fmt.Errorf("create sandbox: %w", err))
+	if a.createSandbox && !pass.newSandbox(ctx) {
 		return pass.result
 	}
-	pass.sandbox = config
 	for _, list := range [][]*v1.Container{a.ephemeral, a.init, a.start} {
 		for _, c := range list {
 			if ctx.Err() != nil {
@@ -88,8 +81,9 @@ type pass struct {
 	m         *Manager
 	pod       *v1.Pod
 	observed  *PodStatus
+	attempt   uint32 // the sandbox's
 	sandboxID string
-	sandbox   *cri.PodSandboxConfig
+	sandbox   *cri.PodSandboxConfig // once it is needed
 	ips       []string
 	killed    []killing
 	hosts     string            // path of the managed /etc/hosts, once it is written
@@ -118,23 +112,58 @@ func (p *pass) wait(c *v1.Container, w Waiting, retry time.Duration, err error) 
 	}
 }
 
-func (p *pass) runSandbox(ctx context.Context, config *cri.PodSandboxConfig, attempt uint32) error {
-	if attempt > 0 {
+// newSandbox makes a sandbox for the pod and reports whether there is one.
+func (p *pass) newSandbox(ctx context.Context) bool {
+	key := backOffKey(p.pod.UID, "")
+	if h, ok := p.m.held(key); ok {
+		if p.result.RetryAfter = h.left(p.m.cfg.Clock.Now(), h.spec, "", nil); p.result.RetryAfter > 0 {
+			return false
+		}
+	}
+	err := p.configure()
+	if err == nil {
+		err = p.runSandbox(ctx)
+	}
+	if err == nil {
+		p.m.release(key)
+		return true
+	}
+	if ctx.Err() == nil {
+		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err))
+	}
+	if holdable(ctx, err) {
+		p.m.hold(key, hold{until: p.m.cfg.Clock.Now().Add(startBackOff)})
+	}
+	p.fail(fmt.Errorf("create sandbox: %w", err))
+	return false
+}
+
+// configure makes the sandbox's configuration, once a pass and only if something is
+// to be made: what is wrong with it, of DNS for example, is told each time.
+func (p *pass) configure() (err error) {
+	if p.sandbox == nil {
+		p.sandbox, err = criconfig.Sandbox(p.pod, p.attempt, p.m.cfg.Node)
+	}
+	return err
+}
+
+func (p *pass) runSandbox(ctx context.Context) error {
+	if p.attempt > 0 {
 		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
-	if err := os.MkdirAll(config.LogDirectory, 0o755); err != nil {
+	if err := os.MkdirAll(p.sandbox.LogDirectory, 0o755); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
 	handler, err := p.handler(ctx)
 	if err != nil {
 		return err
 	}
-	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
+	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.sandbox, RuntimeHandler: handler})
 	if err != nil {
 		return err
 	}
 	p.sandboxID = r.PodSandboxId
-	klog.V(2).InfoS("Sandbox runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "podSandboxID", r.PodSandboxId, "attempt", attempt)
+	klog.V(2).InfoS("Sandbox runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "podSandboxID", r.PodSandboxId, "attempt", p.attempt)
 	s, err := p.m.cfg.CRI.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: r.PodSandboxId})
 	if err != nil {
 		return fmt.Errorf("inspect new sandbox: %w", err)
@@ -157,6 +186,9 @@ func (p *pass) handler(ctx context.Context) (string, error) {
 
 // startContainer creates and starts one container, unless it has to wait.
 func (p *pass) startContainer(ctx context.Context, c *v1.Container, target string) {
+	if p.held(ctx, c) {
+		return
+	}
 	last := p.observed.Container(c.Name)
 	ended := last
 	if slices.ContainsFunc(p.killed, func(k killing) bool { return k.status == last && k.failed != "" }) {
@@ -166,23 +198,32 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
 		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff",
 			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID))
+		p.leave(c, w, left, nil)
 		p.wait(c, w, left, nil)
+		return
+	}
+	if err := p.configure(); err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		p.failed(ctx, c, Waiting{reasonConfig, text(err)}, nil, err)
 		return
 	}
 	volumes, err := p.imageVolumes(ctx, c)
 	if err != nil {
-		p.waitForImage(c, err)
+		p.waitForImage(ctx, c, err)
 		return
 	}
 	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, c, p.sandbox)
 	if err != nil {
-		p.waitForImage(c, err)
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+brief(err))
+		p.waitForImage(ctx, c, err)
 		return
 	}
-	config, err := p.containerConfig(ctx, c, last, ref, target, volumes)
+	tried := trial{sandboxID: p.sandboxID, last: last, ref: ref, target: target, volumes: volumes}
+	config, err := p.containerConfig(ctx, c, tried)
+	tried.made = outcome(config, err)
 	if err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
-		p.wait(c, reasonOf(err, reasonConfig), 0, err)
+		p.failed(ctx, c, reasonOf(err, reasonConfig), &tried, err)
 		return
 	}
 	if last != nil && last.State == StateCreated {
@@ -195,7 +236,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	created, err := p.m.cfg.CRI.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.sandboxID, Config: config, SandboxConfig: p.sandbox})
 	if err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.wait(c, Waiting{reasonCreate, text(err)}, 0, err)
+		p.failed(ctx, c, Waiting{reasonCreate, text(err)}, &tried, err)
 		return
 	}
 	id := created.ContainerId
@@ -203,9 +244,10 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	p.m.noteRestart(p.pod, c, ended)
 	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.wait(c, Waiting{reasonRun, text(err)}, 0, err)
+		p.failed(ctx, c, Waiting{reasonRun, text(err)}, &tried, err)
 		return
 	}
+	p.m.release(backOffKey(p.pod.UID, c.Name))
 	p.event(ctx, c, v1.EventTypeNormal, "Started", "Container started")
 	klog.V(2).InfoS("Container runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name, "containerID", id, "attempt", config.Metadata.Attempt)
 	p.keepCPUs(ctx, c, id, config.GetLinux().GetResources().GetCpusetCpus())
@@ -217,14 +259,21 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 }
 
-// waitForImage notes that an image is not there, and when it is tried again.
-func (p *pass) waitForImage(c *v1.Container, err error) {
+// waitForImage notes that an image is not there, and when it is tried again. A pull
+// that has failed is looked at once more before its back-off ends: the container
+// then waits for that, and says so.
+func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
+	w := reasonOf(err, "ErrImagePull")
 	var after interface{ RetryAfter() time.Duration }
-	if errors.As(err, &after) && after.RetryAfter() > 0 {
-		p.wait(c, reasonOf(err, "ErrImagePull"), after.RetryAfter(), nil)
-		return
+	switch {
+	case !errors.As(err, &after) || after.RetryAfter() <= 0:
+		p.failed(ctx, c, w, nil, err)
+	case w.Reason == reasonPullBackOff:
+		p.leave(c, w, after.RetryAfter(), nil)
+		p.wait(c, w, after.RetryAfter(), nil)
+	default:
+		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
 	}
-	p.wait(c, reasonOf(err, "ErrImagePull"), 0, err)
 }
 
 // postStart runs the container's hook to its end: nothing else of the pod starts
@@ -248,10 +297,10 @@ func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error 
 
 // containerConfig makes the files that the container needs from the node, and
 // its configuration.
-func (p *pass) containerConfig(ctx context.Context, c *v1.Container, last *ContainerStatus, ref, target string, images map[string]*cri.ImageSpec) (*cri.ContainerConfig, error) {
+func (p *pass) containerConfig(ctx context.Context, c *v1.Container, of trial) (*cri.ContainerConfig, error) {
 	in := criconfig.ContainerInput{
-		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: attempt(last),
-		Images: images,
+		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: of.ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: attempt(of.last),
+		Images: of.volumes,
 	}
 	if p.m.cfg.ServiceEnv != nil {
 		var err error
@@ -260,17 +309,17 @@ func (p *pass) containerConfig(ctx context.Context, c *v1.Container, last *Conta
 		}
 	}
 	if needsImageUser(p.pod, c) {
-		img, err := p.m.cfg.Images.Image(ctx, ref)
+		img, err := p.m.cfg.Images.Image(ctx, of.ref)
 		if err != nil {
 			return nil, err
 		}
 		in.Image = img
 	}
-	if target != "" {
-		if t := p.observed.Container(target); t != nil && t.State == StateRunning {
+	if of.target != "" {
+		if t := p.observed.Container(of.target); t != nil && t.State == StateRunning {
 			in.TargetID = t.ID.ID
 		} else {
-			return nil, fmt.Errorf("unable to find target container %s", target)
+			return nil, fmt.Errorf("unable to find target container %s", of.target)
 		}
 	}
 	if p.hosts == "" {
@@ -374,6 +423,9 @@ func reasonOf(err error, otherwise string) Waiting {
 	}
 	return Waiting{Reason: otherwise, Message: text(err)}
 }
+
+// brief is an error as the kubelet's events tell it: by its reason, if it has one.
+func brief(err error) string { return reasonOf(err, text(err)).Reason }
 
 // text is an error as it is shown to a user, without gRPC's wrapping.
 func text(err error) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
@@ -56,6 +57,51 @@ func failed(t *testing.T, n *node) {
 	if !slices.Contains(n.history(), "kill 1") {
 		t.Errorf("not killed: %v", n.history())
 	}
+	toldOfDeadline(t, n, 1)
+}
+
+func toldOfDeadline(t *testing.T, n *node, times int) {
+	t.Helper()
+	if got, want := n.told(), slices.Repeat([]string{status.DeadlineExceeded + ": " + status.DeadlineExceededMessage}, times); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
+func TestADeadlineIsToldOfAPodThatNeverRan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.syncPod = func(context.Context, *v1.Pod) runtime.SyncResult {
+			return runtime.SyncResult{Waiting: map[string]runtime.Waiting{"c": {Reason: "ImagePullBackOff"}}, RetryAfter: time.Hour}
+		}
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: limited(20)})
+		synctest.Wait()
+		time.Sleep(20 * time.Second)
+		w.Update(Update{Kind: Sync, Pod: limited(20)})
+		synctest.Wait()
+		if s, _ := n.Get("1"); s.Phase != v1.PodFailed || s.Reason != status.DeadlineExceeded {
+			t.Errorf("phase %s, reason %q", s.Phase, s.Reason)
+		}
+		toldOfDeadline(t, n, 1)
+	})
+}
+
+func TestADeadlineThatAnEarlierAgentToldOfIsNotToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		began := metav1.Now()
+		n.recall = func(*v1.Pod) (v1.PodStatus, bool) {
+			return v1.PodStatus{Phase: v1.PodFailed, Reason: status.DeadlineExceeded, Message: status.DeadlineExceededMessage, StartTime: &began}, true
+		}
+		time.Sleep(time.Minute)
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: limited(20)})
+		synctest.Wait()
+		if s, _ := n.Get("1"); s.Phase != v1.PodFailed {
+			t.Errorf("phase %s", s.Phase)
+		}
+		toldOfDeadline(t, n, 0)
+	})
 }
 
 func TestPodIsKilledAtItsDeadline(t *testing.T) {

@@ -85,6 +85,8 @@ type state struct {
 	explain func(*v1.PodStatus)
 	again   *v1.Pod // the same UID, wanted anew while this one is on its way out
 
+	said complaint // of this pod's steps alone, which come one after the other
+
 	dirty    bool // something came in since the last step began
 	resize   status.Resize
 	failing  bool // the last step failed
@@ -159,6 +161,22 @@ func shorter(a, b *int64) *int64 {
 		return b
 	}
 	return a
+}
+
+// complaint is the last thing of a pod that was told not to work.
+type complaint struct {
+	text string
+	at   time.Time
+}
+
+// again tells whether a complaint is to be made now: one that was made already only
+// once its back-off is over. If so, it is noted.
+func (c *complaint) again(text string, now time.Time) bool {
+	if text == c.text && now.Sub(c.at) < errorBackOff {
+		return false
+	}
+	*c = complaint{text, now}
+	return true
 }
 
 // outcome is what a step came to.

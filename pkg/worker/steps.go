@@ -25,9 +25,10 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 		}
 	}
 	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
+	before := w.lastStatus(st.pod).Phase
 	s := w.publish(st, observed, st.waiting, false)
 	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed {
-		return w.done(st, observed, s)
+		return w.done(st, before, s)
 	}
 	deadline, limited := status.Deadline(st.pod, s.StartTime)
 	if !limited {
@@ -40,15 +41,16 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	o.deadline = deadline
 	if ctx.Err() == nil && limitedCtx.Err() != nil {
 		if s = w.publish(st, observed, o.waiting, false); s.Phase == v1.PodFailed {
-			return w.done(st, observed, s)
+			return w.done(st, before, s)
 		}
 	}
 	return o
 }
 
-// done ends the syncing of a pod that has succeeded or failed.
-func (w *Workers) done(st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
-	if s.Reason == status.DeadlineExceeded && observed.Pod().Running() {
+// done ends the syncing of a pod that has succeeded or failed, and was in another
+// phase before, unless an agent before this one has found so.
+func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
+	if s.Reason == status.DeadlineExceeded && before != v1.PodFailed {
 		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, s.Reason, s.Message)
 	}
 	return outcome{done: true, resize: st.resize}
@@ -58,12 +60,12 @@ func (w *Workers) done(st step, observed *runtime.PodStatus, s v1.PodStatus) out
 // pass can.
 func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
 	if err := w.cfg.Cgroups.SetUp(st.pod); err != nil {
-		w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
+		w.complain(st, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
 		return outcome{err: fmt.Errorf("set up the cgroup of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
 	if err := w.cfg.Volumes.SetUp(ctx, st.pod); err != nil {
 		if ctx.Err() == nil {
-			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "FailedMount", err.Error())
+			w.complain(st, "FailedMount", err.Error())
 		}
 		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
@@ -91,6 +93,14 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 		r.Err = fmt.Errorf("sync pod %s: %w", st.ref(), r.Err)
 	}
 	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
+}
+
+// complain records why a pod does not get on, once a back-off however often it is
+// looked at.
+func (w *Workers) complain(st step, reason, message string) {
+	if st.said.again(reason+": "+message, w.cfg.Clock.Now()) {
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, reason, message)
+	}
 }
 
 // terminate stops all that runs of a pod and makes sure that nothing does. It is

@@ -254,6 +254,7 @@ type step struct {
 	explain func(*v1.PodStatus)
 	waiting map[string]runtime.Waiting
 	resize  status.Resize
+	said    *complaint
 	after   time.Time
 }
 
@@ -296,7 +297,7 @@ func (w *Workers) begin(ctx context.Context, s *state) (context.Context, step, b
 	ctx, s.cancel = context.WithCancel(ctx)
 	return ctx, step{
 		phase: s.phase, uid: s.uid, pod: s.pod, running: s.running, grace: s.grace,
-		explain: s.explain, waiting: s.waiting, resize: s.resize, after: s.lastStep,
+		explain: s.explain, waiting: s.waiting, resize: s.resize, said: &s.said, after: s.lastStep,
 	}, true
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
@@ -33,6 +34,8 @@ type node struct {
 	syncPod func(ctx context.Context, pod *v1.Pod) runtime.SyncResult
 	killPod func(ctx context.Context, grace *int64) error
 
+	events   []string // reasons and messages
+	setUp    func() error
 	tearDown func() error
 	recall   func(*v1.Pod) (v1.PodStatus, bool)
 }
@@ -114,6 +117,9 @@ func (n *node) RemovePod(_ context.Context, uid types.UID, _ types.NamespacedNam
 
 func (n *node) SetUp(_ context.Context, pod *v1.Pod) error {
 	defer n.enter("setup", pod.UID)()
+	if n.setUp != nil {
+		return n.setUp()
+	}
 	return nil
 }
 
@@ -151,6 +157,19 @@ func (n *node) Delete(uid types.UID) {
 
 func (n *node) Refresh(types.UID, status.Verdict, time.Time) bool { return false }
 
+// Record implements journal.Sink.
+func (n *node) Record(e journal.Entry) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events = append(n.events, e.Reason+": "+e.Message)
+}
+
+func (n *node) told() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events)
+}
+
 func (n *node) history() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -168,7 +187,7 @@ func staticPod(uid, name string) *v1.Pod {
 // start runs Workers over the node until the test ends.
 func start(t *testing.T, n *node) *Workers {
 	w, err := New(Config{
-		Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{},
+		Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, Journal: journal.New(time.Now, n),
 		SyncFrequency: time.Minute, HostIPs: func() []string { return []string{"192.0.2.1"} }, Recall: n.recall,
 	})
 	if err != nil {

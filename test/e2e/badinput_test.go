@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// badPods are pods of which nothing can come, each for a reason of its own: by the
+// events that each try is told by, and what the container then waits for.
+var badPods = map[string]struct {
+	change func(p *v1.Pod, c *v1.Container)
+	waits  string   // reason of the container, or "" where the pod has failed
+	events []string // reason and message of each try, regular expressions
+}{
+	"no-config-map": {func(_ *v1.Pod, c *v1.Container) {
+		c.EnvFrom = []v1.EnvFromSource{{ConfigMapRef: &v1.ConfigMapEnvSource{LocalObjectReference: v1.LocalObjectReference{Name: "nobody"}}}}
+	}, "CreateContainerConfigError", []string{"Pulled: .* already present", `Failed: Error: configmap "nobody" not found`}},
+	"no-key": {func(_ *v1.Pod, c *v1.Container) {
+		c.Env = []v1.EnvVar{{Name: "KEY", ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: &v1.ConfigMapKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "settings"}, Key: "size"}}}}
+	}, "CreateContainerConfigError", []string{"Pulled: .* already present", "Failed: Error: couldn't find key size in ConfigMap .*/settings"}},
+	"no-secret": {func(_ *v1.Pod, c *v1.Container) {
+		c.Env = []v1.EnvVar{{Name: "KEY", ValueFrom: &v1.EnvVarSource{SecretKeyRef: &v1.SecretKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "nobody"}, Key: "key"}}}}
+	}, "CreateContainerConfigError", []string{"Pulled: .* already present", `Failed: Error: secret "nobody" not found`}},
+	"no-volume": {func(p *v1.Pod, c *v1.Container) {
+		c.VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{ConfigMap: &v1.ConfigMapVolumeSource{LocalObjectReference: v1.LocalObjectReference{Name: "nobody"}, Optional: ptr.To(false)}}}}
+	}, "ContainerCreating", []string{`FailedMount: .*configmap "nobody" not found`}},
+	"bad-image-name": {func(_ *v1.Pod, c *v1.Container) { c.Image = "Not-A-Name" },
+		"InvalidImageName", []string{"InspectFailed: Failed to apply default image tag .*", "Failed: Error: InvalidImageName"}},
+	"never-pull": {func(_ *v1.Pod, c *v1.Container) { c.Image, c.ImagePullPolicy = "test.local/nobody:1", v1.PullNever },
+		"ErrImageNeverPull", []string{"ErrImageNeverPull: .* not present with pull policy of Never", "Failed: Error: ErrImageNeverPull"}},
+	"no-registry": {func(_ *v1.Pod, c *v1.Container) { c.Image = "127.0.0.1:1/nobody:1" },
+		"ImagePullBackOff", []string{"Pulling: .*", "Failed: Failed to pull image .*", "Failed: Error: ErrImagePull", "BackOff: Back-off pulling image .*", "Failed: Error: ImagePullBackOff"}},
+	"refused": {func(_ *v1.Pod, c *v1.Container) { // by the runtime
+		c.SecurityContext = &v1.SecurityContext{SeccompProfile: &v1.SeccompProfile{Type: v1.SeccompProfileTypeLocalhost, LocalhostProfile: ptr.To("nobody.json")}}
+	}, "CreateContainerError", []string{"Pulled: .* already present", "Failed: Error: .*nobody.json.*"}},
+	"root": {func(_ *v1.Pod, c *v1.Container) { c.SecurityContext = &v1.SecurityContext{RunAsNonRoot: ptr.To(true)} },
+		"CreateContainerConfigError", []string{"Pulled: .* already present", "Failed: Error: container has runAsNonRoot and image will run as root.*"}},
+	"sysctl": {func(p *v1.Pod, _ *v1.Container) {
+		p.Spec.SecurityContext = &v1.PodSecurityContext{Sysctls: []v1.Sysctl{{Name: "kernel.msgmax", Value: "65536"}}}
+	}, "", []string{"SysctlForbidden: .*"}},
+}
+
+// TestBadInputIsToldOnceATryAndTriedByTheBackOff reads the events that the API server
+// gets, while something goes on that has the pods looked at many times a second.
+func TestBadInputIsToldOnceATryAndTriedByTheBackOff(t *testing.T) {
+	n, ns := join(t)
+	n.MustKubectl(ns, "create", "configmap", "settings", "--from-literal=colour=green")
+	client := n.Cluster.Client.CoreV1()
+	w, err := client.Events(ns).Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for name, bad := range badPods {
+		n.Create(ns, harness.Pod(name, "sleep 1000", quick, func(p *v1.Pod) {
+			p.Spec.AutomountServiceAccountToken = ptr.To(false) // it has events of its own
+			bad.change(p, &p.Spec.Containers[0])
+		}))
+	}
+	poke := time.NewTicker(300 * time.Millisecond)
+	defer poke.Stop()
+	told := map[string]map[string][]time.Time{} // by pod and event
+	again := map[string]bool{}                  // pods that have been tried again
+	limit := time.After(harness.Patience)
+	for round := 0; len(again) < len(badPods)-1; {
+		select {
+		case <-limit:
+			t.Fatalf("only %v were tried again\n%s", slices.Collect(maps.Keys(again)), n.Explain())
+		case <-poke.C:
+			round++
+			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"poke":"%d"}}}`, round)
+			for name := range badPods {
+				if _, err := client.Pods(ns).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case got, ok := <-w.ResultChan():
+			e, isEvent := got.Object.(*v1.Event)
+			if !ok || !isEvent {
+				t.Fatalf("the watch of events ended: %v", got.Object)
+			}
+			pod := e.InvolvedObject.Name
+			if told[pod] == nil {
+				told[pod] = map[string][]time.Time{}
+			}
+			what := e.Reason + ": " + e.Message
+			for len(told[pod][what]) < int(e.Count) {
+				told[pod][what] = append(told[pod][what], e.LastTimestamp.Time)
+			}
+			if e.Count > 1 {
+				again[pod] = true
+			}
+		}
+	}
+	for name, bad := range badPods {
+		for what, times := range told[name] {
+			if !slices.ContainsFunc(bad.events, func(want string) bool { return regexp.MustCompile("^" + want).MatchString(what) }) {
+				t.Errorf("%s has an event %s", name, what)
+			}
+			for i := range times[1:] {
+				// Whole seconds, of a back-off of ten.
+				if gap := times[i+1].Sub(times[i]); gap < 9*time.Second {
+					t.Errorf("%s: event %s came again after %v", name, what, gap)
+				}
+			}
+		}
+		if len(told[name]) != len(bad.events) {
+			t.Errorf("%s has the events %q, want %q", name, slices.Collect(maps.Keys(told[name])), bad.events)
+		}
+		n.Await(ns, name, "waits for "+bad.waits, func(p *v1.Pod) bool {
+			if bad.waits == "" {
+				return p.Status.Phase == v1.PodFailed && p.Status.Reason == "SysctlForbidden"
+			}
+			waiting := harness.Status(p, "c").State.Waiting
+			return p.Status.Phase == v1.PodPending && waiting != nil && waiting.Reason == bad.waits
+		})
+	}
+	made, err := n.Docker.Client.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "io.kubernetes.pod.namespace="+ns))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range made {
+		if !strings.HasPrefix(c.Names[0], "/k8s_POD_") {
+			t.Errorf("there is a container %v", c.Names)
+		}
+	}
+}
