@@ -199,8 +199,9 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 		return nil, err
 	}
 	probeChanged := make(chan types.UID)
+	probeMetrics := prometheus.NewRegistry()
 	probes, err := probe.New(probe.Config{
-		Exec: client, Journal: events, HostIPs: func() []string { return node.HostIPs }, Changed: probeChanged,
+		Exec: client, Journal: events, HostIPs: func() []string { return node.HostIPs }, Changed: probeChanged, Metrics: probeMetrics,
 	})
 	if err != nil {
 		return nil, err
@@ -302,13 +303,13 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
-	kubeletAPI, apiParts, err := api.kubeletAPI(cfg, node, reach, used, metrics)
+	kubeletAPI, apiParts, err := api.kubeletAPI(cfg, node, reach, used, metrics, probeMetrics)
 	if err != nil {
 		return nil, err
 	}
 	front, err := server.New(server.Config{
 		API:           kubeletAPI,
-		HealthzListen: cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(cfg), Pods: pods, Metrics: metrics,
+		HealthzListen: cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(cfg), Pods: pods, Metrics: metrics, Probes: probeMetrics,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return eyes.Healthy(time.Now()) }},
 			{Name: "syncloop", Check: func(context.Context) error { return syncLoop.Healthy(time.Now()) }},

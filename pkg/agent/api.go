@@ -22,7 +22,7 @@ const systemLogs = "/var/log"
 // kubeletAPI makes what the kubelet API on port 10250 is built from, and the parts
 // that keep its certificate and its callers' CA up to date. Standalone it is not
 // served: nobody could be asked who a caller is.
-func (c *cluster) kubeletAPI(cfg *config.Config, n *node, host *access.Access, used *usage.Source, metrics prometheus.Gatherer) (*server.APIConfig, []part, error) {
+func (c *cluster) kubeletAPI(cfg *config.Config, n *node, host *access.Access, used *usage.Source, metrics, probes prometheus.Gatherer) (*server.APIConfig, []part, error) {
 	if c == nil || !deref(cfg.EnableServer, true) {
 		return nil, nil, nil
 	}
@@ -50,7 +50,7 @@ func (c *cluster) kubeletAPI(cfg *config.Config, n *node, host *access.Access, u
 	api := &server.APIConfig{
 		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer,
 		NodeName: cfg.NodeName, Host: apiHost{host, used}, Configz: func() any { return &cfg.KubeletConfiguration },
-		Metrics:   server.Metrics{Agent: metrics, Resource: resources},
+		Metrics:   server.Metrics{Agent: metrics, Resource: resources, Probes: probes},
 		Profiling: deref(cfg.EnableProfilingHandler, true), Debugging: deref(cfg.EnableDebuggingHandlers, true),
 	}
 	if deref(cfg.EnableSystemLogHandler, false) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -14,7 +15,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 )
 
-// Config is what a Manager is made of. All but Journal is required.
+// Config is what a Manager is made of. All but Journal and Metrics is required.
 type Config struct {
 	Exec    Exec
 	Journal *journal.Journal
@@ -24,6 +25,7 @@ type Config struct {
 	// Changed is told of each pod of which a verdict has changed. A probe waits until
 	// it is taken.
 	Changed chan<- types.UID
+	Metrics prometheus.Registerer // of /metrics/probes; nil: not shown
 }
 
 // Manager runs the probes of all containers. Safe for concurrent use.
@@ -37,6 +39,7 @@ type Manager struct {
 	pods       map[types.UID][]*container
 	containers map[runtime.ContainerID]*container
 	due        schedule
+	metrics    *metrics
 }
 
 // container is one that runs and has probes. It is guarded by Manager.mu, but for
@@ -59,6 +62,7 @@ type probe struct {
 	due   time.Time
 	index int // in the schedule, or absent
 	busy  bool
+	meters
 	// cancel ends the run under way; nil when none is.
 	cancel context.CancelFunc
 }
@@ -73,8 +77,12 @@ func New(cfg Config) (*Manager, error) {
 	case cfg.Changed == nil:
 		return nil, errors.New("probe: no Changed")
 	}
+	metrics, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	return &Manager{
-		cfg: cfg, prober: newProber(cfg.Exec), start: time.Now(), wake: make(chan struct{}, 1),
+		cfg: cfg, metrics: metrics, prober: newProber(cfg.Exec), start: time.Now(), wake: make(chan struct{}, 1),
 		pods: map[types.UID][]*container{}, containers: map[runtime.ContainerID]*container{},
 	}, nil
 }
@@ -131,6 +139,7 @@ func (m *Manager) Remove(uid types.UID) {
 		m.drop(c)
 	}
 	delete(m.pods, uid)
+	m.metrics.remove(uid)
 }
 
 // Started tells whether a running container has started up: one without a startup

@@ -107,11 +107,13 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	if !ok {
 		return
 	}
+	begun := time.Now()
 	a, err := m.prober.run(run, p.spec, s)
+	took := time.Since(begun)
 	if ctx.Err() != nil {
 		return
 	}
-	changed, ok := m.note(p, a, err)
+	changed, ok := m.note(p, a, took, err)
 	if !ok {
 		return
 	}
@@ -151,7 +153,7 @@ func (m *Manager) begin(p *probe, cancel context.CancelFunc) (pod *v1.Pod, s sub
 // note takes the result of a run in and plans the next one. changed tells whether
 // what the probe says of its container is another thing now; ok is false when nobody
 // wants to know any more.
-func (m *Manager) note(p *probe, a answer, err error) (changed, ok bool) {
+func (m *Manager) note(p *probe, a answer, took time.Duration, err error) (changed, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.busy, p.cancel = false, nil
@@ -161,6 +163,7 @@ func (m *Manager) note(p *probe, a answer, err error) (changed, ok bool) {
 	}
 	was := p.state
 	if err == nil {
+		m.metrics.ran(p, a.result, took)
 		p.state = p.state.take(p.kind, p.spec, a.result)
 	}
 	now := time.Now()

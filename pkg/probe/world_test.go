@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -37,11 +38,13 @@ type world struct {
 	events []string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
+
+func newWorldWith(t *testing.T, metrics prometheus.Registerer) *world {
 	w := &world{t: t, changed: make(chan types.UID, 100), begun: time.Now(), answer: map[string]string{}}
 	m, err := New(Config{
 		Exec: w, Changed: w.changed, HostIPs: func() []string { return []string{"192.0.2.1"} },
-		Journal: journal.New(time.Now, w),
+		Journal: journal.New(time.Now, w), Metrics: metrics,
 	})
 	if err != nil {
 		t.Fatal(err)

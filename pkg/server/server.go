@@ -32,6 +32,7 @@ type Config struct {
 
 	Pods    Pods                // needed with ReadOnlyListen and API
 	Metrics prometheus.Gatherer // needed with ReadOnlyListen
+	Probes  prometheus.Gatherer // the read-only port's /metrics/probes; nil: not served
 	Checks  []Check             // what /healthz asks, besides "ping"
 }
 
@@ -84,6 +85,9 @@ func New(cfg Config) (*Server, error) {
 		health.addTo(mux)
 		mux.Handle("GET /pods", podsHandler(cfg.Pods))
 		mux.Handle("GET /metrics", metricsHandler(cfg.Metrics))
+		if cfg.Probes != nil {
+			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
+		}
 		if err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", mux); err != nil {
 			s.close()
 			return nil, err

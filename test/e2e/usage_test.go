@@ -3,9 +3,11 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
@@ -14,8 +16,10 @@ import (
 // TestUsageIsServed asks as metrics-server does, through the API server's proxy.
 func TestUsageIsServed(t *testing.T) {
 	n, ns := join(t)
-	n.Create(ns, harness.Pod("busy", "while true; do true; done", quick))
-	n.AwaitReady(ns, "busy")
+	n.Create(ns, harness.Pod("busy", "while true; do true; done", quick, func(p *v1.Pod) {
+		p.Spec.Containers[0].ReadinessProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"true"}}}}
+	}))
+	busy := n.AwaitReady(ns, "busy")
 	proxy := "/api/v1/nodes/" + n.Node() + "/proxy"
 	harness.Eventually(t, "the pod's CPU time is shown", harness.Patience, func() error {
 		out := n.MustKubectl("", "get", "--raw", proxy+"/metrics/resource")
@@ -26,14 +30,28 @@ func TestUsageIsServed(t *testing.T) {
 		}
 		return nil
 	}, n.Explain)
+	probes := func() string { return n.MustKubectl("", "get", "--raw", proxy+"/metrics/probes") }
+	if out, want := probes(), fmt.Sprintf(`prober_probe_total{container="c",namespace=%q,pod="busy",pod_uid=%q,probe_type="Readiness",result="successful"}`, ns, busy.UID); !strings.Contains(out, want) {
+		t.Errorf("no %s in:\n%s", want, out)
+	}
 	var s stats.Summary
 	if err := json.Unmarshal([]byte(n.MustKubectl("", "get", "--raw", proxy+"/stats/summary")), &s); err != nil {
 		t.Fatal(err)
 	}
+	used := false
 	for _, p := range s.Pods {
 		if p.PodRef.Namespace == ns && len(p.Containers) == 1 && p.Containers[0].CPU != nil && *p.Containers[0].CPU.UsageCoreNanoSeconds > 0 && *p.Memory.WorkingSetBytes > 0 {
-			return
+			used = true
 		}
 	}
-	t.Errorf("the summary has no use of the pod: %+v", s.Pods)
+	if !used {
+		t.Errorf("the summary has no use of the pod: %+v", s.Pods)
+	}
+	n.MustKubectl(ns, "delete", "pod", "busy")
+	harness.Eventually(t, "a pod that is gone has no metrics", harness.Patience, func() error {
+		if out := probes(); strings.Contains(out, "busy") {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
 }
