@@ -2,22 +2,17 @@ package stats
 
 import (
 	"context"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/du"
 )
 
-// layerAge is how long a measurement of a writable layer counts, the kubelet's
-// period for volumes.
-const layerAge = time.Minute
-
-// Disk is what a directory occupies.
+// Disk is what a directory occupied when it was measured.
 type Disk struct {
-	Bytes, Inodes uint64
-	At            time.Time
+	du.Usage
+	At   time.Time
+	took time.Duration
 }
 
 // Layers measures writable layers in the background, one at a time and only those
@@ -40,7 +35,7 @@ func (l *Layers) Of(id, dir string) (Disk, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d, ok := l.known[id]
-	if dir != "" && (!ok || time.Since(d.At) > layerAge) {
+	if dir != "" && (!ok || time.Since(d.At) > du.Rest(d.took)) {
 		l.asked[id] = dir
 		select {
 		case l.wake <- struct{}{}:
@@ -81,10 +76,11 @@ func (l *Layers) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		d, err := measure(ctx, dir)
+		at := time.Now()
+		used, err := du.Of(ctx, dir)
 		l.mu.Lock()
 		if _, still := l.asked[id]; still && err == nil {
-			l.known[id] = d
+			l.known[id] = Disk{Usage: used, At: at, took: time.Since(at)}
 		}
 		delete(l.asked, id)
 		l.mu.Unlock()
@@ -101,36 +97,4 @@ func (l *Layers) next() (id, dir string, any bool) {
 		return id, dir, true
 	}
 	return "", "", false
-}
-
-// measure walks a directory. What goes away meanwhile does not count.
-func measure(ctx context.Context, dir string) (Disk, error) {
-	d := Disk{At: time.Now()}
-	seen := map[uint64]bool{} // inodes with several names
-	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			if os.IsNotExist(err) {
-				return nil
-			}
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || st.Nlink > 1 && !e.IsDir() && seen[st.Ino] {
-			return nil
-		}
-		if st.Nlink > 1 && !e.IsDir() {
-			seen[st.Ino] = true
-		}
-		d.Bytes += uint64(st.Blocks) * 512
-		d.Inodes++
-		return nil
-	})
-	return d, err
 }

@@ -1,11 +1,13 @@
 package stats
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -127,26 +129,31 @@ func TestRates(t *testing.T) {
 
 func TestLayersAreMeasuredInTheBackground(t *testing.T) {
 	dir := files(t, map[string]string{"a": strings.Repeat("x", 10000), "b": "y"})
-	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "again")); err != nil {
-		t.Fatal(err)
-	}
-	l := NewLayers()
-	if _, ok := l.Of("c", dir); ok {
-		t.Error("known before it was measured")
-	}
-	id, asked, any := l.next()
-	if id != "c" || asked != dir || !any {
-		t.Fatalf("asked for %q, %q, %v", id, asked, any)
-	}
-	d, err := measure(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d.Inodes != 3 || d.Bytes < 10000 || d.Bytes > 40000 { // the link counts once
-		t.Errorf("measured %+v", d)
-	}
-	l.Forget("c")
-	if _, _, any := l.next(); any {
-		t.Error("still asked for")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l := NewLayers()
+		go func() { _ = l.Run(ctx) }()
+		look := func(what string, inodes uint64) {
+			t.Helper()
+			d, ok := l.Of("c", dir)
+			if ok != (inodes > 0) || d.Inodes != inodes {
+				t.Errorf("%s: %+v, %v; want %d inodes", what, d, ok, inodes)
+			}
+			synctest.Wait()
+		}
+		look("before it was measured", 0)
+		look("measured", 3)
+		if err := os.WriteFile(filepath.Join(dir, "c"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		look("so soon after it", 3)
+		look("so soon after it, still", 3)
+		time.Sleep(6 * time.Second)
+		look("old", 3)
+		look("measured again", 4)
+		l.Forget("c")
+		look("forgotten", 0)
+		cancel()
+	})
 }

@@ -1,0 +1,133 @@
+package du
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fill writes n bytes that take up room.
+func fill(t *testing.T, path string, n int) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", n)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOf(t *testing.T) {
+	const mib = 1 << 20
+	for name, tc := range map[string]struct {
+		make      func(t *testing.T, dir string)
+		mebibytes uint64 // rounded down: directories take up room, too
+		inodes    uint64
+		measured  string // of dir; empty: all of it
+	}{
+		"nothing":            {make: func(*testing.T, string) {}, inodes: 1},
+		"files at any depth": {make: func(t *testing.T, dir string) { fill(t, dir+"/a/b/c", mib); fill(t, dir+"/d", mib) }, mebibytes: 2, inodes: 5},
+		"a file by itself":   {make: func(t *testing.T, dir string) { fill(t, dir+"/f", mib) }, mebibytes: 1, inodes: 1, measured: "f"},
+		"a file of two names counts once": {make: func(t *testing.T, dir string) {
+			fill(t, dir+"/f", mib)
+			must(t, os.Link(dir+"/f", dir+"/g"))
+		}, mebibytes: 1, inodes: 2},
+		"a hole takes up no room": {make: func(t *testing.T, dir string) {
+			fill(t, dir+"/f", 1)
+			must(t, os.Truncate(dir+"/f", 64*mib))
+		}, inodes: 2},
+		"a link leads nowhere": {make: func(t *testing.T, dir string) {
+			fill(t, t.TempDir()+"/outside", mib)
+			must(t, os.Symlink("/", dir+"/root"))
+		}, inodes: 2},
+		"a pipe that nobody writes to is not opened": {make: func(t *testing.T, dir string) {
+			must(t, unix.Mkfifo(dir+"/pipe", 0o644))
+		}, inodes: 2},
+		"more files than are read at once": {make: func(t *testing.T, dir string) {
+			for i := range 2*batch + 1 {
+				fill(t, fmt.Sprintf("%s/%d", dir, i), 0)
+			}
+		}, inodes: 2*batch + 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			tc.make(t, dir)
+			got, err := Of(t.Context(), filepath.Join(dir, tc.measured))
+			if err != nil || got.Bytes/mib != tc.mebibytes || got.Inodes != tc.inodes {
+				t.Errorf("%+v, %v; want %d MiB, %d inodes", got, err, tc.mebibytes, tc.inodes)
+			}
+		})
+	}
+}
+
+// A path can be longer than the kernel takes at once: the pod that makes one must
+// not escape being measured, nor cost all the files that may be open.
+func TestDeepDirectoriesAreMeasuredDownToABound(t *testing.T) {
+	top := t.TempDir()
+	t.Cleanup(func() { must(t, os.RemoveAll(top)) })
+	dir, err := unix.Open(top, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	name := strings.Repeat("d", 100) // 2048 of these are 200 KiB
+	for range deepest + 5 {
+		must(t, unix.Mkdirat(dir, name, 0o755))
+		below, err := unix.Openat(dir, name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err, unix.Close(dir))
+		dir = below
+	}
+	must(t, unix.Close(dir))
+	if got, err := Of(t.Context(), top); err != nil || got.Inodes != deepest+1 {
+		t.Errorf("%+v, %v; want %d inodes", got, err, deepest+1)
+	}
+}
+
+func TestOtherFileSystemsAreNotEntered(t *testing.T) {
+	dir := t.TempDir()
+	mounted := filepath.Join(dir, "mounted")
+	must(t, os.Mkdir(mounted, 0o755))
+	if err := unix.Mount("tmpfs", mounted, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skip("needs the right to mount: ", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(mounted, 0)) })
+	fill(t, mounted+"/f", 2<<20)
+	if got, err := Of(t.Context(), dir); err != nil || got.Bytes >= 1<<20 || got.Inodes != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := Of(t.Context(), mounted); err != nil || got.Bytes < 2<<20 {
+		t.Errorf("the mounted one %+v, %v", got, err)
+	}
+}
+
+func TestOfEndsWithItsContextAndNamesWhatIsMissing(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := Of(ended, t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+	if _, err := Of(t.Context(), "/no/such"); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/no/such") {
+		t.Errorf("of nothing: %v", err)
+	}
+}
+
+func TestRest(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, 100 * time.Millisecond: 10 * time.Second, time.Minute: 20 * time.Minute,
+	} {
+		if got := Rest(took); got != want {
+			t.Errorf("after %v a rest of %v, want %v", took, got, want)
+		}
+	}
+}
