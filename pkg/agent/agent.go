@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -318,6 +319,10 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
+	evictions, err := newEviction(cfg, client, volumes, store, workers, events, metrics)
+	if err != nil {
+		return nil, err
+	}
 	collector := garbageCollector{
 		runtime: rt, wanted: func(uid types.UID) bool { return syncLoop.MayBeWanted(uid) },
 		policy: runtime.Policy{MinAge: cfg.MinimumContainerTTL, PerContainer: int(cfg.MaxDeadPerContainer), Total: int(cfg.MaxDeadContainers)},
@@ -339,7 +344,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 		}
 		parts = append(parts, updater)
 	}
-	parts = append(append(parts, api.parts()...), apiParts...)
+	parts = slices.Concat(parts, evictions, api.parts(), apiParts)
 	if cfg.ShowPods {
 		a := &announcer{out: out, pods: pods.Pods, changed: statusChanged, node: cfg.NodeName, look: hints(cfg)}
 		parts = append(parts, part{"announcer", a.run})

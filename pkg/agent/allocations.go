@@ -14,16 +14,8 @@ import (
 // that waits for room is tried again when a pod has gone.
 func newAllocations(cfg *config.Config, n *node, store *podstore.Store, workers func() *worker.Workers, sync func([]types.UID)) (*allocation.Store, error) {
 	return allocation.New(allocation.Config{
-		Dir: stateDir(cfg, "allocated"),
-		Others: func() []*v1.Pod {
-			var active []*v1.Pod
-			for _, p := range store.Pods() {
-				if phase, ok := workers().Known(p.UID); ok && phase < worker.Terminated {
-					active = append(active, p)
-				}
-			}
-			return active
-		},
+		Dir:         stateDir(cfg, "allocated"),
+		Others:      func() []*v1.Pod { return podsBefore(worker.Terminated, store, workers()) },
 		Allocatable: func() v1.ResourceList { return n.Allocatable },
 		StaticCPUs:  n.cpus != nil,
 		Freed:       sync,

@@ -89,6 +89,10 @@ func (n *node) measure(cfg *config.Config) error {
 	if n.machine, err = nodeobject.Measure(cfg.RootDir, pods, kept); err != nil {
 		return err
 	}
+	if !deref(cfg.LocalStorageCapacityIsolation, true) {
+		delete(n.machine.Capacity, v1.ResourceEphemeralStorage)
+		delete(n.machine.Allocatable, v1.ResourceEphemeralStorage)
+	}
 	n.MemoryCapacity = n.machine.Capacity.Memory().Value()
 	n.Allocatable = n.machine.Allocatable
 	labels := map[string]string{

@@ -157,7 +157,7 @@ var fields = []field{
 	{"registerNode", honoured, "", "register the node with the API server"},
 	{"tracing.endpoint", notHonoured, "", "where traces are sent"},
 	{"tracing.samplingRatePerMillion", notHonoured, "0", "traces per million operations"},
-	{"localStorageCapacityIsolation", notHonoured, "*", "enforce ephemeral storage limits"},
+	{"localStorageCapacityIsolation", honoured, "", "offer ephemeral storage to pods, and evict those that exceed their limits of it"},
 	{"containerRuntimeEndpoint", honoured, "", "CRI socket; empty: the built-in dockershim"},
 	{"imageServiceEndpoint", honoured, "", "CRI socket for images; empty: that of the runtime"},
 	{"failCgroupV1", honoured, "", "refuse to start on cgroup v1; false unless set, unlike the kubelet"},

@@ -14,8 +14,6 @@ const (
 	oomBestEffort = 1000
 )
 
-const systemCriticalPriority = 2_000_000_000 // PriorityClasses system-*-critical
-
 // OOMScoreAdj returns oom_score_adj of a container on a node with that many
 // bytes of memory: Guaranteed and node-critical -997, BestEffort 1000, and
 // Burstable the less, the larger the share of the node's memory it requests,
@@ -80,9 +78,5 @@ func isSidecar(pod *v1.Pod, c *v1.Container) bool {
 }
 
 func isNodeCritical(pod *v1.Pod) bool {
-	if pod.Spec.PriorityClassName != "system-node-critical" {
-		return false
-	}
-	return source.IsStatic(pod) || source.IsMirror(pod) ||
-		(pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority)
+	return pod.Spec.PriorityClassName == "system-node-critical" && source.IsCritical(pod)
 }

@@ -42,10 +42,10 @@ func Of(ctx context.Context, path string) (Usage, error) {
 	return w.used, nil
 }
 
-// Rest is how long not to measure again what took so long to measure: ten seconds,
-// the kubelet's period of looking for pods to evict, or so long that a walk takes at
-// most a twentieth of the time.
-func Rest(took time.Duration) time.Duration { return max(10*time.Second, 20*took) }
+// Rest is how long not to measure again what took so long to measure: a little less
+// than the ten seconds between two looks at what pods use (the kubelet's), or so long
+// that walking takes at most a twentieth of the time.
+func Rest(took time.Duration) time.Duration { return max(9*time.Second, 20*took) }
 
 type walk struct {
 	ctx    context.Context

@@ -124,7 +124,7 @@ func TestOfEndsWithItsContextAndNamesWhatIsMissing(t *testing.T) {
 
 func TestRest(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
-		0: 10 * time.Second, 100 * time.Millisecond: 10 * time.Second, time.Minute: 20 * time.Minute,
+		0: 9 * time.Second, 100 * time.Millisecond: 9 * time.Second, time.Minute: 20 * time.Minute,
 	} {
 		if got := Rest(took); got != want {
 			t.Errorf("after %v a rest of %v, want %v", took, got, want)

@@ -21,27 +21,22 @@ func only(want any, why string) func(reflect.Value) string {
 }
 
 // resources refuses amounts that nothing on this node would enforce.
-func resources(kind string) func(reflect.Value) string {
-	return func(v reflect.Value) string {
-		list, ok := v.Interface().(v1.ResourceList)
-		if !ok {
-			return "not a list of resources"
-		}
-		for _, name := range slices.Sorted(maps.Keys(list)) {
-			if q := list[name]; q.IsZero() {
-				continue
-			}
-			switch {
-			case name == v1.ResourceCPU || name == v1.ResourceMemory:
-			case name == v1.ResourceEphemeralStorage && kind == "requests":
-			case name == v1.ResourceEphemeralStorage:
-				return fmt.Sprintf("%s: enforced by eviction, which is %s", name, notYet)
-			case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix):
-				// Admission knows whether this kernel can limit them.
-			default:
-				return fmt.Sprintf("%s: no device plug-in of this node offers it", name)
-			}
-		}
-		return ""
+func resources(v reflect.Value) string {
+	list, ok := v.Interface().(v1.ResourceList)
+	if !ok {
+		return "not a list of resources"
 	}
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		if q := list[name]; q.IsZero() {
+			continue
+		}
+		switch {
+		case name == v1.ResourceCPU || name == v1.ResourceMemory || name == v1.ResourceEphemeralStorage:
+		case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix):
+			// Admission knows whether this kernel can limit them.
+		default:
+			return fmt.Sprintf("%s: no device plug-in of this node offers it", name)
+		}
+	}
+	return ""
 }

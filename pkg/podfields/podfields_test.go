@@ -143,7 +143,7 @@ func TestRefused(t *testing.T) {
 		"a limit of memory":               {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory, SizeLimit: &limit}}), nil},
 		"a limit of disk":                 {volume(v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{SizeLimit: &limit}}), nil},
 		"cpu, and nothing of another":     {amounts(v1.ResourceMemory), nil},
-		"storage may only be requested":   {amounts(v1.ResourceEphemeralStorage), []string{"spec.containers[0].resources.limits: ephemeral-storage: enforced by eviction, which is not implemented yet"}},
+		"storage":                         {amounts(v1.ResourceEphemeralStorage), nil},
 		"huge pages":                      {amounts("hugepages-2Mi"), nil},
 		"devices":                         {amounts("vendor.example/gpu"), []string{"spec.containers[0].resources.limits: vendor.example/gpu: no device plug-in of this node offers it", "spec.containers[0].resources.requests: vendor.example/gpu: no device plug-in of this node offers it"}},
 		"an environment from a ConfigMap": {container(v1.Container{Env: []v1.EnvVar{{ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: &v1.ConfigMapKeySelector{}}}}}), []string{"spec.containers[0].env[0].valueFrom.configMapKeyRef: " + noObjects}},

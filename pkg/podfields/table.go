@@ -154,8 +154,8 @@ var table = []section{
 		{"divisor", honoured, "", nil},
 	}},
 	{"ResourceRequirements", []row{
-		{"limits", honoured, "cpu and memory; huge pages where the kernel can limit them by cgroup; ephemeral-storage and extended resources are refused", resources("limits")},
-		{"requests", honoured, "cpu, memory and ephemeral-storage; huge pages where the kernel can limit them by cgroup; extended resources are refused", resources("requests")},
+		{"limits", honoured, "cpu and memory; ephemeral-storage by eviction, which spares critical and static pods, as the kubelet does; huge pages where the kernel can limit them by cgroup; extended resources are refused", resources},
+		{"requests", honoured, "cpu, memory and ephemeral-storage; huge pages where the kernel can limit them by cgroup; extended resources are refused", resources},
 		{"claims", refused, "dynamic resource allocation is " + notYet, nil},
 	}},
 	{"ContainerResizePolicy", []row{
@@ -408,7 +408,7 @@ var table = []section{
 	}},
 	{"EmptyDirVolumeSource", []row{
 		{"medium", honoured, "huge pages of a size that the pod requests", nil},
-		{"sizeLimit", honoured, "of Memory, by the kernel; on disk nothing bounds it when it is mounted, as with the kubelet: it is for eviction, which does not look at it yet", nil},
+		{"sizeLimit", honoured, "of Memory by the kernel, else by eviction, which spares critical and static pods, as the kubelet does", nil},
 	}},
 	{"DownwardAPIVolumeSource", []row{
 		{"items", honoured, "", nil},

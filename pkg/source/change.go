@@ -42,6 +42,15 @@ func IsMirror(pod *v1.Pod) bool {
 	return ok
 }
 
+// systemCriticalPriority is the least of the PriorityClasses system-*-critical.
+const systemCriticalPriority = 2_000_000_000
+
+// IsCritical tells whether the node is not to end the pod for others' sake: by its
+// priority, or because nobody would make it anew elsewhere (the kubelet's rule).
+func IsCritical(pod *v1.Pod) bool {
+	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
+}
+
 // Op is what happened to the pods of a Change.
 type Op int
 

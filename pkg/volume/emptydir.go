@@ -15,7 +15,7 @@ import (
 
 // emptyDir is a directory of the pod's own: on the node's disk, in memory
 // (tmpfs) or in huge pages (hugetlbfs). sizeLimit bounds a tmpfs by the kernel;
-// on disk it is for eviction to look at.
+// what exceeds it elsewhere is evicted (package eviction/localstorage).
 type emptyDir struct {
 	pod         *v1.Pod
 	source      *v1.EmptyDirVolumeSource

@@ -11,18 +11,23 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// HostsPath is where the pod's managed /etc/hosts is, if it has one.
+func (m *Manager) HostsPath(uid types.UID) (string, error) {
+	dir, err := m.layout.pod(uid)
+	return filepath.Join(dir, hostsFile), err
+}
+
 // HostsFile writes the pod's managed /etc/hosts and returns its path. Running
 // containers have the file itself mounted, so it is rewritten in place, and only
 // when content differs.
 func (m *Manager) HostsFile(uid types.UID, content []byte) (string, error) {
-	dir, err := m.layout.pod(uid)
+	path, err := m.HostsPath(uid)
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return "", fmt.Errorf("write hosts file of pod %s: %w", uid, err)
 	}
-	path := filepath.Join(dir, hostsFile)
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, content) {
 		return path, nil
 	}

@@ -318,6 +318,31 @@ func TestShorterGraceCutsTheKillShort(t *testing.T) {
 	})
 }
 
+func TestAKilledPodIsWhatItsKillerSaysAndNothingRevivesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod, Explain: func(s *v1.PodStatus) {
+			s.Phase, s.Reason, s.Message = v1.PodFailed, "Evicted", "too much"
+		}})
+		for _, kind := range []Kind{Sync, Change, Create} {
+			synctest.Wait()
+			w.Update(Update{Kind: kind, Pod: pod})
+		}
+		synctest.Wait()
+		if s, _ := n.Get("1"); s.Phase != v1.PodFailed || s.Reason != "Evicted" || s.Message != "too much" {
+			t.Errorf("phase %s, reason %q, message %q", s.Phase, s.Reason, s.Message)
+		}
+		calls := n.history()
+		if i := slices.Index(calls, "kill 1"); i < 0 || slices.Contains(calls[i:], "sync 1") || slices.Contains(calls, "remove 1") {
+			t.Errorf("calls = %v", calls)
+		}
+	})
+}
+
 func TestFailureBacksOffAndHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

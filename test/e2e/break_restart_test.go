@@ -47,6 +47,10 @@ func TestRestartedAgentHasNothingNewToSay(t *testing.T) {
 		{harness.Pod("succeeded", "echo bye > /dev/termination-log", never), ends(v1.PodSucceeded)},
 		{harness.Pod("failed", "exit 3", never), ends(v1.PodFailed)},
 		{harness.Pod("overdue", "", func(p *v1.Pod) { p.Spec.ActiveDeadlineSeconds = ptr.To[int64](3) }), ends(v1.PodFailed)},
+		{harness.Pod("evicted", "dd if=/dev/zero of=/v/file bs=1M count=3; exec sleep 100000", func(p *v1.Pod) {
+			p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+			p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{SizeLimit: ptr.To(quantity("1Mi"))}}}}
+		}), ends(v1.PodFailed)},
 		{harness.Pod("half", "exit 0", never, func(p *v1.Pod) { p.Spec.Containers = append(p.Spec.Containers, harness.Container("other", "")) }), func(p *v1.Pod) bool {
 			return harness.Status(p, "c").State.Terminated != nil && harness.Status(p, "other").State.Running != nil
 		}},

@@ -171,7 +171,7 @@ func (a *Agent) Launch() {
 	if err != nil {
 		a.t.Fatalf("start the agent: %v", err)
 	}
-	log, err := os.OpenFile(a.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(a.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		a.t.Fatalf("start the agent: %v", err)
 	}
@@ -346,11 +346,12 @@ func (a *Agent) removeContainers() {
 	}
 }
 
-func (a *Agent) logPath() string { return filepath.Join(a.Dir, "agent.log") }
+// LogPath is the file that the agent writes its log to.
+func (a *Agent) LogPath() string { return filepath.Join(a.Dir, "agent.log") }
 
 // Log returns all that the agent has written, over all its starts.
 func (a *Agent) Log() string {
-	b, err := os.ReadFile(a.logPath())
+	b, err := os.ReadFile(a.LogPath())
 	if err != nil {
 		return ""
 	}
@@ -375,7 +376,7 @@ func (a *Agent) Explain() string {
 			fmt.Fprintf(&b, "  %s %s %s\n", c.ID[:12], strings.Join(c.Names, ","), c.Status)
 		}
 	}
-	fmt.Fprintf(&b, "  log (%s) ends:\n%s\n", a.logPath(), tail(a.logPath(), 60))
+	fmt.Fprintf(&b, "  log (%s) ends:\n%s\n", a.LogPath(), tail(a.LogPath(), 60))
 	return b.String()
 }
 

@@ -8,7 +8,8 @@
 // What can be asked of the kernel, or of the process inside, is asked there: in the
 // containers by exec and by what they log, on the host by a shell that knows their
 // processes. In all texts ${DIR} is a directory of the case on the host, ${NAMESPACE}
-// and ${NODE} where it runs, and ${PORT} a port of the host that nobody has.
+// and ${NODE} where it runs, ${PORT} a port of the host that nobody has, and
+// ${AGENT_LOG} what the agent has written.
 package pods
 
 import (

@@ -59,6 +59,7 @@ func (c testCase) run(t *testing.T, at place) {
 	}
 	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: map[string]string{
 		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t),
+		"AGENT_LOG": at.agent().LogPath(),
 	}}
 	if c.want.Teardown != "" {
 		t.Cleanup(func() {
