@@ -261,9 +261,43 @@ func (s *containerSet) validateMounts(c *v1.Container, path *field.Path) field.E
 		}
 		errs = append(errs, validatePropagation(m, c, at)...)
 	}
+	return append(errs, s.validateDevices(c, path.Child("volumeDevices"))...)
+}
+
+// validateDevices checks what a container has as raw block devices, which it may not
+// have mounted as well.
+func (s *containerSet) validateDevices(c *v1.Container, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	names, paths := sets.New[string](), sets.New[string]()
 	for i, d := range c.VolumeDevices {
-		if s.volumes[d.Name] == nil {
-			errs = append(errs, field.NotFound(path.Child("volumeDevices").Index(i).Child("name"), d.Name))
+		name, at := path.Index(i).Child("name"), path.Index(i).Child("devicePath")
+		switch v := s.volumes[d.Name]; {
+		case d.Name == "":
+			errs = append(errs, field.Required(name, ""))
+		case v == nil:
+			errs = append(errs, field.NotFound(name, d.Name))
+		case v.PersistentVolumeClaim == nil && v.Ephemeral == nil:
+			errs = append(errs, field.Invalid(name, d.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"))
+		case names.Has(d.Name):
+			errs = append(errs, field.Invalid(name, d.Name, "must be unique"))
+		}
+		switch {
+		case d.DevicePath == "":
+			errs = append(errs, field.Required(at, ""))
+		case slices.Contains(strings.Split(d.DevicePath, "/"), ".."):
+			errs = append(errs, field.Invalid(at, d.DevicePath, "can not contain backsteps ('..')"))
+		case paths.Has(d.DevicePath):
+			errs = append(errs, field.Invalid(at, d.DevicePath, "must be unique"))
+		}
+		names.Insert(d.Name)
+		paths.Insert(d.DevicePath)
+		for _, m := range c.VolumeMounts {
+			if m.Name == d.Name {
+				errs = append(errs, field.Invalid(name, d.Name, "must not already exist in volumeMounts"))
+			}
+			if m.MountPath == d.DevicePath {
+				errs = append(errs, field.Invalid(at, d.DevicePath, "must not already exist as a path in volumeMounts"))
+			}
 		}
 	}
 	return errs
