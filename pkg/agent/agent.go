@@ -175,7 +175,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if api == nil {
 		podObjects = local
 		node.offer.StaticFields.Objects, node.offer.StaticFields.Claims = true, true
-		if localDrivers, err = localStorage(cfg, node, local, &volumeConfig); err != nil {
+		if localDrivers, err = localStorage(cfg, node, local, store, changed, &volumeConfig); err != nil {
 			return nil, err
 		}
 	} else {

@@ -11,6 +11,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
 	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
 	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -24,9 +25,10 @@ func (c *cluster) storage(cfg *config.Config, n *node, changed func([]types.UID)
 	}
 	drivers, err := csi.New(csi.Config{
 		Root: cfg.RootDir, NodeName: cfg.NodeName, Client: c.client, Token: c.tokens.TokenStatus, Secret: c.claims.Secret,
-		Node:    func() *v1.Node { return c.node.Node() },
-		Use:     func(ctx context.Context, name v1.UniqueVolumeName) error { return c.inUse.Use(ctx, name) },
-		Release: func(name v1.UniqueVolumeName) { c.inUse.Release(name) },
+		Registered: func() { changed(volumeUsers(c.store, ofDrivers)) },
+		Node:       func() *v1.Node { return c.node.Node() },
+		Use:        func(ctx context.Context, name v1.UniqueVolumeName) error { return c.inUse.Use(ctx, name) },
+		Release:    func(name v1.UniqueVolumeName) { c.inUse.Release(name) },
 	})
 	if err != nil {
 		return err
@@ -39,19 +41,31 @@ func (c *cluster) storage(cfg *config.Config, n *node, changed func([]types.UID)
 
 // claimUsers are the pods of this node that have a claim.
 func (c *cluster) claimUsers(namespace, claim string) []types.UID {
+	return volumeUsers(c.store, func(pod *v1.Pod, v *v1.Volume) bool {
+		return pod.Namespace == namespace && volume.ClaimName(pod, v) == claim
+	})
+}
+
+// volumeUsers are the pods that have a volume of a kind.
+func volumeUsers(store *podstore.Store, kind func(*v1.Pod, *v1.Volume) bool) []types.UID {
 	var users []types.UID
-	for _, pod := range c.store.Pods() {
-		has := func(v v1.Volume) bool { return volume.ClaimName(pod, &v) == claim }
-		if pod.Namespace == namespace && slices.ContainsFunc(pod.Spec.Volumes, has) {
+	for _, pod := range store.Pods() {
+		if slices.ContainsFunc(pod.Spec.Volumes, func(v v1.Volume) bool { return kind(pod, &v) }) {
 			users = append(users, pod.UID)
 		}
 	}
 	return users
 }
 
+// ofDrivers tells whether a volume may be one of a CSI driver.
+func ofDrivers(pod *v1.Pod, v *v1.Volume) bool { return v.CSI != nil || volume.ClaimName(pod, v) != "" }
+
 // localStorage is storage for a standalone node: claims of the manifests.
-func localStorage(cfg *config.Config, n *node, local *objects.Local, into *volume.Config) (*csi.Manager, error) {
-	drivers, err := csi.New(csi.Config{Root: cfg.RootDir, NodeName: cfg.NodeName, Secret: local.Secret})
+func localStorage(cfg *config.Config, n *node, local *objects.Local, store *podstore.Store, changed func([]types.UID), into *volume.Config) (*csi.Manager, error) {
+	drivers, err := csi.New(csi.Config{
+		Root: cfg.RootDir, NodeName: cfg.NodeName, Secret: local.Secret,
+		Registered: func() { changed(volumeUsers(store, ofDrivers)) },
+	})
 	if err != nil {
 		return nil, err
 	}

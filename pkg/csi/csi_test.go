@@ -42,6 +42,7 @@ type house struct {
 	alone  bool // without the API server, but for its secrets
 	used   []v1.UniqueVolumeName
 	freed  []v1.UniqueVolumeName
+	came   atomic.Int32 // drivers that have registered
 	stop   func()
 }
 
@@ -111,6 +112,12 @@ func (h *house) restart() {
 		},
 		Use:     func(_ context.Context, n v1.UniqueVolumeName) error { h.used = append(h.used, n); return nil },
 		Release: func(n v1.UniqueVolumeName) { h.freed = append(h.freed, n) },
+		Registered: func() {
+			if _, err := h.Manager.driver(driverName); err != nil {
+				h.t.Errorf("told of a driver that is not there: %v", err)
+			}
+			h.came.Add(1)
+		},
 	}
 	if h.alone {
 		c.Client, c.Node = nil, nil
@@ -204,6 +211,7 @@ func TestADriverIsPutIntoTheCSINodeAndTakenOut(t *testing.T) {
 		t.Errorf("labels %v, annotations %v, error %v", n.Labels, n.Annotations, err)
 	}
 	h.until("the driver is told", func() bool { s := h.driver.Registered(); return s != nil && s.PluginRegistered })
+	h.until("pods that wait for it are", func() bool { return h.came.Load() == 1 })
 
 	// The agent's end leaves it there, the driver's does not.
 	h.stop()

@@ -36,6 +36,9 @@ type Config struct {
 	// Release takes it back. Both may be nil.
 	Use     func(context.Context, v1.UniqueVolumeName) error
 	Release func(v1.UniqueVolumeName)
+	// Registered is told when a driver has come, for which pods may wait. It must not
+	// block; nil tells nobody.
+	Registered func()
 }
 
 // callTimeout bounds one call of a driver, the kubelet's.
@@ -81,6 +84,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.Release == nil {
 		cfg.Release = func(v1.UniqueVolumeName) {}
+	}
+	if cfg.Registered == nil {
+		cfg.Registered = func() {}
 	}
 	return &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}}, nil
 }

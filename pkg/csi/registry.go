@@ -170,6 +170,7 @@ func (m *Manager) register(ctx, own context.Context, path string) (*driver, erro
 		return nil, err
 	}
 	klog.InfoS("Registered CSI driver", "driver", info.Name, "endpoint", endpoint)
+	m.cfg.Registered()
 	return d, nil
 }
 

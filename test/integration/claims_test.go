@@ -106,13 +106,14 @@ func TestPodsUseClaimsOfManifests(t *testing.T) {
 
 func TestACSIDriverServesClaimsOfManifests(t *testing.T) {
 	a := start(t)
+	a.WriteText("storage.yaml", claimFor("data")+"---\n"+volumeOf("disk", "1Gi", fmt.Sprintf("csi: {driver: %s.csi.example, volumeHandle: vol-1}", a.Node)))
+	a.Write("web.yaml", usesClaim("web", "data"))
+	waitLog(t, a, "FailedMount", fmt.Sprintf(`MountVolume.SetUp failed for volume \"data\" : driver name %s.csi.example not found in the list of registered CSI drivers`, a.Node))
 	d, err := csidriver.Start(csidriver.Config{Name: a.Node + ".csi.example", Root: filepath.Join(a.Dir, "root"), Data: filepath.Join(a.Dir, "csi")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Stop)
-	a.WriteText("storage.yaml", claimFor("data")+"---\n"+volumeOf("disk", "1Gi", fmt.Sprintf("csi: {driver: %s.csi.example, volumeHandle: vol-1}", a.Node)))
-	a.Write("web.yaml", usesClaim("web", "data"))
 	a.WaitRunning("web")
 	waitContent(t, a, filepath.Join(d.Volume("vol-1"), "starts"), "web\n")
 	a.Remove("web.yaml")
