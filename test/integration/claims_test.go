@@ -46,7 +46,7 @@ func TestPodsUseClaimsOfManifests(t *testing.T) {
 	a.WriteText("claim.yaml", claimFor("data"))
 	waitLog(t, a, "FailedMount", "error processing PVC default/data: PVC is not bound: no persistent volumes available for this claim and no storage class is set")
 	a.WriteText("volume.yaml", persistentVolume("large", "9Gi", large))
-	before := a.WaitRunning("web")
+	a.WaitRunning("web")
 	waitContent(t, a, starts, "web\n")
 
 	// What is bound stays: beside a volume that suits better, for another pod, and for an
@@ -64,7 +64,7 @@ func TestPodsUseClaimsOfManifests(t *testing.T) {
 	a.Start()
 	a.WaitGone("web")
 	a.Write("web.yaml", usesClaim("again", "data"))
-	before = a.WaitRunning("again")
+	before := a.WaitRunning("again")
 	waitContent(t, a, starts, "web\nagain\n")
 	// Nor is a volume given to another claim with what is in it.
 	a.WriteText("third.yaml", claimFor("third"))
