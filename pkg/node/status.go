@@ -49,6 +49,7 @@ func Status(in Input) v1.NodeStatus {
 		policy := in.Features.SupplementalGroupsPolicy
 		s.Features = &v1.NodeFeatures{SupplementalGroupsPolicy: &policy}
 	}
+	s.DeclaredFeatures = declared()
 	if in.VolumesInUse != nil {
 		s.VolumesInUse = in.VolumesInUse
 	}
@@ -133,6 +134,11 @@ func images(in []*cri.Image, most int) []v1.ContainerImage {
 	}
 	return out
 }
+
+// declared are the features without which the scheduler sends no pod that needs them
+// (KEP-5328): of those that the kubelet declares by default, the ones that this agent
+// has, in their order.
+func declared() []string { return []string{"RestartAllContainersOnContainerExits"} }
 
 func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {
 	var out []v1.NodeRuntimeHandler

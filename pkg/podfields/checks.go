@@ -20,6 +20,16 @@ func only(want any, why string) func(reflect.Value) string {
 	}
 }
 
+// either accepts these values.
+func either(why string, wanted ...string) func(reflect.Value) string {
+	return func(v reflect.Value) string {
+		if slices.Contains(wanted, fmt.Sprint(v.Interface())) {
+			return ""
+		}
+		return fmt.Sprintf("%v: %s", v.Interface(), why)
+	}
+}
+
 // resources refuses amounts that nothing on this node would enforce.
 func resources(v reflect.Value) string {
 	list, ok := v.Interface().(v1.ResourceList)

@@ -149,8 +149,8 @@ func TestRefused(t *testing.T) {
 		"an environment from a ConfigMap": {container(v1.Container{Env: []v1.EnvVar{{ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: &v1.ConfigMapKeySelector{}}}}}), []string{"spec.containers[0].env[0].valueFrom.configMapKeyRef: " + noObjects}},
 		"a trust bundle":                  {volume(v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{{ClusterTrustBundle: &v1.ClusterTrustBundleProjection{Name: new("ca")}}}}}), []string{"spec.volumes[0].projected.sources[0].clusterTrustBundle: " + noBundles}},
 		"a class":                         {v1.PodSpec{RuntimeClassName: new("kata")}, []string{"spec.runtimeClassName: " + noClasses}},
-		"a restart rule of later releases": {container(v1.Container{RestartPolicyRules: []v1.ContainerRestartRule{{Action: "Restart"}, {Action: "RestartAllContainers"}}}),
-			[]string{"spec.containers[0].restartPolicyRules[1].action: RestartAllContainers: not implemented yet"}},
+		"a restart rule of later releases": {container(v1.Container{RestartPolicyRules: []v1.ContainerRestartRule{{Action: "Restart"}, {Action: "RestartAllContainers"}, {Action: "RestartPod"}}}),
+			[]string{"spec.containers[0].restartPolicyRules[2].action: RestartPod: not implemented yet"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string

@@ -163,7 +163,7 @@ var table = []section{
 		{"restartPolicy", honoured, "RestartContainer restarts the container when its limits, or the CPU shares of its request, change", nil},
 	}},
 	{"ContainerRestartRule", []row{
-		{"action", honoured, "Restart; RestartAllContainers is refused: " + notYet, only("Restart", notYet)},
+		{"action", honoured, "Restart and RestartAllContainers", either(notYet, "Restart", "RestartAllContainers")},
 		{"exitCodes", honoured, "", nil},
 	}},
 	{"ContainerRestartRuleOnExitCodes", []row{

@@ -9,6 +9,9 @@ import (
 
 // actions is what has to be done about a pod now, in this order.
 type actions struct {
+	// reset is all containers, to be removed in this order: nothing else is done then,
+	// and the pod starts from its first container again.
+	reset []*ContainerStatus
 	// killPod stops everything of the pod, sandboxes included.
 	killPod bool
 	// createSandbox makes a sandbox, number attempt; sandboxID is the ready one
@@ -46,6 +49,10 @@ type verdicts struct {
 // function of its arguments; SyncPod does what it says.
 func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
 	a := actions{targets: map[string]string{}}
+	if RestartsAll(pod, observed) {
+		a.planReset(pod, observed)
+		return a
+	}
 	a.createSandbox, a.attempt, a.sandboxID = sandboxAction(pod, observed)
 	if a.createSandbox {
 		a.killPod = true
@@ -65,6 +72,27 @@ func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
 	}
 	a.planContainers(pod, observed, v)
 	return a
+}
+
+// planReset says in which order the containers go: regular ones, init containers,
+// and at last those for whose end it is done, so that it is done to its end by
+// whoever looks next. Ephemeral containers stay.
+func (a *actions) planReset(pod *v1.Pod, observed *PodStatus) {
+	var causes []*ContainerStatus
+	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			for _, s := range observed.Containers {
+				switch {
+				case s.Name != list[i].Name:
+				case restartsAll(&list[i], s):
+					causes = append(causes, s)
+				default:
+					a.reset = append(a.reset, s)
+				}
+			}
+		}
+	}
+	a.reset = append(a.reset, causes...)
 }
 
 // sandboxAction tells whether a new sandbox is needed, its number, and the ID of

@@ -54,6 +54,19 @@ func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(
 	}
 }
 
+// restartingAll gives a container a rule that restarts all after this code.
+func restartingAll(name string, code int32) func(*v1.Pod) {
+	return func(p *v1.Pod) {
+		ownPolicy(name, v1.ContainerRestartPolicyNever, code)(p)
+		specOf(p, name).RestartPolicyRules[0].Action = v1.ContainerRestartRuleActionRestartAllContainers
+	}
+}
+
+// ephemeralAnd is ephemeral with one more change.
+func ephemeralAnd(id string, change func(*v1.Pod)) func(*v1.Pod) {
+	return func(p *v1.Pod) { ephemeral(id)(p); change(p) }
+}
+
 // ephemeral gives the pod ephemeral containers e1 and e2, and e1 this container ID
 // in the pod's status.
 func ephemeral(id string) func(*v1.Pod) {
@@ -118,6 +131,9 @@ func said(a actions) string {
 	if a.createSandbox {
 		words = append(words, fmt.Sprintf("sandbox %d", a.attempt))
 	}
+	for _, s := range a.reset {
+		words = append(words, "reset "+s.Name)
+	}
 	for _, k := range a.kill {
 		words = append(words, "kill "+k.status.Name)
 	}
@@ -175,6 +191,18 @@ func TestActions(t *testing.T) {
 		"unhealthy has no exit code yet":         {policy(v1.RestartPolicyAlways, plain, ownPolicy("c2", v1.ContainerRestartPolicyNever, 1)), observed(one(0, true), "c1=running", "c2=running"), unhealthy("c2"), "kill c2"},
 		"init with own policy Never":             {ownPolicy("i1", v1.ContainerRestartPolicyNever), observed(one(0, true), "i1=exited:1"), verdicts{}, "pod"},
 		"init whose rule meets":                  {policy(v1.RestartPolicyNever, ownPolicy("i1", v1.ContainerRestartPolicyNever, 42)), observed(one(0, true), "i1=exited:42"), verdicts{}, "init i1"},
+
+		"a rule restarts all": {policy(v1.RestartPolicyNever, restartingAll("c1", 42)), observed(one(0, true), "c2=running", "c1=exited:42", "i2=exited:0", "i1=exited:0"), verdicts{},
+			"reset c2, reset i1, reset i2, reset c1"},
+		"its earlier attempts go before it": {policy(v1.RestartPolicyNever, plain, restartingAll("c1", 42)), observed(one(0, true), "c1=exited:42", "c2=exited:1", "c1=exited:1"), verdicts{},
+			"reset c1, reset c2, reset c1"},
+		"an init container's rule restarts all": {policy(v1.RestartPolicyNever, restartingAll("i2", 42)), observed(one(0, true), "i2=exited:42", "i1=exited:0"), verdicts{}, "reset i1, reset i2"},
+		"all restart, though the sandbox died":  {policy(v1.RestartPolicyAlways, plain, restartingAll("c1", 42)), observed(one(0, false), "c2=exited:137", "c1=exited:42"), verdicts{}, "reset c2, reset c1"},
+		"ephemeral containers stay":             {ephemeralAnd("", restartingAll("c1", 42)), observed(one(0, true), "e1=running", "c2=running", "c1=exited:42"), verdicts{}, "reset c2, reset c1"},
+		"a rule for another code":               {policy(v1.RestartPolicyNever, plain, restartingAll("c1", 42)), observed(one(0, true), "c2=running", "c1=exited:41"), verdicts{}, ""},
+		"the rule of an earlier end":            {policy(v1.RestartPolicyAlways, plain, restartingAll("c1", 42)), observed(one(0, true), "c1=running", "c2=running", "c1=exited:42"), verdicts{}, ""},
+		"all restart, being deleted": {policy(v1.RestartPolicyNever, plain, restartingAll("c1", 42), func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
+			observed(one(0, true), "c2=running", "c1=exited:42"), verdicts{}, ""},
 
 		"sandbox died":               {plain, observed(one(2, false), "c1=exited:137", "c2=exited:137"), verdicts{}, "pod, sandbox 3, start c1, start c2"},
 		"sandbox died, c2 is done":   {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, false), "c1=exited:137", "c2=exited:0"), verdicts{}, "pod, sandbox 1, start c1"},

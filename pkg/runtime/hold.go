@@ -34,7 +34,7 @@ type hold struct {
 // trial is one try to configure a container, and what came of it.
 type trial struct {
 	sandboxID string
-	last      *ContainerStatus
+	attempt   uint32
 	ref       string // of the image
 	target    string
 	volumes   map[string]*cri.ImageSpec

@@ -18,14 +18,8 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 	}
 	policy := pod.Spec.RestartPolicy
 	if c.RestartPolicy != nil {
-		for _, r := range c.RestartPolicyRules {
-			if r.Action != v1.ContainerRestartRuleActionRestart || r.ExitCodes == nil {
-				continue
-			}
-			in := slices.Contains(r.ExitCodes.Values, exitCode)
-			if in == (r.ExitCodes.Operator == v1.ContainerRestartRuleOnExitCodesOpIn) {
-				return true
-			}
+		if rule(c, exitCode) != nil {
+			return true // alone or with all others
 		}
 		policy = v1.RestartPolicy(*c.RestartPolicy)
 	} else if policy == v1.RestartPolicyAlways && isInit(pod, c.Name) {
@@ -38,6 +32,49 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 		return exitCode != 0
 	}
 	return true
+}
+
+// rule is the container's first one that is for this exit code, nil where none is.
+func rule(c *v1.Container, exitCode int32) *v1.ContainerRestartRule {
+	if c.RestartPolicy == nil {
+		return nil
+	}
+	for i := range c.RestartPolicyRules {
+		r := &c.RestartPolicyRules[i]
+		if r.ExitCodes == nil {
+			continue
+		}
+		in := slices.Contains(r.ExitCodes.Values, exitCode)
+		if in == (r.ExitCodes.Operator == v1.ContainerRestartRuleOnExitCodesOpIn) {
+			return r
+		}
+	}
+	return nil
+}
+
+// RestartsAll tells whether a container of the pod has ended in a way for which all
+// are started again (KEP-5532): its rule says RestartAllContainers. It is so until
+// that container has been removed, the last of all.
+func RestartsAll(pod *v1.Pod, observed *PodStatus) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if restartsAll(&list[i], observed.Container(list[i].Name)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func restartsAll(c *v1.Container, s *ContainerStatus) bool {
+	if s == nil || s.State != StateExited {
+		return false
+	}
+	r := rule(c, s.ExitCode)
+	return r != nil && r.Action == v1.ContainerRestartRuleActionRestartAllContainers
 }
 
 // restartsUnhealthy tells whether a regular container that was stopped for a probe

@@ -43,7 +43,7 @@ func TestRestarts(t *testing.T) {
 		"rules need a policy": {v1.RestartPolicyNever, false, func(c *v1.Container) {
 			c.RestartPolicyRules = []v1.ContainerRestartRule{on(v1.ContainerRestartRuleOnExitCodesOpIn, 1)}
 		}, 1, false},
-		"rule of another action":  {v1.RestartPolicyNever, false, own(v1.ContainerRestartPolicyNever, v1.ContainerRestartRule{Action: v1.ContainerRestartRuleActionRestartAllContainers, ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{1}}}), 1, false},
+		"rule restarts all":       {v1.RestartPolicyNever, false, own(v1.ContainerRestartPolicyNever, v1.ContainerRestartRule{Action: v1.ContainerRestartRuleActionRestartAllContainers, ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{1}}}), 1, true},
 		"init, own Never, failed": {v1.RestartPolicyAlways, true, own(v1.ContainerRestartPolicyNever), 1, false},
 		"init, rule meets":        {v1.RestartPolicyNever, true, own(v1.ContainerRestartPolicyNever, on(v1.ContainerRestartRuleOnExitCodesOpIn, 7)), 7, true},
 		"no policy, old behavior": {"", false, nil, 0, true},

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -33,6 +36,14 @@ const (
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus) SyncResult {
 	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
 	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
+	if len(a.reset) > 0 {
+		if err := m.reset(ctx, pod, a.reset); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+		pass.result.Reset = true
+		return pass.result
+	}
 	for _, k := range a.kill {
 		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
 		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, k.grace)); err != nil {
@@ -218,7 +229,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		p.waitForImage(ctx, c, err)
 		return
 	}
-	tried := trial{sandboxID: p.sandboxID, last: last, ref: ref, target: target, volumes: volumes}
+	tried := trial{sandboxID: p.sandboxID, attempt: p.nextAttempt(c, last), ref: ref, target: target, volumes: volumes}
 	config, err := p.containerConfig(ctx, c, tried)
 	tried.made = outcome(config, err)
 	if err != nil {
@@ -299,7 +310,7 @@ func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error 
 // its configuration.
 func (p *pass) containerConfig(ctx context.Context, c *v1.Container, of trial) (*cri.ContainerConfig, error) {
 	in := criconfig.ContainerInput{
-		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: of.ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: attempt(of.last),
+		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: of.ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: of.attempt,
 		Images: of.volumes,
 	}
 	if p.m.cfg.ServiceEnv != nil {
@@ -359,6 +370,31 @@ func (p *pass) event(ctx context.Context, c *v1.Container, kind, reason, message
 	if ctx.Err() == nil {
 		p.m.cfg.Journal.Record(p.pod, c.Name, kind, reason, message)
 	}
+}
+
+// nextAttempt is attempt, but of a container whose attempts before have been removed
+// their logs tell.
+func (p *pass) nextAttempt(c *v1.Container, last *ContainerStatus) uint32 {
+	if last != nil {
+		return attempt(last)
+	}
+	return logged(filepath.Join(p.sandbox.GetLogDirectory(), c.Name))
+}
+
+// logged is the number after the highest that a log in the directory has; 0 where
+// there is none, as in a new pod.
+func logged(dir string) (next uint32) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		number, _, _ := strings.Cut(e.Name(), ".log")
+		if n, err := strconv.ParseUint(number, 10, 31); err == nil {
+			next = max(next, uint32(n)+1)
+		}
+	}
+	return next
 }
 
 // attempt is the number of a container's next attempt. One that was created but

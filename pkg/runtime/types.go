@@ -187,6 +187,9 @@ type SyncResult struct {
 	// RetryAfter, when positive, is when the earliest back-off ends: nothing
 	// can be gained by syncing again before that, short of a new event.
 	RetryAfter time.Duration
+	// Reset tells that all containers were removed, to be started again: what was
+	// observed of them is out of date, and the pod is to be synced again.
+	Reset bool
 	// Resized tells that running containers were given other limits: what was
 	// observed of them before is out of date. ResizeError says why one was not.
 	Resized     bool

@@ -8,6 +8,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 )
 
 // Reasons of conditions, the kubelet's.
@@ -31,10 +33,15 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 		ready,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
 	}
+	if mayRestartAll(in.Pod) {
+		ours = append(ours, allRestarting(in, s.Phase))
+	}
 	ours = append(ours, in.Resize.conditions()...)
 	for i := range ours {
 		c := &ours[i]
-		c.ObservedGeneration = in.Pod.Generation
+		if c.Type != v1.AllContainersRestarting { // the kubelet has none there
+			c.ObservedGeneration = in.Pod.Generation
+		}
 		c.LastTransitionTime = metav1.Time{Time: in.Now.Truncate(time.Second)}
 		if old := condition(in.Old, c.Type); old != nil && old.Status == c.Status && !old.LastTransitionTime.IsZero() {
 			c.LastTransitionTime = old.LastTransitionTime
@@ -80,6 +87,20 @@ func initializedCondition(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {
 	case anyStarted(pod, s.ContainerStatuses):
 	case len(unknown)+len(incomplete) > 0:
 		c.Status, c.Reason, c.Message = v1.ConditionFalse, containersNotInit, listed("incomplete", unknown, incomplete)
+	}
+	return c
+}
+
+// allRestarting stands for as long as containers are being removed to start again.
+func allRestarting(in Input, phase v1.PodPhase) v1.PodCondition {
+	c := v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionFalse}
+	switch {
+	case phase == v1.PodSucceeded:
+		c.Reason = podCompleted
+	case phase == v1.PodFailed:
+		c.Reason = podFailed
+	case runtime.RestartsAll(in.Pod, in.Observed):
+		c.Status, c.Reason, c.Message = v1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
 	}
 	return c
 }

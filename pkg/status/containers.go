@@ -21,6 +21,13 @@ const (
 	exitKilled         = 137
 )
 
+// The reason of containers that were removed so that all of the pod's start again,
+// and what it says.
+const (
+	reasonRestartingAll  = "RestartingAllContainers"
+	messageRestartingAll = "The container is removed because RestartAllContainers in place"
+)
+
 const initDefault = reasonInitializing
 
 // mainDefault is what a regular container waits for before anything is known.
@@ -79,7 +86,7 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 		if old.RestartCount > s.RestartCount {
 			s.RestartCount = old.RestartCount
 		}
-		if s.LastTerminationState.Terminated == nil && old.ContainerID == s.ContainerID {
+		if s.LastTerminationState.Terminated == nil && (old.ContainerID == s.ContainerID || old.ContainerID == "") {
 			s.LastTerminationState = old.LastTerminationState
 		} else if s.LastTerminationState.Terminated == nil && old.State.Terminated != nil {
 			s.LastTerminationState = old.State // its container has been collected
@@ -118,6 +125,12 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 		s.Started = nil
 	}
 	if old != nil {
+		if old.State.Waiting == nil && !ephemeral(in.Pod, c.Name) && restartingAll(in) {
+			s.State.Waiting = &v1.ContainerStateWaiting{Reason: reasonRestartingAll, Message: messageRestartingAll}
+			s.LastTerminationState.Terminated = &v1.ContainerStateTerminated{Reason: reasonRestartingAll, Message: messageRestartingAll, ExitCode: exitKilled}
+			s.RestartCount = old.RestartCount + 1
+			return s
+		}
 		if old.State.Terminated != nil {
 			return *old.DeepCopy() // its container has been collected
 		}
@@ -128,7 +141,7 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 		}
 		s.RestartCount = old.RestartCount
 		s.LastTerminationState = old.LastTerminationState
-		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating {
+		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating && w.Reason != reasonRestartingAll {
 			s.State.Waiting = w.DeepCopy() // why it could not be started holds until it is tried again
 		}
 		if old.State.Running != nil {

@@ -144,6 +144,59 @@ func TestWhatIsRemovedBehindTheBackIsRemembered(t *testing.T) {
 	}
 }
 
+func TestAllContainersAreRestartedInPlace(t *testing.T) {
+	pod := testPod(func(p *v1.Pod) {
+		never(p)
+		own := v1.ContainerRestartPolicyNever
+		c := &p.Spec.Containers[1] // c1
+		c.RestartPolicy = &own
+		c.RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestartAllContainers,
+			ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}}}}
+	})
+	var s v1.PodStatus
+	for _, step := range []struct {
+		what             string
+		seen             *runtime.PodStatus
+		want, restarting string
+	}{
+		{"runs", observed("c2=running", "c1=running", "i=exited:0"),
+			"Running: i Completed 0 ready, c1 running ready, c2 running ready", "False"},
+		{"one ends", observed("c2=running", "c1=exited:42", "i=exited:0"),
+			"Running: i Completed 0 ready, c1 Error 42, c2 running ready", "True/RestartAllContainersStarted"},
+		{"the agent was killed half way", observed("c1=exited:42"),
+			"Running: i RestartingAllContainers #1 last RestartingAllContainers 137, c1 Error 42, c2 RestartingAllContainers #1 last RestartingAllContainers 137", "True/RestartAllContainersStarted"},
+		{"all are gone", observed(),
+			"Running: i PodInitializing #1 last RestartingAllContainers 137, c1 RestartingAllContainers #1 last RestartingAllContainers 137, c2 PodInitializing #1 last RestartingAllContainers 137", "False"},
+		{"the first starts again", observed("i=running#1"),
+			"Running: i running #1 last RestartingAllContainers 137, c1 PodInitializing #1 last RestartingAllContainers 137, c2 PodInitializing #1 last RestartingAllContainers 137", "False"},
+		{"all run again", observed("c2=running#1", "c1=running#1", "i=exited:0#1"),
+			"Running: i Completed 0 ready #1 last RestartingAllContainers 137, c1 running ready #1 last RestartingAllContainers 137, c2 running ready #1 last RestartingAllContainers 137", "False"},
+		{"they end by themselves", observed("c2=exited:0#1", "c1=exited:0#1", "i=exited:0#1"),
+			"Succeeded: i Completed 0 ready #1 last RestartingAllContainers 137, c1 Completed 0 #1 last RestartingAllContainers 137, c2 Completed 0 #1 last RestartingAllContainers 137", "False/PodCompleted"},
+	} {
+		for _, c := range step.seen.Containers { // IDs are of containers, not of places
+			c.ID.ID = fmt.Sprint(c.Name, c.RestartCount)
+		}
+		next := Generate(Input{Pod: pod, Observed: step.seen, Old: s, Now: now})
+		forwards(pod, s, &next)
+		s = next
+		c := condition(s, v1.AllContainersRestarting)
+		if c == nil {
+			t.Fatalf("%s: no condition", step.what)
+		}
+		restarting := string(c.Status)
+		if c.Reason != "" {
+			restarting += "/" + c.Reason
+		}
+		if briefly(s) != step.want || restarting != step.restarting {
+			t.Errorf("%s: %q, restarting %s; want %q, %s", step.what, briefly(s), restarting, step.want, step.restarting)
+		}
+		if c := condition(s, v1.PodInitialized); c.Status != v1.ConditionTrue {
+			t.Errorf("%s: the pod was initialised and now is not", step.what)
+		}
+	}
+}
+
 func TestCollectedLastAttemptIsRemembered(t *testing.T) {
 	pod := testPod(plain)
 	first := Generate(Input{Pod: pod, Observed: observed("c1=running#1", "c1=exited:7", "c2=running"), Now: now})

@@ -152,5 +152,8 @@ func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
 			*n = *o.DeepCopy()
 		}
 	}
+	if mayRestartAll(pod) {
+		return // then any container may
+	}
 	keep(pod.Spec.Containers, old.ContainerStatuses, s.ContainerStatuses)
 }

@@ -1,6 +1,8 @@
 package status
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
@@ -33,13 +35,13 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 		case s == nil:
 			pendingInit++
 		case s.State.Terminated != nil:
-			if s.State.Terminated.ExitCode != 0 && !restarts(pod, c, s.State.Terminated.ExitCode) {
+			if s.State.Terminated.ExitCode != 0 && !restartsAfter(pod, c, s.State.Terminated) {
 				failedInit++
 			} else if s.State.Terminated.ExitCode != 0 {
 				pendingInit++
 			}
 		case s.State.Waiting != nil && s.LastTerminationState.Terminated != nil:
-			if code := s.LastTerminationState.Terminated.ExitCode; code != 0 && !restarts(pod, c, code) {
+			if last := s.LastTerminationState.Terminated; last.ExitCode != 0 && !restartsAfter(pod, c, last) {
 				failedInit++
 			} else {
 				pendingInit++
@@ -66,7 +68,7 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 			if ended.ExitCode == 0 {
 				succeeded++
 			}
-			if restarts(pod, c, ended.ExitCode) {
+			if restartsAfter(pod, c, ended) {
 				restarting++
 			}
 		case s.State.Waiting != nil:
@@ -104,6 +106,32 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 // what still runs, the sidecars, is to be stopped: the pod is at its end.
 func onlySidecarsRun(pod *v1.Pod, initStatuses []v1.ContainerStatus, stopped, restarting int) bool {
 	return stopped == len(pod.Spec.Containers) && restarting == 0 && len(initStatuses) > 0
+}
+
+// restartsAfter tells whether the container is started again after that end, by its
+// policy or with all others.
+func restartsAfter(pod *v1.Pod, c v1.Container, ended *v1.ContainerStateTerminated) bool {
+	return pod.DeletionTimestamp == nil && ended.Reason == reasonRestartingAll || restarts(pod, c, ended.ExitCode)
+}
+
+// mayRestartAll tells whether a rule of the pod can have all containers restarted.
+func mayRestartAll(pod *v1.Pod) bool {
+	ruled := func(c v1.Container) bool {
+		return slices.ContainsFunc(c.RestartPolicyRules, func(r v1.ContainerRestartRule) bool {
+			return r.Action == v1.ContainerRestartRuleActionRestartAllContainers
+		})
+	}
+	return slices.ContainsFunc(pod.Spec.InitContainers, ruled) || slices.ContainsFunc(pod.Spec.Containers, ruled)
+}
+
+// restartingAll tells whether all containers are being removed to start again, or
+// were when last seen.
+func restartingAll(in Input) bool {
+	if !mayRestartAll(in.Pod) || in.Pod.DeletionTimestamp != nil {
+		return false
+	}
+	c := condition(in.Old, v1.AllContainersRestarting)
+	return c != nil && c.Status == v1.ConditionTrue || runtime.RestartsAll(in.Pod, in.Observed)
 }
 
 // restarts tells whether the container is started again after that exit.

@@ -72,6 +72,16 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 	pod := *st.pod // with its status, which says when it started and what may not start again
 	pod.Status = s
 	r := w.cfg.Runtime.SyncPod(ctx, &pod, observed)
+	if r.Reset {
+		// All containers are gone, and start again at once.
+		var err error
+		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err != nil {
+			return outcome{err: fmt.Errorf("look at pod %s after removing its containers: %w", st.ref(), err), resize: st.resize}
+		}
+		st.waiting = nil
+		pod.Status = w.publish(st, observed, nil, false)
+		r = w.cfg.Runtime.SyncPod(ctx, &pod, observed)
+	}
 	var settled error
 	if r.ResizeError == "" {
 		settled = w.cfg.Cgroups.Settle(st.pod)

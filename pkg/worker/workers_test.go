@@ -89,7 +89,7 @@ func (n *node) run(uid types.UID, name string) {
 func (n *node) SyncPod(ctx context.Context, pod *v1.Pod, _ *runtime.PodStatus) runtime.SyncResult {
 	defer n.enter("sync", pod.UID)()
 	if n.syncPod != nil {
-		if r := n.syncPod(ctx, pod); r.Err != nil || r.Waiting != nil {
+		if r := n.syncPod(ctx, pod); r.Err != nil || r.Waiting != nil || r.Reset {
 			return r
 		}
 	}
@@ -467,6 +467,26 @@ func TestCPUsAreReleasedBeforeTheEndIsKnown(t *testing.T) {
 		synctest.Wait()
 		if s, _ := n.Get("1"); !slices.Equal(cpus.known, []bool{false, false}) || s.Phase != v1.PodFailed && s.Phase != v1.PodSucceeded {
 			t.Errorf("the end was known at the releases: %v, now %s", cpus.known, s.Phase)
+		}
+	})
+}
+
+func TestPodThatWasResetStartsAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		syncs := 0
+		n.syncPod = func(context.Context, *v1.Pod) runtime.SyncResult {
+			if syncs++; syncs == 1 {
+				return runtime.SyncResult{Reset: true}
+			}
+			return runtime.SyncResult{}
+		}
+		w := start(t, n)
+		begun := time.Now()
+		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+		synctest.Wait()
+		if want := []string{"setup 1", "sync 1", "sync 1"}; !slices.Equal(n.history(), want) || time.Since(begun) > 0 {
+			t.Errorf("calls %v after %v, want %v at once", n.history(), time.Since(begun), want)
 		}
 	})
 }
