@@ -2,17 +2,19 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
 )
+
+// checkMethod is the call of the gRPC health protocol.
+const checkMethod = "/grpc.health.v1.Health/Check"
 
 // runGRPC succeeds when the server says by the gRPC health protocol that it, or one
 // of its services, is serving.
@@ -24,31 +26,34 @@ func runGRPC(ctx context.Context, a *v1.GRPCAction, s subject, timeout time.Dura
 	failed := func(format string, args ...any) (answer, error) {
 		return answer{result: failure, text: fmt.Sprintf(format, args...)}, nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithUserAgent(userAgent),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dial(ctx, "tcp", address) }))
-	if err != nil {
-		return failed("error: failed to connect service at %q: %v", address, err)
-	}
-	defer conn.Close()
-	service := ""
+	ask := &grpc_health_v1.HealthCheckRequest{}
 	if a.Service != nil {
-		service = *a.Service
+		ask.Service = *a.Service
 	}
-	r, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: service})
-	switch status.Code(err) {
-	case codes.OK:
-	case codes.Unimplemented:
+	request, err := proto.Marshal(ask)
+	if err != nil {
+		return failed("error: health rpc probe failed: %v", err) // no UTF-8
+	}
+	response, err := unary(ctx, address, checkMethod, request, timeout)
+	var away connectError
+	switch code := status.Code(err); {
+	case errors.As(err, &away) && ctx.Err() != nil:
+		return failed("timeout: failed to connect service %q within %v: %v", address, timeout, ctx.Err())
+	case errors.As(err, &away):
+		return failed("error: failed to connect service at %q: %v", address, away.error)
+	case err == nil:
+	case code == codes.Unimplemented:
 		return failed("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): %s", status.Convert(err).Message())
-	case codes.DeadlineExceeded:
+	case code == codes.DeadlineExceeded || ctx.Err() != nil:
 		return failed("timeout: health rpc did not complete within %v", timeout)
 	default:
 		return failed("error: health rpc probe failed: %v", err)
 	}
-	if st := r.GetStatus(); st != grpc_health_v1.HealthCheckResponse_SERVING {
+	var says grpc_health_v1.HealthCheckResponse
+	if err := proto.Unmarshal(response, &says); err != nil {
+		return failed("error: health rpc probe failed: %v", status.Error(codes.Internal, err.Error()))
+	}
+	if st := says.GetStatus(); st != grpc_health_v1.HealthCheckResponse_SERVING {
 		return failed("service unhealthy (responded with %q)", st.String())
 	}
 	return answer{result: success}, nil

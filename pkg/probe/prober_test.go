@@ -249,7 +249,7 @@ func TestGRPC(t *testing.T) {
 		"unknown service":     {v1.GRPCAction{Port: healthy, Service: &nosuch}, failure, "error: health rpc probe failed"},
 		"no health protocol":  {v1.GRPCAction{Port: bare}, failure, "does not implement the grpc health protocol"},
 		"never answers":       {v1.GRPCAction{Port: hangs}, failure, "timeout: health rpc did not complete within 1s"},
-		"says nothing at all": {v1.GRPCAction{Port: silent}, failure, "timeout: health rpc did not complete within 1s"},
+		"says nothing at all": {v1.GRPCAction{Port: silent}, failure, "timeout: failed to connect service \"127.0.0.1:"},
 		"nobody listens":      {v1.GRPCAction{Port: int32(closedPort(t))}, failure, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
