@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,11 +28,16 @@ func conditionOf(p *v1.Pod, kind v1.PodConditionType) *v1.PodCondition {
 // resize asks for other CPU of the container "c", requested and as its limit.
 func resize(t *testing.T, n *harness.Node, ns, pod, request, limit string) {
 	t.Helper()
-	patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":%q},"limits":{"cpu":%q}}}]}}`, request, limit)
-	_, err := n.Cluster.Client.CoreV1().Pods(ns).Patch(t.Context(), pod, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "resize")
-	if err != nil {
+	if err := tryResize(t, n, ns, pod, request, limit); err != nil {
 		t.Fatalf("resize: %v", err)
 	}
+}
+
+func tryResize(t *testing.T, n *harness.Node, ns, pod, request, limit string) error {
+	t.Helper()
+	patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":%q},"limits":{"cpu":%q}}}]}}`, request, limit)
+	_, err := n.Cluster.Client.CoreV1().Pods(ns).Patch(t.Context(), pod, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "resize")
+	return err
 }
 
 // quotas are the CFS quotas of the pod's cgroup and of its container's.
@@ -88,6 +94,32 @@ func TestAPodIsResizedInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	most := node.Status.Allocatable.Cpu().MilliValue()
+	beyond := quantity(fmt.Sprintf("%dm", most+1000))
+	resize(t, n, ns, "web", "100m", beyond.String())
+	await("its limit may be beyond the node", fmt.Sprintf("%d00 %d00", most+1000, most+1000), has(beyond.String()))
+	// The API server refuses what is more than the node says it has; what it believes
+	// of that may be out of date.
+	harness.Eventually(t, "the API server lets a request pass that is beyond the node", harness.Patience, func() error {
+		patch := fmt.Appendf(nil, `{"status":{"allocatable":{"cpu":%q},"capacity":{"cpu":%q}}}`, beyond.String(), beyond.String())
+		if _, err := n.Cluster.Client.CoreV1().Nodes().Patch(t.Context(), n.Node(), types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+			return err
+		}
+		return tryResize(t, n, ns, "web", beyond.String(), beyond.String())
+	}, n.Explain)
+	await("asks for more than the node has", fmt.Sprintf("%d00 %d00", most+1000, most+1000), func(p *v1.Pod) bool {
+		c := conditionOf(p, v1.PodResizePending)
+		return c != nil && c.Status == v1.ConditionTrue && c.Reason == v1.PodReasonInfeasible && c.ObservedGeneration == p.Generation &&
+			strings.Contains(c.Message, fmt.Sprintf("Node didn't have enough capacity: cpu, requested: %d, capacity: %d", most+1000, most))
+	})
+	harness.Eventually(t, "an event tells that it is infeasible", harness.Patience, func() error {
+		if out := n.MustKubectl(ns, "get", "events", "--field-selector", "reason=ResizeInfeasible"); !strings.Contains(out, "Pod resize Infeasible") {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
+	resize(t, n, ns, "web", "100m", "150m")
+	await("asks for what it can have again", "15000 15000", has("150m"))
+
 	n.Create(ns, harness.Pod("other", "", quick, func(p *v1.Pod) {
 		p.Spec.Containers[0].Resources.Requests = v1.ResourceList{"cpu": quantity(fmt.Sprintf("%dm", most-500))}
 	}))
