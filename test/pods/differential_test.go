@@ -39,7 +39,7 @@ func podsOf(t *testing.T, c testCase) []*v1.Pod {
 	if c.want.Only == "standalone" {
 		return nil // for a field that the API server drops, by a feature gate
 	}
-	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default").Replace(c.manifest)
+	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default", "${REGISTRY}", "registry.example").Replace(c.manifest)
 	objects, err := documents(text)
 	if err != nil {
 		t.Fatal(err)

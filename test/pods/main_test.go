@@ -9,7 +9,8 @@
 // containers by exec and by what they log, on the host by a shell that knows their
 // processes. In all texts ${DIR} is a directory of the case on the host, ${NAMESPACE}
 // and ${NODE} where it runs, ${PORT} a port of the host that nobody has, and
-// ${AGENT_LOG} what the agent has written.
+// ${AGENT_LOG} what the agent has written. ${REGISTRY} has the image table/private:1
+// for "user" with the password "open sesame".
 package pods
 
 import (
@@ -57,15 +58,25 @@ func prepare(t *testing.T, a *harness.Agent) {
 	}
 }
 
+// registry starts one that has an image for those who may log in.
+func registry(t *testing.T) (host string) {
+	t.Helper()
+	r := harness.StartRegistry(t)
+	r.Push(t, "table/private", "1")
+	r.SetLogins(map[string]string{"user": "open sesame"})
+	return r.Host
+}
+
 func TestStandalone(t *testing.T) {
 	t.Parallel()
 	a := harness.StartAgent(t, config(t))
 	prepare(t, a)
+	images := registry(t)
 	for _, c := range cases(t) {
 		if c.want.Only == "" || c.want.Only == "standalone" {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, standalone{a})
+				c.run(t, standalone{a}, images)
 			})
 		}
 	}
@@ -75,11 +86,12 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	n := harness.StartNode(t, harness.SharedCluster(t), config(t))
 	prepare(t, n.Agent)
+	images := registry(t)
 	for _, c := range cases(t) {
 		if c.want.Only == "" || c.want.Only == "cluster" {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, member{n})
+				c.run(t, member{n}, images)
 			})
 		}
 	}

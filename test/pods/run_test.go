@@ -41,7 +41,7 @@ func within(ctx context.Context, cond func() error) error {
 }
 
 // run plays a case at a place: what must come of it, in the end does.
-func (c testCase) run(t *testing.T, at place) {
+func (c testCase) run(t *testing.T, at place, registry string) {
 	ctx := t.Context()
 	if !c.possible(t) {
 		t.Skipf("this host is not one with %s", c.want.Needs)
@@ -59,7 +59,7 @@ func (c testCase) run(t *testing.T, at place) {
 	}
 	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: map[string]string{
 		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t),
-		"AGENT_LOG": at.agent().LogPath(),
+		"AGENT_LOG": at.agent().LogPath(), "REGISTRY": registry,
 	}}
 	if c.want.Teardown != "" {
 		t.Cleanup(func() {
