@@ -157,6 +157,8 @@ func (c *Cluster) apiServerArgs() []string {
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + c.PKI("sa.pub"), "--service-account-signing-key-file=" + c.PKI("sa.key"),
 		"--service-cluster-ip-range=" + serviceCIDR,
+		// Not on by default, and a volume source of pods.
+		"--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true", "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true",
 		"--tls-cert-file=" + c.PKI("apiserver.crt"), "--tls-private-key-file=" + c.PKI("apiserver.key"),
 	}, c.cfg.APIServerArgs...)
 }

@@ -5,6 +5,7 @@ package csidriver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -212,7 +213,8 @@ func (d *Driver) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRe
 	return &csi.NodeUnstageVolumeResponse{}, unbind(r.StagingTargetPath)
 }
 
-// NodePublishVolume implements the node service.
+// NodePublishVolume implements the node service. What it was asked lies beside the
+// volume as JSON.
 func (d *Driver) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	d.mu.Lock()
 	d.published = append(d.published, r)
@@ -232,6 +234,13 @@ func (d *Driver) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRe
 			return nil, status.Error(codes.InvalidArgument, "the volume is no device")
 		}
 		source = device
+	}
+	asked, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(d.Volume(r.VolumeId)+".json", asked, 0o644); err != nil {
+		return nil, err
 	}
 	return &csi.NodePublishVolumeResponse{}, bind(source, r.TargetPath, r.Readonly)
 }

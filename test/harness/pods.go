@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,12 +180,7 @@ func (a *Agent) WaitGone(pod string) {
 
 // Status returns the status of a container (init or not) by name, or an empty one.
 func Status(p *v1.Pod, container string) v1.ContainerStatus {
-	for _, c := range p.Status.ContainerStatuses {
-		if c.Name == container {
-			return c
-		}
-	}
-	for _, c := range p.Status.InitContainerStatuses {
+	for _, c := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses) {
 		if c.Name == container {
 			return c
 		}

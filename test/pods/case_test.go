@@ -32,7 +32,7 @@ type podWant struct {
 	Message    string                   `json:"message"`
 	QoS        string                   `json:"qos"`
 	Conditions map[string]string        `json:"conditions"`
-	Containers map[string]containerWant `json:"containers"` // also init containers
+	Containers map[string]containerWant `json:"containers"` // also init and ephemeral containers
 	Events     []eventWant              `json:"events"`     // at least these
 	Never      []string                 `json:"never"`      // reasons of events that it must not have
 	In         map[string][]ask         `json:"in"`         // shell lines in a container

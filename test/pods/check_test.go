@@ -74,7 +74,7 @@ func (r *runner) status(w podWant, pod *v1.Pod, known map[string]string) error {
 	for name, want := range w.Conditions {
 		text("condition "+name, conditions[name], want)
 	}
-	statuses := slices.Concat(s.InitContainerStatuses, s.ContainerStatuses)
+	statuses := slices.Concat(s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses)
 	for name, want := range w.Containers {
 		i := slices.IndexFunc(statuses, func(s v1.ContainerStatus) bool { return s.Name == name })
 		if i < 0 {

@@ -24,7 +24,9 @@ import (
 func TestDefaultsAndValidationAreTheAPIServers(t *testing.T) {
 	t.Parallel()
 	cluster := harness.SharedCluster(t)
+	t.Cleanup(func() { removeForAll(cluster.Client, "default") })
 	for _, c := range slices.Concat(cases(t), invalid(t)) {
+		classesOf(t, cluster, c)
 		for _, pod := range podsOf(t, c) {
 			if err := judge(t.Context(), cluster, pod); err != nil {
 				t.Errorf("%s/%s: %v", c.name, pod.Name, err)
@@ -33,19 +35,25 @@ func TestDefaultsAndValidationAreTheAPIServers(t *testing.T) {
 	}
 }
 
+// objectsOf reads a case's manifest with any values for what is filled in.
+func objectsOf(t *testing.T, c testCase) []map[string]any {
+	t.Helper()
+	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default", "${REGISTRY}", "registry.example", "${CSI}", "csi.example").Replace(c.manifest)
+	objects, err := documents(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
 // podsOf are the pods of a case that the API server is asked about too.
 func podsOf(t *testing.T, c testCase) []*v1.Pod {
 	t.Helper()
 	if c.want.Only == "standalone" {
 		return nil // for a field that the API server drops, by a feature gate
 	}
-	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default", "${REGISTRY}", "registry.example").Replace(c.manifest)
-	objects, err := documents(text)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var pods []*v1.Pod
-	for _, o := range objects {
+	for _, o := range objectsOf(t, c) {
 		if o["kind"] == "Pod" {
 			pod, err := as[v1.Pod](o)
 			if err != nil {
@@ -55,6 +63,18 @@ func podsOf(t *testing.T, c testCase) []*v1.Pod {
 		}
 	}
 	return pods
+}
+
+// classesOf makes the RuntimeClasses that a case's pods name.
+func classesOf(t *testing.T, cluster *harness.Cluster, c testCase) {
+	t.Helper()
+	for _, o := range objectsOf(t, c) {
+		if o["kind"] == "RuntimeClass" {
+			if err := createForAll(t.Context(), cluster.Client, "default", o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // everything is a node that can do all that any of ours can.

@@ -10,14 +10,21 @@
 // processes. In all texts ${DIR} is a directory of the case on the host, ${NAMESPACE}
 // and ${NODE} where it runs, ${PORT} a port of the host that nobody has, and
 // ${AGENT_LOG} what the agent has written. ${REGISTRY} has the image table/private:1
-// for "user" with the password "open sesame".
+// for "user" with the password "open sesame". In a cluster ${CSI} is a CSI driver, and
+// ${CSI_DATA} holds its volumes.
 package pods
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	storage "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -67,6 +74,34 @@ func registry(t *testing.T) (host string) {
 	return r.Host
 }
 
+type driver struct{ name, data string }
+
+// csiDriver starts one on a node that has volumes of pods' own.
+func csiDriver(t *testing.T, n *harness.Node) driver {
+	t.Helper()
+	d, yes := driver{n.Node() + ".csi.example", filepath.Join(n.Dir, "csi")}, true
+	object := &storage.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: d.name}, Spec: storage.CSIDriverSpec{
+		PodInfoOnMount: &yes, VolumeLifecycleModes: []storage.VolumeLifecycleMode{storage.VolumeLifecycleEphemeral},
+	}}
+	api := n.Cluster.Client.StorageV1().CSIDrivers()
+	if _, err := api.Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Delete(context.Background(), d.name, metav1.DeleteOptions{}) })
+	runs, err := csidriver.Start(csidriver.Config{Name: d.name, Root: filepath.Join(n.Dir, "root"), Data: d.data, NoStaging: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(runs.Stop)
+	harness.Eventually(t, "the CSI driver is registered", harness.Patience, func() error {
+		if !runs.Registered().GetPluginRegistered() {
+			return fmt.Errorf("it was told %v", runs.Registered())
+		}
+		return nil
+	}, n.Explain)
+	return d
+}
+
 func TestStandalone(t *testing.T) {
 	t.Parallel()
 	a := harness.StartAgent(t, config(t))
@@ -76,7 +111,7 @@ func TestStandalone(t *testing.T) {
 		if c.want.Only == "" || c.want.Only == "standalone" {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, standalone{a}, images)
+				c.run(t, standalone{a}, map[string]string{"REGISTRY": images})
 			})
 		}
 	}
@@ -87,11 +122,12 @@ func TestCluster(t *testing.T) {
 	n := harness.StartNode(t, harness.SharedCluster(t), config(t))
 	prepare(t, n.Agent)
 	images := registry(t)
+	driver := csiDriver(t, n)
 	for _, c := range cases(t) {
 		if c.want.Only == "" || c.want.Only == "cluster" {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				c.run(t, member{n}, images)
+				c.run(t, member{n}, map[string]string{"REGISTRY": images, "CSI": driver.name, "CSI_DATA": driver.data})
 			})
 		}
 	}

@@ -91,7 +91,7 @@ var (
 // drops by default or leaves to admission.
 var elsewhere = []string{
 	"spec.affinity.podAffinity", "spec.affinity.podAntiAffinity", "spec.topologySpreadConstraints", "spec.schedulingGates",
-	"spec.schedulingGroup", ".lifecycle.stopSignal", ".clusterTrustBundle", ".podCertificate",
+	"spec.schedulingGroup", ".lifecycle.stopSignal", ".podCertificate",
 }
 
 // mutate changes v in one way after the other, calls f each time with what is

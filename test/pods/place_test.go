@@ -13,10 +13,13 @@ import (
 	"strconv"
 	"strings"
 
+	certificates "k8s.io/api/certificates/v1beta1"
 	v1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
@@ -125,16 +128,13 @@ func (m member) namespace(ctx context.Context, name string) (string, func(), err
 		ctx, zero := context.Background(), int64(0)
 		_ = client.Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
 		_ = client.Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
-		_ = client.PersistentVolumes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: caseLabel + "=" + namespace})
+		removeForAll(m.n.Cluster.Client, namespace)
 	}
 	return namespace, remove, within(ctx, func() error {
 		_, err := client.ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
 }
-
-// caseLabel is on objects that no namespace takes away with it.
-const caseLabel = "table.example/case"
 
 // create makes what pods use before the pods, which are bound to the node without
 // the scheduler.
@@ -163,19 +163,13 @@ func (m member) create(ctx context.Context, namespace string, objects []map[stri
 			if s, err = as[v1.Service](o); err == nil {
 				_, err = client.Services(namespace).Create(ctx, s, metav1.CreateOptions{})
 			}
-		case "PersistentVolume":
-			var v *v1.PersistentVolume
-			if v, err = as[v1.PersistentVolume](o); err == nil {
-				metav1.SetMetaDataLabel(&v.ObjectMeta, caseLabel, namespace)
-				_, err = client.PersistentVolumes().Create(ctx, v, metav1.CreateOptions{})
-			}
 		case "PersistentVolumeClaim":
 			var c *v1.PersistentVolumeClaim
 			if c, err = as[v1.PersistentVolumeClaim](o); err == nil {
 				_, err = client.PersistentVolumeClaims(namespace).Create(ctx, c, metav1.CreateOptions{})
 			}
 		default:
-			err = fmt.Errorf("teach member.create about %v", kind)
+			err = createForAll(ctx, m.n.Cluster.Client, namespace, o)
 		}
 		if err != nil {
 			return err
@@ -183,11 +177,75 @@ func (m member) create(ctx context.Context, namespace string, objects []map[stri
 	}
 	for _, p := range pods {
 		p.Spec.NodeName = m.n.Node()
-		if _, err := client.Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+		// Ephemeral containers come to a pod that is there.
+		later := p.Spec.EphemeralContainers
+		p.Spec.EphemeralContainers = nil
+		made, err := client.Pods(namespace).Create(ctx, p, metav1.CreateOptions{})
+		if err != nil {
 			return err
+		}
+		if len(later) > 0 {
+			if err := m.debug(ctx, made, later); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// debug adds ephemeral containers to a pod once it runs.
+func (m member) debug(ctx context.Context, pod *v1.Pod, containers []v1.EphemeralContainer) error {
+	client := m.n.Cluster.Client.CoreV1().Pods(pod.Namespace)
+	return within(ctx, func() error {
+		now, err := client.Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if now.Status.Phase != v1.PodRunning {
+			return fmt.Errorf("pod %s is %s", pod.Name, now.Status.Phase)
+		}
+		now.Spec.EphemeralContainers = containers
+		_, err = client.UpdateEphemeralContainers(ctx, pod.Name, now, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// ofCase is the label of objects without a namespace: the case's.
+const ofCase = "mini-kubelet.test/case"
+
+// createForAll makes an object that has no namespace; removeForAll takes all of a
+// case away.
+func createForAll(ctx context.Context, client kubernetes.Interface, namespace string, o map[string]any) error {
+	o["metadata"].(map[string]any)["labels"] = map[string]any{ofCase: namespace}
+	switch kind := o["kind"]; kind {
+	case "RuntimeClass":
+		c, err := as[nodev1.RuntimeClass](o)
+		if err == nil {
+			_, err = client.NodeV1().RuntimeClasses().Create(ctx, c, metav1.CreateOptions{})
+		}
+		return err
+	case "PersistentVolume":
+		v, err := as[v1.PersistentVolume](o)
+		if err == nil {
+			_, err = client.CoreV1().PersistentVolumes().Create(ctx, v, metav1.CreateOptions{})
+		}
+		return err
+	case "ClusterTrustBundle":
+		b, err := as[certificates.ClusterTrustBundle](o)
+		if err == nil {
+			_, err = client.CertificatesV1beta1().ClusterTrustBundles().Create(ctx, b, metav1.CreateOptions{})
+		}
+		return err
+	default:
+		return fmt.Errorf("teach createForAll about %v", kind)
+	}
+}
+
+func removeForAll(client kubernetes.Interface, namespace string) {
+	ctx, list := context.Background(), metav1.ListOptions{LabelSelector: ofCase + "=" + namespace}
+	_ = client.CoreV1().PersistentVolumes().DeleteCollection(ctx, metav1.DeleteOptions{}, list)
+	_ = client.NodeV1().RuntimeClasses().DeleteCollection(ctx, metav1.DeleteOptions{}, list)
+	_ = client.CertificatesV1beta1().ClusterTrustBundles().DeleteCollection(ctx, metav1.DeleteOptions{}, list)
 }
 
 // as reads an object, of which all fields must be known.

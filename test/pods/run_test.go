@@ -41,7 +41,7 @@ func within(ctx context.Context, cond func() error) error {
 }
 
 // run plays a case at a place: what must come of it, in the end does.
-func (c testCase) run(t *testing.T, at place, registry string) {
+func (c testCase) run(t *testing.T, at place, known map[string]string) {
 	ctx := t.Context()
 	if !c.possible(t) {
 		t.Skipf("this host is not one with %s", c.want.Needs)
@@ -57,10 +57,11 @@ func (c testCase) run(t *testing.T, at place, registry string) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: map[string]string{
-		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t),
-		"AGENT_LOG": at.agent().LogPath(), "REGISTRY": registry,
-	}}
+	known = maps.Clone(known)
+	maps.Copy(known, map[string]string{
+		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t), "AGENT_LOG": at.agent().LogPath(),
+	})
+	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: known}
 	if c.want.Teardown != "" {
 		t.Cleanup(func() {
 			if out, err := r.shell(context.Background(), c.want.Teardown, r.known); err != nil {
@@ -195,7 +196,7 @@ func (r *runner) facts(ctx context.Context, pod *v1.Pod) map[string]string {
 	known["POD"], known["POD_UID"] = pod.Name, string(pod.UID)
 	known["POD_IP"], known["HOST_IP"] = pod.Status.PodIP, pod.Status.HostIP
 	known["VOLUMES"] = filepath.Join(r.at.agent().Dir, "root", "pods", string(pod.UID), "volumes")
-	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
 		if s.State.Running == nil {
 			continue
 		}
@@ -238,7 +239,7 @@ func (r *runner) explain(ctx context.Context, name string) string {
 	if err != nil {
 		fmt.Fprintf(&b, "  events: %v\n", err)
 	}
-	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
 		fmt.Fprintf(&b, "  log of %s: %q\n", s.Name, r.log(pod, s.Name))
 	}
 	return b.String()
