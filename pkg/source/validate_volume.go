@@ -78,6 +78,7 @@ func validateVolumeSource(v *v1.VolumeSource, path *field.Path) field.ErrorList 
 		}
 	case v.Image != nil:
 		errs = append(errs, required(v.Image.Reference, path.Child("image", "reference"))...)
+		errs = append(errs, oneOf(v.Image.PullPolicy, path.Child("image", "pullPolicy"), v1.PullAlways, v1.PullIfNotPresent, v1.PullNever)...)
 	}
 	return errs
 }
