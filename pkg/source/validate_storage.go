@@ -2,6 +2,7 @@ package source
 
 import (
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -26,9 +27,20 @@ func validatePersistentVolume(pv *v1.PersistentVolume) field.ErrorList {
 		v1.PersistentVolumeReclaimDelete, v1.PersistentVolumeReclaimRecycle, v1.PersistentVolumeReclaimRetain)...)
 	errs = append(errs, validateVolumeMode(*s.VolumeMode, at.Child("volumeMode"))...)
 	errs = append(errs, validateClass(&s.StorageClassName, at.Child("storageClassName"))...)
+	if class := s.VolumeAttributesClassName; class != nil {
+		if *class == "" {
+			errs = append(errs, field.Required(at.Child("volumeAttributesClassName"), "an empty string is disallowed"))
+		}
+		if s.CSI == nil {
+			errs = append(errs, field.Required(at.Child("csi"), "has to be specified when using volumeAttributesClassName"))
+		}
+	}
 	errs = append(errs, validateClass(s.VolumeAttributesClassName, at.Child("volumeAttributesClassName"))...)
+	if s.HostPath != nil && path.Clean(s.HostPath.Path) == "/" && s.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimRecycle {
+		errs = append(errs, field.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
+	}
 	errs = append(errs, validateVolumeAffinity(s.NodeAffinity, at.Child("nodeAffinity"))...)
-	return append(errs, validatePersistentSource(s, at)...)
+	return append(errs, validatePersistentSource(pv.Name, s, at)...)
 }
 
 func validateAccessModes(modes []v1.PersistentVolumeAccessMode, missing string, at *field.Path) field.ErrorList {
@@ -82,7 +94,7 @@ func validateVolumeAffinity(a *v1.VolumeNodeAffinity, at *field.Path) field.Erro
 	return validateNodeSelector(a.Required, at.Child("required"))
 }
 
-func validatePersistentSource(s *v1.PersistentVolumeSpec, at *field.Path) field.ErrorList {
+func validatePersistentSource(name string, s *v1.PersistentVolumeSpec, at *field.Path) field.ErrorList {
 	types := setFields(&s.PersistentVolumeSource)
 	if len(types) == 0 {
 		return field.ErrorList{field.Required(at, "must specify a volume type")}
@@ -104,7 +116,7 @@ func validatePersistentSource(s *v1.PersistentVolumeSpec, at *field.Path) field.
 	case s.NFS != nil:
 		return append(errs, validateNFS(s.NFS, path)...)
 	case s.ISCSI != nil:
-		return append(errs, validatePersistentISCSI(s.ISCSI, path)...)
+		return append(errs, validatePersistentISCSI(name, s.ISCSI, path)...)
 	case s.CSI != nil:
 		return append(errs, validatePersistentCSI(s.CSI, path)...)
 	}
@@ -121,7 +133,11 @@ func validateLocal(l *v1.LocalVolumeSource, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func validatePersistentISCSI(i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
+// maxInitiatorInterface is how long the name of an iSCSI interface may be that is made
+// for a volume.
+const maxInitiatorInterface = 64
+
+func validatePersistentISCSI(name string, i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
 	inline := v1.ISCSIVolumeSource{
 		TargetPortal: i.TargetPortal, IQN: i.IQN, Lun: i.Lun, InitiatorName: i.InitiatorName,
 		DiscoveryCHAPAuth: i.DiscoveryCHAPAuth, SessionCHAPAuth: i.SessionCHAPAuth,
@@ -130,6 +146,9 @@ func validatePersistentISCSI(i *v1.ISCSIPersistentVolumeSource, at *field.Path) 
 	if i.SecretRef != nil {
 		inline.SecretRef = &v1.LocalObjectReference{Name: i.SecretRef.Name}
 		errs = required(i.SecretRef.Name, at.Child("secretRef", "name"))
+	}
+	if i.InitiatorName != nil && len(name+":"+i.TargetPortal) > maxInitiatorInterface {
+		errs = append(errs, field.Invalid(at.Child("targetPortal"), i.TargetPortal, "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."))
 	}
 	return append(validateISCSI(&inline, at), errs...)
 }
