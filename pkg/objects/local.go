@@ -72,7 +72,7 @@ func (l *Local) Set(all []metav1.Object, complete bool) {
 	l.mu.Lock()
 	news := l.claims.settle(now, complete)
 	for k, o := range now {
-		if k.kind != claim && !sameData(l.objects[k], o) {
+		if (k.kind == configMap || k.kind == secret) && !sameData(l.objects[k], o) {
 			news[k] = true
 		}
 	}

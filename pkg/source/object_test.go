@@ -300,6 +300,7 @@ func FuzzDecode(f *testing.F) {
 		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"a":"` + secret + `"}}`,
 		"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: " + secret + "}}\n",
 		"apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n  spec: {containers: [{name: c, image: i}]}\n",
+		volumeDocument("local: {path: /x}", affinityLine), volumeDocument("iscsi: {targetPortal: s, iqn: iqn.x, lun: 1}"), claimDocument("volumeName: v"),
 		"a: &a [*a]\n", "---\n...\n", "{}", "[", "\xef\xbb\xbf{}", "? [a]\n: b\n", "- 1\n", "null\n",
 	} {
 		f.Add([]byte(text))
