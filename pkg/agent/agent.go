@@ -131,7 +131,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
-	cgroups, err := newCgroups(cfg, node, systemd)
+	cgroups, err := newCgroups(cfg, node, systemd, memoryQoS(cfg, node, version.RuntimeName))
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,10 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/version"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
@@ -31,9 +33,35 @@ func cgroupDriver(ctx context.Context, cfg *config.Config, client *cri.Client) (
 	return r.Linux.CgroupDriver == criapi.CgroupDriver_SYSTEMD
 }
 
+// memoryQoS has the memory of containers protected and throttled where the
+// configuration asks for it and the host can, and tells whether pods' cgroups are to
+// be protected as well.
+func memoryQoS(cfg *config.Config, n *node, runtime string) bool {
+	if !cfg.Enabled(config.MemoryQoS) {
+		return false
+	}
+	if !cgroupV2() {
+		klog.InfoS("Warning: MemoryQoS feature only works with cgroups v2 on Linux, but enabled with cgroups v1")
+		return false
+	}
+	kernel := n.machine.Info.KernelVersion
+	if v, err := version.ParseGeneric(kernel); err == nil && v.LessThan(version.MajorMinor(5, 9)) {
+		klog.InfoS("Warning: MemoryQoS memory.high throttling may cause process livelock on older kernels", "kernelVersion", kernel, "minimumKernel", "5.9")
+	}
+	if runtime == "docker" {
+		klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
+		return true
+	}
+	n.MemoryQoS = &criconfig.MemoryQoS{
+		Reserve:    cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy,
+		Throttling: *cfg.MemoryThrottlingFactor,
+	}
+	return true
+}
+
 // newCgroups makes the cgroups above those of pods. nil: pods get none, because
 // the configuration or the host does not let them.
-func newCgroups(cfg *config.Config, n *node, systemd bool) (*cgroup.Tree, error) {
+func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool) (*cgroup.Tree, error) {
 	if !deref(cfg.CgroupsPerQOS, true) {
 		if root := cfg.CgroupRoot; root != "" {
 			n.CgroupParent = func(*v1.Pod) string { return root }
@@ -50,10 +78,11 @@ func newCgroups(cfg *config.Config, n *node, systemd bool) (*cgroup.Tree, error)
 	}
 	tree, err := cgroup.New(cgroup.Config{
 		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{n.kept.System, n.kept.Kube},
+		MemoryQoS:   memoryQoS,
 		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{},
 		Pods: cgroup.PodSettings{
 			CFSQuota: !n.DisableCFSQuota, CFSPeriod: n.CFSQuotaPeriod, PIDs: deref(cfg.PodPidsLimit, -1),
-			ExclusiveCPUs: n.exclusiveCPUs,
+			ExclusiveCPUs: n.ExclusiveCPUs, ReserveMemory: memoryQoS && cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy,
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {

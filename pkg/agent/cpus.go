@@ -74,6 +74,12 @@ func newCPUs(cfg *config.Config, n *node, gone func(types.UID) bool) error {
 		return fmt.Errorf("cpuManagerPolicy static: %w", err)
 	}
 	n.cpus, n.CPUs, n.gone = m, m.CPUs, gone
+	if !cfg.Enabled(config.DisableCPUQuotaWithExclusiveCPUs) {
+		n.CPUs = func(pod types.UID, container string) (string, bool) {
+			cpus, _ := m.CPUs(pod, container)
+			return cpus, false // they are held to their limits like all others
+		}
+	}
 	n.offer.CPUs = func(pod *v1.Pod) *admission.Rejection { return refusal(m.Check(pod, gone)) }
 	return nil
 }
@@ -86,8 +92,6 @@ func refusal(err error) *admission.Rejection {
 	}
 	return &admission.Rejection{Reason: r.Reason, Message: r.Message}
 }
-
-func (n *node) exclusiveCPUs(pod *v1.Pod) bool { return n.cpus != nil && n.cpus.Exclusive(pod.UID) }
 
 // updateCPUs keeps running containers on the CPUs that they should run on.
 func updateCPUs(cfg *config.Config, m *cpumanager.Manager, client *cri.Client, eyes *pleg.PLEG, store *podstore.Store) (part, error) {

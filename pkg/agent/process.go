@@ -48,10 +48,16 @@ func setMaxOpenFiles(wanted uint64) error {
 // setUpProcess does what the configuration says of the agent's own process.
 func setUpProcess(cfg *config.Config) error {
 	if deref(cfg.FailCgroupV1, false) {
-		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); errors.Is(err, os.ErrNotExist) {
+		if !cgroupV2() {
 			return errors.New("failCgroupV1: this host has cgroup v1")
 		}
 	}
 	setOOMScoreAdj(deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
+}
+
+// cgroupV2 tells whether the host has cgroup v2 alone.
+func cgroupV2() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
 }

@@ -1,7 +1,8 @@
 // Package cgroup keeps the control groups of pods: one for all pods, one for each
 // of the lower quality of service classes, one for each pod.
 //
-//	<cgroupRoot>/kubepods              limits of all pods: node allocatable
+//	<cgroupRoot>/kubepods              limits of all pods: node allocatable; with
+//	│                                  MemoryQoS the memory of all is protected
 //	├── pod<UID>                       a Guaranteed pod
 //	├── burstable                      shares by the sum of the requests of its pods
 //	│   └── pod<UID>

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"strconv"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -60,7 +59,7 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 		v.PIDs = &s.PIDs
 	}
 	if memory := requests.Memory().Value(); s.ReserveMemory && memory > 0 {
-		v.Unified = map[string]string{memoryProtection(class): strconv.FormatInt(memory, 10)}
+		v.Unified = protect(memoryProtection(class), memory)
 	}
 	return v
 }

@@ -30,8 +30,11 @@ type Config struct {
 	// (enforceNodeAllocatable: pods).
 	Reserved    []v1.ResourceList
 	EnforcePods bool
-	Pods        PodSettings
-	Clock       clock.WithTicker
+	// MemoryQoS has memory protected, or protection taken back, by Pods.ReserveMemory;
+	// cgroup v2 only (KEP-2570).
+	MemoryQoS bool
+	Pods      PodSettings
+	Clock     clock.WithTicker
 }
 
 // Tree is the cgroups of all pods. Safe for concurrent use.
@@ -43,7 +46,7 @@ type Tree struct {
 	pods map[types.UID]written // whose cgroup there is
 
 	above   sync.Mutex // held while the cgroups above the pods are written
-	shares  int64      // of burstable pods, as last written; 0: never
+	sums    *requests  // by which the classes were last written; nil: never
 	refused string     // the last complaint of the kernel, so that one is logged once
 }
 
@@ -118,36 +121,55 @@ func (t *Tree) update() {
 func (t *Tree) podsChanged() {
 	t.above.Lock()
 	defer t.above.Unlock()
-	if t.shares != *forClass(v1.PodQOSBurstable, t.burstableCPU(), nil).CPUShares {
+	if t.sums == nil || *t.sums != t.requests() {
 		t.note(t.writeClasses())
 	}
 }
 
 // writeClasses is called with the lock of those above.
 func (t *Tree) writeClasses() error {
-	milliCPU := t.burstableCPU()
+	sums := t.requests()
+	t.sums = &sums
 	var all error
 	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort} {
-		v := forClass(class, milliCPU, t.kernel.hugePageSizes())
-		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
-		if class == v1.PodQOSBurstable {
-			t.shares = *v.CPUShares
+		v := forClass(class, sums.milliCPU, t.kernel.hugePageSizes())
+		if t.cfg.MemoryQoS && class == v1.PodQOSBurstable {
+			v.Unified = protect(memoryLow, sums.burstable)
 		}
+		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
+	}
+	if t.cfg.MemoryQoS {
+		// What is above protects no less than what is below.
+		v := Values{Unified: protect(memoryMin, sums.guaranteed+sums.burstable)}
+		all = errors.Join(all, t.kernel.write(t.cfg.Layout.root, v))
 	}
 	return all
 }
 
-// burstableCPU is what the burstable pods request, in thousandths of a CPU.
-func (t *Tree) burstableCPU() (milliCPU int64) {
+// requests are what the pods of a class request in sum, of what its cgroup goes by.
+type requests struct {
+	milliCPU              int64 // of burstable pods, in thousandths of a CPU
+	guaranteed, burstable int64 // memory that is protected, in bytes
+}
+
+func (t *Tree) requests() (sums requests) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.pods {
-		if criconfig.QOSClass(p.pod) == v1.PodQOSBurstable {
-			requests := resource.PodRequests(p.pod, resource.PodResourcesOptions{})
-			milliCPU += requests.Cpu().MilliValue()
+		list := resource.PodRequests(p.pod, resource.PodResourcesOptions{})
+		memory := list.Memory().Value()
+		if !t.cfg.MemoryQoS || !t.cfg.Pods.ReserveMemory {
+			memory = 0
+		}
+		switch criconfig.QOSClass(p.pod) {
+		case v1.PodQOSGuaranteed:
+			sums.guaranteed += memory
+		case v1.PodQOSBurstable:
+			sums.milliCPU += list.Cpu().MilliValue()
+			sums.burstable += memory
 		}
 	}
-	return milliCPU
+	return sums
 }
 
 // note logs what the kernel has refused, once for each complaint.

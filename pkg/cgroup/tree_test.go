@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
@@ -131,5 +133,50 @@ func TestAHostThatRefusesCgroups(t *testing.T) {
 		if err == nil || errors.Is(err, ErrRefused) != refused {
 			t.Errorf("%v: %v", errno, err)
 		}
+	}
+}
+
+// Cgroup v2 is not on the machine that this was written on: the values are checked,
+// not what the kernel makes of them.
+func TestClassesProtectWhatTheirPodsRequest(t *testing.T) {
+	guaranteed := podOf("g", container(list("cpu", "1", "memory", "4Mi"), list("cpu", "1", "memory", "4Mi")))
+	burstable := podOf("b", container(list("memory", "1Mi"), nil))
+	for name, tt := range map[string]struct {
+		qos, reserve bool
+		root, class  map[string]string // with both pods
+		left         map[string]string // of the root, with the burstable one gone
+		pod          map[string]string // of the Guaranteed one
+	}{
+		"tiered":    {true, true, map[string]string{"memory.min": "5242880"}, map[string]string{"memory.low": "1048576"}, map[string]string{"memory.min": "4194304"}, map[string]string{"memory.min": "4194304"}},
+		"none":      {true, false, map[string]string{"memory.min": "0"}, map[string]string{"memory.low": "0"}, map[string]string{"memory.min": "0"}, nil},
+		"not asked": {false, false, nil, nil, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			layout, err := NewLayout("", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := newFake()
+			tree, err := newTree(Config{Layout: layout, Clock: clock.RealClock{}, MemoryQoS: tt.qos, Pods: PodSettings{ReserveMemory: tt.reserve}}, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range []*v1.Pod{guaranteed, burstable} {
+				if err := tree.SetUp(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for group, want := range map[string]map[string]string{"kubepods": tt.root, "kubepods/burstable": tt.class, "kubepods/besteffort": nil, "kubepods/podg": tt.pod} {
+				if got := k.groups[group].Unified; !maps.Equal(got, want) {
+					t.Errorf("%s: %v, want %v", group, got, want)
+				}
+			}
+			if err := tree.Remove("b"); err != nil {
+				t.Fatal(err)
+			}
+			if got := k.groups["kubepods"].Unified; !maps.Equal(got, tt.left) {
+				t.Errorf("with one pod left: %v, want %v", got, tt.left)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"strconv"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -106,6 +107,11 @@ func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 		v.HugePages[s] = unbounded
 	}
 	return v
+}
+
+// protect writes bytes of memory into a file of cgroup v2.
+func protect(file string, bytes int64) map[string]string {
+	return map[string]string{file: strconv.FormatInt(bytes, 10)}
 }
 
 func ref[T any](v T) *T { return &v }

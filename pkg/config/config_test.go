@@ -108,6 +108,8 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 			`--cpu-manager-policy-options: option "distribute-cpus-across-numa" of the CPU manager is not implemented here`},
 		{[]string{"--reserved-cpus=1-"}, `--reserved-cpus: must be a list of CPUs such as 0-1,4, got "1-"`},
 		{[]string{"--reserved-cpus=0", "--kube-reserved-cgroup=/x"}, "--reserved-cpus: cannot be set with systemReservedCgroup or kubeReservedCgroup"},
+		{[]string{"--config=" + write(t, "qos.yaml", header+"memoryReservationPolicy: TieredReservation\n")}, "memoryReservationPolicy: TieredReservation needs featureGates: {MemoryQoS: true}"},
+		{[]string{"--config=" + write(t, "factor.yaml", header+"memoryThrottlingFactor: 1.5\n")}, "memoryThrottlingFactor: must be greater than 0 and at most 1, got 1.5"},
 		{[]string{"--config=/nonexistent.yaml"}, "read configuration: open /nonexistent.yaml: no such file or directory"},
 		{[]string{"manifests"}, `unknown argument "manifests"`},
 	}
@@ -208,6 +210,8 @@ memorySwap: {swapBehavior: NoSwap}
 		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
 		{"what happens anyway", []string{"--fail-swap-on=false", "--cpu-manager-policy=none", "--container-runtime=remote", "--cloud-provider=",
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},
+		{"features that can be switched", []string{"--feature-gates=MemoryQoS=true,DisableCPUQuotaWithExclusiveCPUs=false"}, nil},
+		{"features that cannot", []string{"--feature-gates=MemoryQoS=true,KubeletTracing=false"}, []string{"--feature-gates: KubeletTracing cannot be switched here"}},
 		{"the opposite of it", []string{"--fail-swap-on", "--memory-manager-policy=Static", "--container-runtime=rkt"},
 			[]string{"--memory-manager-policy is", "--fail-swap-on is", "--container-runtime is"}},
 	}

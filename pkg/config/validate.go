@@ -156,7 +156,17 @@ func (c *Config) validateRuntime(k *checker) {
 		k.want(*m <= 1 || !*c.SerializeImagePulls, "maxParallelImagePulls", "cannot be %d while serializeImagePulls is true", *m)
 	}
 	c.validateCPUs(k)
+	c.validateMemoryQoS(k)
 	c.validateVerification(k)
+}
+
+func (c *Config) validateMemoryQoS(k *checker) {
+	if f := *c.MemoryThrottlingFactor; f <= 0 || f > 1 {
+		k.want(false, "memoryThrottlingFactor", "must be greater than 0 and at most 1, got %v", f)
+	}
+	const tiered = kubeletconfig.TieredReservationMemoryReservationPolicy
+	oneOf(k, "memoryReservationPolicy", string(c.MemoryReservationPolicy), string(kubeletconfig.NoneMemoryReservationPolicy), string(tiered))
+	k.want(c.Enabled(MemoryQoS) || c.MemoryReservationPolicy != tiered, "memoryReservationPolicy", "%s needs featureGates: {MemoryQoS: true}", tiered)
 }
 
 func (c *Config) validateCPUs(k *checker) {

@@ -133,13 +133,6 @@ func (m *Manager) cpus(uid types.UID, container string) (cpus cpuset.CPUSet, exc
 	return m.state.shared, false
 }
 
-// Exclusive tells whether any container of the pod has CPUs to itself.
-func (m *Manager) Exclusive(uid types.UID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.state.assigned[uid]) > 0
-}
-
 // Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
 func (m *Manager) Release(uid types.UID) error {
 	return m.release(func(u types.UID) bool { return u == uid })

@@ -50,6 +50,9 @@ type Node struct {
 	// policy Default can look up nothing.
 	ResolvConf func() ([]byte, error)
 
+	// MemoryQoS has containers' memory protected and throttled by cgroup v2 (KEP-2570);
+	// nil: neither.
+	MemoryQoS *MemoryQoS
 	// CPUs returns the CPUs that a container of the pod runs on, in the form of
 	// cpuset.cpus, and whether it has them to itself: then its CPU limit is not held
 	// by CFS quota, which would throttle it for nothing. nil: it runs on any.

@@ -73,6 +73,9 @@ func Resources(pod *v1.Pod, c *v1.Container, node Node) *cri.LinuxContainerResou
 	}
 	r := linuxResources(c.Resources.Requests, limits, node)
 	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
+	if q := node.MemoryQoS; q != nil {
+		r.Unified = q.unified(c, QOSClass(pod), node.Allocatable.Memory().Value())
+	}
 	if node.CPUs != nil {
 		var exclusive bool
 		if r.CpusetCpus, exclusive = node.CPUs(pod.UID, c.Name); exclusive {
@@ -89,8 +92,8 @@ func dropQuota(r *cri.LinuxContainerResources) {
 	}
 }
 
-// exclusiveCPUs tells whether any container of the pod has CPUs to itself.
-func (n Node) exclusiveCPUs(pod *v1.Pod) bool {
+// ExclusiveCPUs tells whether any container of the pod has CPUs to itself.
+func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false
 	}

@@ -71,11 +71,11 @@ func TestCPUsOfContainers(t *testing.T) {
 		t.Errorf("without quotas: %d of %d", r.CpuQuota, r.CpuPeriod)
 	}
 	n.DisableCFSQuota = false
-	if !n.exclusiveCPUs(p) {
+	if !n.ExclusiveCPUs(p) {
 		t.Error("the pod has a container with CPUs to itself")
 	}
 	p.UID = "other"
-	if n.exclusiveCPUs(p) || (Node{}).exclusiveCPUs(p) {
+	if n.ExclusiveCPUs(p) || (Node{}).ExclusiveCPUs(p) {
 		t.Error("the pod has no container with CPUs to itself")
 	}
 }

@@ -60,7 +60,7 @@ func linuxSandbox(pod *v1.Pod, node Node) *cri.LinuxPodSandboxConfig {
 	c.Resources = sandboxResources(
 		resource.PodRequests(pod, resource.PodResourcesOptions{ExcludeOverhead: true}),
 		resource.PodLimits(pod, resource.PodResourcesOptions{ExcludeOverhead: true}), node)
-	if node.exclusiveCPUs(pod) {
+	if node.ExclusiveCPUs(pod) {
 		dropQuota(c.Resources)
 	}
 	c.Overhead = sandboxResources(pod.Spec.Overhead, pod.Spec.Overhead, node)

@@ -1,0 +1,58 @@
+package criconfig
+
+import (
+	"maps"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// Cgroup v2 is not on the machine that this was written on: the values are checked,
+// not what the kernel makes of them. Pages are of 4 KiB.
+func TestMemoryQoS(t *testing.T) {
+	none, tiered := &MemoryQoS{Throttling: 0.9}, &MemoryQoS{Throttling: 0.9, Reserve: true}
+	for name, tt := range map[string]struct {
+		qos              *MemoryQoS
+		requests, limits v1.ResourceList
+		class            v1.PodQOSClass
+		want             map[string]string
+	}{
+		"nothing asked for":          {none, nil, nil, v1.PodQOSBestEffort, map[string]string{"memory.min": "0", "memory.low": "0"}},
+		"nothing to be protected":    {tiered, nil, nil, v1.PodQOSBestEffort, map[string]string{"memory.min": "0", "memory.low": "0"}},
+		"guaranteed":                 {none, list("", "1Gi"), list("", "1Gi"), v1.PodQOSGuaranteed, map[string]string{"memory.min": "0", "memory.low": "0"}},
+		"guaranteed, protected":      {tiered, list("", "1Gi"), list("", "1Gi"), v1.PodQOSGuaranteed, map[string]string{"memory.min": "1073741824"}},
+		"all it may have, burstable": {tiered, list("", "1Gi"), list("", "1Gi"), v1.PodQOSBurstable, map[string]string{"memory.low": "1073741824"}},
+		// 100000 + 0.9 * 100000 = 190000, 46.4 pages.
+		"between request and limit": {none, list("", "100000"), list("", "200000"), v1.PodQOSBurstable, map[string]string{"memory.min": "0", "memory.low": "0", "memory.high": "188416"}},
+		"protected":                 {tiered, list("", "100000"), list("", "200000"), v1.PodQOSBurstable, map[string]string{"memory.low": "100000", "memory.high": "188416"}},
+		"a limit alone":             {tiered, nil, list("", "1Mi"), v1.PodQOSBurstable, map[string]string{"memory.min": "0", "memory.low": "0", "memory.high": "942080"}},
+		// 1 GiB + 0.9 * 3 GiB of the node's 4 GiB, in whole pages.
+		"a request alone, by the node": {tiered, list("", "1Gi"), nil, v1.PodQOSBurstable, map[string]string{"memory.low": "1073741824", "memory.high": "3972841472"}},
+		"less than a page apart":       {none, list("", "100000"), list("", "100100"), v1.PodQOSBurstable, map[string]string{"memory.min": "0", "memory.low": "0"}},
+		"another factor":               {&MemoryQoS{Throttling: 0.5}, list("", "1Mi"), list("", "2Mi"), v1.PodQOSBurstable, map[string]string{"memory.min": "0", "memory.low": "0", "memory.high": "1572864"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &v1.Container{Resources: v1.ResourceRequirements{Requests: tt.requests, Limits: tt.limits}}
+			if got := tt.qos.unified(c, tt.class, 4<<30); !maps.Equal(got, tt.want) {
+				t.Errorf("unified %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMemoryQoSIsOfContainersOnly(t *testing.T) {
+	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c", Resources: v1.ResourceRequirements{Requests: list("", "1Mi")}}}}}
+	p.Name, p.Namespace, p.UID = "p", "ns", "u"
+	n := Node{Allocatable: list("", "1Gi"), MemoryQoS: &MemoryQoS{Throttling: 0.9}}
+	if r := Resources(p, &p.Spec.Containers[0], n); r.Unified["memory.high"] == "" {
+		t.Errorf("the container's files: %v", r.Unified)
+	}
+	sandbox, err := Sandbox(p, 0, n)
+	if err != nil || len(sandbox.GetLinux().GetResources().GetUnified()) > 0 {
+		t.Errorf("the sandbox's files: %v, %v", sandbox.GetLinux().GetResources().GetUnified(), err)
+	}
+	n.MemoryQoS = nil
+	if r := Resources(p, &p.Spec.Containers[0], n); r.Unified != nil {
+		t.Errorf("not asked for: %v", r.Unified)
+	}
+}
