@@ -16,6 +16,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
@@ -131,7 +132,7 @@ func hasDirectory(root string, uid types.UID) bool {
 // resetState removes the agent's own files, and the root where nothing is left in it.
 func resetState(cfg *config.Config) error {
 	var errs []error
-	for _, name := range []string{"mini-kubelet", "image_manager", lockName} {
+	for _, name := range []string{"mini-kubelet", "image_manager", cpumanager.FileName, lockName} {
 		errs = append(errs, os.RemoveAll(filepath.Join(cfg.RootDir, name)))
 	}
 	for _, dir := range []string{

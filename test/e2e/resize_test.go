@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -156,5 +158,34 @@ func TestAContainerIsRestartedForAResizeWhereItSaysSo(t *testing.T) {
 	info, err := n.Docker.Client.ContainerInspect(t.Context(), harness.ID(harness.Status(p, "c").ContainerID))
 	if err != nil || info.HostConfig.CPUQuota != 30000 {
 		t.Errorf("the new container has a quota of %v, %v", info.HostConfig.CPUQuota, err)
+	}
+}
+
+func TestCPUsOfAGuaranteedPodAreNotResizedWithTheStaticPolicy(t *testing.T) {
+	t.Parallel()
+	cpus := goruntime.NumCPU()
+	if cpus < 2 {
+		t.Skip("this machine has one CPU")
+	}
+	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{Config: map[string]any{
+		"cpuManagerPolicy": "static", "systemReserved": map[string]string{"cpu": strconv.Itoa(cpus - 1)},
+	}})
+	ns := n.Namespace()
+	own := v1.ResourceList{"cpu": quantity("1"), "memory": quantity("32Mi")}
+	n.Create(ns, harness.Pod("own", "", quick, func(p *v1.Pod) {
+		p.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: own, Limits: own}
+	}))
+	before := n.AwaitReady(ns, "own")
+	if before.Status.QOSClass != v1.PodQOSGuaranteed {
+		t.Fatalf("the pod is %s", before.Status.QOSClass)
+	}
+	resize(t, n, ns, "own", "500m", "500m")
+	p := n.Await(ns, "own", "the resize is refused", func(p *v1.Pod) bool { return conditionOf(p, v1.PodResizePending) != nil })
+	if c := conditionOf(p, v1.PodResizePending); c.Reason != v1.PodReasonInfeasible || c.Message != `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"` {
+		t.Errorf("%s: %s", c.Reason, c.Message)
+	}
+	was, is := harness.Status(before, "c"), harness.Status(p, "c")
+	if was.ContainerID != is.ContainerID || is.Resources.Limits.Cpu().String() != "1" || is.AllocatedResources.Cpu().String() != "1" {
+		t.Errorf("the container has become %+v", is)
 	}
 }

@@ -123,4 +123,8 @@ func TestGuaranteedPodHasACPUToItself(t *testing.T) {
 		!strings.Contains(a.Log(), `configured policy "none" differs from state checkpoint policy "static"`) {
 		t.Errorf("another policy over the same state: %v", err)
 	}
+	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
+		t.Fatalf("reset: %v\n%s", err, stderr)
+	}
+	a.Start() // the state is gone with the rest
 }
