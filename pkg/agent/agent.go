@@ -324,7 +324,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 		return nil, err
 	}
 	collector := garbageCollector{
-		runtime: rt, wanted: func(uid types.UID) bool { return syncLoop.MayBeWanted(uid) },
+		runtime: rt, wanted: func(uid types.UID) bool { return syncLoop.MayBeWanted(uid) }, event: api.nodeEvent(),
 		policy: runtime.Policy{MinAge: cfg.MinimumContainerTTL, PerContainer: int(cfg.MaxDeadPerContainer), Total: int(cfg.MaxDeadContainers)},
 	}
 	parts := []part{

@@ -76,6 +76,14 @@ func (c *cluster) sinks() []journal.Sink {
 	return []journal.Sink{journal.LogSink{}, c.events}
 }
 
+// nodeEvent records something about the node; nil where there is no API server.
+func (c *cluster) nodeEvent() func(eventType, reason, message string) {
+	if c == nil {
+		return nil
+	}
+	return c.events.Node
+}
+
 // clusterParts is what the cluster's parts are made of.
 type clusterParts struct {
 	machine  *node

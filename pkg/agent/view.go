@@ -57,6 +57,7 @@ type garbageCollector struct {
 	runtime *runtime.Manager
 	policy  runtime.Policy
 	wanted  func(types.UID) bool
+	event   func(eventType, reason, message string) // of the node; nil: nobody is told
 }
 
 // gcPeriod is the kubelet's.
@@ -73,6 +74,9 @@ func (g garbageCollector) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		err := g.runtime.GarbageCollect(ctx, g.policy, g.wanted)
+		if err != nil && ctx.Err() == nil && g.event != nil {
+			g.event(v1.EventTypeWarning, "ContainerGCFailed", err.Error())
+		}
 		if err != nil && !failing && ctx.Err() == nil {
 			klog.ErrorS(err, "Container garbage collection failed, trying again each minute")
 		}

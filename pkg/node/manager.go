@@ -80,6 +80,7 @@ type Manager struct {
 	runtimeOK time.Time // when the runtime last answered
 	reported  time.Time // when the status was last sent
 	last      *v1.Node  // as the API server answered
+	cordoned  bool      // what was told last
 }
 
 // imagePeriod is how often the images are listed anew.
@@ -328,6 +329,11 @@ func (m *Manager) tryReport(ctx context.Context) error {
 			return fmt.Errorf("get node: %w", err)
 		}
 		base = n
+	}
+	if is := base.Spec.Unschedulable; is != m.cordoned {
+		m.cordoned = is
+		e := schedulable(m.cfg.Name, !is)
+		m.cfg.Event(e.kind, e.reason, e.message)
 	}
 	now := base.DeepCopy()
 	now.Status = m.status(ctx, base.Status)

@@ -226,8 +226,14 @@ func TestNodeThatWasRegisteredBeforeKeepsWhatOthersSet(t *testing.T) {
 		if q := n.Status.Capacity["example.com/gpu"]; q.Value() != 2 || n.Status.Capacity.Cpu().Value() != 2 {
 			t.Errorf("capacity = %v", n.Status.Capacity)
 		}
-		if !h.said("Rebooted") || h.reports() != 1 {
-			t.Errorf("events %v, %d reports; want Rebooted and one", h.events, h.reports())
+		if !h.said("Rebooted") || !h.said("NodeNotSchedulable") || h.reports() != 1 {
+			t.Errorf("events %v, %d reports; want Rebooted, NodeNotSchedulable and one", h.events, h.reports())
+		}
+		n.Spec.Unschedulable = false
+		api.Put(n)
+		time.Sleep(21 * time.Second)
+		if got := len(h.events); got == 0 || h.events[got-1] != "NodeSchedulable" || !h.said("NodeNotSchedulable") {
+			t.Errorf("events %v; want NodeSchedulable as the last, once", h.events)
 		}
 	})
 }

@@ -164,6 +164,19 @@ func changed(a, b v1.NodeStatus) bool {
 // event is something to be recorded about the node.
 type event struct{ kind, reason, message string }
 
+// isNow is the kubelet's event of a node that has become something.
+func isNow(name, reason string) event {
+	return event{v1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", name, reason)}
+}
+
+// schedulable is the event of a node that was cordoned, or no longer is.
+func schedulable(name string, is bool) event {
+	if is {
+		return isNow(name, "NodeSchedulable")
+	}
+	return isNow(name, "NodeNotSchedulable")
+}
+
 // events says what has happened between two statuses, in the kubelet's words.
 func events(name string, old, now v1.NodeStatus) []event {
 	var out []event
@@ -183,7 +196,7 @@ func events(name string, old, now v1.NodeStatus) []event {
 		if c.Status == v1.ConditionTrue {
 			reason = word[0]
 		}
-		out = append(out, event{v1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", name, reason)})
+		out = append(out, isNow(name, reason))
 	}
 	if was := old.NodeInfo.BootID; was != "" && was != now.NodeInfo.BootID {
 		out = append(out, event{v1.EventTypeWarning, "Rebooted", fmt.Sprintf("Node %s has been rebooted, boot id: %s", name, now.NodeInfo.BootID)})

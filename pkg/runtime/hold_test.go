@@ -87,7 +87,7 @@ func (r *refuser) RunPodSandbox(context.Context, *cri.RunPodSandboxRequest, ...g
 }
 
 func (r *refuser) PodSandboxStatus(context.Context, *cri.PodSandboxStatusRequest, ...grpc.CallOption) (*cri.PodSandboxStatusResponse, error) {
-	return &cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}}}, nil
+	return &cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}}}, r.ask("look")
 }
 
 func (r *refuser) CreateContainer(ctx context.Context, q *cri.CreateContainerRequest, _ ...grpc.CallOption) (*cri.CreateContainerResponse, error) {
@@ -135,6 +135,7 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 			[]string{"Failed: Error: ImagePullBackOff"}, time.Minute},
 		"create":  {"create", refused, Waiting{"CreateContainerError", "refused"}, []string{"Failed: Error: refused"}, startBackOff},
 		"start":   {"start", refused, Waiting{"RunContainerError", "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
+		"look":    {"look", refused, Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},
 		"sandbox": {"sandbox", refused, Waiting{}, []string{"FailedCreatePodSandBox: Failed to create pod sandbox: refused"}, startBackOff},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,6 +30,14 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 	if running == nil {
 		return nil
 	}
+	err := m.killPod(ctx, pod, running, grace)
+	if err != nil && ctx.Err() == nil {
+		m.cfg.Journal.Record(pod, "", v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
+	}
+	return err
+}
+
+func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
 	var stops []*stop
 	for _, c := range running.Containers {
 		if c.State != StateRunning && c.State != StateUnknown {
@@ -60,9 +68,6 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 			continue
 		}
 		if _, err := m.cfg.CRI.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
-			if ctx.Err() == nil {
-				m.cfg.Journal.Record(pod, "", v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
-			}
 			return fmt.Errorf("stop sandbox %s: %w", s.ID, err)
 		}
 	}

@@ -278,3 +278,24 @@ func TestHookHost(t *testing.T) {
 		}
 	}
 }
+
+// immortal is a stopper whose containers cannot be stopped.
+type immortal struct{ *stopper }
+
+func (immortal) StopContainer(context.Context, *cri.StopContainerRequest, ...grpc.CallOption) (*cri.StopContainerResponse, error) {
+	return nil, status.Error(codes.Internal, "it will not die")
+}
+
+func TestAPodThatCannotBeStoppedIsToldOf(t *testing.T) {
+	s := &stopper{begun: time.Now()}
+	m, err := New(Config{CRI: immortal{s}, Clock: clock.RealClock{}, Name: "test", Journal: journal.New(time.Now, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.KillPod(t.Context(), testPod(nil), runningPod("c1"), nil); err == nil {
+		t.Error("stopped")
+	}
+	if want := []string{" 0s event FailedKillPod of p/"}; !slices.Equal(s.log, want) {
+		t.Errorf("log %q, want %q", s.log, want)
+	}
+}

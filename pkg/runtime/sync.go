@@ -140,7 +140,11 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 		return true
 	}
 	if ctx.Err() == nil {
-		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err))
+		reason, message := "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err)
+		if blind := (sandboxStatusError{}); errors.As(err, &blind) {
+			reason, message = "FailedPodSandBoxStatus", "Unable to get pod sandbox status: "+text(blind.error)
+		}
+		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeWarning, reason, message)
 	}
 	if holdable(ctx, err) {
 		p.m.hold(key, hold{until: p.m.cfg.Clock.Now().Add(startBackOff)})
@@ -177,11 +181,20 @@ func (p *pass) runSandbox(ctx context.Context) error {
 	klog.V(2).InfoS("Sandbox runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "podSandboxID", r.PodSandboxId, "attempt", p.attempt)
 	s, err := p.m.cfg.CRI.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: r.PodSandboxId})
 	if err != nil {
-		return fmt.Errorf("inspect new sandbox: %w", err)
+		return sandboxStatusError{err}
 	}
 	p.ips = sandboxIPs(s.Status)
 	return nil
 }
+
+// sandboxStatusError is why nothing is known of a sandbox that was made.
+type sandboxStatusError struct{ error }
+
+// Error implements error.
+func (e sandboxStatusError) Error() string { return "inspect new sandbox: " + e.error.Error() }
+
+// Unwrap returns the runtime's error.
+func (e sandboxStatusError) Unwrap() error { return e.error }
 
 // handler is the runtime's name for what the pod's class asks for, "" for its default.
 func (p *pass) handler(ctx context.Context) (string, error) {

@@ -55,3 +55,19 @@ func TestAMissingVolumeIsToldOnceABackOffAndMountedAtOnceWhenItComes(t *testing.
 		}
 	})
 }
+
+func TestAPodThatCannotBeSeenIsToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.look = func() error { return errors.New("the runtime is away") }
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod})
+		synctest.Wait()
+		if got, want := n.told(), []string{"FailedSync: error determining status: the runtime is away"}; !slices.Equal(got, want) {
+			t.Errorf("events %q, want %q", got, want)
+		}
+	})
+}

@@ -17,6 +17,7 @@ import (
 func (w *Workers) sync(ctx context.Context, st step) outcome {
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
 	if err != nil {
+		w.unseen(ctx, st, err)
 		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
 	if st.after.IsZero() && source.IsStatic(st.pod) {
@@ -105,6 +106,13 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
 }
 
+// unseen tells that it is not known what there is of a pod.
+func (w *Workers) unseen(ctx context.Context, st step, err error) {
+	if ctx.Err() == nil {
+		w.complain(st, "FailedSync", "error determining status: "+err.Error())
+	}
+}
+
 // complain records why a pod does not get on, once a back-off however often it is
 // looked at.
 func (w *Workers) complain(st step, reason, message string) {
@@ -119,6 +127,7 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 	w.cfg.Probes.Quiet(st.uid)
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
 	if err != nil {
+		w.unseen(ctx, st, err)
 		return fmt.Errorf("look at pod %s before stopping it: %w", st.ref(), err)
 	}
 	w.publish(st, observed, st.waiting, false)

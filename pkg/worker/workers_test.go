@@ -35,6 +35,7 @@ type node struct {
 	killPod func(ctx context.Context, grace *int64) error
 
 	events   []string // reasons and messages
+	look     func() error
 	setUp    func() error
 	tearDown func() error
 	recall   func(*v1.Pod) (v1.PodStatus, bool)
@@ -60,6 +61,11 @@ func (n *node) enter(call string, uid types.UID) func() {
 }
 
 func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*runtime.PodStatus, error) {
+	if n.look != nil {
+		if err := n.look(); err != nil {
+			return nil, err
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := &runtime.PodStatus{UID: uid}
