@@ -25,7 +25,7 @@ const startBackOff = 10 * time.Second
 type hold struct {
 	until   time.Time
 	waiting Waiting
-	spec    uint64 // hash of the container that it was
+	spec    uint64 // specHash of the container that it was
 	// tried is what its configuration was made of; nil where it did not come so far,
 	// and nothing that the node is told of could help.
 	tried *trial
@@ -107,7 +107,7 @@ func (p *pass) held(ctx context.Context, c *v1.Container) bool {
 	if !ok {
 		return false
 	}
-	left := h.left(p.m.cfg.Clock.Now(), hashContainer(c), p.sandboxID, func(t trial) string {
+	left := h.left(p.m.cfg.Clock.Now(), specHash(c), p.sandboxID, func(t trial) string {
 		return outcome(p.containerConfig(ctx, c, t))
 	})
 	if left == 0 {
@@ -119,7 +119,7 @@ func (p *pass) held(ctx context.Context, c *v1.Container) bool {
 
 // leave holds a container that cannot be started now.
 func (p *pass) leave(c *v1.Container, w Waiting, wait time.Duration, tried *trial) {
-	p.m.hold(backOffKey(p.pod.UID, c.Name), hold{until: p.m.cfg.Clock.Now().Add(wait), waiting: w, spec: hashContainer(c), tried: tried})
+	p.m.hold(backOffKey(p.pod.UID, c.Name), hold{until: p.m.cfg.Clock.Now().Add(wait), waiting: w, spec: specHash(c), tried: tried})
 }
 
 // failed notes that a container could not be started, and has it left alone until

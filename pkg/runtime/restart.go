@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,7 @@ type backOffs struct {
 type backOff struct {
 	wait    time.Duration // after the container's next end
 	started time.Time     // when it was last restarted
+	spec    uint64        // see specHash
 }
 
 func newBackOffs(most time.Duration) *backOffs {
@@ -117,11 +119,8 @@ func newBackOffs(most time.Duration) *backOffs {
 
 // left tells how much longer a container that has ended must wait. One that ran
 // for twice the maximum since its last restart has been forgiven.
-func (b *backOffs) left(key string, ended *ContainerStatus, now time.Time) time.Duration {
-	e, ok := b.entries[key]
-	if !ok {
-		e = b.recalled(ended)
-	}
+func (b *backOffs) left(key string, c *v1.Container, ended *ContainerStatus, now time.Time) time.Duration {
+	e := b.of(key, c, ended)
 	if b.forgiven(e, ended) {
 		return 0
 	}
@@ -129,27 +128,34 @@ func (b *backOffs) left(key string, ended *ContainerStatus, now time.Time) time.
 }
 
 // restarted notes that a container that had ended is being started again.
-func (b *backOffs) restarted(key string, ended *ContainerStatus, now time.Time) {
-	e, ok := b.entries[key]
-	if !ok {
-		e = b.recalled(ended)
-	}
+func (b *backOffs) restarted(key string, c *v1.Container, ended *ContainerStatus, now time.Time) {
+	e := b.of(key, c, ended)
 	switch {
 	case b.forgiven(e, ended) || e.wait == 0:
 		e.wait = min(firstBackOff, b.most)
 	default:
 		e.wait = min(2*e.wait, b.most)
 	}
-	e.started = now
+	e.started, e.spec = now, specHash(c)
 	b.entries[key] = e
 }
 
 // current is the wait that the container is under now, for its message.
-func (b *backOffs) current(key string, ended *ContainerStatus) time.Duration {
-	if e, ok := b.entries[key]; ok {
-		return e.wait
+func (b *backOffs) current(key string, c *v1.Container, ended *ContainerStatus) time.Duration {
+	return b.of(key, c, ended).wait
+}
+
+// of is the back-off that a container is under. One that has crashed with another
+// image, or other resources, says nothing of the one that is wanted now.
+func (b *backOffs) of(key string, c *v1.Container, ended *ContainerStatus) backOff {
+	e, ok := b.entries[key]
+	switch {
+	case ok && e.spec == specHash(c):
+		return e
+	case ok, ended.Hash != 0 && ended.Hash != hashContainer(c):
+		return backOff{}
 	}
-	return b.recalled(ended).wait
+	return b.recalled(ended)
 }
 
 // recalled is what a container's wait must have been when another agent restarted
@@ -175,6 +181,14 @@ func (b *backOffs) forget(uid types.UID) {
 			delete(b.entries, key)
 		}
 	}
+}
+
+// specHash identifies what a back-off is of: as in the kubelet a change of the image
+// or of the resources ends it.
+func specHash(c *v1.Container) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(c.Image + "/" + c.Resources.String()))
+	return h.Sum64()
 }
 
 func backOffKey(uid types.UID, container string) string { return string(uid) + "/" + container }

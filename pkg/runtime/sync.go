@@ -441,14 +441,14 @@ func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *ContainerStatus) (
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := backOffKey(pod.UID, c.Name)
-	left := m.backOffs.left(key, last, m.cfg.Clock.Now())
+	left := m.backOffs.left(key, c, last, m.cfg.Clock.Now())
 	if left == 0 {
 		return Waiting{}, 0
 	}
 	return Waiting{
 		Reason: reasonCrashLoop,
 		Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			m.backOffs.current(key, last), c.Name, pod.Name, pod.Namespace, pod.UID),
+			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID),
 	}, left
 }
 
@@ -458,7 +458,7 @@ func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *ContainerStatu
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.backOffs.restarted(backOffKey(pod.UID, c.Name), last, m.cfg.Clock.Now())
+	m.backOffs.restarted(backOffKey(pod.UID, c.Name), c, last, m.cfg.Clock.Now())
 }
 
 // reasonOf takes the waiting reason from an error that has one.
