@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -112,8 +113,8 @@ func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 		case *v1.PersistentVolumeClaim:
 			ours = o.Spec
 		}
-		for _, d := range differences("spec", fields(t, ours), fields(t, theirs)) {
-			t.Errorf("%s: %s", spec, d)
+		if err := compare(ours, theirs); err != nil {
+			t.Errorf("%s: %v", spec, err)
 		}
 	}
 }
@@ -129,14 +130,10 @@ func manifest(t *testing.T, text string) (metav1.Object, []source.Problem) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	out, done := make(chan source.Snapshot), make(chan error, 1)
-	go func() { done <- s.Run(ctx, out) }()
+	out := make(chan source.Snapshot)
+	stop := testrun.Start(t, func(ctx context.Context) error { return s.Run(ctx, out) })
 	snapshot := <-out
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	stop()
 	if len(snapshot.Objects) == 0 {
 		return nil, s.Problems()
 	}

@@ -104,11 +104,16 @@ func judge(ctx context.Context, cluster *harness.Cluster, ours *v1.Pod) error {
 	for _, s := range []*v1.PodSpec{&ours.Spec, &theirs.Spec} {
 		s.Tolerations, s.Priority, s.PreemptionPolicy = nil, nil, nil
 	}
-	a, err := fields(ours.Spec)
+	return compare(ours.Spec, theirs.Spec)
+}
+
+// compare names each field of a specification that is not the same.
+func compare(ours, theirs any) error {
+	a, err := fields(ours)
 	if err != nil {
 		return err
 	}
-	b, err := fields(theirs.Spec)
+	b, err := fields(theirs)
 	if err != nil {
 		return err
 	}
