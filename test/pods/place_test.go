@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -216,7 +217,14 @@ const ofCase = "mini-kubelet.test/case"
 // createForAll makes an object that has no namespace; removeForAll takes all of a
 // case away.
 func createForAll(ctx context.Context, client kubernetes.Interface, namespace string, o map[string]any) error {
-	o["metadata"].(map[string]any)["labels"] = map[string]any{ofCase: namespace}
+	meta := o["metadata"].(map[string]any)
+	labels, _ := meta["labels"].(map[string]any)
+	labels = maps.Clone(labels)
+	if labels == nil {
+		labels = map[string]any{}
+	}
+	labels[ofCase] = namespace
+	meta["labels"] = labels
 	switch kind := o["kind"]; kind {
 	case "RuntimeClass":
 		c, err := as[nodev1.RuntimeClass](o)
