@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,7 +44,7 @@ func (t taken) addAll(all *given, more given, from string) (clashes []string) {
 func (t taken) addObject(o metav1.Object, from string) (clash string) {
 	id := identOf(o)
 	if first, ok := t.objects[id]; ok {
-		return fmt.Sprintf("duplicate %s name %s: the one of %s is used, this one is not", id.kind, id.name, first)
+		return fmt.Sprintf("duplicate %s name %s: the one of %s is used, this one is not", id.kind, strings.TrimPrefix(id.name.String(), "/"), first)
 	}
 	t.objects[id] = from
 	return ""

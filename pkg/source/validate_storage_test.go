@@ -146,3 +146,12 @@ func TestAFailedVolumeKeepsWhatItWas(t *testing.T) {
 		t.Errorf("kept %v of %v", now.objects, before.objects)
 	}
 }
+
+func TestTwoVolumesOfOneName(t *testing.T) {
+	now := keepFailed(given{}, standalone.static(decode([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument()))), node)
+	var all given
+	clashes := newTaken().addAll(&all, now, "a file")
+	if len(all.objects) != 2 || len(clashes) != 1 || clashes[0] != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
+		t.Errorf("%d objects, clashes %q", len(all.objects), clashes)
+	}
+}
