@@ -2,13 +2,16 @@ package integration
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	goruntime "runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
@@ -38,17 +41,58 @@ func allowed(t *testing.T, a *harness.Agent, pod *v1.Pod) cpuset.CPUSet {
 	return cpuset.CPUSet{}
 }
 
-func TestGuaranteedPodHasACPUToItself(t *testing.T) {
-	t.Parallel()
+// onlyOneCPU is an agent with the static policy that has one CPU to give away.
+func onlyOneCPU(t *testing.T) *harness.Agent {
+	t.Helper()
 	harness.NeedDockerd(t)
 	n := goruntime.NumCPU()
 	if n < 2 {
 		t.Skip("this machine has one CPU")
 	}
-	// All but one CPU are reserved: there is one to be had.
-	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{
+	return harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{
 		"cpuManagerPolicy": "static", "systemReserved": map[string]string{"cpu": strconv.Itoa(n - 1)},
 	}})
+}
+
+func TestCPUsSurviveAnAgentKilledAtRandomMoments(t *testing.T) {
+	t.Parallel()
+	a := onlyOneCPU(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	a.Write("shares.yaml", harness.Pod("shares", ""))
+	shares := a.WaitRunning("shares")
+	all := allowed(t, a, shares)
+	var own types.UID
+	for round := range 6 {
+		// Another pod in the place of the one before: it is to get the same CPU.
+		a.Write("own.yaml", harness.Pod("own", "", needs(nil, amounts("cpu", "1", "memory", "32Mi")), func(p *v1.Pod) {
+			p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "ROUND", Value: strconv.Itoa(round)}}
+		}))
+		time.Sleep(time.Duration(random.Int64N(int64(1500 * time.Millisecond)))) // the moment
+		a.Kill()
+		a.Start()
+		p := a.WaitPod("own", "the new pod runs", func(p *v1.Pod) bool { return p.UID != own && harness.Ready(p) })
+		own = p.UID
+		cpu := allowed(t, a, p)
+		if cpu.Size() != 1 {
+			t.Fatalf("round %d: the Guaranteed container runs on CPUs %s, want one", round, cpu)
+		}
+		harness.Eventually(t, "the other container leaves that CPU", harness.Patience, func() error {
+			if got := allowed(t, a, shares); !got.Equals(all.Difference(cpu)) {
+				return fmt.Errorf("round %d: the container that shares runs on CPUs %s, want %s", round, got, all.Difference(cpu))
+			}
+			return nil
+		}, a.Explain)
+	}
+	if s := harness.Status(a.WaitRunning("shares"), "c"); s.RestartCount != 0 {
+		t.Errorf("the container that shares was restarted: %+v", s)
+	}
+}
+
+func TestGuaranteedPodHasACPUToItself(t *testing.T) {
+	t.Parallel()
+	a, n := onlyOneCPU(t), goruntime.NumCPU()
 	whole := needs(nil, amounts("cpu", "1", "memory", "32Mi"))
 	a.Write("shares.yaml", harness.Pod("shares", "", needs(amounts("memory", "16Mi"), nil)))
 	shares := a.WaitRunning("shares")
