@@ -54,6 +54,7 @@ type FileSource struct {
 
 	files   map[string]*file // by path
 	watch   *watcher
+	links   []string        // that the last look found
 	removed map[string]bool // files that an event said were removed, since the last good look at their directory
 	spoken  bool
 	started time.Time

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -123,4 +124,24 @@ func TestDirectoryIsFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wait("a")
+}
+
+func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
+	// The moment cannot be chosen, only tried for: while the other files are read.
+	for i := range 40 {
+		dir := t.TempDir()
+		var names []string
+		for j := range 20 {
+			name := fmt.Sprintf("p%02d", j)
+			names = append(names, name)
+			if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(manifest(name)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := startFile(t, dir)
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond)
+		r.write("z.yaml", manifest("z"))
+		r.wait(append(names, "z")...)
+		r.stop()
+	}
 }

@@ -35,7 +35,10 @@ type file struct {
 // before, and after how long to look again although nothing happens: 0 for never.
 func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	now := s.cfg.Clock.Now()
+	// Before the list is made: a change after it is not to be missed.
+	s.watch.follow(s.cfg.Path, s.links)
 	paths, links, whole, complete := s.list()
+	s.links = links
 	changed := false
 	for _, p := range paths {
 		f := s.files[p]
