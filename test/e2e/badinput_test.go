@@ -50,6 +50,9 @@ var badPods = map[string]struct {
 	}, "CreateContainerError", []string{"Pulled: .* already present", "Failed: Error: .*nobody.json.*"}},
 	"root": {func(_ *v1.Pod, c *v1.Container) { c.SecurityContext = &v1.SecurityContext{RunAsNonRoot: ptr.To(true)} },
 		"CreateContainerConfigError", []string{"Pulled: .* already present", "Failed: Error: container has runAsNonRoot and image will run as root.*"}},
+	"no-sandbox": {func(p *v1.Pod, _ *v1.Container) {
+		p.Spec.SecurityContext = &v1.PodSecurityContext{Sysctls: []v1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "many"}}}
+	}, "ContainerCreating", []string{"FailedCreatePodSandBox: Failed to create pod sandbox: .*"}},
 	"sysctl": {func(p *v1.Pod, _ *v1.Container) {
 		p.Spec.SecurityContext = &v1.PodSecurityContext{Sysctls: []v1.Sysctl{{Name: "kernel.msgmax", Value: "65536"}}}
 	}, "", []string{"SysctlForbidden: .*"}},
