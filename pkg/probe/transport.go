@@ -12,6 +12,9 @@ import (
 // maxResponse bounds what is read of a response, headers included.
 const maxResponse = 1 << 20
 
+// buffer is how much of a probe's small talk is read and written at once.
+const buffer = 1 << 10
+
 // transport makes connections that end with their request, through no proxy, and
 // over TLS to whatever certificate the container has.
 type transport struct {
@@ -62,10 +65,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
 	req = req.WithContext(req.Context()) // a copy
 	req.Close = true
-	if err := req.Write(conn); err != nil {
+	w := bufio.NewWriterSize(conn, buffer)
+	err := req.Write(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		return nil, err
 	}
-	r := bufio.NewReader(io.LimitReader(conn, maxResponse))
+	r := bufio.NewReaderSize(io.LimitReader(conn, maxResponse), buffer)
 	for {
 		res, err := http.ReadResponse(r, req)
 		if err != nil || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {

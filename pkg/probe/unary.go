@@ -65,7 +65,7 @@ type call struct {
 const stream = 1
 
 func newCall(conn net.Conn) *call {
-	c := &call{conn: conn, in: bufio.NewReaderSize(io.LimitReader(conn, maxResponse), 1024), headers: map[string]string{}}
+	c := &call{conn: conn, in: bufio.NewReaderSize(io.LimitReader(conn, maxResponse), buffer), headers: map[string]string{}}
 	c.frames = http2.NewFramer(&c.out, c.in)
 	c.frames.SetReuseFrames()
 	c.frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)

@@ -196,6 +196,16 @@ func TestHealthzAndMetrics(t *testing.T) {
 	if body, err := a.Get("/metrics"); err != nil || !strings.Contains(string(body), "# TYPE go_goroutines gauge") {
 		t.Errorf("/metrics: %d bytes, %v", len(body), err)
 	}
+	web := harness.Pod("probed", "")
+	web.Spec.Containers[0].LivenessProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"true"}}}, PeriodSeconds: 1}
+	a.Write("probed.yaml", web)
+	harness.Eventually(t, "the probe is counted", harness.Patience, func() error {
+		body, err := a.Get("/metrics/probes")
+		if err == nil && !strings.Contains(string(body), `prober_probe_total{container="c",namespace="default",pod="`+a.Name("probed")+`"`) {
+			err = errString(body)
+		}
+		return err
+	}, a.Explain)
 }
 
 type errString string
