@@ -128,7 +128,7 @@ func TestDirectoryIsFollowed(t *testing.T) {
 
 func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
 	// The moment cannot be chosen, only tried for: while the other files are read.
-	for i := range 40 {
+	for i := range 20 {
 		dir := t.TempDir()
 		var names []string
 		for j := range 20 {
@@ -139,7 +139,7 @@ func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
 			}
 		}
 		r := startFile(t, dir)
-		time.Sleep(time.Duration(i) * 100 * time.Microsecond)
+		time.Sleep(time.Duration(i) * 150 * time.Microsecond)
 		r.write("z.yaml", manifest("z"))
 		r.wait(append(names, "z")...)
 		r.stop()

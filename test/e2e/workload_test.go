@@ -186,3 +186,30 @@ func TestAdmissionOnTheNode(t *testing.T) {
 		n.MustKubectl(ns, "delete", "pod", name, "--timeout=30s")
 	}
 }
+
+func TestAPodThatRestartsAllItsContainersIsScheduledAndDoes(t *testing.T) {
+	n, ns := join(t)
+	never := v1.ContainerRestartPolicyNever
+	pod := harness.Pod("all", "", quick, func(p *v1.Pod) {
+		// Only to a node that declares the feature does the scheduler send it.
+		p.Spec.NodeSelector = map[string]string{v1.LabelHostname: n.Node()}
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}
+		cause := harness.Container("cause", "test -e /v/again && exec sleep 3600; touch /v/again; exit 42")
+		cause.VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		cause.RestartPolicy = &never
+		cause.RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestartAllContainers,
+			ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}}}}
+		p.Spec.Containers = append(p.Spec.Containers, cause)
+	})
+	if _, err := n.Cluster.Client.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p := n.Await(ns, "all", "all run again", func(p *v1.Pod) bool {
+		restarting := conditionOf(p, v1.AllContainersRestarting)
+		return restarting != nil && restarting.Status == v1.ConditionFalse && harness.Ready(p) && harness.Status(p, "c").RestartCount == 1 && harness.Status(p, "cause").RestartCount == 1
+	})
+	if last := harness.Status(p, "c").LastTerminationState.Terminated; last == nil || last.Reason != "RestartingAllContainers" || last.ExitCode != 137 {
+		t.Errorf("the container was terminated by %+v", last)
+	}
+}
