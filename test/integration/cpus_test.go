@@ -12,6 +12,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
@@ -171,4 +172,52 @@ func TestGuaranteedPodHasACPUToItself(t *testing.T) {
 		t.Fatalf("reset: %v\n%s", err, stderr)
 	}
 	a.Start() // the state is gone with the rest
+}
+
+// containerd of this age does not say which CPUs a container has: the agent has to
+// remember where it moved it.
+func TestCPUsOnContainerd(t *testing.T) {
+	t.Parallel()
+	n := goruntime.NumCPU()
+	if n < 2 {
+		t.Skip("this machine has one CPU")
+	}
+	r := harness.StartContainerd(t)
+	a := harness.NewAgent(t, harness.AgentConfig{Config: map[string]any{
+		"containerRuntimeEndpoint": r.Endpoint, "cpuManagerPolicy": "static", "reservedSystemCPUs": fmt.Sprintf("1-%d", n-1),
+	}})
+	a.Start()
+	cpus := func(pod *v1.Pod) string {
+		id := strings.TrimPrefix(harness.Status(pod, "c").ContainerID, "containerd://")
+		out, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", "while read k v; do [ $k = Cpus_allowed_list: ] && echo $v; done < /proc/self/status; true"}, Timeout: 10})
+		if err != nil || out.ExitCode != 0 {
+			t.Fatalf("ask the container: %v, %v", out, err)
+		}
+		return strings.TrimSpace(string(out.Stdout))
+	}
+	a.Write("shares.yaml", harness.Pod("shares", ""))
+	shares := a.WaitRunning("shares")
+	all := cpus(shares)
+	moved := func(what, want string) {
+		t.Helper()
+		harness.Eventually(t, what, harness.Patience, func() error {
+			if got := cpus(shares); got != want {
+				return fmt.Errorf("the container that shares runs on CPUs %s, want %s", got, want)
+			}
+			return nil
+		}, a.Explain)
+	}
+	a.Write("own.yaml", harness.Pod("own", "", needs(nil, amounts("cpu", "1", "memory", "32Mi"))))
+	if got := cpus(a.WaitRunning("own")); got != "0" {
+		t.Errorf("the Guaranteed container runs on CPUs %s, want 0", got)
+	}
+	rest := cpuset.New()
+	for i := 1; i < n; i++ {
+		rest = rest.Union(cpuset.New(i))
+	}
+	moved("the other container leaves that CPU", rest.String())
+	a.Kill()
+	a.Remove("own.yaml")
+	a.Start()
+	moved("the CPU is shared again", all)
 }
