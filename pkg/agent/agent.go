@@ -131,12 +131,12 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
-	cgroups, err := newCgroups(cfg, node, systemd, memoryQoS(cfg, node, version.RuntimeName))
+	store := podstore.New()
+	api, err := joinCluster(cfg, store)
 	if err != nil {
 		return nil, err
 	}
-	store := podstore.New()
-	api, err := joinCluster(cfg, store)
+	cgroups, err := newCgroups(cfg, node, systemd, memoryQoS(cfg, node, version.RuntimeName), api.nodeEvent())
 	if err != nil {
 		return nil, err
 	}

@@ -60,8 +60,8 @@ func memoryQoS(cfg *config.Config, n *node, runtime string) bool {
 }
 
 // newCgroups makes the cgroups above those of pods. nil: pods get none, because
-// the configuration or the host does not let them.
-func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool) (*cgroup.Tree, error) {
+// the configuration or the host does not let them. event records of the node; nil: nobody is told.
+func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool, event func(eventType, reason, message string)) (*cgroup.Tree, error) {
 	if !deref(cfg.CgroupsPerQOS, true) {
 		if root := cfg.CgroupRoot; root != "" {
 			n.CgroupParent = func(*v1.Pod) string { return root }
@@ -79,7 +79,7 @@ func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool) (*cgroup.T
 	tree, err := cgroup.New(cgroup.Config{
 		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{n.kept.System, n.kept.Kube},
 		MemoryQoS:   memoryQoS,
-		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{},
+		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: event,
 		Pods: cgroup.PodSettings{
 			CFSQuota: !n.DisableCFSQuota, CFSPeriod: n.CFSQuotaPeriod, PIDs: deref(cfg.PodPidsLimit, -1),
 			ExclusiveCPUs: n.ExclusiveCPUs, ReserveMemory: memoryQoS && cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy,

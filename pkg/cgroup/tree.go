@@ -35,6 +35,8 @@ type Config struct {
 	MemoryQoS bool
 	Pods      PodSettings
 	Clock     clock.WithTicker
+	// Event records something about the node; nil: nobody is told. It must not block.
+	Event func(eventType, reason, message string)
 }
 
 // Tree is the cgroups of all pods. Safe for concurrent use.
@@ -47,6 +49,7 @@ type Tree struct {
 
 	above   sync.Mutex // held while the cgroups above the pods are written
 	sums    *requests  // by which the classes were last written; nil: never
+	held    bool       // what all pods may use has been written once
 	refused string     // the last complaint of the kernel, so that one is logged once
 }
 
@@ -114,7 +117,21 @@ func (t *Tree) update() {
 	t.above.Lock()
 	defer t.above.Unlock()
 	err := t.kernel.write(t.cfg.Layout.root, forAllPods(t.cfg.Capacity, t.cfg.Reserved, t.cfg.EnforcePods))
+	t.tell(err)
 	t.note(errors.Join(err, t.writeClasses()))
+}
+
+// tell records whether what all pods may use is held to, until it is for the first
+// time: as the kubelet's event.
+func (t *Tree) tell(err error) {
+	if t.held || t.cfg.Event == nil {
+		return
+	}
+	if t.held = err == nil; t.held {
+		t.cfg.Event(v1.EventTypeNormal, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+		return
+	}
+	t.cfg.Event(v1.EventTypeWarning, "FailedNodeAllocatableEnforcement", fmt.Sprintf("Failed to update Node Allocatable Limits %q: %v", t.cfg.Layout.root, err))
 }
 
 // podsChanged writes the values of the QoS classes if that makes a difference.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,4 +180,43 @@ func TestClassesProtectWhatTheirPodsRequest(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheNodeTellsOnceThatItHoldsPodsToTheirShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		layout, err := NewLayout("/", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := make(chan string, 10)
+		tree, err := newTree(Config{Layout: layout, Clock: clock.RealClock{}, Event: func(kind, reason, message string) {
+			told <- kind + " " + reason + ": " + message
+		}}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.fail = errors.New("busy")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*updatePeriod-time.Second)
+		defer cancel()
+		go func() {
+			time.Sleep(updatePeriod + time.Second)
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.fail = nil
+		}()
+		if err := tree.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		close(told)
+		failed := `Warning FailedNodeAllocatableEnforcement: Failed to update Node Allocatable Limits ["kubepods"]: busy`
+		want := []string{failed, failed, "Normal NodeAllocatableEnforced: Updated Node Allocatable limit across pods"}
+		var got []string
+		for s := range told {
+			got = append(got, s)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	})
 }

@@ -200,6 +200,7 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 	if err == nil {
 		klog.InfoS("Registered the node", "node", m.cfg.Name)
 		m.last, m.reported = made, m.cfg.Clock.Now()
+		m.tell(v1.NodeStatus{}, wanted.Status)
 		return nil
 	}
 	if !apierrors.IsAlreadyExists(err) && !apierrors.IsForbidden(err) {
@@ -320,6 +321,13 @@ func (m *Manager) report(ctx context.Context) {
 	}
 }
 
+// tell records what has happened between two statuses.
+func (m *Manager) tell(old, now v1.NodeStatus) {
+	for _, e := range events(m.cfg.Name, old, now) {
+		m.cfg.Event(e.kind, e.reason, e.message)
+	}
+}
+
 // tryReport sends the status when it has changed or is due.
 func (m *Manager) tryReport(ctx context.Context) error {
 	base := m.base()
@@ -347,9 +355,7 @@ func (m *Manager) tryReport(ctx context.Context) error {
 		m.last = nil // perhaps it was not what the API server has
 		return err
 	}
-	for _, e := range events(m.cfg.Name, base.Status, now.Status) {
-		m.cfg.Event(e.kind, e.reason, e.message)
-	}
+	m.tell(base.Status, now.Status)
 	m.last, m.reported = updated, m.cfg.Clock.Now()
 	m.cfg.InUse.tell(updated.Status.VolumesInUse)
 	return nil

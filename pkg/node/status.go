@@ -195,6 +195,8 @@ func events(name string, old, now v1.NodeStatus) []event {
 		reason := word[1]
 		if c.Status == v1.ConditionTrue {
 			reason = word[0]
+		} else if i < 0 && c.Type == v1.NodeReady {
+			continue // it has not been ready yet
 		}
 		out = append(out, isNow(name, reason))
 	}

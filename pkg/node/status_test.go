@@ -212,6 +212,8 @@ func TestEventsOfAChange(t *testing.T) {
 		{"after the controller set Unknown", with("b", is(v1.NodeReady, v1.ConditionUnknown)), with("b", is(v1.NodeReady, v1.ConditionTrue)), []event{{"Normal", "NodeReady", "Node n1 status is now: NodeReady"}}},
 		{"disk", with("b", is(v1.NodeDiskPressure, v1.ConditionFalse)), with("b", is(v1.NodeDiskPressure, v1.ConditionTrue)), []event{{"Normal", "NodeHasDiskPressure", "Node n1 status is now: NodeHasDiskPressure"}}},
 		{"new", with(""), with("b", is(v1.NodeMemoryPressure, v1.ConditionFalse)), []event{{"Normal", "NodeHasSufficientMemory", "Node n1 status is now: NodeHasSufficientMemory"}}},
+		{"new and ready", with(""), with("b", is(v1.NodeReady, v1.ConditionTrue)), []event{{"Normal", "NodeReady", "Node n1 status is now: NodeReady"}}},
+		{"new and not ready yet", with(""), with("b", is(v1.NodeReady, v1.ConditionFalse)), nil},
 		{"foreign", with("b"), with("b", is("NetworkUnavailable", v1.ConditionTrue)), nil},
 		{"rebooted", with("a"), with("b"), []event{{"Warning", "Rebooted", "Node n1 has been rebooted, boot id: b"}}},
 	}

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +92,27 @@ func TestNodeObject(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTheNodeTellsWhatItHasBecome(t *testing.T) {
+	t.Parallel()
+	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{Config: map[string]any{"nodeStatusUpdateFrequency": "1s"}})
+	told := func(reason string) {
+		t.Helper()
+		harness.Eventually(t, "the node tells "+reason, harness.Patience, func() error {
+			if out := n.MustKubectl("default", "get", "events", "--field-selector", "involvedObject.kind=Node,involvedObject.name="+n.Node()); !strings.Contains(out, reason+" ") {
+				return errors.New(out)
+			}
+			return nil
+		}, n.Explain)
+	}
+	for _, reason := range []string{"Starting", "NodeReady", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeAllocatableEnforced"} {
+		told(reason)
+	}
+	n.MustKubectl("", "cordon", n.Node())
+	told("NodeNotSchedulable")
+	n.MustKubectl("", "uncordon", n.Node())
+	told("NodeSchedulable")
 }
 
 func TestNodeIsNotReadyWithoutItsRuntime(t *testing.T) {
