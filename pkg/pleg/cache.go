@@ -12,10 +12,12 @@ import (
 
 // cache holds the pods' statuses. PLEG's goroutine alone writes it; anyone reads.
 type cache struct {
-	mu      sync.Mutex
-	pods    map[types.UID]entry
-	asOf    time.Time // start of the last full relist: what is not suspect was so then
-	suspect map[types.UID]bool
+	mu   sync.Mutex
+	pods map[types.UID]entry
+	asOf time.Time // start of the last full relist: what is not suspect was so then
+	// suspect are the pods that were seen to have changed: when that was asked for.
+	// Only a look from then on says how they are.
+	suspect map[types.UID]time.Time
 	view    []*runtime.Pod
 	changed chan struct{} // closed and replaced by every write
 }
@@ -27,7 +29,7 @@ type entry struct {
 }
 
 func newCache() *cache {
-	return &cache{pods: map[types.UID]entry{}, suspect: map[types.UID]bool{}, changed: make(chan struct{})}
+	return &cache{pods: map[types.UID]entry{}, suspect: map[types.UID]time.Time{}, changed: make(chan struct{})}
 }
 
 // write changes the cache and wakes those who wait for news.
@@ -45,7 +47,7 @@ func (c *cache) get(uid types.UID, t time.Time) (status *runtime.PodStatus, wait
 	defer c.mu.Unlock()
 	e, ok := c.pods[uid]
 	asOf := e.asOf
-	if !c.suspect[uid] && c.asOf.After(asOf) {
+	if _, changed := c.suspect[uid]; !changed && c.asOf.After(asOf) {
 		asOf = c.asOf
 	}
 	if asOf.IsZero() || asOf.Before(t) {

@@ -317,10 +317,10 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *runtime.Pod, time.Time))
 	p.cache.write(func() {
 		p.cache.asOf = l.asOf
 		for _, pod := range news {
-			p.cache.suspect[pod.UID] = true
+			p.cache.suspect[pod.UID] = l.asOf
 		}
 		for _, uid := range gone {
-			p.cache.suspect[uid] = true
+			p.cache.suspect[uid] = l.asOf
 		}
 		// What the runtime has not is vouched for by this list from now on.
 		for uid, e := range p.cache.pods {
@@ -381,11 +381,12 @@ func (p *PLEG) take(l look, inspect func(types.UID, *runtime.Pod, time.Time)) {
 			e.status = &runtime.PodStatus{UID: l.uid, ObservedAt: l.asOf}
 		}
 		p.cache.pods[l.uid] = e
-		if l.err != nil {
-			p.cache.suspect[l.uid] = true
+		if since := p.cache.suspect[l.uid]; l.err != nil {
+			p.cache.suspect[l.uid] = later(since, l.asOf)
 			return
+		} else if !l.asOf.Before(since) {
+			delete(p.cache.suspect, l.uid)
 		}
-		delete(p.cache.suspect, l.uid)
 		// Before the first list a look at one pod is no view of all.
 		if p.cache.view != nil && (before != nil || l.pod != nil) && !same(before, l.pod) {
 			p.cache.view = viewOf(p.listed)
@@ -394,6 +395,13 @@ func (p *PLEG) take(l look, inspect func(types.UID, *runtime.Pod, time.Time)) {
 	if again {
 		inspect(l.uid, nil, time.Time{})
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func viewOf(pods map[types.UID]*runtime.Pod) []*runtime.Pod {

@@ -79,6 +79,7 @@ type engine struct {
 	tell      func(types.UID)
 	breaks    chan error
 	hold      chan struct{} // lists wait until it is closed; nil: they do not
+	slow      chan struct{} // so does the next inspection
 }
 
 func newEngine() *engine {
@@ -119,9 +120,13 @@ func (e *engine) GetPod(_ context.Context, uid types.UID) (*runtime.Pod, error) 
 
 func (e *engine) GetPodStatus(ctx context.Context, p *runtime.Pod) (*runtime.PodStatus, error) {
 	e.mu.Lock()
-	hang := e.hang[p.UID]
+	hang, slow := e.hang[p.UID], e.slow
+	e.slow = nil
 	e.inspected = append(e.inspected, p.UID)
 	e.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
 	if hang {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
@@ -312,6 +317,41 @@ func TestGetNewerThanLooksAgain(t *testing.T) {
 		// A pod that is not there is known not to be there.
 		if s, err := p.GetNewerThan(t.Context(), "nobody", time.Now()); err != nil || len(s.Containers) != 0 {
 			t.Errorf("unknown pod: %v, %v", s, err)
+		}
+	})
+}
+
+// A look that takes long began before what a list has found meanwhile.
+func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.set(podOf("p"))
+		p := start(t, e, time.Second)
+		synctest.Wait()
+		first, second := make(chan struct{}), make(chan struct{})
+		e.slow = first
+		p.Relist("p") // sees no container
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		started := time.Now()
+		time.Sleep(time.Second) // a list sees it
+		synctest.Wait()
+		e.slow = second
+		close(first)
+		synctest.Wait()
+		got := make(chan *runtime.PodStatus, 1)
+		go func() {
+			s, err := p.GetNewerThan(t.Context(), "p", started)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- s
+		}()
+		synctest.Wait()
+		close(second)
+		if s := <-got; s == nil || len(s.Containers) != 1 {
+			t.Errorf("status = %+v, want the container that was started before it was asked for", s)
 		}
 	})
 }
