@@ -106,8 +106,11 @@ func garbage(pods []*Pod, p Policy, wanted func(types.UID) bool, now time.Time) 
 	return g
 }
 
+// ErrRunning is why a pod cannot be removed.
+var ErrRunning = errors.New("a container still runs")
+
 // RemovePod removes the dead containers and sandboxes of a pod, with its logs. It
-// succeeds when there are none, and refuses while a container runs.
+// succeeds when there are none, and returns ErrRunning while a container runs.
 func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.NamespacedName) error {
 	pod, err := m.GetPod(ctx, uid)
 	if err != nil {
@@ -115,7 +118,7 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 	}
 	if pod != nil {
 		if pod.Running() {
-			return errors.New("a container still runs")
+			return ErrRunning
 		}
 		for _, c := range pod.Containers {
 			if err := m.removeContainer(ctx, pod, c); err != nil {

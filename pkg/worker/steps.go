@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -131,17 +132,8 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 		return fmt.Errorf("look at pod %s before stopping it: %w", st.ref(), err)
 	}
 	w.publish(st, observed, st.waiting, false)
-	if left := observed.Pod(); left.Running() {
-		if err := w.cfg.Runtime.KillPod(ctx, st.pod, left, st.grace); err != nil {
-			return fmt.Errorf("stop pod %s: %w", st.ref(), err)
-		}
-		observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now())
-		if err != nil {
-			return fmt.Errorf("look at pod %s after stopping it: %w", st.ref(), err)
-		}
-		if observed.Pod().Running() {
-			return fmt.Errorf("stop pod %s: a container still runs", st.ref())
-		}
+	if observed, err = w.stop(ctx, st, observed); err != nil {
+		return err
 	}
 	// Before anybody hears of the end: whoever takes the pod's place wants its CPUs.
 	if err := w.cfg.CPUs.Release(st.uid); err != nil {
@@ -150,6 +142,25 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 	w.publish(st, observed, st.waiting, true)
 	w.cfg.Probes.Remove(st.uid)
 	return nil
+}
+
+// stop stops what was observed to run of a pod and returns how the pod is then.
+func (w *Workers) stop(ctx context.Context, st step, observed *runtime.PodStatus) (*runtime.PodStatus, error) {
+	left := observed.Pod()
+	if !left.Running() {
+		return observed, nil
+	}
+	if err := w.cfg.Runtime.KillPod(ctx, st.pod, left, st.grace); err != nil {
+		return nil, fmt.Errorf("stop pod %s: %w", st.ref(), err)
+	}
+	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now())
+	if err != nil {
+		return nil, fmt.Errorf("look at pod %s after stopping it: %w", st.ref(), err)
+	}
+	if observed.Pod().Running() {
+		return nil, fmt.Errorf("stop pod %s: %w", st.ref(), runtime.ErrRunning)
+	}
+	return observed, nil
 }
 
 // terminated gives back what a stopped pod no longer needs. Its dead containers
@@ -170,10 +181,20 @@ func (w *Workers) terminated(ctx context.Context, st step) error {
 	return nil
 }
 
-// remove takes the last traces of a pod off the node.
+// remove takes the last traces of a pod off the node. What runs again by then is
+// stopped again: the runtime may have been starting it for an agent that was killed.
 func (w *Workers) remove(ctx context.Context, st step) error {
 	name := types.NamespacedName{Namespace: st.ref().Namespace, Name: st.ref().Name}
-	if err := w.cfg.Runtime.RemovePod(ctx, st.uid, name); err != nil {
+	err := w.cfg.Runtime.RemovePod(ctx, st.uid, name)
+	if errors.Is(err, runtime.ErrRunning) {
+		var observed *runtime.PodStatus
+		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err == nil {
+			if _, err = w.stop(ctx, st, observed); err == nil {
+				err = w.cfg.Runtime.RemovePod(ctx, st.uid, name)
+			}
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("remove pod %s: %w", st.ref(), err)
 	}
 	// Wait for PLEG to see it gone: housekeeping would take what is in an older

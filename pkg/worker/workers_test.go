@@ -118,6 +118,11 @@ func (n *node) KillPod(ctx context.Context, _ *v1.Pod, running *runtime.Pod, gra
 
 func (n *node) RemovePod(_ context.Context, uid types.UID, _ types.NamespacedName) error {
 	defer n.enter("remove", uid)()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running[uid] != nil {
+		return runtime.ErrRunning
+	}
 	return nil
 }
 
@@ -412,6 +417,26 @@ func TestAgentStopLeavesPodsRunning(t *testing.T) {
 		}
 		if slices.Contains(n.history(), "kill 1") {
 			t.Error("stopping the agent killed a pod")
+		}
+	})
+}
+
+// A runtime may go on with a start that it was asked for by an agent that was killed.
+func TestWhatStartsAfterAPodWasStoppedIsStoppedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		w := start(t, n)
+		n.tearDown = func() error {
+			n.tearDown = nil
+			n.run("1", "web")
+			return nil
+		}
+		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: staticPod("1", "web"), Removed: true})
+		synctest.Wait()
+		if _, known := w.Known("1"); known || n.running["1"] != nil {
+			t.Errorf("known %v, running %v; calls %v", known, n.running["1"], n.history())
 		}
 	})
 }

@@ -162,23 +162,22 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	proxy := harness.StartProxy(t, harness.Docker(t))
 	a := harness.StartAgent(t, harness.AgentConfig{Endpoint: proxy.Endpoint})
 
-	// killAt kills the agent after its n-th changing call from now on. The
-	// returned channel closes when that has happened.
-	killAt := func(n int64) <-chan struct{} {
+	// killAt has the agent killed after its n-th changing call from now on.
+	killAt := func(n int64) *pendingKill {
+		k := &pendingKill{done: make(chan struct{})}
 		var count atomic.Int64
-		killed := make(chan struct{})
-		proxy.On(func(c harness.Call) bool { return c.Changes() && count.Add(1) == n },
-			harness.CutAfter(func() { a.Kill(); close(killed) }))
-		return killed
+		proxy.On(func(c harness.Call) bool { return c.Changes() && count.Add(1) == n && !k.decided.Swap(true) },
+			harness.CutAfter(func() { a.Kill(); close(k.done) }))
+		return k
 	}
 	var pods []*v1.Pod
 	kills := 0
 	for n := int64(1); ; n++ {
 		p := pod(int(n))
-		killed := killAt(n)
+		k := killAt(n)
 		a.Write(p.Name+".yaml", p)
 		pods = append(pods, p)
-		was := killedBefore(t, a, killed, func(list *v1.PodList) bool { return ready(a, list, p.Name) })
+		was := killedBefore(t, a, k, func(list *v1.PodList) bool { return ready(a, list, p.Name) })
 		proxy.Clear()
 		if !was {
 			break // the whole start takes fewer than n calls
@@ -204,9 +203,9 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	for n := int64(1); len(pods) > 0; n++ {
 		p := pods[0]
 		pods = pods[1:]
-		killed := killAt(n)
+		k := killAt(n)
 		a.Remove(p.Name + ".yaml")
-		was := killedBefore(t, a, killed, func(list *v1.PodList) bool {
+		was := killedBefore(t, a, k, func(list *v1.PodList) bool {
 			of, err := a.ContainersOf(p.Name)
 			return err == nil && len(of) == 0 && !listed(a, list, p.Name)
 		})
@@ -226,15 +225,26 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	checkCanStillWork(t, a, pods)
 }
 
+// pendingKill is one that is to come: once it is decided, either it comes or it never will.
+type pendingKill struct {
+	decided atomic.Bool
+	done    chan struct{} // closed after it
+}
+
 // killedBefore waits for the kill or for done, and tells whether it was the kill.
-func killedBefore(t *testing.T, a *harness.Agent, killed <-chan struct{}, done func(*v1.PodList) bool) bool {
+// A call that is on its way when done is seen kills; none that comes later does.
+func killedBefore(t *testing.T, a *harness.Agent, k *pendingKill, done func(*v1.PodList) bool) bool {
 	t.Helper()
 	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if isClosed(killed) {
+		if isClosed(k.done) {
 			return true
 		}
 		if list, err := a.Pods(); err == nil && done(list) {
-			return isClosed(killed)
+			if !k.decided.Swap(true) {
+				return false
+			}
+			<-k.done
+			return true
 		}
 	}
 	t.Fatalf("neither killed nor done\n%s", a.Explain())
