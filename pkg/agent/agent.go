@@ -104,7 +104,8 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	}
 	klog.InfoS("Container runtime", "endpoint", cfg.RuntimeEndpoint(), "name", version.RuntimeName, "version", version.RuntimeVersion, "apiVersion", version.RuntimeApiVersion)
 
-	parts, err := compose(cfg, client, version, cgroupDriver(wait, cfg, client), metrics, out)
+	engine := engine{VersionResponse: version, systemd: cgroupDriver(wait, cfg, client), recursiveReadOnly: recursiveReadOnly(wait, client)}
+	parts, err := compose(cfg, client, engine, metrics, out)
 	if err != nil {
 		return err
 	}
@@ -119,13 +120,31 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	return nil
 }
 
+// engine is what the runtime says of itself.
+type engine struct {
+	*criapi.VersionResponse
+	systemd           bool // makes its cgroups through systemd
+	recursiveReadOnly bool // can mount all below a mount read-only, by its default handler
+}
+
+func recursiveReadOnly(ctx context.Context, client *cri.Client) bool {
+	s, err := client.Status(ctx, &criapi.StatusRequest{})
+	if err != nil {
+		klog.ErrorS(err, "The runtime does not tell what it can do; it is asked for no recursive read-only mounts")
+		return false
+	}
+	return slices.ContainsFunc(s.RuntimeHandlers, func(h *criapi.RuntimeHandler) bool {
+		return h.Name == "" && h.GetFeatures().GetRecursiveReadOnlyMounts()
+	})
+}
+
 // compose makes the parts and wires them to each other.
-func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResponse, systemd bool, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
+func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
 	node, err := newNode(cfg)
 	if err != nil {
 		return nil, err
 	}
-	node.NoHugePageLimits = version.RuntimeName == "docker"
+	node.NoHugePageLimits, node.RecursiveReadOnly = engine.RuntimeName == "docker", engine.recursiveReadOnly
 	var syncLoop *loop.Loop
 	err = newCPUs(cfg, node, func(uid types.UID) bool { return !syncLoop.MayBeWanted(uid) })
 	if err != nil {
@@ -136,7 +155,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	if err != nil {
 		return nil, err
 	}
-	cgroups, err := newCgroups(cfg, node, systemd, memoryQoS(cfg, node, version.RuntimeName), api.nodeEvent())
+	cgroups, err := newCgroups(cfg, node, engine.systemd, memoryQoS(cfg, node, engine.RuntimeName), api.nodeEvent())
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +229,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	rt, err := runtime.New(runtime.Config{
 		Objects: podObjects, ServiceEnv: api.serviceEnv(), Handler: api.handler(),
 		CRI: client, Images: images, Files: volumes, Node: node.Node, Clock: clock.RealClock{},
-		Name: version.RuntimeName, MaxBackOff: maxBackOff(cfg), Journal: events,
+		Name: engine.RuntimeName, MaxBackOff: maxBackOff(cfg), Journal: events,
 		Failed: probes.Failed, Started: probes.Started,
 	})
 	if err != nil {
@@ -278,7 +297,7 @@ func compose(cfg *config.Config, client *cri.Client, version *criapi.VersionResp
 	}
 	if api != nil {
 		err := api.build(cfg, clusterParts{
-			machine: node, runtime: client, version: version, statuses: statuses, ready: syncLoop.Ready, journal: events,
+			machine: node, runtime: client, version: engine.VersionResponse, statuses: statuses, ready: syncLoop.Ready, journal: events,
 			healthy: func() []string {
 				if err := eyes.Healthy(time.Now()); err != nil {
 					return []string{"PLEG is not healthy: " + err.Error()}
