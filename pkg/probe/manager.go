@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/due"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 )
@@ -38,7 +39,7 @@ type Manager struct {
 	mu         sync.Mutex
 	pods       map[types.UID][]*container
 	containers map[runtime.ContainerID]*container
-	due        schedule
+	due        due.Queue[*probe] // that are not busy
 	metrics    *metrics
 }
 
@@ -60,7 +61,6 @@ type probe struct {
 	spec  *v1.Probe
 	state state
 	due   time.Time
-	index int // in the schedule, or absent
 	busy  bool
 	meters
 	// cancel ends the run under way; nil when none is.
@@ -192,7 +192,7 @@ func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *runtime.ContainerSt
 	before := pastOf(seen, old, m.start)
 	for k, spec := range [kinds]*v1.Probe{liveness: spec.LivenessProbe, readiness: spec.ReadinessProbe, startup: spec.StartupProbe} {
 		if spec != nil {
-			c.probes[k] = &probe{kind: kind(k), of: c, spec: spec, state: begin(kind(k), before), index: absent}
+			c.probes[k] = &probe{kind: kind(k), of: c, spec: spec, state: begin(kind(k), before)}
 		}
 	}
 	m.containers[c.id] = c
@@ -228,7 +228,7 @@ func (m *Manager) quiet(containers []*container) {
 
 // stop takes a probe out of the schedule and ends its run.
 func (m *Manager) stop(p *probe) {
-	m.due.remove(p)
+	m.due.Forget(p)
 	if p.cancel != nil {
 		p.cancel()
 	}

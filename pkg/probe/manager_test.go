@@ -155,8 +155,8 @@ func TestWhatIsGoneIsNotProbed(t *testing.T) {
 				if n := w.told(); n != 0 {
 					t.Error("told of a container that is gone")
 				}
-				if len(w.pods)+len(w.containers)+len(w.due) != 0 {
-					t.Errorf("still knows %v, %v, %v", w.pods, w.containers, w.due)
+				if len(w.pods)+len(w.containers)+w.due.Len() != 0 {
+					t.Errorf("still knows %v, %v, %v", w.pods, w.containers, w.due.Len())
 				}
 			})
 		})

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"container/heap"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -14,9 +13,6 @@ import (
 // slack is how late a probe may be run, so that those which are due about then are
 // run together: the agent wakes up that seldom at most, however many there are.
 const slack = 50 * time.Millisecond
-
-// absent is the index of a probe that is not in the schedule.
-const absent = -1
 
 // Run runs the probes as they fall due until ctx ends, and returns when none is
 // under way any more.
@@ -49,16 +45,11 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) take(now time.Time) (ready []*probe, next time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for len(m.due) > 0 {
-		p := m.due[0]
-		if p.due.After(now) {
-			return ready, p.due
-		}
-		m.due.remove(p)
+	ready, next = m.due.Take(now)
+	for _, p := range ready {
 		p.busy = true
-		ready = append(ready, p)
 	}
-	return ready, time.Time{}
+	return ready, next
 }
 
 // plan puts a probe into the schedule, or changes when it is due.
@@ -67,12 +58,7 @@ func (m *Manager) plan(p *probe, at time.Time) {
 	if p.busy {
 		return // it plans itself when it ends
 	}
-	if p.index == absent {
-		heap.Push(&m.due, p)
-	} else {
-		heap.Fix(&m.due, p.index)
-	}
-	if p.index == 0 {
+	if m.due.Set(p, at) {
 		select {
 		case m.wake <- struct{}{}:
 		default:
@@ -194,38 +180,4 @@ func (m *Manager) afterStartup(c *container, was state, now time.Time) {
 			p.state = begin(k, past{}) // what was assumed of it followed from having started
 		}
 	}
-}
-
-// schedule is a heap of the probes that wait, the one due next on top.
-type schedule []*probe
-
-func (s *schedule) remove(p *probe) {
-	if p.index != absent {
-		heap.Remove(s, p.index)
-	}
-}
-
-// Len implements heap.Interface, as do the methods below.
-func (s schedule) Len() int           { return len(s) }
-func (s schedule) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
-func (s schedule) Swap(i, j int) {
-	s[i], s[j] = s[j], s[i]
-	s[i].index, s[j].index = i, j
-}
-
-// Push adds a probe at the end.
-func (s *schedule) Push(x any) {
-	p := x.(*probe)
-	p.index = len(*s)
-	*s = append(*s, p)
-}
-
-// Pop takes the last probe off.
-func (s *schedule) Pop() any {
-	last := len(*s) - 1
-	p := (*s)[last]
-	(*s)[last] = nil
-	*s = (*s)[:last]
-	p.index = absent
-	return p
 }

@@ -89,7 +89,6 @@ type state struct {
 
 	dirty    bool // something came in since the last step began
 	resize   status.Resize
-	failing  bool // the last step failed
 	waiting  map[string]runtime.Waiting
 	lastStep time.Time // when the last step ended
 

@@ -120,27 +120,3 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
-
-func TestDueQueue(t *testing.T) {
-	q := newDueQueue()
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	q.set("a", at(3))
-	q.set("b", at(1))
-	q.set("c", at(2))
-	q.set("a", at(1)) // the last word counts
-	q.set("d", at(1))
-	q.forget("d")
-	q.forget("unknown")
-	if got := q.take(at(0)); len(got) != 0 {
-		t.Errorf("take before anything is due = %v", got)
-	}
-	if got := q.take(at(1)); len(got) != 2 {
-		t.Errorf("take(1) = %v, want a and b", got)
-	}
-	if got := q.take(at(9)); len(got) != 1 || got[0] != "c" {
-		t.Errorf("take(9) = %v, want [c]", got)
-	}
-	if got := q.take(at(9)); len(got) != 0 {
-		t.Errorf("a pod was due twice: %v", got)
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/due"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
@@ -50,7 +51,7 @@ type Config struct {
 // Workers is the set of pod workers. Safe for concurrent use.
 type Workers struct {
 	cfg Config
-	due *dueQueue
+	due due.Queue[types.UID] // to be synced again
 
 	mu     sync.Mutex
 	states map[types.UID]*state
@@ -92,7 +93,6 @@ func New(cfg Config) (*Workers, error) {
 	}
 	return &Workers{
 		cfg:    cfg,
-		due:    newDueQueue(),
 		states: map[types.UID]*state{},
 		names:  map[types.NamespacedName]types.UID{},
 		births: make(chan struct{}, 1),
@@ -169,7 +169,8 @@ func (w *Workers) UIDs() []types.UID {
 
 // Due returns, once, the pods whose time has come to be synced again.
 func (w *Workers) Due(now time.Time) []types.UID {
-	return w.due.take(now)
+	uids, _ := w.due.Take(now)
+	return uids
 }
 
 // admit makes the state of a new pod and asks for its goroutine. A static pod
@@ -196,7 +197,7 @@ func (w *Workers) admit(u Update) *state {
 // release forgets a pod that is gone and starts what has waited for that: the
 // pod itself where it is wanted again, or the next static pod of its name.
 func (w *Workers) release(s *state) {
-	w.due.forget(s.uid)
+	w.due.Forget(s.uid)
 	delete(w.states, s.uid)
 	if w.names[s.name] == s.uid {
 		delete(w.names, s.name)
@@ -324,7 +325,6 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 	}
 	s.phase = v.phase
 	s.settled = v.phase == Terminated && !v.now && !v.retry
-	s.failing = v.retry
 	switch {
 	case v.gone:
 		w.release(s)
@@ -336,9 +336,9 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 		if !s.dirty {
 			klog.ErrorS(o.err, "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
 		}
-		w.due.set(s.uid, o.next(now, jitter(errorBackOff)))
+		w.due.Set(s.uid, o.next(now, jitter(errorBackOff)))
 	case v.due:
-		w.due.set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
+		w.due.Set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
 	}
 	return v.gone
 }
