@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -153,11 +154,7 @@ func (s *Store) record(pod *v1.Pod) error {
 	if err != nil {
 		return fmt.Errorf("record the resources of a pod: %w", err)
 	}
-	path := s.file(pod.UID)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("record the resources of a pod: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := durable.Write(s.file(pod.UID), text); err != nil {
 		return fmt.Errorf("record the resources of a pod: %w", err)
 	}
 	s.given[pod.UID] = g

@@ -2,17 +2,17 @@ package credentials
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"reflect"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // load reads a kubeconfig's current context. A missing file is fs.ErrNotExist.
@@ -95,19 +95,7 @@ func writeKubeconfig(path string, cfg *clientcmdapi.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".kubeconfig-") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return durable.Write(path, text)
 }
 
 func sameCluster(a, b *clientcmdapi.Config) bool {

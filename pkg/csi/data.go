@@ -11,6 +11,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 const (
@@ -66,18 +68,11 @@ func load(dir string) (d data, err error) {
 // save writes the file in one step: half a one would keep the volume from being
 // taken down.
 func (d data) save(dir string) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
 	b, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(dir, dataFile+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(dir, dataFile))
+	return durable.Write(filepath.Join(dir, dataFile), b)
 }
 
 // forget removes the file and the directory, if nothing else is in it.

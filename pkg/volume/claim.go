@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/ephemeral"
 	storage "k8s.io/component-helpers/storage/volume"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // Claims gives the persistent volume claims that pods name and the persistent
@@ -248,13 +250,7 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-		return err
-	}
-	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return durable.Write(file, text)
 }
 
 // keptBinding is what an agent before has kept; nil where it has not. Half a file is

@@ -13,24 +13,19 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 const localPlugin = "kubernetes.io/local-volume"
 
 // writeRecord notes beside a disk's mount point how it was attached, before it is.
 func writeRecord(global string, d iscsiDisk) error {
-	if err := os.MkdirAll(filepath.Dir(global), 0o750); err != nil {
-		return err
-	}
 	b, err := json.Marshal(d)
 	if err != nil {
 		return err
 	}
-	tmp := global + ".json.new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, global+".json")
+	return durable.Write(global+".json", b)
 }
 
 // releaseDisks unmounts the disks that no pod has any more, and logs out of their

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // version of the format; a file of another one is not read.
@@ -54,7 +56,7 @@ func New(dir string) (*Store, error) {
 		return nil, fmt.Errorf("read checkpoint directory: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+		if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), ".new") {
 			_ = os.Remove(filepath.Join(dir, e.Name())) // it hinders nothing
 		}
 	}
@@ -88,19 +90,7 @@ func (s *Store) Write(id string, sb Sandbox) (err error) {
 			err = fmt.Errorf("write checkpoint of sandbox %s: %w", id, err)
 		}
 	}()
-	f, err := os.CreateTemp(s.dir, ".")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return durable.Write(path, text)
 }
 
 // Read returns what Write kept; false when there is nothing, or nothing that can

@@ -13,11 +13,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 const (
 	prefix    = "sha256-"
-	temporary = ".tmp"
+	temporary = ".new" // durable.Write's
 )
 
 // fileName is where a record of that image, or image ID, lies in its directory.
@@ -67,19 +69,7 @@ func write(dir, name string, record any) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+temporary, path)
-	}
-	if err != nil {
-		return errors.Join(err, remove(dir, name+temporary))
-	}
-	return nil
+	return durable.Write(filepath.Join(dir, name), data)
 }
 
 func remove(dir, name string) error {

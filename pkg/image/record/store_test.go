@@ -261,7 +261,11 @@ func TestWhatCannotBeWrittenIsNotPulled(t *testing.T) {
 	if err := s.Begin("reg/app:1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "image_manager")); err != nil {
+	records := filepath.Join(dir, "image_manager")
+	if err := os.RemoveAll(records); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(records, nil, 0o600); err != nil { // in the way
 		t.Fatal(err)
 	}
 	if err := s.Begin("reg/other:1"); err == nil {

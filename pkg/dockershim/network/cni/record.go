@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // record is what is known of one attachment, enough to delete it with nothing
@@ -25,14 +27,11 @@ type records struct{ dir string }
 func (r records) path(id string) string { return filepath.Join(r.dir, id+".json") }
 
 func (r records) write(rec record) error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return fmt.Errorf("record attachment: %w", err)
-	}
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("record attachment of %s: %w", rec.Sandbox.ID, err)
 	}
-	if err := replaceFile(r.path(rec.Sandbox.ID), data); err != nil {
+	if err := durable.Write(r.path(rec.Sandbox.ID), data); err != nil {
 		return fmt.Errorf("record attachment of %s: %w", rec.Sandbox.ID, err)
 	}
 	return nil
@@ -71,37 +70,4 @@ func (r records) ids() ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// replaceFile puts data under name so that a crash leaves the old content or the
-// new, never part of it.
-func replaceFile(name string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
