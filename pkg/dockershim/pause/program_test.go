@@ -177,7 +177,12 @@ func waitReady(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		fields := procStatus(t, pid)
-		if strings.HasSuffix(fields["SigIgn"], "10000") && strings.HasPrefix(fields["State"], "S") {
+		// Others may have been ignored before: under nohup SIGHUP is.
+		ignored, err := strconv.ParseUint(fields["SigIgn"], 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ignored&(1<<(syscall.SIGCHLD-1)) != 0 && strings.HasPrefix(fields["State"], "S") {
 			return
 		}
 		if time.Now().After(deadline) {
