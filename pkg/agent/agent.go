@@ -239,12 +239,16 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 	if err != nil {
 		return nil, err
 	}
+	// What was not in use when a round of housekeeping began may be wanted by now.
+	gone := func(inUse map[types.UID]bool) func(types.UID) bool {
+		return func(uid types.UID) bool { return !inUse[uid] && !syncLoop.MayBeWanted(uid) }
+	}
 	var podCgroups worker.Cgroups
 	cleanDirs := volumes.Orphans
 	if cgroups != nil {
 		podCgroups = cgroups
 		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(volumes.Orphans(ctx, inUse), cgroups.Orphans(ctx, inUse))
+			return errors.Join(volumes.Orphans(ctx, inUse), cgroups.Orphans(ctx, gone(inUse)))
 		}
 	}
 	var allocations worker.Allocations
@@ -256,15 +260,15 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 		allocations, node.given = given, given.Of
 		clean := cleanDirs
 		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(clean(ctx, inUse), given.Orphans(inUse))
+			return errors.Join(clean(ctx, inUse), given.Orphans(gone(inUse)))
 		}
 	}
 	var cpus worker.CPUs
 	if node.cpus != nil {
-		cpus = node.cpus
+		cpus = podCPUs{node.cpus, node.gone}
 		clean := cleanDirs
 		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(clean(ctx, inUse), node.cpus.Orphans(func(uid types.UID) bool { return !inUse[uid] && node.gone(uid) }))
+			return errors.Join(clean(ctx, inUse), node.cpus.Orphans(gone(inUse)))
 		}
 	}
 	workers, err = worker.New(worker.Config{

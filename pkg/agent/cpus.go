@@ -84,6 +84,15 @@ func newCPUs(cfg *config.Config, n *node, gone func(types.UID) bool) error {
 	return nil
 }
 
+// podCPUs are the CPUs of pods, as their workers ask for them.
+type podCPUs struct {
+	*cpumanager.Manager
+	gone func(types.UID) bool
+}
+
+// Allocate implements worker.CPUs.
+func (c podCPUs) Allocate(pod *v1.Pod) error { return c.Manager.Allocate(pod, c.gone) }
+
 // refusal is why the CPU manager refuses a pod, nil where it does not.
 func refusal(err error) *admission.Rejection {
 	var r *cpumanager.Refusal

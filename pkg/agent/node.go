@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
@@ -125,8 +126,19 @@ func (n *node) now() admission.Node {
 	return offer
 }
 
-// admit says whether a pod that does not run yet may start beside the others.
+// admit says whether a pod that does not run yet may start beside the others. One
+// that may not gives back the CPUs that it had before the node was restarted.
 func (n *node) admit(pod *v1.Pod, others []*v1.Pod) *loop.Rejection {
+	r := n.judge(pod, others)
+	if r != nil && n.cpus != nil {
+		if err := n.cpus.Release(pod.UID); err != nil {
+			klog.ErrorS(err, "Could not release the CPUs of a pod that was rejected", "pod", klog.KObj(pod), "podUID", pod.UID)
+		}
+	}
+	return r
+}
+
+func (n *node) judge(pod *v1.Pod, others []*v1.Pod) *loop.Rejection {
 	if n.given != nil {
 		pod = n.given(pod)
 		others = slices.Clone(others)

@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -192,19 +194,16 @@ func (s *Store) Remove(uid types.UID) error {
 	return nil
 }
 
-// Orphans forgets the pods that are not in use.
-func (s *Store) Orphans(inUse map[types.UID]bool) error {
+// Orphans forgets the pods that are gone.
+func (s *Store) Orphans(gone func(types.UID) bool) error {
 	s.mu.Lock()
-	var gone []types.UID
-	for uid := range s.given {
-		if !inUse[uid] {
-			gone = append(gone, uid)
-		}
-	}
+	known := slices.Collect(maps.Keys(s.given))
 	s.mu.Unlock()
 	var all error
-	for _, uid := range gone {
-		all = errors.Join(all, s.Remove(uid))
+	for _, uid := range known {
+		if gone(uid) { // now: of a pod that comes back later nothing is on record yet
+			all = errors.Join(all, s.Remove(uid))
+		}
 	}
 	return all
 }

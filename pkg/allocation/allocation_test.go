@@ -134,7 +134,13 @@ func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 	}
 	allocate(asking("a", "2"), "2", "", true)
 	allocate(asking("a", "2"), "2", "", false)
-	if err := s.Orphans(nil); err != nil {
+	if err := s.Orphans(func(types.UID) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(cfg.Dir); len(left) != 1 {
+		t.Errorf("files of pods that are there: %v", left)
+	}
+	if err := s.Orphans(func(types.UID) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := os.ReadDir(cfg.Dir); len(left) > 0 {

@@ -103,9 +103,9 @@ func (t *Tree) Remove(uid types.UID) error {
 	return nil
 }
 
-// Orphans removes the cgroups of pods that are not in use. It kills nothing: what
-// runs in one may be a pod of another agent that was given the same cgroupRoot.
-func (t *Tree) Orphans(ctx context.Context, inUse map[types.UID]bool) error {
+// Orphans removes the cgroups of pods that are gone. It kills nothing: what runs in
+// one may be a pod of another agent that was given the same cgroupRoot.
+func (t *Tree) Orphans(ctx context.Context, gone func(types.UID) bool) error {
 	found, err := t.kernel.pods()
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (t *Tree) Orphans(ctx context.Context, inUse map[types.UID]bool) error {
 	var all error
 	for uid, n := range found {
 		_, live := t.written(uid)
-		if inUse[uid] || live || ctx.Err() != nil {
+		if live || ctx.Err() != nil || !gone(uid) {
 			continue
 		}
 		if err := t.kernel.remove(n, false); err != nil {

@@ -111,6 +111,10 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 			moved[c.ID.ID] = want
 			continue
 		}
+		if want.IsEmpty() { // which a runtime takes for what it is
+			all = errors.Join(all, fmt.Errorf("container %s of pod %s: no CPU is left to share", c.Name, uid))
+			continue
+		}
 		_, err := u.cfg.Runtime.UpdateContainerResources(ctx, &cri.UpdateContainerResourcesRequest{
 			ContainerId: c.ID.ID, Linux: &cri.LinuxContainerResources{CpusetCpus: want.String()},
 		})

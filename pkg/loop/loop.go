@@ -112,8 +112,8 @@ func New(cfg Config) (*Loop, error) {
 	return l, nil
 }
 
-// stuck is how long one turn of the loop may take, twice the kubelet's longest period.
-const stuck = 4 * time.Second
+// stuck is how long one turn of the loop may take, the kubelet's syncloop check.
+const stuck = 5 * time.Minute
 
 // Healthy returns nil while the loop goes round.
 func (l *Loop) Healthy(now time.Time) error {

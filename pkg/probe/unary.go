@@ -68,6 +68,7 @@ func newCall(conn net.Conn) *call {
 	c := &call{conn: conn, in: bufio.NewReaderSize(io.LimitReader(conn, maxResponse), buffer), headers: map[string]string{}}
 	c.frames = http2.NewFramer(&c.out, c.in)
 	c.frames.SetReuseFrames()
+	c.frames.SetMaxReadFrameSize(16 << 10) // the protocol's: more is neither asked for nor held
 	c.frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.frames.MaxHeaderListSize = maxOutput
 	return c

@@ -132,7 +132,7 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 		"image name": {"image", imageError{reason: "InvalidImageName"}, Waiting{"InvalidImageName", "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
 		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, Waiting{"ErrImageNeverPull", "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
 		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, Waiting{"ImagePullBackOff", "no image"},
-			[]string{"Failed: Error: ImagePullBackOff"}, time.Minute},
+			[]string{"Failed: Error: ImagePullBackOff"}, startBackOff}, // the image may come by other means
 		"create":  {"create", refused, Waiting{"CreateContainerError", "refused"}, []string{"Failed: Error: refused"}, startBackOff},
 		"start":   {"start", refused, Waiting{"RunContainerError", "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
 		"look":    {"look", refused, Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},

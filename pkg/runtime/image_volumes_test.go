@@ -52,7 +52,7 @@ func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 			t.Errorf("container %s waits for %v, want %v", name, got, want)
 		}
 	}
-	if p.result.RetryAfter != time.Minute || p.result.Err != nil || c.created == nil {
+	if p.result.RetryAfter != startBackOff || p.result.Err != nil || c.created == nil {
 		t.Errorf("retry after %v, error %v, c created: %v", p.result.RetryAfter, p.result.Err, c.created != nil)
 	}
 	if want := []string{"model:1 Never", "there "}; !slices.Equal(c.ensured, want) {

@@ -36,6 +36,9 @@ func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*Containe
 			return err
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.holds.forget(pod.UID) // as before its first start, nothing keeps a container back
 	return nil
 }
 

@@ -283,9 +283,8 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 }
 
-// waitForImage notes that an image is not there, and when it is tried again. A pull
-// that has failed is looked at once more before its back-off ends: the container
-// then waits for that, and says so.
+// waitForImage notes that an image is not there, and when it is looked for again:
+// before the pull's back-off ends, for it may come by other means.
 func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
 	w := reasonOf(err, "ErrImagePull")
 	var after interface{ RetryAfter() time.Duration }
@@ -293,8 +292,8 @@ func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
 	case !errors.As(err, &after) || after.RetryAfter() <= 0:
 		p.failed(ctx, c, w, nil, err)
 	case w.Reason == reasonPullBackOff:
-		p.leave(c, w, after.RetryAfter(), nil)
-		p.wait(c, w, after.RetryAfter(), nil)
+		p.leave(c, w, min(after.RetryAfter(), startBackOff), nil)
+		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
 	default:
 		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
 	}

@@ -81,7 +81,7 @@ func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Pat
 		switch page, err := resource.ParseQuantity(text); {
 		case err != nil || page.Sign() <= 0:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("resource name: %s is an invalid hugepage name", name)))
-		case q.MilliValue()%(page.Value()*1000) != 0:
+		case q.MilliValue()%1000 != 0 || q.Value()%page.Value() != 0:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name)))
 		}
 	}

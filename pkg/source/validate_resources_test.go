@@ -24,6 +24,7 @@ func TestPodLevelResources(t *testing.T) {
 		"containers fit":            {v1.ResourceRequirements{Requests: list("cpu", "1"), Limits: list("cpu", "2")}, v1.ResourceRequirements{Requests: list("cpu", "1"), Limits: list("cpu", "2")}, ""},
 		"containers request more":   {v1.ResourceRequirements{Requests: list("cpu", "1")}, v1.ResourceRequirements{Requests: list("cpu", "2")}, "must be greater than or equal to aggregate container requests of 2"},
 		"a container's limit above": {v1.ResourceRequirements{Limits: list("memory", "1Mi")}, v1.ResourceRequirements{Limits: list("memory", "2Mi")}, "must be less than or equal to pod limits of 1Mi"},
+		"the largest of pages":      {v1.ResourceRequirements{Limits: list("hugepages-4Ei", "1Gi", "cpu", "1")}, v1.ResourceRequirements{}, "1Gi is not positive integer multiple of hugepages-4Ei"},
 		"huge pages alone":          {v1.ResourceRequirements{Limits: list("hugepages-2Mi", "2Mi")}, v1.ResourceRequirements{}, "HugePages require cpu or memory"},
 		"huge pages above":          {v1.ResourceRequirements{Limits: list("hugepages-2Mi", "2Mi", "cpu", "1")}, v1.ResourceRequirements{Limits: list("hugepages-2Mi", "2Mi")}, ""},
 		"requests above limits":     {v1.ResourceRequirements{Requests: list("cpu", "3"), Limits: list("cpu", "2")}, v1.ResourceRequirements{}, "must be less than or equal to cpu limit of 2"},

@@ -116,8 +116,8 @@ func (s *state) merge(u Update) (interrupt bool) {
 			return false
 		}
 	}
-	if u.Pod != nil && !s.removed {
-		s.pod = u.Pod
+	if u.Pod != nil && !s.removed && (u.Explain == nil || s.pod == nil) {
+		s.pod = u.Pod // not where somebody judges what the pod did: it may be another by now
 	}
 	if u.Kind == Sync && s.settled {
 		return false

@@ -22,7 +22,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
 	if st.after.IsZero() && source.IsStatic(st.pod) {
-		if old := sameName(w.cfg.Cache.Pods(), st.pod); old != nil {
+		if old := sameName(w.cfg.Cache.Pods(), st.pod); old != nil && !w.ofAPI(old.UID) {
 			return outcome{inTheWay: old, resize: st.resize}
 		}
 	}
@@ -61,6 +61,10 @@ func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 // converge sets up the pod's cgroup and volumes and has the runtime do what one
 // pass can.
 func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
+	// As admission did, but for a pod that came back before it was gone.
+	if err := w.cfg.CPUs.Allocate(st.pod); err != nil {
+		return outcome{err: fmt.Errorf("give CPUs to %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	}
 	if err := w.cfg.Cgroups.SetUp(st.pod); err != nil {
 		w.complain(st, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
 		return outcome{err: fmt.Errorf("set up the cgroup of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}

@@ -59,6 +59,8 @@ type Cgroups interface {
 
 // CPUs are what containers may have to themselves.
 type CPUs interface {
+	// Allocate gives the pod the CPUs that it is entitled to and does not have.
+	Allocate(*v1.Pod) error
 	// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
 	Release(uid types.UID) error
 }
@@ -100,6 +102,7 @@ func (noCgroups) Remove(types.UID) error { return nil }
 // noCPUs takes the place of CPUs where containers share all.
 type noCPUs struct{}
 
+func (noCPUs) Allocate(*v1.Pod) error  { return nil }
 func (noCPUs) Release(types.UID) error { return nil }
 
 // noProbes takes the place of Probes where nothing is probed.

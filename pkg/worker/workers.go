@@ -121,7 +121,8 @@ func (w *Workers) Run(ctx context.Context) error {
 }
 
 // Update tells a pod's worker something and returns at once. A Sync of a pod
-// without a worker is dropped, as is a Change of one: only Create and Kill begin.
+// without a worker is dropped, as is a Change of one, and a Kill that explains
+// itself: it is of a pod that ran. Only Create and Kill begin.
 func (w *Workers) Update(u Update) {
 	if u.Pod == nil && u.Running == nil {
 		return
@@ -130,7 +131,7 @@ func (w *Workers) Update(u Update) {
 	defer w.mu.Unlock()
 	s, ok := w.states[u.uid()]
 	if !ok {
-		if u.Kind == Sync || u.Kind == Change {
+		if u.Kind == Sync || u.Kind == Change || u.Explain != nil {
 			return
 		}
 		s = w.admit(u)
@@ -154,6 +155,15 @@ func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 		return 0, false
 	}
 	return s.phase, true
+}
+
+// ofAPI tells whether a pod is one of the API server's, which stands in no static
+// pod's way.
+func (w *Workers) ofAPI(uid types.UID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.states[uid]
+	return ok && s.pod != nil && !s.static
 }
 
 // UIDs returns the pods that have a worker.
@@ -207,7 +217,6 @@ func (w *Workers) release(s *state) {
 		ns := w.admit(next)
 		ns.merge(next)
 		ns.signal()
-		return
 	}
 	var next *state
 	for _, c := range w.states {

@@ -463,6 +463,12 @@ type releases struct {
 	n     *node
 	err   error
 	known []bool
+	given int // pods that were given theirs
+}
+
+func (r *releases) Allocate(*v1.Pod) error {
+	r.given++
+	return nil
 }
 
 func (r *releases) Release(uid types.UID) error {
@@ -471,6 +477,48 @@ func (r *releases) Release(uid types.UID) error {
 	err := r.err
 	r.err = nil
 	return err
+}
+
+// A static pod that is taken away and put back has the same UID.
+func TestAPodThatComesBackBeforeItIsGoneGetsItsCPUsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		cpus := &releases{n: n}
+		w, err := New(Config{
+			Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, CPUs: cpus,
+			SyncFrequency: time.Minute, HostIPs: func() []string { return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		testrun.Start(t, w.Run)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		before := cpus.given
+		n.killPod = func(context.Context, *int64) error {
+			w.Update(Update{Kind: Create, Pod: pod})
+			return nil
+		}
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
+		if len(cpus.known) != 1 || cpus.given <= before || n.running["1"] == nil {
+			t.Errorf("released %d times, given %d times after %d, runs %v", len(cpus.known), cpus.given, before, n.running["1"] != nil)
+		}
+	})
+}
+
+// An eviction that was decided on before its pod was gone comes late.
+func TestAKillThatExplainsItselfBeginsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		w := start(t, n)
+		w.Update(Update{Kind: Kill, Pod: staticPod("1", "web"), Explain: func(*v1.PodStatus) {}})
+		synctest.Wait()
+		if _, known := w.Known("1"); known {
+			t.Errorf("it has a worker; calls %v", n.history())
+		}
+	})
 }
 
 func TestCPUsAreReleasedBeforeTheEndIsKnown(t *testing.T) {
