@@ -181,19 +181,36 @@ func MountsBelow(dir string) ([]string, error) {
 // cgroupFile holds, in an agent's directory, the cgroup that is all its own.
 const cgroupFile = "cgroup-root"
 
-// removeCgroupTree removes a cgroup and those below it, in every hierarchy.
+// removeCgroupTree removes a cgroup and those below it, in every hierarchy, and ends
+// what runs there: a runtime that outlives the agent may have containers in it.
 func removeCgroupTree(root string) {
+	if strings.Trim(root, "/.") == "" {
+		return // everything is below that
+	}
 	tops, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", root))
-	for _, top := range append(tops, filepath.Join("/sys/fs/cgroup", root)) {
-		var found []string
-		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				found = append(found, path)
+	tops = append(tops, filepath.Join("/sys/fs/cgroup", root))
+	// The kernel keeps a cgroup until the last process in it has been reaped.
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		left := false
+		for _, top := range tops {
+			var found []string
+			_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					found = append(found, path)
+				}
+				return nil
+			})
+			for _, path := range slices.Backward(found) {
+				for _, line := range readLines(filepath.Join(path, "cgroup.procs")) {
+					if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
+						_ = unix.Kill(pid, unix.SIGKILL)
+					}
+				}
+				left = unix.Rmdir(path) == unix.EBUSY || left
 			}
-			return nil
-		})
-		for _, path := range slices.Backward(found) {
-			_ = unix.Rmdir(path)
+		}
+		if !left || time.Now().After(end) {
+			return
 		}
 	}
 }
