@@ -25,6 +25,8 @@ type Runtime interface {
 type Cache interface {
 	// GetNewerThan returns a pod's status as observed at or after t.
 	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*runtime.PodStatus, error)
+	// Look returns a pod's status as observed from now on, resources included.
+	Look(ctx context.Context, uid types.UID) (*runtime.PodStatus, error)
 }
 
 // UpdaterConfig is what an Updater is made of; all of it is required.
@@ -127,7 +129,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 	}
 	if changed {
 		// What is known of it is out of date: the next round is not to move it again.
-		if _, err := u.cfg.Cache.GetNewerThan(ctx, uid, u.cfg.Clock.Now()); err != nil {
+		if _, err := u.cfg.Cache.Look(ctx, uid); err != nil {
 			all = errors.Join(all, fmt.Errorf("look at pod %s: %w", uid, err))
 		}
 	}

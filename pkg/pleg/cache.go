@@ -15,7 +15,7 @@ type cache struct {
 	mu   sync.Mutex
 	pods map[types.UID]entry
 	asOf time.Time // start of the last full relist: what is not suspect was so then
-	// suspect are the pods that were seen to have changed: when that was asked for.
+	// suspect are the pods that have changed, or may have: since when at least.
 	// Only a look from then on says how they are.
 	suspect map[types.UID]time.Time
 	view    []*runtime.Pod
@@ -39,6 +39,13 @@ func (c *cache) write(change func()) {
 	change()
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// doubt has only a look from t on count for the pod.
+func (c *cache) doubt(uid types.UID, t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suspect[uid] = later(c.suspect[uid], t)
 }
 
 // get returns the status of a pod as of t or later, or the channel to wait on.
@@ -83,6 +90,14 @@ func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*r
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// Look is GetNewerThan now, by a look at the pod alone: for what lists do not show, as
+// the resources of a container.
+func (p *PLEG) Look(ctx context.Context, uid types.UID) (*runtime.PodStatus, error) {
+	now := time.Now()
+	p.cache.doubt(uid, now)
+	return p.GetNewerThan(ctx, uid, now)
 }
 
 // Pods returns the last view of the whole runtime, nil before the first. It is

@@ -356,6 +356,38 @@ func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
 	})
 }
 
+// Resources of a container are in no list.
+func TestALookIsNotAnsweredByAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.set(podOf("p", container("a", runtime.StateRunning)))
+		p := start(t, e, time.Second)
+		synctest.Wait()
+		slow := make(chan struct{})
+		e.slow = slow
+		time.Sleep(time.Millisecond)
+		got := make(chan *runtime.PodStatus, 1)
+		go func() {
+			s, err := p.Look(t.Context(), "p")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- s
+		}()
+		time.Sleep(3 * time.Second) // lists come and go
+		synctest.Wait()
+		select {
+		case s := <-got:
+			t.Fatalf("status of %v before the look had ended", s.ObservedAt)
+		default:
+		}
+		close(slow)
+		if s := <-got; s == nil || len(s.Containers) != 1 {
+			t.Errorf("status = %+v", s)
+		}
+	})
+}
+
 func TestUnhealthyWhenNoRelistFinishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()

@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/ephemeral"
 	storage "k8s.io/component-helpers/storage/volume"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
@@ -198,6 +200,25 @@ func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.bindings[uid][name]
+}
+
+// loadBindings takes up what volumes of pods were bound to under an agent before:
+// what these still have is no other pod's.
+func (m *Manager) loadBindings() error {
+	files, err := filepath.Glob(filepath.Join(m.layout.pods(), "*", claimsDir, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		uid := types.UID(filepath.Base(filepath.Dir(filepath.Dir(file))))
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		if pv := m.keptBinding(uid, name); pv != nil {
+			if err := m.bind(uid, name, pv); err != nil {
+				klog.ErrorS(err, "Two pods have a volume that is for one", "podUID", uid, "volume", name)
+			}
+		}
+	}
+	return nil
 }
 
 // bind notes which persistent volume a pod's volume is until the pod is torn down.

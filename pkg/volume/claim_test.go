@@ -195,10 +195,12 @@ func TestAHostPathVolumeIsThePathItself(t *testing.T) {
 func TestAVolumeForOnePodIsNotGivenToAnother(t *testing.T) {
 	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: t.TempDir()}})
 	c.volumes["pv"].Spec.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteOncePod}
-	m := newManager(t, Config{Claims: c})
+	root := t.TempDir()
+	m := newManager(t, Config{Claims: c, Root: root})
 	first, second := podOfClaim(false), podOfClaim(false)
 	second.UID = "uid-2"
 	setUp(t, m, first)
+	m = newManager(t, Config{Claims: c, Root: root}) // of an agent that finds the first on its way out
 	if err := m.SetUp(t.Context(), second); err == nil || !strings.Contains(err.Error(), "is already in use by another pod") {
 		t.Errorf("error %v", err)
 	}

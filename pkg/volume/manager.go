@@ -124,6 +124,9 @@ func New(c Config) (*Manager, error) {
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
 	}
+	if err := m.loadBindings(); err != nil {
+		return nil, fmt.Errorf("volume manager: %w", err)
+	}
 	return m, nil
 }
 

@@ -35,7 +35,11 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 			if err := m.tearDownCSI(ctx, filepath.Join(m.layout.pods(), string(uid)), w.at); err != nil {
 				return err
 			}
-			return removePod(m.layout, string(uid), w.at)
+			if err := removePod(m.layout, string(uid), w.at); err != nil {
+				return err
+			}
+			m.setLive(uid, false) // nor has it what it was bound to
+			return nil
 		})
 		if w != nil {
 			started[uid] = w

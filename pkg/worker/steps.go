@@ -95,7 +95,7 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 	before := st.resize
 	st.resize = w.resized(st, r, settled)
 	if r.Resized {
-		if now, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err == nil {
+		if now, err := w.cfg.Cache.Look(ctx, st.uid); err == nil {
 			observed = now
 		}
 	}

@@ -17,6 +17,8 @@ type Cache interface {
 	// runtime looked at again where the cached one is older. An error is that
 	// look's error or the context's. A pod without containers has an empty status.
 	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*runtime.PodStatus, error)
+	// Look returns the pod's status as observed from now on, with what no list shows.
+	Look(ctx context.Context, uid types.UID) (*runtime.PodStatus, error)
 	// Pods returns the last full view of the runtime. It is not modified by anyone.
 	Pods() []*runtime.Pod
 }

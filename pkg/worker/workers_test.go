@@ -76,6 +76,10 @@ func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*r
 	return s, ctx.Err()
 }
 
+func (n *node) Look(ctx context.Context, uid types.UID) (*runtime.PodStatus, error) {
+	return n.GetNewerThan(ctx, uid, time.Now())
+}
+
 func (n *node) Pods() []*runtime.Pod {
 	n.mu.Lock()
 	defer n.mu.Unlock()
