@@ -225,7 +225,12 @@ func (r *runtime) output(script string, change ...func(*cri.ContainerConfig)) st
 	p := r.pod(script, change...)
 	st := r.exited(p.ctr)
 	var text strings.Builder
-	for _, l := range r.log(st.LogPath) {
+	lines := r.log(st.LogPath)
+	// containerd may still be writing the log of a container that it calls exited.
+	for end := time.Now().Add(5 * time.Second); len(lines) == 0 && !r.isDockershim() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		lines = r.log(st.LogPath)
+	}
+	for _, l := range lines {
 		text.WriteString(l.text)
 		if l.tag == "F" {
 			text.WriteString("\n")

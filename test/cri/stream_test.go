@@ -147,6 +147,14 @@ var streamCases = []testCase{
 	}},
 	{name: "port-forward", run: func(t *testing.T, r *runtime) {
 		p := r.pod("mkdir -p /tmp/www; echo hello > /tmp/www/index.html; httpd -f -p 127.0.0.1:8090 -h /tmp/www")
+		// A client's tunnel ends with the first connection that is refused.
+		harness.Eventually(t, "the server listens", harness.Patience, func() error {
+			resp, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: p.ctr, Cmd: []string{"/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8090/"}, Timeout: 5})
+			if err == nil && resp.ExitCode != 0 {
+				err = fmt.Errorf("exit code %d: %s", resp.ExitCode, resp.Stderr)
+			}
+			return err
+		})
 		resp, err := r.PortForward(t.Context(), &cri.PortForwardRequest{PodSandboxId: p.id, Port: []int32{8090}})
 		if err != nil {
 			t.Fatal(err)

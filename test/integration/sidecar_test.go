@@ -120,7 +120,7 @@ func TestSidecarsHaveWhatIsLeftOfTheGracePeriod(t *testing.T) {
 	died := seen.Wait(1, "die", "web", "c", harness.Patience)[0]
 	end := seen.Wait(1, "die", "web", "s", harness.Patience)[0]
 	term := seen.Of("kill", "web", "s")[0]
-	if term.Signal != "15" || term.At.Before(died.At) && died.At.Sub(term.At) > time.Second {
+	if term.Signal != "15" || term.At.Before(died.At) && died.At.Sub(term.At) > 2*time.Second {
 		t.Errorf("the sidecar had signal %s %v after the other's death", term.Signal, term.At.Sub(died.At))
 	}
 	if took := end.At.Sub(term.At); took < 1900*time.Millisecond || took > 8*time.Second {
