@@ -3,6 +3,7 @@ package cri
 import (
 	"maps"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +76,7 @@ var containerCases = []testCase{
 			return time.Since(begun)
 		}
 		polite := r.pod("trap 'exit 7' TERM; while :; do sleep 0.1; done")
+		r.handles(polite.ctr, syscall.SIGTERM)
 		stop(polite.ctr, 30)
 		if st := r.exited(polite.ctr); st.ExitCode != 7 {
 			t.Errorf("exit code %d after SIGTERM, want 7", st.ExitCode)
@@ -103,6 +105,7 @@ var containerCases = []testCase{
 	}},
 	{name: "the stop signal is the container's own", only: "dockershim", why: "CRI's stop_signal is newer than containerd 1.6", run: func(t *testing.T, r *runtime) {
 		p := r.pod("trap 'exit 9' USR1; while :; do sleep 0.1; done", func(c *cri.ContainerConfig) { c.StopSignal = cri.Signal_SIGUSR1 })
+		r.handles(p.ctr, syscall.SIGUSR1)
 		if st := r.status(p.ctr); st.StopSignal != cri.Signal_SIGUSR1 {
 			t.Errorf("stop signal %v", st.StopSignal)
 		}

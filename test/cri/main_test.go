@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -189,6 +191,23 @@ func (r *runtime) status(id string) *cri.ContainerStatus {
 		r.t.Fatalf("container status: %v", err)
 	}
 	return resp.Status
+}
+
+// handles waits until a container's first process has a handler for the signal; the
+// kernel keeps from it those that it has none for.
+func (r *runtime) handles(id string, s syscall.Signal) {
+	r.t.Helper()
+	harness.Eventually(r.t, "the container handles "+s.String(), harness.Patience, func() error {
+		resp, err := r.exec(id, 5, "sh", "-c", "while read name value; do [ $name != SigCgt: ] || echo $value; done < /proc/1/status")
+		if err != nil {
+			return err
+		}
+		caught, err := strconv.ParseUint(strings.TrimSpace(string(resp.Stdout)), 16, 64)
+		if err == nil && caught&(1<<(s-1)) == 0 {
+			err = fmt.Errorf("it handles %x", caught)
+		}
+		return err
+	})
 }
 
 // exited waits for a container's end.

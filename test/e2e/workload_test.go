@@ -134,7 +134,7 @@ func TestDrainAndCordon(t *testing.T) {
 
 func TestDeleteGivesTheGracePeriod(t *testing.T) {
 	n, ns := join(t)
-	n.Create(ns, harness.Pod("p", `trap 'echo bye; sleep 2; exit 0' TERM; echo ready; while true; do sleep 0.1; done`, func(p *v1.Pod) {
+	n.Create(ns, harness.Pod("p", `trap 'echo bye; sleep 2; exit 0' TERM; touch /tmp/ready; while true; do sleep 0.1; done`, harness.ReadyOnceTouched, func(p *v1.Pod) {
 		p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](30)
 	}))
 	n.AwaitReady(ns, "p")

@@ -56,6 +56,15 @@ func Manifest(pods ...*v1.Pod) string {
 	return strings.Join(docs, "---\n")
 }
 
+// ReadyOnceTouched makes a pod Ready once its first container has made /tmp/ready, for
+// scripts that have to be prepared before they are sent a signal.
+func ReadyOnceTouched(p *v1.Pod) {
+	p.Spec.Containers[0].ReadinessProbe = &v1.Probe{
+		ProbeHandler:  v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"test", "-e", "/tmp/ready"}}},
+		PeriodSeconds: 1,
+	}
+}
+
 // Write puts pods into a manifest file, in one step as a careful user does.
 func (a *Agent) Write(file string, pods ...*v1.Pod) {
 	a.t.Helper()

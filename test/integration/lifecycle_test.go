@@ -80,7 +80,7 @@ func checkSuccession(t *testing.T, a *harness.Agent, seen *harness.Events, old, 
 func TestTerminationIsGracefulAndBounded(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("polite.yaml", harness.Pod("polite", "trap 'exit 7' TERM; while :; do sleep 1 & wait $!; done", grace(30)))
+	a.Write("polite.yaml", harness.Pod("polite", "trap 'exit 7' TERM; touch /tmp/ready; while :; do sleep 1 & wait $!; done", grace(30), harness.ReadyOnceTouched))
 	a.Write("deaf.yaml", harness.Pod("deaf", deaf, grace(2)))
 	a.WaitRunning("polite")
 	a.WaitRunning("deaf")
