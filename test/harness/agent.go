@@ -391,7 +391,7 @@ func describeStatus(s *v1.PodStatus) string {
 
 // Ports for agents lie below those that the kernel gives to outgoing connections,
 // which would take one between its being found free and its being listened on.
-const firstPort, portCount = 20000, 12000
+const firstPort, portCount = 22000, 10000
 
 // portsTaken counts the ports that this process has given out.
 var portsTaken atomic.Int64

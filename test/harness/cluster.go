@@ -113,7 +113,7 @@ func freePorts(n int) (int, error) {
 		if _, err := rand.Read(b); err != nil {
 			return 0, err
 		}
-		first := 20000 + (int(b[0])<<8|int(b[1]))%12000
+		first := 20000 + (int(b[0])<<8|int(b[1]))%(firstPort-20000-n) // below those of agents
 		free := true
 		for p := first; p < first+n && free; p++ {
 			l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
@@ -139,7 +139,11 @@ type Node struct {
 // cluster's token.
 func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	t.Helper()
-	port, err := freePorts(1)
+	_, text, err := net.SplitHostPort(freePort(t))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	port, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
