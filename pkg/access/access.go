@@ -78,11 +78,7 @@ func New(cfg Config) (*Access, error) {
 
 // Exec returns the URL at which the runtime runs the command once, for a minute.
 func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error) {
-	pod, err := a.pod(name, uid)
-	if err != nil {
-		return nil, err
-	}
-	id, err := a.running(ctx, pod, o.Container)
+	_, id, err := a.container(ctx, name, uid, o.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +94,7 @@ func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.
 // Attach returns the URL at which the runtime serves the container's own streams.
 // Whether they are a terminal's is the container's matter, not the request's.
 func (a *Access) Attach(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodAttachOptions) (*url.URL, error) {
-	pod, err := a.pod(name, uid)
-	if err != nil {
-		return nil, err
-	}
-	id, err := a.running(ctx, pod, o.Container)
+	pod, id, err := a.container(ctx, name, uid, o.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -136,11 +128,7 @@ func (a *Access) PortForward(ctx context.Context, name types.NamespacedName, uid
 // Run runs a command in a container until it ends, or ctx does, and returns what
 // it wrote, standard output first.
 func (a *Access) Run(ctx context.Context, name types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error) {
-	pod, err := a.pod(name, uid)
-	if err != nil {
-		return nil, err
-	}
-	id, err := a.running(ctx, pod, container)
+	_, id, err := a.container(ctx, name, uid, container)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,16 @@ func declared(pod *v1.Pod, name string) (ok, tty bool) {
 	return false, false
 }
 
+// container returns a pod, and the ID of its container that runs now.
+func (a *Access) container(ctx context.Context, name types.NamespacedName, uid types.UID, container string) (*v1.Pod, string, error) {
+	pod, err := a.pod(name, uid)
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := a.running(ctx, pod, container)
+	return pod, id, err
+}
+
 // running returns the ID of the container's attempt that runs now. The runtime is
 // asked: the published status may lag behind a restart.
 func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string, error) {

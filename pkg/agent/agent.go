@@ -146,7 +146,8 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 	}
 	node.NoHugePageLimits, node.RecursiveReadOnly = engine.RuntimeName == "docker", engine.recursiveReadOnly
 	var syncLoop *loop.Loop
-	err = newCPUs(cfg, node, func(uid types.UID) bool { return !syncLoop.MayBeWanted(uid) })
+	unwanted := func(uid types.UID) bool { return !syncLoop.MayBeWanted(uid) }
+	err = newCPUs(cfg, node, unwanted)
 	if err != nil {
 		return nil, err
 	}
@@ -241,15 +242,13 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 	}
 	// What was not in use when a round of housekeeping began may be wanted by now.
 	gone := func(inUse map[types.UID]bool) func(types.UID) bool {
-		return func(uid types.UID) bool { return !inUse[uid] && !syncLoop.MayBeWanted(uid) }
+		return func(uid types.UID) bool { return !inUse[uid] && unwanted(uid) }
 	}
 	var podCgroups worker.Cgroups
-	cleanDirs := volumes.Orphans
+	clean := []func(context.Context, map[types.UID]bool) error{volumes.Orphans}
 	if cgroups != nil {
 		podCgroups = cgroups
-		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(volumes.Orphans(ctx, inUse), cgroups.Orphans(ctx, gone(inUse)))
-		}
+		clean = append(clean, func(ctx context.Context, inUse map[types.UID]bool) error { return cgroups.Orphans(ctx, gone(inUse)) })
 	}
 	var allocations worker.Allocations
 	if api != nil {
@@ -258,18 +257,12 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 			return nil, err
 		}
 		allocations, node.given = given, given.Of
-		clean := cleanDirs
-		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(clean(ctx, inUse), given.Orphans(gone(inUse)))
-		}
+		clean = append(clean, func(_ context.Context, inUse map[types.UID]bool) error { return given.Orphans(gone(inUse)) })
 	}
 	var cpus worker.CPUs
 	if node.cpus != nil {
 		cpus = podCPUs{node.cpus, node.gone}
-		clean := cleanDirs
-		cleanDirs = func(ctx context.Context, inUse map[types.UID]bool) error {
-			return errors.Join(clean(ctx, inUse), node.cpus.Orphans(gone(inUse)))
-		}
+		clean = append(clean, func(_ context.Context, inUse map[types.UID]bool) error { return node.cpus.Orphans(gone(inUse)) })
 	}
 	workers, err = worker.New(worker.Config{
 		Allocations: allocations,
@@ -294,7 +287,12 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 			events.Record(pod, "", v1.EventTypeWarning, r.Reason, r.Message)
 			statuses.Set(pod, rejected(pod, r))
 		},
-		Mirrors: api.mirrored(), CleanDirs: cleanDirs,
+		Mirrors: api.mirrored(), CleanDirs: func(ctx context.Context, inUse map[types.UID]bool) (err error) {
+			for _, c := range clean {
+				err = errors.Join(err, c(ctx, inUse))
+			}
+			return err
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/component-helpers/storage/volume"
+	"k8s.io/utils/ptr"
 )
 
 // bindings says which persistent volume a claim has, by the claim's key.
@@ -135,7 +136,7 @@ func satisfies(pv *v1.PersistentVolume, c *v1.PersistentVolumeClaim) error {
 		return errors.New("requested PV is too small")
 	case storage.GetPersistentVolumeClass(pv) != storage.GetPersistentVolumeClaimClass(c):
 		return errors.New("storageClassName does not match")
-	case attributesClass(pv.Spec.VolumeAttributesClassName) != attributesClass(c.Spec.VolumeAttributesClassName):
+	case ptr.Deref(pv.Spec.VolumeAttributesClassName, "") != ptr.Deref(c.Spec.VolumeAttributesClassName, ""):
 		return errors.New("volumeAttributesClassName does not match")
 	case storage.CheckVolumeModeMismatches(&c.Spec, &pv.Spec):
 		return errors.New("incompatible volumeMode")
@@ -143,11 +144,4 @@ func satisfies(pv *v1.PersistentVolume, c *v1.PersistentVolumeClaim) error {
 		return errors.New("incompatible accessMode")
 	}
 	return nil
-}
-
-func attributesClass(name *string) string {
-	if name == nil {
-		return ""
-	}
-	return *name
 }

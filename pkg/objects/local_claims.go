@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -91,11 +92,7 @@ func (l *localClaims) settle(objects map[key]metav1.Object, complete bool) (news
 	var pending map[string]error
 	if complete {
 		var now bindings
-		list := make([]*v1.PersistentVolume, 0, len(volumes))
-		for _, pv := range volumes {
-			list = append(list, pv)
-		}
-		now, pending = bind(list, claims, l.bound, l.labels)
+		now, pending = bind(slices.Collect(maps.Values(volumes)), claims, l.bound, l.labels)
 		l.unsaved = l.unsaved || !maps.Equal(now, l.bound)
 		l.bound = now
 		l.save()

@@ -177,6 +177,9 @@ func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// climbs tells whether a path has an element that leads up.
+func climbs(p string) bool { return slices.Contains(strings.Split(p, "/"), "..") }
+
 // unique refuses a second entry of the same key.
 func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList {
 	if seen.Has(key) {

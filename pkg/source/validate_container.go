@@ -284,7 +284,7 @@ func (s *containerSet) validateDevices(c *v1.Container, path *field.Path) field.
 		switch {
 		case d.DevicePath == "":
 			errs = append(errs, field.Required(at, ""))
-		case slices.Contains(strings.Split(d.DevicePath, "/"), ".."):
+		case climbs(d.DevicePath):
 			errs = append(errs, field.Invalid(at, d.DevicePath, "can not contain backsteps ('..')"))
 		case paths.Has(d.DevicePath):
 			errs = append(errs, field.Invalid(at, d.DevicePath, "must be unique"))
@@ -332,7 +332,7 @@ func validateSubPath(p string, at *field.Path) field.ErrorList {
 	if path.IsAbs(p) {
 		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
 	}
-	if slices.Contains(strings.Split(p, "/"), "..") {
+	if climbs(p) {
 		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
 	}
 	return nil

@@ -1,9 +1,6 @@
 package source
 
 import (
-	"slices"
-	"strings"
-
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,7 +21,7 @@ func validateFileKey(r *v1.FileKeySelector, path *field.Path) field.ErrorList {
 	switch {
 	case r.Path == "":
 		errs = append(errs, field.Required(path.Child("path"), ""))
-	case slices.Contains(strings.Split(r.Path, "/"), ".."):
+	case climbs(r.Path):
 		errs = append(errs, field.Invalid(path.Child("path"), r.Path, "must not contain '..'"))
 	}
 	return errs

@@ -117,7 +117,7 @@ func validateSeccomp(p *v1.SeccompProfile, at *field.Path) field.ErrorList {
 	switch {
 	case local && p.LocalhostProfile == nil:
 		return field.ErrorList{field.Required(at.Child("localhostProfile"), "must be set when seccomp type is Localhost")}
-	case local && (path.IsAbs(*p.LocalhostProfile) || slices.Contains(strings.Split(*p.LocalhostProfile, "/"), "..")):
+	case local && (path.IsAbs(*p.LocalhostProfile) || climbs(*p.LocalhostProfile)):
 		return field.ErrorList{field.Invalid(at.Child("localhostProfile"), *p.LocalhostProfile, "must be a relative path without '..'")}
 	case !local && p.LocalhostProfile != nil:
 		return field.ErrorList{field.Invalid(at.Child("localhostProfile"), *p.LocalhostProfile, "can only be set when seccomp type is Localhost")}

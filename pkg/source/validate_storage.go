@@ -4,7 +4,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -127,7 +126,7 @@ func validateLocal(l *v1.LocalVolumeSource, at *field.Path) field.ErrorList {
 	switch {
 	case l.Path == "":
 		return field.ErrorList{field.Required(at.Child("path"), "")}
-	case slices.Contains(strings.Split(l.Path, "/"), ".."):
+	case climbs(l.Path):
 		return field.ErrorList{field.Invalid(at.Child("path"), l.Path, "must not contain '..'")}
 	}
 	return nil

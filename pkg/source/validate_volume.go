@@ -113,7 +113,7 @@ func validateHostPath(h *v1.HostPathVolumeSource, at *field.Path) field.ErrorLis
 		return field.ErrorList{field.Required(at.Child("path"), "")}
 	}
 	var errs field.ErrorList
-	if slices.Contains(strings.Split(h.Path, "/"), "..") {
+	if climbs(h.Path) {
 		errs = append(errs, field.Invalid(at.Child("path"), h.Path, "must not contain '..'"))
 	}
 	if h.Type != nil && !slices.Contains(hostPathTypes, *h.Type) {
@@ -148,7 +148,7 @@ func validateLocalPath(p string, at *field.Path) field.ErrorList {
 		return field.ErrorList{field.Required(at, "")}
 	case path.IsAbs(p):
 		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
-	case slices.Contains(strings.Split(p, "/"), ".."):
+	case climbs(p):
 		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
 	case strings.HasPrefix(p, ".."):
 		return field.ErrorList{field.Invalid(at, p, "must not start with '..'")}
