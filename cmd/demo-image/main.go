@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,9 +27,11 @@ import (
 const ref = "mini-kubelet.local/demo:v1"
 
 func main() {
+	name := flag.String("name", ref, "the image's name")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if err := run(ctx, ref, os.Stdout); err != nil {
+	if err := run(ctx, *name, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "demo-image:", err)
 		os.Exit(1)
 	}

@@ -10,10 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	criservice "k8s.io/cri-api/pkg/apis"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/cri-client/pkg/logs"
-	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 )
@@ -47,6 +44,11 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 	if path == "" {
 		return fmt.Errorf("unable to retrieve container logs for %v: the runtime keeps none", id)
 	}
+	log, err := openLog(path)
+	if err != nil {
+		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
+	}
+	defer log.close()
 	for _, w := range []io.Writer{stdout, stderr} {
 		if w == nil {
 			continue
@@ -55,56 +57,45 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 			return err
 		}
 	}
-	return logs.ReadLogs(quiet(ctx), path, id.ID, readOptions(o, time.Now()), follower{access: a, pod: pod.UID}, stdout, stderr)
-}
-
-func readOptions(o *v1.PodLogOptions, now time.Time) *logs.LogOptions {
-	read := &logs.LogOptions{TailLines: o.TailLines, LimitBytes: o.LimitBytes, Follow: o.Follow, Timestamp: o.Timestamps}
-	switch {
-	case o.SinceSeconds != nil:
-		read.Since = now.Add(-time.Duration(*o.SinceSeconds) * time.Second)
-	case o.SinceTime != nil:
-		read.Since = o.SinceTime.Time
+	running := follower{access: a, pod: pod.UID, id: id.ID}.running
+	if err := log.write(ctx, o, time.Now(), running, stdout, stderr); err != nil {
+		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
 	}
-	return read
+	return nil
 }
 
-// quiet keeps the library's own notes out of the log: it writes one when a client
-// goes away, and its errors are returned as well.
-func quiet(ctx context.Context) context.Context {
-	if klog.V(4).Enabled() {
-		return ctx
-	}
-	return klog.NewContext(ctx, klog.Logger{})
-}
-
-// follower is how the library asks, with each line and each second, whether the
-// container that it follows still runs. What PLEG has seen answers that. It is
-// told of an end by the runtime's events; when it knows nothing the runtime is asked.
+// follower tells whether the container whose log is followed still runs. It is asked
+// with each line and each second, and what PLEG has seen answers that. PLEG is told of
+// an end by the runtime's events; when it knows nothing the runtime is asked.
 type follower struct {
-	criservice.RuntimeService // nil: the library calls nothing else
-	access                    *Access
-	pod                       types.UID
+	access *Access
+	pod    types.UID
+	id     string
 }
 
 // cacheWait bounds the wait for a cache that is still empty.
 const cacheWait = time.Second
 
-func (f follower) ContainerStatus(ctx context.Context, id string, _ bool) (*cri.ContainerStatusResponse, error) {
-	switch f.seen(ctx, id) {
+func (f follower) running(ctx context.Context) (bool, error) {
+	switch f.seen(ctx) {
 	case runtime.StateRunning:
-		return is(cri.ContainerState_CONTAINER_RUNNING), nil
+		return true, nil
 	case runtime.StateExited:
-		return is(cri.ContainerState_CONTAINER_EXITED), nil
+		return false, nil
 	}
-	r, err := f.access.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
-	if status.Code(err) == codes.NotFound { // removed: its log ends here
-		return is(cri.ContainerState_CONTAINER_EXITED), nil
+	r, err := f.access.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: f.id})
+	switch status.Code(err) {
+	case codes.OK:
+		return r.GetStatus().GetState() == cri.ContainerState_CONTAINER_RUNNING, nil
+	case codes.NotFound: // removed: its log ends here
+		return false, nil
+	case codes.Unavailable: // the runtime restarts, the container may run on
+		return true, nil
 	}
-	return r, err
+	return false, err
 }
 
-func (f follower) seen(ctx context.Context, id string) runtime.State {
+func (f follower) seen(ctx context.Context) runtime.State {
 	ctx, cancel := context.WithTimeout(ctx, cacheWait)
 	defer cancel()
 	pod, err := f.access.cfg.Cache.GetNewerThan(ctx, f.pod, time.Time{})
@@ -112,15 +103,11 @@ func (f follower) seen(ctx context.Context, id string) runtime.State {
 		return runtime.StateUnknown
 	}
 	for _, c := range pod.Containers {
-		if c.ID.ID == id {
+		if c.ID.ID == f.id {
 			return c.State
 		}
 	}
 	return runtime.StateUnknown
-}
-
-func is(s cri.ContainerState) *cri.ContainerStatusResponse {
-	return &cri.ContainerStatusResponse{Status: &cri.ContainerStatus{State: s}}
 }
 
 // logged returns the container whose log is meant: the one that runs, else the last

@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile/safefiletest"
 )
 
 func isRunning() v1.ContainerState {
@@ -81,14 +82,19 @@ func TestWhoseLogIsMeant(t *testing.T) {
 	}
 }
 
-func TestReadOptions(t *testing.T) {
+func TestSince(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	got := readOptions(&v1.PodLogOptions{Follow: true, Timestamps: true, SinceSeconds: ptr.To[int64](5), TailLines: ptr.To[int64](1), LimitBytes: ptr.To[int64](2)}, now)
-	if !got.Follow || !got.Timestamp || *got.TailLines != 1 || *got.LimitBytes != 2 || !got.Since.Equal(now.Add(-5*time.Second)) {
-		t.Errorf("%+v", got)
-	}
-	if got := readOptions(&v1.PodLogOptions{SinceTime: &metav1.Time{Time: now}}, now); !got.Since.Equal(now) || got.Follow {
-		t.Errorf("%+v", got)
+	for _, tt := range []struct {
+		o    v1.PodLogOptions
+		want time.Time
+	}{
+		{v1.PodLogOptions{}, time.Time{}},
+		{v1.PodLogOptions{SinceSeconds: ptr.To[int64](5)}, now.Add(-5 * time.Second)},
+		{v1.PodLogOptions{SinceTime: &metav1.Time{Time: now}}, now},
+	} {
+		if got := since(&tt.o, now); !got.Equal(tt.want) {
+			t.Errorf("%v: %v", tt.o, got)
+		}
 	}
 }
 
@@ -166,6 +172,31 @@ func TestLogsThatCannotBeHad(t *testing.T) {
 	if err := ask("web", "c"); status.Code(err) == codes.NotFound || err == nil || err.Error() != "unable to retrieve container logs for docker://new: no container new" {
 		t.Errorf("removed: %v", err)
 	}
+}
+
+// TestLogThatIsNone: a pod with a hostPath can reach the logs of all.
+func TestLogThatIsNone(t *testing.T) {
+	var a *Access
+	place := func(t *testing.T) (path string) {
+		a, _, path = withLog(t)
+		return path
+	}
+	safefiletest.Each(t, place, func(t *testing.T, what, _ string) {
+		want := ""
+		if what == safefiletest.Grown {
+			want = "one\ntwo\nthree\n" // up to where it is none
+		}
+		var out bytes.Buffer
+		err := a.Logs(t.Context(), named("web"), &v1.PodLogOptions{Container: "c"}, &out, &out)
+		if err == nil || out.String() != want {
+			t.Errorf("%q, %v", out.String(), err)
+		}
+		out.Reset()
+		err = a.Logs(t.Context(), named("web"), &v1.PodLogOptions{Container: "c", TailLines: ptr.To[int64](1)}, &out, &out)
+		if err == nil || out.Len() > 0 {
+			t.Errorf("its tail: %q, %v", out.String(), err)
+		}
+	})
 }
 
 // A static pod's status is kept under its own UID, not under its mirror's.
@@ -290,32 +321,34 @@ func TestWhetherAFollowedContainerRuns(t *testing.T) {
 		name  string
 		cache func() (*runtime.PodStatus, error)
 		cri   error
-		want  cri.ContainerState
+		want  bool
 		asked int
 	}{
-		{"seen running", seen(runtime.StateRunning), nil, running, 0},
-		{"seen exited", seen(runtime.StateExited), nil, exited, 0},
-		{"seen created only", seen(runtime.StateCreated), nil, running, 1},
-		{"not seen yet", func() (*runtime.PodStatus, error) { return &runtime.PodStatus{}, nil }, nil, running, 1},
-		{"looking failed", failed, nil, running, 1},
-		{"no look yet", nil, nil, running, 1},
-		{"removed", failed, status.Error(codes.NotFound, "gone"), exited, 1},
+		{"seen running", seen(runtime.StateRunning), nil, true, 0},
+		{"seen exited", seen(runtime.StateExited), nil, false, 0},
+		{"seen created only", seen(runtime.StateCreated), nil, true, 1},
+		{"not seen yet", func() (*runtime.PodStatus, error) { return &runtime.PodStatus{}, nil }, nil, true, 1},
+		{"looking failed", failed, nil, true, 1},
+		{"no look yet", nil, nil, true, 1},
+		{"seen created only, and ended", seen(runtime.StateCreated), status.Error(codes.NotFound, "gone"), false, 1},
+		{"the runtime is away", failed, status.Error(codes.Unavailable, "restarting"), true, 1},
+		{"removed", failed, status.Error(codes.NotFound, "gone"), false, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a, f, _ := withLog(t)
 			f.statusErr = tt.cri
 			a.cfg.Cache = &cache{status: tt.cache}
-			r, err := follower{access: a, pod: types.UID("u1")}.ContainerStatus(t.Context(), "new", false)
-			if err != nil || r.Status.State != tt.want || f.asked != tt.asked {
-				t.Errorf("%v, %v, asked %d times", r, err, f.asked)
+			runs, err := follower{access: a, pod: types.UID("u1"), id: "new"}.running(t.Context())
+			if err != nil || runs != tt.want || f.asked != tt.asked {
+				t.Errorf("%v, %v, asked %d times", runs, err, f.asked)
 			}
 		})
 	}
 	a, f, _ := withLog(t)
-	f.statusErr = status.Error(codes.Unavailable, "restarting")
+	f.statusErr = status.Error(codes.Internal, "no")
 	a.cfg.Cache = &cache{status: failed}
-	if _, err := (follower{access: a, pod: "u1"}).ContainerStatus(t.Context(), "new", false); status.Code(err) != codes.Unavailable {
-		t.Errorf("%v: the library goes on only with Unavailable", err)
+	if runs, err := (follower{access: a, pod: "u1", id: "new"}).running(t.Context()); runs || status.Code(err) != codes.Internal {
+		t.Errorf("%v, %v: following is no use when the runtime cannot tell", runs, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
 // lockName is the file in the root directory that a running agent holds.
@@ -16,8 +18,9 @@ const lockName = "mini-kubelet.lock"
 var errLocked = errors.New("another mini-kubelet uses this root directory")
 
 // lock makes the root directory this process's own until unlock is called or
-// the process ends, however it ends.
+// the process ends, however it ends. What the first one finds in it is put on record.
 func lock(root string) (unlock func(), err error) {
+	_, missing := os.Lstat(root)
 	if err := os.MkdirAll(root, 0o750); err != nil {
 		return nil, fmt.Errorf("create root directory: %w", err)
 	}
@@ -32,6 +35,10 @@ func lock(root string) (unlock func(), err error) {
 			return nil, fmt.Errorf("lock %s: %w", name, errLocked)
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	if err := volume.Note(root, missing == nil, lockName); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return func() { f.Close() }, nil
 }

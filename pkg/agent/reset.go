@@ -21,6 +21,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -47,7 +48,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if cfg.InProcessDockershim() {
 		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
 	}
-	errs = append(errs, volume.Reset(cfg.RootDir), cgroup.Reset(cfg.CgroupRoot), resetState(cfg))
+	errs = append(errs, volume.Reset(ctx, cfg.RootDir), cgroup.Reset(cfg.CgroupRoot), resetState(ctx, cfg))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 
 // resetPods stops and removes, over CRI, every pod that this agent has made. In
 // the in-process dockershim these are all that it shows; in another runtime,
-// which others may use too, those that have a directory under the root.
+// which others may use too, those that have a directory under the root of our making.
 func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	var group errgroup.Group
@@ -94,11 +95,15 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	found, err := volume.ReadFound(cfg.RootDir)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
 	for _, pod := range pods {
-		if !cfg.InProcessDockershim() && !hasDirectory(cfg.RootDir, pod.UID) {
+		if !cfg.InProcessDockershim() && (!hasDirectory(cfg.RootDir, pod.UID) || found.Has(filepath.Join("pods", string(pod.UID)))) {
 			continue
 		}
 		wg.Go(func() {
@@ -129,17 +134,25 @@ func hasDirectory(root string, uid types.UID) bool {
 	return err == nil
 }
 
-// resetState removes the agent's own files, and the root where nothing is left in it.
-func resetState(cfg *config.Config) error {
-	var errs []error
-	for _, name := range []string{"mini-kubelet", "image_manager", cpumanager.FileName, lockName} {
-		errs = append(errs, os.RemoveAll(filepath.Join(cfg.RootDir, name)))
+// resetState removes the agent's own files, and the root where nothing is left in it. What
+// was there before the first agent stays.
+func resetState(ctx context.Context, cfg *config.Config) error {
+	found, err := volume.ReadFound(cfg.RootDir)
+	if err != nil {
+		return err
 	}
-	for _, dir := range []string{
-		filepath.Join(cfg.RootDir, "pods"), filepath.Join(cfg.RootDir, "plugins_registry"), filepath.Join(cfg.RootDir, "plugins"), cfg.RootDir,
-	} {
-		// Not empty is fine: the rest is somebody else's.
-		_ = os.Remove(dir)
+	var errs []error
+	// The record goes last.
+	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", cpumanager.FileName, lockName, "mini-kubelet"} {
+		if !found.Has(name) {
+			path := filepath.Join(cfg.RootDir, name)
+			errs = append(errs, tree.Remove(ctx, filepath.Dir(path), filepath.Base(path)))
+		}
+	}
+	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "plugins", ""} {
+		if !found.Has(dir) {
+			_ = os.Remove(filepath.Join(cfg.RootDir, dir)) // not empty is fine: the rest is somebody else's
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -80,7 +80,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	for _, e := range entries {
 		var g given
-		text, err := os.ReadFile(filepath.Join(cfg.Dir, e.Name()))
+		text, err := durable.Read(filepath.Join(cfg.Dir, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("read the allocated resources: %w", err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -96,7 +95,7 @@ func decode(text []byte, policy string) (state, error) {
 
 // load returns false where there is no file.
 func load(path, policy string) (state, bool, error) {
-	text, err := os.ReadFile(path)
+	text, err := durable.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{}, false, nil
 	}

@@ -5,15 +5,28 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // Container returns the configuration of attempt in.RestartCount of one
 // container of the pod, or an Error with reason ReasonContainerConfig. It asks
 // in.Volumes and in.Objects, and is otherwise a function of its arguments.
 func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.ContainerConfig, error) {
+	if err := bounds.Path(c.WorkingDir); err != nil {
+		return nil, containerErrorf("workingDir %w", err)
+	}
 	env, err := makeEnv(ctx, pod, c, in)
 	if err != nil {
 		return nil, err
+	}
+	command, left, err := ExpandAll(c.Command, MaxArguments-env.size, env.lookup)
+	if err != nil {
+		return nil, containerErrorf("%w", err)
+	}
+	args, _, err := ExpandAll(c.Args, left, env.lookup)
+	if err != nil {
+		return nil, containerErrorf("%w", err)
 	}
 	security, err := containerSecurity(pod, c, in)
 	if err != nil {
@@ -38,8 +51,8 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 	return &cri.ContainerConfig{
 		Metadata:    &cri.ContainerMetadata{Name: c.Name, Attempt: in.RestartCount},
 		Image:       &cri.ImageSpec{Image: in.ImageRef, UserSpecifiedImage: c.Image},
-		Command:     expandAll(c.Command, env),
-		Args:        expandAll(c.Args, env),
+		Command:     command,
+		Args:        args,
 		WorkingDir:  c.WorkingDir,
 		Envs:        env.cri(),
 		Mounts:      mounts,
@@ -56,15 +69,4 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 			SecurityContext: security,
 		},
 	}, nil
-}
-
-func expandAll(words []string, env *environment) []string {
-	if len(words) == 0 {
-		return nil
-	}
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = Expand(w, env.lookup)
-	}
-	return out
 }

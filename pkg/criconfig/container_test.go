@@ -1,11 +1,14 @@
 package criconfig
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 func TestNonRoot(t *testing.T) {
@@ -102,6 +105,51 @@ func TestWhatCannotBeTranslatedIsAConfigError(t *testing.T) {
 			pod.Annotations = map[string]string{appArmorAnnotation + "annotated": "nonsense"}
 			_, err := Container(t.Context(), pod, tt.c, ContainerInput{Volumes: places{}})
 			checkError(t, err, ReasonContainerConfig, tt.err)
+		})
+	}
+}
+
+// The API server looks at no path's length.
+func TestAPathThatLinuxDoesNotTakeIsAConfigError(t *testing.T) {
+	longest := "/" + strings.Repeat("a/", bounds.MaxPath/2-1) + "aa"
+	mount := func(m v1.VolumeMount) v1.Container {
+		m.Name = "disk"
+		return v1.Container{VolumeMounts: []v1.VolumeMount{m}}
+	}
+	file := func(p string) v1.Container {
+		from := &v1.EnvVarSource{FileKeyRef: &v1.FileKeySelector{VolumeName: "env", Path: p, Key: "K", Optional: new(true)}}
+		return v1.Container{Env: []v1.EnvVar{{Name: "K", ValueFrom: from}}}
+	}
+	for name, made := range map[string]func(string) v1.Container{
+		"mountPath":              func(p string) v1.Container { return mount(v1.VolumeMount{MountPath: p}) },
+		"subPath":                func(p string) v1.Container { return mount(v1.VolumeMount{SubPath: p[1:]}) },
+		"subPathExpr":            func(p string) v1.Container { return mount(v1.VolumeMount{SubPathExpr: p[1:]}) },
+		"terminationMessagePath": func(p string) v1.Container { return v1.Container{TerminationMessagePath: p} },
+		"workingDir":             func(p string) v1.Container { return v1.Container{WorkingDir: p} },
+		"devicePath": func(p string) v1.Container {
+			return v1.Container{VolumeDevices: []v1.VolumeDevice{{Name: "disk", DevicePath: p}}}
+		},
+		"an env file": file,
+		"seccomp": func(p string) v1.Container {
+			return v1.Container{SecurityContext: &v1.SecurityContext{SeccompProfile: &v1.SeccompProfile{Type: v1.SeccompProfileTypeLocalhost, LocalhostProfile: new(p[1:])}}}
+		},
+		"AppArmor": func(p string) v1.Container {
+			return v1.Container{SecurityContext: &v1.SecurityContext{AppArmorProfile: &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeLocalhost, LocalhostProfile: &p}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &v1.Pod{Spec: v1.PodSpec{Volumes: []v1.Volume{{Name: "env", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}}}
+			in := ContainerInput{Volumes: disks{"disk": {Host: "/dev/a", Block: true}}}
+			for path, ok := range map[string]bool{longest: true, longest + "aa": false, strings.Repeat("/a", 1<<20): false} {
+				c := made(path)
+				_, err := Container(t.Context(), pod, &c, in)
+				if (err == nil) != ok || err != nil && len(err.Error()) > 200 {
+					t.Errorf("%d bytes: error %.300v", len(path), err)
+				}
+				if e, isOne := errors.AsType[*Error](err); err != nil && (!isOne || e.Reason() != ReasonContainerConfig) {
+					t.Errorf("%d bytes: reason of %.300v", len(path), err)
+				}
+			}
 		})
 	}
 }

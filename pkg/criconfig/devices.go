@@ -3,12 +3,17 @@ package criconfig
 import (
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // devices lists what device plug-ins gave, then the container's block volumes.
 func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, error) {
 	all := in.Devices
 	for _, d := range c.VolumeDevices {
+		if err := bounds.Path(d.DevicePath); err != nil {
+			return nil, containerErrorf("devicePath %w", err)
+		}
 		if in.Volumes == nil {
 			return nil, containerErrorf("cannot find volume %q to pass into container %q", d.Name, c.Name)
 		}

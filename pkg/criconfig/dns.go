@@ -175,8 +175,10 @@ func limit(r Resolver, warn func(reason, message string)) Resolver {
 // distinct returns a and b in order without repetition.
 func distinct(a, b []string) []string {
 	var out []string
+	seen := map[string]bool{}
 	for _, s := range append(slices.Clone(a), b...) {
-		if !slices.Contains(out, s) {
+		if !seen[s] {
+			seen[s] = true
 			out = append(out, s)
 		}
 	}
@@ -184,18 +186,16 @@ func distinct(a, b []string) []string {
 }
 
 // mergeOptions returns the resolver options of a and b; a later one replaces an
-// earlier one of the same name, in its place.
+// earlier one of the same name, in its place. Nobody bounds how many a pod has.
 func mergeOptions(a, b []string) []string {
 	var out []string
+	at := map[string]int{}
 	for _, o := range append(slices.Clone(a), b...) {
 		name, _, _ := strings.Cut(o, ":")
-		i := slices.IndexFunc(out, func(have string) bool {
-			n, _, _ := strings.Cut(have, ":")
-			return n == name
-		})
-		if i >= 0 {
+		if i, ok := at[name]; ok {
 			out[i] = o
 		} else {
+			at[name] = len(out)
 			out = append(out, o)
 		}
 	}

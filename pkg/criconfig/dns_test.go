@@ -93,6 +93,31 @@ func TestSearchLimits(t *testing.T) {
 	}
 }
 
+func TestMergeOptions(t *testing.T) {
+	got := mergeOptions([]string{"ndots:5", "edns0", "ndots:2"}, []string{"timeout:1", "edns0", "ndots:1", ""})
+	if want := []string{"ndots:1", "edns0", "timeout:1", ""}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	got = distinct([]string{"b", "a", "b"}, []string{"c", "a"})
+	if want := []string{"b", "a", "c"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// To compare all with all takes minutes.
+func TestVeryManyOptionsAndNames(t *testing.T) {
+	many := make([]string, 300_000)
+	for i := range many {
+		many[i] = fmt.Sprintf("option-%d:%d", i, i)
+	}
+	if got := mergeOptions(many, many); !slices.Equal(got, many) {
+		t.Errorf("%d options", len(got))
+	}
+	if got := distinct(many, many); !slices.Equal(got, many) {
+		t.Errorf("%d names", len(got))
+	}
+}
+
 func TestParseResolvConf(t *testing.T) {
 	got, err := ParseResolvConf([]byte("# comment\n;comment\nnameserver 1.1.1.1 ignored\nsearch a b\nsearch c. .\n\nnameserver fe80::1%eth0\noptions a:1 b\noptions a:2\ndomain x\nnonsense\n"))
 	if err != nil {

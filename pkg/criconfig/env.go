@@ -19,13 +19,22 @@ import (
 type environment struct {
 	values map[string]string
 	order  []string
+	size   int // of all names and values, in bytes
 }
 
-func (e *environment) set(name, value string) {
-	if _, ok := e.values[name]; !ok {
+// set fails when there is more than a program can have.
+func (e *environment) set(name, value string) error {
+	if before, ok := e.values[name]; ok {
+		e.size -= len(before)
+	} else {
 		e.order = append(e.order, name)
+		e.size += len(name)
 	}
 	e.values[name] = value
+	if e.size += len(value); e.size > MaxArguments {
+		return containerErrorf("%w", ErrTooLong)
+	}
+	return nil
 }
 
 func (e *environment) lookup(name string) (string, bool) {
@@ -65,22 +74,27 @@ func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInpu
 		if msgs := validation.IsRelaxedEnvVarName(v.Name); len(msgs) > 0 {
 			return nil, containerErrorf("invalid environment variable name %q: %s", v.Name, strings.Join(msgs, "; "))
 		}
-		value, set, err := envValue(ctx, pod, c, v, in, src, files, lookup)
+		value, set, err := envValue(ctx, pod, c, v, in, src, files, MaxArguments-own.size, lookup)
+		if err == nil && set {
+			err = own.set(v.Name, value)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if set {
-			own.set(v.Name, value)
 		}
 	}
 	all := &environment{values: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(in.ServiceEnv)) {
-		if _, ok := own.values[name]; !ok {
-			all.set(name, in.ServiceEnv[name])
+		if _, ok := own.values[name]; ok {
+			continue
+		}
+		if err := all.set(name, in.ServiceEnv[name]); err != nil {
+			return nil, err
 		}
 	}
 	for _, name := range own.order {
-		all.set(name, own.values[name])
+		if err := all.set(name, own.values[name]); err != nil {
+			return nil, err
+		}
 	}
 	return all, nil
 }
@@ -92,7 +106,9 @@ func addEnvFrom(ctx context.Context, env *environment, from *v1.EnvFromSource, s
 			if msgs := validation.IsRelaxedEnvVarName(name); len(msgs) > 0 {
 				return containerErrorf("invalid environment variable name %q: %s", name, strings.Join(msgs, "; "))
 			}
-			env.set(name, value(k))
+			if err := env.set(name, value(k)); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
@@ -114,11 +130,14 @@ func addEnvFrom(ctx context.Context, env *environment, from *v1.EnvFromSource, s
 }
 
 // envValue returns one variable's value; set is false when an optional source is missing.
-func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, in ContainerInput, src *objectCache, files *envFiles, lookup func(string) (string, bool)) (value string, set bool, err error) {
+func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, in ContainerInput, src *objectCache, files *envFiles, most int, lookup func(string) (string, bool)) (value string, set bool, err error) {
 	from := v.ValueFrom
 	switch {
 	case v.Value != "" || from == nil:
-		return Expand(v.Value, lookup), true, nil
+		if value, err = Expand(v.Value, most, lookup); err != nil {
+			return "", false, containerErrorf("environment variable %s: %w", v.Name, err)
+		}
+		return value, true, nil
 	case from.FieldRef != nil:
 		value, err = downward.Field(pod, from.FieldRef.FieldPath, addresses(pod, in))
 	case from.ResourceFieldRef != nil:

@@ -38,8 +38,8 @@ func TestExpand(t *testing.T) {
 		"$($(A))":            "$($(A))",
 		"$(UNKNOWN$(A)) end": "$(UNKNOWN$(A)) end",
 	} {
-		if got := Expand(in, func(n string) (string, bool) { v, ok := values[n]; return v, ok }); got != want {
-			t.Errorf("Expand(%q) = %q, want %q", in, got, want)
+		if got, err := Expand(in, 100, func(n string) (string, bool) { v, ok := values[n]; return v, ok }); got != want || err != nil {
+			t.Errorf("Expand(%q) = %q, %v, want %q", in, got, err, want)
 		}
 	}
 }
@@ -52,10 +52,10 @@ func FuzzExpand(f *testing.F) {
 		// What refers to nothing known differs from the text only by its
 		// escapes, and escaping all of it gives the text back.
 		none := func(string) (string, bool) { return "", false }
-		if got := Expand(s, none); strings.ReplaceAll(got, "$", "") != strings.ReplaceAll(s, "$", "") || len(got) > len(s) {
+		if got, err := Expand(s, len(s), none); err != nil || strings.ReplaceAll(got, "$", "") != strings.ReplaceAll(s, "$", "") || len(got) > len(s) {
 			t.Errorf("Expand(%q) = %q without any variable", s, got)
 		}
-		if got := Expand(strings.ReplaceAll(s, "$", "$$"), func(string) (string, bool) { return "X", true }); got != s {
+		if got, err := Expand(strings.ReplaceAll(s, "$", "$$"), len(s), func(string) (string, bool) { return "X", true }); got != s || err != nil {
 			t.Errorf("escaped %q came back as %q", s, got)
 		}
 	})

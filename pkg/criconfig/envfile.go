@@ -12,11 +12,13 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
-// maxEnvFile is how much of a file is read, in bytes. The kubelet bounds only a
-// line (64 KiB, bufio's, and so ours); this is what a ConfigMap can hold.
-const maxEnvFile = 1 << 20
+// maxEnvFiles is how much is read of all files of one container, in bytes. The kubelet
+// bounds only a line (64 KiB, bufio's, and so ours); this is what a ConfigMap can hold.
+const maxEnvFiles = 1 << 20
 
 // errNoKey is why an env file gives no value. To the kubelet an empty value is none.
 var errNoKey = errors.New("no such key")
@@ -27,6 +29,7 @@ type envFiles struct {
 	volumes Volumes
 	pod     *v1.Pod
 	read    map[[2]string]envFile
+	size    int64 // of all that was read
 }
 
 type envFile struct {
@@ -49,6 +52,9 @@ func (f *envFiles) value(ctx context.Context, ref *v1.FileKeySelector) (value st
 	if err != nil {
 		return "", false, containerErrorf("failed to get host path for volume %q: %w", ref.VolumeName, err)
 	}
+	if err := bounds.Path(ref.Path); err != nil {
+		return "", false, containerErrorf("couldn't parse env file: %w", err)
+	}
 	file := f.file(ctx, ref)
 	if file.err == nil {
 		value, file.err = envFileValue(file.text, ref.Key)
@@ -69,7 +75,8 @@ func (f *envFiles) file(ctx context.Context, ref *v1.FileKeySelector) envFile {
 	name := [2]string{ref.VolumeName, ref.Path}
 	file, ok := f.read[name]
 	if !ok {
-		file.text, file.err = f.volumes.ReadFile(ctx, f.pod, ref.VolumeName, ref.Path, maxEnvFile)
+		file.text, file.err = f.volumes.ReadFile(ctx, f.pod, ref.VolumeName, ref.Path, maxEnvFiles-f.size)
+		f.size += int64(len(file.text))
 		if f.read == nil {
 			f.read = map[[2]string]envFile{}
 		}

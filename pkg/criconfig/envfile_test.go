@@ -96,7 +96,7 @@ func TestEnvFromFiles(t *testing.T) {
 	ref := func(volume, path, key string, optional *bool) *v1.EnvVarSource {
 		return &v1.EnvVarSource{FileKeyRef: &v1.FileKeySelector{VolumeName: volume, Path: path, Key: key, Optional: optional}}
 	}
-	files := map[string]string{"data/f": "A='secret'\nB='$(X)'\nE=''\n", "data/wrong": "TOP SECRET\n", "data/large": strings.Repeat("\n", maxEnvFile+1)}
+	files := map[string]string{"data/f": "A='secret'\nB='$(X)'\nE=''\n", "data/wrong": "TOP SECRET\n", "data/large": strings.Repeat("\n", maxEnvFiles+1), "data/nearly": "A='a'" + strings.Repeat("\n", maxEnvFiles-5)}
 	for name, tt := range map[string]struct {
 		env  []v1.EnvVar
 		want string
@@ -108,6 +108,7 @@ func TestEnvFromFiles(t *testing.T) {
 		"an empty value":                     {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("data", "f", "E", nil)}}, err: `environment variable key "E" not found in file "/volumes/data/f"`},
 		"a missing file":                     {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("data", "no", "A", nil)}}, err: `couldn't parse env file: open "no": file does not exist`},
 		"a wrong file, also where optional":  {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("data", "wrong", "A", &yes)}}, err: "couldn't parse env file: line 1 has no '='"},
+		"files too large together":           {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("data", "f", "A", nil)}, {Name: "B", ValueFrom: ref("data", "nearly", "A", nil)}}, err: `couldn't parse env file: "nearly" is too large`},
 		"a file that is too large":           {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("data", "large", "A", nil)}}, err: `couldn't parse env file: "large" is too large`},
 		"no such volume":                     {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("no", "f", "A", &yes)}}, err: `cannot find the volume "no" referenced by FileKeyRef`},
 		"a volume that is not there":         {env: []v1.EnvVar{{Name: "A", ValueFrom: ref("away", "f", "A", nil)}}, err: `failed to get host path for volume "away": not set up`},

@@ -1,16 +1,31 @@
 package criconfig
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
+
+// MaxArguments is how long a program's arguments and environment may be together, in
+// bytes: Linux takes no more of them (three quarters of its usual stack, 8 MiB).
+const MaxArguments = 6 << 20
+
+// ErrTooLong is why arguments and environment are not put together.
+var ErrTooLong = errors.New("arguments and environment together are longer than the 6 MiB that Linux takes")
 
 // Expand replaces each $(NAME) in s by what lookup returns for NAME. A
 // reference that lookup does not know stays as it stands, $$ is a literal $
-// (so $$(NAME) is the text "$(NAME)"), and everything else is copied.
-func Expand(s string, lookup func(name string) (string, bool)) string {
-	if !strings.Contains(s, "$") {
-		return s
+// (so $$(NAME) is the text "$(NAME)"), and everything else is copied. Variables
+// that refer to variables double with each, so that a result of more than most bytes is
+// ErrTooLong before it is there.
+func Expand(s string, most int, lookup func(name string) (string, bool)) (string, error) {
+	if !strings.Contains(s, "$") && len(s) <= most {
+		return s, nil
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
+		if b.Len() > most {
+			return "", ErrTooLong
+		}
 		if s[i] != '$' || i+1 == len(s) {
 			b.WriteByte(s[i])
 			continue
@@ -28,6 +43,9 @@ func Expand(s string, lookup func(name string) (string, bool)) string {
 			}
 			name := s[i+2 : i+2+end]
 			if v, ok := lookup(name); ok {
+				if len(v) > most-b.Len() {
+					return "", ErrTooLong
+				}
 				b.WriteString(v)
 			} else {
 				b.WriteString("$(" + name + ")")
@@ -39,5 +57,21 @@ func Expand(s string, lookup func(name string) (string, bool)) string {
 			i++
 		}
 	}
-	return b.String()
+	if b.Len() > most {
+		return "", ErrTooLong
+	}
+	return b.String(), nil
+}
+
+// ExpandAll expands words that together are at most most bytes long; left is what they
+// are shorter.
+func ExpandAll(words []string, most int, lookup func(name string) (string, bool)) (out []string, left int, err error) {
+	for _, w := range words {
+		if w, err = Expand(w, most, lookup); err != nil {
+			return nil, 0, err
+		}
+		out = append(out, w)
+		most -= len(w)
+	}
+	return out, most, nil
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -46,8 +47,8 @@ type Identity struct {
 	Container string // "" for a sandbox
 }
 
-// ReadLabels returns whom a sandbox or container belongs to; false when it is
-// not one of a pod.
+// ReadLabels returns whom a sandbox or container belongs to; false when it is not
+// one of a pod, or a name in it is no name of a file: they become parts of paths.
 func ReadLabels(labels map[string]string) (Identity, bool) {
 	id := Identity{
 		PodName:   labels[LabelPodName],
@@ -55,7 +56,16 @@ func ReadLabels(labels map[string]string) (Identity, bool) {
 		UID:       types.UID(labels[LabelPodUID]),
 		Container: labels[LabelContainerName],
 	}
-	return id, id.UID != "" && id.PodName != "" && id.Namespace != ""
+	for _, name := range []string{id.PodName, id.Namespace, string(id.UID)} {
+		if !isFileName(name) {
+			return Identity{}, false
+		}
+	}
+	return id, id.Container == "" || isFileName(id.Container)
+}
+
+func isFileName(name string) bool {
+	return filepath.IsLocal(name) && name != "." && !strings.ContainsAny(name, "/\x00")
 }
 
 // Recorded is what a container's annotations tell of the spec it was made from.
@@ -142,9 +152,11 @@ func sandboxLabels(pod *v1.Pod) map[string]string {
 	return labels
 }
 
-// sandboxAnnotations are the pod's own and when it started, as far as that is known.
+// sandboxAnnotations are the pod's own and when it started, as far as that is known,
+// whatever the pod itself says of it.
 func sandboxAnnotations(pod *v1.Pod) map[string]string {
 	a := maps.Clone(pod.Annotations)
+	delete(a, AnnotationStartTime)
 	if t := pod.Status.StartTime; t != nil {
 		if a == nil {
 			a = map[string]string{}

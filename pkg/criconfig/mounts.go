@@ -9,6 +9,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 const etcHosts = "/etc/hosts"
@@ -16,6 +18,9 @@ const etcHosts = "/etc/hosts"
 // mounts lists the container's volumes in the order of its spec, then what the
 // node adds: /etc/hosts and the termination log.
 func mounts(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput, env *environment) ([]*cri.Mount, error) {
+	if err := bounds.Path(c.TerminationMessagePath); err != nil {
+		return nil, containerErrorf("terminationMessagePath %w", err)
+	}
 	var all []*cri.Mount
 	ownHosts := false
 	for i := range c.VolumeMounts {
@@ -42,6 +47,9 @@ func mounts(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput
 
 func volumeMount(ctx context.Context, pod *v1.Pod, c *v1.Container, index int, in ContainerInput, env *environment) (*cri.Mount, error) {
 	m := &c.VolumeMounts[index]
+	if err := bounds.Path(m.MountPath); err != nil {
+		return nil, containerErrorf("mountPath %w", err)
+	}
 	if in.Volumes == nil {
 		return nil, containerErrorf("cannot find volume %q to mount into container %q", m.Name, c.Name)
 	}
@@ -81,26 +89,33 @@ func subPath(m *v1.VolumeMount, env *environment) (string, error) {
 	sub := m.SubPath
 	if m.SubPathExpr != "" {
 		var missing []error
-		sub = Expand(m.SubPathExpr, func(name string) (string, bool) {
+		var err error
+		sub, err = Expand(m.SubPathExpr, bounds.MaxPath, func(name string) (string, bool) {
 			v, ok := env.lookup(name)
 			if !ok {
 				missing = append(missing, errors.New(name))
 			}
 			return v, ok
 		})
+		if err != nil {
+			return "", containerErrorf("subPathExpr of volume %q gives a path of more than %d bytes", m.Name, bounds.MaxPath)
+		}
 		if len(missing) > 0 {
 			return "", containerErrorf("missing value for %q", missing[0].Error())
 		}
+	}
+	if err := bounds.Path(sub); err != nil {
+		return "", containerErrorf("unable to provision SubPath %w", err)
 	}
 	switch {
 	case sub == "":
 		return "", nil
 	case path.IsAbs(sub):
-		return "", containerErrorf("error SubPath `%s` must not be an absolute path", sub)
+		return "", containerErrorf("error SubPath `%s` must not be an absolute path", bounds.Quote(sub))
 	case slices.Contains(strings.Split(sub, "/"), ".."):
-		return "", containerErrorf("unable to provision SubPath `%s`: must not contain '..'", sub)
+		return "", containerErrorf("unable to provision SubPath `%s`: must not contain '..'", bounds.Quote(sub))
 	case strings.ContainsRune(sub, 0):
-		return "", containerErrorf("unable to provision SubPath %q: must not contain NUL", sub)
+		return "", containerErrorf("unable to provision SubPath %q: must not contain NUL", bounds.Quote(sub))
 	}
 	return sub, nil
 }

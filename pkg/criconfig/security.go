@@ -6,6 +6,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // DefaultSeccompRoot is where Localhost seccomp profiles lie.
@@ -182,8 +184,11 @@ func seccomp(p *v1.SeccompProfile, node Node) (*cri.SecurityProfile, error) {
 		if p.LocalhostProfile == nil || *p.LocalhostProfile == "" {
 			return nil, containerErrorf("localhostProfile must be set if seccompProfile type is Localhost.")
 		}
+		if err := bounds.Path(*p.LocalhostProfile); err != nil {
+			return nil, containerErrorf("seccomp localhostProfile %w", err)
+		}
 		if !filepath.IsLocal(*p.LocalhostProfile) {
-			return nil, containerErrorf("seccomp localhostProfile %q must be a path below the node's profile directory", *p.LocalhostProfile)
+			return nil, containerErrorf("seccomp localhostProfile %q must be a path below the node's profile directory", bounds.Quote(*p.LocalhostProfile))
 		}
 		root := node.SeccompRoot
 		if root == "" {
@@ -208,7 +213,7 @@ func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, e
 		case annotation == v1.DeprecatedAppArmorBetaProfileNameUnconfined:
 			p = &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeUnconfined}
 		default:
-			return nil, containerErrorf("invalid AppArmor profile name: %q", annotation)
+			return nil, containerErrorf("invalid AppArmor profile name: %q", bounds.Quote(annotation))
 		}
 	}
 	switch p.Type {
@@ -219,6 +224,9 @@ func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, e
 	case v1.AppArmorProfileTypeLocalhost:
 		if p.LocalhostProfile == nil || *p.LocalhostProfile == "" {
 			return nil, containerErrorf("localhostProfile must be set if appArmorProfile type is Localhost")
+		}
+		if err := bounds.Path(*p.LocalhostProfile); err != nil { // the kernel takes no longer names
+			return nil, containerErrorf("AppArmor localhostProfile %w", err)
 		}
 		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}, nil
 	}

@@ -54,7 +54,7 @@ func (d data) uniqueName() v1.UniqueVolumeName {
 }
 
 func load(dir string) (d data, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, dataFile))
+	b, err := durable.Read(filepath.Join(dir, dataFile))
 	if err != nil {
 		return d, err
 	}

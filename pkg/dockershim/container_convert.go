@@ -52,7 +52,8 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 		config.StopSignal = stopSignal(c.StopSignal)
 	}
 	host := &container.HostConfig{LogConfig: logs.DockerLogConfig(), Init: new(bool)}
-	if host.Mounts, host.Binds, err = p.mounts(c.Mounts, images); err != nil {
+	var missing []string
+	if host.Mounts, host.Binds, missing, err = p.mounts(c.Mounts, images); err != nil {
 		return nil, err
 	}
 	if host.Resources, err = p.resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {
@@ -66,7 +67,7 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 	if err := p.confine(config, host, sandboxID, c.GetLinux().GetSecurityContext()); err != nil {
 		return nil, err
 	}
-	return &dockerContainer{name: name, config: config, host: host}, nil
+	return &dockerContainer{name: name, config: config, host: host, missing: missing}, nil
 }
 
 // confine applies a container's security context.

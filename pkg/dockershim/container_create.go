@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostdir"
 )
 
 // CreateContainer creates a container in a sandbox. When it fails, or the client
@@ -32,6 +33,16 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
+	// Before any mount is looked at: a file server that answers no more holds whoever does,
+	// and must not hold another thread at each try. A process has 10000 at most.
+	id := of
+	id.Container, id.Attempt = config.Metadata.Name, config.Metadata.Attempt
+	name, _ := id.dockerName()
+	release, err := s.names.take(name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	s.mounted.mu.RLock()
 	defer s.mounted.mu.RUnlock()
 	images, err := s.imageVolumes(client, config.Mounts)
@@ -48,14 +59,22 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		}
 	}
 	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
-	release, err := s.names.take(c.name)
-	if err != nil {
+	if err := s.checkImage(client, config); err != nil {
 		return nil, err
 	}
-	defer release()
+	// A client that has gone may have unmounted meanwhile what it wanted mounted: it must
+	// not come back as an empty directory.
+	if err := client.Err(); err != nil {
+		return nil, err
+	}
+	for _, dir := range c.missing {
+		if err := hostdir.Make(dir); err != nil {
+			return nil, refused(codes.FailedPrecondition, "create container %s of %s: make host path: %v", config.Metadata.Name, of, err)
+		}
+	}
 	ctx, cancel := s.action(client)
 	defer cancel()
-	id, err := s.create(ctx, c)
+	made, err := s.create(ctx, c)
 	if errdefs.IsNotFound(err) {
 		return nil, refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
 	}
@@ -63,13 +82,13 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		return nil, fmt.Errorf("create container %s of %s: %w", config.Metadata.Name, of, err)
 	}
 	if err := client.Err(); err != nil {
-		if err := s.remove(ctx, id); err != nil {
-			klog.ErrorS(err, "Could not remove a container that nobody waits for any more", "containerID", id)
+		if err := s.remove(ctx, made); err != nil {
+			klog.ErrorS(err, "Could not remove a container that nobody waits for any more", "containerID", made)
 		}
 		return nil, err
 	}
-	s.made.containerMade(id, log)
-	return &cri.CreateContainerResponse{ContainerId: id}, nil
+	s.made.containerMade(made, log)
+	return &cri.CreateContainerResponse{ContainerId: made}, nil
 }
 
 // sandboxOf finds the sandbox that a container is to be created in.
@@ -81,7 +100,7 @@ func (s *Server) sandboxOf(ctx context.Context, id string) (string, identity, er
 	if err != nil {
 		return "", identity{}, err
 	}
-	of := identityOf(r.Name, r.Config.Labels)
+	of, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
 	if r.State.Running {
 		s.made.sandboxMade(r.ID, of)
 	}
@@ -113,7 +132,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 		if errdefs.IsNotFound(err) {
 			return nil, notFound("container", id)
 		}
-		return nil, fmt.Errorf("start container %s: %w", id, err)
+		return nil, fmt.Errorf("start container %s: %w", id, sayShared(err))
 	}
 	if err := s.followLog(action, id, log); err != nil {
 		// It runs, and what it writes is kept by Docker; tidy tries again.
@@ -135,12 +154,12 @@ func (s *Server) followLog(ctx context.Context, id, path string) error {
 
 // StopContainer ends a container: its stop signal, and SIGKILL after the timeout.
 // It succeeds when the container is stopped or gone. A second call with a shorter
-// timeout shortens the first.
+// timeout shortens the first; one of more than 68 years is 68 years.
 func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
 	if req.ContainerId == "" {
 		return nil, invalid("container_id", "is empty")
 	}
-	if req.Timeout < 0 || req.Timeout > math.MaxInt32 {
+	if req.Timeout < 0 {
 		return nil, invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
 	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
@@ -148,7 +167,7 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	} else if err != nil {
 		return nil, err
 	}
-	if err := s.stop(ctx, req.ContainerId, int(req.Timeout)); err != nil {
+	if err := s.stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", req.ContainerId, err)
 	}
 	return &cri.StopContainerResponse{}, nil

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
@@ -48,7 +45,7 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
 	labels, annotations := criLabels(r.Config.Labels)
 	created := parseTime(r.Created)
-	id := identityOf(r.Name, r.Config.Labels)
+	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.ContainerStatus{
 		Id: r.ID, Metadata: id.containerMetadata(), CreatedAt: createdAt(r.Config.Labels, created),
 		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[labelLogPath],
@@ -200,48 +197,4 @@ func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequ
 		})
 	}
 	return resp, nil
-}
-
-// imageRefs remembers by which digest a registry knows an image.
-type imageRefs struct {
-	mu    sync.Mutex
-	asOf  time.Time
-	known map[string]string
-}
-
-// imageRefAge is how long a digest counts: it changes when the image is pulled
-// under another name, which is told at once where we pull it.
-const imageRefAge = time.Minute
-
-// of is the image's digest, or its id when it has none.
-func (i *imageRefs) of(ctx context.Context, docker *engine, id string) string {
-	i.mu.Lock()
-	if i.known == nil || time.Since(i.asOf) > imageRefAge {
-		i.known, i.asOf = map[string]string{}, time.Now()
-	}
-	known := i.known
-	ref, ok := known[id]
-	i.mu.Unlock()
-	if ok {
-		return ref
-	}
-	ref = id
-	r, err := docker.ImageInspect(ctx, id)
-	switch {
-	case err == nil:
-		ref = images.DigestedRef(r.ID, r.RepoDigests)
-	case !errdefs.IsNotFound(err):
-		return ref // not remembered
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	known[id] = ref
-	return ref
-}
-
-// changed is told when images have been pulled or removed.
-func (i *imageRefs) changed() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.known = nil
 }

@@ -6,16 +6,21 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -234,11 +239,16 @@ func TestContainerConversion(t *testing.T) {
 			}
 		}},
 		"mounts": {func(c *cri.ContainerConfig) {
-			c.Mounts = []*cri.Mount{{HostPath: "/link", ContainerPath: "/a", Readonly: true}, {HostPath: "/b", ContainerPath: "/b", Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL}}
+			c.Mounts = []*cri.Mount{
+				{HostPath: "/link", ContainerPath: "/a", Readonly: true},
+				{HostPath: "/b", ContainerPath: "/b", Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL},
+				{HostPath: "/c", ContainerPath: "/c", Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+			}
 		}, func(t *testing.T, _ *container.Config, h *container.HostConfig) {
 			want := []mount.Mount{
-				{Type: mount.TypeBind, Source: "/real", Target: "/a", ReadOnly: true, BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}},
+				{Type: mount.TypeBind, Source: "/real", Target: "/a", ReadOnly: true, BindOptions: &mount.BindOptions{}}, // Docker picks
 				{Type: mount.TypeBind, Source: "/b", Target: "/b", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRShared}},
+				{Type: mount.TypeBind, Source: "/c", Target: "/c", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRSlave}},
 			}
 			if !reflect.DeepEqual(h.Mounts, want) {
 				t.Errorf("mounts %+v", h.Mounts)
@@ -316,18 +326,31 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		"no image":              {ctr(func(c *cri.ContainerConfig) { c.Image = nil }), "config.image.image: is empty"},
 		"climbing log":          {ctr(func(c *cri.ContainerConfig) { c.LogPath = "../../etc/passwd" }), "config.log_path:"},
 		"absolute log":          {ctr(func(c *cri.ContainerConfig) { c.LogPath = "/etc/passwd" }), "config.log_path:"},
-		"relative work dir":     {ctr(func(c *cri.ContainerConfig) { c.WorkingDir = "w" }), "config.working_dir:"},
-		"env":                   {ctr(func(c *cri.ContainerConfig) { c.Envs = []*cri.KeyValue{{Key: "a=b"}} }), "config.envs:"},
-		"signal":                {ctr(func(c *cri.ContainerConfig) { c.StopSignal = 999 }), "config.stop_signal:"},
-		"namespace mode":        {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Ipc = 17 }), "config.linux.security_context.namespace_options.ipc:"},
-		"target without id":     {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_TARGET }), "config.linux.security_context.namespace_options.target_id:"},
+		"long program":          {ctr(func(c *cri.ContainerConfig) { c.Command = []string{strings.Repeat("x", bounds.MaxPath+1)} }), "config.command[0]: is 4096 bytes long"},
+		"long work dir":         {ctr(func(c *cri.ContainerConfig) { c.WorkingDir = "/" + strings.Repeat("x", bounds.MaxPath) }), "config.working_dir: is 4096 bytes long"},
+		"long mount": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/" + strings.Repeat("x", bounds.MaxPath)}}
+		}), "config.mounts[0].container_path: is 4096 bytes long"},
+		"no confinement by a profile's name": {ctr(func(c *cri.ContainerConfig) {
+			c.Linux.SecurityContext.Apparmor = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "localhost/unconfined"}
+		}), "config.linux.security_context.apparmor.localhost_ref:"},
+		"relative work dir": {ctr(func(c *cri.ContainerConfig) { c.WorkingDir = "w" }), "config.working_dir:"},
+		"env":               {ctr(func(c *cri.ContainerConfig) { c.Envs = []*cri.KeyValue{{Key: "a=b"}} }), "config.envs:"},
+		"signal":            {ctr(func(c *cri.ContainerConfig) { c.StopSignal = 999 }), "config.stop_signal:"},
+		"namespace mode":    {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Ipc = 17 }), "config.linux.security_context.namespace_options.ipc:"},
+		"target without id": {ctr(func(c *cri.ContainerConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_TARGET }), "config.linux.security_context.namespace_options.target_id:"},
 		"seccomp profile": {ctr(func(c *cri.ContainerConfig) {
 			c.Linux.SecurityContext.Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: "/none"}
 		}), "config.linux.security_context.seccomp.localhost_ref:"},
 		"capability": {ctr(func(c *cri.ContainerConfig) {
 			c.Linux.SecurityContext.Capabilities = &cri.Capability{AddCapabilities: []string{"a b"}}
 		}), "config.linux.security_context.capabilities.add_capabilities:"},
-		"missing mount":     {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/gone", ContainerPath: "/x"}} }), "config.mounts[0].host_path: /gone does not exist"},
+		"missing volume of the client's own": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/gone", ContainerPath: "/x", SelinuxRelabel: true}}
+		}), "config.mounts[0].host_path: /gone: does not exist"},
+		"missing mount that climbs": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/gone/../gone", ContainerPath: "/x"}}
+		}), "config.mounts[0].host_path: /gone/../gone: does not exist, and is not made because of its '..'"},
 		"relative mount":    {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "x"}} }), "config.mounts[0].container_path:"},
 		"mount on the root": {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/./"}} }), "config.mounts[0].container_path:"},
 		"rro without ro": {ctr(func(c *cri.ContainerConfig) {
@@ -351,6 +374,69 @@ func TestBadRequestsNameTheField(t *testing.T) {
 				t.Errorf("%v: %v, want InvalidArgument: %s ...", grpccode.Of(err), err, tc.field)
 			}
 		})
+	}
+}
+
+func TestMissingSourcesAreToBeMade(t *testing.T) {
+	p := testPlatform()
+	got, _, missing, err := p.mounts([]*cri.Mount{
+		{HostPath: "/there", ContainerPath: "/a"},
+		{HostPath: "/gone", ContainerPath: "/b"},
+		{HostPath: "/link", ContainerPath: "/c"},
+		{HostPath: "/gone/x//y/", ContainerPath: "/d", Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+	}, nil)
+	if err != nil || !reflect.DeepEqual(missing, []string{"/gone", "/gone/x/y"}) {
+		t.Errorf("missing %q, %v", missing, err)
+	}
+	for i, source := range []string{"/there", "/gone", "/real", "/gone/x/y"} {
+		if got[i].Source != source {
+			t.Errorf("source of mount %d is %s, want %s", i, got[i].Source, source)
+		}
+	}
+	p.realPath = func(path string) (string, error) {
+		switch path {
+		case "/":
+			return "/", nil
+		case "/run":
+			return "/real", nil
+		case "/file/x":
+			return "", &fs.PathError{Op: "lstat", Path: path, Err: syscall.ENOTDIR}
+		}
+		return "", fs.ErrNotExist
+	}
+	got, _, missing, err = p.mounts([]*cri.Mount{{HostPath: "/run/a/b", ContainerPath: "/x"}}, nil)
+	if err != nil || !reflect.DeepEqual(missing, []string{"/real/a/b"}) || got[0].Source != "/real/a/b" {
+		t.Errorf("below a link: %q, %+v, %v", missing, got, err)
+	}
+	if _, _, _, err = p.mounts([]*cri.Mount{{HostPath: "/file/x/y", ContainerPath: "/x"}}, nil); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
+	}
+}
+
+// Docker's older form, which can relabel, names no propagation either.
+func TestBindOptions(t *testing.T) {
+	for want, m := range map[string]*cri.Mount{
+		"Z":           {},
+		"ro,Z":        {Readonly: true},
+		"Z,rslave":    {Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+		"ro,Z,rslave": {Readonly: true, Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+	} {
+		if got := bindOptions(m, propagations[m.Propagation]); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestPropagationComesBack(t *testing.T) {
+	for docker, want := range map[mount.Propagation]cri.MountPropagation{
+		"":                        cri.MountPropagation_PROPAGATION_PRIVATE,
+		mount.PropagationRPrivate: cri.MountPropagation_PROPAGATION_PRIVATE,
+		mount.PropagationRSlave:   cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
+		mount.PropagationRShared:  cri.MountPropagation_PROPAGATION_BIDIRECTIONAL,
+	} {
+		if got := criMount(container.MountPoint{Propagation: docker}).Propagation; got != want {
+			t.Errorf("%q comes back as %v, want %v", docker, got, want)
+		}
 	}
 }
 
@@ -432,4 +518,31 @@ func FuzzConversion(f *testing.F) {
 			t.Errorf("container: %v", err)
 		}
 	})
+}
+
+func TestTheProgramOfAContainer(t *testing.T) {
+	img := func(entrypoint, cmd []string) imageFacts {
+		return factsOf(image.InspectResponse{Config: &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Entrypoint: entrypoint, Cmd: cmd}}})
+	}
+	one, two, three := []string{"x"}, []string{"xx"}, []string{"xxx", "x"}
+	for name, tc := range map[string]struct {
+		img           imageFacts
+		command, args []string
+		want          int
+	}{
+		"the image's entrypoint":            {img(three, one), nil, nil, 3},
+		"that with the container's args":    {img(three, one), nil, two, 3},
+		"the image's command":               {img(nil, three), nil, nil, 3},
+		"the container's args":              {img(nil, three), nil, two, 2},
+		"the container's command":           {img(three, three), one, two, 1},
+		"args after a blank command":        {img(three, three), []string{""}, two, 2},
+		"a blank entrypoint of the image":   {img([]string{""}, three), nil, nil, 3},
+		"args instead of its command":       {img([]string{""}, three), nil, two, 2},
+		"nothing":                           {img(nil, nil), nil, nil, 0},
+		"an image of which nothing is told": {factsOf(image.InspectResponse{}), nil, three, 3},
+	} {
+		if got := tc.img.programOf(&cri.ContainerConfig{Command: tc.command, Args: tc.args}); got != tc.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, tc.want)
+		}
+	}
 }

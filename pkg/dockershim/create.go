@@ -18,6 +18,8 @@ type dockerContainer struct {
 	name   string
 	config *container.Config
 	host   *container.HostConfig
+	// missing are the sources of mounts that have to be made before it, as directories.
+	missing []string
 }
 
 // conflict is what to do when a name is taken.
@@ -32,9 +34,10 @@ const (
 	suffixLen = 4
 )
 
-// create has Docker create a container. A name that is taken is freed when what
+// create has Docker create a container, whose labels are sealed. A name that is taken is freed when what
 // holds it is the leftover of a creation that a crash has interrupted.
 func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err error) {
+	seal(c.config.Labels)
 	name := c.name
 	for try := 1; ; try++ {
 		r, err := s.docker.ContainerCreate(ctx, c.config, c.host, nil, nil, name)
@@ -104,7 +107,7 @@ func (s *Server) holder(ctx context.Context, name string) (string, held, error) 
 	if err != nil {
 		return "", held{}, fmt.Errorf("find out who has the name %s: %w", name, err)
 	}
-	h := held{id: r.ID, ours: r.Config != nil && r.Config.Labels[labelStateDir] == s.cfg.StateDir}
+	h := held{id: r.ID, ours: s.view.takeOver(&r)}
 	if r.State != nil {
 		h.state = listedState(string(r.State.Status))
 	}

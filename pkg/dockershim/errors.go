@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // refusal is an error with its gRPC code. Unlike a status it reads well when it is
@@ -34,9 +35,13 @@ func notFound(what, id string) error {
 	return refused(codes.NotFound, "%s %q does not exist", what, id)
 }
 
-// unaryErrors gives every error that leaves the server its gRPC code, once.
-func unaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	reply, err := handle(ctx, req)
+// unaryErrors gives every error that leaves the server its gRPC code, once. A panic
+// is one: it ends its call.
+func unaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
+	err = recovery.Call(func() (err error) {
+		reply, err = handle(ctx, req)
+		return err
+	})
 	if err != nil {
 		return nil, withCode(err)
 	}
@@ -44,7 +49,7 @@ func unaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle g
 }
 
 func streamErrors(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	if err := handle(srv, stream); err != nil {
+	if err := recovery.Call(func() error { return handle(srv, stream) }); err != nil {
 		return withCode(err)
 	}
 	return nil

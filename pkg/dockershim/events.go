@@ -102,7 +102,10 @@ func (s *Server) follow(ctx context.Context, seen map[string]happening, ready fu
 		if err := dec.Decode(&m); err != nil {
 			return err
 		}
-		h := happened(&m)
+		h, ours := happened(&m)
+		if !ours {
+			continue
+		}
 		note(seen, h)
 		s.view.belongs(h.id, h.identity.UID)
 		s.view.happened(h.id, h.action)
@@ -111,17 +114,20 @@ func (s *Server) follow(ctx context.Context, seen map[string]happening, ready fu
 	}
 }
 
-// happened reads what a message of Docker's tells.
-func happened(m *events.Message) happening {
-	attributes := m.Actor.Attributes
-	h := happening{
-		id: m.Actor.ID, sandboxID: attributes[labelSandboxID], identity: identityOf(attributes["name"], attributes),
-		action: m.Action, at: m.TimeNano,
+// happened reads what a message of Docker's tells; false where it is about a
+// container that is not ours. Docker puts the labels among its own attributes, of
+// which "name" is one that no label replaces.
+func happened(m *events.Message) (happening, bool) {
+	labels := trusted(m.Actor.Attributes)
+	id, ok := identityOf(m.Actor.Attributes["name"], labels)
+	if !ok || labels[labelStateDir] == "" {
+		return happening{}, false
 	}
-	if attributes[labelType] == typeSandbox {
+	h := happening{id: m.Actor.ID, sandboxID: labels[labelSandboxID], identity: id, action: m.Action, at: m.TimeNano}
+	if labels[labelType] == typeSandbox {
 		h.sandboxID = h.id
 	}
-	return h
+	return h, true
 }
 
 // note keeps the last state of each container, to find out what was missed.

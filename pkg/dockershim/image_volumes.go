@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
 
 // imageVolume is an image that a container has mounted (KEP-4639). Docker has no such
@@ -154,7 +156,7 @@ func within(root, sub string) (string, error) {
 func volumesOf(labels map[string]string) []imageVolume {
 	var all []imageVolume
 	if text := labels[labelVolumes]; text != "" {
-		_ = json.Unmarshal([]byte(text), &all) // nobody else writes it
+		_ = json.Unmarshal([]byte(text), &all) // trusted: nobody else writes it
 	}
 	return all
 }
@@ -178,7 +180,7 @@ func (s *Server) releaseImages(ctx context.Context) {
 		}
 	}
 	for _, e := range entries {
-		if used[e.Name()] {
+		if used[e.Name()] || !dockerid.Is(e.Name()) {
 			continue
 		}
 		if err := s.mounted.unmount(e.Name()); err != nil {

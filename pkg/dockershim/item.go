@@ -51,20 +51,26 @@ type item struct {
 	handler     string
 }
 
-func newItem(s *summary) item {
-	it := item{
-		id: s.ID, sandbox: s.Labels[labelType] == typeSandbox, state: listedState(s.State),
-		createdAt: createdAt(s.Labels, time.Unix(s.Created, 0)), networkMode: s.HostConfig.NetworkMode,
-		sandboxID: s.Labels[labelSandboxID], image: s.Labels[labelImage], dockerImage: s.Image, imageID: s.ImageID, handler: s.Labels[labelHandler],
-	}
+// newItem reads what Docker lists; false where we have not made it, whatever the
+// labels that its image may have given it say.
+func newItem(s *summary) (item, bool) {
+	labels := trusted(s.Labels)
 	name := ""
 	if len(s.Names) > 0 {
 		name = s.Names[0]
 	}
-	it.identity = identityOf(name, s.Labels)
-	it.volumes = volumesOf(s.Labels)
-	it.labels, it.annotations = criLabels(s.Labels)
-	return it
+	id, ok := identityOf(name, labels)
+	if !ok || labels[labelStateDir] == "" {
+		return item{}, false
+	}
+	it := item{
+		id: s.ID, sandbox: labels[labelType] == typeSandbox, state: listedState(s.State), identity: id,
+		createdAt: createdAt(labels, time.Unix(s.Created, 0)), networkMode: s.HostConfig.NetworkMode,
+		sandboxID: labels[labelSandboxID], image: labels[labelImage], dockerImage: s.Image, imageID: s.ImageID, handler: labels[labelHandler],
+		volumes: volumesOf(labels),
+	}
+	it.labels, it.annotations = criLabels(labels)
+	return it, true
 }
 
 // createdAt prefers the nanoseconds of our label to Docker's seconds.

@@ -1,7 +1,10 @@
 package dockershim
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,7 +12,9 @@ import (
 )
 
 // Labels of Docker containers by which sandboxes and containers are known again.
-// The first group is the dockershim's of old, the second is ours.
+// The first group is the dockershim's of old, the second is ours. Docker adds to a
+// container's labels those of its image, so that whoever builds an image can write
+// any of them: what is read back goes through trusted.
 const (
 	labelType          = "io.kubernetes.docker.type"
 	labelSandboxID     = "io.kubernetes.sandbox.id"
@@ -18,6 +23,7 @@ const (
 	annotationPrefix   = "annotation."
 
 	ownPrefix     = "io.mini-kubelet."
+	labelKeys     = ownPrefix + "keys"            // JSON, the keys of all labels that we set
 	labelStateDir = ownPrefix + "state-dir"       // whose it is
 	labelCreated  = ownPrefix + "created"         // ns since the epoch: Docker lists seconds only
 	labelMetadata = ownPrefix + "metadata"        // JSON, where the name cannot be read back
@@ -37,6 +43,43 @@ const (
 	typeContainer = "container"
 	sandboxName   = "POD"
 )
+
+// alwaysSet are the labels that we set on every container of a kubelet's, whatever
+// it is like. Of containers without labelKeys, made by a release that did not set it,
+// only these are known not to be the image's.
+var alwaysSet = []string{
+	labelType, labelSandboxID, labelLogPath, labelStateDir, labelCreated, labelImage,
+	labelContainerName, labelPodUID, "io.kubernetes.pod.name", "io.kubernetes.pod.namespace",
+	annotationPrefix + "io.kubernetes.container.hash", annotationPrefix + "io.kubernetes.container.restartCount",
+	annotationPrefix + "io.kubernetes.container.terminationMessagePath", annotationPrefix + "io.kubernetes.container.terminationMessagePolicy",
+}
+
+// seal adds to a new container's labels which they are, for trusted. Nothing may be
+// added after it.
+func seal(labels map[string]string) {
+	delete(labels, labelKeys)
+	labels[labelKeys] = marshal(slices.Sorted(maps.Keys(labels)))
+}
+
+// trusted takes out of a container's labels, as Docker tells them, those that we have
+// set. All others are the image's, and whatever they say is hearsay.
+func trusted(all map[string]string) map[string]string {
+	var keys []string
+	text, sealed := all[labelKeys]
+	if !sealed || json.Unmarshal([]byte(text), &keys) != nil {
+		keys = alwaysSet
+	}
+	own := make(map[string]string, len(keys)+1)
+	for _, k := range keys {
+		if v, ok := all[k]; ok {
+			own[k] = v
+		}
+	}
+	if sealed {
+		own[labelKeys] = text
+	}
+	return own
+}
 
 // reserved tells whether a label's key could be taken for one that we set.
 func reserved(key string) bool {
@@ -142,7 +185,7 @@ func parseName(name string) (identity, bool) {
 		fields[n] = part
 		n++
 	}
-	if n < 5 {
+	if n < 5 || n == 6 && !isSuffix("_"+fields[5]) {
 		return identity{}, false
 	}
 	attempt, err := strconv.ParseUint(fields[4], 10, 32)
@@ -156,16 +199,31 @@ func parseName(name string) (identity, bool) {
 	return id, true
 }
 
-// identityOf reads the identity of a listed or inspected container.
-func identityOf(name string, labels map[string]string) identity {
-	if text, ok := labels[labelMetadata]; ok {
-		var id identity
-		if json.Unmarshal([]byte(text), &id) == nil {
-			return id
-		}
+// identityOf reads whom a container stands for from its name and its trusted labels;
+// false for one that we have not named. An image has no say in its containers' names,
+// so that what the labels add must fit the name.
+func identityOf(name string, labels map[string]string) (identity, bool) {
+	text, ok := labels[labelMetadata]
+	if !ok {
+		return parseName(name)
 	}
-	id, _ := parseName(name)
-	return id
+	var id identity
+	if json.Unmarshal([]byte(text), &id) != nil {
+		return identity{}, false
+	}
+	named, _ := id.dockerName()
+	suffix, ok := strings.CutPrefix(strings.TrimPrefix(name, "/"), named)
+	if !ok || suffix != "" && !isSuffix(suffix) {
+		return identity{}, false
+	}
+	return id, true
+}
+
+// isSuffix tells whether text is what create adds to a name that is taken.
+func isSuffix(text string) bool {
+	digits, ok := strings.CutPrefix(text, "_")
+	_, err := hex.DecodeString(digits)
+	return ok && err == nil && len(digits) == 2*suffixLen
 }
 
 // setIdentity names a container after id and labels it where the name is not enough.

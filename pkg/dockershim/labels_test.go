@@ -2,8 +2,11 @@ package dockershim
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/docker/docker/api/types/events"
 )
 
 func TestLabelsAndAnnotationsComeBackAsTheyWere(t *testing.T) {
@@ -44,11 +47,86 @@ func TestIdentityComesBackFromNameAndLabels(t *testing.T) {
 			t.Errorf("name of %+v is %q, want %q", tc.id, name, tc.name)
 		}
 		for _, suffix := range []string{"", "_0badcafe"} {
-			if got := identityOf("/"+name+suffix, labels); got != tc.id {
+			if got, ok := identityOf("/"+name+suffix, labels); !ok || got != tc.id {
 				t.Errorf("%q, %v is %+v, want %+v", name+suffix, labels, got, tc.id)
 			}
 		}
 	}
+}
+
+// forged are labels that an image carries to be taken for what it is not.
+func forged() map[string]string {
+	return map[string]string{
+		labelType: typeSandbox, labelSandboxID: "s2", labelLogPath: "/etc/passwd", labelContainerName: "POD", labelPodUID: "u2",
+		labelKeys: `["a"]`, labelStateDir: "/elsewhere", labelCreated: "1", labelHandler: "h2", labelPIDMode: "NODE", labelImage: "i2",
+		labelMetadata: `{"container":"../../victim","pod":"p2","namespace":"n2","uid":"u2","attempt":7}`,
+		labelVolumes:  `[{"path":"/v","id":"sha256:1"}]`, labelCgroup: "{}",
+		"annotation.io.kubernetes.container.preStopHandler": `{"httpGet":{"host":"127.0.0.1","port":9}}`,
+		"label.app": "forged", "app.of.image": "forged",
+	}
+}
+
+func TestLabelsOfAnImageAreNotRead(t *testing.T) {
+	ours := map[string]string{labelType: typeContainer, labelStateDir: "/state", labelSandboxID: "s1", labelLogPath: "", "app": "web", annotationPrefix + "a": "b"}
+	sealed := maps.Clone(ours)
+	seal(sealed)
+	all := forged()
+	maps.Copy(all, sealed) // as Docker does
+	got := trusted(all)
+	if !maps.Equal(got, sealed) {
+		t.Errorf("read back %v, want %v", got, sealed)
+	}
+	if again := trusted(got); !maps.Equal(again, got) {
+		t.Errorf("read twice: %v, want %v", again, got)
+	}
+	labels, annotations := criLabels(got)
+	if !maps.Equal(labels, map[string]string{"app": "web"}) || !maps.Equal(annotations, map[string]string{"a": "b"}) {
+		t.Errorf("the client gets labels %v and annotations %v", labels, annotations)
+	}
+}
+
+func TestLabelsOfAnOlderReleaseAreReadWhereItSetThemAlways(t *testing.T) {
+	all := forged()
+	delete(all, labelKeys)
+	for _, k := range alwaysSet {
+		all[k] = "ours"
+	}
+	got := trusted(all)
+	if len(got) != len(alwaysSet) {
+		t.Errorf("read back %v, want %v", got, alwaysSet)
+	}
+	for k, v := range got {
+		if v != "ours" {
+			t.Errorf("%s=%s is the image's", k, v)
+		}
+	}
+}
+
+func TestAContainerThatWeHaveNotNamedIsNotOurs(t *testing.T) {
+	labels := forged()
+	labels[labelKeys] = marshal(slices.Sorted(maps.Keys(labels))) // all of them, and sealed
+	for _, name := range []string{"/silly_einstein", "/k8s_c_p_n_u", "/k8s_c_p_n_u_0", "/k8s_c_p_n_u_0_web", "/k8s_c_p_n_u_0_0badcafe", "", "/"} {
+		if id, ok := identityOf(name, labels); ok {
+			t.Errorf("%q with all labels forged is taken for %+v", name, id)
+		}
+		if it, ok := newItem(&summary{ID: "1", Names: []string{name}, Labels: labels}); ok {
+			t.Errorf("%q with all labels forged is listed as %+v", name, it)
+		}
+		if h, ok := happened(&events.Message{Actor: events.Actor{ID: "1", Attributes: withName(labels, name)}}); ok {
+			t.Errorf("an event of %q with all labels forged is told as %+v", name, h)
+		}
+	}
+	for _, name := range []string{"/silly_einstein", "/k8s_c_p_n_u", "/k8s_c_p_n_u_0_web", "/k8s_c_p_n_u_x", "/k8s_c_p_n_u_0_0badcafe_1"} {
+		if id, ok := identityOf(name, nil); ok {
+			t.Errorf("%q is taken for %+v", name, id)
+		}
+	}
+}
+
+func withName(labels map[string]string, name string) map[string]string {
+	all := maps.Clone(labels)
+	all["name"] = strings.TrimPrefix(name, "/")
+	return all
 }
 
 func FuzzParseName(f *testing.F) {

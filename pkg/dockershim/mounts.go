@@ -5,24 +5,31 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/docker/docker/api/types/mount"
+	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// propagations has nothing for PRIVATE, with which a client asks for none: Docker
+// itself makes such a mount rprivate, but for its own root directory and what that
+// lies in, where it picks rslave and refuses rprivate by name.
 var propagations = map[cri.MountPropagation]mount.Propagation{
-	cri.MountPropagation_PROPAGATION_PRIVATE:           mount.PropagationRPrivate,
 	cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER: mount.PropagationRSlave,
 	cri.MountPropagation_PROPAGATION_BIDIRECTIONAL:     mount.PropagationRShared,
 }
 
-// mounts converts a container's mounts. Sources must exist (cri-api), symbolic
-// links in them are followed. images are those that are to be mounted. Only Docker's older form can relabel for SELinux.
-func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts []mount.Mount, binds []string, err error) {
+// mounts converts a container's mounts. Symbolic links in their sources are
+// followed; missing are the sources that do not exist and that have to be made, as
+// directories. images are those that are to be mounted. Only Docker's older form can
+// relabel for SELinux.
+func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
 		if err := p.checkMount(field, m); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if m.GetImage().GetImage() != "" {
 			// It is read-only and noexec by itself; if Docker were to make it read-only, it
@@ -32,12 +39,18 @@ func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts [
 		}
 		source, err := p.realPath(m.HostPath)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, invalid(field+".host_path", "%s does not exist", m.HostPath)
+			if source, err = p.toMake(m); err == nil {
+				missing = append(missing, source)
+			}
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s.host_path: %w", field, err)
+			return nil, nil, nil, fmt.Errorf("%s.host_path: %s: %w", field, m.HostPath, err)
 		}
 		propagation := propagations[m.Propagation]
+		if m.RecursiveReadOnly {
+			// What came in by propagation later would be writable.
+			propagation = mount.PropagationRPrivate
+		}
 		if m.SelinuxRelabel && p.seLinux {
 			binds = append(binds, source+":"+m.ContainerPath+":"+bindOptions(m, propagation))
 			continue
@@ -51,15 +64,52 @@ func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts [
 			Type: mount.TypeBind, Source: source, Target: m.ContainerPath, ReadOnly: m.Readonly, BindOptions: options,
 		})
 	}
-	return mounts, binds, nil
+	return mounts, binds, missing, nil
+}
+
+// toMake says where a source that does not exist has to be made. cri-api calls it an
+// error, but containerd, CRI-O and Docker's own -v make it, and the DaemonSets of
+// network plug-ins lean on that. A client that asks to relabel says that the path is
+// its own (a kubelet does for volumes, /etc/hosts and the termination log, and never
+// for hostPath): if such a one has gone, an empty directory would hide the loss.
+func (p platform) toMake(m *cri.Mount) (string, error) {
+	switch {
+	case m.SelinuxRelabel:
+		return "", refused(codes.InvalidArgument, "does not exist")
+	case slices.Contains(strings.Split(m.HostPath, "/"), ".."):
+		return "", refused(codes.InvalidArgument, "does not exist, and is not made because of its '..'")
+	}
+	made := filepath.Clean(m.HostPath)
+	for above := filepath.Dir(made); ; above = filepath.Dir(above) {
+		real, err := p.realPath(above)
+		if err == nil {
+			return filepath.Join(real, strings.TrimPrefix(made, above)), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || above == "/" {
+			return "", err
+		}
+	}
 }
 
 func bindOptions(m *cri.Mount, propagation mount.Propagation) string {
-	options := "Z," + string(propagation)
+	options := "Z"
+	if propagation != "" {
+		options += "," + string(propagation)
+	}
 	if m.Readonly {
 		options = "ro," + options
 	}
 	return options
+}
+
+// sayShared adds to Docker's refusal of a mount's propagation what mends it. Docker
+// has worded it "path P is mounted on M but it is not a shared [or slave] mount" since
+// 1.10; with other words of it nothing is added.
+func sayShared(err error) error {
+	if !strings.Contains(err.Error(), "but it is not a shared ") {
+		return err
+	}
+	return fmt.Errorf("%w; mount propagation needs it shared on the host: mount --make-rshared M, where M is what the path is mounted on", err)
 }
 
 func (p platform) checkMount(field string, m *cri.Mount) error {

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // tidyPeriod is how often what no event has told is put right.
@@ -19,15 +23,12 @@ func (s *Server) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, it := range items {
-		if it.sandbox || it.state != stateCreated {
-			continue
-		}
+	s.lookAt(ctx, items, func(it item) bool { return it.state == stateCreated }, func(it item, r *container.InspectResponse) {
 		// Docker lists a container that could not be started as never started.
-		if r, err := s.view.inspect(ctx, it.id); err == nil && r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
+		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
 			s.view.startFailed(it.id)
 		}
-	}
+	})
 	s.setRight(ctx, items)
 	if n := len(items); n > 0 {
 		klog.InfoS("Took up the containers that are there", "containers", n)
@@ -65,26 +66,51 @@ func (s *Server) setRight(ctx context.Context, items []item) {
 	for _, it := range items {
 		there[it.id] = true
 	}
-	for _, it := range items {
-		if it.sandbox || it.state == stateCreated {
-			continue
-		}
-		r, err := s.view.inspect(ctx, it.id)
-		if err != nil {
-			continue
-		}
+	s.lookAt(ctx, items, func(it item) bool { return it.state != stateCreated }, func(it item, r *container.InspectResponse) {
 		if err := s.followLog(ctx, it.id, r.Config.Labels[labelLogPath]); err != nil {
 			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.id)
-			continue
+			return
 		}
 		if it.state == stateExited {
 			s.finishLog(ctx, it.id)
 		}
-	}
+	})
 	s.releaseImages(ctx)
 	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
 		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
 	}
+}
+
+// Docker answers nothing about a container whose runtime hangs. Others must not wait for
+// it, nor the agent's start: some are asked about at once, and none for long.
+const (
+	looks    = 16
+	patience = 5 * time.Second
+)
+
+// lookAt calls see, from several goroutines, with those containers that are wanted.
+// One that Docker does not show is left out.
+func (s *Server) lookAt(ctx context.Context, items []item, wanted func(item) bool, see func(item, *container.InspectResponse)) {
+	var group errgroup.Group
+	group.SetLimit(looks)
+	for _, it := range items {
+		if it.sandbox || !wanted(it) {
+			continue
+		}
+		group.Go(func() error {
+			asked, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			r, err := s.view.inspect(asked, it.id)
+			switch {
+			case err == nil:
+				_ = recovery.Call(func() error { see(it, r); return nil }) // which logs a panic
+			case asked.Err() != nil && ctx.Err() == nil:
+				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.id)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // none fails
 }
 
 // forgetGone detaches sandboxes that do not exist any more, and drops their

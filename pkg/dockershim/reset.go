@@ -11,12 +11,13 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 )
 
 // Reset removes all that a dockershim with this configuration has made and that is
 // still there: containers, networks, checkpoints, log positions, and the built-in
-// sandbox image unless others use it. It says on out what it removed. No server
+// sandbox image, if it has loaded that and nobody else uses it. It says on out what it removed. No server
 // may run. It may be repeated.
 func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	s, err := New(ctx, cfg)
@@ -48,22 +49,33 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // the state is still needed
 	}
-	if cfg.SandboxImage == "" {
+	errs = append(errs, s.resetSandboxImage(ctx, out))
+	s.releaseImages(ctx)
+	for _, dir := range []string{"sandbox", "logs", "network"} {
+		errs = append(errs, dockerid.RemoveFiles(filepath.Join(s.cfg.StateDir, dir)))
+	}
+	_ = os.Remove(s.mounted.dir)
+	_ = os.Remove(s.cfg.StateDir) // others may keep something there
+	return errors.Join(errs...)
+}
+
+// resetSandboxImage removes the built-in sandbox image if it was loaded by this dockershim,
+// and no container uses it.
+func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
+	file := s.sandboxImageFile()
+	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if s.images.SandboxImage() == pause.Ref {
 		_, err := s.docker.ImageRemove(ctx, pause.Ref, image.RemoveOptions{})
 		switch {
 		case err == nil:
 			fmt.Fprintf(out, "removed image %s\n", pause.Ref)
 		case !errdefs.IsNotFound(err) && !errdefs.IsConflict(err):
-			errs = append(errs, fmt.Errorf("remove image %s: %w", pause.Ref, err))
+			return fmt.Errorf("remove image %s: %w", pause.Ref, err)
 		}
 	}
-	s.releaseImages(ctx)
-	for _, dir := range []string{"sandbox", "logs", "network"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.cfg.StateDir, dir)))
-	}
-	_ = os.Remove(s.mounted.dir)
-	_ = os.Remove(s.cfg.StateDir) // others may keep something there
-	return errors.Join(errs...)
+	return os.Remove(file)
 }
 
 func (s *Server) resetItem(ctx context.Context, it item) error {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // RunPodSandbox creates and starts a sandbox and attaches it to its network. When
@@ -46,7 +50,7 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	of := sandboxIdentity(config.Metadata)
 	id, err := s.create(ctx, c)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
-		if err = s.images.EnsureSandboxImage(client); err == nil {
+		if err = s.ensureSandboxImage(client); err == nil {
 			id, err = s.create(ctx, c)
 		}
 	}
@@ -65,6 +69,28 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
 }
 
+// ensureSandboxImage provides the sandbox image that Docker does not have, and notes for
+// Reset that it is ours.
+func (s *Server) ensureSandboxImage(ctx context.Context) error {
+	if err := s.noteSandboxImage(); err != nil {
+		return fmt.Errorf("note the loading of the sandbox image: %w", err)
+	}
+	return s.images.EnsureSandboxImage(ctx)
+}
+
+// noteSandboxImage is called by many at once on a node that has no image yet.
+func (s *Server) noteSandboxImage() error {
+	s.noting.Lock()
+	defer s.noting.Unlock()
+	if _, err := os.Lstat(s.sandboxImageFile()); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return durable.Write(s.sandboxImageFile(), nil)
+}
+
+// sandboxImageFile is there once the dockershim has loaded the sandbox image.
+func (s *Server) sandboxImageFile() string { return filepath.Join(s.cfg.StateDir, "sandbox-image") }
+
 // checkHandler knows Docker's default runtime, under two names, and those of its
 // configuration.
 func (s *Server) checkHandler(handler string) error {
@@ -78,7 +104,9 @@ func (s *Server) checkHandler(handler string) error {
 // while Docker works: without it only a network would be torn down later.
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
-	go func() { written <- s.checkpoints.Write(id, checkpointOf(config)) }()
+	go func() {
+		written <- recovery.Call(func() error { return s.checkpoints.Write(id, checkpointOf(config)) })
+	}()
 	err := s.docker.ContainerStart(ctx, id, container.StartOptions{})
 	s.view.changed(id)
 	if err = errors.Join(err, <-written); err != nil {

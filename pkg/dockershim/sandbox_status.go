@@ -49,7 +49,7 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
 	labels, annotations := criLabels(r.Config.Labels)
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id := identityOf(r.Name, r.Config.Labels)
+	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.PodSandboxStatus{
 		Id: r.ID, Metadata: id.sandboxMetadata(), CreatedAt: createdAt(r.Config.Labels, created),
 		State:  s.sandboxState(r.ID, listedState(string(r.State.Status)), string(r.HostConfig.NetworkMode)),

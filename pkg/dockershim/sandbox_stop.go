@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // sandboxGrace is how long a sandbox may take to end, in seconds, as in the
@@ -79,7 +80,7 @@ func (s *Server) eachContainer(ctx context.Context, sandboxID string, in state, 
 			continue
 		}
 		wg.Go(func() {
-			if err := do(it); err != nil {
+			if err := recovery.Call(func() error { return do(it) }); err != nil {
 				once.Do(func() { first = err })
 			}
 		})

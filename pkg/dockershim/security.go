@@ -133,6 +133,11 @@ func (p platform) appArmorOption(field string, s securityProfiles) (string, erro
 		if name == "" {
 			return "", invalid(field+".apparmor.localhost_ref", "is empty")
 		}
+		if name == "unconfined" {
+			// To Docker this is no profile's name. Who may use profiles of the node, by Pod
+			// Security's baseline, may not be without one.
+			return "", invalid(field+".apparmor.localhost_ref", "%q is no profile", name)
+		}
 		if !p.appArmor {
 			return "", invalid(field+".apparmor", "profile %q is wanted, but Docker runs without AppArmor here", name)
 		}

@@ -22,8 +22,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
 )
 
-// maxMessage bounds a message, as the kubelet does: lists of a full node are large.
-const maxMessage = 16 << 20
+// maxRequest bounds what a client sends, in bytes, as containerd does. Answers have no
+// bound of ours: lists hold what pods say of themselves (labels, annotations, hooks),
+// and a dozen pods of the size that an API server takes are longer than that.
+const maxRequest = 16 << 20
 
 // Config is what a Server is built from. Zero values of the optional fields
 // take the defaults named beside them.
@@ -94,6 +96,7 @@ type Server struct {
 	mounted     imageMounts
 	imageRefs   imageRefs
 
+	noting      sync.Mutex // the sandbox image's loading
 	names       reservations
 	made        memory
 	subscribers subscribers
@@ -161,12 +164,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.WaitForHandlers(true))
-	cri.RegisterRuntimeServiceServer(server, s)
-	cri.RegisterImageServiceServer(server, imageService{s.images, s})
-
+	server := s.grpc()
 	group, ctx := errgroup.WithContext(ctx)
 	s.base = ctx
 	group.Go(func() error { return s.logs.Run(ctx) })
@@ -190,6 +188,16 @@ func (s *Server) Run(ctx context.Context) error {
 	err = group.Wait()
 	s.tasks.Wait()
 	return err
+}
+
+// grpc is the server of both services, not yet serving.
+func (s *Server) grpc() *grpc.Server {
+	server := grpc.NewServer(
+		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
+		grpc.MaxRecvMsgSize(maxRequest), grpc.WaitForHandlers(true))
+	cri.RegisterRuntimeServiceServer(server, s)
+	cri.RegisterImageServiceServer(server, imageService{s.images, s})
+	return server
 }
 
 // listen opens the socket, for root and its group alone. A socket file that

@@ -44,7 +44,7 @@ func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequ
 	if err != nil {
 		return nil, err
 	}
-	it := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels})
+	it, _ := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels}) // inspect has checked it
 	return &cri.ContainerStatsResponse{Stats: s.containerStats(&it, r)}, nil
 }
 

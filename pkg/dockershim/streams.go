@@ -13,7 +13,7 @@ import (
 
 // ExecSync runs a command in a container and returns its output.
 func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
-	if err := s.checkRunning(ctx, "container_id", req.ContainerId, typeContainer); err != nil {
+	if err := s.checkExec(ctx, req.ContainerId, req.Cmd); err != nil {
 		return nil, err
 	}
 	return s.streams.ExecSync(ctx, req)
@@ -21,7 +21,7 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 
 // Exec prepares a URL at which a command runs in a container.
 func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecResponse, error) {
-	if err := s.checkRunning(ctx, "container_id", req.ContainerId, typeContainer); err != nil {
+	if err := s.checkExec(ctx, req.ContainerId, req.Cmd); err != nil {
 		return nil, err
 	}
 	return s.streams.Exec(ctx, req)
@@ -41,6 +41,14 @@ func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (
 		return nil, err
 	}
 	return s.streams.PortForward(ctx, req)
+}
+
+// checkExec fails unless the command could be one, and the container is ours and runs.
+func (s *Server) checkExec(ctx context.Context, id string, command []string) error {
+	if err := checkCommand("cmd", command); err != nil {
+		return err
+	}
+	return s.checkRunning(ctx, "container_id", id, typeContainer)
 }
 
 // checkRunning fails unless that is one of ours and runs.

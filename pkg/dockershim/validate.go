@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // Every field of a request is checked here before anything is done; what a
@@ -35,7 +37,28 @@ func checkPathElement(field, value string) error {
 	return nil
 }
 
+// checkPathLength refuses a path that is longer than any. runc repeats it in its error,
+// of which nobody reads more than the 64 KiB of a pipe: it then waits for ever, and Docker
+// answers nothing about the container any more.
+func checkPathLength(field, path string) error {
+	if len(path) > bounds.MaxPath {
+		return invalid(field, "is %d bytes long, and a path has at most %d", len(path), bounds.MaxPath)
+	}
+	return nil
+}
+
+// checkCommand checks what is run: its first word is the path of a program.
+func checkCommand(field string, words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	return checkPathLength(field+"[0]", words[0])
+}
+
 func checkAbsolute(field, path string) error {
+	if err := checkPathLength(field, path); err != nil {
+		return err
+	}
 	if !filepath.IsAbs(path) {
 		return invalid(field, "%q is not an absolute path", path)
 	}
@@ -153,6 +176,9 @@ func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 		return invalid("config.CDI_devices", "docker takes no CDI devices by this API")
 	}
 	if _, err := logPath(sandbox.GetLogDirectory(), c.LogPath); err != nil {
+		return err
+	}
+	if err := checkCommand("config.command", c.Command); err != nil {
 		return err
 	}
 	if c.WorkingDir != "" {

@@ -232,7 +232,9 @@ func parseList(body []byte) ([]item, error) {
 	}
 	items := make([]item, 0, len(listed))
 	for i := range listed {
-		items = append(items, newItem(&listed[i]))
+		if it, ours := newItem(&listed[i]); ours {
+			items = append(items, it)
+		}
 	}
 	return items, nil
 }
@@ -264,8 +266,19 @@ func (v *view) overlay(items []item) []item {
 	return corrected
 }
 
+// takeOver leaves an inspected container only the labels that we gave it, and tells
+// whether it is ours.
+func (v *view) takeOver(r *container.InspectResponse) bool {
+	if r.Config == nil || r.ContainerJSONBase == nil {
+		return false
+	}
+	r.Config.Labels = trusted(r.Config.Labels)
+	_, named := identityOf(r.Name, r.Config.Labels)
+	return named && labelStateDir+"="+r.Config.Labels[labelStateDir] == v.label
+}
+
 // inspect shows one container, which must be ours. The answer is shared: it is
-// only read.
+// only read. Its labels are those that we gave it.
 func (v *view) inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
 	v.mu.Lock()
 	if r := v.inspected[id]; r != nil {
@@ -284,7 +297,7 @@ func (v *view) inspect(ctx context.Context, id string) (*container.InspectRespon
 	if err != nil {
 		return nil, err
 	}
-	if r.Config == nil || r.ContainerJSONBase == nil || labelStateDir+"="+r.Config.Labels[labelStateDir] != v.label {
+	if !v.takeOver(&r) {
 		return nil, notFound("container", id)
 	}
 	// A prefix of an id finds the container, too, but only ids are told of changes.

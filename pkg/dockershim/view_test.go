@@ -20,6 +20,8 @@ import (
 type countingDocker struct {
 	lists, inspections atomic.Int32
 	inspecting         func() // called while an inspection is answered
+	hangs              string // the container about which it never answers
+	givenUp            atomic.Bool
 }
 
 func (d *countingDocker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,16 +35,21 @@ func (d *countingDocker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var all []string
 		for _, pod := range []string{"u", "v"} {
 			if filter := r.URL.Query().Get("filters"); !strings.Contains(filter, labelPodUID) || strings.Contains(filter, labelPodUID+"="+pod) {
-				all = append(all, fmt.Sprintf(`{"Id": "in-%s", "State": "running", "Labels": %s}`, pod, labels(pod)))
+				all = append(all, fmt.Sprintf(`{"Id": "in-%s", "Names": ["/k8s_c_p_n_%[1]s_0"], "State": "running", "Labels": %s}`, pod, labels(pod)))
 			}
 		}
 		fmt.Fprintf(w, "[%s]", strings.Join(all, ","))
 	case strings.Contains(r.URL.Path, "/containers/in-"):
 		d.inspections.Add(1)
+		if d.hangs != "" && strings.Contains(r.URL.Path, d.hangs) {
+			<-r.Context().Done()
+			d.givenUp.Store(true)
+			return
+		}
 		if d.inspecting != nil {
 			d.inspecting()
 		}
-		fmt.Fprintf(w, `{"Id": "in-u", "State": {"Running": true}, "Config": {"Labels": %s}}`, labels("u"))
+		fmt.Fprintf(w, `{"Id": "in-u", "Name": "/k8s_c_p_n_u_0", "State": {"Running": true}, "Config": {"Labels": %s}}`, labels("u"))
 	}
 }
 

@@ -5,41 +5,38 @@ package du
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // Usage is what a directory and all in it occupy: blocks, not lengths of files.
 type Usage struct{ Bytes, Inodes uint64 }
 
-const (
-	// batch is how many names of a directory are held in memory.
-	batch = 1024
-	// deepest is how far down a walk goes: each level costs an open file. What is
-	// below does not count. The kubelet gives up at paths of 4 KiB.
-	deepest = 2048
-)
+// longest is how long a measurement takes at most: a container that makes files faster
+// than they are counted would have one go on for ever, and others wait for their turn.
+const longest = 2 * time.Minute
 
-// Of measures the file or directory at path until ctx ends. It follows no link and
-// enters no other file system; a file of several names counts once. What goes away
-// meanwhile does not count, but path itself has to be there.
-func Of(ctx context.Context, path string) (Usage, error) {
-	w := walk{ctx: ctx, seen: map[uint64]bool{}}
-	var st unix.Stat_t
-	err := unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == nil {
-		w.device = st.Dev
-		err = w.visit(unix.AT_FDCWD, path, 0)
-	}
+// Of measures the file or directory at path until ctx ends, or for two minutes. It follows
+// no link and enters nothing that is mounted there, at any depth; a file of several names
+// counts once. What goes away meanwhile does not count, but path itself has to be there.
+//
+// With an error comes what was counted until then. It is context.DeadlineExceeded after
+// the two minutes, and tree.ErrTooDeep where somebody seems to hide from being measured.
+func Of(ctx context.Context, path string) (Usage, error) { return within(ctx, longest, path) }
+
+func within(ctx context.Context, d time.Duration, path string) (Usage, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d, fmt.Errorf("not done in %v: %w", d, context.DeadlineExceeded))
+	defer cancel()
+	u, err := of(ctx, path)
 	if err != nil {
-		return Usage{}, fmt.Errorf("measure %s: %w", path, err)
+		return u, fmt.Errorf("measure %s: %w", path, err)
 	}
-	return w.used, nil
+	return u, nil
 }
 
 // Rest is how long not to measure again what took so long to measure: a little less
@@ -47,67 +44,53 @@ func Of(ctx context.Context, path string) (Usage, error) {
 // that walking takes at most a twentieth of the time.
 func Rest(took time.Duration) time.Duration { return max(9*time.Second, 20*took) }
 
-type walk struct {
-	ctx    context.Context
+func of(ctx context.Context, path string) (Usage, error) {
+	// As a place: a pipe that is opened waits.
+	root, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return Usage{}, err
+	}
+	defer root.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
+		return Usage{}, err
+	}
+	c := counter{device: st.Dev, seen: map[uint64]bool{}}
+	if !c.count(&st) {
+		return c.used, nil
+	}
+	err = tree.Walk(ctx, root, tree.Visitor{Entry: c.entry})
+	return c.used, err
+}
+
+type counter struct {
 	device uint64
 	seen   map[uint64]bool // inodes with several names
 	used   Usage
 }
 
-// visit counts the entry of a directory, and what is below it.
-func (w *walk) visit(parent int, name string, depth int) error {
-	if err := w.ctx.Err(); err != nil {
-		return err
-	}
+func (c *counter) entry(dir int, name string) (enter bool, err error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return unlessGone(err)
+	err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if tree.Gone(err) {
+		return false, nil
 	}
-	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	switch {
-	case st.Dev != w.device:
-		return nil
-	case st.Nlink > 1 && !directory:
-		if w.seen[st.Ino] {
-			return nil
-		}
-		w.seen[st.Ino] = true
+	if err != nil || st.Dev != c.device {
+		return false, err
 	}
-	w.used.Bytes += uint64(st.Blocks) * 512
-	w.used.Inodes++
-	if !directory || depth == deepest {
-		return nil
-	}
-	// Opened below its parent and as a directory: a container that puts a link or a
-	// pipe in its place leads nowhere.
-	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return unlessGone(err)
-	}
-	dir := os.NewFile(uintptr(fd), name)
-	defer dir.Close()
-	for {
-		names, err := dir.Readdirnames(batch)
-		for _, n := range names {
-			if err := w.visit(fd, n, depth+1); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return unlessGone(err)
-		}
-	}
+	return c.count(&st), nil
 }
 
-// unlessGone is nil for the error of what is no longer there as what it was.
-func unlessGone(err error) error {
-	for _, gone := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP} {
-		if errors.Is(err, gone) {
-			return nil
+// count counts a file, once, and tells whether it is a directory.
+func (c *counter) count(st *unix.Stat_t) (directory bool) {
+	directory = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if st.Nlink > 1 && !directory {
+		if c.seen[st.Ino] {
+			return false
 		}
+		c.seen[st.Ino] = true
 	}
-	return err
+	c.used.Bytes += uint64(st.Blocks) * 512
+	c.used.Inodes++
+	return directory
 }

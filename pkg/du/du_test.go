@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 )
 
 // fill writes n bytes that take up room.
@@ -58,10 +61,10 @@ func TestOf(t *testing.T) {
 			must(t, unix.Mkfifo(dir+"/pipe", 0o644))
 		}, inodes: 2},
 		"more files than are read at once": {make: func(t *testing.T, dir string) {
-			for i := range 2*batch + 1 {
+			for i := range 2049 {
 				fill(t, fmt.Sprintf("%s/%d", dir, i), 0)
 			}
-		}, inodes: 2*batch + 2},
+		}, inodes: 2050},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -75,22 +78,39 @@ func TestOf(t *testing.T) {
 }
 
 // A path can be longer than the kernel takes at once: the pod that makes one must
-// not escape being measured, nor cost all the files that may be open.
-func TestDeepDirectoriesAreMeasuredDownToABound(t *testing.T) {
-	top := t.TempDir()
-	t.Cleanup(func() { must(t, os.RemoveAll(top)) })
-	dir, err := unix.Open(top, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	must(t, err)
-	name := strings.Repeat("d", 100) // 2048 of these are 200 KiB
-	for range deepest + 5 {
-		must(t, unix.Mkdirat(dir, name, 0o755))
-		below, err := unix.Openat(dir, name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		must(t, err, unix.Close(dir))
-		dir = below
+// not escape being measured, or be told to hide.
+func TestWhatLiesDeepIsMeasuredOrTooDeep(t *testing.T) {
+	for levels, want := range map[int]error{4000: nil, 5000: tree.ErrTooDeep} {
+		dir := t.TempDir()
+		treetest.Deep(t, dir, levels)
+		t.Cleanup(func() { must(t, tree.Remove(context.Background(), filepath.Dir(dir), filepath.Base(dir))) }) // t.TempDir cannot
+		got, err := Of(t.Context(), dir)
+		if !errors.Is(err, want) || want == nil && got.Inodes != uint64(levels)+1 {
+			t.Errorf("%d levels: %+v, %v; want %v", levels, got, err, want)
+		}
 	}
-	must(t, unix.Close(dir))
-	if got, err := Of(t.Context(), top); err != nil || got.Inodes != deepest+1 {
-		t.Errorf("%+v, %v; want %d inodes", got, err, deepest+1)
+}
+
+func TestOfIsSafeAgainstAContainerThatExchangesDirectoriesForLinks(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	fill(t, dir+"/d/f", 1)
+	fill(t, outside+"/sub/large", 4<<20)
+	must(t, os.Symlink(outside, dir+"/l"))
+	treetest.Exchange(t, dir+"/d", dir+"/l")
+	for start := time.Now(); time.Since(start) < time.Second; {
+		if got, err := Of(t.Context(), dir); err != nil || got.Bytes >= 4<<20 || got.Inodes > 6 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+}
+
+func TestWhatIsMountedIsNotCountedEvenOfTheSameFileSystem(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	fill(t, outside+"/sub/large", 4<<20)
+	must(t, os.Mkdir(dir+"/mounted", 0o755))
+	treetest.Bind(t, outside, dir+"/mounted")
+	if got, err := Of(t.Context(), dir); err != nil || got.Bytes >= 4<<20 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -116,6 +136,14 @@ func TestOfEndsWithItsContextAndNamesWhatIsMissing(t *testing.T) {
 	end()
 	if _, err := Of(ended, t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end: %v", err)
+	}
+	dir := t.TempDir()
+	u, err := within(t.Context(), time.Nanosecond, dir)
+	if want := "measure " + dir + ": walk " + dir + ": not done in 1ns: context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) || err.Error() != want {
+		t.Errorf("after its time: %v, want %s", err, want)
+	}
+	if u.Inodes != 1 {
+		t.Errorf("counted until then: %+v", u)
 	}
 	if _, err := Of(t.Context(), "/no/such"); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/no/such") {
 		t.Errorf("of nothing: %v", err)

@@ -1,12 +1,29 @@
 // Package durable writes small files that a crash of the process or of the machine
-// leaves whole: with the old content or with the new.
+// leaves whole: with the old content or with the new. And it reads them, trusting
+// nobody who can write to their directories, as a pod with a hostPath can.
 package durable
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
+
+// maxSize is what Read takes for a file of ours, in bytes.
+const maxSize = 64 << 20
+
+// Read returns what the file holds. It must be a regular file; errors.Is(err,
+// fs.ErrNotExist) where there is none.
+func Read(path string) ([]byte, error) {
+	f, err := safefile.Open(filepath.Split(path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return safefile.Read(f, maxSize)
+}
 
 // Write makes the file have this content, readable by us alone, or leaves it as it
 // was; on success also a machine that dies has it. The directory is made where it
@@ -17,7 +34,7 @@ func Write(path string, data []byte) error {
 		return err
 	}
 	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := safefile.Create(dir, filepath.Base(temp), 0o600)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile/safefiletest"
 )
 
 func TestWriteReplacesAsAWhole(t *testing.T) {
@@ -45,4 +47,39 @@ func TestWriteThatFailsChangesNothing(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
 		t.Errorf("read %q, %v", got, err)
 	}
+}
+
+func TestNothingElseIsTakenForOurFile(t *testing.T) {
+	place := func(t *testing.T) string {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := Write(path, []byte("ours")); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	safefiletest.Each(t, place, func(t *testing.T, what, path string) {
+		if text, err := Read(path); err == nil && what != safefiletest.HardLink {
+			t.Errorf("read %.50q", text)
+		}
+		if err := Write(path, []byte("ours")); (err == nil) != (what != safefiletest.Directory) {
+			t.Errorf("write: %v", err)
+		}
+		if text, err := Read(path); what != safefiletest.Directory && (err != nil || string(text) != "ours") {
+			t.Errorf("read %.50q, %v", text, err)
+		}
+	})
+	t.Run("for the new file", func(t *testing.T) {
+		beside := func(t *testing.T) string {
+			path := place(t) + ".new"
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		safefiletest.Each(t, beside, func(t *testing.T, what, path string) {
+			if err := Write(path[:len(path)-len(".new")], []byte("ours")); (err == nil) != (what != safefiletest.Directory) {
+				t.Errorf("write: %v", err)
+			}
+		})
+	})
 }

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // Exec is what runs commands in containers.
@@ -38,6 +40,9 @@ type Runner struct {
 	http *http.Client
 }
 
+// maxCommand is how much of a command an error repeats, in bytes.
+const maxCommand = 1 << 10
+
 // New returns a Runner.
 func New(exec Exec) *Runner {
 	return &Runner{exec: exec, http: newClient()}
@@ -50,7 +55,7 @@ func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) erro
 	switch {
 	case h.Exec != nil:
 		if err := r.command(ctx, t, h.Exec.Command); err != nil {
-			return fmt.Errorf("exec lifecycle hook (%s): %w", strings.Join(h.Exec.Command, " "), err)
+			return fmt.Errorf("exec lifecycle hook (%s): %w", bounds.Cut(strings.Join(h.Exec.Command, " "), maxCommand), err)
 		}
 	case h.HTTPGet != nil:
 		if err := r.get(ctx, t, h.HTTPGet); err != nil {

@@ -133,14 +133,18 @@ func TestRequestThatFails(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	host, port := serve(t, closed)
 	closed.Close()
+	_, verbose := serve(t, httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X", strings.Repeat("x", 2*maxHeader))
+	})))
 	for name, tc := range map[string]struct {
 		target Target
 		a      v1.HTTPGetAction
 		want   string
 	}{
-		"no address":   {Target{Host: lost}, v1.HTTPGetAction{Port: intstr.FromInt32(80)}, "the pod has no address"},
-		"unknown port": {Target{Host: at(host), Container: &v1.Container{Name: "c"}}, v1.HTTPGetAction{Port: intstr.FromString("web")}, `container c has no port named "web"`},
-		"nobody there": {Target{Host: at(host)}, v1.HTTPGetAction{Port: intstr.FromInt32(port)}, "connection refused"},
+		"no address":    {Target{Host: lost}, v1.HTTPGetAction{Port: intstr.FromInt32(80)}, "the pod has no address"},
+		"unknown port":  {Target{Host: at(host), Container: &v1.Container{Name: "c"}}, v1.HTTPGetAction{Port: intstr.FromString("web")}, `container c has no port named "web"`},
+		"nobody there":  {Target{Host: at(host)}, v1.HTTPGetAction{Port: intstr.FromInt32(port)}, "connection refused"},
+		"says too much": {Target{Host: at(host)}, v1.HTTPGetAction{Port: intstr.FromInt32(verbose)}, "headers exceeded"},
 	} {
 		if err := New(nil).Run(t.Context(), tc.target, &v1.LifecycleHandler{HTTPGet: &tc.a}); !strings.Contains(text(err), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)

@@ -18,6 +18,7 @@ import (
 const (
 	userAgent = "kube-lifecycle/1.36"
 	maxBody   = 10 << 10 // bytes of an answer that are read, and dropped
+	maxHeader = 1 << 20  // bytes before its body, as of a probe's
 )
 
 // newClient is the kubelet's for hooks: no certificate is verified, no proxy is
@@ -25,8 +26,9 @@ const (
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // #nosec G402: pods have no certificates that a node could verify
-			DisableKeepAlives: true,
+			TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, // #nosec G402: pods have no certificates that a node could verify
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: maxHeader,
 		},
 		CheckRedirect: httpget.SameHost,
 	}

@@ -8,6 +8,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // Entry is one thing that happened to a pod.
@@ -37,13 +39,17 @@ func New(now func() time.Time, sinks ...Sink) *Journal {
 	return &Journal{now: now, sinks: sinks}
 }
 
+// maxMessage is how long the API lets an event's note be, in bytes. What a message
+// repeats of a spec, a command or an output may be of any length.
+const maxMessage = 1024
+
 // Record notes that something happened to the pod or, when container is not
-// empty, to that container of it.
+// empty, to that container of it. A message too long for an event is cut.
 func (j *Journal) Record(pod *v1.Pod, container, eventType, reason, message string) {
 	if j == nil || pod == nil || len(j.sinks) == 0 {
 		return
 	}
-	e := Entry{Time: j.now(), Pod: pod, Container: container, Type: eventType, Reason: reason, Message: message}
+	e := Entry{Time: j.now(), Pod: pod, Container: container, Type: eventType, Reason: reason, Message: bounds.Cut(message, maxMessage)}
 	for _, s := range j.sinks {
 		s.Record(e)
 	}

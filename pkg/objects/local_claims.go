@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -54,7 +53,7 @@ func loadBindings(file string) (bindings, error) {
 	if file == "" {
 		return b, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := durable.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
 	}

@@ -22,7 +22,7 @@ const (
 // writes the document.
 var table = []section{
 	{"PodSpec", []row{
-		{"volumes", honoured, "see Volume", nil},
+		{"volumes", honoured, "see Volume; the files that the node writes into all of a pod are at most 128 MiB together", nil},
 		{"initContainers", honoured, "in order; restartPolicy Always makes a sidecar", nil},
 		{"containers", honoured, "see Container", nil},
 		{"ephemeralContainers", honoured, "started once and never again; a manifest may not have them, only a pod of the API server", nil},
@@ -73,7 +73,7 @@ var table = []section{
 		{"workingDir", honoured, "", nil},
 		{"ports", honoured, "see ContainerPort", nil},
 		{"envFrom", honoured, "see EnvFromSource", nil},
-		{"env", honoured, "see EnvVar", nil},
+		{"env", honoured, "see EnvVar; with the arguments at most 6 MiB, of which Linux takes no more", nil},
 		{"resources", honoured, "see ResourceRequirements", nil},
 		{"resizePolicy", honoured, "when a pod is resized through the API; a manifest that changes makes another pod", nil},
 		{"restartPolicy", honoured, "", nil},
@@ -100,7 +100,7 @@ var table = []section{
 		{"workingDir", honoured, "", nil},
 		{"ports", refused, notEphemeral, nil},
 		{"envFrom", honoured, "see EnvFromSource", nil},
-		{"env", honoured, "see EnvVar", nil},
+		{"env", honoured, "see EnvVar; with the arguments at most 6 MiB, of which Linux takes no more", nil},
 		{"resources", refused, notEphemeral, nil},
 		{"resizePolicy", refused, notEphemeral, nil},
 		{"restartPolicy", refused, notEphemeral, nil},
@@ -174,9 +174,9 @@ var table = []section{
 		{"name", honoured, "", nil},
 		{"readOnly", honoured, "", nil},
 		{"recursiveReadOnly", honoured, "Enabled stops the container where the runtime cannot do it", nil},
-		{"mountPath", honoured, "", nil},
+		{"mountPath", honoured, "below a configMap, secret, downwardAPI or projected volume not of a name that begins with '..'", nil},
 		{"subPath", honoured, "never leaves the volume, whatever links it holds", nil},
-		{"mountPropagation", honoured, "", nil},
+		{"mountPropagation", honoured, "HostToContainer and Bidirectional need a mount that is shared on the host (mount --make-rshared), else the container does not start and says so", nil},
 		{"subPathExpr", honoured, "", nil},
 	}},
 	{"VolumeDevice", []row{
@@ -403,12 +403,12 @@ var table = []section{
 		{"pullPolicy", honoured, "", nil},
 	}},
 	{"HostPathVolumeSource", []row{
-		{"path", honoured, "absolute, without '..'", nil},
-		{"type", honoured, "", nil},
+		{"path", honoured, "absolute, without '..'. Pods that run on every node: node-pods.md", nil},
+		{"type", honoured, "without one nothing is checked, and the runtime makes a path that is missing as a directory (0755); a link that leads nowhere is refused", nil},
 	}},
 	{"EmptyDirVolumeSource", []row{
 		{"medium", honoured, "huge pages of a size that the pod requests", nil},
-		{"sizeLimit", honoured, "of Memory by the kernel, else by eviction, which spares critical and static pods, as the kubelet does", nil},
+		{"sizeLimit", honoured, "of Memory by the kernel, else by eviction, which spares critical and static pods, as the kubelet does; more than 4096 directories below each other are not measured and exceed any limit", nil},
 	}},
 	{"DownwardAPIVolumeSource", []row{
 		{"items", honoured, "", nil},
@@ -461,7 +461,7 @@ var table = []section{
 	}},
 	{"FileKeySelector", []row{
 		{"volumeName", honoured, "an emptyDir of the pod, mounted or not", nil},
-		{"path", honoured, "read when the container is made, at most 1 MiB, with no link out of the volume", nil},
+		{"path", honoured, "read when the container is made, at most 1 MiB of all files of a container, with no link out of the volume", nil},
 		{"key", honoured, "", nil},
 		{"optional", honoured, "", nil},
 	}},

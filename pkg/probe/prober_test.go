@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -90,6 +92,11 @@ func TestHTTP(t *testing.T) {
 			}
 		}
 	})
+	handler.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
+		for i := range 2 << 10 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat("x", 1<<10))
+		}
+	})
 	handler.HandleFunc("/query", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("a") != "b" {
 			w.WriteHeader(500)
@@ -120,6 +127,7 @@ func TestHTTP(t *testing.T) {
 		"sent round":                       {"/round", failure, "stopped after 10 redirects"},
 		"never answers":                    {"/slow", failure, "context deadline exceeded"},
 		"never stops answering":            {"/endless", success, ""},
+		"says 2 MiB before it answers":     {"/headers", failure, `/headers": `},
 		"with a query":                     {"/query?a=b", success, ""},
 	} {
 		for scheme, server := range map[v1.URIScheme]*httptest.Server{v1.URISchemeHTTP: plain, v1.URISchemeHTTPS: secure} {
@@ -274,11 +282,12 @@ func (hanging) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) 
 type commands struct {
 	asked  *cri.ExecSyncRequest
 	answer cri.ExecSyncResponse
+	err    error
 }
 
 func (c *commands) ExecSync(_ context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
 	c.asked = r
-	return &c.answer, nil
+	return &c.answer, c.err
 }
 
 func TestExec(t *testing.T) {
@@ -292,6 +301,21 @@ func TestExec(t *testing.T) {
 	}
 	if got := fmt.Sprint(e.asked.ContainerId, e.asked.Cmd, e.asked.Timeout); got != "1[cat /tmp/$(NOSUCH) $(DIR)] 3" {
 		t.Errorf("asked %s", got)
+	}
+}
+
+func TestATimeoutRepeatsLittleOfACommand(t *testing.T) {
+	e := &commands{err: status.Error(codes.DeadlineExceeded, "")}
+	for command, want := range map[string]string{
+		"sleep 9":                   `command timed out: "sleep 9" timed out after 3s`,
+		strings.Repeat("x ", 1<<20): `command timed out: "` + strings.Repeat("x ", 48) + `x..." timed out after 3s`,
+	} {
+		spec := &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: strings.Split(command, " ")}}, TimeoutSeconds: 3}
+		a, err := newProber(e).run(t.Context(), spec, subject{id: "1", container: &v1.Container{}})
+		check(t, a, err, failure, want)
+		if a.text != want {
+			t.Errorf("%.300q, want %q", a.text, want)
+		}
 	}
 }
 

@@ -23,11 +23,12 @@ type transport struct {
 
 func newTransport() *transport {
 	return &transport{secure: &http.Transport{
-		DialContext:        dial,
-		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true},
-		DisableKeepAlives:  true,
-		DisableCompression: true, // sends no Accept-Encoding
-		ForceAttemptHTTP2:  true,
+		DialContext:            dial,
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives:      true,
+		DisableCompression:     true, // sends no Accept-Encoding
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: maxResponse,
 	}}
 }
 

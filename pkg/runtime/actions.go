@@ -122,17 +122,16 @@ func sandboxAction(pod *v1.Pod, observed *PodStatus) (create bool, attempt uint3
 }
 
 // planNewSandbox says what starts in a new sandbox: the first init container, or
-// without any all containers that are not done. A pod that is done gets none.
+// without any all containers that are not done. A pod that is done, or over, gets none.
 func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
 	var again []*v1.Container
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
-		if runsAgain(pod, c, observed.Container(c.Name)) {
+		if runsAgain(pod, c, known(pod, c, observed)) {
 			again = append(again, c)
 		}
 	}
-	initialized := anyObserved(pod, observed)
-	if len(again) == 0 || !initialized && initFailed(pod, observed) {
+	if len(again) == 0 || Over(pod, observed) {
 		a.createSandbox = false
 		return
 	}
@@ -162,20 +161,25 @@ func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done b
 		if initialized {
 			continue
 		}
+		later := laterObserved(pod, observed, i, a.sandboxID)
+		if s == nil && !later && !mayRestart(pod, c) {
+			// Gone or not, it has run: for it there is no second sandbox.
+			s = known(pod, c, observed)
+		}
 		switch {
-		case s == nil && laterObserved(pod, observed, i, a.sandboxID):
+		case s == nil && later:
 			// It has succeeded and been collected.
 		case s == nil, s.State == StateCreated:
 			a.init = append(a.init, c)
 			return false
 		case s.State == StateRunning:
 			return false
-		case s.State == StateUnknown:
+		case s.State == StateUnknown && mayRestart(pod, c):
 			a.kill = append(a.kill, killing{status: s, message: fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
 			a.init = append(a.init, c)
 			return false
-		case s.ExitCode == 0:
-		case Restarts(pod, c, s.ExitCode):
+		case s.State == StateExited && s.ExitCode == 0:
+		case s.State == StateExited && Restarts(pod, c, s.ExitCode):
 			a.init = append(a.init, c)
 			return false
 		default:
@@ -220,13 +224,18 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 	kept := 0
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
-		s := observed.Container(c.Name)
+		s := known(pod, c, observed)
 		if s == nil || s.State != StateRunning {
-			if runsAgain(pod, c, s) {
-				if s != nil && s.State == StateUnknown {
-					a.kill = append(a.kill, killing{status: s, message: "Container is in an unknown state, will be restarted"})
-				}
+			again := runsAgain(pod, c, s)
+			if again {
 				a.start = append(a.start, c)
+			}
+			if s != nil && s.State == StateUnknown {
+				k := killing{status: s, message: "Container is in an unknown state"}
+				if again {
+					k.message += ", will be restarted"
+				}
+				a.kill = append(a.kill, k)
 			}
 			continue
 		}
@@ -236,7 +245,7 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 			k.message = fmt.Sprintf("Container %s definition changed", c.Name)
 		} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
 			k.message, k.grace = fmt.Sprintf("Container %s failed %s probe", c.Name, k.failed), k.failed.grace(c)
-			restart = restartsUnhealthy(pod, c)
+			restart = mayRestart(pod, c)
 		} else if r, restarts := v.resizeOf(c, s); restarts {
 			k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
 		} else {
@@ -278,18 +287,18 @@ func (f FailedProbe) grace(c *v1.Container) *int64 {
 	return p.TerminationGracePeriodSeconds
 }
 
-// runsAgain tells whether a regular container that does not run is started.
+// runsAgain tells whether a regular container that does not run, or whose sandbox is
+// going, is started.
 func runsAgain(pod *v1.Pod, c *v1.Container, s *ContainerStatus) bool {
-	if pod.DeletionTimestamp != nil {
-		return false
-	}
 	switch {
-	case s == nil, s.State == StateCreated, s.State == StateUnknown:
-		return true
-	case s.State == StateRunning:
-		return true // of a sandbox that is going: it must be started in the new one
+	case pod.DeletionTimestamp != nil:
+		return false
+	case s == nil, s.State == StateCreated:
+		return true // it has not run yet
+	case s.State == StateExited:
+		return Restarts(pod, c, s.ExitCode)
 	}
-	return Restarts(pod, c, s.ExitCode)
+	return mayRestart(pod, c)
 }
 
 // ephemeralRan tells whether an ephemeral container was started once, by the pod's
@@ -303,18 +312,8 @@ func ephemeralRan(pod *v1.Pod, name string) bool {
 	return false
 }
 
-// anyObserved tells whether a regular container was ever made: the pod has been
-// initialised once.
-func anyObserved(pod *v1.Pod, observed *PodStatus) bool {
-	for i := range pod.Spec.Containers {
-		if observed.Container(pod.Spec.Containers[i].Name) != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// anyObservedIn is anyObserved for one sandbox: a new sandbox is initialised anew.
+// anyObservedIn tells whether a regular container was ever made in the sandbox: it has
+// been initialised. A new sandbox is initialised anew.
 func anyObservedIn(pod *v1.Pod, observed *PodStatus, sandbox string) bool {
 	for i := range pod.Spec.Containers {
 		if inSandbox(observed.Container(pod.Spec.Containers[i].Name), sandbox) != nil {
@@ -337,17 +336,6 @@ func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
 func laterObserved(pod *v1.Pod, observed *PodStatus, i int, sandbox string) bool {
 	for _, c := range pod.Spec.InitContainers[i+1:] {
 		if inSandbox(observed.Container(c.Name), sandbox) != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// initFailed tells whether an init container has failed for good.
-func initFailed(pod *v1.Pod, observed *PodStatus) bool {
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if s := observed.Container(c.Name); s != nil && !IsSidecar(c) && s.State == StateExited && s.ExitCode != 0 && !Restarts(pod, c, s.ExitCode) {
 			return true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // Policy says which dead containers are kept, the kubelet's GCPolicy.
@@ -128,7 +129,8 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 	}
 	// The logs go before the last trace that leads back to them. The directory is made
 	// before the first sandbox, so that it may be all that there is.
-	if err := os.RemoveAll(criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)); err != nil {
+	logs := criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)
+	if err := tree.Remove(ctx, filepath.Dir(logs), filepath.Base(logs)); err != nil {
 		return fmt.Errorf("remove logs: %w", err)
 	}
 	if pod != nil {
@@ -148,19 +150,72 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 // removeContainer removes a dead container: first its logs, so that nothing is
 // left which no container leads to.
 func (m *Manager) removeContainer(ctx context.Context, pod *Pod, c Container) error {
-	dir := criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID)
-	log := filepath.Join(dir, criconfig.ContainerLogPath(c.Name, c.Attempt))
-	rotated, _ := filepath.Glob(log + ".*")
-	for _, name := range append(rotated, log, m.linkName(pod.Name, pod.Namespace, c.Name, c.ID)) {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove log of container %s: %w", c.Name, err)
-		}
+	if err := m.removeLogs(pod, c); err != nil {
+		return fmt.Errorf("remove log of container %s: %w", c.Name, err)
 	}
 	if _, err := m.cfg.CRI.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: c.ID}); err != nil && !isNotFound(err) {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
 	klog.V(4).InfoS("Removed dead container", "pod", klog.KRef(pod.Namespace, pod.Name), "podUID", pod.UID, "containerName", c.Name, "containerID", c.ID)
 	return nil
+}
+
+// removeLogs removes what a container has logged, rotated files included, and the
+// link to it. It does not leave the directory of all pods' logs, wherever links in
+// it lead: pods that collect logs may write there.
+func (m *Manager) removeLogs(pod *Pod, c Container) error {
+	root := m.podLogsRoot()
+	log := filepath.Join(criconfig.PodLogDirectory(root, pod.Namespace, pod.Name, pod.UID), criconfig.ContainerLogPath(c.Name, c.Attempt))
+	// The name may have been cut, and so be another container's too.
+	link := m.linkName(pod.Name, pod.Namespace, c.Name, c.ID)
+	if target, err := os.Readlink(link); err == nil && target == log {
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := removeAttempt(root, log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeAttempt removes a log file below root and those that it was rotated to.
+func removeAttempt(root, log string) error {
+	top, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	below, err := filepath.Rel(root, filepath.Dir(log))
+	if err != nil {
+		return err
+	}
+	dir, err := top.OpenRoot(below)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if rest, ok := strings.CutPrefix(e.Name(), filepath.Base(log)); !ok || rest != "" && rest[0] != '.' || e.IsDir() {
+			continue
+		}
+		if err := dir.Remove(e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Manager) podLogsRoot() string {
+	if m.cfg.Node.PodLogsRoot != "" {
+		return m.cfg.Node.PodLogsRoot
+	}
+	return criconfig.DefaultPodLogsRoot
 }
 
 // linkName is where log collectors look for a container's log, by the kubelet's
@@ -184,10 +239,7 @@ func (m *Manager) linkLog(pod *v1.Pod, container, id, dir, log string) error {
 
 // unlinkDead removes links to logs of ours that are gone.
 func (m *Manager) unlinkDead() error {
-	root := m.cfg.Node.PodLogsRoot
-	if root == "" {
-		root = criconfig.DefaultPodLogsRoot
-	}
+	root := m.podLogsRoot()
 	entries, err := os.ReadDir(m.cfg.LinksDir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

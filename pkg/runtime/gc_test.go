@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 )
 
 func TestGarbage(t *testing.T) {
@@ -87,5 +89,25 @@ func TestRemovedPodThatNeverHadASandboxLeavesNoLogs(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the directory is left: %v", err)
+	}
+}
+
+func TestLogsOfARemovedPodAreNotRemovedThroughMounts(t *testing.T) {
+	root, precious := t.TempDir(), t.TempDir()
+	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.Node{PodLogsRoot: root}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(criconfig.PodLogDirectory(root, "n", "p", "u"), "c", "mounted")
+	if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(precious, "f"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	treetest.Bind(t, precious, at)
+	err = m.RemovePod(t.Context(), "u", types.NamespacedName{Namespace: "n", Name: "p"})
+	if err == nil || !strings.Contains(err.Error(), at+": something is mounted there") {
+		t.Errorf("error = %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(precious, "f")); err != nil {
+		t.Errorf("what is mounted was removed: %v", err)
 	}
 }

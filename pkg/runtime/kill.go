@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -13,11 +14,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
-// Grace periods in seconds: the least that a container is given, and what the API
-// server gives a pod that asks for none.
+// Grace periods in seconds: the least that a container is given, what the API server
+// gives a pod that asks for none, and the most, 68 years: the API server takes any
+// number, of which not all are durations, nor numbers that runtimes can count to.
 const (
 	minGrace     = 2
 	defaultGrace = 30
+	maxGrace     = math.MaxInt32
 )
 
 // KillPod stops the running containers of a pod and then its sandboxes. All
@@ -87,7 +90,7 @@ func gracePeriod(pod *v1.Pod, override *int64) int64 {
 	case pod.Spec.TerminationGracePeriodSeconds != nil:
 		seconds = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	return seconds
+	return min(seconds, maxGrace)
 }
 
 // restore makes as much of an orphan's pod and container as stopping it takes, from

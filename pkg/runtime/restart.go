@@ -78,15 +78,6 @@ func restartsAll(c *v1.Container, s *ContainerStatus) bool {
 	return r != nil && r.Action == v1.ContainerRestartRuleActionRestartAllContainers
 }
 
-// restartsUnhealthy tells whether a regular container that was stopped for a probe
-// is started again. Rules by exit code do not count: it has not ended by itself.
-func restartsUnhealthy(pod *v1.Pod, c *v1.Container) bool {
-	if c.RestartPolicy != nil {
-		return *c.RestartPolicy != v1.ContainerRestartPolicyNever
-	}
-	return pod.Spec.RestartPolicy != v1.RestartPolicyNever
-}
-
 // IsSidecar tells whether an init container is a restartable one (KEP-753).
 func IsSidecar(c *v1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways

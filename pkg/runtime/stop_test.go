@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -146,6 +147,10 @@ func TestKillPod(t *testing.T) {
 			[]string{" 0s exec sleep 60s in c1", " 5s event FailedPreStopHook of p/c1", " 5s stop c1 within 2", " 5s sandbox"}},
 		"one second is the hook's, two the signal's": {with(1, preStop("sleep", "60s")), runningPod("c1"), nil, &stopper{},
 			[]string{" 0s exec sleep 60s in c1", " 1s event FailedPreStopHook of p/c1", " 1s stop c1 within 2", " 1s sandbox"}},
+		"no container has more time than can be counted": {with(1<<40, preStop("sleep", "3s")), runningPod("c1"), nil, &stopper{},
+			[]string{" 0s exec sleep 3s in c1", fmt.Sprint(" 3s stop c1 within ", math.MaxInt32-3), " 3s sandbox"}},
+		"nor by what overrides": {with(10, nil), runningPod("c1"), ptr.To[int64](math.MaxInt64), &stopper{},
+			[]string{fmt.Sprint(" 0s stop c1 within ", math.MaxInt32), " 0s sandbox"}},
 		"no grace, no hook": {with(10, preStop("sleep", "1s")), runningPod("c1"), ptr.To[int64](0), &stopper{},
 			[]string{" 0s stop c1 within 2", " 0s sandbox"}},
 		"no hook for what has exited since": {with(10, preStop("sleep", "1s")), runningPod("c1"), nil, &stopper{exited: []string{"c1"}},

@@ -16,6 +16,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
@@ -108,12 +109,17 @@ func (p *pass) fail(err error) {
 	}
 }
 
+// maxWaiting is how long a waiting message may be, in bytes: it may repeat what a spec
+// says at any length. Package status bounds those of all containers together.
+const maxWaiting = 4 << 10
+
 // wait notes why a container was not started. What only waits for a back-off is
 // no failure.
 func (p *pass) wait(c *v1.Container, w Waiting, retry time.Duration, err error) {
 	if p.result.Waiting == nil {
 		p.result.Waiting = map[string]Waiting{}
 	}
+	w.Message = bounds.Cut(w.Message, maxWaiting)
 	p.result.Waiting[c.Name] = w
 	if retry > 0 && (p.result.RetryAfter == 0 || retry < p.result.RetryAfter) {
 		p.result.RetryAfter = retry

@@ -1,18 +1,16 @@
 package runtime
 
 import (
-	"bufio"
 	"bytes"
-	"io"
-	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // Limits of a termination message, the kubelet's.
@@ -57,48 +55,33 @@ func lastWords(c *cri.ContainerStatus, recorded criconfig.Recorded) string {
 	return ""
 }
 
-// fileEnd reads the last bytes of a regular file, and nothing of anything else:
-// the container may have put a link or a pipe in its place.
+// fileEnd returns the last bytes of a regular file, and nothing of anything else: the
+// container may have put a link or a pipe in its place.
 func fileEnd(name string, limit int64) string {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	dir, base := filepath.Split(name)
+	data, _, err := safefile.ReadEnd(dir, base, limit)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return ""
-	}
-	data, _ := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-limit), limit))
 	return strings.ToValidUTF8(string(data), "\uFFFD")
 }
 
 // logEnd returns the text of the last lines of a CRI log.
 func logEnd(name string) string {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return ""
-	}
 	// Each line carries its time, stream and tag besides, and the first one that is
 	// needed may be as long as the runtime makes them: read enough for all.
 	const window = maxLogBytes + maxLogLines*64 + maxLogLine
-	from := max(0, fi.Size()-window)
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
+	dir, base := filepath.Split(name)
+	data, whole, err := safefile.ReadEnd(dir, base, window)
+	if err != nil {
 		return ""
 	}
-	lines := bufio.NewScanner(io.LimitReader(f, window))
-	lines.Buffer(make([]byte, 0, 4096), window)
+	if !whole {
+		_, data, _ = bytes.Cut(data, []byte("\n")) // the rest of a line
+	}
 	var text [][]byte
-	for first := true; lines.Scan(); first = false {
-		if first && from > 0 {
-			continue // the rest of a line
-		}
-		fields := bytes.SplitN(lines.Bytes(), []byte(" "), 4)
+	for l := range bytes.Lines(data) {
+		fields := bytes.SplitN(bytes.TrimSuffix(l, []byte("\n")), []byte(" "), 4)
 		if len(fields) < 4 {
 			continue
 		}

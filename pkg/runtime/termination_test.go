@@ -10,6 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile/safefiletest"
 )
 
 func TestTerminationMessage(t *testing.T) {
@@ -85,4 +86,33 @@ func TestTerminationMessageWithTheRuntimes(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
+}
+
+// TestLastWordsOfFilesThatAreNone: the container can grow its termination log, a pod
+// with a hostPath can put anything in its place, and in that of its log.
+func TestLastWordsOfFilesThatAreNone(t *testing.T) {
+	place := func(t *testing.T) string {
+		path := filepath.Join(t.TempDir(), "0")
+		if err := os.WriteFile(path, []byte("2026-01-01T00:00:00Z stdout F said\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	safefiletest.Each(t, place, func(t *testing.T, what, path string) {
+		said, log := fileEnd(path, maxMessageBytes), logEnd(path)
+		switch what {
+		case safefiletest.Grown:
+			if said != strings.Repeat("\x00", maxMessageBytes) || log != "" {
+				t.Errorf("%d bytes said, log %q", len(said), log)
+			}
+		case safefiletest.HardLink:
+			if len(said) != len(safefiletest.Precious) { // made by who can read it anyway
+				t.Errorf("said %q", said)
+			}
+		default:
+			if said != "" || log != "" {
+				t.Errorf("said %q, log %q", said, log)
+			}
+		}
+	})
 }

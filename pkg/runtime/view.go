@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -54,8 +53,7 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*Pod {
 	var pods []*Pod
 	of := func(labels map[string]string) *Pod {
 		id, ok := criconfig.ReadLabels(labels)
-		// They become parts of paths: what is no name is none of ours.
-		if !ok || strings.ContainsAny(id.PodName+id.Namespace+string(id.UID)+id.Container, "/\x00") {
+		if !ok {
 			return nil
 		}
 		p := byUID[id.UID]
@@ -72,9 +70,11 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*Pod {
 		}
 	}
 	for _, c := range containers {
-		if p := of(c.Labels); p != nil {
+		// Its name becomes part of paths, so that it is the checked one.
+		name := c.Labels[criconfig.LabelContainerName]
+		if p := of(c.Labels); p != nil && name != "" {
 			p.Containers = append(p.Containers, Container{
-				ID: c.Id, Name: c.GetMetadata().GetName(), SandboxID: c.PodSandboxId, Attempt: c.GetMetadata().GetAttempt(),
+				ID: c.Id, Name: name, SandboxID: c.PodSandboxId, Attempt: c.GetMetadata().GetAttempt(),
 				State: containerState(c.State), CreatedAt: time.Unix(0, c.CreatedAt), ImageID: c.ImageRef,
 			})
 		}
@@ -171,7 +171,7 @@ func (m *Manager) containerStatus(c *cri.ContainerStatus) *ContainerStatus {
 	recorded, _ := criconfig.ReadAnnotations(c.Annotations)
 	s := &ContainerStatus{
 		ID:        ContainerID{Runtime: m.cfg.Name, ID: c.Id},
-		Name:      c.GetMetadata().GetName(),
+		Name:      c.Labels[criconfig.LabelContainerName],
 		State:     containerState(c.State),
 		CreatedAt: instant(c.CreatedAt), StartedAt: instant(c.StartedAt), FinishedAt: instant(c.FinishedAt),
 		ExitCode:     c.ExitCode,

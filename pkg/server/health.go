@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // Check is one thing that the agent's health depends on.
@@ -119,7 +121,7 @@ func (c *runner) run(ctx context.Context) error {
 	result := make(chan error, 1)
 	go func() {
 		defer cancel()
-		result <- c.Check.Check(ctx)
+		result <- recovery.Call(func() error { return c.Check.Check(ctx) })
 		<-c.busy
 	}()
 	select {

@@ -291,3 +291,24 @@ func TestRunWithAnEndedContextClosesThePorts(t *testing.T) {
 	}
 	l.Close()
 }
+
+func TestAPanicEndsItsRequestAlone(t *testing.T) {
+	broken := func(context.Context) error { panic("a check's defect") }
+	healthz, readOnly := start(t, Config{Checks: []Check{{"broken", broken}}, Pods: panickingPods{}})
+	for range 2 {
+		if code, body, _ := do(t, "GET", healthz+"/healthz"); code != http.StatusInternalServerError {
+			t.Errorf("a check that panics: %d %s", code, body)
+		}
+		if resp, err := http.Get(readOnly + "/pods"); err == nil {
+			resp.Body.Close()
+			t.Errorf("a handler that panics: %s", resp.Status)
+		}
+	}
+	if code, body, _ := do(t, "GET", readOnly+"/metrics"); code != http.StatusOK {
+		t.Errorf("after that: %d %s", code, body)
+	}
+}
+
+type panickingPods struct{}
+
+func (panickingPods) Pods() []*v1.Pod { panic("a handler's defect") }

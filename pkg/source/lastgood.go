@@ -41,7 +41,7 @@ func (g *lastGood) load(path string) []byte {
 	if g.dir == "" {
 		return nil
 	}
-	data, err := os.ReadFile(g.name(path))
+	data, err := durable.Read(g.name(path))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			klog.ErrorS(err, "Could not read the kept manifest", "file", path)
@@ -86,7 +86,7 @@ func (g *lastGood) flush() {
 			if err = os.Remove(g.name(path)); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
-		} else if before, e := os.ReadFile(g.name(path)); e != nil || !bytes.Equal(before, data) {
+		} else if before, e := durable.Read(g.name(path)); e != nil || !bytes.Equal(before, data) {
 			err = durable.Write(g.name(path), data)
 		}
 		if err != nil {

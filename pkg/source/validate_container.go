@@ -269,6 +269,11 @@ func (s *containerSet) validateMounts(c *v1.Container, path *field.Path) field.E
 func (s *containerSet) validateDevices(c *v1.Container, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	names, paths := sets.New[string](), sets.New[string]()
+	mounted, points := sets.New[string](), sets.New[string]()
+	for i := range c.VolumeMounts {
+		mounted.Insert(c.VolumeMounts[i].Name)
+		points.Insert(c.VolumeMounts[i].MountPath)
+	}
 	for i, d := range c.VolumeDevices {
 		name, at := path.Index(i).Child("name"), path.Index(i).Child("devicePath")
 		switch v := s.volumes[d.Name]; {
@@ -291,13 +296,11 @@ func (s *containerSet) validateDevices(c *v1.Container, path *field.Path) field.
 		}
 		names.Insert(d.Name)
 		paths.Insert(d.DevicePath)
-		for _, m := range c.VolumeMounts {
-			if m.Name == d.Name {
-				errs = append(errs, field.Invalid(name, d.Name, "must not already exist in volumeMounts"))
-			}
-			if m.MountPath == d.DevicePath {
-				errs = append(errs, field.Invalid(at, d.DevicePath, "must not already exist as a path in volumeMounts"))
-			}
+		if mounted.Has(d.Name) {
+			errs = append(errs, field.Invalid(name, d.Name, "must not already exist in volumeMounts"))
+		}
+		if points.Has(d.DevicePath) {
+			errs = append(errs, field.Invalid(at, d.DevicePath, "must not already exist as a path in volumeMounts"))
 		}
 	}
 	return errs

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // validateVolumes returns the volumes by name, also those that are wrong, so that
@@ -146,6 +148,8 @@ func validateLocalPath(p string, at *field.Path) field.ErrorList {
 	switch {
 	case p == "":
 		return field.ErrorList{field.Required(at, "")}
+	case len(path.Clean(p)) > bounds.MaxPath:
+		return field.ErrorList{field.TooLong(at, "", bounds.MaxPath)}
 	case path.IsAbs(p):
 		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
 	case climbs(p):

@@ -18,15 +18,10 @@ const (
 	reasonCreating     = "ContainerCreating"
 	reasonInitializing = "PodInitializing"
 	reasonUnknown      = "ContainerStatusUnknown"
-	exitKilled         = 137
 )
 
-// The reason of containers that were removed so that all of the pod's start again,
-// and what it says.
-const (
-	reasonRestartingAll  = "RestartingAllContainers"
-	messageRestartingAll = "The container is removed because RestartAllContainers in place"
-)
+// messageRestartingAll is what runtime.ReasonRestartingAll says.
+const messageRestartingAll = "The container is removed because RestartAllContainers in place"
 
 const initDefault = reasonInitializing
 
@@ -95,7 +90,7 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 	if now.State == runtime.StateUnknown {
 		// What has happened to it is not known, and it is not running for us.
 		s.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
-			Reason: reasonUnknown, ExitCode: exitKilled, ContainerID: s.ContainerID,
+			Reason: reasonUnknown, ExitCode: runtime.ExitUnknown, ContainerID: s.ContainerID,
 			Message: "The container could not be located when the pod was deleted.  The container used to be Running",
 		}}
 	}
@@ -126,22 +121,24 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 	}
 	if old != nil {
 		if old.State.Waiting == nil && !ephemeral(in.Pod, c.Name) && restartingAll(in) {
-			s.State.Waiting = &v1.ContainerStateWaiting{Reason: reasonRestartingAll, Message: messageRestartingAll}
-			s.LastTerminationState.Terminated = &v1.ContainerStateTerminated{Reason: reasonRestartingAll, Message: messageRestartingAll, ExitCode: exitKilled}
+			s.State.Waiting = &v1.ContainerStateWaiting{Reason: runtime.ReasonRestartingAll, Message: messageRestartingAll}
+			s.LastTerminationState.Terminated = &v1.ContainerStateTerminated{Reason: runtime.ReasonRestartingAll, Message: messageRestartingAll, ExitCode: runtime.ExitUnknown}
 			s.RestartCount = old.RestartCount + 1
 			return s
 		}
 		if old.State.Terminated != nil {
 			return *old.DeepCopy() // its container has been collected
 		}
-		if old.State.Running != nil && ephemeral(in.Pod, c.Name) {
-			s = *old.DeepCopy() // it will not run again
-			s.State = lost(old)
+		if old.State.Running != nil && onlyOnce(in, c) {
+			started := s.Started
+			s = *old.DeepCopy()
+			s.State, s.Started, s.Ready = lost(old), started, false
+			s.AllocatedResources, s.Resources = nil, nil
 			return s
 		}
 		s.RestartCount = old.RestartCount
 		s.LastTerminationState = old.LastTerminationState
-		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating && w.Reason != reasonRestartingAll {
+		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating && w.Reason != runtime.ReasonRestartingAll {
 			s.State.Waiting = w.DeepCopy() // why it could not be started holds until it is tried again
 		}
 		if old.State.Running != nil {
@@ -164,10 +161,16 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 	return s
 }
 
+// onlyOnce tells whether a container that is gone does not run again, by its policy or
+// for being ephemeral. An init container after which others came did not fail.
+func onlyOnce(in Input, c v1.Container) bool {
+	return ephemeral(in.Pod, c.Name) || !done(in.Pod, c, in.Observed) && !restarts(in.Pod, c, runtime.ExitUnknown)
+}
+
 // lost is the end of a container that ran when last seen, and is gone.
 func lost(old *v1.ContainerStatus) v1.ContainerState {
 	return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
-		Reason: reasonUnknown, ExitCode: exitKilled, ContainerID: old.ContainerID, StartedAt: old.State.Running.StartedAt,
+		Reason: reasonUnknown, ExitCode: runtime.ExitUnknown, ContainerID: old.ContainerID, StartedAt: old.State.Running.StartedAt,
 		Message: "The container could not be located when the pod was deleted.  The container used to be Running",
 	}}
 }

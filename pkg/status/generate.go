@@ -87,14 +87,26 @@ func turnedAway(in Input) bool {
 // take together, the kubelet's.
 const maxMessages = 12 << 10
 
-// limitMessages gives each container its share of the room for termination messages.
+// maxWaiting is how many bytes are told of why the containers of a pod wait. A runtime
+// quotes commands there, and a status larger than an API server takes would never be
+// written, nor its pod, once deleted, be removed.
+const maxWaiting = 128 << 10
+
+// limitMessages gives each container its share of the room for termination messages,
+// and as well for why it waits.
 func limitMessages(pod *v1.Pod, s *v1.PodStatus) {
-	share := maxMessages / max(1, len(pod.Spec.Containers)+len(pod.Spec.InitContainers)+len(pod.Spec.EphemeralContainers))
+	containers := max(1, len(pod.Spec.Containers)+len(pod.Spec.InitContainers)+len(pod.Spec.EphemeralContainers))
+	share, waiting := maxMessages/containers, maxWaiting/containers
 	cut := func(state *v1.ContainerState) {
 		if t := state.Terminated; t != nil && len(t.Message) > share {
 			shorter := *t // what was observed, or published before, is not ours to change
 			shorter.Message = strings.ToValidUTF8(t.Message[:share], "")
 			state.Terminated = &shorter
+		}
+		if w := state.Waiting; w != nil && len(w.Message) > waiting {
+			shorter := *w
+			shorter.Message = strings.ToValidUTF8(w.Message[:waiting], "")
+			state.Waiting = &shorter
 		}
 	}
 	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
@@ -138,7 +150,7 @@ func setIPs(in Input, s *v1.PodStatus) {
 // had been initialised, counts as failed.
 func locateLost(pod *v1.Pod, s *v1.PodStatus) {
 	lost := v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
-		Reason: reasonUnknown, ExitCode: exitKilled,
+		Reason: reasonUnknown, ExitCode: runtime.ExitUnknown,
 		Message: "The container could not be located when the pod was terminated",
 	}}
 	end := func(c *v1.ContainerStatus) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -144,6 +145,35 @@ func TestWhatIsRemovedBehindTheBackIsRemembered(t *testing.T) {
 	}
 }
 
+// What runs only once has come to its end when it is gone; what is started again waits.
+func TestWhatRunsOnceAndIsGoneHasEnded(t *testing.T) {
+	ownNever := func(p *v1.Pod) {
+		plain(p)
+		own := v1.ContainerRestartPolicyNever
+		p.Spec.Containers[1].RestartPolicy = &own // c1
+	}
+	for name, tc := range map[string]struct {
+		pod          func(*v1.Pod)
+		before, then *runtime.PodStatus
+		want         string
+	}{
+		"Never":               {plainNever, observed("c1=running", "c2=running"), observed("c2=running"), "Running: c1 ContainerStatusUnknown 137, c2 running ready"},
+		"Never, all":          {plainNever, observed("c1=running", "c2=running"), observed(), "Failed: c1 ContainerStatusUnknown 137, c2 ContainerStatusUnknown 137"},
+		"Never, done":         {plainNever, observed("c1=exited:0", "c2=running"), observed("c2=running"), "Running: c1 Completed 0, c2 running ready"},
+		"Never, created":      {plainNever, observed("c1=created", "c2=running"), observed("c2=running"), "Pending: c1 ContainerCreating, c2 running ready"},
+		"Never, init":         {never, observed("i=running"), observed(), "Failed: i ContainerStatusUnknown 137, c1 PodInitializing, c2 PodInitializing"},
+		"Never, init is done": {never, observed("i=running"), observed("c1=running"), "Pending: i Completed 0 ready #1 last ContainerStatusUnknown 137, c1 running ready, c2 PodInitializing"},
+		"its own Never":       {ownNever, observed("c1=running", "c2=running"), observed("c2=running"), "Running: c1 ContainerStatusUnknown 137, c2 running ready"},
+		"Always":              {plain, observed("c1=running", "c2=running"), observed("c2=running"), "Running: c1 ContainerCreating #1 last ContainerStatusUnknown 137, c2 running ready"},
+	} {
+		pod := testPod(tc.pod)
+		before := Generate(Input{Pod: pod, Observed: tc.before, Now: now})
+		if got := briefly(Generate(Input{Pod: pod, Observed: tc.then, Old: before, Now: now})); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 func TestAllContainersAreRestartedInPlace(t *testing.T) {
 	pod := testPod(func(p *v1.Pod) {
 		never(p)
@@ -268,6 +298,27 @@ func TestTerminationMessagesShareTheirRoom(t *testing.T) {
 		s := Generate(Input{Pod: pod, Observed: seen, Now: now})
 		if got := s.ContainerStatuses[0].LastTerminationState.Terminated.Message; len(got) != want || !strings.HasPrefix(seen.Containers[1].Message, got) {
 			t.Errorf("%d containers: %d bytes, want %d", n, len(got), want)
+		}
+	}
+}
+
+func TestWhyContainersWaitFitsIntoAStatus(t *testing.T) {
+	for n := range 40 {
+		in := Input{Pod: testPod(func(p *v1.Pod) { p.Spec.InitContainers, p.Spec.Containers = nil, nil }), Waiting: map[string]runtime.Waiting{}, Now: now}
+		for i := range n + 1 {
+			name := fmt.Sprintf("c%02d", i)
+			in.Pod.Spec.Containers = append(in.Pod.Spec.Containers, v1.Container{Name: name})
+			in.Waiting[name] = runtime.Waiting{Reason: "RunContainerError", Message: strings.Repeat("é", 1<<20)}
+		}
+		all := 0
+		for _, s := range Generate(in).ContainerStatuses {
+			all += len(s.State.Waiting.Message)
+			if !utf8.ValidString(s.State.Waiting.Message) || s.State.Waiting.Reason == "" {
+				t.Errorf("%d containers: waits for %q", n+1, s.State.Waiting.Reason)
+			}
+		}
+		if all > maxWaiting || all < maxWaiting/2 {
+			t.Errorf("%d containers: %d bytes", n+1, all)
 		}
 	}
 }

@@ -111,7 +111,7 @@ func onlySidecarsRun(pod *v1.Pod, initStatuses []v1.ContainerStatus, stopped, re
 // restartsAfter tells whether the container is started again after that end, by its
 // policy or with all others.
 func restartsAfter(pod *v1.Pod, c v1.Container, ended *v1.ContainerStateTerminated) bool {
-	return pod.DeletionTimestamp == nil && ended.Reason == reasonRestartingAll || restarts(pod, c, ended.ExitCode)
+	return pod.DeletionTimestamp == nil && ended.Reason == runtime.ReasonRestartingAll || restarts(pod, c, ended.ExitCode)
 }
 
 // mayRestartAll tells whether a rule of the pod can have all containers restarted.

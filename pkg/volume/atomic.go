@@ -2,8 +2,10 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -12,6 +14,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // file is one file that the node writes into a volume.
@@ -37,8 +45,9 @@ const (
 //
 // It returns the name of that last directory, a new one only if the files differ.
 // gid -1 is root's. What a crash left of earlier calls is cleared. Nothing is
-// written outside of dir, whatever links it holds.
-func writeFiles(dir string, files map[string]file, gid int) (string, error) {
+// written outside of dir, whatever links it holds. It costs as much as the paths are
+// long, and ends between files with ctx.
+func writeFiles(ctx context.Context, dir string, files map[string]file, gid int) (string, error) {
 	if err := validPaths(files); err != nil {
 		return "", err
 	}
@@ -51,36 +60,63 @@ func writeFiles(dir string, files map[string]file, gid int) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if !isStamp(current) || !holds(root, current, files, gid) {
-		if current, err = writeStamp(root, files, gid); err != nil {
+	if !isStamp(current) || !holds(ctx, root, current, files, gid) {
+		if current, err = writeStamp(ctx, root, files, gid); err != nil {
 			return "", err
 		}
 		if err := swap(root, current); err != nil {
-			return "", errors.Join(err, root.RemoveAll(current))
+			return "", errors.Join(err, tree.Remove(context.WithoutCancel(ctx), dir, current))
 		}
 	}
-	return current, show(root, current, files, gid)
+	return current, show(ctx, root, current, files, gid)
 }
 
 // validPaths refuses what would not be a file of dir or take one of the node's names.
+// The API server looks at no path's length: this is where all pods come by.
 func validPaths(files map[string]file) error {
 	for p := range files {
+		if err := bounds.NewPath(p); err != nil {
+			return fmt.Errorf("invalid path: %w", err)
+		}
 		first, _, _ := strings.Cut(p, "/")
 		switch {
 		case slices.Contains(strings.Split(p, "/"), ".."):
-			return fmt.Errorf("invalid path: must not contain '..': %s", p)
+			return fmt.Errorf("invalid path: must not contain '..': %s", bounds.Quote(p))
 		case strings.HasPrefix(first, ".."):
-			return fmt.Errorf("invalid path: must not start with '..': %s", p)
+			return fmt.Errorf("invalid path: must not start with '..': %s", bounds.Quote(p))
 		case p == "" || p == "." || path.IsAbs(p) || path.Clean(p) != p || strings.ContainsRune(p, 0):
-			return fmt.Errorf("invalid path: %q is not a clean relative path", p)
-		}
-		for up := path.Dir(p); up != "."; up = path.Dir(up) {
-			if _, ok := files[up]; ok {
-				return fmt.Errorf("invalid path: %s is a file and the directory of %s", up, p)
-			}
+			return fmt.Errorf("invalid path: %q is not a clean relative path", bounds.Quote(p))
 		}
 	}
+	above := ""
+	for _, p := range byDirectory(files) {
+		if above != "" && strings.HasPrefix(p, above+"/") {
+			return fmt.Errorf("invalid path: %s is a file and the directory of %s", bounds.Quote(above), bounds.Quote(p))
+		}
+		above = p
+	}
 	return nil
+}
+
+// byDirectory returns the paths in an order in which all that is below a path follows
+// it at once.
+func byDirectory(files map[string]file) []string {
+	return slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(a+"/", b+"/") })
+}
+
+// directories counts the directories that the files lie in.
+func directories(files map[string]file) int {
+	count, before := 0, ""
+	for _, p := range byDirectory(files) {
+		dir := p[:strings.LastIndex(p, "/")+1] // with its "/", or none
+		same := 0
+		for same < len(dir) && same < len(before) && dir[same] == before[same] {
+			same++
+		}
+		count += strings.Count(dir[strings.LastIndex(dir[:same], "/")+1:], "/")
+		before = dir
+	}
+	return count
 }
 
 // isStamp tells whether name is one that writeStamp gives.
@@ -94,87 +130,130 @@ func isStamp(name string) bool {
 }
 
 // holds tells whether the directory has these files and no others, with their
-// modes and owners.
-func holds(root *os.Root, stamp string, files map[string]file, gid int) bool {
-	found, err := list(root, stamp)
-	if err != nil || len(found) != len(files) {
+// modes and owners. It looks no further than the first thing too many: what a container
+// made there may be without end.
+func holds(ctx context.Context, root *os.Root, stamp string, files map[string]file, gid int) bool {
+	dir, err := root.Open(".")
+	if err != nil {
 		return false
 	}
+	defer dir.Close()
+	fd, err := tree.OpenPlace(int(dir.Fd()), stamp)
+	if err != nil {
+		return false
+	}
+	top := os.NewFile(uintptr(fd), stamp)
+	defer top.Close()
 	for p, f := range files {
-		fi := found[p]
-		if fi == nil || !fi.Mode().IsRegular() || fi.Mode().Perm() != f.mode || fi.Size() != int64(len(f.data)) || !owned(fi, f.uid, gid) {
-			return false
-		}
-		if have, err := root.ReadFile(path.Join(stamp, p)); err != nil || !bytes.Equal(have, f.data) {
+		if ctx.Err() != nil || !holdsFile(fd, p, f, gid) {
 			return false
 		}
 	}
-	return true
+	// The files are there and their directories with them, so their number tells the rest.
+	left := len(files) + directories(files)
+	err = tree.Walk(ctx, top, tree.Visitor{Entry: func(int, string) (enter bool, err error) {
+		if left--; left < 0 {
+			return false, errors.New("there is something else")
+		}
+		return true, nil
+	}})
+	return err == nil
 }
 
-// list returns all that is below dir but directories, by path.
-func list(root *os.Root, dir string) (map[string]fs.FileInfo, error) {
-	found := map[string]fs.FileInfo{}
-	var visit func(string) error
-	visit = func(sub string) error {
-		entries, err := readDir(root, path.Join(dir, sub))
+func holdsFile(dir int, name string, f file, gid int) bool {
+	in, err := safefile.Open(procPath(dir), name)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	fi, err := in.Stat()
+	if err != nil || fi.Mode() != f.mode || fi.Size() != int64(len(f.data)) || !owned(fi, f.uid, gid) {
+		return false
+	}
+	have, err := safefile.Read(in, fi.Size())
+	return err == nil && bytes.Equal(have, f.data)
+}
+
+// eachEntry calls do with the entries of the directory, and reads few at a time.
+func eachEntry(root *os.Root, do func(fs.DirEntry) error) error {
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		entries, err := d.ReadDir(256)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			p := path.Join(sub, e.Name())
-			if e.IsDir() {
-				if err := visit(p); err != nil {
-					return err
-				}
-				continue
-			}
-			if found[p], err = root.Lstat(path.Join(dir, p)); err != nil {
+			if err := do(e); err != nil {
 				return err
 			}
 		}
-		return nil
 	}
-	return found, visit("")
-}
-
-func readDir(root *os.Root, name string) ([]fs.DirEntry, error) {
-	d, err := root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.ReadDir(-1)
 }
 
 // writeStamp writes the files to a new directory and returns its name.
-func writeStamp(root *os.Root, files map[string]file, gid int) (string, error) {
+func writeStamp(ctx context.Context, root *os.Root, files map[string]file, gid int) (string, error) {
 	stamp := time.Now().UTC().Format(stampLayout) + fmt.Sprint(rand.Uint32())
-	if err := makeOwned(root, stamp, gid); err != nil {
-		return "", err
-	}
-	for _, p := range slices.Sorted(maps.Keys(files)) {
-		if err := writeOne(root, stamp, p, files[p], gid); err != nil {
-			return "", errors.Join(fmt.Errorf("write %s: %w", p, err), root.RemoveAll(stamp))
-		}
+	err := writeBelow(ctx, root, stamp, files, gid)
+	if err != nil {
+		return "", errors.Join(err, tree.Remove(context.WithoutCancel(ctx), root.Name(), stamp))
 	}
 	return stamp, nil
 }
 
-func writeOne(root *os.Root, stamp, p string, f file, gid int) error {
-	dir := stamp
-	for part := range strings.SplitSeq(path.Dir(p), "/") {
-		if dir = path.Join(dir, part); dir == stamp {
-			continue
-		}
-		if err := makeOwned(root, dir, gid); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	out, err := root.OpenFile(path.Join(stamp, p), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+func writeBelow(ctx context.Context, root *os.Root, stamp string, files map[string]file, gid int) error {
+	dir, err := root.Open(".")
 	if err != nil {
 		return err
 	}
+	defer dir.Close()
+	top, err := makeOwned(int(dir.Fd()), stamp, gid)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	for _, p := range byDirectory(files) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := writeOne(top, p, files[p], gid); err != nil {
+			return fmt.Errorf("write %s: %w", bounds.Quote(p), err)
+		}
+	}
+	return nil
+}
+
+// writeOne goes from directory to directory, and looks up none twice: with a whole
+// path at each level, the deepest that there are take half a minute.
+func writeOne(top int, p string, f file, gid int) error {
+	at, err := unix.FcntlInt(uintptr(top), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir, name := path.Split(p)
+	for part := range strings.SplitSeq(strings.TrimSuffix(dir, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		next, err := makeOwned(at, part, gid)
+		unix.Close(at)
+		if err != nil {
+			return err
+		}
+		at = next
+	}
+	fd, err := unix.Openat(at, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	unix.Close(at)
+	if err != nil {
+		return err
+	}
+	out := os.NewFile(uintptr(fd), name)
 	_, err = out.Write(f.data)
 	if err == nil && (f.uid >= 0 || gid >= 0) {
 		err = out.Chown(f.uid, gid)
@@ -186,19 +265,30 @@ func writeOne(root *os.Root, stamp, p string, f file, gid int) error {
 }
 
 // makeOwned makes a directory that anybody may read and, where the volume has a
-// group, belongs to that.
-func makeOwned(root *os.Root, dir string, gid int) error {
-	if err := root.Mkdir(dir, 0o755); err != nil {
-		return err
+// group, belongs to that. It opens it, or the one that is there.
+func makeOwned(parent int, name string, gid int) (int, error) {
+	err := unix.Mkdirat(parent, name, 0o755)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return -1, err
 	}
-	mode := os.FileMode(0o755)
+	made := err == nil
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil || !made {
+		return fd, err
+	}
+	mode := uint32(0o755)
 	if gid >= 0 {
-		mode |= os.ModeSetgid
-		if err := root.Lchown(dir, -1, gid); err != nil {
-			return err
-		}
+		mode |= unix.S_ISGID
+		err = unix.Fchown(fd, -1, gid)
 	}
-	return root.Chmod(dir, mode)
+	if err == nil {
+		err = unix.Fchmod(fd, mode)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // swap makes the stamp the volume's data at once.
@@ -214,15 +304,7 @@ func swap(root *os.Root, stamp string) error {
 
 // show makes the links that the pod's containers see, and removes those and the
 // data of before.
-func show(root *os.Root, current string, files map[string]file, gid int) error {
-	entries, err := readDir(root, ".")
-	if err != nil {
-		return err
-	}
-	there := map[string]bool{}
-	for _, e := range entries {
-		there[e.Name()] = true
-	}
+func show(ctx context.Context, root *os.Root, current string, files map[string]file, gid int) error {
 	wanted := map[string]bool{}
 	for p, f := range files {
 		first, _, _ := strings.Cut(p, "/")
@@ -230,31 +312,27 @@ func show(root *os.Root, current string, files map[string]file, gid int) error {
 			continue
 		}
 		wanted[first] = true
-		if there[first] {
+		err := root.Symlink(dataLink+"/"+first, first)
+		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
-		if err := root.Symlink(dataLink+"/"+first, first); err != nil {
-			return err
-		}
-		if f.uid >= 0 || gid >= 0 {
-			if err := root.Lchown(first, f.uid, gid); err != nil {
-				return err
-			}
-		}
-	}
-	for _, e := range entries {
-		name := e.Name()
-		switch {
-		case isStamp(name) && name != current:
-			err = root.RemoveAll(name)
-		case !wanted[name] && e.Type()&fs.ModeSymlink != 0:
-			if target, _ := root.Readlink(name); target == dataLink+"/"+name {
-				err = root.Remove(name)
-			}
+		if err == nil && (f.uid >= 0 || gid >= 0) {
+			err = root.Lchown(first, f.uid, gid)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return eachEntry(root, func(e fs.DirEntry) error {
+		name := e.Name()
+		switch {
+		case isStamp(name) && name != current:
+			return tree.Remove(ctx, root.Name(), name)
+		case !wanted[name] && e.Type()&fs.ModeSymlink != 0:
+			if target, _ := root.Readlink(name); target == dataLink+"/"+name {
+				return root.Remove(name)
+			}
+		}
+		return nil
+	})
 }

@@ -1,6 +1,9 @@
 package volume
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -22,7 +25,7 @@ func text(content map[string]string) map[string]file {
 
 func writeAll(t *testing.T, dir string, files map[string]file) string {
 	t.Helper()
-	stamp, err := writeFiles(dir, files, -1)
+	stamp, err := writeFiles(t.Context(), dir, files, -1)
 	if err != nil {
 		t.Fatalf("writeFiles: %v", err)
 	}
@@ -135,7 +138,7 @@ func TestFilesBelongToTheirUserAndGroup(t *testing.T) {
 	}
 	dir := t.TempDir()
 	files := map[string]file{"d/a": {mode: 0o640, uid: 1234}, "b": {mode: 0o644, uid: -1}}
-	first, err := writeFiles(dir, files, 4321)
+	first, err := writeFiles(t.Context(), dir, files, 4321)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,10 +153,10 @@ func TestFilesBelongToTheirUserAndGroup(t *testing.T) {
 			t.Errorf("%s: %o, want %o", p, got, want)
 		}
 	}
-	if again, err := writeFiles(dir, files, 4321); err != nil || again != first {
+	if again, err := writeFiles(t.Context(), dir, files, 4321); err != nil || again != first {
 		t.Errorf("written again to %s, %v", again, err)
 	}
-	if other, err := writeFiles(dir, files, 4322); err != nil || other == first {
+	if other, err := writeFiles(t.Context(), dir, files, 4322); err != nil || other == first {
 		t.Errorf("the new group was not written: %v", err)
 	}
 }
@@ -265,17 +268,75 @@ func TestPathsThatAreRefused(t *testing.T) {
 		{"": ""}, {".": ""}, {"/abs": ""}, {"..": ""}, {"../up": ""}, {"a/../../b": ""}, {"a/../b": ""}, {"a/..": ""},
 		{"..data": ""}, {"..data/x": ""}, {"..2026": ""}, {"a//b": ""}, {"a/": ""}, {"./a": ""}, {"a\x00b": ""},
 		{"a": "", "a/b": ""}, {"a/b": "", "a/b/c/d": ""}, {strings.Repeat("n", 256): ""},
+		{"a/" + strings.Repeat("n", 256) + "/b": ""}, {strings.Repeat("a/", 2048): ""},
+		{strings.Repeat("a/", 20_000) + "n": ""}, {"a": "", "a.b": "", "a/b": ""},
+		{"/" + strings.Repeat("a/", 2000) + "n": ""}, {"../" + strings.Repeat("a/", 2000) + "n": ""},
 	} {
 		dir := t.TempDir()
-		if _, err := writeFiles(dir, text(files), -1); err == nil {
-			t.Errorf("%q was written", files)
+		if _, err := writeFiles(t.Context(), dir, text(files), -1); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%q: error %v", files, err)
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%q left %v behind", files, left)
 		}
 	}
-	if _, err := writeFiles(filepath.Join(t.TempDir(), "missing"), nil, -1); err == nil {
+	if _, err := writeFiles(t.Context(), filepath.Join(t.TempDir(), "missing"), nil, -1); err == nil {
 		t.Error("a volume that is not there was written")
+	}
+}
+
+// As many levels as a path can have, and files enough to make each of them dear.
+func TestDeepPathsAreWrittenAndKnownAgain(t *testing.T) {
+	deep := strings.Repeat("a/", 2046)
+	files := map[string]string{"a.b": "beside", "b/a/n": "other"}
+	for i := range 10 {
+		files[deep+fmt.Sprint(100+i)] = fmt.Sprint(i)
+	}
+	dir := t.TempDir()
+	first := writeAll(t, dir, text(files))
+	if again := writeAll(t, dir, text(files)); again != first {
+		t.Error("they were written again")
+	}
+	if got, err := readInVolume(filepath.Join(dir, first), deep+"109", 10); err != nil || string(got) != "9" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := directories(text(files)); got != 2046+2 {
+		t.Errorf("%d directories", got)
+	}
+	second := writeAll(t, dir, text(map[string]string{"a": "now"}))
+	if left := stamps(t, dir); !slices.Equal(left, []string{second}) {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	for _, tt := range []struct {
+		paths []string
+		want  int
+	}{
+		{nil, 0}, {[]string{"a", "b"}, 0}, {[]string{"a/b"}, 1}, {[]string{"a/b", "a/c", "ab/c"}, 2},
+		{[]string{"a/b/c", "a/bc/d", "a/b.c/d", "a/e"}, 4}, {[]string{"a/b/c/d", "a/x", "b/b/c/d", "a.b/c"}, 7},
+	} {
+		files := map[string]file{}
+		for _, p := range tt.paths {
+			files[p] = file{}
+		}
+		if got := directories(files); got != tt.want {
+			t.Errorf("%q: %d directories, want %d", tt.paths, got, tt.want)
+		}
+	}
+}
+
+func TestWritingEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped := errors.New("stopped")
+	cancel(stopped)
+	dir := t.TempDir()
+	if _, err := writeFiles(ctx, dir, text(map[string]string{"a": "1"}), -1); !errors.Is(err, stopped) {
+		t.Errorf("error = %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 
@@ -302,7 +363,7 @@ func FuzzWriteFiles(f *testing.F) {
 		dir := filepath.Join(outer, "volume")
 		mkdir(t, dir)
 		content := map[string]string{clean(one): "1", clean(two): "2"}
-		_, err := writeFiles(dir, text(content), -1)
+		_, err := writeFiles(t.Context(), dir, text(content), -1)
 		if left, _ := os.ReadDir(outer); len(left) != 1 {
 			t.Fatalf("%q, %q: written outside: %v", one, two, left)
 		}

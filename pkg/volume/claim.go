@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -281,7 +280,7 @@ func (m *Manager) keptBinding(uid types.UID, name string) *v1.PersistentVolume {
 	if err != nil {
 		return nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := durable.Read(file)
 	if err != nil {
 		return nil
 	}

@@ -25,12 +25,32 @@ var (
 	errNoTokens     = errors.New("this node has nobody who issues service-account tokens")
 )
 
+// maxContent is how much the node writes into all volumes of one pod, in bytes. One
+// Secret or field can be the content of any number of files, which are not counted as
+// the pod's memory, as those of an emptyDir are.
+const maxContent = 128 << 20
+
+var errTooMuch = fmt.Errorf("the files of the pod's configMap, secret, downwardAPI and projected volumes are more than %d MiB together", maxContent>>20)
+
 // content makes the files of volumes from what the pod and its objects say.
 type content struct {
 	pod         *v1.Pod
 	objects     Objects
 	allocatable func() v1.ResourceList
 	mode        os.FileMode // of files that say none
+	room        *int        // what is left of maxContent for this volume and the next; nil: all of it
+}
+
+// take takes from the room what a file needs.
+func (c *content) take(size int) error {
+	if c.room == nil {
+		all := maxContent
+		c.room = &all
+	}
+	if *c.room -= size; *c.room < 0 {
+		return errTooMuch
+	}
+	return nil
 }
 
 func modeOf(m *int32, otherwise os.FileMode) os.FileMode {
@@ -82,6 +102,9 @@ func (c *content) keys(data map[string][]byte, items []v1.KeyToPath, optional bo
 	files := make(map[string]file, len(data))
 	if len(items) == 0 {
 		for k, v := range data {
+			if err := c.take(len(v)); err != nil {
+				return nil, err
+			}
 			files[k] = file{data: v, mode: c.mode, uid: -1}
 		}
 		return files, nil
@@ -90,6 +113,9 @@ func (c *content) keys(data map[string][]byte, items []v1.KeyToPath, optional bo
 		v, ok := data[i.Key]
 		switch {
 		case ok:
+			if err := c.take(len(v)); err != nil {
+				return nil, err
+			}
 			files[clean(i.Path)] = file{data: v, mode: modeOf(i.Mode, c.mode), uid: -1}
 		case !optional:
 			return nil, fmt.Errorf(missing, i.Key)
@@ -122,6 +148,9 @@ func (c *content) downward(items []v1.DownwardAPIVolumeFile) (map[string]file, e
 		if err != nil {
 			failed = append(failed, err)
 		}
+		if err := c.take(len(text)); err != nil {
+			return nil, err
+		}
 		files[clean(i.Path)] = file{data: []byte(text), mode: modeOf(i.Mode, c.mode), uid: -1}
 	}
 	return files, utilerrors.NewAggregate(failed)
@@ -140,7 +169,7 @@ func (c *content) token(ctx context.Context, p *v1.ServiceAccountTokenProjection
 	if err != nil {
 		return nil, err
 	}
-	return c.private(p.Path, []byte(text)), nil
+	return c.private(p.Path, []byte(text))
 }
 
 // trustBundle returns the file of a cluster's trust anchors.
@@ -152,17 +181,20 @@ func (c *content) trustBundle(ctx context.Context, p *v1.ClusterTrustBundleProje
 	if err != nil {
 		return nil, err
 	}
-	return c.private(p.Path, text), nil
+	return c.private(p.Path, text)
 }
 
 // private is a file that nobody but the user of the pod, or the group of the
 // volume, may read where one is known.
-func (c *content) private(path string, data []byte) map[string]file {
+func (c *content) private(path string, data []byte) (map[string]file, error) {
+	if err := c.take(len(data)); err != nil {
+		return nil, err
+	}
 	f := file{data: data, mode: c.mode, uid: fsUser(c.pod)}
 	if f.uid >= 0 || fsGroup(c.pod) != nil {
 		f.mode = 0o600
 	}
-	return map[string]file{clean(path): f}
+	return map[string]file{clean(path): f}, nil
 }
 
 // projected returns the files of all sources, the later before the earlier where
@@ -186,6 +218,9 @@ func (c *content) projected(ctx context.Context, sources []v1.VolumeProjection) 
 			files, err = c.trustBundle(ctx, s.ClusterTrustBundle)
 		case s.PodCertificate != nil:
 			err = errors.New("projections of type podCertificate are not supported by this node")
+		}
+		if errors.Is(err, errTooMuch) {
+			return nil, err
 		}
 		if err != nil {
 			failed = append(failed, err)

@@ -16,6 +16,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // writtenFiles is a volume of files that the node writes and keeps up to date:
@@ -25,7 +27,8 @@ type writtenFiles struct {
 	emptyDir
 	m       *Manager
 	name    string
-	content func(context.Context) (map[string]file, error)
+	from    *content
+	content func(context.Context, *content) (map[string]file, error)
 }
 
 // stamp is what a volume was written with last: which files, and where.
@@ -40,7 +43,7 @@ func (w *writtenFiles) path() Path { return Path{Host: w.dir, ReadOnly: true, Re
 // was written before and whose content is not to be had now keeps the old: its
 // pod runs, and what restarts may go on with it.
 func (w *writtenFiles) setUp(ctx context.Context) error {
-	files, err := w.content(ctx)
+	files, err := w.content(ctx, w.from)
 	if err != nil {
 		if !w.written() {
 			return err
@@ -64,10 +67,10 @@ func (w *writtenFiles) setUp(ctx context.Context) error {
 	if current, err := os.Readlink(filepath.Join(w.dir, dataLink)); err == nil && ok && last == (stamp{sum, current}) {
 		return nil
 	}
-	if err := makeMountPoints(w.dir, w.pod, w.name); err != nil {
+	if err := makeMountPoints(ctx, w.dir, w.pod, w.name); err != nil {
 		return err
 	}
-	current, err := writeFiles(w.dir, files, gid)
+	current, err := writeFiles(ctx, w.dir, files, gid)
 	if err != nil {
 		return err
 	}
@@ -116,10 +119,18 @@ func (m *Manager) setStamp(uid types.UID, name string, s stamp) {
 
 // makeMountPoints makes the directories in a volume that other volumes are mounted
 // at, which the runtime cannot make: containers have this one read-only.
-func makeMountPoints(dir string, pod *v1.Pod, name string) error {
+func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) error {
 	below := mountPointsBelow(pod, name)
 	if len(below) == 0 {
 		return nil
+	}
+	for _, p := range below {
+		if err := bounds.NewPath(p); err != nil {
+			return fmt.Errorf("make mount point %w", err)
+		}
+		if strings.HasPrefix(p, "..") { // a directory of files, or the link to it
+			return fmt.Errorf("make mount point %q: names that begin with '..' are the volume's own", bounds.Quote(p))
+		}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -127,8 +138,14 @@ func makeMountPoints(dir string, pod *v1.Pod, name string) error {
 	}
 	defer root.Close()
 	for _, p := range below {
+		if ctx.Err() != nil {
+			return fmt.Errorf("make mount points: %w", context.Cause(ctx))
+		}
 		if err := root.MkdirAll(p, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("make mount point %s: %w", p, err)
+			if at, ok := errors.AsType[*fs.PathError](err); ok {
+				err = at.Err // without the path, which may be long
+			}
+			return fmt.Errorf("make mount point %q: %w", bounds.Quote(p), err)
 		}
 	}
 	return nil
@@ -139,20 +156,27 @@ func makeMountPoints(dir string, pod *v1.Pod, name string) error {
 func mountPointsBelow(pod *v1.Pod, name string) []string {
 	var all []string
 	see := func(mounts []v1.VolumeMount) {
+		// In this order all that is below a path follows it: a spec may have ten thousands
+		// of mounts, too many to compare all with all.
+		at := make([]string, len(mounts))
+		for i := range mounts {
+			at[i] = strings.TrimSuffix(path.Clean("/"+mounts[i].MountPath), "/") + "/"
+		}
+		ordered := slices.Sorted(slices.Values(at))
 		for i := range mounts {
 			if mounts[i].Name != name {
 				continue
 			}
-			base := strings.TrimSuffix(path.Clean("/"+mounts[i].MountPath), "/") + "/"
-			var below []string
-			for j := range mounts {
-				if p, ok := strings.CutPrefix(path.Clean("/"+mounts[j].MountPath), base); ok && p != "" {
-					below = append(below, p)
+			upper := at[i]
+			first, _ := slices.BinarySearch(ordered, upper)
+			for _, p := range ordered[first:] {
+				below, ok := strings.CutPrefix(p, at[i])
+				if !ok {
+					break
 				}
-			}
-			for _, p := range below {
-				if !slices.ContainsFunc(below, func(up string) bool { return strings.HasPrefix(p, up+"/") }) {
-					all = append(all, p)
+				if below != "" && (upper == at[i] || !strings.HasPrefix(p, upper)) {
+					upper = p
+					all = append(all, strings.TrimSuffix(below, "/"))
 				}
 			}
 		}

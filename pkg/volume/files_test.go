@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
@@ -325,6 +326,26 @@ func TestVolumesMountedBelowHaveTheirMountPoints(t *testing.T) {
 	}
 }
 
+func TestMountPointsThatAreRefused(t *testing.T) {
+	for _, tt := range []struct{ at, want string }{
+		{"/v/..2026_01_02_03_04_05.1" + strings.Repeat("/a", 40_000), "name too long"},
+		{"/v/..2026_01_02_03_04_05.1/a", "the volume's own"},
+		{"/v/x/../..data", "the volume's own"},
+		{"/v" + strings.Repeat("/a", 2050), "name too long"},
+		{"/v/a/" + strings.Repeat("n", 256) + "/b", "name too long"},
+	} {
+		pod := podWith(mapVolume("map", nil, false))
+		pod.Spec.Containers = []v1.Container{{VolumeMounts: []v1.VolumeMount{{Name: "v", MountPath: "/v"}, {Name: "o", MountPath: "/v/fine"}, {Name: "o", MountPath: tt.at}}}}
+		m := newManager(t, Config{Objects: theObjects()})
+		if err := m.SetUp(t.Context(), pod); err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 300 {
+			t.Errorf("%.50s: error %v", tt.at, err)
+		}
+		if left, _ := os.ReadDir(pathOf(t, m, pod, "v")); len(left) > 0 {
+			t.Errorf("%.50s: left %v behind", tt.at, left)
+		}
+	}
+}
+
 func TestASubPathShowsWhatWasThereAtItsStart(t *testing.T) {
 	needRoot(t)
 	o := theObjects()
@@ -356,5 +377,21 @@ func BenchmarkSetUpOfUnchangedVolumes(b *testing.B) {
 		if err := m.SetUp(b.Context(), pod); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestMountPointsOfVeryManyMounts(t *testing.T) {
+	mounts := []v1.VolumeMount{{Name: "v", MountPath: "/a"}}
+	for i := range 30_000 {
+		mounts = append(mounts, v1.VolumeMount{Name: "v", MountPath: fmt.Sprint("/a/", i)})
+	}
+	pod := testPod()
+	pod.Spec.Containers = []v1.Container{{VolumeMounts: mounts}}
+	begun := time.Now()
+	if got := mountPointsBelow(pod, "v"); len(got) != 30_000 {
+		t.Errorf("%d mount points", len(got))
+	}
+	if took := time.Since(begun); took > 5*time.Second { // comparing all with all takes minutes
+		t.Errorf("took %v", took)
 	}
 }

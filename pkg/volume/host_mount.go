@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	mount "k8s.io/mount-utils"
@@ -25,6 +26,9 @@ func (m *Manager) bindDir(source, dir string, readOnly bool, options []string) e
 // mountHelper mounts with the host's mount(8) and its helpers unless something is
 // mounted at dir. What a failure leaves is taken away.
 func (m *Manager) mountHelper(source, dir, fsType string, options []string) error {
+	if strings.HasPrefix(source, "-") { // a server's name, perhaps: mount(8) takes it for an option
+		return fmt.Errorf("%q cannot be mounted", source)
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
@@ -52,6 +56,11 @@ func (m *Manager) undoMount(dir string, err error) error {
 // mountDisk mounts a disk's file system at dir unless it is mounted there. A disk
 // without one is formatted, unless it is to be read only.
 func (m *Manager) mountDisk(disk, dir, fsType string, readOnly bool, options []string) error {
+	if fsType != "" { // it becomes the name of a program, mkfs.<type>
+		if err := element("file system", fsType); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}

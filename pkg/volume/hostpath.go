@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/hostdir"
 )
 
 // hostPath is a file or directory of the node, checked or made by its type. It
@@ -24,12 +27,15 @@ func (h *hostPath) path() Path { return Path{Host: h.source.Path, ReadOnly: h.re
 
 func (h *hostPath) setUp(context.Context) error {
 	p := h.source.Path
+	if err := bounds.Path(p); err != nil {
+		return fmt.Errorf("hostPath %w", err)
+	}
 	switch {
 	case !filepath.IsAbs(p):
 		// A runtime may take a relative path for the name of a volume of its own.
-		return fmt.Errorf("hostPath %q is not an absolute path", p)
+		return fmt.Errorf("hostPath %q is not an absolute path", bounds.Quote(p))
 	case slices.Contains(strings.Split(p, "/"), ".."):
-		return fmt.Errorf("hostPath %q must not contain '..'", p)
+		return fmt.Errorf("hostPath %q must not contain '..'", bounds.Quote(p))
 	}
 	want := v1.HostPathUnset
 	if h.source.Type != nil {
@@ -37,34 +43,30 @@ func (h *hostPath) setUp(context.Context) error {
 	}
 	switch want {
 	case v1.HostPathUnset:
-		return nil
+		return nil // unchecked; a missing directory is the runtime's to make, as under any kubelet
 	case v1.HostPathDirectoryOrCreate:
-		if err := createMissing(p, func() error { return os.MkdirAll(p, 0o755) }); err != nil {
+		if err := hostdir.Make(p); err != nil {
 			return err
 		}
 	case v1.HostPathFileOrCreate:
-		if err := createMissing(p, func() error { return makeFile(p, 0o644) }); err != nil {
+		if err := makeFile(p); err != nil {
 			return err
 		}
 	}
 	return checkType(p, want)
 }
 
-// createMissing calls create if nothing is at p, not even a broken link.
-func createMissing(p string, create func() error) error {
-	_, err := os.Lstat(p)
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
+// makeFile makes an empty file of mode 0644, whatever the umask, if nothing is at p,
+// not even a broken link.
+func makeFile(p string) error {
+	f, err := os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil
 	}
-	return create()
-}
-
-func makeFile(p string, mode os.FileMode) error {
-	f, err := os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
 // checkType compares what is at p, links followed, with the type asked for.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,7 +10,27 @@ import (
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
+
+func TestPathsThatLinuxDoesNotTakeAreRefused(t *testing.T) {
+	long := strings.Repeat("/a", 1<<20)
+	for name, k := range map[string]kind{
+		"hostPath": &hostPath{source: &v1.HostPathVolumeSource{Path: long}},
+		"relative": &hostPath{source: &v1.HostPathVolumeSource{Path: long[1:]}},
+		"local":    &local{pv: &v1.PersistentVolume{Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: long}}}}},
+		"device":   &device{node: long},
+	} {
+		if err := k.setUp(t.Context()); !errors.Is(err, unix.ENAMETOOLONG) || len(err.Error()) > 200 {
+			t.Errorf("%s: error %.300v", name, err)
+		}
+	}
+	longest := long[:bounds.MaxPath-1]
+	if err := (&hostPath{source: &v1.HostPathVolumeSource{Path: longest}}).setUp(t.Context()); err != nil {
+		t.Errorf("the longest: %v", err)
+	}
+}
 
 func TestHostPathTypes(t *testing.T) {
 	dir := t.TempDir()
@@ -119,7 +140,7 @@ func TestHostPathIsLeftAloneByTearDownAndReset(t *testing.T) {
 	if err := m.TearDown(t.Context(), pod.UID); err != nil {
 		t.Fatal(err)
 	}
-	if err := Reset(m.layout.root); err != nil {
+	if err := Reset(t.Context(), m.layout.root); err != nil {
 		t.Fatal(err)
 	}
 	if read(t, filepath.Join(dir, "precious")) != "x" {

@@ -89,6 +89,11 @@ func (i *iscsi) setUp(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, portal := range i.disk.Portals { // a path could lead to what a pod has made
+		if err := element("iscsi device", i.disk.device(portal)); err != nil {
+			return err
+		}
+	}
 	if i.initiator != "" {
 		return errors.New("initiatorName is not supported by this node: configure an iscsi interface with that name on the host")
 	}
@@ -110,7 +115,7 @@ func (i *iscsi) setUp(ctx context.Context) error {
 		return err
 	}
 	if !i.readOnly {
-		if err := setOwnership(ctx, global, i.pod); err != nil {
+		if err := setOwnershipOf(ctx, global, i.pod); err != nil {
 			return err
 		}
 	}

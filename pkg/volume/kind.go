@@ -81,8 +81,7 @@ func (m *Manager) files(pod *v1.Pod, name, plugin string, medium v1.StorageMediu
 	c := &content{pod: pod, objects: m.objects, allocatable: m.allocatable, mode: modeOf(mode, 0o644)}
 	return &writtenFiles{
 		emptyDir: emptyDir{pod: pod, source: &v1.EmptyDirVolumeSource{Medium: medium}, dir: dir, allocatable: m.allocatable},
-		m:        m, name: name,
-		content: func(ctx context.Context) (map[string]file, error) { return make(ctx, c) },
+		m:        m, name: name, from: c, content: make,
 	}, nil
 }
 

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // local is a persistent volume that lies on this node: a directory, which is
@@ -27,13 +30,21 @@ func (l *local) path() Path { return Path{Host: l.dir, ReadOnly: l.readOnly, Rel
 
 func (l *local) setUp(ctx context.Context) error {
 	source := l.pv.Spec.Local.Path
+	if err := bounds.Path(source); err != nil {
+		return fmt.Errorf("path %w", err)
+	}
 	if !filepath.IsAbs(source) || slices.Contains(strings.Split(source, "/"), "..") {
 		return fmt.Errorf("invalid path: %s is not absolute or contains '..'", source)
 	}
-	fi, err := os.Stat(source)
+	root, err := openPlace(source)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("path %q does not exist", source)
 	}
+	if err != nil {
+		return err
+	}
+	defer func() { root.Close() }()
+	fi, err := root.Stat()
 	if err != nil {
 		return err
 	}
@@ -51,7 +62,13 @@ func (l *local) setUp(ctx context.Context) error {
 		if err := l.m.mountDisk(source, global, fsType, l.readOnly, l.pv.Spec.MountOptions); err != nil {
 			return err
 		}
+		if err := root.Close(); err != nil {
+			return err
+		}
 		source = global
+		if root, err = openPlace(source); err != nil {
+			return err
+		}
 	} else if !fi.IsDir() {
 		return fmt.Errorf("only directory and block device are supported: %s is neither", source)
 	}
@@ -61,11 +78,35 @@ func (l *local) setUp(ctx context.Context) error {
 	}
 	if !l.readOnly {
 		// Before the pod's mount is there, which says that all is done.
-		if err := setOwnership(ctx, source, l.pod); err != nil {
+		if err := setOwnership(ctx, root, l.pod); err != nil {
 			return err
 		}
 	}
-	return l.m.bindDir(source, l.dir, l.readOnly, l.pv.Spec.MountOptions)
+	if err := l.m.bindDir(source, l.dir, l.readOnly, l.pv.Spec.MountOptions); err != nil {
+		return err
+	}
+	// mount(8) takes only paths. A pod that has a directory above may have exchanged this
+	// one since it was opened.
+	if err := checkSame(root, l.dir); err != nil {
+		return l.m.undoMount(l.dir, fmt.Errorf("mount %s: %w", source, err))
+	}
+	return nil
+}
+
+// openPlace opens what a path leads to without doing anything to it.
+func openPlace(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+
+// checkSame wants to find at path what is open.
+func checkSame(open *os.File, path string) error {
+	want, err := open.Stat()
+	if err != nil {
+		return err
+	}
+	have, err := os.Lstat(path)
+	if err == nil && !os.SameFile(want, have) {
+		err = errors.New("it was exchanged meanwhile")
+	}
+	return err
 }
 
 // device is a persistent volume that containers have as a block device.
@@ -77,6 +118,9 @@ type device struct {
 func (d *device) path() Path { return Path{Host: d.node, ReadOnly: d.readOnly, Block: true} }
 
 func (d *device) setUp(context.Context) error {
+	if err := bounds.Path(d.node); err != nil {
+		return fmt.Errorf("path %w", err)
+	}
 	fi, err := os.Stat(d.node)
 	if err != nil {
 		return err

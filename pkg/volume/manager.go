@@ -15,6 +15,7 @@ import (
 	mount "k8s.io/mount-utils"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/keylock"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // Objects gives the API objects that volumes are made of. A missing object is an
@@ -72,6 +73,7 @@ type Manager struct {
 	disks       string // where udev links disks by their paths
 
 	mu       sync.Mutex
+	found    Found
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
 	stamps   map[types.UID]map[string]stamp                // of those, what was written, by volume
 	bindings map[types.UID]map[string]*v1.PersistentVolume // of those, what claims are bound to, by volume
@@ -124,6 +126,9 @@ func New(c Config) (*Manager, error) {
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
 	}
+	if m.found, err = ReadFound(root); err != nil {
+		return nil, fmt.Errorf("volume manager: %w", err)
+	}
 	if err := m.loadBindings(); err != nil {
 		return nil, fmt.Errorf("volume manager: %w", err)
 	}
@@ -142,14 +147,18 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 	defer cancel()
 	return m.serial.do(ctx, pod.UID, func(w *work) error {
 		m.setLive(pod.UID, true)
+		if err := m.takeOver(pod.UID); err != nil {
+			return err
+		}
 		if err := os.MkdirAll(filepath.Join(dir, volumesDir), 0o750); err != nil {
 			return err
 		}
 		var failed []error
+		room := maxContent
 		for i := range pod.Spec.Volumes {
 			v := &pod.Spec.Volumes[i]
 			w.at(fmt.Sprintf("MountVolume.SetUp for volume %q", v.Name))
-			if err := m.setUpOne(ctx, pod, v); err != nil {
+			if err := m.setUpOne(ctx, pod, v, &room); err != nil {
 				failed = append(failed, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err))
 			}
 		}
@@ -158,10 +167,13 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 	})
 }
 
-func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume) error {
+func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume, room *int) error {
 	k, err := m.kind(pod, v)
 	if err != nil {
 		return err
+	}
+	if w, ok := k.(*writtenFiles); ok {
+		w.from.room = room
 	}
 	klog.V(4).InfoS("Setting up volume", "pod", klog.KObj(pod), "podUID", pod.UID, "volume", v.Name)
 	return k.setUp(ctx)
@@ -200,7 +212,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 		if err := m.tearDownCSI(ctx, dir, w.at); err != nil {
 			return err
 		}
-		if err := m.clear(w, dir, subPathsDir, volumesDir, claimsDir); err != nil {
+		if err := m.clear(ctx, w, dir, subPathsDir, volumesDir, claimsDir); err != nil {
 			return err
 		}
 		m.setLive(uid, false)
@@ -214,7 +226,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 
 // clear unmounts all that is mounted below dir and then removes the named
 // entries of it.
-func (m *Manager) clear(w *work, dir string, names ...string) error {
+func (m *Manager) clear(ctx context.Context, w *work, dir string, names ...string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -223,7 +235,7 @@ func (m *Manager) clear(w *work, dir string, names ...string) error {
 	}
 	for _, name := range names {
 		w.at("removing " + filepath.Join(dir, name))
-		if err := removeTree(dir, name); err != nil {
+		if err := tree.Remove(ctx, dir, name); err != nil {
 			return err
 		}
 	}

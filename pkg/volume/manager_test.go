@@ -26,7 +26,7 @@ func newManager(t *testing.T, c Config) *Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := Reset(c.Root); err != nil {
+		if err := Reset(context.Background(), c.Root); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
 	})

@@ -77,6 +77,35 @@ func TestAMissingProgramIsNamed(t *testing.T) {
 	}
 }
 
+func TestNamesFromASpecLeadNowhereElse(t *testing.T) {
+	m := newManager(t, Config{})
+	m.lookPath, m.disks = found, t.TempDir()
+	m.mounter = func() mount.Interface { return mount.NewFakeMounter(nil) }
+	m.command = func(_ context.Context, name string, args ...string) (string, error) {
+		t.Errorf("%s %q was run", name, args)
+		return "", errors.New("it must not")
+	}
+	iscsi := func(change func(*v1.ISCSIVolumeSource)) v1.VolumeSource {
+		s := &v1.ISCSIVolumeSource{TargetPortal: "192.0.2.1", IQN: "iqn.2026-01.example:d", ISCSIInterface: "default"}
+		change(s)
+		return v1.VolumeSource{ISCSI: s}
+	}
+	for name, source := range map[string]v1.VolumeSource{
+		"an option for a server":   {NFS: &v1.NFSVolumeSource{Server: "-T/tmp/fstab", Path: "/e"}},
+		"a portal with a path":     iscsi(func(s *v1.ISCSIVolumeSource) { s.TargetPortal = "../../../tmp/x" }),
+		"another one with a path":  iscsi(func(s *v1.ISCSIVolumeSource) { s.Portals = []string{"192.0.2.2", "../../../tmp/x"} }),
+		"a target with a path":     iscsi(func(s *v1.ISCSIVolumeSource) { s.IQN = "iqn.2026-01.example:../../d" }),
+		"an interface with a path": iscsi(func(s *v1.ISCSIVolumeSource) { s.ISCSIInterface = "../x" }),
+	} {
+		if err := m.SetUp(t.Context(), testPod(v1.Volume{Name: "v", VolumeSource: source})); err == nil {
+			t.Errorf("%s is mounted", name)
+		}
+	}
+	if err := m.mountDisk("/dev/null", filepath.Join(t.TempDir(), "d"), "/../../tmp/x", false, nil); err == nil {
+		t.Error("a file system with a path is made")
+	}
+}
+
 // loopDisk is a disk of 16 MiB without a file system.
 func loopDisk(t *testing.T) string {
 	t.Helper()

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // nfs is a directory of an NFS server, mounted for each pod by the host's mount.nfs.
@@ -29,6 +31,9 @@ func (n *nfs) setUp(context.Context) error {
 	}
 	if err := n.m.needs("nfs", "mount.nfs", "nfs-common or nfs-utils"); err != nil {
 		return err
+	}
+	if err := bounds.Path(n.source.Path); err != nil {
+		return fmt.Errorf("path %w", err)
 	}
 	server := n.source.Server
 	if ip, err := netip.ParseAddr(server); err == nil && ip.Is6() {

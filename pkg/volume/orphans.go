@@ -9,13 +9,15 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // Orphans removes the directories of pods that are not in known: unmounts first,
 // then deletes, never through a mount. known must hold every pod that is wanted,
 // has a worker, or has containers at the runtime. A pod that SetUp has been
 // called for and TearDown has not is left alone all the same, and so is one
-// that is being worked on. It tries all at once, waits for them until ctx ends
+// that is being worked on, and one that another kubelet has made (see Found). It tries all at once, waits for them until ctx ends
 // at most, and returns what failed; one that hangs is skipped from then on.
 func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 	entries, err := os.ReadDir(m.layout.pods())
@@ -25,7 +27,7 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 	started := map[types.UID]*work{}
 	for _, e := range entries {
 		uid := types.UID(e.Name())
-		if known[uid] || m.isLive(uid) {
+		if known[uid] || m.isLive(uid) || m.isFound(uid) {
 			continue
 		}
 		w := m.serial.try(uid, func(w *work) error {
@@ -35,7 +37,7 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 			if err := m.tearDownCSI(ctx, filepath.Join(m.layout.pods(), string(uid)), w.at); err != nil {
 				return err
 			}
-			if err := removePod(m.layout, string(uid), w.at); err != nil {
+			if err := removePod(ctx, m.layout, string(uid), w.at); err != nil {
 				return err
 			}
 			m.setLive(uid, false) // nor has it what it was bound to
@@ -71,13 +73,13 @@ func (m *Manager) releaseShared(ctx context.Context) error {
 	return w.wait(ctx)
 }
 
-func removePod(l layout, name string, at func(string)) error {
+func removePod(ctx context.Context, l layout, name string, at func(string)) error {
 	dir := filepath.Join(l.pods(), name)
 	if err := unmountBelow(dir, at); err != nil {
 		return err
 	}
 	at("removing " + dir)
-	if err := removeTree(l.pods(), name); err != nil {
+	if err := tree.Remove(ctx, l.pods(), name); err != nil {
 		return err
 	}
 	klog.V(2).InfoS("Removed the directory of a pod that is gone", "podUID", name)
@@ -85,10 +87,11 @@ func removePod(l layout, name string, at func(string)) error {
 }
 
 // Reset unmounts and removes every pod directory below root ("" is DefaultRoot), and
-// what pods shared below plugins/kubernetes.io, and nothing else of it. Drivers and
+// what pods shared below plugins/kubernetes.io, and nothing else of it: nothing that was
+// there before the first agent (see Found). Drivers and
 // targets of volumes are not told. For a node that is being cleaned while no agent and no
 // container of its pods runs. A missing root is fine.
-func Reset(root string) error {
+func Reset(ctx context.Context, root string) error {
 	if root == "" {
 		root = DefaultRoot
 	}
@@ -99,6 +102,10 @@ func Reset(root string) error {
 	if err != nil {
 		return fmt.Errorf("reset volumes: %w", err)
 	}
+	found, err := ReadFound(real)
+	if err != nil {
+		return fmt.Errorf("reset volumes: %w", err)
+	}
 	l := layout{root: real}
 	entries, err := os.ReadDir(l.pods())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -106,12 +113,17 @@ func Reset(root string) error {
 	}
 	var failed []error
 	for _, e := range entries {
-		failed = append(failed, removePod(l, e.Name(), func(string) {}))
+		if !found.Has(filepath.Join("pods", e.Name())) {
+			failed = append(failed, removePod(ctx, l, e.Name(), func(string) {}))
+		}
 	}
 	plugins := filepath.Dir(l.plugin(csiPlugin))
+	if found.Has(filepath.Join("plugins", filepath.Base(plugins))) {
+		return errors.Join(failed...) // whose disks they are cannot be told
+	}
 	if err := unmountBelow(plugins, func(string) {}); err != nil {
 		return errors.Join(append(failed, err)...)
 	}
-	failed = append(failed, removeTree(filepath.Dir(plugins), filepath.Base(plugins)))
+	failed = append(failed, tree.Remove(ctx, filepath.Dir(plugins), filepath.Base(plugins)))
 	return errors.Join(failed...)
 }

@@ -3,82 +3,131 @@ package volume
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
-	"path/filepath"
-	"syscall"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // What the group of a volume gets, the kubelet's: all may be read and written,
 // directories entered, and what is made in them is the group's as well.
 const (
-	groupFile = os.FileMode(0o660)
-	groupDir  = os.FileMode(0o770) | os.ModeSetgid
+	groupFile = 0o660
+	groupDir  = 0o770 | unix.S_ISGID
 )
 
 // setOwnership gives a volume that was just mounted to the pod's fsGroup, as
 // fsGroupChangePolicy says. A file that cannot be changed is skipped (kubelet
-// behaviour); links are not followed.
-func setOwnership(ctx context.Context, dir string, pod *v1.Pod) error {
+// behaviour). Another pod may have the volume and change it meanwhile: what is changed
+// is what was opened, never a path, so that no link leads out of the volume. Links are
+// given, not followed, pipes and devices are given and not opened, and what is mounted
+// within the volume is left alone.
+//
+// A file of several names is given as well (the kubelet does, and package stores are
+// full of them). No pod gets at a file of the host's so: a hard link is made within one
+// mount, hence a container that can link a file into a volume has the file there as well.
+func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 	gid := fsGroup(pod)
 	if gid == nil {
 		return nil
 	}
-	if p := pod.Spec.SecurityContext.FSGroupChangePolicy; p != nil && *p == v1.FSGroupChangeOnRootMismatch && hasGroup(dir, int(*gid)) {
+	if p := pod.Spec.SecurityContext.FSGroupChangePolicy; p != nil && *p == v1.FSGroupChangeOnRootMismatch && hasGroup(root, int(*gid)) {
 		return nil
 	}
-	// The root last: a walk that was interrupted must not look complete to OnRootMismatch.
-	var dirs []string
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, os.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case d.IsDir():
-			dirs = append(dirs, p)
-			return nil
-		}
-		giveTo(p, int(*gid))
-		return nil
-	})
-	if err != nil {
-		return err
+	g := giver{gid: int(*gid)}
+	// Directories after all that is in them, the root last: a walk that was interrupted
+	// must not look complete to OnRootMismatch.
+	if err := tree.Walk(ctx, root, tree.Visitor{Entry: g.entry, Leave: g.leave}); err != nil {
+		return fmt.Errorf("give volume to group %d: %w", g.gid, err)
 	}
-	for i := len(dirs) - 1; i >= 0; i-- {
-		giveTo(dirs[i], int(*gid))
+	if g.failed > 0 {
+		klog.ErrorS(g.first, "Could not give files of a volume to its group; the error is the first one's", "pod", klog.KObj(pod), "podUID", pod.UID, "path", root.Name(), "gid", g.gid, "files", g.failed)
 	}
 	return nil
 }
 
-func giveTo(p string, gid int) {
-	if err := os.Lchown(p, -1, gid); err != nil {
-		klog.ErrorS(err, "Could not give a volume's file to its group", "path", p, "gid", gid)
+// setOwnershipOf does so for the directory that a path leads to.
+func setOwnershipOf(ctx context.Context, dir string, pod *v1.Pod) error {
+	root, err := openPlace(dir)
+	if err != nil {
+		return err
 	}
-	fi, err := os.Lstat(p)
-	if err != nil || fi.Mode()&os.ModeSymlink != 0 {
+	defer root.Close()
+	return setOwnership(ctx, root, pod)
+}
+
+// giver gives files to a group, and counts those that it could not.
+type giver struct {
+	gid    int
+	failed int
+	first  error
+}
+
+func (g *giver) entry(dir int, name string) (enter bool, err error) {
+	fd, err := tree.OpenPlace(dir, name)
+	if tree.Gone(err) || errors.Is(err, unix.EXDEV) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return true, nil // given when it is left
+	}
+	g.note(name, g.give(fd, &st, groupFile))
+	return false, nil
+}
+
+func (g *giver) leave(dir int, _ bool) (again bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return false, err
+	}
+	g.note("a directory", g.give(dir, &st, groupDir))
+	return false, nil
+}
+
+func (g *giver) note(name string, err error) {
+	if err == nil {
 		return
 	}
-	mode := groupFile
-	if fi.IsDir() {
-		mode = groupDir
-	}
-	if err := os.Chmod(p, fi.Mode()|mode); err != nil {
-		klog.ErrorS(err, "Could not set the mode of a volume's file", "path", p)
+	if g.failed++; g.failed == 1 {
+		g.first = fmt.Errorf("%q: %w", name, err)
 	}
 }
 
-// hasGroup tells whether the root of a volume looks as setOwnership leaves it.
-func hasGroup(dir string, gid int) bool {
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return false
+// give gives what is open, be it as a place, to the group.
+func (g *giver) give(fd int, st *unix.Stat_t, rights uint32) error {
+	given := int(st.Gid) == g.gid
+	if !given {
+		if err := unix.Fchownat(fd, "", -1, g.gid, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("change the group: %w", err)
+		}
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	return ok && int(st.Gid) == gid && fi.IsDir() && fi.Mode()&groupDir == groupDir
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK || given && st.Mode&rights == rights {
+		return nil
+	}
+	// Also where the rights are there: chown takes set-user-ID bits, which the kubelet
+	// keeps. fchmod takes no place, and fchmodat2 needs Linux 6.6, but by /proc all
+	// kernels get from a place to what is open.
+	if err := unix.Chmod(procPath(fd), st.Mode&0o7777|rights); err != nil {
+		return fmt.Errorf("change the mode: %w", err)
+	}
+	return nil
+}
+
+// hasGroup tells whether the root of a volume looks as setOwnership leaves it.
+func hasGroup(root *os.File, gid int) bool {
+	var st unix.Stat_t
+	err := unix.Fstat(int(root.Fd()), &st)
+	return err == nil && int(st.Gid) == gid && st.Mode&groupDir == groupDir
 }

@@ -1,14 +1,15 @@
 package volume
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // HostsPath is where the pod's managed /etc/hosts is, if it has one.
@@ -18,24 +19,19 @@ func (m *Manager) HostsPath(uid types.UID) (string, error) {
 }
 
 // HostsFile writes the pod's managed /etc/hosts and returns its path. Running
-// containers have the file itself mounted, so it is rewritten in place, and only
-// when content differs.
+// containers have the file itself mounted, with root's rights to it: it is rewritten
+// in place, and what they have made of it is not trusted.
 func (m *Manager) HostsFile(uid types.UID, content []byte) (string, error) {
 	path, err := m.HostsPath(uid)
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return "", fmt.Errorf("write hosts file of pod %s: %w", uid, err)
+	err = m.makePodDir(string(uid))
+	if err == nil {
+		// Whatever the umask: processes of any user resolve names.
+		err = safefile.Rewrite(m.layout.pods(), filepath.Join(string(uid), hostsFile), content, 0o644)
 	}
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, content) {
-		return path, nil
-	}
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		return "", fmt.Errorf("write hosts file of pod %s: %w", uid, err)
-	}
-	// Whatever the umask: processes of any user resolve names.
-	if err := os.Chmod(path, 0o644); err != nil {
+	if err != nil {
 		return "", fmt.Errorf("write hosts file of pod %s: %w", uid, err)
 	}
 	return path, nil
@@ -43,27 +39,35 @@ func (m *Manager) HostsFile(uid types.UID, content []byte) (string, error) {
 
 // TerminationLog makes the empty file that an attempt of a container may write
 // its termination message to, as any user, and returns its path. It is called
-// before that attempt is created; what a failed creation left is emptied.
+// before that attempt is created; what a failed creation left is replaced.
 func (m *Manager) TerminationLog(uid types.UID, container string, attempt uint32) (string, error) {
-	dir, err := m.layout.pod(uid)
-	if err == nil {
-		err = element("container name", container)
-	}
-	if err != nil {
+	_, err := m.layout.pod(uid)
+	if err = errors.Join(err, element("container name", container)); err != nil {
 		return "", err
 	}
-	dir = filepath.Join(dir, containersDir, container)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return "", fmt.Errorf("make termination log of container %s: %w", container, err)
+	dir := filepath.Join(string(uid), containersDir, container)
+	name := filepath.Join(dir, strconv.FormatUint(uint64(attempt), 10))
+	err = m.makePodDir(dir)
+	if err == nil {
+		var f *os.File
+		if f, err = safefile.Create(m.layout.pods(), name, 0o666); err == nil {
+			err = f.Close()
+		}
 	}
-	path := filepath.Join(dir, strconv.FormatUint(uint64(attempt), 10))
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
-		return "", fmt.Errorf("make termination log of container %s: %w", container, err)
+		return "", fmt.Errorf("make termination log of container %s of pod %s: %w", container, uid, err)
 	}
-	defer f.Close()
-	if err := f.Chmod(0o666); err != nil {
-		return "", fmt.Errorf("make termination log of container %s: %w", container, err)
+	return filepath.Join(m.layout.pods(), name), nil
+}
+
+// makePodDir makes a directory of a pod, and no link leads it out of those of pods.
+func (m *Manager) makePodDir(dir string) error {
+	if err := os.MkdirAll(m.layout.pods(), 0o750); err != nil {
+		return err
 	}
-	return path, nil
+	pods, err := os.OpenRoot(m.layout.pods())
+	if err != nil {
+		return err
+	}
+	return errors.Join(pods.MkdirAll(dir, 0o750), pods.Close())
 }

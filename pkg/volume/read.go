@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
+	"io/fs"
 
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // ReadFile returns the regular file at path of the named volume, which is set up.
@@ -28,7 +27,7 @@ func (m *Manager) ReadFile(ctx context.Context, pod *v1.Pod, name, path string, 
 	err = m.serial.do(ctx, pod.UID, func(w *work) error {
 		w.at(fmt.Sprintf("reading %q of volume %q", path, name))
 		var err error
-		text, err = readBeneath(v.Host, path, limit)
+		text, err = readInVolume(v.Host, path, limit)
 		return err
 	})
 	if err != nil {
@@ -37,39 +36,15 @@ func (m *Manager) ReadFile(ctx context.Context, pod *v1.Pod, name, path string, 
 	return text, nil
 }
 
-func readBeneath(root, path string, limit int64) ([]byte, error) {
-	base, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open volume %s: %w", root, err)
+func readInVolume(root, path string, limit int64) (text []byte, err error) {
+	f, err := safefile.OpenInRoot(root, path)
+	if err == nil {
+		defer f.Close()
+		text, err = safefile.Read(f, limit)
 	}
-	defer unix.Close(base)
-	// As a place first: to open a pipe waits, and to open a device does things.
-	at, err := unix.Openat2(base, strings.TrimLeft(path, "/"), &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", path, err)
+	// By the path that the pod knows, not by the node's.
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("%s %q: %w", at.Op, path, at.Err)
 	}
-	defer unix.Close(at)
-	var st unix.Stat_t
-	if err := unix.Fstat(at, &st); err != nil {
-		return nil, fmt.Errorf("stat %q: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%q is not a regular file", path)
-	}
-	f, err := os.Open(procPath(at))
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", path, err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("%q is larger than %d bytes", path, limit)
-	}
-	return text, nil
+	return text, err
 }

@@ -45,7 +45,7 @@ func (m *Manager) releaseDisks(ctx context.Context) error {
 	}
 	for _, record := range records {
 		var d iscsiDisk
-		b, err := os.ReadFile(record)
+		b, err := durable.Read(record)
 		if err == nil {
 			err = json.Unmarshal(b, &d)
 		}

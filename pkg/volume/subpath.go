@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // SubPath returns a host path that shows subPath of the named volume, made as a
@@ -35,7 +38,7 @@ func (m *Manager) SubPath(ctx context.Context, pod *v1.Pod, container string, in
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errors.New("timed out waiting for the condition"))
 	defer cancel()
 	err = m.serial.do(ctx, pod.UID, func(w *work) error {
-		w.at(fmt.Sprintf("preparing subPath %q of volume %q", subPath, name))
+		w.at(fmt.Sprintf("preparing subPath %q of volume %q", bounds.Quote(subPath), name))
 		fd, err := openBeneath(v.Host, subPath)
 		if err != nil {
 			return err
@@ -53,7 +56,7 @@ func (m *Manager) SubPath(ctx context.Context, pod *v1.Pod, container string, in
 // and makes the directories that are missing with root's own mode.
 func openBeneath(root, subPath string) (int, error) {
 	if !filepath.IsLocal(subPath) {
-		return -1, fmt.Errorf("subPath %q leaves the volume", subPath)
+		return -1, fmt.Errorf("subPath %q leaves the volume", bounds.Quote(subPath))
 	}
 	base, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -83,12 +86,8 @@ func makeBeneath(base int, subPath string, mode uint32) (int, error) {
 		// From base, not from at: a link among the parts may point up, within.
 		next, err := openIn(base, walked)
 		if errors.Is(err, unix.ENOENT) {
-			if err = unix.Mkdirat(at, part, mode&0o777); err == nil || errors.Is(err, unix.EEXIST) {
+			if err = makeDirectory(at, part, mode); err == nil || errors.Is(err, unix.EEXIST) {
 				next, err = openIn(base, walked)
-				if err == nil {
-					// The umask and mkdir leave bits out.
-					err = os.Chmod(procPath(next), os.FileMode(mode&0o777)|special(mode))
-				}
 			}
 		}
 		unix.Close(at)
@@ -112,19 +111,27 @@ func explain(err error, path string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EXDEV):
-		return fmt.Errorf("subPath %q leads out of the volume", path)
+		return fmt.Errorf("subPath %q leads out of the volume", bounds.Quote(path))
 	}
-	return fmt.Errorf("open subPath %q: %w", path, err)
+	return fmt.Errorf("open subPath %q: %w", bounds.Quote(path), err)
 }
 
-func special(mode uint32) (m os.FileMode) {
-	if mode&unix.S_ISGID != 0 {
-		m |= os.ModeSetgid
-	}
-	if mode&unix.S_ISVTX != 0 {
-		m |= os.ModeSticky
-	}
-	return m
+// makeDirectory makes a directory with these rights, whatever the umask, and with the
+// sticky bit; that of set-group-ID it has from the directory above. A chmod afterwards
+// could hit what a container has put in its place. The umask is the process's, unless a
+// thread leaves that: such a thread is not fit for anything else, and ends.
+func makeDirectory(at int, name string, mode uint32) error {
+	made := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			unix.Umask(0)
+			err = unix.Mkdirat(at, name, mode&(unix.S_ISVTX|0o777))
+		}
+		made <- err
+	}()
+	return <-made
 }
 
 // bindTo bind-mounts what fd is to target, unless it is mounted there already.

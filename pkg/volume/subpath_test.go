@@ -4,11 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 )
 
 func TestSubPath(t *testing.T) {
@@ -127,19 +129,7 @@ func TestSubPathIsSafeAgainstAContainerThatSwapsLinks(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(outside), filepath.Join(dir, "evil")); err != nil {
 		t.Fatal(err)
 	}
-	stop := make(chan struct{})
-	var swapping sync.WaitGroup
-	swapping.Go(func() {
-		a, evil := filepath.Join(dir, "a"), filepath.Join(dir, "evil")
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, evil, unix.RENAME_EXCHANGE)
-			}
-		}
-	})
+	treetest.Exchange(t, filepath.Join(dir, "a"), filepath.Join(dir, "evil"))
 	for i := range 500 {
 		got, err := m.SubPath(t.Context(), pod, "c", 0, "data", "a/"+filepath.Base(outside))
 		if err != nil {
@@ -150,8 +140,57 @@ func TestSubPathIsSafeAgainstAContainerThatSwapsLinks(t *testing.T) {
 			break
 		}
 	}
-	close(stop)
-	swapping.Wait()
+}
+
+// A container puts a directory of somebody else's in the place of the one that is made,
+// at the right moment: that keeps its mode.
+func TestSubPathChangesNoModeOfWhatWasThere(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	made, private, aside := filepath.Join(dir, "made"), filepath.Join(dir, "private"), filepath.Join(dir, "aside")
+	for _, d := range []string{private, aside} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	place := openedPlace(t, private)
+	if err := os.Mkdir(made, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stop := treetest.Exchange(t, made, private)
+	for start := time.Now(); time.Since(start) < 2*time.Second; {
+		// Whichever of the two has the name now goes aside for this round.
+		_ = os.Rename(made, filepath.Join(aside, "made"))
+		if fd, err := openBeneath(dir, "made"); err == nil {
+			unix.Close(fd)
+		}
+		fi, err := place.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm() != 0o700 {
+			t.Fatalf("a directory that was there has mode %v now", fi.Mode())
+		}
+		stop()
+		for _, d := range []string{made, private, filepath.Join(aside, "made")} {
+			if d != private {
+				if same, err := os.Stat(d); err == nil && os.SameFile(same, fi) {
+					_ = os.RemoveAll(private)
+					if err := os.Rename(d, private); err != nil {
+						t.Fatal(err)
+					}
+				}
+				_ = os.RemoveAll(d)
+			}
+		}
+		if err := os.Mkdir(made, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		stop = treetest.Exchange(t, made, private)
+	}
 }
 
 func FuzzSubPath(f *testing.F) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,4 +71,17 @@ func TestAPodThatCannotBeSeenIsToldOf(t *testing.T) {
 			t.Errorf("events %q, want %q", got, want)
 		}
 	})
+}
+
+func TestWhatIsLoggedOfAnErrorIsBounded(t *testing.T) {
+	if short(nil) != nil {
+		t.Error("an error of none")
+	}
+	whole := errors.New(strings.Repeat("x", maxLogged))
+	if got := short(whole); got != whole {
+		t.Errorf("%d bytes of %d", len(got.Error()), maxLogged)
+	}
+	if got := short(errors.Join(whole, whole)); len(got.Error()) != maxLogged {
+		t.Errorf("%d bytes, want %d", len(got.Error()), maxLogged)
+	}
 }

@@ -129,3 +129,34 @@ func TestForeignConditionsAreReadAtTheAPIServer(t *testing.T) {
 		}
 	})
 }
+
+func TestPodThatMayNotRunTwiceEndsWithWhatItRanIn(t *testing.T) {
+	ran := v1.PodStatus{Phase: v1.PodRunning, ContainerStatuses: []v1.ContainerStatus{
+		{Name: "c", ContainerID: "docker://c", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}},
+		{Name: "later", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "ContainerCreating"}}},
+	}}
+	for policy, want := range map[v1.RestartPolicy]v1.PodPhase{v1.RestartPolicyNever: v1.PodFailed, v1.RestartPolicyOnFailure: v1.PodPending} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t)
+			n.recall = func(*v1.Pod) (v1.PodStatus, bool) { return *ran.DeepCopy(), true }
+			w := start(t, n)
+			pod := staticPod("1", "job")
+			pod.Spec.RestartPolicy = policy
+			pod.Spec.Containers = append(pod.Spec.Containers, v1.Container{Name: "later", Image: "i"})
+			w.Update(Update{Kind: Create, Pod: pod})
+			synctest.Wait()
+			if synced := slices.Contains(n.history(), "sync 1"); synced != (want == v1.PodPending) {
+				t.Errorf("%s: started again: %v", policy, synced)
+			}
+			s, _ := n.Get("1")
+			if s.Phase != want {
+				t.Errorf("%s: the pod is %s, want %s", policy, s.Phase, want)
+			}
+			for _, c := range s.ContainerStatuses {
+				if end := c.State.Terminated; want == v1.PodFailed && (end == nil || end.Reason != "ContainerStatusUnknown" || end.ExitCode != 137 || c.RestartCount != 0) {
+					t.Errorf("%s: container %s is %+v, want lost", policy, c.Name, c)
+				}
+			}
+		})
+	}
+}

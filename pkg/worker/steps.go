@@ -29,17 +29,19 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
 	before := w.lastStatus(st.pod).Phase
 	s := w.publish(st, observed, st.waiting, false)
-	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed {
+	pod := *st.pod // with its status, which says when it started and what may not start again
+	pod.Status = s
+	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || runtime.Over(&pod, observed) {
 		return w.done(st, before, s)
 	}
 	deadline, limited := status.Deadline(st.pod, s.StartTime)
 	if !limited {
-		return w.converge(ctx, st, observed, s)
+		return w.converge(ctx, st, observed, &pod)
 	}
 	// Nor may what takes long, a pull or a hook, keep the pod beyond its deadline.
 	limitedCtx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	o := w.converge(limitedCtx, st, observed, s)
+	o := w.converge(limitedCtx, st, observed, &pod)
 	o.deadline = deadline
 	if ctx.Err() == nil && limitedCtx.Err() != nil {
 		if s = w.publish(st, observed, o.waiting, false); s.Phase == v1.PodFailed {
@@ -59,8 +61,8 @@ func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 }
 
 // converge sets up the pod's cgroup and volumes and has the runtime do what one
-// pass can.
-func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodStatus, s v1.PodStatus) outcome {
+// pass can. The pod comes with its status of now.
+func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodStatus, pod *v1.Pod) outcome {
 	// As admission did, but for a pod that came back before it was gone.
 	if err := w.cfg.CPUs.Allocate(st.pod); err != nil {
 		return outcome{err: fmt.Errorf("give CPUs to %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
@@ -75,9 +77,7 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 		}
 		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
-	pod := *st.pod // with its status, which says when it started and what may not start again
-	pod.Status = s
-	r := w.cfg.Runtime.SyncPod(ctx, &pod, observed)
+	r := w.cfg.Runtime.SyncPod(ctx, pod, observed)
 	if r.Reset {
 		// All containers are gone, and start again at once.
 		var err error
@@ -86,7 +86,7 @@ func (w *Workers) converge(ctx context.Context, st step, observed *runtime.PodSt
 		}
 		st.waiting = nil
 		pod.Status = w.publish(st, observed, nil, false)
-		r = w.cfg.Runtime.SyncPod(ctx, &pod, observed)
+		r = w.cfg.Runtime.SyncPod(ctx, pod, observed)
 	}
 	var settled error
 	if r.ResizeError == "" {

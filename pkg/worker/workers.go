@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/due"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
@@ -343,13 +344,24 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 		s.dirty = true
 	case v.retry:
 		if !s.dirty {
-			klog.ErrorS(o.err, "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
+			klog.ErrorS(short(o.err), "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
 		}
 		w.due.Set(s.uid, o.next(now, jitter(errorBackOff)))
 	case v.due:
 		w.due.Set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
 	}
 	return v.gone
+}
+
+// maxLogged is how much of an error the log gets, in bytes: it is tried again and again,
+// and may repeat what a spec says at any length.
+const maxLogged = 4 << 10
+
+func short(err error) error {
+	if err == nil || len(err.Error()) <= maxLogged {
+		return err
+	}
+	return errors.New(bounds.Cut(err.Error(), maxLogged))
 }
 
 // jitter returns d lengthened at random by up to half.

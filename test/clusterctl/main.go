@@ -63,7 +63,10 @@ func command(ctx context.Context, args []string) error {
 	case "leave":
 		return c.Leave(ctx, machine, os.Stdout)
 	case "down":
-		return errors.Join(c.Leave(ctx, machine, os.Stdout), c.Remove())
+		if err := c.Leave(ctx, machine, os.Stdout); err != nil {
+			return err // what is left to undo is on record in the directory
+		}
+		return c.Remove()
 	}
 	return fmt.Errorf("unknown command %q", fs.Arg(0))
 }

@@ -28,7 +28,7 @@ const Token = "abcdef.0123456789abcdef"
 
 // Config says which cluster to run.
 type Config struct {
-	Dir     string // all that it keeps; made when missing
+	Dir     string // all that it keeps; made when missing, and nobody else's
 	Address string // that it is reached at and the nodes join
 	Port    int    // of the API server; etcd and the others take the ones after it
 	// KubeletConfiguration is the kubelet-config ConfigMap's, as YAML; "" is one that
@@ -38,6 +38,7 @@ type Config struct {
 	SigningDuration time.Duration
 	// APIServerArgs and ControllerManagerArgs are added to theirs.
 	APIServerArgs, ControllerManagerArgs []string
+	Env                                  []string // of its programs; nil: this process's own
 }
 
 // Cluster is a running control plane.
@@ -66,7 +67,7 @@ func New(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+	if cfg.Dir, err = realPath(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if net.ParseIP(cfg.Address) == nil || cfg.Port <= 0 {
@@ -77,12 +78,18 @@ func New(cfg Config) (*Cluster, error) {
 	c.apiServer = &program{dir: cfg.Dir, name: "kube-apiserver", path: filepath.Join(bin, "kube-apiserver"), args: c.apiServerArgs()}
 	c.controllers = &program{dir: cfg.Dir, name: "kube-controller-manager", path: filepath.Join(bin, "kube-controller-manager"), args: c.controllerArgs()}
 	c.scheduler = &program{dir: cfg.Dir, name: "kube-scheduler", path: filepath.Join(bin, "kube-scheduler"), args: c.schedulerArgs()}
+	for _, p := range []*program{c.etcd, c.apiServer, c.controllers, c.scheduler} {
+		p.env = cfg.Env
+	}
 	return c, nil
 }
 
 // Start makes what is missing and starts what does not run, and returns when the
 // cluster is ready for nodes. When it fails, it stops what it has started.
 func (c *Cluster) Start(ctx context.Context) (err error) {
+	if err := claim(c.cfg.Dir); err != nil {
+		return err
+	}
 	for _, dir := range []string{"", "logs", "etcd", "pki", "bin"} {
 		if err := os.MkdirAll(filepath.Join(c.cfg.Dir, dir), 0o700); err != nil {
 			return err
@@ -126,7 +133,7 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = await(ctx, 90*time.Second, func(ctx context.Context) error {
+	err = await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		if c.apiServer.pid() == 0 {
 			return errors.New("it has exited")
 		}
@@ -137,6 +144,9 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	}
 	return nil
 }
+
+// APIServerPID is the number of the API server's process, 0 when none runs.
+func (c *Cluster) APIServerPID() int { return c.apiServer.pid() }
 
 // StopAPIServer takes the API server away, at once.
 func (c *Cluster) StopAPIServer() error { return c.apiServer.stop(0) }
@@ -150,8 +160,14 @@ func (c *Cluster) Stop() error {
 	return errors.Join(group.Wait(), c.etcd.stop(stopPatience))
 }
 
-// Remove stops the cluster and removes all that it has kept.
-func (c *Cluster) Remove() error { return errors.Join(c.Stop(), os.RemoveAll(c.cfg.Dir)) }
+// Remove stops the cluster and removes all that it has kept. A directory that Start has
+// not made its own stays as it is.
+func (c *Cluster) Remove() error {
+	if !claimed(c.cfg.Dir) {
+		return nil
+	}
+	return errors.Join(c.Stop(), os.RemoveAll(c.cfg.Dir))
+}
 
 // Kubeconfig is the file of the cluster's administrator.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.cfg.Dir, "admin.conf") }
@@ -204,9 +220,18 @@ func (c *Cluster) CAHash() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	hash, err := caHash(text)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", c.PKI("ca.crt"), err)
+	}
+	return hash, nil
+}
+
+// caHash is that of a certificate's PEM.
+func caHash(text []byte) (string, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return "", fmt.Errorf("%s holds no certificate", c.PKI("ca.crt"))
+		return "", errors.New("there is no certificate in it")
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

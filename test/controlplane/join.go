@@ -11,7 +11,6 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -19,13 +18,21 @@ import (
 // /etc/kubernetes and /var/lib/kubelet, so there is only one.
 type Machine struct {
 	Agent string // mini-kubelet's binary
-	Dir   string // for its log and the like
+	Dir   string // for its log and the like; made when missing, and nobody else's
 	// Name of the node; "" is the host's.
 	Name string
 	// Socket of the container runtime; "" is the built-in dockershim's.
 	Socket string
-	// Args are added to the agent's, before kubeadm's.
+	// Args are added to the agent's, before kubeadm's, and are reset's as well.
 	Args []string
+	Env  []string // of kubeadm and the agent; nil: that of the cluster's programs
+}
+
+func (c *Cluster) with(m Machine) Machine {
+	if m.Env == nil {
+		m.Env = c.cfg.Env
+	}
+	return m
 }
 
 // The places that kubeadm writes to.
@@ -49,41 +56,34 @@ func (m Machine) name() (string, error) {
 	return strings.ToLower(host), err
 }
 
+func (m Machine) env() []string {
+	if m.Env != nil {
+		return m.Env
+	}
+	return os.Environ()
+}
+
 func (m Machine) agent() (*program, error) {
-	dir, err := filepath.Abs(m.Dir)
+	dir, err := realPath(m.Dir)
 	if err != nil {
 		return nil, err
 	}
-	return &program{dir: dir, name: "kubelet", path: filepath.Join(dir, "bin", "kubelet")}, nil
-}
-
-// Occupied says why the machine cannot be made a node: it is one, or was.
-func (m Machine) Occupied() error {
-	for _, path := range []string{filepath.Join(kubernetesDir, "kubelet.conf"), filepath.Join(kubernetesDir, "bootstrap-kubelet.conf"), filepath.Join(kubeletDir, "config.yaml")} {
-		if exists(path) {
-			return fmt.Errorf("%s exists: this machine is or was a node", path)
-		}
-	}
-	return nil
+	return &program{dir: dir, name: "kubelet", path: filepath.Join(dir, "bin", "kubelet"), env: m.env()}, nil
 }
 
 // Join runs the real `kubeadm join`, with the agent installed as the kubelet, and
 // waits until the node is Ready. In place of systemd, which kubeadm asks to start
 // the kubelet and a test machine may not have, it starts the agent itself, as
-// kubeadm's unit would, when kubeadm has written what the agent starts from.
+// kubeadm's unit would, when kubeadm has written what the agent starts from. Leave undoes
+// it, also when it has failed or its process has died.
 func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
+	m = c.with(m)
 	agent, err := m.agent()
 	if err != nil {
 		return err
 	}
 	if agent.pid() != 0 {
 		return errors.New("the agent runs already")
-	}
-	if err := m.Occupied(); err != nil {
-		return err
-	}
-	if err := m.install(agent); err != nil {
-		return err
 	}
 	hash, err := c.CAHash()
 	if err != nil {
@@ -93,13 +93,19 @@ func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := c.record(m, agent.dir); err != nil {
+		return err
+	}
+	if err := m.install(agent); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	started := make(chan error, 1)
 	joined := make(chan error, 1)
 	go func() { started <- m.supervise(ctx, agent) }()
 	go func() {
-		text, err := run(ctx, agent.dir, []string{"PATH=" + filepath.Dir(agent.path) + ":" + os.Getenv("PATH")}, c.Program("kubeadm"),
+		text, err := run(ctx, agent.dir, append(m.env(), "PATH="+filepath.Dir(agent.path)+":"+os.Getenv("PATH")), c.Program("kubeadm"),
 			"join", c.Endpoint(), "--token", Token, "--discovery-token-ca-cert-hash", hash, "--node-name", name, "--cri-socket", m.socket(),
 			// The runtime is the agent's own and starts with it; the kernel's configuration
 			// is not readable in every test machine, and a second agent may have the ports.
@@ -141,8 +147,10 @@ func (m Machine) install(agent *program) error {
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(agent.path)
-	if err := copyFile(source, agent.path); err != nil {
+	if err := copyFile(source, agent.path+".new"); err != nil {
+		return err
+	}
+	if err := os.Rename(agent.path+".new", agent.path); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\nexit 0\n"), 0o755)
@@ -205,7 +213,7 @@ func (c *Cluster) WaitReady(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	return await(ctx, time.Minute, func(ctx context.Context) error {
+	return await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		n, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -220,55 +228,4 @@ func (c *Cluster) WaitReady(ctx context.Context, node string) error {
 		}
 		return fmt.Errorf("node %s has no Ready condition", node)
 	})
-}
-
-// Leave undoes Join: the node object, the agent, its pods and what kubeadm wrote.
-// It does nothing on a machine that Join has not made a node.
-func (c *Cluster) Leave(ctx context.Context, m Machine, out io.Writer) error {
-	agent, err := m.agent()
-	if err != nil {
-		return err
-	}
-	if !exists(agent.path) {
-		return nil
-	}
-	name, err := m.name()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	if c.apiServer.pid() != 0 {
-		client, err := c.Client()
-		if err == nil {
-			err = client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
-		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, err)
-		}
-	}
-	if err := agent.stop(stopPatience); err != nil {
-		return err
-	}
-	text, err := run(ctx, m.Dir, nil, agent.path, "reset", "--yes")
-	fmt.Fprint(out, text)
-	errs = append(errs, err)
-	for _, path := range []string{
-		"kubelet.conf", "bootstrap-kubelet.conf", "pki/ca.crt",
-	} {
-		errs = append(errs, removeFile(filepath.Join(kubernetesDir, path)))
-	}
-	for _, path := range []string{"config.yaml", "instance-config.yaml", "kubeadm-flags.env", "pki"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(kubeletDir, path)))
-	}
-	for _, dir := range []string{filepath.Join(kubernetesDir, "pki"), filepath.Join(kubernetesDir, "manifests"), kubernetesDir, kubeletDir} {
-		_ = os.Remove(dir) // stays where somebody else has something in it
-	}
-	return errors.Join(append(errs, os.RemoveAll(m.Dir))...)
-}
-
-func removeFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -99,7 +99,7 @@ func (c *Cluster) layOut(ctx context.Context) error {
 		}
 	}
 	// Pods can be made once the controllers have given the namespace its account.
-	err = await(ctx, 60*time.Second, func(ctx context.Context) error {
+	err = await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -107,7 +107,7 @@ func (c *Cluster) layOut(ctx context.Context) error {
 		return fmt.Errorf("wait for the controllers: %w; their log ends:\n%s", err, c.controllers.tail())
 	}
 	// cluster-info must be signed before a node can join by the token.
-	err = await(ctx, 60*time.Second, func(ctx context.Context) error {
+	err = await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		cm, err := client.CoreV1().ConfigMaps("kube-public").Get(ctx, "cluster-info", metav1.GetOptions{})
 		if err == nil && cm.Data["jws-kubeconfig-abcdef"] == "" {
 			err = errors.New("cluster-info is not signed")
@@ -121,7 +121,7 @@ func (c *Cluster) layOut(ctx context.Context) error {
 }
 
 func (c *Cluster) kubeadm(ctx context.Context, args ...string) (string, error) {
-	return run(ctx, c.cfg.Dir, nil, filepath.Join(c.bin, "kubeadm"), args...)
+	return run(ctx, c.cfg.Dir, c.cfg.Env, filepath.Join(c.bin, "kubeadm"), args...)
 }
 
 // port is the nth of the cluster's ports: 0 the API server's, 1 and 2 etcd's, 3
@@ -173,6 +173,8 @@ func (c *Cluster) controllerArgs() []string {
 		"--requestheader-client-ca-file=" + c.PKI("front-proxy-ca.crt"),
 		"--service-account-private-key-file=" + c.PKI("sa.key"), "--use-service-account-credentials=true",
 		"--allocate-node-cidrs=true", "--cluster-cidr=" + podCIDR, "--service-cluster-ip-range=" + serviceCIDR,
+		// It makes the directory where it looks for plug-ins, by default one of the machine's own.
+		"--flex-volume-plugin-dir=" + filepath.Join(c.cfg.Dir, "flexvolume"),
 		"--controllers=*,bootstrapsigner,tokencleaner", "--kube-api-qps=200", "--kube-api-burst=400",
 	}
 	if c.cfg.SigningDuration > 0 {

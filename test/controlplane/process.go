@@ -7,23 +7,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// program is a daemon with a log and a file that holds its process ID, so that a
-// later run finds it again.
+// program is a daemon with a log. It is found again, by any later run, as the process
+// that was started by its path in its directory: there is no moment at which it runs
+// and nobody can tell.
 type program struct {
-	dir  string // of the cluster
+	dir  string // of the cluster, its working directory; a path without links
 	name string
 	path string
 	args []string
+	env  []string // nil: this process's own
 }
 
 func (p *program) logPath() string { return filepath.Join(p.dir, "logs", p.name+".log") }
-func (p *program) pidPath() string { return filepath.Join(p.dir, p.name+".pid") }
 
 // start starts the program in a session of its own, so that it outlives its
 // starter.
@@ -38,31 +40,32 @@ func (p *program) start() error {
 	defer log.Close()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Dir = p.dir
+	cmd.Dir, cmd.Env = p.dir, p.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	go func() { _ = cmd.Wait() }() // no zombies, also when it is stopped by its number
-	return os.WriteFile(p.pidPath(), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	return nil
 }
 
 // pid is the number of the program's process, 0 when none runs.
 func (p *program) pid() int {
-	text, err := os.ReadFile(p.pidPath())
-	if err != nil {
-		return 0
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range processes {
+		cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+		if err != nil || !strings.HasPrefix(string(cmdline), p.path+"\x00") {
+			continue
+		}
+		// The same program may run for another cluster.
+		if dir, err := os.Readlink(filepath.Join(proc, "cwd")); err != nil || dir != p.dir {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(proc)); err == nil {
+			return pid
+		}
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 0 {
-		return 0
-	}
-	// The number may be somebody else's by now.
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !strings.HasPrefix(string(cmdline), p.path+"\x00") {
-		return 0
-	}
-	return pid
+	return 0
 }
 
 // stop ends the program, by force when it does not end in time.
@@ -83,7 +86,7 @@ func (p *program) stop(patience time.Duration) error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return os.Remove(p.pidPath())
+	return nil
 }
 
 // tail is the end of the program's log.
@@ -96,11 +99,15 @@ func (p *program) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// run runs a command to its end; its output is part of the error.
+// run runs a command to its end, which comes with this process's at the latest; its
+// output is part of the error. env nil is this process's own.
 func run(ctx context.Context, dir string, env []string, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, env
+	// The signal comes when the thread ends that has started the command.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s %s: %w: %s", filepath.Base(path), strings.Join(args, " "), err, strings.TrimSpace(string(out)))

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"maps"
+	"math"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,6 +81,12 @@ var containerCases = []testCase{
 		stop(polite.ctr, 30)
 		if st := r.exited(polite.ctr); st.ExitCode != 7 {
 			t.Errorf("exit code %d after SIGTERM, want 7", st.ExitCode)
+		}
+		patient := r.pod("trap 'exit 7' TERM; while :; do sleep 0.1; done")
+		r.handles(patient.ctr, syscall.SIGTERM)
+		stop(patient.ctr, math.MaxInt32+1)
+		if st := r.exited(patient.ctr); st.ExitCode != 7 {
+			t.Errorf("exit code %d after SIGTERM with all the time of the world, want 7", st.ExitCode)
 		}
 		stubborn := r.pod("trap '' TERM; echo ready; while :; do sleep 0.1; done")
 		if took := stop(stubborn.ctr, 1); took < time.Second {

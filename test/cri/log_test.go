@@ -29,6 +29,9 @@ var logCases = []testCase{
 		r.exited(p.ctr)
 		length := 0
 		lines := r.log(filepath.Join(p.sandbox.LogDirectory, "c/0.log"))
+		if len(lines) < 4 {
+			t.Fatalf("%d lines, want three for the long one and the end", len(lines))
+		}
 		for _, l := range lines[:len(lines)-1] {
 			if len(l.text) > 16384 {
 				t.Errorf("a piece of %d bytes", len(l.text))

@@ -227,14 +227,13 @@ func (r *runtime) exited(id string) *cri.ContainerStatus {
 }
 
 // settle waits until a log grows no more: containerd tells of a container's end
-// before it has written all that the container said.
+// before it has written all that the container said, and not when that is done.
 func settle(path string) {
-	for last := int64(-1); ; time.Sleep(200 * time.Millisecond) {
-		info, err := os.Stat(path)
-		if err != nil || info.Size() == last {
-			return
+	size, since := int64(-1), time.Now()
+	for ; time.Since(since) < time.Second; time.Sleep(50 * time.Millisecond) {
+		if info, err := os.Stat(path); err == nil && info.Size() != size {
+			size, since = info.Size(), time.Now()
 		}
-		last = info.Size()
 	}
 }
 
@@ -308,7 +307,7 @@ func (r *runtime) exec(id string, timeout int64, command ...string) (*cri.ExecSy
 // mustExec returns the command's output.
 func (r *runtime) mustExec(id string, command ...string) string {
 	r.t.Helper()
-	resp, err := r.exec(id, 20, command...)
+	resp, err := r.exec(id, int64(harness.Patience/time.Second), command...)
 	if err != nil {
 		r.t.Fatalf("exec %q: %v", command, err)
 	}

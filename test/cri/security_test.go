@@ -1,17 +1,13 @@
 package cri
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
 func security(change func(*cri.LinuxContainerSecurityContext)) func(*cri.ContainerConfig) {
@@ -124,137 +120,6 @@ var securityCases = []testCase{
 		wantCode(t, "create", err, codes.FailedPrecondition)
 		if !strings.Contains(err.Error(), "capabilities") {
 			t.Errorf("error %v", err)
-		}
-	}},
-}
-
-var mountCases = []testCase{
-	{name: "mounts: read-write, read-only, through a link", run: func(t *testing.T, r *runtime) {
-		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "real", "file"), []byte("hello"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
-			t.Fatal(err)
-		}
-		got := r.output("cat /link/file; echo; touch /link/new && echo written; touch /ro/new2 2>/dev/null || echo refused", func(c *cri.ContainerConfig) {
-			c.Mounts = []*cri.Mount{
-				{HostPath: filepath.Join(dir, "link"), ContainerPath: "/link"},
-				{HostPath: filepath.Join(dir, "real"), ContainerPath: "/ro", Readonly: true},
-			}
-		})
-		if got != "hello\nwritten\nrefused" {
-			t.Errorf("said %q", got)
-		}
-		if _, err := os.Stat(filepath.Join(dir, "real", "new")); err != nil {
-			t.Error(err)
-		}
-	}},
-	{name: "a host path that does not exist is refused, not made", run: func(t *testing.T, r *runtime) {
-		if !r.isDockershim() {
-			t.Skip("containerd 1.6 makes it, against cri-api")
-		}
-		dir := filepath.Join(t.TempDir(), "none")
-		config := r.sandboxConfig()
-		id := r.sandbox(config)
-		_, err := r.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: id, SandboxConfig: config,
-			Config: containerConfig("c", forever, func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: dir, ContainerPath: "/x"}} })})
-		wantCode(t, "create", err, codes.InvalidArgument)
-		if _, err := os.Stat(dir); !os.IsNotExist(err) {
-			t.Errorf("the host path was made: %v", err)
-		}
-	}},
-	{name: "propagation", run: func(t *testing.T, r *runtime) {
-		// Only what is on a shared mount can be shared.
-		dir := t.TempDir()
-		if err := errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", unix.MS_SHARED, "")); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-		if err := os.Mkdir(filepath.Join(dir, "later"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		p := r.pod(forever, func(c *cri.ContainerConfig) {
-			c.Mounts = []*cri.Mount{
-				{HostPath: dir, ContainerPath: "/slave", Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
-				{HostPath: dir, ContainerPath: "/shared", Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL},
-				{HostPath: dir, ContainerPath: "/private"},
-			}
-		})
-		later := filepath.Join(dir, "later")
-		if err := unix.Mount("tmpfs", later, "tmpfs", 0, ""); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = unix.Unmount(later, unix.MNT_DETACH) })
-		for where, want := range map[string]string{"/slave/later": "1", "/shared/later": "1", "/private/later": "0"} {
-			if got := r.mustExec(p.ctr, "sh", "-c", "grep -c ' "+where+" ' /proc/self/mountinfo; true"); got != want {
-				t.Errorf("mounts at %s: %s, want %s", where, got, want)
-			}
-		}
-	}},
-	{name: "mounts stand in the status", run: func(t *testing.T, r *runtime) {
-		dir := t.TempDir()
-		p := r.pod(forever, func(c *cri.ContainerConfig) {
-			c.Mounts = []*cri.Mount{{HostPath: dir, ContainerPath: "/x", Readonly: true}}
-		})
-		for _, m := range r.status(p.ctr).Mounts {
-			if m.ContainerPath == "/x" && m.HostPath == dir && m.Readonly {
-				return
-			}
-		}
-		t.Errorf("mounts %v", r.status(p.ctr).Mounts)
-	}},
-	{name: "a device", run: func(t *testing.T, r *runtime) {
-		got := r.output("head -c 1 /dev/mine | wc -c", func(c *cri.ContainerConfig) {
-			c.Devices = []*cri.Device{{HostPath: "/dev/zero", ContainerPath: "/dev/mine", Permissions: "rw"}}
-		})
-		if strings.TrimSpace(got) != "1" {
-			t.Errorf("said %q", got)
-		}
-	}},
-	{name: "image volumes", only: "dockershim", why: "containerd 1.6 does not have them", run: func(t *testing.T, r *runtime) {
-		own := &runtime{harness.StartShim(t, r.Docker), t}
-		spec := &cri.ImageSpec{Image: harness.Busybox}
-		p := own.pod(forever, func(c *cri.ContainerConfig) {
-			c.Mounts = []*cri.Mount{{ContainerPath: "/img", Image: spec, Readonly: true}, {ContainerPath: "/sub", Image: spec, ImageSubPath: "etc"}}
-		})
-		got := own.mustExec(p.ctr, "sh", "-c", "test -f /img/bin/busybox && echo there; touch /img/x 2>/dev/null || echo read-only; /img/bin/busybox true 2>/dev/null || echo noexec; grep -c root /sub/passwd")
-		if got != "there\nread-only\nnoexec\n1" {
-			t.Errorf("said %q", got)
-		}
-		told := 0
-		for _, m := range own.status(p.ctr).Mounts {
-			if m.Image.GetImageRef() != "" && m.Readonly && (m.ContainerPath == "/img" || m.ContainerPath == "/sub" && m.ImageSubPath == "etc") {
-				told++
-			}
-		}
-		if told != 2 {
-			t.Errorf("mounts in the status: %v", own.status(p.ctr).Mounts)
-		}
-		for sub, want := range map[string]codes.Code{"../etc": codes.InvalidArgument, "no/such": codes.InvalidArgument} {
-			_, err := own.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.sandbox,
-				Config: containerConfig("x", forever, func(c *cri.ContainerConfig) {
-					c.Mounts = []*cri.Mount{{ContainerPath: "/x", Image: spec, ImageSubPath: sub}}
-				})})
-			wantCode(t, "sub-path "+sub, err, want)
-		}
-		_, err := own.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.sandbox,
-			Config: containerConfig("x", forever, func(c *cri.ContainerConfig) {
-				c.Mounts = []*cri.Mount{{ContainerPath: "/x", Image: &cri.ImageSpec{Image: "test.local/none:1"}}}
-			})})
-		wantCode(t, "image that is not there", err, codes.NotFound)
-		own.Restart(t) // what is mounted stays
-		if got := own.mustExec(p.ctr, "ls", "/sub"); got != "passwd" {
-			t.Errorf("after a restart /sub has %q", got)
-		}
-		if _, err := own.RemovePodSandbox(t.Context(), &cri.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
-			t.Fatal(err)
-		}
-		if left, err := os.ReadDir(filepath.Join(own.Shim.StateDir, "images")); err != nil || len(left) > 0 {
-			t.Errorf("still mounted: %v, %v", left, err)
 		}
 	}},
 }

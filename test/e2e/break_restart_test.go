@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -73,7 +74,6 @@ func TestRestartedAgentHasNothingNewToSay(t *testing.T) {
 		n.Await(ns, k.pod.Name, "is as it will stay", k.done)
 	}
 	n.AwaitReady(ns, n.Name("static"))
-	time.Sleep(4 * time.Second) // what follows has been told, too
 	all := func() map[string]v1.Pod {
 		list, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
@@ -85,6 +85,21 @@ func TestRestartedAgentHasNothingNewToSay(t *testing.T) {
 		}
 		return m
 	}
+	// What follows from that has been told when nothing has been written for a while.
+	last, since := all(), time.Now()
+	harness.Eventually(t, "all is told", harness.Patience, func() error {
+		now := all()
+		for name, p := range now {
+			if last[name].ResourceVersion != p.ResourceVersion {
+				last, since = now, time.Now()
+				return fmt.Errorf("%s was just written", name)
+			}
+		}
+		if quiet := time.Since(since); quiet < 4*time.Second {
+			return fmt.Errorf("quiet for %v only", quiet)
+		}
+		return nil
+	}, n.Explain)
 	for _, how := range []func(){n.Kill, n.Interrupt} {
 		before := all()
 		how()

@@ -53,8 +53,8 @@ func TestPodsChangeWhileTheAgentIsAway(t *testing.T) {
 	for _, name := range []string{"deleted", "forced", "renewed", "stays"} {
 		n.Create(ns, harness.Pod(name, ""))
 	}
-	n.Create(ns, harness.Pod("ends", "sleep 4", never))
-	n.Create(ns, harness.Pod("ends-deleted", "sleep 4; exit 3", never))
+	n.Create(ns, harness.Pod("ends", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done", never))
+	n.Create(ns, harness.Pod("ends-deleted", "trap 'exit 3' TERM; while :; do sleep 1 & wait $!; done", never))
 	was := map[string]*v1.Pod{}
 	for _, name := range []string{"deleted", "forced", "renewed", "stays", "ends", "ends-deleted"} {
 		was[name] = n.AwaitReady(ns, name)
@@ -68,7 +68,15 @@ func TestPodsChangeWhileTheAgentIsAway(t *testing.T) {
 	}
 	n.Create(ns, harness.Pod("renewed", ""))
 	n.Create(ns, harness.Pod("new", ""))
-	time.Sleep(4 * time.Second) // the pods that end have ended
+	for _, name := range []string{"ends", "ends-deleted"} {
+		harness.Eventually(t, "pod "+name+" has ended by itself", harness.Patience, func() error {
+			running, err := n.Running(name)
+			if c, runs := running["c"]; runs { // asked again: its shell may not have set the trap yet
+				err = errors.Join(errors.New("it runs"), n.Docker.Client.ContainerKill(t.Context(), c.ID, "TERM"))
+			}
+			return err
+		})
+	}
 	n.Start()
 	n.AwaitGone(ns, "deleted")
 	n.AwaitGone(ns, "ends-deleted")

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,19 +17,23 @@ import (
 
 // TestKubeadmJoin runs the real kubeadm with the agent as the kubelet. It uses the
 // machine's own Docker and the places that kubeadm knows, so it needs a machine
-// that is no node.
+// that is no node, and leaves it as it was: the next run does when this one is killed.
 func TestKubeadmJoin(t *testing.T) {
 	docker := harness.MachineDocker(t)
 	if err := (controlplane.Machine{}).Occupied(); err != nil {
 		t.Skip(err)
 	}
 	c := harness.SharedCluster(t)
-	docker.LoadBusybox(t, harness.Busybox)
+	busybox := docker.Own(t, "test.local/busybox")
+	docker.LoadBusybox(t, busybox)
 	binary, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := controlplane.Machine{Agent: binary, Dir: t.TempDir(), Name: "joined-by-kubeadm"}
+	m := controlplane.Machine{Agent: binary, Dir: harness.Dir(t, "j"), Name: "joined-by-kubeadm", Args: []string{
+		"--docker-endpoint", docker.Endpoint, "--cgroup-root", harness.CgroupRoot(t),
+		"--network-plugin", "docker", "--cni-conf-dir", filepath.Join(t.TempDir(), "cni"), // not the machine's
+	}}
 	// Whatever happens, the machine is left as it was.
 	t.Cleanup(func() {
 		var out strings.Builder
@@ -55,6 +61,7 @@ func TestKubeadmJoin(t *testing.T) {
 		t.Errorf("the node object: labels %v, annotations %v", node.Labels, node.Annotations)
 	}
 	pod := harness.Pod("p", "echo hello; sleep 1000", quick)
+	pod.Spec.Containers[0].Image = busybox
 	pod.Namespace, pod.Spec.NodeName = "default", m.Name
 	if _, err := c.Client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -63,10 +70,13 @@ func TestKubeadmJoin(t *testing.T) {
 		_, _, err := c.Kubectl(t.Context(), nil, "wait", "--for=condition=Ready", "pod/p", "--timeout=1s")
 		return err
 	}, func() string { text, _ := os.ReadFile(m.Dir + "/logs/kubelet.log"); return string(text) })
-	logs, _, err := c.Kubectl(t.Context(), nil, "logs", "p")
-	if err != nil || string(logs) != "hello\n" {
-		t.Errorf("logs: %q: %v", logs, err)
-	}
+	harness.Eventually(t, "its log is there", harness.Patience, func() error {
+		logs, _, err := c.Kubectl(t.Context(), nil, "logs", "p")
+		if err == nil && string(logs) != "hello\n" {
+			err = fmt.Errorf("it is %q", logs)
+		}
+		return err
+	})
 	if _, _, err := c.Kubectl(t.Context(), nil, "delete", "pod", "p", "--timeout=30s"); err != nil {
 		t.Error(err)
 	}

@@ -28,9 +28,7 @@ func TestConfigMapsAndSecrets(t *testing.T) {
 		}
 	}))
 	n.AwaitReady(ns, "p")
-	if out := n.MustKubectl(ns, "logs", "p"); out != "one hidden\n" {
-		t.Errorf("environment: %q", out)
-	}
+	n.AwaitLog(ns, "p", "one hidden\n")
 	if out := n.MustKubectl(ns, "exec", "p", "--", "sh", "-c", "cat /cm/key /s/password; stat -c %a /s/..data/password; grep ' /s ' /proc/mounts"); !strings.HasPrefix(out, "onehidden400\n") || !strings.Contains(out, "tmpfs") {
 		t.Errorf("volumes: %q", out)
 	}

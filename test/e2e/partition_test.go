@@ -21,12 +21,17 @@ func TestPartition(t *testing.T) {
 	ns := n.Namespace()
 	n.Create(ns, harness.Pod("steady", "sleep 100000", quick))
 	n.Create(ns, harness.Pod("crashing", "sleep 2; exit 1", quick))
-	n.Create(ns, harness.Pod("ending", "sleep 12", quick, func(p *v1.Pod) { p.Spec.RestartPolicy = v1.RestartPolicyNever }))
+	n.Create(ns, harness.Pod("ending", "trap 'exit 0' TERM; touch /tmp/ready; while :; do sleep 0.1; done", harness.ReadyOnceTouched, func(p *v1.Pod) {
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+	}))
 	steady := n.AwaitReady(ns, "steady")
-	n.AwaitReady(ns, "ending")
+	ending := n.AwaitReady(ns, "ending")
 	before := harness.Status(n.Await(ns, "crashing", "has crashed", func(p *v1.Pod) bool { return harness.Status(p, "c").RestartCount > 0 }), "c").RestartCount
 
 	if err := c.StopAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Docker.Client.ContainerKill(t.Context(), harness.ID(harness.Status(ending, "c").ContainerID), "TERM"); err != nil {
 		t.Fatal(err)
 	}
 	// A static pod needs no API server.

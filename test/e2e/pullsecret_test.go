@@ -56,9 +56,12 @@ func TestImagePullSecrets(t *testing.T) {
 	// The image is present now, but not for pods that could not have pulled it.
 	create("equal", "equal")
 	n.AwaitReady(ns, "equal")
-	if !strings.Contains(n.MustKubectl(ns, "describe", "pod", "equal"), "can be accessed by the pod") {
-		t.Error("pulled, though the same login has pulled it before")
-	}
+	harness.Eventually(t, "an event tells that the same login has pulled the image before", harness.Patience, func() error {
+		if out := n.MustKubectl(ns, "describe", "pod", "equal"); !strings.Contains(out, "can be accessed by the pod") {
+			return errors.New(out)
+		}
+		return nil
+	})
 	create("none")
 	backsOff("none")
 	create("wrong", "wrong")

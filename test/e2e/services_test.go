@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -38,8 +37,6 @@ func TestServiceVariables(t *testing.T) {
 		"none":  api.Spec.ClusterIP + "  own $(MY_SHOP_SERVICE_PORT)",
 	} {
 		n.AwaitReady(ns, name)
-		if got := strings.TrimSuffix(n.MustKubectl(ns, "logs", name), "\n"); got != want {
-			t.Errorf("%s: got %q, want %q", name, got, want)
-		}
+		n.AwaitLog(ns, name, want+"\n")
 	}
 }

@@ -27,9 +27,7 @@ func TestMirrorPods(t *testing.T) {
 	if mirror.Annotations["kubernetes.io/config.mirror"] == "" {
 		t.Errorf("annotations of the mirror pod: %v", mirror.Annotations)
 	}
-	if out := n.MustKubectl(ns, "logs", name); out != "static\n" {
-		t.Errorf("logs by the mirror's name: %q", out)
-	}
+	n.AwaitLog(ns, name, "static\n")
 	if out := n.MustKubectl(ns, "exec", name, "--", "echo", "hi"); out != "hi\n" {
 		t.Errorf("exec by the mirror's name: %q", out)
 	}

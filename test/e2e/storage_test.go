@@ -61,6 +61,18 @@ func claimed(name string) func(*v1.Pod) {
 	return volume(name, v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: name}})
 }
 
+// has waits until the file has what a pod writes to it once it runs.
+func has(t *testing.T, file, want string) {
+	t.Helper()
+	harness.Eventually(t, file+" is written", harness.Patience, func() error {
+		b, err := os.ReadFile(file)
+		if err == nil && string(b) != want {
+			err = fmt.Errorf("it has %q, want %q", b, want)
+		}
+		return err
+	})
+}
+
 func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 	n, ns := join(t)
 	hostDir, localDir := t.TempDir(), t.TempDir()
@@ -80,11 +92,8 @@ func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 	if out := n.MustKubectl(ns, "exec", "p", "--", "sh", "-c", "echo x >/host/f; stat -c %g /local; stat -c %g /host"); !strings.HasPrefix(out, "4321\n") || strings.HasSuffix(out, "4321\n") {
 		t.Errorf("groups of the volumes: %q, want fsGroup for the first only", out)
 	}
-	for _, f := range []string{filepath.Join(hostDir, "f"), filepath.Join(localDir, "f")} {
-		if _, err := os.Stat(f); err != nil {
-			t.Error(err)
-		}
-	}
+	has(t, filepath.Join(hostDir, "f"), "x\n")
+	has(t, filepath.Join(localDir, "f"), "written\n")
 	n.MustKubectl(ns, "delete", "pod", "p")
 	n.AwaitGone(ns, "p")
 	if b, err := os.ReadFile(filepath.Join(localDir, "f")); string(b) != "written\n" {
@@ -116,9 +125,12 @@ func TestStorageOfCSIDrivers(t *testing.T) {
 		}
 		return nil
 	}, n.Explain)
-	if out := n.MustKubectl(ns, "get", "node", n.Node(), "-L", "csi.example/rack"); !strings.Contains(out, "r1") {
-		t.Errorf("the node lacks the driver's topology: %s", out)
-	}
+	harness.Eventually(t, "the node has the driver's topology", harness.Patience, func() error {
+		if out := n.MustKubectl(ns, "get", "node", n.Node(), "-L", "csi.example/rack"); !strings.Contains(out, "r1") {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
 
 	claim(t, n, ns, "disk", v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: object.Name, VolumeHandle: "vol-1"}})
 	n.Create(ns, harness.Pod("p", "echo kept >/disk/f; sleep 1000", quick, claimed("disk"), volume("own", v1.VolumeSource{CSI: &v1.CSIVolumeSource{Driver: object.Name}})))
@@ -147,9 +159,7 @@ func TestStorageOfCSIDrivers(t *testing.T) {
 	if got := inUse(); !slices.Equal(got, []v1.UniqueVolumeName{v1.UniqueVolumeName("kubernetes.io/csi/" + object.Name + "^vol-1")}) {
 		t.Errorf("volumes in use %q", got)
 	}
-	if b, err := os.ReadFile(filepath.Join(d.Volume("vol-1"), "f")); string(b) != "kept\n" {
-		t.Errorf("the driver's volume has not what the pod wrote: %q, %v", b, err)
-	}
+	has(t, filepath.Join(d.Volume("vol-1"), "f"), "kept\n")
 	if r := d.Published(); !slices.ContainsFunc(r, func(r *csipb.NodePublishVolumeRequest) bool {
 		return r.VolumeContext["csi.storage.k8s.io/pod.name"] == "p"
 	}) {

@@ -97,6 +97,47 @@ func TestDaemonSetAndJob(t *testing.T) {
 	}
 }
 
+// A Job that may run once only fails when what its pod runs in dies: its command is not
+// started a second time.
+func TestJobOfOneRunIsNotRunTwice(t *testing.T) {
+	n, ns := join(t)
+	job := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "once"},
+		Spec:       batchv1.JobSpec{BackoffLimit: ptr.To[int32](0), Template: template(n, "once", "sleep 1000")},
+	}
+	job.Spec.Template.Spec.RestartPolicy = v1.RestartPolicyNever
+	if _, err := n.Cluster.Client.BatchV1().Jobs(ns).Create(t.Context(), job, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// By the job: its pod may not have been made yet, and kubectl waits for no pods at all.
+	n.MustKubectl(ns, "wait", "--for=jsonpath={.status.ready}=1", "job/once", "--timeout=90s")
+	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=once"})
+	if err != nil || len(pods.Items) != 1 {
+		t.Fatalf("%d pods: %v", len(pods.Items), err)
+	}
+	name := pods.Items[0].Name
+	running, err := n.Running(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Kill()
+	if err := n.Docker.Client.ContainerKill(t.Context(), running[harness.Sandbox].ID, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	n.MustKubectl(ns, "wait", "--for=condition=failed", "job/once", "--timeout=90s")
+	p, err := n.Cluster.Client.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := p.Status.ContainerStatuses[0]; p.Status.Phase != v1.PodFailed || c.State.Terminated == nil || c.RestartCount != 0 || harness.ID(c.ContainerID) != running["c"].ID {
+		t.Errorf("the pod is %s with %+v, want its first container ended", p.Status.Phase, c)
+	}
+	if left, err := n.Running(name); err != nil || len(left) > 0 {
+		t.Errorf("%d containers of it run: %v", len(left), err)
+	}
+}
+
 func TestDrainAndCordon(t *testing.T) {
 	n, ns := join(t)
 	d := &appsv1.Deployment{

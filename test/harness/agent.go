@@ -69,7 +69,7 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 		t.Fatalf("%v", err)
 	}
 	a := &Agent{t: t, cfg: cfg, Docker: cfg.Docker, Dir: dir, Node: "n" + name, Manifests: filepath.Join(dir, "manifests"),
-		healthz: freePort(t), pods: freePort(t)}
+		healthz: FreePort(t), pods: FreePort(t)}
 	a.http.Timeout = 10 * time.Second
 	if err := os.Mkdir(a.Manifests, 0o755); err != nil {
 		t.Fatalf("%v", err)
@@ -77,7 +77,9 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 	if err := os.WriteFile(filepath.Join(dir, cgroupFile), []byte(a.CgroupRoot()+"\n"), 0o644); err != nil {
 		t.Fatalf("%v", err)
 	}
-	cfg.Docker.LoadBusybox(t, Busybox)
+	if !cfg.Docker.machine {
+		cfg.Docker.LoadBusybox(t, Busybox)
+	}
 	t.Cleanup(func() {
 		a.Kill()
 		if t.Failed() {
@@ -108,6 +110,10 @@ func (a *Agent) Flags() []string {
 		"--docker-endpoint", a.cfg.Endpoint,
 		"--dockershim-root-directory", filepath.Join(a.Dir, "shim"),
 		"--dockershim-socket", "unix://" + a.CRISocket(),
+		// Tests that want another network say so; the machine's is not asked.
+		"--network-plugin", "docker",
+		"--cni-conf-dir", filepath.Join(a.Dir, "cni"),
+		"--cni-cache-dir", filepath.Join(a.Dir, "cni-cache"),
 		"--v", "4",
 	}, a.cfg.Args...)
 }
@@ -197,7 +203,7 @@ func (a *Agent) command() (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.Command(binary, a.Flags()...)
-	cmd.Env = append(withoutProxies(os.Environ()), a.cfg.Env...)
+	cmd.Dir, cmd.Env = a.Dir, append(environ(), a.cfg.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, nil
 }
@@ -212,7 +218,7 @@ func (a *Agent) Run(args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(a.t.Context(), 2*Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(withoutProxies(os.Environ()), a.cfg.Env...)
+	cmd.Dir, cmd.Env = a.Dir, append(environ(), a.cfg.Env...)
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err = cmd.Run()
@@ -316,7 +322,7 @@ func (a *Agent) Containers() ([]container.Summary, error) {
 // owns tells a container of this node by the state directory of the dockershim that
 // made it, or by the pod's name, which ends in the node's.
 func (a *Agent) owns(c container.Summary) bool {
-	if c.Labels["io.mini-kubelet.state-dir"] == filepath.Join(a.Dir, "shim") {
+	if c.Labels[stateLabel] == filepath.Join(a.Dir, "shim") {
 		return true
 	}
 	for _, n := range c.Names {
@@ -326,6 +332,9 @@ func (a *Agent) owns(c container.Summary) bool {
 	}
 	return false
 }
+
+// stateLabel has, on what a dockershim makes in Docker, the directory of its state.
+const stateLabel = "io.mini-kubelet.state-dir"
 
 func (a *Agent) removeContainers() {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
@@ -396,9 +405,9 @@ const firstPort, portCount = 22000, 10000
 // portsTaken counts the ports that this process has given out.
 var portsTaken atomic.Int64
 
-// freePort returns a loopback address with a port that is free and that no other
+// FreePort returns a loopback address with a port that is free and that no other
 // agent of this process has got.
-func freePort(t T) string {
+func FreePort(t T) string {
 	t.Helper()
 	for range portCount {
 		// Test binaries that run at the same time begin at different places.

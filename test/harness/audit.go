@@ -135,13 +135,18 @@ func (d *Dockerd) veths() int {
 }
 
 // RSS is the resident memory of a process in KiB.
-func RSS(pid int) (int, error) {
+func RSS(pid int) (int, error) { return kilobytes(pid, "VmRSS:") }
+
+// PeakRSS is the most that RSS has been.
+func PeakRSS(pid int) (int, error) { return kilobytes(pid, "VmHWM:") }
+
+func kilobytes(pid int, field string) (int, error) {
 	for _, line := range readLines(fmt.Sprintf("/proc/%d/status", pid)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, field); ok {
 			return strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(value, "kB")))
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	return 0, fmt.Errorf("process %d has no %s", pid, field)
 }
 
 func entries(dir string) int {

@@ -86,7 +86,7 @@ func startCluster(cfg controlplane.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Dir, cfg.Address = dir, controlplane.HostAddress()
+	cfg.Dir, cfg.Address, cfg.Env = dir, controlplane.HostAddress(), environ()
 	if cfg.Port, err = freePorts(5); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func startCluster(cfg controlplane.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := cp.Start(ctx); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ type Node struct {
 // cluster's token.
 func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	t.Helper()
-	_, text, err := net.SplitHostPort(freePort(t))
+	_, text, err := net.SplitHostPort(FreePort(t))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -305,7 +305,7 @@ func (n *Node) AwaitGone(namespace, name string) {
 // Kubectl runs the real kubectl as the administrator and returns what it wrote.
 func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) (stdout []byte, stderr string, err error) {
 	cmd := exec.CommandContext(ctx, c.Program("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
-	cmd.Env = append(withoutProxies(os.Environ()), "HOME="+c.dir)
+	cmd.Env = environ()
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errOut
 	err = cmd.Run()
@@ -323,6 +323,19 @@ func (n *Node) MustKubectl(namespace string, args ...string) string {
 		n.t.Fatalf("%v\n%s", err, n.Explain())
 	}
 	return string(out)
+}
+
+// AwaitLog waits until the pod's log is want: a container runs before its first line is read.
+// The arguments are further ones of kubectl logs.
+func (n *Node) AwaitLog(namespace, pod, want string, args ...string) {
+	n.t.Helper()
+	Eventually(n.t, "the log of pod "+pod, Patience, func() error {
+		out, _, err := n.Cluster.Kubectl(n.t.Context(), nil, append([]string{"-n", namespace, "logs", pod}, args...)...)
+		if err == nil && string(out) != want {
+			err = fmt.Errorf("it is %q, want %q", out, want)
+		}
+		return err
+	}, n.Explain)
 }
 
 // As returns a client with the node's own identity, as its kubeconfig has it.

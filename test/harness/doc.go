@@ -33,7 +33,7 @@ type T interface {
 // Patience is how long a wait may take before it fails, unless told otherwise.
 // It is far above what anything should take, so that a slow machine is not a
 // failure; what must be quick is measured instead.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // Eventually calls cond until it returns nil, at short intervals, and fails the
 // test with its last error and the answers of the explain functions when

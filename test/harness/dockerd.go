@@ -31,6 +31,8 @@ type Dockerd struct {
 	Endpoint string // unix:///...
 	Client   *client.Client
 
+	machine bool // it is the machine's own
+
 	dir    string
 	name   string
 	args   []string
@@ -80,22 +82,6 @@ func Docker(t T) *Dockerd {
 	return d
 }
 
-// MachineDocker is the machine's own daemon: that of DOCKER_HOST, or the default
-// one. It is used as any client would and never restarted. The test is skipped
-// where none answers.
-func MachineDocker(t T) *Dockerd {
-	t.Helper()
-	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
-	if err != nil {
-		t.Fatalf("make a Docker client: %v", err)
-	}
-	if _, err := c.Ping(t.Context()); err != nil {
-		t.Skipf("the machine's own Docker does not answer: %v", err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return &Dockerd{Endpoint: c.DaemonHost(), Client: c}
-}
-
 func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 	dir, name, err := newDir("d")
 	if err != nil {
@@ -137,7 +123,7 @@ func (d *Dockerd) Start() error {
 	defer log.Close()
 	d.cmd = exec.Command("dockerd", d.args...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	d.cmd.Env = withoutProxies(os.Environ())
+	d.cmd.Env = environ()
 	// A group of its own: Ctrl-C at the test is not for the daemon.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
@@ -278,17 +264,6 @@ candidates:
 		return p, nil
 	}
 	return netip.Prefix{}, errors.New("no /24 of 10.213.0.0/16 is free on this machine")
-}
-
-// withoutProxies drops proxy settings: the registry of the tests is on loopback.
-func withoutProxies(env []string) []string {
-	var out []string
-	for _, e := range env {
-		if name, _, _ := strings.Cut(e, "="); !strings.HasSuffix(strings.ToLower(name), "_proxy") {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 // tail returns the last lines of a file.

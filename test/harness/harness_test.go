@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+	"github.com/vishvananda/netlink"
 )
 
 func TestMain(m *testing.M) {
@@ -67,6 +68,27 @@ func TestWhatAKilledRunLeftIsTakenAway(t *testing.T) {
 	if err != nil || !ok || dir == "error" {
 		t.Fatalf("the other run said %q (%v)", line, err)
 	}
+	// Somebody reads the run's log, and keeps things of his own beside and in it.
+	reader := exec.Command("tail", "-f", filepath.Join(dir, "lock"))
+	if err := reader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Process.Kill(); _ = reader.Wait() }()
+	elsewhere := t.TempDir()
+	theirs := []string{filepath.Join(base, "notes"), filepath.Join(base, "0ff1ce"), filepath.Join(elsewhere, "data")}
+	for _, err := range []error{
+		os.Mkdir(theirs[0], 0o755), os.WriteFile(theirs[2], nil, 0o644), os.Symlink(elsewhere, theirs[1]),
+		os.WriteFile(filepath.Join(theirs[0], "bridge"), []byte("lo\n"), 0o644),
+		// What is noted there is believed only as far as it is a name of this run.
+		os.WriteFile(filepath.Join(dir, "bridge"), []byte("docker0\n"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Remove(theirs[1])
+	defer os.RemoveAll(theirs[0])
+	_, hadBridge := netlink.LinkByName("docker0")
 	if err := reapDeadRuns(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +112,36 @@ func TestWhatAKilledRunLeftIsTakenAway(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("directory %s is left", dir)
 	}
+	for _, path := range theirs {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("what is somebody else's is gone: %v", err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(elsewhere, "lock")); err == nil {
+		t.Error("it has written where a link leads")
+	}
+	if _, err := netlink.LinkByName("docker0"); hadBridge == nil && err != nil {
+		t.Errorf("the machine's bridge is gone: %v", err)
+	}
+	if left := naming(t, dir); len(left) != 1 || left[0] != reader.Process.Pid {
+		t.Errorf("processes that name the directory: %v; want only %d, which reads the log", left, reader.Process.Pid)
+	}
+}
+
+// naming are the processes whose command line names a path below dir, whoever's they are.
+func naming(t *testing.T, dir string) (pids []int) {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if text, _ := os.ReadFile(path); err == nil && strings.Contains(string(text), dir+"/") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func proxied(t *testing.T, d *Dockerd) (*Proxy, *client.Client) {

@@ -61,7 +61,7 @@ func Manifest(pods ...*v1.Pod) string {
 func ReadyOnceTouched(p *v1.Pod) {
 	p.Spec.Containers[0].ReadinessProbe = &v1.Probe{
 		ProbeHandler:  v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"test", "-e", "/tmp/ready"}}},
-		PeriodSeconds: 1,
+		PeriodSeconds: 1, TimeoutSeconds: 60,
 	}
 }
 
@@ -105,11 +105,15 @@ func (a *Agent) find(list *v1.PodList, pod string) *v1.Pod {
 // Pod returns the pod of that manifest name as /pods shows it now, or nil.
 func (a *Agent) Pod(pod string) *v1.Pod {
 	a.t.Helper()
-	list, err := a.Pods()
-	if err != nil {
-		a.t.Fatalf("%v\n%s", err, a.Explain())
-	}
-	return a.find(list, pod)
+	var found *v1.Pod
+	Eventually(a.t, "the agent tells its pods", Patience, func() error {
+		list, err := a.Pods()
+		if err == nil {
+			found = a.find(list, pod)
+		}
+		return err
+	}, a.Explain)
+	return found
 }
 
 // WaitPod waits until cond accepts the pod as /pods shows it, and returns it.

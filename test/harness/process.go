@@ -32,7 +32,7 @@ func startProcess(dir, program string, args ...string) (*process, error) {
 	defer log.Close()
 	p := &process{dir: dir, cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = withoutProxies(os.Environ())
+	p.cmd.Dir, p.cmd.Env = dir, environ()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -143,7 +143,7 @@ func StartShimCNI(t T, docker *Dockerd) *Runtime {
 	if err := writeCNI(r.Dir, r.bridge); err != nil {
 		t.Fatalf("%v", err)
 	}
-	r.runShim(t, "--network-plugin", "cni", "--cni-bin-dir", bin, "--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"))
+	r.runShim(t, "--network-plugin", "cni", "--cni-bin-dir", bin)
 	return r
 }
 
@@ -165,7 +165,8 @@ func (r *Runtime) runShim(t T, extra ...string) {
 		t.Fatalf("%v", err)
 	}
 	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", r.Docker.Endpoint,
-		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(r.Dir, "cni"), "--v", "2"}
+		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(r.Dir, "cni"),
+		"--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"), "--v", "2"}
 	r.run(t, binary, append(args, extra...)...)
 }
 

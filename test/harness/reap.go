@@ -18,19 +18,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reap ends every process that was started from below dir (agents, Docker
-// daemons, their shims and the containers' own processes), unmounts what is
-// mounted there, removes their cgroups and bridges, and then dir itself. It asks
-// nobody: it works after any kind of death of those who should have cleaned up.
+// Reap undoes what was done to the machine from below dir, a run directory or one in it:
+// it ends every process that was started there (agents, Docker daemons, their shims and
+// the containers' own processes), unmounts what is mounted there, removes their cgroups
+// and bridges, and then dir itself. It asks nobody: it works after any kind of death of
+// those who should have cleaned up. It goes by what was noted before each step, and by
+// names that only this run gives.
 func Reap(dir string) error {
+	run := runOf(dir)
+	if run == "" {
+		return fmt.Errorf("%s is not below a run directory", dir)
+	}
+	if err := giveBack(dir); err != nil {
+		return fmt.Errorf("undo what was done to the machine: %w", err)
+	}
 	ids := containerIDs(dir)
 	var bridges []string
 	for _, path := range below(dir, "bridge") {
-		bridges = append(bridges, readLines(path)...)
+		bridges = append(bridges, withPrefix(readLines(path), "mkt"+filepath.Base(run))...)
 	}
 	var cgroups []string
 	for _, path := range below(dir, cgroupFile) {
-		cgroups = append(cgroups, readLines(path)...)
+		cgroups = append(cgroups, withPrefix(readLines(path), "/n"+filepath.Base(run))...)
 	}
 	var sockets []string
 	deadline := time.Now().Add(20 * time.Second)
@@ -66,6 +75,20 @@ func Reap(dir string) error {
 	return os.RemoveAll(dir)
 }
 
+// runOf is the run directory that dir is or lies in.
+func runOf(dir string) string {
+	rest, ok := strings.CutPrefix(dir, base+"/")
+	id, _, _ := strings.Cut(rest, "/")
+	if !ok || !runName.MatchString(id) {
+		return ""
+	}
+	return filepath.Join(base, id)
+}
+
+func withPrefix(names []string, prefix string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
+}
+
 // below finds a file in a daemon's directory, or in all of a run directory's.
 func below(dir string, elem ...string) []string {
 	pattern := filepath.Join(elem...)
@@ -86,8 +109,8 @@ func containerIDs(dir string) []string {
 	return ids
 }
 
-// processesOf finds the living processes whose command line names a path below
-// dir or whose cgroup is that of one of the containers. Never this process.
+// processesOf finds the living processes of dir's run whose command line names a path
+// below dir, and those whose cgroup is that of one of the containers. Never this process.
 func processesOf(dir string, containers []string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -103,11 +126,18 @@ func processesOf(dir string, containers []string) []int {
 		if len(cmdline) == 0 {
 			continue // a kernel thread or a zombie
 		}
-		if bytes.Contains(cmdline, []byte(dir+"/")) || inCgroupOf(pid, containers) {
+		if bytes.Contains(cmdline, []byte(dir+"/")) && startedBy(pid, runOf(dir)) || inCgroupOf(pid, containers) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// startedBy tells whether the process comes of that run, by its environment: somebody may
+// look at a log with a command line that names it.
+func startedBy(pid int, run string) bool {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return slices.Contains(strings.Split(string(env), "\x00"), runVariable+"="+run)
 }
 
 func inCgroupOf(pid int, containers []string) bool {

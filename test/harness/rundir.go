@@ -3,10 +3,14 @@ package harness
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,19 +30,15 @@ type runDir struct {
 
 // openRun takes away what dead runs left and makes a directory for this one.
 func openRun() (*runDir, error) {
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return nil, err
-	}
-	// Between making a directory and locking it, nobody else may look.
-	gate, err := os.Open(base)
+	gate, err := openBase()
 	if err != nil {
 		return nil, err
 	}
 	defer gate.Close()
-	if err := unix.Flock(int(gate.Fd()), unix.LOCK_EX); err != nil {
+	if err := reapDeadRuns(); err != nil {
 		return nil, err
 	}
-	if err := reapDeadRuns(); err != nil {
+	if err := noteMissing(missingDirs); err != nil {
 		return nil, err
 	}
 	b := make([]byte, 3)
@@ -53,7 +53,61 @@ func openRun() (*runDir, error) {
 	if r.lock, err = lockRun(r.dir); err != nil {
 		return nil, err
 	}
-	return r, nil
+	if err := makeHome(r.dir); err != nil {
+		return nil, err
+	}
+	return r, os.Setenv(runVariable, r.dir)
+}
+
+// missingDirs lists the directories of the machine that were not there when the first of
+// the runs began that there are now.
+const missingDirs = base + "/missing"
+
+// openBase opens the directory of the run directories, and lets nobody else look into it
+// until that is closed: a run that has a directory and has not locked it yet looks dead.
+// One that others may write to is refused: what is found below is deleted by root.
+func openBase() (*os.File, error) {
+	if err := os.Mkdir(base, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	gate, err := os.OpenFile(base, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := gate.Stat()
+	if err == nil && (!own(info) || info.Mode().Perm()&0o022 != 0) {
+		err = fmt.Errorf("%s belongs to somebody else, or others may write to it", base)
+	}
+	if err == nil {
+		err = unix.Flock(int(gate.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		gate.Close()
+		return nil, err
+	}
+	return gate, nil
+}
+
+func own(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
+
+// runName is what run directories are called; nothing else in base is touched.
+var runName = regexp.MustCompile(`^[0-9a-f]{6}$`)
+
+// isRun tells a run directory from what others may have put beside it.
+func isRun(dir string) bool {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || !own(info) || !runName.MatchString(filepath.Base(dir)) {
+		return false
+	}
+	lock, err := os.Lstat(filepath.Join(dir, "lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		_ = os.Remove(dir) // empty: it died before it did anything
+		return false
+	}
+	return err == nil && lock.Mode().IsRegular()
 }
 
 // reapDeadRuns takes away what runs left whose processes are dead. A run is
@@ -65,6 +119,9 @@ func reapDeadRuns() error {
 	}
 	for _, e := range entries {
 		dir := filepath.Join(base, e.Name())
+		if !isRun(dir) {
+			continue
+		}
 		lock, err := lockRun(dir)
 		if err != nil {
 			continue // in use
@@ -80,7 +137,7 @@ func reapDeadRuns() error {
 
 // lockRun takes the lock of a run directory without waiting for it.
 func lockRun(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +156,43 @@ func closeRun() error {
 		return nil // it was never there
 	}
 	defer r.lock.Close()
-	return Reap(r.dir)
+	if err := Reap(r.dir); err != nil {
+		return err
+	}
+	gate, err := openBase()
+	if err != nil {
+		return err
+	}
+	defer gate.Close()
+	if entries, err := os.ReadDir(base); err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isRun(filepath.Join(base, e.Name())) }) {
+		removeMissing(missingDirs) // this was the last run
+	}
+	return nil
+}
+
+// Dir makes a directory of this run, for what must be found again, and undone, also when
+// the test is killed.
+func Dir(t T, kind string) string {
+	t.Helper()
+	dir, _, err := newDir(kind)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return dir
+}
+
+// CgroupRoot is the name of a cgroup of this run, for an agent that the harness does not
+// start; it goes with the run.
+func CgroupRoot(t T) string {
+	t.Helper()
+	dir, name, err := newDir("g")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, cgroupFile), []byte("/n"+name+"\n"), 0o644)
+	}
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return "/n" + name
 }
 
 var (

@@ -196,7 +196,7 @@ func TestAPodMayNotHaveMoreProcessesThanTheLimit(t *testing.T) {
 	harness.NeedDockerd(t)
 	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{"podPidsLimit": 20}})
 	// The shell that cannot fork says so and ends.
-	a.Write("pod.yaml", harness.Pod("bomb", "for i in $(seq 60); do sleep 100 & done; echo all of them; exit 0", func(p *v1.Pod) {
+	a.Write("pod.yaml", harness.Pod("bomb", "for i in $(seq 60); do sleep 1000 & done; echo all of them; exit 0", func(p *v1.Pod) {
 		p.Spec.RestartPolicy = v1.RestartPolicyNever
 	}))
 	p := a.WaitPhase("bomb", v1.PodFailed)

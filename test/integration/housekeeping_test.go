@@ -11,6 +11,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
@@ -26,6 +27,12 @@ func TestOrphansAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The agent is not to find them half made.
+	if err := unix.Kill(a.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume := func() { _ = unix.Kill(a.PID(), unix.SIGCONT) }
+	defer resume()
 	const uid = "00000000000000000000000000000bad"
 	orphans := map[string]string{}
 	for _, name := range []string{harness.Sandbox, "c"} {
@@ -60,6 +67,7 @@ func TestOrphansAreRemoved(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "volumes", "kubernetes.io~empty-dir", "scratch"), 0o750); err != nil {
 		t.Fatal(err)
 	}
+	resume()
 	harness.Eventually(t, "the orphans are gone", harness.Patience, func() error {
 		for name, id := range orphans {
 			if _, err := a.Docker.Client.ContainerInspect(t.Context(), id); !cerrdefs.IsNotFound(err) {
@@ -88,8 +96,8 @@ func TestHealthFailsWhenDockerNeverAnswersAList(t *testing.T) {
 	stop := proxy.On(harness.Path("GET", "/containers/json"), harness.Hang(release))
 	began := time.Now()
 	harness.Eventually(t, "/healthz fails", 4*time.Minute, func() error {
-		if _, err := a.Get("/healthz"); err == nil {
-			return fmt.Errorf("it is fine after %v", time.Since(began).Round(time.Second))
+		if _, err := a.Get("/healthz"); err == nil || !strings.Contains(err.Error(), "pleg was last seen active") {
+			return fmt.Errorf("after %v it says %v", time.Since(began).Round(time.Second), err)
 		}
 		return nil
 	}, a.Explain)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -132,6 +134,40 @@ func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
 	}
 	a.Start()
 	a.WaitRunning("one")
+}
+
+// Somebody has mounted something in the directories that reset removes: nothing in it is
+// touched, and where the whole directory is the agent's it is named.
+func TestResetRemovesNothingThatIsMounted(t *testing.T) {
+	a := start(t)
+	a.Write("pod.yaml", harness.Pod("pod", ""))
+	a.WaitRunning("pod")
+	a.Interrupt()
+	precious := t.TempDir()
+	if err := os.WriteFile(filepath.Join(precious, "f"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	reset := append([]string{"reset", "--yes"}, a.Flags()...)
+	for dir, whole := range map[string]bool{"root/mini-kubelet": true, "shim/sandbox": false, "shim/logs": false, "shim/network": false} {
+		at := filepath.Join(a.Dir, dir, "mounted")
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		unmount := treetest.Bind(t, precious, at)
+		if _, stderr, err := a.Run(reset...); (err != nil) != whole || strings.Contains(stderr, at) != whole {
+			t.Errorf("reset with a mount at %s: %v\n%s", at, err, stderr)
+		}
+		if _, err := os.Stat(filepath.Join(precious, "f")); err != nil {
+			t.Fatalf("reset removed what is mounted at %s: %v", at, err)
+		}
+		unmount()
+		if err := os.RemoveAll(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, stderr, err := a.Run(reset...); err != nil {
+		t.Errorf("reset when nothing is in the way: %v\n%s", err, stderr)
+	}
 }
 
 func TestResetIsRefusedWhileTheAgentRuns(t *testing.T) {

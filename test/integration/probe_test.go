@@ -30,11 +30,11 @@ func probed(name, dir string) *v1.Pod {
 		}
 		c.ReadinessProbe = &v1.Probe{
 			ProbeHandler:  v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Path: "/ready", Port: intstr.FromString("web")}},
-			PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 1,
+			PeriodSeconds: 1, TimeoutSeconds: 120, FailureThreshold: 1,
 		}
 		c.LivenessProbe = &v1.Probe{
 			ProbeHandler:  v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"/bin/sh", "-c", "test ! -e /state/dead || { echo I am dead; exit 1; }"}}},
-			PeriodSeconds: 1, TimeoutSeconds: 10, FailureThreshold: 2, TerminationGracePeriodSeconds: &grace,
+			PeriodSeconds: 1, TimeoutSeconds: 120, FailureThreshold: 2, TerminationGracePeriodSeconds: &grace,
 		}
 	})
 }

@@ -17,14 +17,15 @@ import (
 
 // TestQuickStart does what `make run` does, on the machine's own Docker, with the
 // configuration, the manifests and the demo image of this repository; only
-// directories and ports are the test's own.
+// directories, ports and the image's name are the test's own.
 func TestQuickStart(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, as mini-kubelet does")
 	}
 	t.Parallel()
 	d := harness.MachineDocker(t)
-	demo := exec.CommandContext(t.Context(), "go", "run", "./cmd/demo-image")
+	image := d.Own(t, "mini-kubelet.local/demo")
+	demo := exec.CommandContext(t.Context(), "go", "run", "./cmd/demo-image", "-name", image)
 	demo.Dir = harness.Root()
 	if out, err := demo.CombinedOutput(); err != nil {
 		t.Fatalf("make the demo image: %v\n%s", err, out)
@@ -41,11 +42,11 @@ func TestQuickStart(t *testing.T) {
 		delete(config, own) // the harness chooses free ones
 	}
 	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: config,
-		Args: []string{"--pod-manifest-path", filepath.Join(harness.Root(), "manifests"), "--show-pods"}})
+		Args: []string{"--pod-manifest-path", manifests(t, image), "--show-pods"}})
 	began := time.Now()
 	a.Start()
 	var pods []v1.Pod
-	harness.Eventually(t, "the sample pods run", 30*time.Second, func() error {
+	harness.Eventually(t, "the sample pods run", harness.Patience, func() error {
 		list, err := a.Pods()
 		if err != nil {
 			return err
@@ -99,4 +100,25 @@ func TestQuickStart(t *testing.T) {
 	if own, err := a.Containers(); err != nil || len(own) > 0 {
 		t.Errorf("%d containers are left after reset (%v)", len(own), err)
 	}
+}
+
+// manifests copies the repository's manifests, with another image for the demo's.
+func manifests(t *testing.T, image string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(harness.Root(), "manifests", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests: %v", err)
+	}
+	dir := t.TempDir()
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.ReplaceAll(string(text), "mini-kubelet.local/demo:v1", image)
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }

@@ -26,9 +26,11 @@ func TestSidecarsStartFirstAndStopLastInReverse(t *testing.T) {
 	a := start(t)
 	give, read := diary(t, a)
 	s1 := sidecar("s1", untilTerm("s1"))
-	s1.Lifecycle = &v1.Lifecycle{PostStart: run("sleep 1; echo s1-post >> /diary/log")}
-	a.Write("web.yaml", harness.Pod("web", untilTerm("c"), grace(20),
-		inits(s1, harness.Container("i", "sleep 1; echo i >> /diary/log"), sidecar("s2", untilTerm("s2"))), give,
+	s1.Lifecycle = &v1.Lifecycle{PostStart: run(onceSaid("s1") + "sleep 1; echo s1-post >> /diary/log")}
+	s2 := sidecar("s2", untilTerm("s2"))
+	s2.StartupProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: run(onceSaid("s2")).Exec}, PeriodSeconds: 1, TimeoutSeconds: 60}
+	a.Write("web.yaml", harness.Pod("web", untilTerm("c"), grace(120),
+		inits(s1, harness.Container("i", "sleep 1; echo i >> /diary/log"), s2), give,
 		func(p *v1.Pod) {
 			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: run("sleep 2")} // the sidecars' signal waits for it
 		}))
@@ -112,19 +114,28 @@ func TestPodCompletesThoughItsSidecarsRun(t *testing.T) {
 }
 
 func TestSidecarsHaveWhatIsLeftOfTheGracePeriod(t *testing.T) {
-	a := start(t)
+	a, proxy := behindProxy(t)
 	seen := harness.WatchEvents(a)
 	a.Write("web.yaml", harness.Pod("web", deaf, grace(4), inits(sidecar("s", deaf))))
-	a.WaitRunning("web")
+	p := a.WaitRunning("web")
 	a.Remove("web.yaml")
 	died := seen.Wait(1, "die", "web", "c", harness.Patience)[0]
 	end := seen.Wait(1, "die", "web", "s", harness.Patience)[0]
-	term := seen.Of("kill", "web", "s")[0]
-	if term.Signal != "15" || term.At.Before(died.At) && died.At.Sub(term.At) > 2*time.Second {
-		t.Errorf("the sidecar had signal %s %v after the other's death", term.Signal, term.At.Sub(died.At))
+	asked, term := seen.Of("kill", "web", "c"), seen.Of("kill", "web", "s")[0]
+	killed := asked[len(asked)-1]
+	if asked[0].Signal != "15" || killed.Signal != "9" || term.Signal != "15" {
+		t.Errorf("the container had the signals %s and %s, the sidecar %s first", asked[0].Signal, killed.Signal, term.Signal)
 	}
-	if took := end.At.Sub(term.At); took < 1900*time.Millisecond || took > 8*time.Second {
-		t.Errorf("the sidecar was killed %v after its signal, want about 2s", took)
+	if after := term.At.Sub(asked[0].At); after < 3900*time.Millisecond && term.At.Before(died.At) {
+		t.Errorf("the sidecar had its signal %v after the other, which had not ended", after)
+	}
+	for c, most := range map[string]int{"c": 4, "s": 2} {
+		if given := stopTime(t, proxy, harness.ID(harness.Status(p, c).ContainerID)); given < 2 || given > most {
+			t.Errorf("container %s was given %d s, want %d", c, given, most)
+		}
+	}
+	if took := end.At.Sub(term.At); took < 1900*time.Millisecond {
+		t.Errorf("the sidecar was killed %v after its signal, want 2s", took)
 	}
 	a.WaitGone("web")
 }

@@ -38,7 +38,7 @@ func TestDefaultsAndValidationAreTheAPIServers(t *testing.T) {
 // objectsOf reads a case's manifest with any values for what is filled in.
 func objectsOf(t *testing.T, c testCase) []map[string]any {
 	t.Helper()
-	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default", "${REGISTRY}", "registry.example", "${CSI}", "csi.example").Replace(c.manifest)
+	text := strings.NewReplacer("${PORT}", "8080", "${DIR}", "/dir", "${NODE}", "node", "${NAMESPACE}", "default", "${REGISTRY}", "registry.example", "${CSI}", "csi.example", "${DOCKER_ROOT}", "/docker", "${ABOVE_DOCKER_ROOT}", "/").Replace(c.manifest)
 	objects, err := documents(text)
 	if err != nil {
 		t.Fatal(err)

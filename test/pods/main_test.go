@@ -8,8 +8,9 @@
 // What can be asked of the kernel, or of the process inside, is asked there: in the
 // containers by exec and by what they log, on the host by a shell that knows their
 // processes. In all texts ${DIR} is a directory of the case on the host, ${NAMESPACE}
-// and ${NODE} where it runs, ${PORT} a port of the host that nobody has, and
-// ${AGENT_LOG} what the agent has written. ${REGISTRY} has the image table/private:1
+// and ${NODE} where it runs, ${PORT} a port of the host that nobody has,
+// ${AGENT_LOG} what the agent has written, ${DOCKER_ROOT} Docker's root directory and
+// ${ABOVE_DOCKER_ROOT} the one that lies in. ${REGISTRY} has the image table/private:1
 // for "user" with the password "open sesame". In a cluster ${CSI} is a CSI driver, and
 // ${CSI_DATA} holds its volumes.
 package pods

@@ -57,8 +57,13 @@ func (c testCase) run(t *testing.T, at place, known map[string]string) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	docker, err := at.agent().Docker.Client.Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	known = maps.Clone(known)
 	maps.Copy(known, map[string]string{
+		"DOCKER_ROOT": docker.DockerRootDir, "ABOVE_DOCKER_ROOT": filepath.Dir(docker.DockerRootDir),
 		"DIR": dir, "NAMESPACE": namespace, "NODE": at.agent().Node, "PORT": hostPort(t), "AGENT_LOG": at.agent().LogPath(),
 	})
 	r := &runner{testCase: c, at: at, namespace: namespace, dir: dir, known: known}
@@ -78,6 +83,13 @@ func (c testCase) run(t *testing.T, at place, known map[string]string) {
 			t.Fatalf("setup: %v: %s", err, out)
 		}
 	}
+	t.Cleanup(func() {
+		if t.Failed() { // what still starts would make its host paths again, after the directory is gone
+			if err := r.gone(context.Background()); err != nil {
+				t.Log(err)
+			}
+		}
+	})
 	objects, err := documents(r.fill(c.manifest, r.known))
 	if err == nil {
 		err = at.create(ctx, namespace, objects)
@@ -163,8 +175,8 @@ func (r *runner) meets(ctx context.Context, name string, w podWant) error {
 	return nil
 }
 
-// removed removes the pods and asks what is left.
-func (r *runner) removed(ctx context.Context) error {
+// gone removes the pods and waits until there are none.
+func (r *runner) gone(ctx context.Context) error {
 	if err := r.at.remove(ctx, r.namespace); err != nil {
 		return fmt.Errorf("remove: %w", err)
 	}
@@ -178,6 +190,14 @@ func (r *runner) removed(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// removed removes the pods and asks what is left.
+func (r *runner) removed(ctx context.Context) error {
+	if err := r.gone(ctx); err != nil {
+		return err
 	}
 	for _, a := range r.want.Removed {
 		if err := within(ctx, func() error {
@@ -278,10 +298,9 @@ func canPrivileged(t *testing.T) bool {
 // hostPort is a port that nobody listens on.
 func hostPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
+	_, port, err := net.SplitHostPort(harness.FreePort(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	return port
 }

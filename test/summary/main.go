@@ -1,6 +1,8 @@
 // Command summary reads `go test -json` and writes what go test would have
-// written, and at the end every skipped test with its reason and the result of
-// every package. It exits with 1 when anything failed, or when nothing ran.
+// written, and at the end every skipped test with its reason, the result of every
+// package and what each failed test said: the logs that it shows with that are long,
+// and whoever reads a build's output has its end. It exits with 1 when anything failed,
+// or when nothing ran.
 //
 // Packages whose path contains one of the -verbose words are shown in full as
 // they run; of the others only failures and the package's line.
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -35,7 +38,7 @@ type testName struct{ pkg, test string }
 
 func summarize(in io.Reader, out io.Writer, verbose []string) int {
 	output := map[testName][]string{} // of tests and packages that have not ended
-	var skipped, results []string
+	var skipped, failures, results []string
 	failed := false
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
@@ -76,6 +79,8 @@ func summarize(in io.Reader, out io.Writer, verbose []string) int {
 				}
 			case e.Action == "skip":
 				skipped = append(skipped, reason(e.Test, text))
+			case e.Action == "fail":
+				failures = append(failures, complaints(e.Test, text))
 			}
 		}
 	}
@@ -89,6 +94,9 @@ func summarize(in io.Reader, out io.Writer, verbose []string) int {
 		fmt.Fprintln(out, "\nno test was skipped")
 	}
 	fmt.Fprint(out, "\n", strings.Join(results, ""))
+	if len(failures) > 0 {
+		fmt.Fprintf(out, "\n%d tests failed:\n%s\n", len(failures), strings.Join(failures, "\n"))
+	}
 	if failed || len(results) == 0 {
 		fmt.Fprintln(out, "FAIL")
 		return 1
@@ -128,4 +136,26 @@ func reason(test string, text []string) string {
 		why = append(why, trimmed)
 	}
 	return fmt.Sprintf("--- SKIP: %s\n    %s", test, strings.Join(why, "\n    "))
+}
+
+// said is a line of t.Log or t.Error, indented by how deep the test stands, or the
+// first of a panic.
+var said = regexp.MustCompile(`^(\s+[\w.-]+\.go:\d+: |panic: )`)
+
+const (
+	maxComplaints = 20  // of a test; its last ones, as those made it end
+	maxComplaint  = 500 // bytes of a line
+)
+
+// complaints is what a failed test said by itself, without the lines that follow each
+// of its messages: those are somebody's log.
+func complaints(test string, text []string) string {
+	var lines []string
+	for _, line := range text {
+		if said.MatchString(line) {
+			line = strings.TrimSpace(line)
+			lines = append(lines, "\n    "+line[:min(len(line), maxComplaint)])
+		}
+	}
+	return "--- FAIL: " + test + strings.Join(lines[max(0, len(lines)-maxComplaints):], "")
 }

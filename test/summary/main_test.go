@@ -17,6 +17,7 @@ func TestSummary(t *testing.T) {
 {"Action":"pass","Package":"m/p"}
 `
 		bad = `{"Action":"output","Package":"m/p","Test":"TestB","Output":"    x_test.go:9: broken\n"}
+{"Action":"output","Package":"m/p","Test":"TestB","Output":"        I1129 00:48:41.902100    7168 a.go:434] some agent's log\n"}
 {"Action":"fail","Package":"m/p","Test":"TestB"}
 {"Action":"output","Package":"m/p","Output":"FAIL\tm/p\t0.1s\n"}
 {"Action":"fail","Package":"m/p"}
@@ -29,7 +30,9 @@ func TestSummary(t *testing.T) {
 	}{
 		"a skip is listed with its reason, the package last": {start + skip + ok, 0,
 			[]string{"1 tests were skipped", "--- SKIP: TestS\n    x_test.go:3: no such kernel", "\nok  \tm/p\t0.1s\n"}},
-		"a failure is shown and fails":       {start + bad, 1, []string{"x_test.go:9: broken", "FAIL\tm/p\t0.1s\nFAIL\n"}},
+		"a failure is shown and fails": {start + bad, 1, []string{"some agent's log\n", "FAIL\tm/p\t0.1s\n"}},
+		"what it said is repeated at the end, without the log": {start + bad, 1,
+			[]string{"\n1 tests failed:\n--- FAIL: TestB\n    x_test.go:9: broken\nFAIL\n"}},
 		"a build that fails, fails":          {`{"Action":"build-fail","ImportPath":"m/p"}` + "\n" + ok, 1, []string{"FAIL\n"}},
 		"nothing run fails":                  {"", 1, []string{"FAIL\n"}},
 		"text that is not JSON is passed on": {"go: no such module\n" + ok, 0, []string{"go: no such module\n"}},

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
@@ -56,7 +57,7 @@ func New(dir string) (*Store, error) {
 		return nil, fmt.Errorf("read checkpoint directory: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), ".new") {
+		if dockerid.Named(e) && strings.HasSuffix(e.Name(), ".new") {
 			_ = os.Remove(filepath.Join(dir, e.Name())) // it hinders nothing
 		}
 	}
@@ -100,7 +101,7 @@ func (s *Store) Read(id string) (Sandbox, bool) {
 	if err != nil {
 		return Sandbox{}, false
 	}
-	text, err := os.ReadFile(path)
+	text, err := durable.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Sandbox{}, false
 	}
@@ -168,7 +169,7 @@ func (s *Store) List() ([]string, error) {
 	var ids []string
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), corrupt)
-		if _, err := s.path(name); err == nil && !e.IsDir() {
+		if _, err := s.path(name); err == nil && dockerid.Named(e) {
 			ids = append(ids, name)
 		}
 	}

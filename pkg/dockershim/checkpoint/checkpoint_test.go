@@ -6,8 +6,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
+
+// abc is the ID of a sandbox.
+var abc = strings.Repeat("abcd", 16)
 
 var example = Sandbox{
 	Name: "web-n1", Namespace: "default", UID: "42", Attempt: 3, HostNetwork: false,
@@ -26,14 +30,14 @@ func newStore(t *testing.T) (*Store, string) {
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	s, dir := newStore(t)
-	if err := s.Write("abc", example); err != nil {
+	if err := s.Write(abc, example); err != nil {
 		t.Fatal(err)
 	}
 	again, err := New(dir) // as after a restart
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, ok := again.Read("abc")
+	got, ok := again.Read(abc)
 	if !ok {
 		t.Fatal("not found")
 	}
@@ -41,7 +45,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if !reflect.DeepEqual(got, example) {
 		t.Errorf("read %+v, want %+v", got, example)
 	}
-	if info, err := os.Stat(filepath.Join(dir, "abc")); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, abc)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("file is %v, %v; want mode 0600", info, err)
 	}
 }
@@ -56,10 +60,10 @@ func TestDamagedFilesCountAsAbsentAndAreMovedAside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, dir := newStore(t)
-			if err := s.Write("abc", example); err != nil {
+			if err := s.Write(abc, example); err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join(dir, "abc")
+			path := filepath.Join(dir, abc)
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -67,16 +71,16 @@ func TestDamagedFilesCountAsAbsentAndAreMovedAside(t *testing.T) {
 			if err := os.WriteFile(path, damage(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if sb, ok := s.Read("abc"); ok {
+			if sb, ok := s.Read(abc); ok {
 				t.Fatalf("read %+v", sb)
 			}
 			if _, err := os.Stat(path + corrupt); err != nil {
 				t.Errorf("not moved aside: %v", err)
 			}
-			if ids, err := s.List(); err != nil || !slices.Equal(ids, []string{"abc"}) {
+			if ids, err := s.List(); err != nil || !slices.Equal(ids, []string{abc}) {
 				t.Errorf("List() = %v, %v; its network must still be found", ids, err)
 			}
-			if err := s.Remove("abc"); err != nil {
+			if err := s.Remove(abc); err != nil {
 				t.Fatal(err)
 			}
 			if ids, _ := s.List(); len(ids) != 0 {
@@ -89,7 +93,7 @@ func TestDamagedFilesCountAsAbsentAndAreMovedAside(t *testing.T) {
 func TestRemoveIsRepeatable(t *testing.T) {
 	s, _ := newStore(t)
 	for range 2 {
-		if err := s.Remove("abc"); err != nil {
+		if err := s.Remove(abc); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,8 +121,12 @@ func TestIdsCannotLeaveTheDirectory(t *testing.T) {
 
 func TestNewRemovesWhatACrashLeft(t *testing.T) {
 	_, dir := newStore(t)
-	left := filepath.Join(dir, ".123")
+	left := filepath.Join(dir, abc+".new")
 	if err := os.WriteFile(left, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	theirs := filepath.Join(dir, "notes.new")
+	if err := os.WriteFile(theirs, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(dir); err != nil {
@@ -126,5 +134,8 @@ func TestNewRemovesWhatACrashLeft(t *testing.T) {
 	}
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Errorf("still there: %v", err)
+	}
+	if _, err := os.Stat(theirs); err != nil {
+		t.Errorf("somebody else's file: %v", err)
 	}
 }

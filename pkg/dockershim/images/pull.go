@@ -19,7 +19,8 @@ import (
 // PullImage pulls an image by tag or digest and returns its id, which is also
 // ImageStatus' id and the image_id of containers. It lasts as long as bytes arrive
 // or layers are unpacked, and is cancelled with DeadlineExceeded when nothing has
-// come from the registry for PullProgressDeadline.
+// come from the registry for PullProgressDeadline. The built-in sandbox image is
+// loaded instead: a pod that could pull another under its name would run in all pods.
 func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
 	t, err := requested(req.GetImage())
 	if err != nil {
@@ -36,6 +37,13 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 		if !runtimes[handler] {
 			return nil, status.Errorf(codes.InvalidArgument, "image.runtime_handler: Docker has no runtime %q", handler)
 		}
+	}
+	if t.builtIn() {
+		id, err := s.loadBuiltIn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &cri.PullImageResponse{ImageRef: id}, nil
 	}
 	creds, foreign, err := pullCredentials(req.Auth, t.name)
 	if err != nil {

@@ -31,8 +31,8 @@ func Write(w io.Writer, img Image) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	measured := &meter{hash: sha256.New()}
-	if err := writeLayer(measured, files); err != nil {
+	measured, err := measure(files)
+	if err != nil {
 		return "", err
 	}
 	config, err := json.Marshal(imageConfig(img, measured.digest()))
@@ -80,6 +80,28 @@ func Write(w io.Writer, img Image) (id string, err error) {
 		return "", fmt.Errorf("write the image archive: %w", err)
 	}
 	return id, nil
+}
+
+// Layer is the digest of the image's layer, as Docker names it among the image's
+// RootFS.
+func Layer(img Image) (digest.Digest, error) {
+	files, err := layout(img.Files)
+	if err != nil {
+		return "", err
+	}
+	measured, err := measure(files)
+	if err != nil {
+		return "", err
+	}
+	return measured.digest(), nil
+}
+
+func measure(files []File) (*meter, error) {
+	m := &meter{hash: sha256.New()}
+	if err := writeLayer(m, files); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func imageConfig(img Image, layer digest.Digest) ocispec.Image {

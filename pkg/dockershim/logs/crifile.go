@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // criFile is a CRI log open for appending, with what it was when opened.
@@ -18,26 +18,21 @@ type criFile struct {
 	fileInfo
 }
 
-// openCRI opens the CRI log without following a symbolic link at its last component.
+// openCRI opens the CRI log, which must be a regular file, and no link to one.
 func openCRI(path string, create bool) (criFile, error) {
-	flags := os.O_RDWR | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	flags := os.O_RDWR | os.O_APPEND
 	if create {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return criFile{}, fmt.Errorf("create log directory: %w", err)
 		}
 		flags |= os.O_CREATE
 	}
-	f, err := os.OpenFile(path, flags, 0o640)
-	if errors.Is(err, unix.ELOOP) {
-		return criFile{}, fmt.Errorf("log path %s is a symbolic link: refused", path)
-	}
+	dir, name := filepath.Split(path)
+	f, err := safefile.OpenFile(dir, name, flags, 0o640)
 	if err != nil {
 		return criFile{}, fmt.Errorf("open log: %w", err)
 	}
 	fi, err := statFile(f)
-	if err == nil && !fi.regular {
-		err = fmt.Errorf("log path %s is not a regular file", path)
-	}
 	if err != nil {
 		f.Close()
 		return criFile{}, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -382,11 +383,11 @@ func TestDiskFull(t *testing.T) {
 	sameLines(t, texts(t, cri), want)
 }
 
-func TestForgetDropsThePositionAndNewPrunes(t *testing.T) {
+func TestForgetDropsThePosition(t *testing.T) {
 	state := t.TempDir()
 	d := newDockerLog(t, 1<<20, 3)
 	cri := filepath.Join(t.TempDir(), "0.log")
-	m, stop := startManager(t, Config{StateDir: state})
+	m, _ := startManager(t, Config{StateDir: state})
 	follow(t, m, d, cri)
 	d.line(t, 0)
 	finish(t, m, "c1")
@@ -402,21 +403,35 @@ func TestForgetDropsThePositionAndNewPrunes(t *testing.T) {
 		t.Errorf("Reopen after Forget: %v", err)
 	}
 
-	// A container that vanishes while no agent runs.
-	if err := os.Remove(cri); err != nil {
-		t.Fatal(err)
-	}
-	follow(t, m, d, cri)
-	finish(t, m, "c1")
-	stop()
-	if err := os.RemoveAll(filepath.Dir(d.path)); err != nil {
-		t.Fatal(err)
+}
+
+// A container may vanish while no agent runs. Others keep files in the directory, too.
+func TestNewPrunesPositionsAndNothingElse(t *testing.T) {
+	state := t.TempDir()
+	id := func(digit string) string { return filepath.Join(state, strings.Repeat(digit, 64)) }
+	docker := t.TempDir()
+	gone := position{Docker: fileID{Inode: 1}, Log: filepath.Join(docker, "gone", "gone-json.log")}
+	there := gone
+	there.Log = filepath.Join(docker, "there", "there-json.log")
+	theirs := []string{filepath.Join(state, "my-own.log"), filepath.Join(state, "c0ffee"), id("2"), id("3"), id("4") + ".tmp"}
+	for _, err := range []error{
+		os.Mkdir(filepath.Dir(there.Log), 0o700), there.save(id("0")), gone.save(id("1")),
+		os.WriteFile(id("5")+".tmp", []byte("{"), 0o600), os.WriteFile(id("6"), nil, 0o600),
+		os.WriteFile(theirs[0], nil, 0o600), os.WriteFile(theirs[1], nil, 0o600),
+		os.MkdirAll(filepath.Join(theirs[2], "not", "empty"), 0o700), unix.Mkfifo(theirs[3], 0o600), os.Symlink("my-own.log", theirs[4]),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := New(Config{StateDir: state}); err != nil {
 		t.Fatal(err)
 	}
-	if left, _ := os.ReadDir(state); len(left) != 0 {
-		t.Errorf("left in the state directory: %v", left)
+	left, err := filepath.Glob(filepath.Join(state, "*"))
+	want := append(theirs, id("0"))
+	slices.Sort(want)
+	if err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %q, want %q (%v)", left, want, err)
 	}
 }
 

@@ -2,12 +2,18 @@ package logs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
+	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // position says: the first Size bytes of the CRI file hold everything that stands in
@@ -39,8 +45,7 @@ type fileID struct {
 
 type fileInfo struct {
 	fileID
-	size    int64
-	regular bool
+	size int64
 }
 
 func statFile(f *os.File) (fileInfo, error) { return statx(int(f.Fd()), "", unix.AT_EMPTY_PATH) }
@@ -52,10 +57,10 @@ func statPath(path string) (fileInfo, error) {
 
 func statx(dir int, path string, flags int) (fileInfo, error) {
 	var st unix.Statx_t
-	if err := unix.Statx(dir, path, flags, unix.STATX_INO|unix.STATX_SIZE|unix.STATX_TYPE|unix.STATX_BTIME, &st); err != nil {
+	if err := unix.Statx(dir, path, flags, unix.STATX_INO|unix.STATX_SIZE|unix.STATX_BTIME, &st); err != nil {
 		return fileInfo{}, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
-	fi := fileInfo{fileID: fileID{Inode: st.Ino}, size: int64(st.Size), regular: st.Mode&unix.S_IFMT == unix.S_IFREG}
+	fi := fileInfo{fileID: fileID{Inode: st.Ino}, size: int64(st.Size)}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		fi.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}
@@ -65,7 +70,7 @@ func statx(dir int, path string, flags int) (fileInfo, error) {
 // loadPosition reads a position; a missing or damaged file is no position, false.
 func loadPosition(path string) (position, bool) {
 	var p position
-	b, err := os.ReadFile(path)
+	b, err := durable.Read(path)
 	if err != nil || json.Unmarshal(b, &p) != nil || p.Docker.Inode == 0 || p.Offset < 0 || p.Size < 0 {
 		return position{}, false
 	}
@@ -80,24 +85,33 @@ func (p position) save(path string) error {
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	dir, name := filepath.Split(path + ".tmp")
+	f, err := safefile.Create(dir, name, 0o600)
+	if err != nil {
 		return fmt.Errorf("save log position: %w", err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
 		return fmt.Errorf("save log position: %w", err)
 	}
 	return nil
 }
 
 // prunePositions removes positions of containers that were removed while nobody
-// watched, which shows in Docker's directory of them being gone.
+// watched, which shows in Docker's directory of them being gone. One that cannot be
+// removed is logged, and does no harm.
 func prunePositions(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		if !dockerid.Named(e) {
+			continue // somebody else's
+		}
 		path := filepath.Join(dir, e.Name())
 		p, ok := loadPosition(path)
 		if ok {
@@ -108,7 +122,7 @@ func prunePositions(dir string) error {
 			}
 		}
 		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-			return err
+			klog.ErrorS(err, "Old log position cannot be removed")
 		}
 	}
 	return nil

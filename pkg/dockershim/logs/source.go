@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // source is one file of a container's Docker log, open for reading.
@@ -14,7 +17,7 @@ type source struct {
 }
 
 func openFile(path string) (source, error) {
-	f, err := os.Open(path)
+	f, err := safefile.Open(filepath.Split(path))
 	if err != nil {
 		return source{}, err
 	}

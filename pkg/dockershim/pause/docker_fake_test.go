@@ -11,12 +11,14 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
 )
 
 // memoryDocker is a daemon that knows one image name.
 type memoryDocker struct {
 	mu       sync.Mutex
-	labels   map[string]string // of the image under Ref; nil: none
+	present  *image.InspectResponse // the image under Ref; nil: none
 	loads    int
 	inspects int
 	loadable bool
@@ -27,12 +29,22 @@ func (d *memoryDocker) ImageInspect(context.Context, string, ...client.ImageInsp
 	defer d.mu.Unlock()
 	d.inspects++
 
-	if d.labels == nil {
+	if d.present == nil {
 		return image.InspectResponse{}, errdefs.ErrNotFound
 	}
-	config := &dockerspec.DockerOCIImageConfig{}
-	config.Labels = d.labels
-	return image.InspectResponse{ID: "sha256:1", Config: config}, nil
+	return *d.present, nil
+}
+
+// inspected is how Docker would show the image.
+func inspected(img imagetar.Image) (*image.InspectResponse, error) {
+	layer, err := imagetar.Layer(img)
+	if err != nil {
+		return nil, err
+	}
+	return &image.InspectResponse{
+		ID: "sha256:1", RootFS: image.RootFS{Type: "layers", Layers: []string{layer.String()}},
+		Config: &dockerspec.DockerOCIImageConfig{ImageConfig: img.Config},
+	}, nil
 }
 
 func (d *memoryDocker) ImageLoad(_ context.Context, in io.Reader, _ ...client.ImageLoadOption) (image.LoadResponse, error) {
@@ -47,7 +59,9 @@ func (d *memoryDocker) ImageLoad(_ context.Context, in io.Reader, _ ...client.Im
 		if err != nil {
 			return image.LoadResponse{}, err
 		}
-		d.labels = own.Config.Labels
+		if d.present, err = inspected(own); err != nil {
+			return image.LoadResponse{}, err
+		}
 	}
 	return image.LoadResponse{Body: io.NopCloser(strings.NewReader(`{"stream":"Loaded"}`))}, nil
 }

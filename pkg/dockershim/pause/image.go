@@ -2,14 +2,14 @@ package pause
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
@@ -18,10 +18,6 @@ import (
 // Ref is the image's name. Its domain exists nowhere, so nothing can be pulled or
 // pushed under it.
 const Ref = "mini-kubelet.local/pause:1"
-
-// programLabel on the image holds the SHA-256 of the program, by which an image
-// of another version or architecture under the same name is noticed.
-const programLabel = "io.mini-kubelet.pause.sha256"
 
 // Docker is what Ensure needs of a Docker client; *client.Client is one.
 type Docker interface {
@@ -35,7 +31,6 @@ func Image(arch string) (imagetar.Image, error) {
 	if err != nil {
 		return imagetar.Image{}, err
 	}
-	sum := sha256.Sum256(program)
 	return imagetar.Image{
 		Refs: []string{Ref},
 		Arch: arch,
@@ -45,10 +40,18 @@ func Image(arch string) (imagetar.Image, error) {
 			User:       "65535:65535",
 			WorkingDir: "/",
 			StopSignal: "SIGTERM",
-			Labels:     map[string]string{programLabel: hex.EncodeToString(sum[:])},
 		},
 		Files: []imagetar.File{imagetar.Bytes("pause", 0o555, program)},
 	}, nil
+}
+
+// runs tells whether an image runs img's program as img does: by its layer's digest,
+// which Docker has checked, and not by anything that whoever made it says of it.
+func runs(found image.InspectResponse, img imagetar.Image, layer digest.Digest) bool {
+	c := found.Config
+	return c != nil && slices.Equal(found.RootFS.Layers, []string{layer.String()}) &&
+		slices.Equal(c.Entrypoint, img.Config.Entrypoint) && len(c.Cmd) == 0 && c.User == img.Config.User &&
+		len(c.Env) == 0 && len(c.Volumes) == 0
 }
 
 // Ensure puts the pause image for this machine's architecture into Docker unless
@@ -59,12 +62,16 @@ func Ensure(ctx context.Context, docker Docker) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
+	layer, err := imagetar.Layer(img)
+	if err != nil {
+		return "", err
+	}
 	for loaded := false; ; loaded = true {
 		found, err := docker.ImageInspect(ctx, Ref)
 		switch {
 		case err != nil && !errdefs.IsNotFound(err):
 			return "", fmt.Errorf("look for the pause image: %w", err)
-		case err == nil && found.Config != nil && found.Config.Labels[programLabel] == img.Config.Labels[programLabel]:
+		case err == nil && runs(found, img, layer):
 			return found.ID, nil
 		case loaded && err != nil:
 			return "", fmt.Errorf("the pause image vanished as soon as it was loaded: %w", err)

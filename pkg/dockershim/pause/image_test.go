@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
 	"github.com/mini-kubelet/mini-kubelet/pkg/testimage"
 )
 
@@ -41,7 +42,7 @@ func loadOwn(t *testing.T, docker *client.Client) string {
 		t.Fatal(err)
 	}
 	img.Refs = []string{"mini-kubelet.test/pause:" + strings.ToLower(t.Name())}
-	img.Config.Labels["test"] = t.Name()
+	img.Config.Labels = map[string]string{"test": t.Name()}
 	testimage.Load(t, docker, img)
 	return img.Refs[0]
 }
@@ -156,19 +157,36 @@ func TestEnsureLoadsOnlyWhatIsMissingOrForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	changed := func(change func(*imagetar.Image)) *imagetar.Image {
+		img := own
+		change(&img)
+		return &img
+	}
 	tests := []struct {
 		name         string
-		labels       map[string]string
+		present      *imagetar.Image
 		loads, calls int
 	}{
 		{"missing", nil, 1, 2},
-		{"present", own.Config.Labels, 0, 1},
-		{"another version", map[string]string{programLabel: "other"}, 1, 2},
-		{"somebody else's image of the same name", map[string]string{}, 1, 2},
+		{"present", &own, 0, 1},
+		{"with the label by which an earlier release knew it", changed(func(i *imagetar.Image) {
+			i.Config.Labels = map[string]string{"io.mini-kubelet.pause.sha256": "0"}
+		}), 0, 1},
+		{"another program", changed(func(i *imagetar.Image) { i.Files = []imagetar.File{imagetar.Bytes("pause", 0o555, []byte("other"))} }), 1, 2},
+		{"another entry point", changed(func(i *imagetar.Image) { i.Config.Entrypoint = []string{"/bin/sh"} }), 1, 2},
+		{"arguments", changed(func(i *imagetar.Image) { i.Config.Cmd = []string{"x"} }), 1, 2},
+		{"root", changed(func(i *imagetar.Image) { i.Config.User = "" }), 1, 2},
+		{"an environment", changed(func(i *imagetar.Image) { i.Config.Env = []string{"LD_PRELOAD=/x"} }), 1, 2},
+		{"a volume", changed(func(i *imagetar.Image) { i.Config.Volumes = map[string]struct{}{"/v": {}} }), 1, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := &memoryDocker{labels: tt.labels, loadable: true}
+			d := &memoryDocker{loadable: true}
+			if tt.present != nil {
+				if d.present, err = inspected(*tt.present); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if _, err := Ensure(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}

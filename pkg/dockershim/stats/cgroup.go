@@ -107,27 +107,49 @@ func (r *Reader) dirs(id string, pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the cgroup of process %d: %w", pid, err)
 	}
-	dirs := r.directories(string(text))
+	dirs := r.directories(id, string(text))
+	if len(dirs) == 0 {
+		return nil, fmt.Errorf("process %d is not of container %s", pid, id)
+	}
 	r.found[id] = dirs
 	return dirs, nil
 }
 
-// directories reads /proc/<pid>/cgroup: lines of "id:controllers:path".
-func (r *Reader) directories(text string) map[string]string {
+// directories finds a container's cgroups by what /proc/<pid>/cgroup says of one of its
+// processes: lines of "id:controllers:path". A container that can write to its cgroup
+// may have moved the process to one below, of any name; its own is the first that has
+// its ID in its name, as it has with every cgroup driver.
+func (r *Reader) directories(id, text string) map[string]string {
 	dirs := map[string]string{}
 	for l := range strings.Lines(text) {
 		f := strings.SplitN(strings.TrimSuffix(l, "\n"), ":", 3)
 		if len(f) != 3 {
 			continue
 		}
+		path, ok := upTo(id, f[2])
+		if !ok {
+			continue
+		}
 		for controller := range strings.SplitSeq(f[1], ",") {
 			if m := r.mounts[controller]; m != nil {
 				// In a container of its own, an agent sees but a part of the tree.
-				dirs[controller] = filepath.Join(m.point, strings.TrimPrefix(f[2], strings.TrimSuffix(m.root, "/")))
+				dirs[controller] = filepath.Join(m.point, strings.TrimPrefix(path, strings.TrimSuffix(m.root, "/")))
 			}
 		}
 	}
 	return dirs
+}
+
+// upTo cuts a path after the first element that has the ID in it.
+func upTo(id, path string) (string, bool) {
+	at := strings.Index(path, id)
+	if id == "" || at < 0 {
+		return "", false
+	}
+	if end := strings.IndexByte(path[at:], '/'); end >= 0 {
+		path = path[:at+end]
+	}
+	return path, true
 }
 
 func readV1(dirs map[string]string) (Usage, error) {

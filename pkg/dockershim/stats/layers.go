@@ -11,38 +11,46 @@ import (
 // Disk is what a directory occupied when it was measured.
 type Disk struct {
 	du.Usage
-	At   time.Time
-	took time.Duration
+	At time.Time
+}
+
+// layer is what is known of one, and when that was last to be found out.
+type layer struct {
+	Disk
+	measured bool
+	tried    time.Time
+	took     time.Duration
 }
 
 // Layers measures writable layers in the background, one at a time and only those
-// that are asked for: walking a directory takes as long as it takes.
+// that are asked for: walking a directory may take minutes.
 type Layers struct {
 	mu    sync.Mutex
-	known map[string]Disk
+	known map[string]layer
 	asked map[string]string // id to directory, waiting to be measured
 	wake  chan struct{}
 }
 
 // NewLayers returns a Layers; Run measures.
 func NewLayers() *Layers {
-	return &Layers{known: map[string]Disk{}, asked: map[string]string{}, wake: make(chan struct{}, 1)}
+	return &Layers{known: map[string]layer{}, asked: map[string]string{}, wake: make(chan struct{}, 1)}
 }
 
 // Of returns the last measurement of a container's layer and has it repeated when
-// it is old; false until the first is done. It does not block.
+// it is old; false until there is one. One that failed is repeated no sooner than others.
+// It does not block.
 func (l *Layers) Of(id, dir string) (Disk, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d, ok := l.known[id]
-	if dir != "" && (!ok || time.Since(d.At) > du.Rest(d.took)) {
+	k, ok := l.known[id]
+	if dir != "" && (!ok || time.Since(k.tried) > du.Rest(k.took)) {
 		l.asked[id] = dir
 		select {
 		case l.wake <- struct{}{}:
 		default:
 		}
 	}
-	return d, ok
+	return k.Disk, k.measured
 }
 
 // Total is the sum of what is known.
@@ -79,8 +87,14 @@ func (l *Layers) Run(ctx context.Context) error {
 		at := time.Now()
 		used, err := du.Of(ctx, dir)
 		l.mu.Lock()
-		if _, still := l.asked[id]; still && err == nil {
-			l.known[id] = Disk{Usage: used, At: at, took: time.Since(at)}
+		if _, still := l.asked[id]; still {
+			k := l.known[id]
+			k.tried, k.took = at, time.Since(at)
+			// What was counted before an error is there, and tells more than a smaller sum.
+			if err == nil || used.Bytes > k.Bytes {
+				k.Disk, k.measured = Disk{Usage: used, At: at}, true
+			}
+			l.known[id] = k
 		}
 		delete(l.asked, id)
 		l.mu.Unlock()

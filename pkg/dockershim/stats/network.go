@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Interface is what went through a network interface.
@@ -14,7 +15,12 @@ type Interface struct {
 	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
-// Network reads the interfaces of a process's network namespace, without loopback.
+// maxInterfaces is how many interfaces of a namespace are told: with NET_ADMIN a
+// container can make any number, each of which would be a metric.
+const maxInterfaces = 64
+
+// Network reads the interfaces of a process's network namespace, without loopback and
+// without those whose names are no text: CRI could not tell of them, nor of others then.
 func Network(pid int) ([]Interface, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
 	if err != nil {
@@ -33,8 +39,11 @@ func parseNetwork(text []byte) []Interface {
 			continue
 		}
 		i := Interface{Name: string(bytes.TrimSpace(name))}
-		if i.Name == "lo" {
+		if i.Name == "lo" || !utf8.ValidString(i.Name) {
 			continue
+		}
+		if len(all) == maxInterfaces {
+			break
 		}
 		for n, to := range map[int]*uint64{
 			0: &i.RxBytes, 1: &i.RxPackets, 2: &i.RxErrors, 3: &i.RxDropped,

@@ -89,10 +89,29 @@ func TestWhatHasEndedIsAnError(t *testing.T) {
 
 func TestDirectories(t *testing.T) {
 	r := &Reader{mounts: map[string]*mount{"cpuacct": {"/", "/sys/fs/cgroup/cpu,cpuacct"}, "memory": {"/docker/abc", "/sys/fs/cgroup/memory"}, "": {"/", "/sys/fs/cgroup/unified"}}}
-	got := r.directories("5:cpu,cpuacct:/kubepods/x\n4:memory:/docker/abc/kubepods/x\n3:freezer:/y\n0::/z\ngarbage\n")
-	want := map[string]string{"cpuacct": "/sys/fs/cgroup/cpu,cpuacct/kubepods/x", "memory": "/sys/fs/cgroup/memory/kubepods/x", "": "/sys/fs/cgroup/unified/z"}
+	got := r.directories("x1", "5:cpu,cpuacct:/kubepods/x1\n4:memory:/docker/abc/kubepods/x1\n3:freezer:/x1\n0::/z/docker-x1.scope\ngarbage\n")
+	want := map[string]string{"cpuacct": "/sys/fs/cgroup/cpu,cpuacct/kubepods/x1", "memory": "/sys/fs/cgroup/memory/kubepods/x1", "": "/sys/fs/cgroup/unified/z/docker-x1.scope"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("directories %v, want %v", got, want)
+	}
+}
+
+// TestCgroupsThatAContainerMade: a container that can write to its cgroup moves its
+// first process into one below, which says little of what it uses.
+func TestCgroupsThatAContainerMade(t *testing.T) {
+	r := &Reader{mounts: map[string]*mount{"": {"/", "/cg"}}}
+	for at, want := range map[string]string{
+		"/kubepods/x1/idle":                  "/cg/kubepods/x1",
+		"/kubepods/docker-x1.scope/a/b":      "/cg/kubepods/docker-x1.scope",
+		"/kubepods/x1/docker-x1.scope":       "/cg/kubepods/x1",
+		"/kubepods/x1/../../../etc":          "/cg/kubepods/x1",
+		"/kubepods/x1/other/x2":              "/cg/kubepods/x1",
+		"/kubepods/x2":                       "", // the pid is another's by now
+		"/user.slice/of a process of nobody": "",
+	} {
+		if got := r.directories("x1", "0::"+at+"\n")[""]; got != want {
+			t.Errorf("of a process in %q: %q, want %q", at, got, want)
+		}
 	}
 }
 
@@ -101,10 +120,13 @@ func TestNetwork(t *testing.T) {
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
   eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0
-`
+` + "  \xffth1: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n"
 	want := []Interface{{Name: "eth0", RxBytes: 1, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 5, TxPackets: 6, TxErrors: 7, TxDropped: 8}}
-	if got := parseNetwork([]byte(text)); !reflect.DeepEqual(got, want) {
+	if got := parseNetwork([]byte(text)); !reflect.DeepEqual(got, want) { // no text, no name
 		t.Errorf("interfaces %+v, want %+v", got, want)
+	}
+	if got := parseNetwork([]byte(strings.Repeat(" d0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n", 10000))); len(got) != maxInterfaces {
+		t.Errorf("of 10000 interfaces %d are told, want %d", len(got), maxInterfaces)
 	}
 }
 
@@ -155,5 +177,41 @@ func TestLayersAreMeasuredInTheBackground(t *testing.T) {
 		l.Forget("c")
 		look("forgotten", 0)
 		cancel()
+	})
+}
+
+// A layer that takes its two minutes and fails must not be measured all the time.
+func TestALayerThatCannotBeMeasuredRestsAsWell(t *testing.T) {
+	dir := t.TempDir()
+	late := filepath.Join(dir, "late")
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := NewLayers()
+		go func() { _ = l.Run(ctx) }()
+		look := func(what string, want bool) {
+			t.Helper()
+			if d, ok := l.Of("late", late); ok != want {
+				t.Errorf("%s: %+v, %v", what, d, ok)
+			}
+			synctest.Wait()
+		}
+		look("at first", false)
+		if err := os.Mkdir(late, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		look("failed", false)
+		time.Sleep(5 * time.Second)
+		look("so soon after it", false)
+		if d, ok := l.Of("other", dir); ok {
+			t.Errorf("the other: %+v", d)
+		}
+		synctest.Wait()
+		if d, ok := l.Of("other", dir); !ok || d.Inodes != 2 {
+			t.Errorf("the other, measured: %+v, %v", d, ok)
+		}
+		time.Sleep(5 * time.Second)
+		look("old", false)
+		look("tried again", true)
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // maxStall is how long a client that attached may take nothing. The container's output
@@ -37,7 +39,9 @@ func (s *Server) attach(ctx context.Context, containerID string, client stdio) e
 	defer h.Close()
 	dropWhenStalled(ctx, maxStall)
 	output := make(chan error, 1)
-	go func() { output <- copyOutput(h.Reader, tty, client.out, client.err) }()
+	go func() {
+		output <- recovery.Call(func() error { return copyOutput(h.Reader, tty, client.out, client.err) })
+	}()
 	sendInput(&h, client.in, tty)
 	if tty {
 		resizing := followSizes(ctx, client.resize, func(ctx context.Context, size container.ResizeOptions) error {

@@ -13,6 +13,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // noDetachKeys is a sequence that nobody types. Without one Docker takes ctrl-P ctrl-Q
@@ -41,8 +43,12 @@ func (s *Server) startExec(ctx context.Context, containerID string, opts contain
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		h, err := s.docker.ContainerExecAttach(ctx, e.id, container.ExecAttachOptions{Tty: opts.Tty})
-		answered <- answer{h, err}
+		var a answer
+		a.err = recovery.Call(func() (err error) {
+			a.HijackedResponse, err = s.docker.ContainerExecAttach(ctx, e.id, container.ExecAttachOptions{Tty: opts.Tty})
+			return err
+		})
+		answered <- a
 	}()
 	select {
 	case a := <-answered:
@@ -131,7 +137,9 @@ func (s *Server) exec(ctx context.Context, containerID string, cmd []string, cli
 	}
 	defer e.Close()
 	output := make(chan error, 1)
-	go func() { output <- copyOutput(e.Reader, client.tty, client.out, client.err) }()
+	go func() {
+		output <- recovery.Call(func() error { return copyOutput(e.Reader, client.tty, client.out, client.err) })
+	}()
 	sendInput(&e.HijackedResponse, client.in, client.tty)
 	resizing := followSizes(ctx, client.resize, func(ctx context.Context, size container.ResizeOptions) error {
 		return s.docker.ContainerExecResize(ctx, e.id, size)
@@ -169,7 +177,11 @@ func sendInput(to *types.HijackedResponse, in io.Reader, tty bool) {
 		return
 	}
 	go func() {
-		if _, err := io.Copy(to.Conn, in); err != nil {
+		err := recovery.Call(func() error {
+			_, err := io.Copy(to.Conn, in)
+			return err
+		})
+		if err != nil {
 			klog.V(4).InfoS("Input ended", "err", err)
 		}
 		if !tty {

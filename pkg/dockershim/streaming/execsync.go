@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 const (
@@ -107,7 +109,9 @@ func (p part) Write(b []byte) (int, error) {
 func (e *execution) collect(ctx context.Context) (*output, error) {
 	out := &output{left: maxOutput}
 	ended := make(chan error, 1)
-	go func() { ended <- copyOutput(e.Reader, false, part{out, &out.stdout}, part{out, &out.stderr}) }()
+	go func() {
+		ended <- recovery.Call(func() error { return copyOutput(e.Reader, false, part{out, &out.stdout}, part{out, &out.stderr}) })
+	}()
 	// Reading ends at once when the connection is closed; out is free to be used then.
 	abort := func() {
 		e.Close()

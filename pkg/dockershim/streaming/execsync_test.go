@@ -123,19 +123,32 @@ func TestExecSyncWithBackgroundChild(t *testing.T) {
 	s := startServer(t, c)
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
-	start := time.Now()
-	r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", "echo ok; sleep 454545 & exit 3"}, Timeout: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(r.Stdout) != "ok\n" || r.ExitCode != 3 {
-		t.Errorf("got %d, %q", r.ExitCode, r.Stdout)
-	}
-	if took := time.Since(start); took > 1500*time.Millisecond {
-		t.Errorf("took %v", took)
-	}
-	if n := processesWith(t, "454545"); n != 1 {
-		t.Errorf("%d children", n)
+	// Docker itself ends the output after 2 s. A busy machine may take as long for other
+	// reasons, but not each time longer than for a command without a child.
+	const tries = 5
+	for try := 1; ; try++ {
+		timed := func(script string) (*cri.ExecSyncResponse, time.Duration) {
+			start := time.Now()
+			r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", script}, Timeout: 30})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r, time.Since(start)
+		}
+		_, plain := timed("echo ok; exit 3")
+		r, took := timed("echo ok; sleep 454545 & exit 3")
+		if string(r.Stdout) != "ok\n" || r.ExitCode != 3 {
+			t.Errorf("got %d, %q", r.ExitCode, r.Stdout)
+		}
+		if n := processesWith(t, "454545"); n != try {
+			t.Errorf("%d children of %d commands", n, try)
+		}
+		if took < plain+1500*time.Millisecond {
+			return
+		}
+		if try == tries {
+			t.Fatalf("%d times it was not faster than Docker, at last it took %v, without a child %v", tries, took, plain)
+		}
 	}
 }
 
@@ -206,6 +219,19 @@ func TestBelonging(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// A container chooses the shape of its process tree: a line of descent whose pids fall is
+// the longest to follow. One pass for each generation would take minutes.
+func TestBelongingFollowsALongLine(t *testing.T) {
+	const most = 1 << 18
+	table := make([]process, most)
+	for i := range table {
+		table[i] = process{pid: i + 1, parent: i + 2, session: i + 1}
+	}
+	if got := len(belonging(table, most)); got != most {
+		t.Errorf("%d processes, want %d", got, most)
 	}
 }
 

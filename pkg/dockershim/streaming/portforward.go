@@ -17,6 +17,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 const dialTimeout = 10 * time.Second
@@ -53,6 +55,11 @@ type forwarder struct {
 // PortForward connects stream to a port of the sandbox until both sides have ended,
 // either breaks, or the client is gone.
 func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
+	// The library calls from a goroutine of its own.
+	return recovery.Call(func() error { return f.forward(sandboxID, port, stream) })
+}
+
+func (f forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
 	conn, err := f.server.dialSandbox(f.ctx, sandboxID, port)
 	if err != nil {
 		return err
@@ -62,7 +69,11 @@ func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int3
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		if _, err := io.Copy(conn, stream); err != nil {
+		err := recovery.Call(func() error {
+			_, err := io.Copy(conn, stream)
+			return err
+		})
+		if err != nil {
 			conn.Close()
 			return
 		}

@@ -71,18 +71,25 @@ func processTable() ([]process, error) {
 // belonging returns the living processes of root's session and the descendants of any
 // of those, whatever their session.
 func belonging(all []process, root int) []process {
-	in := map[int]bool{}
-	for _, p := range all {
-		if p.pid == root || p.session == root {
-			in[p.pid] = true
+	in, children := map[int]bool{}, map[int][]int{}
+	var todo []int
+	join := func(pid int) {
+		if !in[pid] {
+			in[pid] = true
+			todo = append(todo, pid)
 		}
 	}
-	for grown := true; grown; {
-		grown = false
-		for _, p := range all {
-			if !in[p.pid] && in[p.parent] {
-				in[p.pid], grown = true, true
-			}
+	for _, p := range all {
+		children[p.parent] = append(children[p.parent], p.pid)
+		if p.pid == root || p.session == root {
+			join(p.pid)
+		}
+	}
+	for len(todo) > 0 {
+		last := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, pid := range children[last] {
+			join(pid)
 		}
 	}
 	var members []process

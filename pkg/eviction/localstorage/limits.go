@@ -6,6 +6,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
 // What can be exceeded, as the kubelet's metric names it.
@@ -51,6 +53,7 @@ func (l limits) ofContainers() bool { return l.pod != nil || len(l.containers) >
 // use is what a pod occupies, in bytes.
 type use struct {
 	emptyDirs  map[string]uint64 // those that are limited
+	tooDeep    map[string]bool   // volumes that count, of which not all could be measured
 	containers map[string]uint64 // those that run: logs, and writable layer on the node's own disk
 	total      uint64            // containers, volumes that are the pod's own, its hosts file
 }
@@ -59,14 +62,24 @@ type use struct {
 type excess struct{ signal, message string }
 
 // exceeded returns the first limit that a pod exceeds, nil if it keeps to all, in
-// the kubelet's order and words: volumes, the pod, containers.
+// the kubelet's order and words: volumes, the pod, containers. A volume that is too deep
+// to be measured exceeds any limit: only who hides from that makes so many levels.
 func exceeded(pod *v1.Pod, l limits, u use) *excess {
 	beyond := func(used uint64, limit apiresource.Quantity) bool {
 		return apiresource.NewQuantity(int64(used), apiresource.BinarySI).Cmp(limit) > 0
 	}
 	for _, v := range pod.Spec.Volumes {
-		if limit, ok := l.emptyDirs[v.Name]; ok && beyond(u.emptyDirs[v.Name], limit) {
+		limit, ok := l.emptyDirs[v.Name]
+		if ok && u.tooDeep[v.Name] {
+			return &excess{emptyDirLimit, fmt.Sprintf("EmptyDir volume %q cannot be measured against its limit %q: %v. ", v.Name, limit.String(), tree.ErrTooDeep)}
+		}
+		if ok && beyond(u.emptyDirs[v.Name], limit) {
 			return &excess{emptyDirLimit, fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit.String())}
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		if l.pod != nil && u.tooDeep[v.Name] {
+			return &excess{podLimit, fmt.Sprintf("Volume %q cannot be measured against the total limit of containers %s: %v. ", v.Name, l.pod.String(), tree.ErrTooDeep)}
 		}
 	}
 	if l.pod != nil && beyond(u.total, *l.pod) {

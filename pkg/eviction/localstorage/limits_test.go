@@ -56,6 +56,14 @@ func TestExceeded(t *testing.T) {
 			pod: pod().emptyDir("u", "", "1Mi").emptyDir("v", "", "1Mi"), use: use{emptyDirs: bytes{"v": mib + 1}},
 			want: excess{"emptydirfs.limit", `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
 		},
+		"an emptyDir that is too deep to be measured": {
+			pod: pod().emptyDir("u", "", "1Mi").emptyDir("v", "", "1Mi"), use: use{tooDeep: map[string]bool{"v": true}},
+			want: excess{"emptydirfs.limit", `EmptyDir volume "v" cannot be measured against its limit "1Mi": more than 4096 directories below each other. `},
+		},
+		"one without a limit counts to the pod's": {
+			pod: pod().emptyDir("v", "", "").container("c", "1Mi"), use: use{tooDeep: map[string]bool{"v": true}},
+			want: excess{"ephemeralpodfs.limit", `Volume "v" cannot be measured against the total limit of containers 1Mi: more than 4096 directories below each other. `},
+		},
 		"an emptyDir in memory is the kernel's to bound": {pod: pod().emptyDir("v", v1.StorageMediumMemory, "1Mi"), none: true, use: use{emptyDirs: bytes{"v": 9 * mib}}},
 		"an emptyDir in huge pages is not": {
 			pod: pod().emptyDir("v", "HugePages-2Mi", "2Mi"), use: use{emptyDirs: bytes{"v": 4 * mib}},

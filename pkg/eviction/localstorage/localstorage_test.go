@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -29,6 +31,7 @@ type world struct {
 	layers  map[types.UID][]*cri.ContainerStats
 	hang    map[types.UID]bool
 	broken  error
+	lost    string // a volume that has no path
 	asked   []types.UID
 	evicted []string
 	refuse  bool
@@ -39,6 +42,9 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) Path(pod *v1.Pod, name string) (volume.Path, error) {
+	if name == w.lost {
+		return volume.Path{}, errors.New("lost")
+	}
 	return volume.Path{Host: filepath.Join(w.dir, string(pod.UID), "volumes", name)}, nil
 }
 
@@ -233,6 +239,25 @@ func TestAVolumeCountsWhereTheRuntimeDoesNotAnswer(t *testing.T) {
 	w.broken = errors.New("no")
 	w.play(t, 11*time.Second)
 	if want := []string{"p emptydirfs.limit"}; !reflect.DeepEqual(w.evicted, want) {
+		t.Errorf("evicted %v, want %v", w.evicted, want)
+	}
+}
+
+func TestAVolumeIsNoCoverForAnother(t *testing.T) {
+	w := newWorld(t)
+	w.add("deep", pod().emptyDir("v", "", "1Mi"))
+	w.add("wide", pod().emptyDir("broken", "", "1Mi").emptyDir("v", "", "1Mi"))
+	w.file(t, "deep/volumes/v/f", 0)
+	treetest.Deep(t, filepath.Join(w.dir, "deep/volumes/v"), 5000)
+	t.Cleanup(func() { // t.TempDir cannot
+		if err := tree.Remove(context.Background(), w.dir, "deep"); err != nil {
+			t.Error(err)
+		}
+	})
+	w.file(t, "wide/volumes/v/f", 2)
+	w.lost = "broken"
+	w.play(t, 11*time.Second)
+	if want := []string{"deep emptydirfs.limit", "wide emptydirfs.limit"}; !reflect.DeepEqual(w.evicted, want) {
 		t.Errorf("evicted %v, want %v", w.evicted, want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/du"
+	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -28,9 +29,11 @@ type Volumes interface {
 	HostsPath(types.UID) (string, error)
 }
 
-// measure finds out what a pod occupies, as far as its limits ask for it.
+// measure finds out what a pod occupies, as far as its limits ask for it. What can be
+// measured is, whatever comes of the rest: one volume is no cover for another.
 func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, error) {
-	u := use{emptyDirs: map[string]uint64{}, containers: map[string]uint64{}}
+	u := use{emptyDirs: map[string]uint64{}, tooDeep: map[string]bool{}, containers: map[string]uint64{}}
+	var errs []error
 	for _, v := range pod.Spec.Volumes {
 		_, limited := l.emptyDirs[v.Name]
 		counts := l.pod != nil && ephemeral(v)
@@ -39,11 +42,14 @@ func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, erro
 		}
 		path, err := m.cfg.Volumes.Path(pod, v.Name)
 		if err != nil {
-			return u, err
+			errs = append(errs, err)
+			continue
 		}
 		n, err := occupied(ctx, path.Host)
-		if err != nil {
-			return u, err
+		if errors.Is(err, tree.ErrTooDeep) {
+			u.tooDeep[v.Name] = true
+		} else if err != nil {
+			errs = append(errs, err)
 		}
 		if limited {
 			u.emptyDirs[v.Name] = n
@@ -53,18 +59,16 @@ func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, erro
 		}
 	}
 	if !l.ofContainers() {
-		return u, nil
+		return u, errors.Join(errs...)
 	}
-	if err := m.measureContainers(ctx, pod, &u); err != nil {
-		return u, err
-	}
+	errs = append(errs, m.measureContainers(ctx, pod, &u))
 	hosts, err := m.cfg.Volumes.HostsPath(pod.UID)
-	if err != nil {
-		return u, err
+	if err == nil {
+		var n uint64
+		n, err = occupied(ctx, hosts)
+		u.total += n
 	}
-	n, err := occupied(ctx, hosts)
-	u.total += n
-	return u, err
+	return u, errors.Join(append(errs, err)...)
 }
 
 // measureContainers adds the writable layers and the logs of the containers that
@@ -76,18 +80,17 @@ func (m *Manager) measureContainers(ctx context.Context, pod *v1.Pod, u *use) er
 	if err != nil {
 		return fmt.Errorf("ask the runtime what containers occupy: %w", err)
 	}
+	var errs []error
 	for name, layer := range layers(list.Stats) {
 		logs, err := occupied(ctx, filepath.Join(m.cfg.LogDir(pod), name))
-		if err != nil {
-			return err
-		}
+		errs = append(errs, err)
 		u.total += logs + layer
 		if m.cfg.ImagesElsewhere() {
 			layer = 0
 		}
 		u.containers[name] = logs + layer
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // layers are the bytes of each container's writable layer, of its newest run.
@@ -108,7 +111,7 @@ func ephemeral(v v1.Volume) bool {
 	return v.EmptyDir != nil && v.EmptyDir.Medium == v1.StorageMediumDefault || v.ConfigMap != nil
 }
 
-// occupied is in bytes, none for what is not there.
+// occupied is in bytes, none for what is not there, and not all of them with an error.
 func occupied(ctx context.Context, path string) (uint64, error) {
 	u, err := du.Of(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {

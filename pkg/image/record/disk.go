@@ -46,7 +46,7 @@ func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T
 		}
 		record := new(T)
 		path := filepath.Join(dir, e.Name())
-		data, err := os.ReadFile(path)
+		data, err := durable.Read(path)
 		if err == nil {
 			err = json.Unmarshal(data, record)
 		}

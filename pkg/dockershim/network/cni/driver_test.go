@@ -95,6 +95,9 @@ func (s *site) clean(d *Driver) {
 	}
 }
 
+// IDs of sandboxes.
+var a, keep, drop = strings.Repeat("a", 64), strings.Repeat("b", 64), strings.Repeat("c", 64)
+
 func sandbox(id string) Sandbox { return Sandbox{ID: id, Name: "web", Namespace: "default", UID: "u"} }
 
 func inNetns(t *testing.T, ns string, args ...string) string {
@@ -113,7 +116,7 @@ func TestAddGivesBothAddressesAndDelTakesThemBack(t *testing.T) {
 	if err := d.Status(ctx); err != nil {
 		t.Fatalf("Status: %v", err)
 	}
-	r, err := d.Add(ctx, sandbox("a"), ns)
+	r, err := d.Add(ctx, sandbox(a), ns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,15 +132,15 @@ func TestAddGivesBothAddressesAndDelTakesThemBack(t *testing.T) {
 	if lo := inNetns(t, ns, "ip", "link", "show", "dev", "lo"); !strings.Contains(lo, "LOWER_UP") {
 		t.Errorf("lo is not up: %s", lo)
 	}
-	if err := d.Check(ctx, "a", ns); err != nil {
+	if err := d.Check(ctx, a, ns); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	again, err := d.Add(ctx, sandbox("a"), ns)
+	again, err := d.Add(ctx, sandbox(a), ns)
 	if err != nil || !slices.Equal(again.IPs, r.IPs) {
 		t.Errorf("second Add = %v, %v; want the addresses it has", again, err)
 	}
 	for range 2 {
-		if err := d.Del(ctx, "a", ns); err != nil {
+		if err := d.Del(ctx, a, ns); err != nil {
 			t.Errorf("Del: %v", err)
 		}
 	}
@@ -147,7 +150,7 @@ func TestAddGivesBothAddressesAndDelTakesThemBack(t *testing.T) {
 func TestDelWorksAfterRestartWithoutNamespaceAndConfiguration(t *testing.T) {
 	s := newSite(t)
 	ctx := t.Context()
-	if _, err := s.driver().Add(ctx, sandbox("a"), s.netns()); err != nil {
+	if _, err := s.driver().Add(ctx, sandbox(a), s.netns()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(s.conf, "10-net.conflist")); err != nil {
@@ -168,21 +171,21 @@ func TestReconcileKeepsWhatExists(t *testing.T) {
 	s := newSite(t)
 	d, ctx := s.driver(), t.Context()
 	ns := s.netns()
-	for id, n := range map[string]string{"keep": ns, "drop": s.netns()} {
+	for id, n := range map[string]string{keep: ns, drop: s.netns()} {
 		if _, err := d.Add(ctx, sandbox(id), n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Reconcile(ctx, func(id string) bool { return id == "keep" }); err != nil {
+	if err := d.Reconcile(ctx, func(id string) bool { return id == keep }); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := d.Result("keep"); !ok {
+	if _, ok := d.Result(keep); !ok {
 		t.Error("the attachment of a living sandbox was deleted")
 	}
-	if _, ok := d.Result("drop"); ok {
+	if _, ok := d.Result(drop); ok {
 		t.Error("the attachment of a dead sandbox was kept")
 	}
-	if err := d.Del(ctx, "keep", ns); err != nil {
+	if err := d.Del(ctx, keep, ns); err != nil {
 		t.Fatal(err)
 	}
 	s.clean(d)
@@ -198,7 +201,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	  ]}`, s.bridge, s.bridge, s.state+"/ipam", s.subnet))
 	s.dir = NewDir(s.conf)
 	d := s.driver()
-	if _, err := d.Add(t.Context(), sandbox("a"), s.netns()); err == nil {
+	if _, err := d.Add(t.Context(), sandbox(a), s.netns()); err == nil {
 		t.Fatal("Add succeeded though the second plug-in fails")
 	}
 	s.clean(d)
@@ -209,7 +212,7 @@ func TestCancelledAddLeavesNothing(t *testing.T) {
 	d, ns := s.driver(), s.netns()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := d.Add(ctx, sandbox("a"), ns); err == nil {
+	if _, err := d.Add(ctx, sandbox(a), ns); err == nil {
 		t.Fatal("Add succeeded on a cancelled context")
 	}
 	s.clean(d)
@@ -248,14 +251,14 @@ func TestRecordThatIsTornCountsAsNone(t *testing.T) {
 	if err := os.MkdirAll(d.records.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(d.records.path("a"), []byte(`{"sandbox":{"id":"a"`), 0o600); err != nil {
+	if err := os.WriteFile(d.records.path(a), []byte(`{"sandbox":{"id":"`+a+`"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ns := s.netns()
-	if _, err := d.Add(t.Context(), sandbox("a"), ns); err != nil {
+	if _, err := d.Add(t.Context(), sandbox(a), ns); err != nil {
 		t.Errorf("Add over a torn record: %v", err)
 	}
-	if err := d.Del(t.Context(), "a", ns); err != nil {
+	if err := d.Del(t.Context(), a, ns); err != nil {
 		t.Error(err)
 	}
 	s.clean(d)
@@ -317,7 +320,7 @@ func TestCapabilitiesReachTheRuntimeConfig(t *testing.T) {
 			t.Errorf("capability %s is not passed", c)
 		}
 	}
-	if rt := runtimeConf(sandbox("a"), "/ns"); len(rt.CapabilityArgs) != 0 {
+	if rt := runtimeConf(sandbox(a), "/ns"); len(rt.CapabilityArgs) != 0 {
 		t.Errorf("capabilities of a plain sandbox = %v", rt.CapabilityArgs)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
@@ -40,7 +41,7 @@ func (r records) write(rec record) error {
 // read returns the record of a sandbox; ok is false where there is none or where
 // it is torn, which a crash cannot leave behind but a full disk's repair can.
 func (r records) read(id string) (rec record, ok bool) {
-	data, err := os.ReadFile(r.path(id))
+	data, err := durable.Read(r.path(id))
 	if err != nil || json.Unmarshal(data, &rec) != nil || rec.Sandbox.ID != id || len(rec.Config) == 0 {
 		return record{}, false
 	}
@@ -65,7 +66,7 @@ func (r records) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && dockerid.Named(e) {
 			ids = append(ids, id)
 		}
 	}

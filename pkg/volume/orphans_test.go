@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,92 +11,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-func TestRemoveTreeRemovesAnyDepthAndWidth(t *testing.T) {
-	dir := t.TempDir()
-	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := []string{"tree"}
-	for range 3000 { // far more than path names reach
-		names = append(names, "d")
-	}
-	for _, n := range names {
-		if err := unix.Mkdirat(fd, n, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		next, err := unix.Openat(fd, n, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-		unix.Close(fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fd = next
-	}
-	unix.Close(fd)
-	for i := range 1000 {
-		write(t, filepath.Join(dir, "tree", fmt.Sprintf("f%d", i)), "")
-	}
-	for range 2 {
-		if err := removeTree(dir, "tree"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if left, _ := os.ReadDir(dir); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
-}
-
-func TestRemoveTreeFollowsNoLink(t *testing.T) {
-	dir, outside := t.TempDir(), t.TempDir()
-	write(t, filepath.Join(outside, "precious"), "x")
-	if err := os.MkdirAll(filepath.Join(dir, "tree"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(outside, filepath.Join(dir, "tree", "link")); err != nil {
-		t.Fatal(err)
-	}
-	if err := removeTree(dir, "tree"); err != nil {
-		t.Fatal(err)
-	}
-	if read(t, filepath.Join(outside, "precious")) != "x" {
-		t.Error("data behind a link was lost")
-	}
-}
-
-// The folk remedy "rm -rf pods/<uid>" has cost people their databases
-// (kubernetes#60987); ours must stop at whatever is mounted.
-func TestRemoveTreeStopsAtMounts(t *testing.T) {
-	needRoot(t)
-	for name, mount := range map[string]func(t *testing.T, at string) (precious string){
-		"tmpfs": func(t *testing.T, at string) string {
-			mountFor(t, "tmpfs", at, "tmpfs", 0)
-			write(t, filepath.Join(at, "precious"), "x")
-			return filepath.Join(at, "precious")
-		},
-		"bind mount of the same filesystem": func(t *testing.T, at string) string {
-			outside := t.TempDir()
-			write(t, filepath.Join(outside, "precious"), "x")
-			mountFor(t, outside, at, "", unix.MS_BIND)
-			return filepath.Join(outside, "precious")
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			at := filepath.Join(dir, "tree", "a", "mnt")
-			if err := os.MkdirAll(at, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			precious := mount(t, at)
-			if err := removeTree(dir, "tree"); err == nil || !strings.Contains(err.Error(), "something is mounted there") {
-				t.Errorf("error = %v", err)
-			}
-			if read(t, precious) != "x" {
-				t.Error("mounted data was lost")
-			}
-		})
-	}
-}
 
 func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	needRoot(t)
@@ -178,7 +91,7 @@ func TestResetRemovesPodsAndNothingElse(t *testing.T) {
 	other := filepath.Join(m.layout.root, "config.yaml")
 	write(t, other, "kept")
 	for range 2 {
-		if err := Reset(m.layout.root); err != nil {
+		if err := Reset(t.Context(), m.layout.root); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +101,7 @@ func TestResetRemovesPodsAndNothingElse(t *testing.T) {
 	if read(t, other) != "kept" {
 		t.Error("a file beside the pods was lost")
 	}
-	if err := Reset(filepath.Join(m.layout.root, "absent")); err != nil {
+	if err := Reset(t.Context(), filepath.Join(m.layout.root, "absent")); err != nil {
 		t.Errorf("Reset of a root that is not there: %v", err)
 	}
 }

@@ -1,0 +1,69 @@
+package dockershim
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+)
+
+// A pod can mount a file server that answers no more once it is mounted.
+func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
+	entered, answer := make(chan struct{}, 2), make(chan struct{})
+	s := &Server{platform: platform{realPath: func(string) (string, error) {
+		entered <- struct{}{}
+		<-answer
+		return "", refused(codes.Unavailable, "it never answered")
+	}}}
+	s.made.sandboxMade("s", identity{Pod: "p", Namespace: "n", UID: "u"})
+	create := func() error {
+		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{
+			Metadata: &cri.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}, LogDirectory: "/logs",
+		}, Config: &cri.ContainerConfig{
+			Metadata: &cri.ContainerMetadata{Name: "c"}, Image: &cri.ImageSpec{Image: "i"}, LogPath: "c/0.log",
+			Mounts: []*cri.Mount{{HostPath: "/nfs", ContainerPath: "/nfs"}},
+		}})
+		return err
+	}
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- create() }()
+	<-entered
+	go func() { second <- create() }()
+	select {
+	case err := <-second:
+		if grpccode.Of(err) != codes.AlreadyExists {
+			t.Errorf("the second call: %v", err)
+		}
+	case <-entered:
+		t.Error("a second call hangs as well")
+	}
+	close(answer)
+	if err := <-first; err == nil {
+		t.Error("the first call succeeded")
+	}
+}
+
+// The agent's start looks at all containers, and Docker may be unable to answer about one.
+func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	d := &countingDocker{hangs: "in-u"}
+	s := &Server{view: newTestView(t, d)}
+	items, err := s.view.containers(t.Context(), "")
+	if err != nil || len(items) != 2 {
+		t.Fatal(items, err)
+	}
+	var seen atomic.Int32
+	s.lookAt(t.Context(), items, func(item) bool { return true }, func(it item, _ *container.InspectResponse) {
+		if it.id != "in-v" || d.givenUp.Load() {
+			t.Errorf("%s is shown, and the other had been given up: %v", it.id, d.givenUp.Load())
+		}
+		seen.Add(1)
+	})
+	if seen.Load() != 1 {
+		t.Errorf("%d containers were seen, want the one that Docker shows", seen.Load())
+	}
+}

@@ -1,0 +1,28 @@
+package journal
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+type list []Entry
+
+func (l *list) Record(e Entry) { *l = append(*l, e) }
+
+func TestAMessageIsCutToWhatAnEventTakes(t *testing.T) {
+	var got list
+	j := New(time.Now, &got)
+	whole := strings.Repeat("é", maxMessage/2)
+	for _, message := range []string{"short", whole, whole + "x", strings.Repeat("é", 1<<20)} {
+		j.Record(&v1.Pod{}, "", v1.EventTypeWarning, "Failed", message)
+	}
+	cut := whole[:1020] + "..."
+	for i, want := range []string{"short", whole, cut, cut} {
+		if got[i].Message != want {
+			t.Errorf("message %d: %d bytes, want %d", i, len(got[i].Message), len(want))
+		}
+	}
+}

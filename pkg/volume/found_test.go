@@ -1,0 +1,89 @@
+package volume
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// A root directory that another kubelet has used before: what it left stays, also over
+// restarts of the agent and a reset, until the agent is given a pod of the same UID.
+func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
+	root := t.TempDir()
+	data := func(uid string) string {
+		return filepath.Join(root, "pods", uid, "volumes", "kubernetes.io~empty-dir", "v", "data")
+	}
+	plug := filepath.Join(root, "plugins", "kubernetes.io", "csi", "driver", "vol_data.json")
+	for _, path := range []string{data("theirs"), data("adopted"), plug} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func() *Manager {
+		t.Helper()
+		if err := Note(root, true, "lock"); err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(Config{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	there := func(want ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(filepath.Join(root, "pods"))
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("pods are %q, want %q (%v)", names, want, err)
+		}
+	}
+	m := start()
+	if err := m.SetUp(t.Context(), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "adopted"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "pods", "ours"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m = start() // it knows of nothing that the one before has set up
+	if err := m.Orphans(t.Context(), map[types.UID]bool{"ours": true}); err != nil {
+		t.Fatal(err)
+	}
+	there("ours", "theirs")
+	if err := Reset(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	there("theirs")
+	for _, path := range []string{data("theirs"), plug} {
+		if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
+			t.Errorf("%s: %q, %v", path, text, err)
+		}
+	}
+}
+
+// An agent of a version without the record goes on with what it has made.
+func TestNoteOfARootThatAnAgentUsesAlready(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"mini-kubelet", "pods/ours"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Note(root, true, "lock"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := ReadFound(root); err != nil || found.Has("pods/ours") {
+		t.Errorf("found %+v, %v", found, err)
+	}
+}
