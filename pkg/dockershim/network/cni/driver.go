@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"k8s.io/klog/v2"
 )
@@ -106,10 +107,18 @@ func New(cfg Config) (*Driver, error) {
 	}
 	return &Driver{
 		cfg:     cfg,
-		cni:     libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, nil),
+		cni:     libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, newExec()),
 		records: records{dir: cfg.StateDir},
 		locks:   map[string]*sandboxLock{},
 	}, nil
+}
+
+// newExec runs plug-ins as libcni itself would. Without one libcni makes it at the
+// first call, unguarded, and sandboxes are attached many at once.
+func newExec() invoke.Exec {
+	return &invoke.DefaultExec{
+		RawExec: &invoke.RawExec{Stderr: os.Stderr},
+	}
 }
 
 // Status returns nil when sandboxes can be attached, else why not: no valid
