@@ -42,7 +42,7 @@ func Reap(dir string) error {
 		cgroups = append(cgroups, withPrefix(readLines(path), "/n"+filepath.Base(run))...)
 	}
 	var sockets []string
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(Patience)
 	for {
 		pids := processesOf(dir, ids)
 		if len(pids) == 0 {

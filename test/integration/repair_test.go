@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// TestDeathIsActedOnAtOnce measures, not in parallel with anything, how long
-// after Docker's own "die" the agent asks Docker for the next container. With
-// nothing but the one-second relist the median of five would be half a second.
+// TestDeathIsActedOnAtOnce sees that a container is replaced because of Docker's
+// "die", before the relist of that second has asked for all containers. A busy machine
+// may be slower than the relist, though not for six deaths in a row.
 func TestDeathIsActedOnAtOnce(t *testing.T) {
 	d := harness.Docker(t)
 	proxy := harness.StartProxy(t, d)
@@ -31,6 +32,7 @@ func TestDeathIsActedOnAtOnce(t *testing.T) {
 		a.WaitRunning(p.Name)
 	}
 	var acted, repaired []time.Duration
+	byEvent := 0
 	for i, p := range pods {
 		id := harness.ID(harness.Status(a.Pod(p.Name), "c").ContainerID)
 		info, err := d.Client.ContainerInspect(t.Context(), id)
@@ -53,23 +55,24 @@ func TestDeathIsActedOnAtOnce(t *testing.T) {
 		})
 		started := seen.Wait(2, "start", p.Name, "c", harness.Patience)[1].At
 		repaired = append(repaired, started.Sub(died))
-		for _, call := range proxy.Calls() {
-			if call.Path == "/containers/create" {
-				acted = append(acted, call.At.Sub(died))
-				break
-			}
+		calls := proxy.Calls()
+		created := slices.IndexFunc(calls, func(c harness.Call) bool { return c.Path == "/containers/create" })
+		if created < 0 {
+			t.Fatalf("%s runs again, though nothing was created: %v", p.Name, calls)
 		}
-	}
-	if len(acted) != len(pods) {
-		t.Fatalf("%d repairs seen, want %d", len(acted), len(pods))
+		acted = append(acted, calls[created].At.Sub(died))
+		if !slices.ContainsFunc(calls[:created], func(c harness.Call) bool {
+			return c.Path == "/containers/json" && !strings.Contains(c.Query, "io.kubernetes.pod.uid") && c.At.After(died)
+		}) {
+			byEvent++
+		}
 	}
 	slices.Sort(acted)
 	slices.Sort(repaired)
-	mid := acted[len(acted)/2]
-	t.Logf("from a container's death to the call that replaces it: median %v, worst %v; to its start: median %v",
-		mid.Round(time.Millisecond), acted[len(acted)-1].Round(time.Millisecond), repaired[len(repaired)/2].Round(time.Millisecond))
-	if mid > 200*time.Millisecond {
-		t.Errorf("median %v, want under 200ms: deaths were found by relisting, not by events", mid)
+	t.Logf("%d of %d by the event; from a container's death to the call that replaces it: median %v, worst %v; to its start: median %v", byEvent, len(pods),
+		acted[len(acted)/2].Round(time.Millisecond), acted[len(acted)-1].Round(time.Millisecond), repaired[len(repaired)/2].Round(time.Millisecond))
+	if byEvent == 0 {
+		t.Error("all deaths were found by relisting, none by its event")
 	}
 }
 
