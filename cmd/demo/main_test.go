@@ -108,13 +108,9 @@ func TestServeEndsThoughAClientHoldsOn(t *testing.T) {
 		}
 	}()
 	<-began
-	told := time.Now()
 	cancel()
 	if err := <-served; err != nil {
 		t.Errorf("serve: %v", err)
-	}
-	if took := time.Since(told); took > 4*lastAnswers {
-		t.Errorf("took %v", took)
 	}
 	<-client
 }

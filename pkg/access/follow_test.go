@@ -129,7 +129,7 @@ func TestChangesAreToldOrLookedFor(t *testing.T) {
 		if filepath.Base(e.Name) != "0.log" {
 			t.Error(e)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("no event")
 	}
 

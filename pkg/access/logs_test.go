@@ -230,7 +230,7 @@ func (c *collected) Write(p []byte) (int, error) {
 
 func (c *collected) waitFor(t *testing.T, text string) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		c.mu.Lock()
 		got := c.text.String()

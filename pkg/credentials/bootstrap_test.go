@@ -139,7 +139,7 @@ func TestFromBootstrapTokenToACertificateOfItsOwn(t *testing.T) {
 		_, err := c.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
 		answered <- err
 	}()
-	soon := time.After(30 * time.Second)
+	soon := time.After(2 * time.Minute)
 	for len(s.of("Bearer b")) < 2 { // the request, and the wait for its answer
 		select {
 		case err := <-answered:

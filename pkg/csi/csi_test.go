@@ -132,7 +132,7 @@ func (h *house) restart() {
 
 func (h *house) until(what string, cond func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("not in time: %s", what)
 		}
@@ -390,7 +390,7 @@ func TestTheFilesGetTheirGroupByPolicy(t *testing.T) {
 func TestAVolumeIsWaitedForUntilItIsAttached(t *testing.T) {
 	h := start(t, csidriver.Config{}) // without a CSIDriver, volumes are attached
 	v := h.persistent("a", "1")
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := h.SetUp(short, v); err == nil || err.Error() != "timed out waiting for external-attacher of test.csi.example CSI driver to attach volume 1" {
 		t.Errorf("error %v", err)
@@ -436,7 +436,7 @@ func TestADriverThatHangsHoldsUpItsVolumeOnly(t *testing.T) {
 	if err := h.Clean(t.Context()); err != nil {
 		t.Error(err)
 	}
-	short, cancelShort := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	short, cancelShort := context.WithTimeout(t.Context(), time.Second)
 	defer cancelShort()
 	if err := h.SetUp(short, h.persistent("b", "1")); err == nil || !strings.Contains(err.Error(), "is busy") {
 		t.Errorf("error %v", err)

@@ -12,7 +12,7 @@ import (
 
 // soon bounds what a test may wait for.
 func soon(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -27,7 +27,7 @@ func serving() []string {
 
 func eventually(t *testing.T, wrong func() string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		what := wrong()
 		if what == "" {
 			return

@@ -78,7 +78,7 @@ func (r *fileRun) write(name, text string) {
 // node's.
 func (r *fileRun) wait(names ...string) Snapshot {
 	r.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	var last []string
 	for {
 		select {

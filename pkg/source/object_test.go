@@ -158,7 +158,7 @@ func data(objects []metav1.Object, key string) string {
 // waitData reads snapshots until one has these objects.
 func (r *fileRun) waitData(want string) {
 	r.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	var last string
 	for {
 		select {

@@ -391,7 +391,7 @@ func TestMountPointsOfVeryManyMounts(t *testing.T) {
 	if got := mountPointsBelow(pod, "v"); len(got) != 30_000 {
 		t.Errorf("%d mount points", len(got))
 	}
-	if took := time.Since(begun); took > 5*time.Second { // comparing all with all takes minutes
+	if took := time.Since(begun); took > 30*time.Second { // comparing all with all takes minutes
 		t.Errorf("took %v", took)
 	}
 }

@@ -323,9 +323,9 @@ func TestAHangingVolumeHoldsUpNoOtherPodAndIsNamed(t *testing.T) {
 			t.Fatalf("SetUp of the stuck pod = %v, want it to name what hangs", err)
 		}
 	}
+	m.timeout = time.Minute
 	setUp(t, m, testPod(emptyDirVolume("data", v1.EmptyDirVolumeSource{})))
 	close(release)
-	m.timeout = time.Minute
 	pod := testPod()
 	pod.UID = "stuck"
 	setUp(t, m, pod)

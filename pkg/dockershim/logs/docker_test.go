@@ -96,7 +96,7 @@ func startContainer(t testing.TB, c *client.Client, tty bool, script string) (id
 
 func waitExit(t testing.TB, c *client.Client, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ok, failed := c.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 	select {
@@ -125,7 +125,7 @@ func TestDockerContainerThatLogsFast(t *testing.T) {
 		select {
 		case <-exited:
 			running = false
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			if err := m.Finish(ctx, id); err != nil {
 				t.Error(err)
 			}

@@ -71,7 +71,7 @@ func TestSandboxStopsAtOnce(t *testing.T) {
 
 	exited, failed := docker.ContainerWait(t.Context(), id, container.WaitConditionNotRunning)
 	began := time.Now()
-	grace := 20
+	grace := 120
 	if err := docker.ContainerStop(t.Context(), id, container.StopOptions{Timeout: &grace}); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestSandboxReapsOrphansOfSharedPIDNamespace(t *testing.T) {
 	case <-exited:
 	case err := <-failed:
 		t.Fatal(err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the container does not end")
 	}
 	logs, err := docker.ContainerLogs(t.Context(), id, container.LogsOptions{ShowStdout: true, ShowStderr: true})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,15 +82,20 @@ func TestAttachWithoutStdinIgnoresInput(t *testing.T) {
 	s := startServer(t, c)
 	leavesNothing(t)
 	eachTransport(t, func(t *testing.T, visit func(string) (remotecommand.Executor, error)) {
-		id := startContainer(t, c, "until test -e /tmp/go; do sleep 0.05; done; cat; echo end")
+		id := startContainer(t, c, "until test -e /tmp/go; do echo ready; sleep 0.05; done; cat; echo end")
 		u := attachURL(t, s, &cri.AttachRequest{ContainerId: id, Stdin: true, Stdout: true, Stderr: true})
-		time.AfterFunc(50*time.Millisecond, func() {
-			if _, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"touch", "/tmp/go"}}); err != nil {
-				t.Error(err)
-			}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		seen := &watcher{}
+		seen.on("ready\n", func() { // it is attached
+			wg.Go(func() {
+				if _, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"touch", "/tmp/go"}}); err != nil {
+					t.Error(err)
+				}
+			})
 		})
-		out, _, err := stream(t, visit, u, remotecommand.StreamOptions{Stdin: strings.NewReader("typed\n")})
-		if out != "end\n" || err != nil {
+		_, _, err := stream(t, visit, u, remotecommand.StreamOptions{Stdin: strings.NewReader("typed\n"), Stdout: seen})
+		if out := strings.ReplaceAll(seen.b.String(), "ready\n", ""); out != "end\n" || err != nil {
 			t.Errorf("got %q, %v", out, err)
 		}
 	})
@@ -164,7 +170,7 @@ func TestStalledConnectionIsDropped(t *testing.T) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("session goes on after a stalled write")
 	}
 	if len(all.all) != 0 {
