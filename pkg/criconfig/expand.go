@@ -22,6 +22,7 @@ func Expand(s string, most int, lookup func(name string) (string, bool)) (string
 		return s, nil
 	}
 	var b strings.Builder
+	lastClose := strings.LastIndexByte(s, ')') // looked for once: there may be a million $( without one
 	for i := 0; i < len(s); i++ {
 		if b.Len() > most {
 			return "", ErrTooLong
@@ -35,12 +36,12 @@ func Expand(s string, most int, lookup func(name string) (string, bool)) (string
 			b.WriteByte('$')
 			i++
 		case '(':
-			end := strings.IndexByte(s[i+2:], ')')
-			if end < 0 {
+			if i+2 > lastClose {
 				b.WriteString("$(")
 				i++
 				continue
 			}
+			end := strings.IndexByte(s[i+2:], ')')
 			name := s[i+2 : i+2+end]
 			if v, ok := lookup(name); ok {
 				if len(v) > most-b.Len() {

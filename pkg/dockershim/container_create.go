@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/hostdir"
 )
@@ -173,8 +174,8 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	return &cri.StopContainerResponse{}, nil
 }
 
-// RemoveContainer removes a container, running or not; its log stays. It succeeds
-// when the container is gone.
+// RemoveContainer removes a container, running or not unless crimeta.UnlessRunning says
+// otherwise; its log stays. It succeeds when the container is gone.
 func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
 	if err != nil && grpccode.Of(err) == codes.NotFound {
@@ -185,9 +186,14 @@ func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRe
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	if err := s.removeContainer(ctx, r.ID); err != nil {
+	remove := s.remove
+	if crimeta.IsUnlessRunning(ctx) {
+		remove = s.removeUnlessRunning
+	}
+	if err := remove(ctx, r.ID); err != nil {
 		return nil, fmt.Errorf("remove container %s: %w", r.ID, err)
 	}
+	s.removed(ctx, r.ID)
 	return &cri.RemoveContainerResponse{}, nil
 }
 
@@ -195,8 +201,13 @@ func (s *Server) removeContainer(ctx context.Context, id string) error {
 	if err := s.remove(ctx, id); err != nil {
 		return err
 	}
+	s.removed(ctx, id)
+	return nil
+}
+
+// removed lets go of what is kept for a container.
+func (s *Server) removed(ctx context.Context, id string) {
 	s.made.forget(id)
 	s.logs.Forget(id)
 	s.releaseImages(ctx)
-	return nil
 }

@@ -61,7 +61,8 @@ func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err
 			return "", refused(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
-			if err := s.remove(ctx, holder); err != nil {
+			// Its start may still be on its way; what has started is looked at again.
+			if err := s.removeUnlessRunning(ctx, holder); err != nil {
 				return "", fmt.Errorf("remove the leftover %s: %w", name, err)
 			}
 		case sidestep:
@@ -117,7 +118,21 @@ func (s *Server) holder(ctx context.Context, name string) (string, held, error) 
 // remove removes a container, running or not, with its anonymous volumes. It
 // succeeds when it is gone, and waits for a removal that is on its way.
 func (s *Server) remove(ctx context.Context, id string) error {
-	err := s.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	return s.removeBy(ctx, id, true)
+}
+
+// removeUnlessRunning is remove, but refuses a container that runs. Docker decides
+// between this and a start, whichever of them it takes up first.
+func (s *Server) removeUnlessRunning(ctx context.Context, id string) error {
+	err := s.removeBy(ctx, id, false)
+	if errdefs.IsConflict(err) {
+		return refused(codes.FailedPrecondition, "%v", err)
+	}
+	return err
+}
+
+func (s *Server) removeBy(ctx context.Context, id string, force bool) error {
+	err := s.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
 	s.view.changed(id)
 	if err != nil && errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
 		gone, failed := s.docker.ContainerWait(ctx, id, container.WaitConditionRemoved)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
 )
 
@@ -153,7 +154,7 @@ func (m *Manager) removeContainer(ctx context.Context, pod *Pod, c Container) er
 	if err := m.removeLogs(pod, c); err != nil {
 		return fmt.Errorf("remove log of container %s: %w", c.Name, err)
 	}
-	if _, err := m.cfg.CRI.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: c.ID}); err != nil && !isNotFound(err) {
+	if _, err := m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: c.ID}); err != nil && !isNotFound(err) {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
 	klog.V(4).InfoS("Removed dead container", "pod", klog.KRef(pod.Namespace, pod.Name), "podUID", pod.UID, "containerName", c.Name, "containerID", c.ID)

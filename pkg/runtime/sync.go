@@ -18,6 +18,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/crimeta"
 )
 
 // Waiting reasons that this package gives, the kubelet's.
@@ -257,8 +258,9 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		return
 	}
 	if last != nil && last.State == StateCreated {
-		// Made by a pass that did not get to start it; this one takes its place.
-		if _, err := p.m.cfg.CRI.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
+		// Made by a pass that did not get to start it; this one takes its place. A killed
+		// agent's start may still arrive, and what has started is not killed for another.
+		if _, err := p.m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
 			p.wait(c, Waiting{reasonCreate, text(err)}, 0, err)
 			return
 		}

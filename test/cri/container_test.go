@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/crimeta"
 )
 
 var containerCases = []testCase{
@@ -51,6 +53,21 @@ var containerCases = []testCase{
 		p := r.pod(forever)
 		if _, err := r.RemoveContainer(t.Context(), &cri.RemoveContainerRequest{ContainerId: p.ctr}); err != nil {
 			t.Fatal(err)
+		}
+	}},
+	{name: "a running container is kept from a caller that takes it for one that never ran", only: "dockershim", why: "it is told by gRPC metadata of ours", run: func(t *testing.T, r *runtime) {
+		p := r.pod(forever)
+		ctx := crimeta.UnlessRunning(t.Context())
+		_, err := r.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: p.ctr})
+		wantCode(t, "removal of a running container", err, codes.FailedPrecondition)
+		if st := r.status(p.ctr); st.State != cri.ContainerState_CONTAINER_RUNNING {
+			t.Errorf("it is %v", st.State)
+		}
+		if _, err := r.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: p.ctr}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: p.ctr}); err != nil {
+			t.Errorf("removal of an ended container: %v", err)
 		}
 	}},
 	{name: "a program that does not exist cannot be started", run: func(t *testing.T, r *runtime) {

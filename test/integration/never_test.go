@@ -1,13 +1,18 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -50,6 +55,62 @@ func wroteAll(diary, pod string) error {
 		return fmt.Errorf("%s started %q, want each of %q once", pod, got, wanted)
 	}
 	return nil
+}
+
+// TestAStartThatArrivesLateIsTheOnlyOne has a container's start, asked for by an agent
+// that was killed, reach Docker when the next agent has taken the container for one that
+// was never started and is about to replace it.
+func TestAStartThatArrivesLateIsTheOnlyOne(t *testing.T) {
+	d := harness.Docker(t)
+	proxy := harness.StartProxy(t, d)
+	a := harness.StartAgent(t, harness.AgentConfig{Endpoint: proxy.Endpoint})
+	give, read := diary(t, a)
+	held, arrive, arrived := make(chan string, 1), make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	proxy.On(func(c harness.Call) bool { return c.Method == "POST" && strings.HasSuffix(c.Path, "/start") }, func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		id := path.Base(path.Dir(r.URL.Path))
+		info, err := d.Client.ContainerInspect(r.Context(), id)
+		first := false
+		if err == nil && strings.HasPrefix(info.Name, "/k8s_c_") {
+			once.Do(func() { first = true })
+		}
+		if !first {
+			next(w, r)
+			return
+		}
+		held <- info.ID
+		<-arrive
+		next(httptest.NewRecorder(), r.WithContext(context.WithoutCancel(r.Context()))) // its caller is dead
+		close(arrived)
+	})
+	a.Write("p.yaml", harness.Pod("p", "echo c >> /diary/log; exec sleep 600", policy(v1.RestartPolicyNever), give))
+	id := <-held
+	defer proxy.On(func(c harness.Call) bool { return c.Method == "DELETE" && c.Path == "/containers/"+id }, func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		select {
+		case <-arrive:
+		default:
+			close(arrive)
+		}
+		<-arrived
+		next(w, r)
+	})()
+	a.Kill()
+	a.Launch()
+	p := a.WaitRunning("p")
+	if got := harness.ID(harness.Status(p, "c").ContainerID); got != id {
+		t.Errorf("%s runs, want %s, which was started first", got, id)
+	}
+	harness.Eventually(t, "the container has written", harness.Patience, func() error {
+		if read() == "" {
+			return errors.New("nothing yet")
+		}
+		return nil
+	})
+	if got := read(); got != "c" {
+		t.Errorf("the container ran %q times", got)
+	}
+	a.Remove("p.yaml")
+	a.WaitGone("p")
 }
 
 // TestPodOfPolicyNeverRunsNothingTwice has everything die of pods that are in the middle
