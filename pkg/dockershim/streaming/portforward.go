@@ -9,7 +9,8 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"strconv"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
-const dialTimeout = 10 * time.Second
+// Most connections that are forwarded at a time, each with a descriptor of the agent's:
+// of one client's connection, and of all. Browsers open some dozens.
+const (
+	maxForwardsOfOne = 256
+	maxForwards      = 2048
+)
 
 func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 	req, ok := requested[*cri.PortForwardRequest](s, w, r)
@@ -35,7 +41,7 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	serve := func(w http.ResponseWriter, r *http.Request) {
-		portforward.ServePortForward(w, r, forwarder{s, r.Context()}, req.PodSandboxId, "", opts,
+		portforward.ServePortForward(w, r, &forwarder{server: s, ctx: r.Context()}, req.PodSandboxId, "", opts,
 			s.cfg.IdleTimeout, s.cfg.CreationTimeout, portforward.SupportedProtocols)
 	}
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
@@ -48,18 +54,24 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 // forwarder is one client's connection, over which many can be forwarded. ctx ends with
 // it; k8s.io/cri-streaming passes none.
 type forwarder struct {
-	server *Server
-	ctx    context.Context
+	server   *Server
+	ctx      context.Context
+	forwards atomic.Int32
 }
 
 // PortForward connects stream to a port of the sandbox until both sides have ended,
 // either breaks, or the client is gone.
-func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
+func (f *forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
 	// The library calls from a goroutine of its own.
 	return recovery.Call(func() error { return f.forward(sandboxID, port, stream) })
 }
 
-func (f forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
+func (f *forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
+	defer f.forwards.Add(-1)
+	defer f.server.forwards.Add(-1)
+	if mine, all := f.forwards.Add(1), f.server.forwards.Add(1); mine > maxForwardsOfOne || all > maxForwards {
+		return fmt.Errorf("forward port %d: too many connections are forwarded: %d of this client's, at most %d of all", port, maxForwardsOfOne, maxForwards)
+	}
 	conn, err := f.server.dialSandbox(f.ctx, sandboxID, port)
 	if err != nil {
 		return err
@@ -108,15 +120,80 @@ func (s *Server) dialSandbox(ctx context.Context, sandboxID string, port int32) 
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace of sandbox %s: %w", sandboxID, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	return dialIn(ctx, netns, port)
 }
 
-// dialIn makes a connection to the loopback of a network namespace. A socket stays in
-// the namespace in which it was made, so that only making it is done there, on a thread
-// of its own.
-func dialIn(ctx context.Context, netns *os.File, port int32) (conn *net.TCPConn, err error) {
+// dialIn makes a connection to the loopback of a network namespace, by IPv4, else IPv6.
+func dialIn(ctx context.Context, netns *os.File, port int32) (*net.TCPConn, error) {
+	conn, err := dialAddr(ctx, netns, unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
+	if err == nil {
+		return conn, nil
+	}
+	conn, err6 := dialAddr(ctx, netns, unix.AF_INET6, &unix.SockaddrInet6{Port: int(port), Addr: [16]byte{15: 1}})
+	if err6 != nil {
+		return nil, fmt.Errorf("dial tcp 127.0.0.1:%d: %w, and dial tcp [::1]:%d: %w", port, err, port, err6)
+	}
+	return conn, nil
+}
+
+// dialAddr waits for the connection as for any other, without a thread.
+func dialAddr(ctx context.Context, netns *os.File, family int, to unix.Sockaddr) (*net.TCPConn, error) {
+	socket, err := socketIn(netns, family)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var connErr error
+	if err := raw.Control(func(fd uintptr) { connErr = unix.Connect(int(fd), to) }); err != nil {
+		return nil, err
+	}
+	if connErr == unix.EINPROGRESS {
+		connErr = connected(ctx, socket, raw)
+	}
+	if connErr != nil {
+		return nil, os.NewSyscallError("connect", connErr)
+	}
+	conn, err := net.FileConn(socket) // of a duplicate
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// connected waits until a connection stands, has failed, or ctx ends.
+func connected(ctx context.Context, socket *os.File, raw syscall.RawConn) error {
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var connErr error
+	err := raw.Write(func(fd uintptr) bool {
+		var peer unix.Sockaddr
+		if code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+			connErr = err
+		} else if code != 0 {
+			connErr = syscall.Errno(code)
+		} else if peer, err = unix.Getpeername(int(fd)); err != nil || peer == nil {
+			return false // not yet
+		}
+		return true
+	})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	}
+	return connErr
+}
+
+// socketIn makes a TCP socket in a network namespace, where it stays. Only that is done
+// there, on a thread of its own.
+func socketIn(netns *os.File, family int) (socket *os.File, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -133,28 +210,16 @@ func dialIn(ctx context.Context, netns *os.File, port int32) (conn *net.TCPConn,
 			err = fmt.Errorf("enter network namespace: %w", setErr)
 			return
 		}
-		conn, err = dialLoopback(ctx, port)
+		fd, socketErr := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		} // else the thread is of no use any more and ends with this goroutine
+		if socketErr != nil {
+			err = os.NewSyscallError("socket", socketErr)
+			return
+		}
+		socket = os.NewFile(uintptr(fd), "tcp")
 	}()
 	<-done
-	return conn, err
-}
-
-func dialLoopback(ctx context.Context, port int32) (*net.TCPConn, error) {
-	var err error
-	for _, host := range []string{"127.0.0.1", "::1"} {
-		// A single literal address is dialled by this goroutine, hence on this thread.
-		nc, dialErr := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
-		switch {
-		case dialErr == nil:
-			return nc.(*net.TCPConn), nil
-		case err == nil:
-			err = dialErr
-		default:
-			err = fmt.Errorf("%w, and %w", err, dialErr)
-		}
-	}
-	return nil, err
+	return socket, err
 }

@@ -3,6 +3,7 @@ package streaming
 import (
 	"bytes"
 	"context"
+	"errors"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
@@ -223,7 +224,7 @@ func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
 	ended := make(chan error, 1)
 	half := &halfClosed{Conn: server, closed: make(chan struct{})}
 	go func() {
-		ended <- forwarder{s, context.Background()}.PortForward(context.Background(), id, "", int32(port), half)
+		ended <- (&forwarder{server: s, ctx: context.Background()}).PortForward(context.Background(), id, "", int32(port), half)
 	}()
 	b := make([]byte, 3)
 	if _, err := io.ReadFull(client, b); err != nil || string(b) != "bye" {
@@ -285,7 +286,7 @@ func TestPortForwardToAClosedPort(t *testing.T) {
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
 	stream := &memoryStream{}
-	err := forwarder{s, context.Background()}.PortForward(context.Background(), id, "", 81, stream)
+	err := (&forwarder{server: s, ctx: context.Background()}).PortForward(context.Background(), id, "", 81, stream)
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:81: connect: connection refused") || !strings.Contains(err.Error(), "[::1]:81") {
 		t.Errorf("got %v", err)
 	}
@@ -376,3 +377,97 @@ func TestPortForwardBadRequests(t *testing.T) {
 type memoryStream struct{ bytes.Buffer }
 
 func (*memoryStream) Close() error { return nil }
+
+// A server in the pod that accepts nothing costs no thread for each connection to it.
+func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	port := deafIn(t, c, id)
+	s.cfg.DialTimeout = time.Hour
+	threads := func() int {
+		entries, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := threads()
+	t.Run("client", func(t *testing.T) {
+		addr := forwardTo(t, s, "SPDY", id, port)
+		for range maxForwardsOfOne {
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { nc.Close() })
+		}
+		eventually(t, "all are being connected", func() bool { return s.forwards.Load() == maxForwardsOfOne })
+		if n := threads() - before; n > maxForwardsOfOne/4 {
+			t.Errorf("%d threads more", n)
+		}
+	})
+	eventually(t, "all are given up", func() bool { return s.forwards.Load() == 0 })
+}
+
+func TestPortForwardsAreBounded(t *testing.T) {
+	s := startServer(t, dockerClient(t))
+	for name, f := range map[string]*forwarder{
+		"of one client": {server: s, ctx: t.Context()},
+		"of all":        {server: &Server{}, ctx: t.Context()},
+	} {
+		if name == "of all" {
+			f.server.forwards.Store(maxForwards)
+		} else {
+			f.forwards.Store(maxForwardsOfOne)
+		}
+		err := f.PortForward(t.Context(), "none", "", 80, nil)
+		if err == nil || !strings.Contains(err.Error(), "too many connections are forwarded") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if f.forwards.Load()%maxForwardsOfOne != 0 || f.server.forwards.Load()%maxForwards != 0 {
+			t.Errorf("%s: what was refused still counts", name)
+		}
+	}
+}
+
+// deafIn listens inside the container's network namespace with a backlog that is full.
+func deafIn(t *testing.T, c *client.Client, id string) (port int) {
+	t.Helper()
+	info, err := c.ContainerInspect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", info.State.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer netns.Close()
+	l, err := socketIn(netns, unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	fd := int(l.Fd())
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = at.(*unix.SockaddrInet4).Port
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		conn, err := dialAddr(ctx, netns, unix.AF_INET, at)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return port
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}

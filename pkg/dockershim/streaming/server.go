@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -26,6 +27,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// CreationTimeout is how long a client may take to open its streams; 30 s.
 	CreationTimeout time.Duration
+	// DialTimeout is how long a server in a pod may take to accept a connection; 10 s.
+	DialTimeout time.Duration
 }
 
 // Server serves streams. Its methods are safe for concurrent use.
@@ -35,6 +38,7 @@ type Server struct {
 	listener net.Listener
 	host     string // of URLs
 	tokens   tokens
+	forwards atomic.Int32 // connections that are forwarded now
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.
@@ -47,6 +51,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.IdleTimeout <= 0 {
 		cfg.IdleTimeout = 4 * time.Hour
+	}
+	if cfg.DialTimeout <= 0 {
+		cfg.DialTimeout = 10 * time.Second
 	}
 	if cfg.CreationTimeout <= 0 {
 		cfg.CreationTimeout = remotecommand.DefaultStreamCreationTimeout
