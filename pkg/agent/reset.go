@@ -58,7 +58,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 
 // resetPods stops and removes, over CRI, every pod that this agent has made. In
 // the in-process dockershim these are all that it shows; in another runtime,
-// which others may use too, those that have a directory under the root of our making.
+// which others may use too, those that are ours by the root.
 func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	var group errgroup.Group
@@ -95,15 +95,11 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	found, err := volume.ReadFound(cfg.RootDir)
-	if err != nil {
-		return err
-	}
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
 	for _, pod := range pods {
-		if !cfg.InProcessDockershim() && (!hasDirectory(cfg.RootDir, pod.UID) || found.Has(filepath.Join("pods", string(pod.UID)))) {
+		if !cfg.InProcessDockershim() && !volume.Owns(cfg.RootDir, pod.UID) {
 			continue
 		}
 		wg.Go(func() {
@@ -123,15 +119,6 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-func hasDirectory(root string, uid types.UID) bool {
-	name := string(uid)
-	if name != filepath.Base(name) {
-		return false
-	}
-	_, err := os.Stat(filepath.Join(root, "pods", name))
-	return err == nil
 }
 
 // resetState removes the agent's own files, and the root where nothing is left in it. What

@@ -15,23 +15,68 @@ import (
 )
 
 // Found is what the first agent found in its root directory: another kubelet's, as a rule.
-// None of it is ours to remove, but for pods that an agent of ours has taken over since.
+// None of it is ours to remove.
 type Found struct {
 	Root  bool     `json:"root"`  // the directory itself was there
 	Names []string `json:"names"` // in it, and in directories that are shared
 	Pods  []string `json:"pods"`  // that had a directory
 }
 
-// foundFile is the record's place below the root.
-const foundFile = "mini-kubelet/found.json"
+// Places of our records below the root. ownPods has a mark for each pod whose directory we
+// have made or taken over: other kubelets come and go in the same root at any time.
+const (
+	recordsDir = "mini-kubelet"
+	foundFile  = recordsDir + "/found.json"
+	ownPods    = recordsDir + "/pods"
+)
 
 // Note puts on record what there is in the root directory, which was there or has just been
 // made, before the first agent begins there with the file own. Later calls change nothing.
 func Note(root string, wasThere bool, own string) error {
-	// Whatever an agent keeps, it keeps there: one from before there was a record, too.
-	if _, err := os.Lstat(filepath.Dir(filepath.Join(root, foundFile))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(root, ownPods)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	// Whatever an agent keeps, it keeps there: one from before there was a record, too.
+	if _, err := os.Lstat(filepath.Join(root, recordsDir)); errors.Is(err, fs.ErrNotExist) {
+		if err := note(root, wasThere, own); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return markAll(root)
+}
+
+// markAll marks the pods of agents that did not mark them.
+func markAll(root string) error {
+	found, err := ReadFound(root)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(filepath.Join(root, "pods"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("note which pods are ours: %w", err)
+	}
+	// The directory is there once it has them all.
+	temp := filepath.Join(root, ownPods+".new")
+	if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
+		return fmt.Errorf("note which pods are ours: %w", err)
+	}
+	for _, e := range entries {
+		if slices.Contains(found.Pods, filepath.Join("pods", e.Name())) {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(temp, e.Name()), nil, 0o600); err != nil {
+			return fmt.Errorf("note which pods are ours: %w", err)
+		}
+	}
+	if err := os.Rename(temp, filepath.Join(root, ownPods)); err != nil {
+		return fmt.Errorf("note which pods are ours: %w", err)
+	}
+	return nil
+}
+
+func note(root string, wasThere bool, own string) error {
 	found := Found{Root: wasThere}
 	for _, list := range []struct {
 		dir string
@@ -47,11 +92,7 @@ func Note(root string, wasThere bool, own string) error {
 			}
 		}
 	}
-	return found.write(root)
-}
-
-func (f Found) write(root string) error {
-	text, err := json.Marshal(f)
+	text, err := json.Marshal(found)
 	if err == nil {
 		err = durable.Write(filepath.Join(root, foundFile), text)
 	}
@@ -81,29 +122,49 @@ func (f Found) Has(name string) bool {
 	if name == "" {
 		return f.Root
 	}
-	return slices.Contains(f.Names, name) || slices.Contains(f.Pods, name)
+	return slices.Contains(f.Names, name)
 }
 
-// isFound tells whether the pod's directory is another kubelet's.
-func (m *Manager) isFound(uid types.UID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.found.Has(filepath.Join("pods", string(uid)))
+// Owns tells whether the pod's directory below root is ours: made or taken over by an
+// agent of ours, and not yet removed.
+func Owns(root string, uid types.UID) bool {
+	if element("pod UID", string(uid)) != nil {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(root, ownPods, string(uid)))
+	return err == nil
 }
 
-// takeOver notes that a pod's directory is ours from now on, if another kubelet has made it.
-func (m *Manager) takeOver(uid types.UID) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	at := slices.Index(m.found.Pods, filepath.Join("pods", string(uid)))
-	if at < 0 {
+// ownedPods are the names of the pod directories that are ours; some may be gone.
+func ownedPods(root string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(root, ownPods))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the pods that are ours: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// own marks a pod as ours, before anything is made for it, also if another kubelet has
+// made its directory. A mark that a dying machine loses costs an orphan that stays.
+func (m *Manager) own(uid types.UID) error {
+	if Owns(m.layout.root, uid) {
 		return nil
 	}
-	found := m.found
-	found.Pods = slices.Delete(slices.Clone(found.Pods), at, at+1)
-	if err := found.write(m.layout.root); err != nil {
+	mark := filepath.Join(m.layout.root, ownPods, string(uid))
+	if err := os.MkdirAll(filepath.Dir(mark), 0o700); err != nil {
 		return err
 	}
-	m.found = found
+	return os.WriteFile(mark, nil, 0o600)
+}
+
+// disown removes the mark of a pod whose directory is gone.
+func disown(root, uid string) error {
+	if err := os.Remove(filepath.Join(root, ownPods, uid)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }

@@ -19,14 +19,16 @@ func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 		return filepath.Join(root, "pods", uid, "volumes", "kubernetes.io~empty-dir", "v", "data")
 	}
 	plug := filepath.Join(root, "plugins", "kubernetes.io", "csi", "driver", "vol_data.json")
-	for _, path := range []string{data("theirs"), data("adopted"), plug} {
+	put := func(path string) {
+		t.Helper()
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, path, "precious")
 	}
+	put(data("theirs"))
+	put(data("adopted"))
+	put(plug)
 	start := func() *Manager {
 		t.Helper()
 		if err := Note(root, true, "lock"); err != nil {
@@ -53,19 +55,21 @@ func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 	if err := m.SetUp(t.Context(), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "adopted"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(root, "pods", "ours"), 0o700); err != nil {
+	if err := m.SetUp(t.Context(), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "ours"}}); err != nil {
 		t.Fatal(err)
 	}
+	// Another kubelet was here in between.
+	put(data("later"))
 	m = start() // it knows of nothing that the one before has set up
 	if err := m.Orphans(t.Context(), map[types.UID]bool{"ours": true}); err != nil {
 		t.Fatal(err)
 	}
-	there("ours", "theirs")
+	there("later", "ours", "theirs")
 	if err := Reset(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
-	there("theirs")
-	for _, path := range []string{data("theirs"), plug} {
+	there("later", "theirs")
+	for _, path := range []string{data("theirs"), data("later"), plug} {
 		if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
 			t.Errorf("%s: %q, %v", path, text, err)
 		}
@@ -83,7 +87,38 @@ func TestNoteOfARootThatAnAgentUsesAlready(t *testing.T) {
 	if err := Note(root, true, "lock"); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := ReadFound(root); err != nil || found.Has("pods/ours") {
-		t.Errorf("found %+v, %v", found, err)
+	if !Owns(root, "ours") {
+		t.Error("its pod is not ours any more")
+	}
+}
+
+// Disks that another kubelet has mounted since stay mounted: whose they are cannot be told.
+func TestResetLeavesSharedDisksToAnotherKubelet(t *testing.T) {
+	root := t.TempDir()
+	if err := Note(root, true, "lock"); err != nil {
+		t.Fatal(err)
+	}
+	disk := filepath.Join(root, "plugins", "kubernetes.io", "csi", "driver", "vol_data.json")
+	pod := filepath.Join(root, "pods", "theirs")
+	for _, dir := range []string{filepath.Dir(disk), pod} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, disk, "precious")
+	if err := Reset(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	if text := read(t, disk); text != "precious" {
+		t.Errorf("it holds %q", text)
+	}
+	if err := os.Remove(pod); err != nil {
+		t.Fatal(err)
+	}
+	if err := Reset(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "plugins", "kubernetes.io")); !os.IsNotExist(err) {
+		t.Errorf("with no other kubelet: %v, want it gone", err)
 	}
 }

@@ -73,7 +73,6 @@ type Manager struct {
 	disks       string // where udev links disks by their paths
 
 	mu       sync.Mutex
-	found    Found
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
 	stamps   map[types.UID]map[string]stamp                // of those, what was written, by volume
 	bindings map[types.UID]map[string]*v1.PersistentVolume // of those, what claims are bound to, by volume
@@ -126,9 +125,6 @@ func New(c Config) (*Manager, error) {
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
 	}
-	if m.found, err = ReadFound(root); err != nil {
-		return nil, fmt.Errorf("volume manager: %w", err)
-	}
 	if err := m.loadBindings(); err != nil {
 		return nil, fmt.Errorf("volume manager: %w", err)
 	}
@@ -147,7 +143,7 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 	defer cancel()
 	return m.serial.do(ctx, pod.UID, func(w *work) error {
 		m.setLive(pod.UID, true)
-		if err := m.takeOver(pod.UID); err != nil {
+		if err := m.own(pod.UID); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(filepath.Join(dir, volumesDir), 0o750); err != nil {

@@ -17,17 +17,18 @@ import (
 // then deletes, never through a mount. known must hold every pod that is wanted,
 // has a worker, or has containers at the runtime. A pod that SetUp has been
 // called for and TearDown has not is left alone all the same, and so is one
-// that is being worked on, and one that another kubelet has made (see Found). It tries all at once, waits for them until ctx ends
-// at most, and returns what failed; one that hangs is skipped from then on.
+// that is being worked on, and one that another kubelet has made (see Owns). It tries all
+// at once, waits for them until ctx ends at most, and returns what failed; one that hangs
+// is skipped from then on.
 func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
-	entries, err := os.ReadDir(m.layout.pods())
+	names, err := ownedPods(m.layout.root)
 	if err != nil {
-		return fmt.Errorf("list pod directories: %w", err)
+		return err
 	}
 	started := map[types.UID]*work{}
-	for _, e := range entries {
-		uid := types.UID(e.Name())
-		if known[uid] || m.isLive(uid) || m.isFound(uid) {
+	for _, name := range names {
+		uid := types.UID(name)
+		if known[uid] || m.isLive(uid) {
 			continue
 		}
 		w := m.serial.try(uid, func(w *work) error {
@@ -82,15 +83,18 @@ func removePod(ctx context.Context, l layout, name string, at func(string)) erro
 	if err := tree.Remove(ctx, l.pods(), name); err != nil {
 		return err
 	}
+	if err := disown(l.root, name); err != nil {
+		return err
+	}
 	klog.V(2).InfoS("Removed the directory of a pod that is gone", "podUID", name)
 	return nil
 }
 
-// Reset unmounts and removes every pod directory below root ("" is DefaultRoot), and
-// what pods shared below plugins/kubernetes.io, and nothing else of it: nothing that was
-// there before the first agent (see Found). Drivers and
-// targets of volumes are not told. For a node that is being cleaned while no agent and no
-// container of its pods runs. A missing root is fine.
+// Reset unmounts and removes every pod directory below root ("" is DefaultRoot) that is
+// ours (see Owns), and what pods shared below plugins/kubernetes.io unless another kubelet
+// was or is there, and nothing else. Drivers and targets of volumes are not told. For a
+// node that is being cleaned while no agent and no container of its pods runs. A missing
+// root is fine.
 func Reset(ctx context.Context, root string) error {
 	if root == "" {
 		root = DefaultRoot
@@ -107,18 +111,20 @@ func Reset(ctx context.Context, root string) error {
 		return fmt.Errorf("reset volumes: %w", err)
 	}
 	l := layout{root: real}
-	entries, err := os.ReadDir(l.pods())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := ownedPods(real)
+	if err != nil {
 		return fmt.Errorf("reset volumes: %w", err)
 	}
 	var failed []error
-	for _, e := range entries {
-		if !found.Has(filepath.Join("pods", e.Name())) {
-			failed = append(failed, removePod(ctx, l, e.Name(), func(string) {}))
-		}
+	for _, name := range names {
+		failed = append(failed, removePod(ctx, l, name, func(string) {}))
+	}
+	left, err := os.ReadDir(l.pods())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reset volumes: %w", errors.Join(append(failed, err)...))
 	}
 	plugins := filepath.Dir(l.plugin(csiPlugin))
-	if found.Has(filepath.Join("plugins", filepath.Base(plugins))) {
+	if len(left) > 0 || found.Has(filepath.Join("plugins", filepath.Base(plugins))) {
 		return errors.Join(failed...) // whose disks they are cannot be told
 	}
 	if err := unmountBelow(plugins, func(string) {}); err != nil {

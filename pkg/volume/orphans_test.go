@@ -23,6 +23,9 @@ func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(left, "deep"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := m.own("gone"); err != nil {
+		t.Fatal(err)
+	}
 	mountFor(t, outside, filepath.Join(left, "deep"), "", unix.MS_BIND)
 	mountFor(t, "tmpfs", left, "tmpfs", 0)
 	write(t, filepath.Join(left, "secret"), "x")
@@ -53,8 +56,10 @@ func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	if err := m.Orphans(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if entries, _ := os.ReadDir(m.layout.pods()); len(entries) != 0 {
-		t.Errorf("left: %v", entries)
+	for _, dir := range []string{m.layout.pods(), filepath.Join(m.layout.root, ownPods)} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("left in %s: %v, %v", dir, entries, err)
+		}
 	}
 }
 

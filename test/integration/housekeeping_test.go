@@ -67,6 +67,10 @@ func TestOrphansAreRemoved(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "volumes", "kubernetes.io~empty-dir", "scratch"), 0o750); err != nil {
 		t.Fatal(err)
 	}
+	// The mark of an agent that has made it.
+	if err := os.WriteFile(filepath.Join(a.Dir, "root", "mini-kubelet", "pods", uid), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	resume()
 	harness.Eventually(t, "the orphans are gone", harness.Patience, func() error {
 		for name, id := range orphans {
