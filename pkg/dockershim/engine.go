@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -41,12 +42,13 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 	transport := &http.Transport{
 		MaxIdleConns: 16, MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}
-	c, err := client.NewClientWithOpts(
-		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
+	hc := &http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}
+	c, err := client.NewClientWithOpts(client.WithHTTPClient(hc),
 		client.WithTLSClientConfigFromEnv(), client.WithHost(endpoint), client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, fmt.Errorf("docker endpoint %q: %w", endpoint, err)
 	}
+	hc.Transport = boundedImages{hc.Transport} // the client configures no other than net/http's own
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	ping, err := waitFor(ctx, c)
@@ -70,6 +72,36 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 		MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}
 	return &engine{Client: c, http: &http.Client{Transport: raw}, info: info}, nil
+}
+
+// maxImageAnswer is how long Docker's description of one image may be. Its author writes
+// it: labels of 150 MB take two gigabytes to read before they can be refused.
+const maxImageAnswer = 8 << 20
+
+// boundedImages breaks off a description of an image that is too long.
+type boundedImages struct{ http.RoundTripper }
+
+func (b boundedImages) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err == nil && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/images/") && strings.HasSuffix(req.URL.Path, "/json") &&
+		!strings.HasSuffix(req.URL.Path, "/images/json") {
+		resp.Body = &bounded{resp.Body, maxImageAnswer}
+	}
+	return resp, err
+}
+
+// bounded is a body that fails once it has given more than left bytes.
+type bounded struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)])
+	if b.left -= n; b.left < 0 {
+		return 0, fmt.Errorf("what the image says of itself is longer than %d MiB", maxImageAnswer>>20)
+	}
+	return n, err
 }
 
 // waitFor pings Docker until it answers, or ctx ends.

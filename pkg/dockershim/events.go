@@ -290,13 +290,18 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 
 // hasEnded tells whether a container has run and runs no more.
 func (s *Server) hasEnded(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	r, err := s.view.inspect(ctx, id)
 	return err == nil && r.State != nil && listedState(string(r.State.Status)) == stateExited
 }
 
 // event is what a client is told of a happening: with it the pod as it is by now.
-// What has gone already is left out, but for whose pod it was.
+// What has gone already is left out, but for whose pod it was; so is what Docker does not
+// answer about, since the next event, of another pod, waits.
 func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) *cri.ContainerEventResponse {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	e := &cri.ContainerEventResponse{
 		ContainerId: h.id, ContainerEventType: kind, CreatedAt: h.at,
 		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.sandboxID, Metadata: h.identity.sandboxMetadata(), State: cri.PodSandboxState_SANDBOX_NOTREADY},

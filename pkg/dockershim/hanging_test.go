@@ -1,8 +1,10 @@
 package dockershim
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
@@ -65,5 +67,22 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	})
 	if seen.Load() != 1 {
 		t.Errorf("%d containers were seen, want the one that Docker shows", seen.Load())
+	}
+}
+
+// Events are told one after the other, whosever they are.
+func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	d := &countingDocker{hangs: "in-u"}
+	s := &Server{view: newTestView(t, d)}
+	items, err := s.view.containers(t.Context(), "u")
+	if err != nil || len(items) != 1 {
+		t.Fatal(items, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	e := s.event(ctx, happening{id: "in-u", sandboxID: items[0].sandboxID, identity: identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	if ctx.Err() != nil || e.ContainerId != "in-u" || len(e.ContainersStatuses) != 0 {
+		t.Errorf("%v, %v", e, ctx.Err())
 	}
 }

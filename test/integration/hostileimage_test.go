@@ -77,6 +77,7 @@ func TestAnImageDecidesNothing(t *testing.T) {
 		message string
 	}{
 		"very-long-label": {ocispec.ImageConfig{Labels: map[string]string{"long": strings.Repeat(long, 20)}}, []string{"sh"}, "longer than 1 MiB"},
+		"huge-label":      {ocispec.ImageConfig{Labels: map[string]string{"long": strings.Repeat(long, 100)}}, []string{"sh"}, "longer than 8 MiB"},
 		"long-label":      {ocispec.ImageConfig{Labels: map[string]string{"long": strings.Repeat(long, 3)}}, []string{"sh"}, "longer than 1 MiB"},
 		"many-labels":     {ocispec.ImageConfig{Labels: labels}, []string{"sh"}, "longer than 1 MiB"},
 		"long-user":       {ocispec.ImageConfig{User: strings.Repeat(long, 20)}, []string{"sh"}, "longer than 1 MiB"},
