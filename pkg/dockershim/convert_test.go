@@ -2,6 +2,7 @@ package dockershim
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"reflect"
@@ -309,6 +310,8 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		field string
 	}{
 		"no sandbox":           {func() error { return checkSandbox(nil) }, "config: is missing"},
+		"many labels":          {sandbox(func(c *cri.PodSandboxConfig) { c.Labels = manyLabels(2000) }), "config.labels: with the annotations they are 20"},
+		"many annotations":     {sandbox(func(c *cri.PodSandboxConfig) { c.Labels, c.Annotations = manyLabels(1000), manyLabels(1000) }), "config.labels: with the annotations"},
 		"no metadata":          {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata = nil }), "config.metadata: is missing"},
 		"no name":              {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata.Name = "" }), "config.metadata.name: is empty"},
 		"no uid":               {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata.Uid = "" }), "config.metadata.uid: is empty"},
@@ -545,4 +548,12 @@ func TestTheProgramOfAContainer(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d", name, got, tc.want)
 		}
 	}
+}
+
+func manyLabels(n int) map[string]string {
+	m := map[string]string{}
+	for i := range n {
+		m[fmt.Sprint("l", i)] = "v"
+	}
+	return m
 }

@@ -75,6 +75,27 @@ func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 	return nil
 }
 
+// maxSandboxText is how much a pod's labels and annotations may be together, in bytes, each
+// counted sandboxTextOf more: Docker repeats them in every list, where many short ones are
+// dearest to read. Annotations of 256 KiB, the most there are by the API, are within it.
+const (
+	maxSandboxText = 1536 << 10
+	sandboxTextOf  = 1 << 10
+)
+
+func checkSandboxText(c *cri.PodSandboxConfig) error {
+	text := sandboxTextOf * (len(c.Labels) + len(c.Annotations))
+	for _, m := range []map[string]string{c.Labels, c.Annotations} {
+		for key, value := range m {
+			text += len(key) + len(value)
+		}
+	}
+	if text > maxSandboxText {
+		return invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", text>>10, maxSandboxText>>10)
+	}
+	return nil
+}
+
 func checkSandbox(c *cri.PodSandboxConfig) error {
 	if c == nil {
 		return invalid("config", "is missing")
@@ -95,6 +116,9 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 	}
 	if c.Windows != nil {
 		return invalid("config.windows", "this is a Linux runtime")
+	}
+	if err := checkSandboxText(c); err != nil {
+		return err
 	}
 	if err := checkPorts(c.PortMappings); err != nil {
 		return err

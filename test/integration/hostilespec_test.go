@@ -46,6 +46,32 @@ func TestWhatPodsSayOfThemselvesStopsNoList(t *testing.T) {
 	}
 }
 
+// TestAPodOfVeryManyLabelsIsRefused has one pod say what would take 65 MB of the agent's
+// memory while it lives, and the longest annotation that the API allows beside it.
+func TestAPodOfVeryManyLabelsIsRefused(t *testing.T) {
+	t.Parallel()
+	a := harness.StartAgent(t, harness.AgentConfig{})
+	labels := map[string]string{}
+	for i := range 11_000 {
+		labels[fmt.Sprint("l", i)] = "v"
+	}
+	a.Write("many.yaml", harness.Pod("many", "", func(p *v1.Pod) { p.Labels = labels }))
+	a.Write("long.yaml", harness.Pod("long", "", func(p *v1.Pod) {
+		p.Annotations = map[string]string{"a": strings.Repeat("x", 250<<10)}
+	}))
+	a.WaitRunning("long")
+	harness.Eventually(t, "it is refused in plain words", harness.Patience, func() error {
+		if !strings.Contains(a.Log(), "config.labels: with the annotations they are") {
+			return errors.New("not yet")
+		}
+		return nil
+	}, a.Explain)
+	for _, name := range []string{"many", "long"} {
+		a.Remove(name + ".yaml")
+		a.WaitGone(name)
+	}
+}
+
 // TestAShortSpecTakesNoMemory runs pods whose variables, arguments and probes are
 // short in the spec and would be longer than any memory.
 func TestAShortSpecTakesNoMemory(t *testing.T) {
