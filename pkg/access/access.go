@@ -14,6 +14,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -65,7 +66,8 @@ type Config struct {
 
 // Access reaches containers. Safe for concurrent use.
 type Access struct {
-	cfg Config
+	cfg     Config
+	watched atomic.Int32 // logs, each with an inotify instance
 }
 
 // New refuses a Config that lacks a part.

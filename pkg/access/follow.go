@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -19,10 +20,15 @@ import (
 // lookEvery is how often a followed log is looked at when nothing tells of a change.
 const lookEvery = time.Second
 
+// maxWatched is how many followed logs are watched at a time. A user has but 128 inotify
+// instances for all programs, and each watcher is one.
+const maxWatched = 32
+
 // logFile is a log that may be rotated, truncated, removed or replaced at any moment.
 type logFile struct {
-	path string
-	file *os.File
+	path    string
+	file    *os.File
+	watched *atomic.Int32 // how many logs are, of those that share it
 }
 
 func openLog(path string) (*logFile, error) {
@@ -30,7 +36,7 @@ func openLog(path string) (*logFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{path, f}, nil
+	return &logFile{path: path, file: f, watched: new(atomic.Int32)}, nil
 }
 
 func (l *logFile) close() { l.file.Close() }
@@ -66,7 +72,7 @@ func (l *logFile) write(ctx context.Context, o *v1.PodLogOptions, now time.Time,
 // end is reached, also that of the file which rotation has put in its place. It asks
 // whenever there is nothing to read.
 func (l *logFile) follow(ctx context.Context, r *logReader, running func(context.Context) (bool, error)) error {
-	changes := watch(l.path)
+	changes := watch(l.path, l.watched)
 	defer changes.close()
 	for ended := false; ; {
 		if err := r.read(ctx, l.file); err != nil {
@@ -131,22 +137,26 @@ func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
 // changes tells when a file may have changed.
 type changes struct {
 	name    string
+	watched *atomic.Int32
 	watcher *fsnotify.Watcher // nil: there is only the clock
 	events  chan fsnotify.Event
 	errors  chan error
 }
 
-func watch(path string) *changes {
-	c := &changes{name: filepath.Base(path)}
-	w, err := fsnotify.NewWatcher()
-	if err == nil {
-		if err = w.Add(filepath.Dir(path)); err == nil {
-			c.watcher, c.events, c.errors = w, w.Events, w.Errors
-			return c
+func watch(path string, watched *atomic.Int32) *changes {
+	c := &changes{name: filepath.Base(path), watched: watched}
+	err := errors.New("others are watched")
+	if watched.Add(1) <= maxWatched {
+		var w *fsnotify.Watcher
+		if w, err = fsnotify.NewWatcher(); err == nil {
+			if err = w.Add(filepath.Dir(path)); err == nil {
+				c.watcher, c.events, c.errors = w, w.Events, w.Errors
+				return c
+			}
+			w.Close()
 		}
-		w.Close()
 	}
-	// A user has but 128 inotify instances.
+	watched.Add(-1)
 	klog.V(4).InfoS("Log is not watched, looking at it each second", "path", path, "err", err)
 	return c
 }
@@ -173,5 +183,6 @@ func (c *changes) wait(ctx context.Context) error {
 func (c *changes) close() {
 	if c.watcher != nil {
 		c.watcher.Close()
+		c.watched.Add(-1)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,7 +122,8 @@ func TestFollowedLogIsReplacedByNone(t *testing.T) {
 
 func TestChangesAreToldOrLookedFor(t *testing.T) {
 	_, _, path := withLog(t)
-	c := watch(path)
+	var watched atomic.Int32
+	c := watch(path, &watched)
 	defer c.close()
 	appendTo(t, path, entry("four"))
 	select {
@@ -133,10 +135,17 @@ func TestChangesAreToldOrLookedFor(t *testing.T) {
 		t.Error("no event")
 	}
 
-	none := watch(filepath.Join(t.TempDir(), "missing", "0.log")) // as without an inotify instance
+	none := watch(filepath.Join(t.TempDir(), "missing", "0.log"), &watched) // as without an inotify instance
 	defer none.close()
 	if none.watcher != nil {
 		t.Error("something is watched")
+	}
+	if n := watched.Load(); n != 1 {
+		t.Errorf("%d logs count as watched", n)
+	}
+	watched.Store(maxWatched)
+	if many := watch(path, &watched); many.watcher != nil || watched.Load() != maxWatched {
+		t.Errorf("one more is watched than may be")
 	}
 	if err := none.wait(t.Context()); err != nil {
 		t.Errorf("after a second: %v", err)

@@ -523,3 +523,16 @@ func TestVersions(t *testing.T) {
 		}
 	}
 }
+
+func TestDriversAreLookedForWithoutInotify(t *testing.T) {
+	if !testrun.WithoutInotify(t) {
+		return
+	}
+	m, err := New(Config{Root: t.TempDir(), NodeName: "n1", Secret: func(context.Context, string, string) (*v1.Secret, error) {
+		return nil, errors.New("none")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testrun.Start(t, m.Run)() // fails the test if it had ended by itself
+}

@@ -26,6 +26,7 @@ const (
 	registerTimeout = 10 * time.Second // of one question to a registration socket
 	firstRetry      = 500 * time.Millisecond
 	lastRetry       = 2 * time.Minute
+	rescan          = 30 * time.Second // in case an event was missed
 )
 
 // Run registers drivers whose sockets appear in the registry and withdraws those
@@ -36,23 +37,29 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("watch for plug-ins: %w", err)
 	}
+	var events <-chan fsnotify.Event
+	var failures <-chan error
+	watch := func(string) {}
 	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch for plug-ins: %w", err)
+	if err == nil {
+		defer w.Close()
+		events, failures = w.Events, w.Errors
+		watch = func(path string) { _ = w.Add(path) } // the rescan will do
+	} else { // a user has but 128 inotify instances, and containers that run as root share them
+		klog.ErrorS(err, "The directory of plug-ins is not watched, scanning instead", "path", dir, "every", rescan)
 	}
-	defer w.Close()
-	if err := w.Add(dir); err != nil {
-		return fmt.Errorf("watch for plug-ins: %w", err)
-	}
+	tick := time.NewTicker(rescan)
+	defer tick.Stop()
 	r := &registry{m: m, known: map[socket]context.CancelFunc{}}
 	defer r.wait.Wait()
 	for {
-		r.scan(ctx, w, dir)
+		r.scan(ctx, watch, dir)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.Events:
-		case err := <-w.Errors:
+		case <-events:
+		case <-tick.C:
+		case err := <-failures:
 			klog.ErrorS(err, "Watching for plug-ins", "path", dir) // looks again
 		}
 	}
@@ -69,16 +76,14 @@ type registry struct {
 
 // scan starts what has appeared and stops what has gone. The kubelet looks into
 // directories as well.
-func (r *registry) scan(ctx context.Context, w *fsnotify.Watcher, dir string) {
+func (r *registry) scan(ctx context.Context, watch func(path string), dir string) {
 	found := map[socket]bool{}
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil, strings.HasPrefix(d.Name(), ".") && p != dir:
 			return nil // it has just gone, or is none of ours
 		case d.IsDir():
-			if p != dir {
-				_ = w.Add(p)
-			}
+			watch(p)
 			return nil
 		case d.Type()&fs.ModeSocket == 0:
 			return nil

@@ -9,7 +9,7 @@ import (
 )
 
 // patience is how long what runs may take to end once it is told to.
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 // Start calls run in a goroutine until stop is called or the test ends, at the
 // latest, and fails the test if run returns an error, or does not return. Calling

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -101,32 +102,20 @@ func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	started := make(chan error, 1)
-	joined := make(chan error, 1)
-	go func() { started <- m.supervise(ctx, agent) }()
-	go func() {
-		text, err := run(ctx, agent.dir, append(m.env(), "PATH="+filepath.Dir(agent.path)+":"+os.Getenv("PATH")), c.Program("kubeadm"),
+	// The one that fails ends the other.
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.supervise(both, agent) })
+	group.Go(func() error {
+		text, err := run(both, agent.dir, append(m.env(), "PATH="+filepath.Dir(agent.path)+":"+os.Getenv("PATH")), c.Program("kubeadm"),
 			"join", c.Endpoint(), "--token", Token, "--discovery-token-ca-cert-hash", hash, "--node-name", name, "--cri-socket", m.socket(),
 			// The runtime is the agent's own and starts with it; the kernel's configuration
 			// is not readable in every test machine, and a second agent may have the ports.
 			"--ignore-preflight-errors", "CRI,ContainerRuntimeVersion,SystemVerification,Swap,FileExisting-crictl")
 		fmt.Fprint(out, text)
-		joined <- err
-	}()
-	for range 2 {
-		select {
-		case err := <-started:
-			if err != nil {
-				cancel()
-				return errors.Join(err, <-joined)
-			}
-		case err := <-joined:
-			if err != nil {
-				cancel()
-				<-started
-				return fmt.Errorf("%w; the agent's log ends:\n%s", err, agent.tail())
-			}
-		}
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("%w; the agent's log ends:\n%s", err, agent.tail())
 	}
 	if err := c.WaitReady(ctx, name); err != nil {
 		return fmt.Errorf("%w; the agent's log ends:\n%s", err, agent.tail())

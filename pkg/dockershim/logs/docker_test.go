@@ -161,7 +161,6 @@ func TestDockerContainerThatEndsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.events.close()
 	if err := m.Follow(context.Background(), id, logPath, cri); err != nil {
 		t.Fatal(err)
 	}

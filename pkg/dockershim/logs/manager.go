@@ -35,11 +35,12 @@ type Config struct {
 
 // Manager follows the logs of all containers. Its methods are safe for concurrent use.
 type Manager struct {
-	cfg    Config
-	events *inotify
-	poke   chan struct{} // a log needs to be looked at soon
+	cfg  Config
+	poke chan struct{} // a log needs to be looked at soon
 
 	mu        sync.Mutex
+	events    *inotify // nil while there is none; set once, by Run
+	toldNone  bool
 	followers map[string]*follower
 	watches   map[int32]*follower
 	ready     []*follower
@@ -72,13 +73,8 @@ func New(cfg Config) (*Manager, error) {
 	if err := prunePositions(cfg.StateDir); err != nil {
 		return nil, fmt.Errorf("drop old log positions: %w", err)
 	}
-	events, err := newInotify()
-	if err != nil {
-		return nil, err
-	}
 	return &Manager{
 		cfg:       cfg,
-		events:    events,
 		poke:      make(chan struct{}, 1),
 		followers: map[string]*follower{},
 		watches:   map[int32]*follower{},
@@ -89,7 +85,7 @@ func New(cfg Config) (*Manager, error) {
 // called once. Only Finish and Reopen copy without it.
 func (m *Manager) Run(ctx context.Context) error {
 	var reader sync.WaitGroup
-	reader.Go(func() { m.readEvents(ctx) })
+	m.openEvents(ctx, &reader)
 	m.mu.Lock()
 	m.running = true
 	m.dispatch()
@@ -103,6 +99,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.poke:
 			timer.Reset(retryEvery)
 		case <-timer.C:
+			m.openEvents(ctx, &reader)
 			if m.sweep() {
 				timer.Reset(retryEvery)
 			} else {
@@ -111,7 +108,11 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	}
 
-	m.events.close()
+	m.mu.Lock()
+	if m.events != nil {
+		m.events.close()
+	}
+	m.mu.Unlock()
 	reader.Wait()
 	m.mu.Lock()
 	m.running = false
@@ -124,6 +125,30 @@ func (m *Manager) Run(ctx context.Context) error {
 		f.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// openEvents has the kernel tell of changes, if it does not yet. A user has but 128 inotify
+// instances, and containers that run as root share them: until one is free, logs are polled.
+func (m *Manager) openEvents(ctx context.Context, reader *sync.WaitGroup) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.events != nil {
+		return
+	}
+	events, err := newInotify()
+	if err != nil {
+		if !m.toldNone {
+			klog.ErrorS(err, "Changes of container logs are not told; the logs are polled", "every", retryEvery)
+			m.toldNone = true
+		}
+		return
+	}
+	m.events = events
+	for _, f := range m.followers {
+		m.watch(f)
+		m.enqueue(f) // it may have changed before
+	}
+	reader.Go(func() { m.readEvents(ctx, events) })
 }
 
 // Follow begins to copy a container's log from dockerLogPath, Docker's LogPath of the
@@ -267,6 +292,10 @@ func (m *Manager) finished(f *follower) error {
 
 // watch is called with mu held.
 func (m *Manager) watch(f *follower) {
+	if m.events == nil {
+		m.soon()
+		return
+	}
 	watch, err := m.events.add(filepath.Dir(f.dockerPath))
 	if err != nil {
 		// Polling will do; the limit of watches is the usual reason.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 func TestLineAppearsThoughNobodyPolls(t *testing.T) {
@@ -472,4 +474,22 @@ func openFDs(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// A container that runs as root can take all inotify instances that root has.
+func TestLinesAreCopiedWithoutInotify(t *testing.T) {
+	if !testrun.WithoutInotify(t) {
+		return
+	}
+	d := newDockerLog(t, 1<<20, 3)
+	cri := filepath.Join(t.TempDir(), "0.log")
+	m, _ := startManager(t, Config{StateDir: t.TempDir(), PollInterval: time.Hour})
+	follow(t, m, d, cri)
+	for i := range 3 {
+		text := d.line(t, 0)
+		eventually(t, text, func() bool { return len(texts(t, cri)) == i+1 })
+	}
+	if m.events != nil {
+		t.Error("there is an inotify instance")
+	}
 }

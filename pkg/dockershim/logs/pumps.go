@@ -8,12 +8,12 @@ import (
 )
 
 // readEvents queues the logs in which inotify reports changes until the instance closes.
-func (m *Manager) readEvents(ctx context.Context) {
+func (m *Manager) readEvents(ctx context.Context, events *inotify) {
 	buf := make([]byte, 64<<10)
 	changed := map[int32]struct{}{}
 	for {
 		clear(changed)
-		overflow, err := m.events.read(buf, changed)
+		overflow, err := events.read(buf, changed)
 		if err != nil {
 			if ctx.Err() == nil {
 				klog.ErrorS(err, "Log events cannot be read any more; logs are polled")

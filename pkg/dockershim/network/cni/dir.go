@@ -50,16 +50,20 @@ func (d *Dir) Network() (*libcni.NetworkConfigList, error) {
 
 // Run follows the directory until ctx ends.
 func (d *Dir) Run(ctx context.Context) error {
+	var events <-chan fsnotify.Event
+	var failures <-chan error
 	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch CNI configuration %s: %w", d.path, err)
+	if err == nil {
+		defer watcher.Close()
+		events, failures = watcher.Events, watcher.Errors
+	} else { // a user has but 128 inotify instances, and containers that run as root share them
+		klog.ErrorS(err, "The CNI configuration directory is not watched, scanning instead", "path", d.path, "every", rescan)
 	}
-	defer watcher.Close()
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
 	for {
 		// A directory that was missing or replaced is watched anew.
-		if !slices.Contains(watcher.WatchList(), d.path) {
+		if watcher != nil && !slices.Contains(watcher.WatchList(), d.path) {
 			if err := watcher.Add(d.path); err == nil {
 				d.load()
 			} else if err := watcher.Add(filepath.Dir(d.path)); err != nil {
@@ -69,9 +73,9 @@ func (d *Dir) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-watcher.Events:
+		case <-events:
 			d.load()
-		case err := <-watcher.Errors:
+		case err := <-failures:
 			klog.ErrorS(err, "Watch of the CNI configuration failed, scanning instead", "path", d.path)
 		case <-tick.C:
 			d.load()

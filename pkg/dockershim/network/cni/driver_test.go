@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 )
 
 const plugins = "/usr/lib/cni"
@@ -326,3 +328,19 @@ func TestCapabilitiesReachTheRuntimeConfig(t *testing.T) {
 }
 
 var _ Configuration = (*Dir)(nil)
+
+func TestDirIsReadWithoutInotify(t *testing.T) {
+	if !testrun.WithoutInotify(t) {
+		return
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "10-a.conflist"), []byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := NewDir(dir)
+	stop := testrun.Start(t, d.Run)
+	if n, err := d.Network(); err != nil || n.Name != "a" {
+		t.Errorf("network = %v, %v", n, err)
+	}
+	stop() // which fails the test if it had ended by itself
+}
