@@ -7,8 +7,9 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // Bounds of the kernel and of the kubelet's arithmetic.
@@ -142,8 +143,8 @@ func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageL
 		if !ok {
 			continue
 		}
-		n, err := resource.ParseQuantity(size)
-		if err != nil || n.Sign() <= 0 {
+		n, err := bounds.ParseQuantity(size)
+		if err != nil || n.Value() <= 0 {
 			continue // refused by validation: no such resource name
 		}
 		bySize[PageSizeName(n.Value())] = uint64(q.Value())

@@ -14,10 +14,10 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
-	"k8s.io/apimachinery/pkg/api/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
@@ -187,7 +187,7 @@ func bandwidth(annotations map[string]string, key string) (uint64, error) {
 	if !ok {
 		return 0, nil
 	}
-	q, err := resource.ParseQuantity(text)
+	q, err := bounds.ParseQuantity(text)
 	if err != nil {
 		return 0, invalid("config.annotations["+key+"]", "%q: %v", text, err)
 	}

@@ -22,8 +22,10 @@ const maxRedirects = 10
 // the usual ones: an empty Accept sends none, and Host is the request's.
 func Request(ctx context.Context, a *v1.HTTPGetAction, address, userAgent string) (*http.Request, error) {
 	u, err := url.Parse(a.Path)
-	if err != nil {
-		u = &url.URL{Path: a.Path} // not a URL's path, but perhaps what the server knows
+	if err != nil || u.Opaque != "" {
+		// Not a URL's path, but perhaps what the server knows. What is opaque, as x:y, would
+		// leave the address out, and the host would ask itself.
+		u = &url.URL{Path: a.Path}
 	}
 	u.Scheme, u.Host = "http", address
 	if a.Scheme != "" {

@@ -20,6 +20,7 @@ func TestRequest(t *testing.T) {
 		"least":         {v1.HTTPGetAction{}, "http://10.0.0.1:80", "10.0.0.1:80", plain},
 		"query":         {v1.HTTPGetAction{Path: "/a?b=c", Scheme: v1.URISchemeHTTPS}, "https://10.0.0.1:80/a?b=c", "10.0.0.1:80", plain},
 		"no URL's path": {v1.HTTPGetAction{Path: "/%zz"}, "http://10.0.0.1:80/%25zz", "10.0.0.1:80", plain},
+		"opaque":        {v1.HTTPGetAction{Path: "x:secret?q"}, "http://10.0.0.1:80/x:secret%3Fq", "10.0.0.1:80", plain},
 		"headers": {v1.HTTPGetAction{Path: "/", HTTPHeaders: []v1.HTTPHeader{{Name: "host", Value: "me"}, {Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}, {Name: "User-Agent", Value: "mine"}, {Name: "Accept"}}},
 			"http://10.0.0.1:80/", "me", http.Header{"Host": {"me"}, "X-A": {"1", "2"}, "User-Agent": {"mine"}}},
 	} {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // verdict is what becomes of a field.
@@ -69,10 +71,11 @@ type Refusal struct {
 func (r Refusal) String() string { return r.Path + ": " + r.Reason }
 
 // Refused returns every field of the pod's spec that is set and refused on this
-// node, in the order of the API, empty when it can do all that the pod asks for.
+// node, in the order of the API, then quantities beyond all bounds, empty when it can do all that the pod asks for.
 func Refused(pod *v1.Pod, node Node) []Refusal {
 	var all []Refusal
 	inspect(node, reflect.ValueOf(pod.Spec), "spec", &all)
+	bounds.Quantities(pod.Spec, "spec", func(path string, err error) { all = append(all, Refusal{path, err.Error()}) })
 	return all
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -38,6 +39,9 @@ func newTransport() *transport {
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "http" {
 		return t.secure.RoundTrip(req)
+	}
+	if req.URL.Hostname() == "" {
+		return nil, errors.New("no Host in request URL") // net/http's words; dialled, it is this host
 	}
 	ctx := req.Context()
 	address := req.URL.Host

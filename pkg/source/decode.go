@@ -15,6 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // written is one pod or object as a manifest has it: neither defaulted nor
@@ -136,10 +139,34 @@ func strange(apiVersion, kind string) string {
 
 func (w *written) decodeOne(raw []byte) {
 	w.name = readName(raw)
-	if w.kind == kindPod {
-		w.decodePod(raw)
-	} else {
-		w.decodeObject(raw)
+	if bounds.HugeExponents(raw) {
+		w.problem("", "it has a number with an exponent of more than six digits, which takes longer to read than there is time")
+		return
+	}
+	w.guarded(func() {
+		if w.kind == kindPod {
+			w.decodePod(raw)
+		} else {
+			w.decodeObject(raw)
+		}
+	})
+	// Before anybody compares them.
+	bad := func(path string, err error) {
+		w.problem(path, err.Error())
+	}
+	bounds.Quantities(w.pod, "", bad)
+	bounds.Quantities(w.object, "", bad)
+	if len(w.problems) > 0 {
+		w.pod, w.object = nil, nil
+	}
+}
+
+// guarded has a panic be a problem of this document alone.
+func (w *written) guarded(do func()) {
+	err := recovery.Call(func() error { do(); return nil })
+	if err != nil {
+		w.pod, w.object = nil, nil
+		w.problem("", "it meets a defect of this program, please report it: "+err.Error())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,5 +144,52 @@ func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
 		r.write("z.yaml", manifest("z"))
 		r.wait(append(names, "z")...)
 		r.stop()
+	}
+}
+
+// One document of a directory does not stop the others, whatever quantities it has. What
+// 64 bits do not hold takes minutes to compare, or ends the agent where it is divided by.
+func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
+	r := startFile(t, t.TempDir())
+	r.wait()
+	for name, limits := range map[string]string{
+		"page":     `{memory: 10Mi, "hugepages-1e30": 1}`,
+		"tinypage": `{memory: 10Mi, "hugepages-1e-30000000": 1}`,
+		"large":    `{memory: "1e300000000"}`,
+		"wide":     `{memory: "123456789012345678901234e30000000"}`,
+		"tiny":     `{memory: "1e-300000000"}`,
+		"over":     `{memory: "1e19"}`,
+	} {
+		r.write(name+".yaml", manifest(name, "    resources: {requests: {memory: 1}, limits: "+limits+"}"))
+	}
+	r.write("well.yaml", manifest("well"))
+	r.wait("well")
+	if n := len(r.src.Problems()); n < 6 {
+		t.Errorf("%d problems: %v", n, r.src.Problems())
+	}
+}
+
+// A UID in a manifest is one among pods of that name: another pod's it cannot be.
+func TestAUIDInAManifestIsNoOtherPods(t *testing.T) {
+	r := startFile(t, t.TempDir())
+	r.wait()
+	fixed := func(name, more string) string {
+		return strings.Replace(manifest(name), "name: "+name, "name: "+name+"\n  uid: 0f1e2d3c"+more, 1)
+	}
+	r.write("victim.yaml", fixed("victim", ""))
+	before := r.wait("victim").Pods[0].UID
+	r.write("a.yaml", fixed("a", ""))
+	r.write("victim.yaml", fixed("victim", "\n  labels: {changed: \"yes\"}"))
+	for {
+		pods := r.wait("a", "victim").Pods
+		if pods[0].UID == pods[1].UID {
+			t.Fatalf("both have UID %s", before)
+		}
+		if pods[1].UID != before {
+			t.Fatalf("the UID changed with the content, from %s to %s", before, pods[1].UID)
+		}
+		if pods[1].Labels["changed"] == "yes" {
+			break
+		}
 	}
 }

@@ -31,29 +31,33 @@ type origin struct {
 func (o origin) static(all []written) []written {
 	for i := range all {
 		w := &all[i]
-		if w.object != nil {
-			o.object(w)
-		}
-		if w.pod == nil {
-			continue
-		}
-		pod := w.pod
-		// What the API server would set, and a copy of its output may carry.
-		pod.TypeMeta = metav1.TypeMeta{}
-		pod.Status = v1.PodStatus{Phase: v1.PodPending}
-		pod.ManagedFields, pod.ResourceVersion, pod.Generation = nil, "", 0
-		pod.CreationTimestamp, pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = metav1.Time{}, nil, nil
-		if pod.Namespace == "" {
-			pod.Namespace = metav1.NamespaceDefault
-		}
-		SetDefaults(pod)
-		errs := validateStatic(pod, o.node)
-		w.refuse(append(errs, Validate(pod)...))
-		if w.pod != nil {
-			o.identify(pod, w.content)
-		}
+		w.guarded(func() { o.one(w) })
 	}
 	return all
+}
+
+func (o origin) one(w *written) {
+	if w.object != nil {
+		o.object(w)
+	}
+	if w.pod == nil {
+		return
+	}
+	pod := w.pod
+	// What the API server would set, and a copy of its output may carry.
+	pod.TypeMeta = metav1.TypeMeta{}
+	pod.Status = v1.PodStatus{Phase: v1.PodPending}
+	pod.ManagedFields, pod.ResourceVersion, pod.Generation = nil, "", 0
+	pod.CreationTimestamp, pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = metav1.Time{}, nil, nil
+	if pod.Namespace == "" {
+		pod.Namespace = metav1.NamespaceDefault
+	}
+	SetDefaults(pod)
+	errs := validateStatic(pod, o.node)
+	w.refuse(append(errs, Validate(pod)...))
+	if w.pod != nil {
+		o.identify(pod, w.content)
+	}
 }
 
 // identify gives a static pod its identity as the kubelet does: a name that is
@@ -63,6 +67,8 @@ func (o origin) identify(pod *v1.Pod, content []byte) {
 	hash := contentHash(o, content)
 	if pod.UID == "" {
 		pod.UID = types.UID(hash)
+	} else {
+		pod.UID = uidOf(pod, o.node)
 	}
 	pod.Name = nameOnNode(pod.Name, o.node)
 	pod.Spec.NodeName = o.node
@@ -87,6 +93,18 @@ func contentHash(o origin, content []byte) string {
 	}
 	h.Write(content)
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// uidOf is the UID of a pod whose manifest gives one: the same while that and its name
+// stay, whatever else changes. Unlike the kubelet's it is not the manifest's own, which may
+// be another pod's: what is done to the one would be done to the other, and a manifest
+// that was saved with kubectl has its original's.
+func uidOf(pod *v1.Pod, node string) types.UID {
+	h := sha256.New()
+	for _, part := range []string{node, pod.Namespace, pod.Name, string(pod.UID)} {
+		fmt.Fprintf(h, "%d:%s,", len(part), part)
+	}
+	return types.UID(hex.EncodeToString(h.Sum(nil)[:16]))
 }
 
 // nameOnNode is the name of a static pod: with the node's, in lower case.

@@ -55,7 +55,7 @@ func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, validatePlacement(s, path)...)
 	for i := range s.HostAliases {
 		a, at := &s.HostAliases[i], path.Child("hostAliases").Index(i)
-		if _, err := netip.ParseAddr(a.IP); err != nil {
+		if !isIP(a.IP) {
 			errs = append(errs, field.Invalid(at.Child("ip"), a.IP, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
 		}
 		for j, name := range a.Hostnames {
@@ -152,7 +152,7 @@ func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("nameservers"), c.Nameservers, fmt.Sprintf("must not have more than %v nameservers", maxNameservers)))
 	}
 	for i, ip := range c.Nameservers {
-		if _, err := netip.ParseAddr(ip); err != nil {
+		if !isIP(ip) {
 			errs = append(errs, field.Invalid(at.Child("nameservers").Index(i), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
 		}
 	}
@@ -187,4 +187,11 @@ func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList
 	}
 	seen.Insert(key)
 	return nil
+}
+
+// isIP tells whether text is an IP address, without a zone: nothing checks what is in one,
+// and it becomes a line of the pod's files.
+func isIP(text string) bool {
+	addr, err := netip.ParseAddr(text)
+	return err == nil && addr.Zone() == ""
 }

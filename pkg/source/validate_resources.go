@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // validateRequirements checks the resources of a container, or of what is like one.
@@ -78,8 +80,8 @@ func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Pat
 		errs = append(errs, field.Invalid(path, q.String(), "must be an integer"))
 	}
 	if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
-		switch page, err := resource.ParseQuantity(text); {
-		case err != nil || page.Sign() <= 0:
+		switch page, err := bounds.ParseQuantity(text); {
+		case err != nil || page.Value() <= 0:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("resource name: %s is an invalid hugepage name", name)))
 		case q.MilliValue()%1000 != 0 || q.Value()%page.Value() != 0:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name)))

@@ -11,6 +11,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 )
 
 // emptyDir is a directory of the pod's own: on the node's disk, in memory
@@ -93,7 +95,7 @@ func (e *emptyDir) pageSize() (int64, error) {
 	sizes := map[int64]bool{}
 	for name := range resource.PodRequests(e.pod, resource.PodResourcesOptions{}) {
 		if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
-			q, err := apiresource.ParseQuantity(text)
+			q, err := bounds.ParseQuantity(text)
 			if err != nil {
 				return 0, fmt.Errorf("resource %s: %w", name, err)
 			}
@@ -101,7 +103,7 @@ func (e *emptyDir) pageSize() (int64, error) {
 		}
 	}
 	if text, ok := strings.CutPrefix(string(e.source.Medium), string(v1.StorageMediumHugePagesPrefix)); ok {
-		q, err := apiresource.ParseQuantity(text)
+		q, err := bounds.ParseQuantity(text)
 		if err != nil {
 			return 0, fmt.Errorf("medium %q: %w", e.source.Medium, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/due"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/status"
 )
@@ -289,7 +290,10 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 			if !ok {
 				break
 			}
-			o := w.do(stepCtx, st)
+			var o outcome
+			if err := recovery.Call(func() error { o = w.do(stepCtx, st); return nil }); err != nil {
+				o = outcome{err: fmt.Errorf("pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize} // of this pod alone
+			}
 			if w.end(ctx, s, st, o) {
 				return
 			}

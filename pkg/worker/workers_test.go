@@ -573,3 +573,27 @@ func TestPodThatWasResetStartsAgainAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A defect that one pod meets is that pod's, which is tried again, and not the node's.
+func TestAPanicIsAFailedStepOfThatPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		tries := 0
+		n.setUp = func() error {
+			if tries++; tries == 1 {
+				panic("a defect")
+			}
+			return nil
+		}
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		time.Sleep(errorBackOff * 2)
+		w.Update(Update{Kind: Sync, Pod: pod})
+		synctest.Wait()
+		if h := n.history(); !slices.Contains(h, "sync 1") {
+			t.Errorf("calls %v, want the pod to be tried again", h)
+		}
+	})
+}

@@ -107,11 +107,16 @@ func (s *session) serveV5(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// maxSizeText is how much a client may write for one terminal size, in bytes.
+const maxSizeText = 1 << 10
+
 // readSizes decodes terminal sizes until the stream or ctx ends.
 func readSizes(ctx context.Context, stream io.Reader, sizes chan<- remotecommand.TerminalSize) {
 	defer close(sizes)
-	decoder := json.NewDecoder(stream)
+	limited := &io.LimitedReader{R: stream}
+	decoder := json.NewDecoder(limited)
 	for {
+		limited.N = maxSizeText // the decoder keeps what it has read of a value, and a client need never end one
 		var size remotecommand.TerminalSize
 		if decoder.Decode(&size) != nil {
 			return
