@@ -31,12 +31,12 @@ type logFile struct {
 	watched *atomic.Int32 // how many logs are, of those that share it
 }
 
-func openLog(path string) (*logFile, error) {
+func openLog(path string, watched *atomic.Int32) (*logFile, error) {
 	f, err := safefile.Open(filepath.Split(path))
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{path: path, file: f, watched: new(atomic.Int32)}, nil
+	return &logFile{path, f, watched}, nil
 }
 
 func (l *logFile) close() { l.file.Close() }
@@ -117,7 +117,7 @@ func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
 		r.begin(0)
 		return true, nil
 	}
-	next, err := openLog(l.path)
+	next, err := openLog(l.path, l.watched)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {

@@ -79,7 +79,7 @@ func TestWhatHappensToAFollowedLog(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, _, path := withLog(t)
-			log, err := openLog(path)
+			log, err := openLog(path, new(atomic.Int32))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestFollowedLogIsReplacedByNone(t *testing.T) {
 	place := func(t *testing.T) string {
 		_, _, path := withLog(t)
 		var err error
-		if log, err = openLog(path); err != nil {
+		if log, err = openLog(path, new(atomic.Int32)); err != nil {
 			t.Fatal(err)
 		}
 		return path

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,7 +248,7 @@ func TestReadsLogsAsTheKubeletDoes(t *testing.T) {
 			return logs.ReadLogs(ctx, path, "id", lo, over{}, stdout, stderr)
 		})
 		got, err := read(func(stdout, stderr io.Writer) error {
-			log, err := openLog(path)
+			log, err := openLog(path, new(atomic.Int32))
 			if err != nil {
 				return err
 			}

@@ -44,11 +44,10 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 	if path == "" {
 		return fmt.Errorf("unable to retrieve container logs for %v: the runtime keeps none", id)
 	}
-	log, err := openLog(path)
+	log, err := openLog(path, &a.watched)
 	if err != nil {
 		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
 	}
-	log.watched = &a.watched
 	defer log.close()
 	for _, w := range []io.Writer{stdout, stderr} {
 		if w == nil {

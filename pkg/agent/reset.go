@@ -48,8 +48,11 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if cfg.InProcessDockershim() {
 		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
 	}
-	errs = append(errs, volume.Reset(ctx, cfg.RootDir), cgroup.Reset(cfg.CgroupRoot), resetState(ctx, cfg))
+	errs = append(errs, volume.Reset(ctx, cfg.RootDir), cgroup.Reset(cfg.CgroupRoot))
 	if err := errors.Join(errs...); err != nil {
+		return err // what is ours stays on record for the next try
+	}
+	if err := resetState(ctx, cfg); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "removed the pods' directories and the agent's state in %s\n", cfg.RootDir)

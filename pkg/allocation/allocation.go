@@ -129,7 +129,10 @@ func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bo
 		for i, o := range others {
 			others[i] = s.of(o)
 		}
-		pending := pinned(pod, has, s.cfg.StaticCPUs)
+		pending := beyondBounds(pod)
+		if pending == nil {
+			pending = pinned(pod, has, s.cfg.StaticCPUs)
+		}
 		if pending == nil {
 			pending = decide(pod, others, s.cfg.Allocatable())
 		}

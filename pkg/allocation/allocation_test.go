@@ -3,6 +3,7 @@ package allocation
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -157,5 +158,16 @@ func TestAStaticPodHasWhatItAsksFor(t *testing.T) {
 	pod.Annotations = map[string]string{"kubernetes.io/config.source": "file"}
 	if got, pending, changed, err := s.Allocate(pod); got != pod || pending != nil || changed || err != nil {
 		t.Errorf("%v %v %v", pending, changed, err)
+	}
+}
+
+func TestAResizeBeyondAllBoundsIsInfeasible(t *testing.T) {
+	pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Limits: v1.ResourceList{"memory": resource.MustParse("1e30")}}}}}}
+	if p := beyondBounds(pod); p == nil || p.Reason != v1.PodReasonInfeasible || !strings.Contains(p.Message, "spec.containers[0].resources.limits[memory]") {
+		t.Errorf("pending %+v", p)
+	}
+	pod.Spec.Containers[0].Resources.Limits["memory"] = resource.MustParse("100Gi")
+	if p := beyondBounds(pod); p != nil {
+		t.Errorf("pending %+v", p)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
@@ -71,4 +72,12 @@ func amount(name v1.ResourceName, list v1.ResourceList) int64 {
 		return q.MilliValue()
 	}
 	return q.Value()
+}
+
+// beyondBounds refuses quantities that nothing can count with, as admission does.
+func beyondBounds(pod *v1.Pod) (pending *Pending) {
+	bounds.Quantities(pod.Spec, "spec", func(path string, err error) {
+		pending = &Pending{v1.PodReasonInfeasible, path + ": " + err.Error()}
+	})
+	return pending
 }

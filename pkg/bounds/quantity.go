@@ -13,56 +13,69 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// A quantity is written in a few bytes, and the library that reads and compares it makes a
-// number with as many digits as its exponent says: one of 300,000,000 takes minutes of a core
-// and a gigabyte, each time. What does not fit 64 bits is moreover 0 to those who ask for
-// its value.
+// A quantity is written in a few bytes, and the library that reads, compares and writes it
+// makes a number with as many digits as its exponent says: one of 300,000,000 takes minutes
+// of a core and a gigabyte, each time. What does not fit 64 bits has besides any value for
+// those who ask for one: 1e30 is 0.
 
-// hugeExponent is a number whose exponent no amount of anything needs.
-var hugeExponent = regexp.MustCompile(`^\s*[+-]?[0-9.]+[eE][+-]?0*[1-9][0-9]{3,}\s*$`)
+// Longest text of a quantity, and the exponents that none needs.
+const maxQuantityText = 100
+
+var hugeExponent = regexp.MustCompile(`[eE][+-]?0*[1-9][0-9]{3,}\s*$`)
+
+func unreadable(text string) bool {
+	return len(text) > maxQuantityText || hugeExponent.MatchString(text)
+}
 
 // ParseQuantity is resource.ParseQuantity for text that anybody may have written.
 func ParseQuantity(text string) (resource.Quantity, error) {
-	if hugeExponent.MatchString(text) {
-		return resource.Quantity{}, fmt.Errorf("%s: %w", Quote(text), resource.ErrFormatWrong)
+	if unreadable(text) {
+		return resource.Quantity{}, fmt.Errorf("%q: %w", Quote(text), resource.ErrFormatWrong)
 	}
 	return resource.ParseQuantity(text)
 }
 
-// HugeExponents tells whether a JSON document has a number, or text that could be read as
-// one, whose exponent is so large that the document is not to be decoded: text that is no
-// quantity's hardly ever looks like that.
-func HugeExponents(document []byte) bool {
+// quantityFields are the fields of pods, persistent volumes and their claims that hold
+// quantities, or lists of them.
+var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "overhead": true, "sizeLimit": true, "divisor": true}
+
+// UnreadableQuantity tells whether a pod, a persistent volume or a claim, in JSON, has a
+// quantity that takes too long to read: it is not to be decoded. What is no JSON has none.
+func UnreadableQuantity(document []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(document))
 	d.UseNumber()
-	for {
-		token, err := d.Token()
-		if err != nil { // the end, or what decoding will say
-			return false
+	var all any
+	return d.Decode(&all) == nil && unreadableIn(all, false)
+}
+
+func unreadableIn(v any, quantity bool) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if unreadableIn(value, quantity || quantityFields[key]) {
+				return true
+			}
 		}
-		var text string
-		switch t := token.(type) {
-		case json.Number:
-			text = t.String()
-		case string:
-			text = t
-		}
-		// With six digits it takes some milliseconds.
-		if hugeExponent.MatchString(text) && len(text)-strings.IndexAny(text, "eE") > len("e-123456") {
-			return true
-		}
+	case []any:
+		return slices.ContainsFunc(v, func(value any) bool { return unreadableIn(value, quantity) })
+	case string:
+		return quantity && unreadable(v)
+	case json.Number:
+		return quantity && unreadable(v.String())
 	}
+	return false
 }
 
 // Quantity refuses an amount that 64 bits do not hold, in thousandths where they are asked
-// for as well.
+// for as well. It neither compares nor writes the amount, which is what takes long.
 func Quantity(q resource.Quantity, thousandths bool) error {
 	most := float64(math.MaxInt64)
 	if thousandths {
 		most /= 1000
 	}
-	if amount := math.Abs(q.AsApproximateFloat64()); amount >= most { // no comparison, which is what takes long
-		return fmt.Errorf("%s is more than 64 bits hold", Quote(q.String()))
+	amount := q.AsApproximateFloat64()
+	if size := math.Abs(amount); size > most || size == most && q.CmpInt64(math.MaxInt64) > 0 {
+		return fmt.Errorf("%g is more than 64 bits hold", amount)
 	}
 	return nil
 }
@@ -76,21 +89,19 @@ func Quantities(object any, path string, bad func(path string, err error)) {
 var quantityType = reflect.TypeFor[resource.Quantity]()
 
 func quantities(v reflect.Value, path string, thousandths bool, bad func(string, error)) {
-	if !v.IsValid() || v.Type() == quantityType {
-		if v.IsValid() {
-			if err := Quantity(v.Interface().(resource.Quantity), thousandths); err != nil {
-				bad(path, err)
-			}
+	if !v.IsValid() {
+		return // of a nil pointer
+	}
+	if v.Type() == quantityType {
+		if err := Quantity(v.Interface().(resource.Quantity), thousandths); err != nil {
+			bad(path, err)
 		}
 		return
 	}
 	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
+	case reflect.Pointer:
 		quantities(v.Elem(), path, thousandths, bad)
 	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return
-		}
 		for i := range v.Len() {
 			quantities(v.Index(i), fmt.Sprintf("%s[%d]", path, i), thousandths, bad)
 		}
@@ -109,9 +120,8 @@ func quantities(v reflect.Value, path string, thousandths bool, bad func(string,
 			if !f.IsExported() {
 				continue
 			}
-			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 			at := path
-			if name != "" && !strings.Contains(options, "inline") {
+			if name, options, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && !strings.Contains(options, "inline") {
 				at = strings.TrimPrefix(path+"."+name, ".")
 			}
 			quantities(v.Field(i), at, thousandths, bad)

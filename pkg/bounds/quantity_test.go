@@ -14,27 +14,27 @@ func TestParseQuantity(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "x", "1e1000", "1e-300000000", "1e300000000", "+.5E-02147483648", "123456789012345678901234e30000000"} {
+	for _, bad := range []string{"", "x", "1e1000", "1e-300000000", "1e300000000", "+.5E-02147483648", "123456789012345678901234e30000000", "12345678901234567890123e999999", strings.Repeat("1", 1000)} {
 		if q, err := ParseQuantity(bad); err == nil {
 			t.Errorf("%q is %v", bad, q)
 		}
 	}
 }
 
-func TestHugeExponents(t *testing.T) {
+func TestUnreadableQuantity(t *testing.T) {
 	for document, want := range map[string]bool{
-		`{"a": "1e30000000"}`:                      true,
-		`{"a": [1, {"b": 1E-30000000}]}`:           true,
-		`{"a": "-1.5e+1234567"}`:                   true,
-		`{"a": "1e123456", "b": 1e99, "c": "5E"}`:  false,
-		`{"a": "12e4567", "b": "x1e30000000"}`:     false, // a commit; a word
-		`{"a": "{\"b\": \"1e30000000\"}"}`:         false,
-		`{"a": "sha256:12e4567890", "b": "1e3Gi"}`: false,
+		`{"spec": {"limits": {"memory": "1e30000000"}}}`:                       true,
+		`{"spec": {"limits": {"memory": 1E-30000000}}}`:                        true,
+		`{"spec": [{"sizeLimit": "12345678901234567890123e999999"}]}`:          true,
+		`{"capacity": {"storage": "` + strings.Repeat("1", 1000) + `"}}`:       true,
+		`{"requests": {"cpu": "+1.5E+0001000"}}`:                               true,
+		`{"requests": {"cpu": "1e-3", "memory": 1e99, "storage": "5E"}}`:       false,
+		`{"labels": {"commit": "12e45678901"}, "data": {"build": 1e30000000}}`: false,
+		`{"env": [{"value": "1e30000000"}], "divisor": "1Mi"}`:                 false,
 		`not JSON`: false,
-		`{"1e30000000": ` + strings.Repeat("[", 5000): true,
 	} {
-		if got := HugeExponents([]byte(document)); got != want {
-			t.Errorf("%.50s: %v", document, got)
+		if got := UnreadableQuantity([]byte(document)); got != want {
+			t.Errorf("%.80s: %v", document, got)
 		}
 	}
 }
@@ -58,15 +58,24 @@ func TestQuantities(t *testing.T) {
 	Quantities(pod, "", func(path string, err error) { got = append(got, path+": "+err.Error()) })
 	const more = " is more than 64 bits hold"
 	want := []string{
-		"spec.volumes[0].emptyDir.sizeLimit: 1e300000000" + more,
-		"spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: 1e300000000" + more,
-		"spec.containers[0].resources.limits[cpu]: 100e15" + more,
-		"spec.containers[0].resources.limits[hugepages-2Mi]: -1e30" + more,
-		"spec.containers[0].resources.limits[memory]: 10e18" + more,
-		"spec.overhead[memory]: 1e300000000" + more,
+		"spec.volumes[0].emptyDir.sizeLimit: +Inf" + more,
+		"spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: +Inf" + more,
+		"spec.containers[0].resources.limits[cpu]: 1e+17" + more,
+		"spec.containers[0].resources.limits[hugepages-2Mi]: -1e+30" + more,
+		"spec.containers[0].resources.limits[memory]: 1e+19" + more,
+		"spec.overhead[memory]: +Inf" + more,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, most := range []string{"9223372036854775807", "8Ei", "100Ei", "-9223372036854775807"} { // the library caps them
+		if err := Quantity(q(most), false); err != nil {
+			t.Errorf("%s: %v", most, err)
+		}
+	}
+	// It is fast where the library is not.
+	if err := Quantity(q("12345678901234567890123e999999"), false); err == nil {
+		t.Error("a number of a million digits fits 64 bits")
 	}
 	Quantities((*v1.Pod)(nil), "", func(path string, err error) { t.Error(path, err) })
 	Quantities(nil, "", func(path string, err error) { t.Error(path, err) })

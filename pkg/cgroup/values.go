@@ -7,6 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 )
 
@@ -45,7 +46,7 @@ func hugePages(list v1.ResourceList) map[int64]int64 {
 		if !ok {
 			continue
 		}
-		if size, err := resource.ParseQuantity(text); err == nil && size.Value() > 0 {
+		if size, err := bounds.ParseQuantity(text); err == nil && size.Value() > 0 {
 			sizes[size.Value()] += q.Value()
 		}
 	}

@@ -524,7 +524,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-func TestDriversAreLookedForWithoutInotify(t *testing.T) {
+func TestRunGoesOnWithoutInotify(t *testing.T) {
 	if !testrun.WithoutInotify(t) {
 		return
 	}

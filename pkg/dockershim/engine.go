@@ -83,8 +83,7 @@ type boundedImages struct{ http.RoundTripper }
 
 func (b boundedImages) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(req)
-	if err == nil && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/images/") && strings.HasSuffix(req.URL.Path, "/json") &&
-		!strings.HasSuffix(req.URL.Path, "/images/json") {
+	if _, name, of := strings.Cut(req.URL.Path, "/images/"); err == nil && of && req.Method == http.MethodGet && strings.HasSuffix(name, "/json") {
 		resp.Body = &bounded{resp.Body, maxImageAnswer}
 	}
 	return resp, err

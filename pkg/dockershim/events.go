@@ -281,7 +281,11 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			if !ok {
 				continue
 			}
-			if err := stream.Send(s.event(stream.Context(), h, kind)); err != nil {
+			e, err := s.event(stream.Context(), h, kind)
+			if err == nil {
+				err = stream.Send(e)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -297,9 +301,9 @@ func (s *Server) hasEnded(ctx context.Context, id string) bool {
 }
 
 // event is what a client is told of a happening: with it the pod as it is by now.
-// What has gone already is left out, but for whose pod it was; so is what Docker does not
-// answer about, since the next event, of another pod, waits.
-func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) *cri.ContainerEventResponse {
+// What has gone already is left out, but for whose pod it was. Other pods' events wait, so
+// that it is an error when Docker does not answer: the client lists, and follows anew.
+func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e := &cri.ContainerEventResponse{
@@ -311,7 +315,7 @@ func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEvent
 	}
 	items, err := s.view.containers(ctx, h.identity.UID)
 	if err != nil {
-		return e
+		items = nil
 	}
 	for i := range items {
 		if items[i].sandbox || items[i].sandboxID != h.sandboxID {
@@ -321,5 +325,8 @@ func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEvent
 			e.ContainersStatuses = append(e.ContainersStatuses, s.containerStatus(ctx, r))
 		}
 	}
-	return e
+	if ctx.Err() != nil {
+		return nil, refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.id)
+	}
+	return e, nil
 }

@@ -77,7 +77,7 @@ func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 
 // maxSandboxText is how much a pod's labels and annotations may be together, in bytes, each
 // counted sandboxTextOf more: Docker repeats them in every list, where many short ones are
-// dearest to read. Annotations of 256 KiB, the most there are by the API, are within it.
+// dearest to read. A few annotations of 256 KiB, the most by the API, are within it; 1,500 short ones are not.
 const (
 	maxSandboxText = 1536 << 10
 	sandboxTextOf  = 1 << 10

@@ -12,6 +12,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // Grace periods in seconds: the least that a container is given, what the API server
@@ -60,7 +61,7 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 	errs := make([]error, len(stops))
 	var wg sync.WaitGroup
 	for i, s := range stops {
-		wg.Go(func() { errs[i] = m.stop(ctx, s) })
+		wg.Go(func() { errs[i] = recovery.Call(func() error { return m.stop(ctx, s) }) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {

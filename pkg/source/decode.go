@@ -139,26 +139,24 @@ func strange(apiVersion, kind string) string {
 
 func (w *written) decodeOne(raw []byte) {
 	w.name = readName(raw)
-	if bounds.HugeExponents(raw) {
-		w.problem("", "it has a number with an exponent of more than six digits, which takes longer to read than there is time")
-		return
-	}
 	w.guarded(func() {
+		if w.kind != kindConfigMap && w.kind != kindSecret && bounds.UnreadableQuantity(raw) {
+			w.problem("", "it has a quantity with an exponent of four digits, or a hundred digits, which nothing needs and which takes long to read")
+			return
+		}
 		if w.kind == kindPod {
 			w.decodePod(raw)
 		} else {
 			w.decodeObject(raw)
 		}
+		// Before anybody compares them.
+		bad := func(path string, err error) { w.problem(path, err.Error()) }
+		bounds.Quantities(w.pod, "", bad)
+		bounds.Quantities(w.object, "", bad)
+		if len(w.problems) > 0 {
+			w.pod, w.object = nil, nil
+		}
 	})
-	// Before anybody compares them.
-	bad := func(path string, err error) {
-		w.problem(path, err.Error())
-	}
-	bounds.Quantities(w.pod, "", bad)
-	bounds.Quantities(w.object, "", bad)
-	if len(w.problems) > 0 {
-		w.pod, w.object = nil, nil
-	}
 }
 
 // guarded has a panic be a problem of this document alone.

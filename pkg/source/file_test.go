@@ -158,13 +158,14 @@ func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
 		"large":    `{memory: "1e300000000"}`,
 		"wide":     `{memory: "123456789012345678901234e30000000"}`,
 		"tiny":     `{memory: "1e-300000000"}`,
+		"long":     `{memory: "12345678901234567890123e999999"}`,
 		"over":     `{memory: "1e19"}`,
 	} {
 		r.write(name+".yaml", manifest(name, "    resources: {requests: {memory: 1}, limits: "+limits+"}"))
 	}
 	r.write("well.yaml", manifest("well"))
 	r.wait("well")
-	if n := len(r.src.Problems()); n < 6 {
+	if n := len(r.src.Problems()); n < 7 {
 		t.Errorf("%d problems: %v", n, r.src.Problems())
 	}
 }

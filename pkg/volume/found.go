@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // Found is what the first agent found in its root directory: another kubelet's, as a rule.
-// None of it is ours to remove.
+// None of it is ours to remove, but for pods that were given to an agent of ours since.
 type Found struct {
 	Root  bool     `json:"root"`  // the directory itself was there
 	Names []string `json:"names"` // in it, and in directories that are shared
@@ -37,12 +38,15 @@ func Note(root string, wasThere bool, own string) error {
 		return err
 	}
 	// Whatever an agent keeps, it keeps there: one from before there was a record, too.
-	if _, err := os.Lstat(filepath.Join(root, recordsDir)); errors.Is(err, fs.ErrNotExist) {
+	// Less is of one that did not come to its first record.
+	kept, err := os.ReadDir(filepath.Join(root, recordsDir))
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !slices.ContainsFunc(kept, func(e fs.DirEntry) bool { return !strings.HasSuffix(e.Name(), ".new") }):
 		if err := note(root, wasThere, own); err != nil {
 			return err
 		}
-	} else if err != nil {
-		return err
 	}
 	return markAll(root)
 }

@@ -84,6 +84,7 @@ func TestNoteOfARootThatAnAgentUsesAlready(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	write(t, filepath.Join(root, "mini-kubelet", "claims.json"), "{}")
 	if err := Note(root, true, "lock"); err != nil {
 		t.Fatal(err)
 	}
@@ -120,5 +121,22 @@ func TestResetLeavesSharedDisksToAnotherKubelet(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(root, "plugins", "kubernetes.io")); !os.IsNotExist(err) {
 		t.Errorf("with no other kubelet: %v, want it gone", err)
+	}
+}
+
+// An agent that dies, or finds the disk full, before its first record has made nothing.
+func TestNoteAfterAFirstOneThatFailed(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"mini-kubelet", "pods/theirs"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, "mini-kubelet", "found.json.new"), "{")
+	if err := Note(root, true, "lock"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := ReadFound(root); err != nil || !found.Root || Owns(root, "theirs") {
+		t.Errorf("found %+v, %v; theirs is ours: %v", found, err, Owns(root, "theirs"))
 	}
 }

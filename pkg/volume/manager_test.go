@@ -399,3 +399,12 @@ func inode(t *testing.T, path string) uint64 {
 	}
 	return st.Ino
 }
+
+func TestAPanicIsAnErrorOfThatPodsVolumes(t *testing.T) {
+	s := serial{running: map[types.UID]*work{}}
+	for range 2 { // it can be tried again
+		if err := s.do(t.Context(), "p", func(*work) error { panic("a defect") }); err == nil || err.Error() != "panic: a defect" {
+			t.Errorf("got %v", err)
+		}
+	}
+}

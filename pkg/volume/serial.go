@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // serial runs the work of each pod in a goroutine of its own, one piece at a
@@ -87,7 +89,7 @@ func (s *serial) start(uid types.UID, fn func(*work) error) *work {
 	w := &work{done: make(chan struct{})}
 	s.running[uid] = w
 	go func() {
-		w.err = fn(w)
+		w.err = recovery.Call(func() error { return fn(w) })
 		s.mu.Lock()
 		delete(s.running, uid)
 		s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	v1 "k8s.io/api/core/v1"
@@ -84,13 +85,16 @@ func TestAStartThatArrivesLateIsTheOnlyOne(t *testing.T) {
 		close(arrived)
 	})
 	a.Write("p.yaml", harness.Pod("p", "echo c >> /diary/log; exec sleep 600", policy(v1.RestartPolicyNever), give))
-	id := <-held
+	late := sync.OnceFunc(func() { close(arrive) })
+	t.Cleanup(late)
+	var id string
+	select {
+	case id = <-held:
+	case <-time.After(harness.Patience):
+		t.Fatal("no container is started", a.Explain())
+	}
 	defer proxy.On(func(c harness.Call) bool { return c.Method == "DELETE" && c.Path == "/containers/"+id }, func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		select {
-		case <-arrive:
-		default:
-			close(arrive)
-		}
+		late()
 		<-arrived
 		next(w, r)
 	})()

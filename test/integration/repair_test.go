@@ -71,8 +71,8 @@ func TestDeathIsActedOnAtOnce(t *testing.T) {
 	slices.Sort(repaired)
 	t.Logf("%d of %d by the event; from a container's death to the call that replaces it: median %v, worst %v; to its start: median %v", byEvent, len(pods),
 		acted[len(acted)/2].Round(time.Millisecond), acted[len(acted)-1].Round(time.Millisecond), repaired[len(repaired)/2].Round(time.Millisecond))
-	if byEvent == 0 {
-		t.Error("all deaths were found by relisting, none by its event")
+	if byEvent < 2 { // one may be by a relist that was under way
+		t.Error("deaths were found by relisting, not by their events")
 	}
 }
 

@@ -277,6 +277,9 @@ func (m *Manager) all() []*follower {
 // finished ends the work for a dead container of which all is copied. f.mu is held.
 func (m *Manager) finished(f *follower) error {
 	if f.done {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.unwatch(f) // openEvents knows no better
 		return nil
 	}
 	if err := f.save(); err != nil {

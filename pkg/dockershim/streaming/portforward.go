@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,12 +22,41 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
-// Most connections that are forwarded at a time, each with a descriptor of the agent's:
-// of one client's connection, and of all. Browsers open some dozens.
+// Most connections that are forwarded at a time, to one sandbox and to all: each takes a
+// descriptor of the agent's, and two while it is dialled.
 const (
-	maxForwardsOfOne = 256
-	maxForwards      = 2048
+	maxForwardsTo = 1024
+	maxForwards   = 4096
 )
+
+// forwards counts the connections that are forwarded now.
+type forwards struct {
+	mu  sync.Mutex
+	all int
+	to  map[string]int // by sandbox
+}
+
+// begin counts one more, until end is called, unless there are too many.
+func (f *forwards) begin(sandboxID string) (end func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.to[sandboxID] >= maxForwardsTo || f.all >= maxForwards {
+		return nil, fmt.Errorf("too many connections are forwarded: %d to sandbox %s, %d to all", f.to[sandboxID], sandboxID, f.all)
+	}
+	if f.to == nil {
+		f.to = map[string]int{}
+	}
+	f.all++
+	f.to[sandboxID]++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.all--
+		if f.to[sandboxID]--; f.to[sandboxID] == 0 {
+			delete(f.to, sandboxID)
+		}
+	}, nil
+}
 
 func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 	req, ok := requested[*cri.PortForwardRequest](s, w, r)
@@ -41,7 +70,7 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	serve := func(w http.ResponseWriter, r *http.Request) {
-		portforward.ServePortForward(w, r, &forwarder{server: s, ctx: r.Context()}, req.PodSandboxId, "", opts,
+		portforward.ServePortForward(w, r, forwarder{s, r.Context()}, req.PodSandboxId, "", opts,
 			s.cfg.IdleTimeout, s.cfg.CreationTimeout, portforward.SupportedProtocols)
 	}
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
@@ -54,24 +83,23 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 // forwarder is one client's connection, over which many can be forwarded. ctx ends with
 // it; k8s.io/cri-streaming passes none.
 type forwarder struct {
-	server   *Server
-	ctx      context.Context
-	forwards atomic.Int32
+	server *Server
+	ctx    context.Context
 }
 
 // PortForward connects stream to a port of the sandbox until both sides have ended,
 // either breaks, or the client is gone.
-func (f *forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
+func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
 	// The library calls from a goroutine of its own.
 	return recovery.Call(func() error { return f.forward(sandboxID, port, stream) })
 }
 
-func (f *forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
-	defer f.forwards.Add(-1)
-	defer f.server.forwards.Add(-1)
-	if mine, all := f.forwards.Add(1), f.server.forwards.Add(1); mine > maxForwardsOfOne || all > maxForwards {
-		return fmt.Errorf("forward port %d: too many connections are forwarded: %d of this client's, at most %d of all", port, maxForwardsOfOne, maxForwards)
+func (f forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
+	end, err := f.server.forwards.begin(sandboxID)
+	if err != nil {
+		return fmt.Errorf("forward port %d: %w", port, err)
 	}
+	defer end()
 	conn, err := f.server.dialSandbox(f.ctx, sandboxID, port)
 	if err != nil {
 		return err
@@ -128,8 +156,8 @@ func (s *Server) dialSandbox(ctx context.Context, sandboxID string, port int32) 
 // dialIn makes a connection to the loopback of a network namespace, by IPv4, else IPv6.
 func dialIn(ctx context.Context, netns *os.File, port int32) (*net.TCPConn, error) {
 	conn, err := dialAddr(ctx, netns, unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
-	if err == nil {
-		return conn, nil
+	if err == nil || ctx.Err() != nil {
+		return conn, err
 	}
 	conn, err6 := dialAddr(ctx, netns, unix.AF_INET6, &unix.SockaddrInet6{Port: int(port), Addr: [16]byte{15: 1}})
 	if err6 != nil {

@@ -224,7 +224,7 @@ func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
 	ended := make(chan error, 1)
 	half := &halfClosed{Conn: server, closed: make(chan struct{})}
 	go func() {
-		ended <- (&forwarder{server: s, ctx: context.Background()}).PortForward(context.Background(), id, "", int32(port), half)
+		ended <- forwarder{s, context.Background()}.PortForward(context.Background(), id, "", int32(port), half)
 	}()
 	b := make([]byte, 3)
 	if _, err := io.ReadFull(client, b); err != nil || string(b) != "bye" {
@@ -286,7 +286,7 @@ func TestPortForwardToAClosedPort(t *testing.T) {
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
 	stream := &memoryStream{}
-	err := (&forwarder{server: s, ctx: context.Background()}).PortForward(context.Background(), id, "", 81, stream)
+	err := forwarder{s, context.Background()}.PortForward(context.Background(), id, "", 81, stream)
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:81: connect: connection refused") || !strings.Contains(err.Error(), "[::1]:81") {
 		t.Errorf("got %v", err)
 	}
@@ -393,6 +393,11 @@ func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
 		}
 		return len(entries)
 	}
+	forwarded := func() int {
+		s.forwards.mu.Lock()
+		defer s.forwards.mu.Unlock()
+		return s.forwards.all
+	}
 	before := threads()
 	t.Run("client", func(t *testing.T) {
 		addr := forwardTo(t, s, "SPDY", id, port)
@@ -404,32 +409,50 @@ func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
 			}
 			t.Cleanup(func() { nc.Close() })
 		}
-		eventually(t, "all are being connected", func() bool { return s.forwards.Load() == many })
-		if n := threads() - before; n > many/4 {
+		eventually(t, "all are being connected", func() bool { return forwarded() == many })
+		if n := threads() - before; n > many/2 {
 			t.Errorf("%d threads more", n)
 		}
 	})
-	eventually(t, "all are given up", func() bool { return s.forwards.Load() == 0 })
+	eventually(t, "all are given up", func() bool { return forwarded() == 0 })
 }
 
 func TestPortForwardsAreBounded(t *testing.T) {
-	s := startServer(t, dockerClient(t))
-	for name, f := range map[string]*forwarder{
-		"of one client": {server: s, ctx: t.Context()},
-		"of all":        {server: &Server{}, ctx: t.Context()},
-	} {
-		if name == "of all" {
-			f.server.forwards.Store(maxForwards)
-		} else {
-			f.forwards.Store(maxForwardsOfOne)
+	var f forwards
+	begin := func(sandbox string, n int) (ends []func()) {
+		t.Helper()
+		for i := range n {
+			end, err := f.begin(sandbox)
+			if err != nil {
+				t.Fatalf("number %d to %s: %v", i+1, sandbox, err)
+			}
+			ends = append(ends, end)
 		}
-		err := f.PortForward(t.Context(), "none", "", 80, nil)
-		if err == nil || !strings.Contains(err.Error(), "too many connections are forwarded") {
-			t.Errorf("%s: %v", name, err)
+		return ends
+	}
+	refused := func(sandbox string) {
+		t.Helper()
+		if _, err := f.begin(sandbox); err == nil || !strings.Contains(err.Error(), "too many connections are forwarded") {
+			t.Errorf("one more to %s: %v", sandbox, err)
 		}
-		if f.forwards.Load()%maxForwardsOfOne != 0 || f.server.forwards.Load()%maxForwards != 0 {
-			t.Errorf("%s: what was refused still counts", name)
-		}
+	}
+	ends := begin("s0", maxForwardsTo)
+	refused("s0")
+	for i := range maxForwards/maxForwardsTo - 1 {
+		ends = append(ends, begin(fmt.Sprint("s", i+1), maxForwardsTo)...)
+	}
+	refused("other")
+	ends[0]()
+	ends = append(ends[1:], begin("other", 1)...)
+	for _, end := range ends {
+		end()
+	}
+	if f.all != 0 || len(f.to) != 0 {
+		t.Errorf("%d, of sandboxes %v, still count", f.all, f.to)
+	}
+	err := forwarder{&Server{forwards: forwards{all: maxForwards}}, t.Context()}.PortForward(t.Context(), "s", "", 80, nil)
+	if err == nil || !strings.Contains(err.Error(), "forward port 80: too many") {
+		t.Errorf("a refused connection: %v", err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -38,7 +37,7 @@ type Server struct {
 	listener net.Listener
 	host     string // of URLs
 	tokens   tokens
-	forwards atomic.Int32 // connections that are forwarded now
+	forwards forwards
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.

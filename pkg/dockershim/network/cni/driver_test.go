@@ -329,7 +329,7 @@ func TestCapabilitiesReachTheRuntimeConfig(t *testing.T) {
 
 var _ Configuration = (*Dir)(nil)
 
-func TestDirIsReadWithoutInotify(t *testing.T) {
+func TestDirGoesOnWithoutInotify(t *testing.T) {
 	if !testrun.WithoutInotify(t) {
 		return
 	}
