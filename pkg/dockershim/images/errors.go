@@ -2,6 +2,7 @@ package images
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -17,20 +18,39 @@ func statusError(err error, format string, args ...any) error {
 	if s, ok := status.FromError(err); ok {
 		return status.Errorf(s.Code(), "%s: %s", tried, s.Message())
 	}
-	return status.Errorf(code(err), "%s: %v", tried, err)
+	return status.Errorf(code(err, args...), "%s: %v", tried, err)
 }
 
 // code says what kind of failure an error of the Docker client is. Docker puts
 // many registries' answers under HTTP 500 or into the body of a pull, where only
-// their text is left; the text therefore goes first.
-func code(err error) codes.Code {
+// their text is left; the text therefore goes first. about are the images that the error
+// is about: what they are called says nothing of it.
+func code(err error, about ...any) codes.Code {
 	if c := grpccode.Of(err); c == codes.DeadlineExceeded || c == codes.Canceled {
 		return c
 	}
-	if c := registryCode(err.Error()); c != codes.OK {
+	if c := registryCode(withoutNames(err.Error(), about)); c != codes.OK {
 		return c
 	}
 	return grpccode.Of(err)
+}
+
+// withoutNames takes references of images out of a text, and their names without tag and
+// digest.
+func withoutNames(text string, about []any) string {
+	for _, a := range about {
+		ref := fmt.Sprint(a)
+		name, _, _ := strings.Cut(ref, "@")
+		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+			name = name[:i]
+		}
+		for _, n := range []string{ref, name} {
+			if n != "" { // as a word of its own: one may be called "a"
+				text = regexp.MustCompile(`(^|[^\w/])`+regexp.QuoteMeta(n)+`($|[^\w/])`).ReplaceAllString(text, "$1$2")
+			}
+		}
+	}
+	return text
 }
 
 // registryCode reads what a registry or the way to it said. The order matters: a
@@ -43,7 +63,7 @@ func registryCode(text string) codes.Code {
 		signs []string
 	}{
 		{codes.PermissionDenied, []string{"denied", "403 forbidden"}},
-		{codes.Unauthenticated, []string{"unauthorized", "authentication required", "no basic auth credentials", "incorrect username or password", "401"}},
+		{codes.Unauthenticated, []string{"unauthorized", "authentication required", "no basic auth credentials", "incorrect username or password"}},
 		{codes.ResourceExhausted, []string{"toomanyrequests", "429 too many requests", "no space left on device"}},
 		{codes.NotFound, []string{"manifest unknown", "name unknown", "no matching manifest"}},
 		{codes.Unavailable, []string{

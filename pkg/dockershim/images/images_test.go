@@ -126,10 +126,19 @@ func TestRegistriesErrorsHaveTheirCodes(t *testing.T) {
 		"dial tcp: lookup registry: no such host":                                           codes.Unavailable,
 		"received unexpected HTTP status: 503 Service Unavailable":                          codes.Unavailable,
 		"something else": codes.Internal,
+		"received unexpected HTTP status: 401 Unauthorized": codes.Unauthenticated,
+		// What an image is called is not what is wrong with it.
+		"repository 127.0.0.1:41401/denied not found: name unknown: Unknown name":           codes.NotFound,
+		"manifest for 127.0.0.1:41401/denied:401 not found: manifest unknown: unknown":      codes.NotFound,
+		"dial tcp 127.0.0.1:41401: connect: connection refused: 127.0.0.1:41401/denied:401": codes.Unavailable,
+		"pull access denied for 127.0.0.1:41401/denied, repository does not exist":          codes.PermissionDenied,
 	} {
-		if got := code(errors.New(text)); got != want {
+		if got := code(errors.New(text), "127.0.0.1:41401/denied:401"); got != want {
 			t.Errorf("%q is %v, want %v", text, got, want)
 		}
+	}
+	if got := code(errors.New("a denied: unauthorized"), "a:1"); got != codes.PermissionDenied {
+		t.Errorf("a short name takes letters: %v", got)
 	}
 }
 

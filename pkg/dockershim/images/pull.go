@@ -65,7 +65,7 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 func (s *Service) pull(ctx context.Context, t target, creds credentials) (id string, err error) {
 	if err := s.transfer(ctx, t.name, creds); err != nil {
 		var s interface{ GRPCStatus() *status.Status }
-		c := code(err)
+		c := code(err, t, reference.FamiliarString(t.name))
 		if errors.As(err, &s) {
 			c = s.GRPCStatus().Code()
 		}
