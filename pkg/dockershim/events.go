@@ -254,6 +254,10 @@ var eventTypes = map[events.Action]cri.ContainerEventType{
 	events.ActionDestroy: cri.ContainerEventType_CONTAINER_DELETED_EVENT,
 }
 
+// eventPatience is how long an event waits for Docker to show its pod. Docker shows no
+// container while it starts it, which takes seconds on a busy machine.
+const eventPatience = time.Minute
+
 // GetContainerEvents streams what happens to sandboxes and containers, each with
 // its pod's sandbox. A client that does not keep up gets ResourceExhausted.
 func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeService_GetContainerEventsServer) error {
@@ -281,7 +285,9 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			if !ok {
 				continue
 			}
-			e, err := s.event(stream.Context(), h, kind)
+			ctx, cancel := context.WithTimeout(stream.Context(), eventPatience)
+			e, err := s.event(ctx, h, kind)
+			cancel()
 			if err == nil {
 				err = stream.Send(e)
 			}
@@ -294,7 +300,7 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 
 // hasEnded tells whether a container has run and runs no more.
 func (s *Server) hasEnded(ctx context.Context, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, eventPatience)
 	defer cancel()
 	r, err := s.view.inspect(ctx, id)
 	return err == nil && r.State != nil && listedState(string(r.State.Status)) == stateExited
@@ -302,10 +308,9 @@ func (s *Server) hasEnded(ctx context.Context, id string) bool {
 
 // event is what a client is told of a happening: with it the pod as it is by now.
 // What has gone already is left out, but for whose pod it was. Other pods' events wait, so
-// that it is an error when Docker does not answer: the client lists, and follows anew.
+// that it is an error when ctx ends before Docker answers: the client lists, and follows
+// anew.
 func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	e := &cri.ContainerEventResponse{
 		ContainerId: h.id, ContainerEventType: kind, CreatedAt: h.at,
 		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.sandboxID, Metadata: h.identity.sandboxMetadata(), State: cri.PodSandboxState_SANDBOX_NOTREADY},
