@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testimage"
+	"github.com/mini-kubelet/mini-kubelet/test/testimage"
 )
 
 func TestImageIsLoadedOnce(t *testing.T) {

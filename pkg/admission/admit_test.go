@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 )
 
 func amounts(cpu, memory string) v1.ResourceList {

@@ -24,23 +24,23 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/access"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pleg"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
-	"github.com/mini-kubelet/mini-kubelet/pkg/probe"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
-	"github.com/mini-kubelet/mini-kubelet/pkg/status"
-	"github.com/mini-kubelet/mini-kubelet/pkg/usage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/podaccess"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
-	"github.com/mini-kubelet/mini-kubelet/pkg/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // runtimeWait is how long the agent waits for a runtime to answer before it gives
@@ -85,7 +85,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	client, err := cri.New(cri.Config{
+	client, err := criclient.New(criclient.Config{
 		Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(),
 		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: metrics,
 	})
@@ -127,7 +127,7 @@ type engine struct {
 	recursiveReadOnly bool // can mount all below a mount read-only, by its default handler
 }
 
-func recursiveReadOnly(ctx context.Context, client *cri.Client) bool {
+func recursiveReadOnly(ctx context.Context, client *criclient.Client) bool {
 	s, err := client.Status(ctx, &criapi.StatusRequest{})
 	if err != nil {
 		klog.ErrorS(err, "The runtime does not tell what it can do; it is asked for no recursive read-only mounts")
@@ -139,7 +139,7 @@ func recursiveReadOnly(ctx context.Context, client *cri.Client) bool {
 }
 
 // compose makes the parts and wires them to each other.
-func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
+func compose(cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
 	node, err := newNode(cfg)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 		}
 		events.Record(pod, "", v1.EventTypeWarning, reason, message)
 	}
-	statuses := status.NewManager()
+	statuses := podstatus.NewManager()
 	statusChanged := statuses.Changed()
 
 	var workers *worker.Workers
@@ -187,7 +187,7 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 			events.Record(pod, "", v1.EventTypeWarning, reason, message)
 		},
 	}
-	local, err := objects.NewLocal(objects.LocalConfig{Changed: changed, Labels: node.offer.Labels, Bindings: stateDir(cfg, "claims.json")})
+	local, err := podobjects.NewLocal(podobjects.LocalConfig{Changed: changed, Labels: node.offer.Labels, Bindings: stateDir(cfg, "claims.json")})
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 	if err != nil {
 		return nil, err
 	}
-	rt, err := runtime.New(runtime.Config{
+	rt, err := kuberuntime.New(kuberuntime.Config{
 		Objects: podObjects, ServiceEnv: api.serviceEnv(), Handler: api.handler(),
 		CRI: client, Images: images, Files: volumes, Node: node.Node, Clock: clock.RealClock{},
 		Name: engine.RuntimeName, MaxBackOff: maxBackOff(cfg), Journal: events,
@@ -315,11 +315,11 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 		}
 	}
 	pods := view{store, statuses}
-	reach, err := access.New(access.Config{CRI: client, Pods: store, Statuses: statuses, Cache: eyes})
+	reach, err := podaccess.New(podaccess.Config{CRI: client, Pods: store, Statuses: statuses, Cache: eyes})
 	if err != nil {
 		return nil, err
 	}
-	used, err := usage.New(usage.Config{
+	used, err := stats.New(stats.Config{
 		Runtime: client, Node: cfg.NodeName, Root: cfg.RootDir, Pod: store.Get, Status: statuses.Get, Booted: bootTime(),
 	})
 	if err != nil {
@@ -346,7 +346,7 @@ func compose(cfg *config.Config, client *cri.Client, engine engine, metrics *pro
 	}
 	collector := garbageCollector{
 		runtime: rt, wanted: func(uid types.UID) bool { return syncLoop.MayBeWanted(uid) }, event: api.nodeEvent(),
-		policy: runtime.Policy{MinAge: cfg.MinimumContainerTTL, PerContainer: int(cfg.MaxDeadPerContainer), Total: int(cfg.MaxDeadContainers)},
+		policy: kuberuntime.Policy{MinAge: cfg.MinimumContainerTTL, PerContainer: int(cfg.MaxDeadPerContainer), Total: int(cfg.MaxDeadContainers)},
 	}
 	parts := []part{
 		{"pleg", eyes.Run}, {"workers", workers.Run}, {"probes", probes.Run}, {"sync loop", syncLoop.Run}, {"server", front.Run},

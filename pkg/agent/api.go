@@ -8,12 +8,12 @@ import (
 	v1 "k8s.io/api/core/v1"
 	cliflag "k8s.io/component-base/cli/flag"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/access"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/credentials"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
-	"github.com/mini-kubelet/mini-kubelet/pkg/usage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/podaccess"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 )
 
 // systemLogs is what /logs/ shows, where it is on.
@@ -22,7 +22,7 @@ const systemLogs = "/var/log"
 // kubeletAPI makes what the kubelet API on port 10250 is built from, and the parts
 // that keep its certificate and its callers' CA up to date. Standalone it is not
 // served: nobody could be asked who a caller is.
-func (c *cluster) kubeletAPI(cfg *config.Config, n *node, host *access.Access, used *usage.Source, metrics, probes prometheus.Gatherer) (*server.APIConfig, []part, error) {
+func (c *cluster) kubeletAPI(cfg *config.Config, n *node, host *podaccess.Access, used *stats.Source, metrics, probes prometheus.Gatherer) (*server.APIConfig, []part, error) {
 	if c == nil || !deref(cfg.EnableServer, true) {
 		return nil, nil, nil
 	}
@@ -74,6 +74,6 @@ func servingTLS(cfg *config.Config) (*tls.Config, error) {
 
 // apiHost answers the kubelet API for this node's pods.
 type apiHost struct {
-	*access.Access
-	*usage.Source
+	*podaccess.Access
+	*stats.Source
 }

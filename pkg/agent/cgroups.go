@@ -14,17 +14,17 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/hostinfo"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
 // cgroupDriver is what the runtime manages cgroups by: what it says, or else what
 // is configured.
-func cgroupDriver(ctx context.Context, cfg *config.Config, client *cri.Client) (systemd bool) {
+func cgroupDriver(ctx context.Context, cfg *config.Config, client *criclient.Client) (systemd bool) {
 	r, err := client.RuntimeConfig(ctx, &criapi.RuntimeConfigRequest{})
 	if err != nil || r.GetLinux() == nil {
 		klog.V(2).InfoS("The runtime does not tell its cgroup driver, going by the configuration", "cgroupDriver", cfg.CgroupDriver, "err", err)
@@ -73,7 +73,7 @@ func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool, event func
 		return nil, err
 	}
 	capacity := n.machine.Capacity.DeepCopy()
-	if most := hostinfo.MaxProcesses(); most > 0 {
+	if most := machine.MaxProcesses(); most > 0 {
 		capacity[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
 	}
 	tree, err := cgroup.New(cgroup.Config{

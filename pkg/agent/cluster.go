@@ -12,38 +12,38 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/mirror"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/credentials"
-	criclient "github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
-	"github.com/mini-kubelet/mini-kubelet/pkg/events"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/mirror"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/apievents"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
-	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // cluster is what ties the node to an API server. A standalone node has none, and
 // its methods may be called on nil.
 type cluster struct {
 	client   *credentials.Client
-	events   *events.Sink
+	events   *apievents.Sink
 	store    *podstore.Store
 	node     *nodeobject.Manager
 	mirrors  *mirror.Manager
-	statuses *status.Writer
-	objects  *objects.Cache
-	tokens   *objects.Tokens
-	services *objects.Services
-	claims   *objects.Claims
+	statuses *podstatus.Writer
+	objects  *podobjects.Cache
+	tokens   *podobjects.Tokens
+	services *podobjects.Services
+	claims   *podobjects.Claims
 	drivers  *csi.Manager
 	inUse    *nodeobject.InUse
-	classes  *objects.RuntimeClasses
-	bundles  *objects.TrustBundles
+	classes  *podobjects.RuntimeClasses
+	bundles  *podobjects.TrustBundles
 }
 
 // joinCluster makes the API clients and what needs nothing else; nil when the
@@ -61,7 +61,7 @@ func joinCluster(cfg *config.Config, store *podstore.Store) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{client: client, events: events.NewSink(client.Events, cfg.NodeName), store: store}, nil
+	return &cluster{client: client, events: apievents.NewSink(client.Events, cfg.NodeName), store: store}, nil
 }
 
 func leaseDuration(cfg *config.Config) time.Duration {
@@ -89,7 +89,7 @@ type clusterParts struct {
 	machine  *node
 	runtime  *criclient.Client
 	version  *cri.VersionResponse
-	statuses *status.Manager
+	statuses *podstatus.Manager
 	healthy  func() []string
 	ready    func() bool // every source has spoken
 	journal  *journal.Journal
@@ -99,19 +99,19 @@ type clusterParts struct {
 // an object's change concerns.
 func (c *cluster) watchObjects(cfg *config.Config, changed func([]types.UID)) error {
 	var err error
-	if c.objects, err = objects.New(objects.Config{Client: c.client.CoreV1(), Strategy: cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: changed}); err != nil {
+	if c.objects, err = podobjects.New(podobjects.Config{Client: c.client.CoreV1(), Strategy: cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: changed}); err != nil {
 		return err
 	}
-	if c.tokens, err = objects.NewTokens(c.client.CoreV1(), clock.RealClock{}); err != nil {
+	if c.tokens, err = podobjects.NewTokens(c.client.CoreV1(), clock.RealClock{}); err != nil {
 		return err
 	}
-	if c.services, err = objects.NewServices(c.client.CoreV1()); err != nil {
+	if c.services, err = podobjects.NewServices(c.client.CoreV1()); err != nil {
 		return err
 	}
-	if c.classes, err = objects.NewRuntimeClasses(c.client.NodeV1()); err != nil {
+	if c.classes, err = podobjects.NewRuntimeClasses(c.client.NodeV1()); err != nil {
 		return err
 	}
-	c.bundles, err = objects.NewTrustBundles(c.client)
+	c.bundles, err = podobjects.NewTrustBundles(c.client)
 	return err
 }
 
@@ -171,7 +171,7 @@ func (c *cluster) build(cfg *config.Config, p clusterParts) error {
 	if err != nil {
 		return err
 	}
-	c.statuses, err = status.NewWriter(status.WriterConfig{Client: c.client, Statuses: p.statuses, Object: c.object})
+	c.statuses, err = podstatus.NewWriter(podstatus.WriterConfig{Client: c.client, Statuses: p.statuses, Object: c.object})
 	return err
 }
 

@@ -12,12 +12,12 @@ import (
 	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pleg"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
 // systemDevices is where the kernel shows CPUs and NUMA nodes.
@@ -103,7 +103,7 @@ func refusal(err error) *admission.Rejection {
 }
 
 // updateCPUs keeps running containers on the CPUs that they should run on.
-func updateCPUs(cfg *config.Config, m *cpumanager.Manager, client *cri.Client, eyes *pleg.PLEG, store *podstore.Store) (part, error) {
+func updateCPUs(cfg *config.Config, m *cpumanager.Manager, client *criclient.Client, eyes *pleg.PLEG, store *podstore.Store) (part, error) {
 	u, err := cpumanager.NewUpdater(cpumanager.UpdaterConfig{
 		Manager: m, Runtime: client, Cache: eyes, Period: cfg.CPUManagerReconcilePeriod.Duration, Clock: clock.RealClock{},
 		Pods: func() []types.UID {

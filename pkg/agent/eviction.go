@@ -9,14 +9,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	criclient "github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/eviction"
-	"github.com/mini-kubelet/mini-kubelet/pkg/eviction/localstorage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
-	"github.com/mini-kubelet/mini-kubelet/pkg/worker"
 )
 
 // newEviction makes the parts that end pods for what they use of the node.

@@ -10,14 +10,14 @@ import (
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	criclient "github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image/keyring"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image/provider"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image/record"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/provider"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/record"
 )
 
 // newImages makes what pulls images, with all the credentials that there are, and
@@ -72,7 +72,7 @@ func newKeyring(cfg *config.Config, secrets podObjects, api *cluster, events *jo
 
 // accounts are the service accounts that credential providers are asked for.
 type accounts struct {
-	*objects.Tokens
+	*podobjects.Tokens
 	api core.CoreV1Interface
 }
 

@@ -16,12 +16,12 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
 // node is what this machine offers to pods.

@@ -6,9 +6,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
-	"github.com/mini-kubelet/mini-kubelet/pkg/worker"
 )
 
 // podObjects is where pods' ConfigMaps, Secrets and tokens come from: the manifests
@@ -23,9 +23,9 @@ type podObjects interface {
 
 // clusterObjects are those of the API server.
 type clusterObjects struct {
-	*objects.Cache
-	*objects.Tokens
-	bundles *objects.TrustBundles
+	*podobjects.Cache
+	*podobjects.Tokens
+	bundles *podobjects.TrustBundles
 }
 
 // TrustAnchors implements volume.Objects.

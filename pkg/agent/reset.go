@@ -14,14 +14,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -76,7 +76,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		}
 		group.Go(func() error { return shim.Run(ctx) })
 	}
-	client, err := cri.New(cri.Config{Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(), Timeout: cfg.RuntimeRequestTimeout.Duration})
+	client, err := criclient.New(criclient.Config{Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(), Timeout: cfg.RuntimeRequestTimeout.Duration})
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rt, err := runtime.New(runtime.Config{
+	rt, err := kuberuntime.New(kuberuntime.Config{
 		CRI: client, Node: criconfig.Node{PodLogsRoot: cfg.PodLogsDir},
 		Clock: clock.RealClock{}, Name: version.RuntimeName,
 	})

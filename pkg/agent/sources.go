@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -18,7 +18,7 @@ type sources struct {
 }
 
 // newSources makes those of static pods. local gets the objects that come with them.
-func newSources(cfg *config.Config, api *cluster, local *objects.Local) (*sources, error) {
+func newSources(cfg *config.Config, api *cluster, local *podobjects.Local) (*sources, error) {
 	snapshots := make(chan source.Snapshot)
 	s := &sources{snapshots: snapshots}
 	if cfg.StaticPodPath != "" {

@@ -7,19 +7,19 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
-	nodeobject "github.com/mini-kubelet/mini-kubelet/pkg/node"
-	"github.com/mini-kubelet/mini-kubelet/pkg/objects"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // storage makes what mounts volumes of the cluster's: claims and CSI drivers. changed
 // has pods synced whose claim is no longer as it was.
 func (c *cluster) storage(cfg *config.Config, n *node, changed func([]types.UID), into *volume.Config) error {
 	var err error
-	c.claims, err = objects.NewClaims(objects.ClaimsConfig{Client: c.client.CoreV1(), Users: c.claimUsers, Changed: changed})
+	c.claims, err = podobjects.NewClaims(podobjects.ClaimsConfig{Client: c.client.CoreV1(), Users: c.claimUsers, Changed: changed})
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func volumeUsers(store *podstore.Store, kind func(*v1.Pod, *v1.Volume) bool) []t
 func ofDrivers(pod *v1.Pod, v *v1.Volume) bool { return v.CSI != nil || volume.ClaimName(pod, v) != "" }
 
 // localStorage is storage for a standalone node: claims of the manifests.
-func localStorage(cfg *config.Config, n *node, local *objects.Local, store *podstore.Store, changed func([]types.UID), into *volume.Config) (*csi.Manager, error) {
+func localStorage(cfg *config.Config, n *node, local *podobjects.Local, store *podstore.Store, changed func([]types.UID), into *volume.Config) (*csi.Manager, error) {
 	drivers, err := csi.New(csi.Config{
 		Root: cfg.RootDir, NodeName: cfg.NodeName, Secret: local.Secret,
 		Registered: func() { changed(volumeUsers(store, ofDrivers)) },

@@ -11,16 +11,16 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/loop"
-	"github.com/mini-kubelet/mini-kubelet/pkg/podstore"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // view shows the pods of this node with their statuses, as /pods does.
 type view struct {
 	store    *podstore.Store
-	statuses *status.Manager
+	statuses *podstatus.Manager
 }
 
 // Pods returns copies of the desired pods with their last statuses.
@@ -54,8 +54,8 @@ func stateDir(cfg *config.Config, name string) string {
 
 // garbageCollector removes dead containers in the background.
 type garbageCollector struct {
-	runtime *runtime.Manager
-	policy  runtime.Policy
+	runtime *kuberuntime.Manager
+	policy  kuberuntime.Policy
 	wanted  func(types.UID) bool
 	event   func(eventType, reason, message string) // of the node; nil: nobody is told
 }

@@ -14,8 +14,8 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/cpumanager"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image/record"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/record"
 )
 
 // checker collects problems, each with its place, its field and its cause.

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
 func TestAPanicEndsItsCallAlone(t *testing.T) {
@@ -20,7 +20,7 @@ func TestAPanicEndsItsCallAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := (&Server{images: &images.Service{}}).grpc() // without its parts: whatever asks one panics
+	server := (&Server{images: &imageservice.Service{}}).grpc() // without its parts: whatever asks one panics
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	defer func() {

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
 // imageRefs remembers what is asked of images with each container: by which digest a
@@ -92,7 +92,7 @@ const (
 )
 
 func factsOf(r image.InspectResponse) imageFacts {
-	facts := imageFacts{ref: images.DigestedRef(r.ID, r.RepoDigests)}
+	facts := imageFacts{ref: imageservice.DigestedRef(r.ID, r.RepoDigests)}
 	c := r.Config
 	if c == nil {
 		return facts

@@ -17,11 +17,11 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
 )
 
 // RunPodSandbox creates and starts a sandbox and attaches it to its network. When

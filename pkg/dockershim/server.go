@@ -16,7 +16,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
@@ -86,7 +86,7 @@ type Server struct {
 	docker      *engine
 	platform    platform
 	view        *view
-	images      *images.Service
+	images      *imageservice.Service
 	network     network.Plugin
 	logs        *logs.Manager
 	streams     *streaming.Server
@@ -139,7 +139,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.usage, err = newUsage(); err != nil {
 		return nil, err
 	}
-	if s.images, err = images.New(images.Config{
+	if s.images, err = imageservice.New(imageservice.Config{
 		Docker: docker, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {

@@ -8,7 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/images"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
 const runtimeName = "docker"
@@ -90,7 +90,7 @@ func (s *Server) SetPodCIDR(cidr string) error {
 
 // imageService is package images', with what the rest must know of its changes.
 type imageService struct {
-	*images.Service
+	*imageservice.Service
 	server *Server
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // Check is one thing that the agent's health depends on.

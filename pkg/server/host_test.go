@@ -20,7 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // host is a Host that says what it was asked.

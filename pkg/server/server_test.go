@@ -18,7 +18,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 type podList []*v1.Pod

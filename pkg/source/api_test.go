@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testapi"
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
+	"github.com/mini-kubelet/mini-kubelet/test/testapi"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func apiPod(name, image string) *v1.Pod {

@@ -16,8 +16,8 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // written is one pod or object as a manifest has it: neither defaulted nor

@@ -11,7 +11,7 @@ import (
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 )
 
 // validatePersistentVolume says what the API server would refuse in a defaulted

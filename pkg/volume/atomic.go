@@ -17,9 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
 // file is one file that the node writes into a volume.

@@ -16,7 +16,7 @@ import (
 	storage "k8s.io/component-helpers/storage/volume"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 // Claims gives the persistent volume claims that pods name and the persistent

@@ -14,7 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/downward"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/downward"
 )
 
 // Why a node without Objects cannot make a volume.

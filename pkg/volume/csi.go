@@ -9,7 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // CSI mounts volumes with their drivers: *csi.Manager.

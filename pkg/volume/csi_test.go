@@ -11,7 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // csiFake publishes a volume as a file in its directory.

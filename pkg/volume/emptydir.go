@@ -12,7 +12,7 @@ import (
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // emptyDir is a directory of the pod's own: on the node's disk, in memory

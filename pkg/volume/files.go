@@ -17,7 +17,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // writtenFiles is a volume of files that the node writes and keeps up to date:

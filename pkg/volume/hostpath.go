@@ -12,8 +12,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/hostdir"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/hostdir"
 )
 
 // hostPath is a file or directory of the node, checked or made by its type. It

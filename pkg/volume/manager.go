@@ -14,8 +14,8 @@ import (
 	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/keylock"
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
 // Objects gives the API objects that volumes are made of. A missing object is an

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
 // Orphans removes the directories of pods that are not in known: unmounts first,

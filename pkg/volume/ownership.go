@@ -10,7 +10,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
 // What the group of a volume gets, the kubelet's: all may be read and written,

@@ -14,8 +14,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree"
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
+	"github.com/mini-kubelet/mini-kubelet/test/treetest"
 )
 
 func groupPod(gid int64) *v1.Pod {

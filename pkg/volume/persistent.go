@@ -8,7 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/csi"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // persistent returns what a persistent volume is to the pod. Its directory has the

@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // HostsPath is where the pod's managed /etc/hosts is, if it has one.

@@ -8,7 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile/safefiletest"
+	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 )
 
 const uid = types.UID("uid-1")

@@ -8,7 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // ReadFile returns the regular file at path of the named volume, which is set up.

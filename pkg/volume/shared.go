@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 const localPlugin = "kubernetes.io/local-volume"

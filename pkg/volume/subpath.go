@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // SubPath returns a host path that shows subPath of the named volume, made as a

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
+	"github.com/mini-kubelet/mini-kubelet/test/treetest"
 )
 
 func TestSubPath(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 // joined is what Join puts on record, in the machine's directory, before it changes

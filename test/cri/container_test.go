@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 )
 
 var containerCases = []testCase{

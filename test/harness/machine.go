@@ -16,8 +16,8 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 	"github.com/mini-kubelet/mini-kubelet/test/controlplane"
 )
 

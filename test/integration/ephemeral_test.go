@@ -12,20 +12,20 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/cri"
-	"github.com/mini-kubelet/mini-kubelet/pkg/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/image"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/status"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
 // manager is package runtime over the agent's CRI socket: what the API server
 // would tell an agent, which a manifest cannot, is told to it instead.
-func manager(t *testing.T, a *harness.Agent) *runtime.Manager {
+func manager(t *testing.T, a *harness.Agent) *kuberuntime.Manager {
 	t.Helper()
-	client, err := cri.New(cri.Config{Endpoint: "unix://" + a.CRISocket()})
+	client, err := criclient.New(criclient.Config{Endpoint: "unix://" + a.CRISocket()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func manager(t *testing.T, a *harness.Agent) *runtime.Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := runtime.New(runtime.Config{
+	m, err := kuberuntime.New(kuberuntime.Config{
 		CRI: client, Images: images, Files: files, Clock: clock.RealClock{}, Name: "docker",
 		Node:     criconfig.Node{Name: a.Node, PodLogsRoot: filepath.Join(a.Dir, "logs")},
 		LinksDir: filepath.Join(a.Dir, "links"),
@@ -60,7 +60,7 @@ func TestEphemeralContainerSeesTheProcessesOfItsTarget(t *testing.T) {
 		c.ImagePullPolicy, c.VolumeMounts = v1.PullNever, pod.Spec.Containers[0].VolumeMounts
 		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, v1.EphemeralContainer{EphemeralContainerCommon: c, TargetContainerName: target})
 	}
-	look := func() *runtime.PodStatus {
+	look := func() *kuberuntime.PodStatus {
 		t.Helper()
 		p, err := m.GetPod(t.Context(), pod.UID)
 		if err != nil {
@@ -96,7 +96,7 @@ func TestEphemeralContainerSeesTheProcessesOfItsTarget(t *testing.T) {
 
 	var s v1.PodStatus
 	harness.Eventually(t, "both have ended", harness.Patience, func() error {
-		s = status.Generate(status.Input{Pod: pod, Observed: look(), Old: pod.Status, Now: time.Now()})
+		s = podstatus.Generate(podstatus.Input{Pod: pod, Observed: look(), Old: pod.Status, Now: time.Now()})
 		for _, c := range s.EphemeralContainerStatuses[:2] {
 			if c.State.Terminated == nil {
 				return fmt.Errorf("%s: %+v", c.Name, c.State)

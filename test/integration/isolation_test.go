@@ -10,8 +10,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/tree/treetest"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
+	"github.com/mini-kubelet/mini-kubelet/test/treetest"
 )
 
 func TestTwoAgentsOnOneDockerDoNotTouchEachOther(t *testing.T) {

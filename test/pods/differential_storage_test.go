@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // storageSpecs are specs of PersistentVolumes, and of claims after a "claim: ", each

@@ -12,8 +12,8 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // version of the format; a file of another one is not read.

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // criFile is a CRI log open for appending, with what it was when opened.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile/safefiletest"
+	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 )
 
 func emptyFile(t *testing.T) string {

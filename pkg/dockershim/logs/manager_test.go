@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func TestLineAppearsThoughNobodyPolls(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
 )
 
 // position says: the first Size bytes of the CRI file hold everything that stands in

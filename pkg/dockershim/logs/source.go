@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // source is one file of a container's Docker log, open for reading.

@@ -16,7 +16,7 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
-	"github.com/mini-kubelet/mini-kubelet/pkg/testimage"
+	"github.com/mini-kubelet/mini-kubelet/test/testimage"
 )
 
 func procStatus(t *testing.T, pid int) map[string]string {

@@ -5,12 +5,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/du"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/diskusage"
 )
 
 // Disk is what a directory occupied when it was measured.
 type Disk struct {
-	du.Usage
+	diskusage.Usage
 	At time.Time
 }
 
@@ -43,7 +43,7 @@ func (l *Layers) Of(id, dir string) (Disk, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k, ok := l.known[id]
-	if dir != "" && (!ok || time.Since(k.tried) > du.Rest(k.took)) {
+	if dir != "" && (!ok || time.Since(k.tried) > diskusage.Rest(k.took)) {
 		l.asked[id] = dir
 		select {
 		case l.wake <- struct{}{}:
@@ -85,7 +85,7 @@ func (l *Layers) Run(ctx context.Context) error {
 			continue
 		}
 		at := time.Now()
-		used, err := du.Of(ctx, dir)
+		used, err := diskusage.Of(ctx, dir)
 		l.mu.Lock()
 		if _, still := l.asked[id]; still {
 			k := l.known[id]

@@ -7,7 +7,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // maxStall is how long a client that attached may take nothing. The container's output

@@ -14,7 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	utilexec "k8s.io/utils/exec"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // noDetachKeys is a sequence that nobody types. Without one Docker takes ctrl-P ctrl-Q

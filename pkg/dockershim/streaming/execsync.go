@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 const (

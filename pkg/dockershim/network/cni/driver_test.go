@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/testrun"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 const plugins = "/usr/lib/cni"

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
-	"github.com/mini-kubelet/mini-kubelet/pkg/durable"
 )
 
 // record is what is known of one attachment, enough to delete it with nothing

@@ -1,0 +1,237 @@
+// Package allocation decides which resources a running pod has. What a pod asks
+// for can be changed while it runs (in-place resize, KEP-1287); the node gives it
+// that if there is room, and until then the pod keeps what it was given before.
+//
+//	pod as wanted ──▶ Allocate ──▶ pod as given ──▶ cgroups, containers, status
+//	                     │
+//	                     └─ Deferred: no room now · Infeasible: never here
+//
+// What was given is on disk, a file a pod, so that an agent that starts anew does
+// not take what is asked for as what was given. Admission and the worker call it.
+package resize
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// Config is what a Store is made of; all of it but StaticCPUs is required.
+type Config struct {
+	Dir string // of the files
+	// Others returns the pods that use the node, as they are wanted; the pod itself
+	// among them does not count.
+	Others func() []*v1.Pod
+	// Allocatable is what pods may request in sum.
+	Allocatable func() v1.ResourceList
+	// StaticCPUs tells that containers have CPUs to themselves (cpuManagerPolicy
+	// static): the CPUs of a Guaranteed pod are then not changed while it runs.
+	StaticCPUs bool
+	// Freed is told of pods that wait for room, when there may be some.
+	Freed func([]types.UID)
+}
+
+// Pending says why a pod has not been given what it asks for.
+type Pending struct {
+	Reason  string // v1.PodReasonDeferred or v1.PodReasonInfeasible
+	Message string
+}
+
+// given is what a pod has been given, as it is on disk.
+type given struct {
+	Pod        *v1.ResourceRequirements           `json:"pod,omitempty"`
+	Containers map[string]v1.ResourceRequirements `json:"containers"`
+}
+
+// Store is what the pods have been given. Safe for concurrent use.
+type Store struct {
+	cfg Config
+
+	mu      sync.Mutex
+	given   map[types.UID]given
+	waiting map[types.UID]bool // deferred
+}
+
+// New reads what was given before.
+func New(cfg Config) (*Store, error) {
+	if cfg.Dir == "" || cfg.Others == nil || cfg.Allocatable == nil || cfg.Freed == nil {
+		return nil, errors.New("allocation: the Config is not complete")
+	}
+	s := &Store{cfg: cfg, given: map[types.UID]given{}, waiting: map[types.UID]bool{}}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of allocated resources: %w", err)
+	}
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the allocated resources: %w", err)
+	}
+	for _, e := range entries {
+		var g given
+		text, err := durable.Read(filepath.Join(cfg.Dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read the allocated resources: %w", err)
+		}
+		if json.Unmarshal(text, &g) != nil || g.Containers == nil {
+			continue // half written by a machine that died; the pod is given what it asks for
+		}
+		s.given[types.UID(e.Name())] = g
+	}
+	return s, nil
+}
+
+// Of returns the pod with the resources that it has been given; the pod itself
+// where it has been given none, or just those.
+func (s *Store) Of(pod *v1.Pod) *v1.Pod {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of(pod)
+}
+
+func (s *Store) of(pod *v1.Pod) *v1.Pod {
+	g, ok := s.given[pod.UID]
+	if !ok {
+		return pod
+	}
+	return g.apply(pod)
+}
+
+// Allocate gives the pod the resources that it asks for, if the node has them, and
+// returns the pod with those that it has: pending says why they are not the ones
+// that it asks for, changed that they are not the ones that it had. The first time
+// it is given what it asks for: admission has let it in.
+func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
+	if source.IsStatic(pod) {
+		return pod, nil, false, nil // a change makes another pod of it
+	}
+	others := s.cfg.Others()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, pod.UID)
+	has = s.of(pod)
+	_, known := s.given[pod.UID]
+	if known && has == pod {
+		return pod, nil, false, nil
+	}
+	if known {
+		for i, o := range others {
+			others[i] = s.of(o)
+		}
+		pending := beyondBounds(pod)
+		if pending == nil {
+			pending = pinned(pod, has, s.cfg.StaticCPUs)
+		}
+		if pending == nil {
+			pending = decide(pod, others, s.cfg.Allocatable())
+		}
+		if pending != nil {
+			s.waiting[pod.UID] = pending.Reason == v1.PodReasonDeferred
+			return has, pending, false, nil
+		}
+	}
+	if err := s.record(pod); err != nil {
+		return has, nil, false, err
+	}
+	return pod, nil, known, nil
+}
+
+// record is called with the lock.
+func (s *Store) record(pod *v1.Pod) error {
+	g := given{Pod: pod.Spec.Resources, Containers: map[string]v1.ResourceRequirements{}}
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			g.Containers[list[i].Name] = list[i].Resources
+		}
+	}
+	text, err := json.Marshal(g)
+	if err != nil {
+		return fmt.Errorf("record the resources of a pod: %w", err)
+	}
+	if err := durable.Write(s.file(pod.UID), text); err != nil {
+		return fmt.Errorf("record the resources of a pod: %w", err)
+	}
+	s.given[pod.UID] = g
+	return nil
+}
+
+// file of the pod; a UID never leads out of the directory.
+func (s *Store) file(uid types.UID) string {
+	return filepath.Join(s.cfg.Dir, filepath.Base(string(uid)))
+}
+
+// Remove forgets a pod that uses nothing any more, and tells those that wait for
+// what it had.
+func (s *Store) Remove(uid types.UID) error {
+	s.mu.Lock()
+	_, known := s.given[uid]
+	delete(s.given, uid)
+	delete(s.waiting, uid)
+	var wait []types.UID
+	for w, deferred := range s.waiting {
+		if deferred {
+			wait = append(wait, w)
+		}
+	}
+	s.mu.Unlock()
+	if len(wait) > 0 {
+		s.cfg.Freed(wait)
+	}
+	if !known {
+		return nil
+	}
+	if err := os.Remove(s.file(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget the resources of a pod: %w", err)
+	}
+	return nil
+}
+
+// Orphans forgets the pods that are gone.
+func (s *Store) Orphans(gone func(types.UID) bool) error {
+	s.mu.Lock()
+	known := slices.Collect(maps.Keys(s.given))
+	s.mu.Unlock()
+	var all error
+	for _, uid := range known {
+		if gone(uid) { // now: of a pod that comes back later nothing is on record yet
+			all = errors.Join(all, s.Remove(uid))
+		}
+	}
+	return all
+}
+
+// apply returns the pod with these resources, itself if it has them.
+func (g given) apply(pod *v1.Pod) *v1.Pod {
+	out := pod
+	differ := func() {
+		if out == pod {
+			out = pod.DeepCopy()
+		}
+	}
+	if !equality.Semantic.DeepEqual(pod.Spec.Resources, g.Pod) {
+		differ()
+		out.Spec.Resources = g.Pod
+	}
+	each := func(list []v1.Container, mine func() []v1.Container) {
+		for i := range list {
+			if r, ok := g.Containers[list[i].Name]; ok && !equality.Semantic.DeepEqual(list[i].Resources, r) {
+				differ()
+				mine()[i].Resources = r
+			}
+		}
+	}
+	each(pod.Spec.InitContainers, func() []v1.Container { return out.Spec.InitContainers })
+	each(pod.Spec.Containers, func() []v1.Container { return out.Spec.Containers })
+	return out
+}

@@ -1,0 +1,83 @@
+package resize
+
+import (
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// decide returns why the pod cannot have what it asks for beside the others, which
+// have what they were given; nil when it can. More than the whole node has is
+// infeasible, more than it has left is deferred.
+func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending {
+	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
+	used := v1.ResourceList{}
+	for _, o := range others {
+		if o.UID == pod.UID || o.Status.Phase == v1.PodSucceeded || o.Status.Phase == v1.PodFailed {
+			continue
+		}
+		for name, q := range resource.PodRequests(o, resource.PodResourcesOptions{}) {
+			sum := used[name]
+			sum.Add(q)
+			used[name] = sum
+		}
+	}
+	var deferred *Pending
+	for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory} {
+		wanted, taken, most := requests[name], used[name], allocatable[name]
+		if wanted.Cmp(most) > 0 {
+			return &Pending{v1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d",
+				name, amount(name, requests), amount(name, allocatable))}
+		}
+		sum := wanted.DeepCopy()
+		sum.Add(taken)
+		if sum.Cmp(most) > 0 && deferred == nil {
+			deferred = &Pending{v1.PodReasonDeferred, fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
+				name, amount(name, requests), amount(name, used), amount(name, allocatable))}
+		}
+	}
+	return deferred
+}
+
+// pinned says why a pod that has CPUs may not have others: nil where it may. The
+// kubelet refuses all Guaranteed pods, whether they have CPUs to themselves or not
+// (InPlacePodVerticalScalingExclusiveCPUs, off by default).
+func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
+	if !staticCPUs || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
+		return nil
+	}
+	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}
+}
+
+// cpuRequests are of all containers in their order, in thousandths of a CPU.
+func cpuRequests(pod *v1.Pod) []int64 {
+	var list []int64
+	for _, containers := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			list = append(list, containers[i].Resources.Requests.Cpu().MilliValue())
+		}
+	}
+	return list
+}
+
+// amount is in the unit the kubelet reports: milliCPU or bytes.
+func amount(name v1.ResourceName, list v1.ResourceList) int64 {
+	q := list[name]
+	if name == v1.ResourceCPU {
+		return q.MilliValue()
+	}
+	return q.Value()
+}
+
+// beyondBounds refuses quantities that nothing can count with, as admission does.
+func beyondBounds(pod *v1.Pod) (pending *Pending) {
+	bounds.Quantities(pod.Spec, "spec", func(path string, err error) {
+		pending = &Pending{v1.PodReasonInfeasible, path + ": " + err.Error()}
+	})
+	return pending
+}

@@ -1,0 +1,148 @@
+package nodeobject
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
+)
+
+// Machine is what this machine has and is.
+type Machine struct {
+	Capacity v1.ResourceList
+	// Allocatable is what pods may request in sum: the capacity less what is kept
+	// for the system and for the node to have room to evict in.
+	Allocatable v1.ResourceList
+	Info        v1.NodeSystemInfo // without the versions of kubelet and runtime
+}
+
+// Reserved is what is kept from pods.
+type Reserved struct {
+	System, Kube v1.ResourceList // systemReserved and kubeReserved
+	Eviction     []Threshold     // of hard eviction: that much is to stay free
+}
+
+// Measure finds out what the machine has. root is the agent's directory, on whose
+// file system the pods' ephemeral storage is; pods is how many may run.
+func Measure(root string, pods int64, r Reserved) (Machine, error) {
+	memory, err := machine.ReadMemory()
+	if err != nil {
+		return Machine{}, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil {
+		return Machine{}, fmt.Errorf("find out the size of the file system of %s: %w", root, err)
+	}
+	m := Machine{
+		Capacity: v1.ResourceList{
+			v1.ResourceCPU:              *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
+			v1.ResourceMemory:           *resource.NewQuantity(memory.Total, resource.BinarySI),
+			v1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*fs.Frsize, resource.BinarySI),
+			v1.ResourcePods:             *resource.NewQuantity(pods, resource.DecimalSI),
+		},
+		Info: systemInfo(),
+	}
+	for name, q := range hugePages("/sys/kernel/mm/hugepages") {
+		m.Capacity[name] = q
+	}
+	m.Allocatable = allocatable(m.Capacity, r)
+	return m, nil
+}
+
+// allocatable is capacity less all that is kept, never below none. What
+// huge pages take is no longer there as memory (KubeletConfiguration, node
+// allocatable).
+func allocatable(capacity v1.ResourceList, r Reserved) v1.ResourceList {
+	out := capacity.DeepCopy()
+	subtract := func(name v1.ResourceName, q resource.Quantity) {
+		have, ok := out[name]
+		if !ok {
+			return
+		}
+		have.Sub(q)
+		if have.Sign() < 0 {
+			have = *resource.NewQuantity(0, have.Format)
+		}
+		out[name] = have
+	}
+	for _, list := range []v1.ResourceList{r.System, r.Kube} {
+		for name, q := range list {
+			subtract(name, q)
+		}
+	}
+	for _, t := range r.Eviction {
+		switch t.Signal {
+		case memoryAvailable:
+			subtract(v1.ResourceMemory, *resource.NewQuantity(t.of(capacity.Memory().Value()), resource.BinarySI))
+		case nodefsAvailable:
+			subtract(v1.ResourceEphemeralStorage, *resource.NewQuantity(t.of(capacity.StorageEphemeral().Value()), resource.BinarySI))
+		}
+	}
+	for name, q := range capacity {
+		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
+			subtract(v1.ResourceMemory, q)
+		}
+	}
+	return out
+}
+
+// hugePages reads how many bytes of huge pages there are of each size.
+func hugePages(dir string) v1.ResourceList {
+	list := v1.ResourceList{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // the kernel has none
+	}
+	for _, e := range entries {
+		size, ok := strings.CutPrefix(e.Name(), "hugepages-")
+		kib, err := strconv.ParseInt(strings.TrimSuffix(size, "kB"), 10, 64)
+		if !ok || err != nil {
+			continue
+		}
+		n, err := strconv.ParseInt(machine.Line(filepath.Join(dir, e.Name(), "nr_hugepages")), 10, 64)
+		if err != nil {
+			continue
+		}
+		page := resource.NewQuantity(kib<<10, resource.BinarySI)
+		list[v1.ResourceName(v1.ResourceHugePagesPrefix+page.String())] = *resource.NewQuantity(n*kib<<10, resource.BinarySI)
+	}
+	return list
+}
+
+// systemInfo reads who the machine is. What cannot be read stays empty.
+func systemInfo() v1.NodeSystemInfo {
+	info := v1.NodeSystemInfo{
+		MachineID:       machine.Line("/etc/machine-id"),
+		SystemUUID:      machine.Line("/sys/class/dmi/id/product_uuid"),
+		BootID:          machine.Line("/proc/sys/kernel/random/boot_id"),
+		KernelVersion:   machine.Line("/proc/sys/kernel/osrelease"),
+		OSImage:         osImage("/etc/os-release"),
+		OperatingSystem: goruntime.GOOS,
+		Architecture:    goruntime.GOARCH,
+	}
+	if info.SystemUUID == "" {
+		info.SystemUUID = info.MachineID
+	}
+	return info
+}
+
+func osImage(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return goruntime.GOOS
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(v, `"'`)
+		}
+	}
+	return goruntime.GOOS
+}

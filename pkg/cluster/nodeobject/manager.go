@@ -1,0 +1,464 @@
+package nodeobject
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/component-helpers/apimachinery/lease"
+	nodeutil "k8s.io/component-helpers/node/util"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+)
+
+// Runtime is what is asked of the container runtime.
+type Runtime interface {
+	Status(context.Context) (*cri.StatusResponse, error)
+	Images(context.Context) ([]*cri.Image, error)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Name     string
+	Hostname string // for the label and the address
+	// Client has the agent's limits, Heartbeat short timeouts and none.
+	Client, Heartbeat kubernetes.Interface
+	Runtime           Runtime
+	Machine           Machine
+	RuntimeVersion    string // "docker://20.10.24"
+	KubeletVersion    string
+	Port              int32
+	IPs               func() []string // addresses, primary first
+	Labels            map[string]string
+	Taints            []v1.Taint
+	ProviderID        string
+	MaxImages         int
+	Register          bool // registerNode
+	// NodeFS and ImageFS are directories on the file systems whose room counts.
+	NodeFS, ImageFS string
+	Eviction        []Threshold
+	PressureHold    time.Duration
+	// Period is how often the status is computed, Report how often one is sent that
+	// has not changed, LeaseDuration how long a lease lasts.
+	Period, Report, LeaseDuration time.Duration
+	// InUse are the attachable volumes of the status; nil for none.
+	InUse *InUse
+	// Healthy returns what keeps the node from being ready, beside the runtime.
+	Healthy func() []string
+	Event   func(eventType, reason, message string)
+	Clock   clock.WithTicker
+}
+
+// Manager is the node's part in the cluster. Run it once.
+type Manager struct {
+	cfg      Config
+	seen     atomic.Pointer[v1.Node] // as the watch has it
+	synced   chan struct{}
+	once     sync.Once // closes synced
+	poke     chan struct{}
+	pressure pressure
+
+	images    []*cri.Image
+	imagesAt  time.Time
+	runtimeOK time.Time // when the runtime last answered
+	reported  time.Time // when the status was last sent
+	last      *v1.Node  // as the API server answered
+	cordoned  bool      // what was told last
+}
+
+// imagePeriod is how often the images are listed anew.
+const imagePeriod = time.Minute
+
+// runtimePatience is how long a runtime may be silent before the node is not
+// ready, the kubelet's.
+const runtimePatience = 30 * time.Second
+
+// New checks the configuration.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.Name == "", cfg.Client == nil, cfg.Heartbeat == nil, cfg.Runtime == nil:
+		return nil, errors.New("node: no Name, Client, Heartbeat or Runtime")
+	case cfg.IPs == nil, cfg.Healthy == nil, cfg.Event == nil:
+		return nil, errors.New("node: no IPs, Healthy or Event")
+	case cfg.Period <= 0, cfg.Report <= 0, cfg.LeaseDuration <= 0:
+		return nil, errors.New("node: no Period, Report or LeaseDuration")
+	}
+	if cfg.InUse == nil {
+		cfg.InUse = NewInUse(nil)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	return &Manager{
+		cfg: cfg, synced: make(chan struct{}), poke: make(chan struct{}, 1), pressure: pressure{hold: cfg.PressureHold},
+	}, nil
+}
+
+// Node is the node object as last seen, nil before that and while it is deleted. It
+// is only read.
+func (m *Manager) Node() *v1.Node { return m.seen.Load() }
+
+// Synced is closed once the node object has been seen.
+func (m *Manager) Synced() <-chan struct{} { return m.synced }
+
+// Poke has the status computed at once: something that it depends on has changed.
+func (m *Manager) Poke() {
+	select {
+	case m.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run registers the node and keeps it alive until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { m.watch(ctx); return nil })
+	group.Go(func() error {
+		m.cfg.Event(v1.EventTypeNormal, "Starting", "Starting kubelet.")
+		if m.cfg.Register {
+			if err := m.register(ctx); err != nil {
+				return err
+			}
+		}
+		group.Go(func() error { m.heartbeat(ctx); return nil })
+		m.report(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+// watch follows the one node object.
+func (m *Manager) watch(ctx context.Context) {
+	lw := cache.NewListWatchFromClient(m.cfg.Client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, fields.OneTermEqualSelector(metav1.ObjectNameField, m.cfg.Name))
+	see := func(obj any) {
+		n, ok := obj.(*v1.Node)
+		if !ok {
+			return
+		}
+		m.seen.Store(n)
+		m.once.Do(func() { close(m.synced) })
+	}
+	// Who deletes a node means it, so it is not made anew while the agent runs (kubelet
+	// behaviour). Made by another, it is taken up again.
+	lose := func(any) {
+		m.seen.Store(nil)
+		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", m.cfg.Name)
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: lw, ObjectType: &v1.Node{},
+		Handler: cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, now any) { see(now) }, DeleteFunc: lose},
+	})
+	informer.RunWithContext(ctx)
+}
+
+// register makes the node object, or brings the one that is there up to date. It
+// goes on until it has, or ctx ends.
+func (m *Manager) register(ctx context.Context) error {
+	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
+	said := ""
+	for {
+		err := m.tryRegister(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err.Error() != said {
+			said = err.Error()
+			klog.ErrorS(err, "Could not register the node with the API server, trying again", "node", m.cfg.Name)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.cfg.Clock.After(backOff.Step()):
+		}
+	}
+}
+
+func (m *Manager) tryRegister(ctx context.Context) error {
+	nodes := m.cfg.Heartbeat.CoreV1().Nodes()
+	wanted := m.initial(ctx)
+	made, err := nodes.Create(ctx, wanted, metav1.CreateOptions{})
+	if err == nil {
+		klog.InfoS("Registered the node", "node", m.cfg.Name)
+		m.last, m.reported = made, m.cfg.Clock.Now()
+		m.tell(v1.NodeStatus{}, wanted.Status)
+		return nil
+	}
+	if !apierrors.IsAlreadyExists(err) && !apierrors.IsForbidden(err) {
+		return err
+	}
+	have, getErr := nodes.Get(ctx, m.cfg.Name, metav1.GetOptions{})
+	if getErr != nil {
+		return errors.Join(err, getErr) // a Forbidden of the first is the cause
+	}
+	patch, err := reconcile(have, wanted)
+	if err != nil {
+		return err
+	}
+	m.last = have
+	if patch != nil {
+		if m.last, err = nodes.Patch(ctx, m.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("bring the labels of the node up to date: %w", err)
+		}
+	}
+	klog.InfoS("The node was registered before", "node", m.cfg.Name)
+	return nil
+}
+
+// attachAnnotation leaves attaching volumes to the controller.
+const attachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach"
+
+// initial is the node object of a node that is new to the cluster.
+func (m *Manager) initial(ctx context.Context) *v1.Node {
+	n := &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: m.cfg.Name, Labels: defaultLabels(m.cfg.Hostname, m.cfg.Machine.Info, m.cfg.Labels),
+			Annotations: map[string]string{attachAnnotation: "true"},
+		},
+		Spec: v1.NodeSpec{Taints: m.cfg.Taints, ProviderID: m.cfg.ProviderID},
+	}
+	n.Status = m.status(ctx, v1.NodeStatus{})
+	return n
+}
+
+// reconcile returns the patch that gives an existing node what is this node's to
+// say: its standard labels and the annotation. Taints, cordon and the labels of
+// others stay (kubelet behaviour). nil: nothing is to be changed.
+func reconcile(have, wanted *v1.Node) ([]byte, error) {
+	now := have.DeepCopy()
+	if now.Labels == nil {
+		now.Labels = map[string]string{}
+	}
+	for _, name := range []string{v1.LabelHostname, v1.LabelOSStable, v1.LabelArchStable, "beta.kubernetes.io/os", "beta.kubernetes.io/arch"} {
+		now.Labels[name] = wanted.Labels[name]
+	}
+	if now.Annotations == nil {
+		now.Annotations = map[string]string{}
+	}
+	now.Annotations[attachAnnotation] = wanted.Annotations[attachAnnotation]
+	if maps.Equal(now.Labels, have.Labels) && maps.Equal(now.Annotations, have.Annotations) {
+		return nil, nil
+	}
+	return metaPatch(have, now)
+}
+
+func metaPatch(have, now *v1.Node) ([]byte, error) {
+	old, err := encode(&v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: have.Labels, Annotations: have.Annotations}})
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := encode(&v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: now.Labels, Annotations: now.Annotations}})
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(old, fresh, v1.Node{})
+}
+
+// heartbeat renews the node's lease, four times in its duration.
+func (m *Manager) heartbeat(ctx context.Context) {
+	failing := func() {
+		klog.InfoS("The lease could not be renewed several times in a row; opening new connections", "node", m.cfg.Name)
+	}
+	own := func(l *coordinationv1.Lease) error {
+		if l.OwnerReferences != nil {
+			return nil
+		}
+		n := m.Node()
+		if n == nil {
+			return errors.New("there is no node object that has been seen")
+		}
+		l.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.Name, UID: n.UID}}
+		return nil
+	}
+	select {
+	case <-m.synced:
+	case <-ctx.Done():
+		return
+	}
+	lease.NewController(m.cfg.Clock, m.cfg.Heartbeat, m.cfg.Name, int32(m.cfg.LeaseDuration/time.Second), failing,
+		m.cfg.LeaseDuration/4, m.cfg.Name, v1.NamespaceNodeLease, own).Run(ctx)
+}
+
+// report computes the status every period, and at once when poked.
+func (m *Manager) report(ctx context.Context) {
+	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
+	defer tick.Stop()
+	said := ""
+	for {
+		switch err := m.tryReport(ctx); {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && err.Error() != said:
+			said = err.Error()
+			klog.ErrorS(err, "Could not report the node's status, trying again", "node", m.cfg.Name)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C():
+		case <-m.poke:
+		case <-m.cfg.InUse.changed:
+		}
+	}
+}
+
+// tell records what has happened between two statuses.
+func (m *Manager) tell(old, now v1.NodeStatus) {
+	for _, e := range events(m.cfg.Name, old, now) {
+		m.cfg.Event(e.kind, e.reason, e.message)
+	}
+}
+
+// tryReport sends the status when it has changed or is due.
+func (m *Manager) tryReport(ctx context.Context) error {
+	base := m.base()
+	if base == nil {
+		n, err := m.cfg.Heartbeat.CoreV1().Nodes().Get(ctx, m.cfg.Name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("get node: %w", err)
+		}
+		base = n
+	}
+	if is := base.Spec.Unschedulable; is != m.cordoned {
+		m.cordoned = is
+		e := schedulable(m.cfg.Name, !is)
+		m.cfg.Event(e.kind, e.reason, e.message)
+	}
+	now := base.DeepCopy()
+	now.Status = m.status(ctx, base.Status)
+	due := m.cfg.Clock.Since(m.reported) >= m.cfg.Report
+	if !due && !changed(base.Status, now.Status) {
+		m.cfg.InUse.tell(base.Status.VolumesInUse)
+		return nil
+	}
+	updated, _, err := nodeutil.PatchNodeStatus(m.cfg.Heartbeat.CoreV1(), types.NodeName(m.cfg.Name), base, now)
+	if err != nil {
+		m.last = nil // perhaps it was not what the API server has
+		return err
+	}
+	m.tell(base.Status, now.Status)
+	m.last, m.reported = updated, m.cfg.Clock.Now()
+	m.cfg.InUse.tell(updated.Status.VolumesInUse)
+	return nil
+}
+
+// base is the newest node object that is known: what the watch has, unless our own
+// last write is newer; nil when it was deleted.
+func (m *Manager) base() *v1.Node {
+	seen := m.Node()
+	if seen == nil && m.wasSeen() {
+		return nil
+	}
+	if m.last == nil || seen != nil && !older(seen, m.last) {
+		return seen
+	}
+	return m.last
+}
+
+func (m *Manager) wasSeen() bool {
+	select {
+	case <-m.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// status looks at the machine and the runtime.
+func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
+	now := m.cfg.Clock.Now()
+	in := Input{
+		Old: old, Addresses: Addresses(m.cfg.IPs(), m.cfg.Hostname), Machine: m.cfg.Machine, Port: m.cfg.Port,
+		MaxImages: m.cfg.MaxImages, Now: now, Problems: m.cfg.Healthy(),
+		VolumesInUse: m.cfg.InUse.list(),
+	}
+	in.Versions.Kubelet, in.Versions.Runtime = m.cfg.KubeletVersion, m.cfg.RuntimeVersion
+	in.Pressure = m.pressure.update(pressing(m.cfg.Eviction, observe(m.cfg.NodeFS, m.cfg.ImageFS)), now)
+	r, err := m.cfg.Runtime.Status(ctx)
+	if err == nil {
+		m.runtimeOK = now
+		in.Handlers, in.Features = r.RuntimeHandlers, r.Features
+	}
+	in.Problems = append(runtimeProblems(r, err, now.Sub(m.runtimeOK)), in.Problems...)
+	if err == nil && (m.images == nil || now.Sub(m.imagesAt) >= imagePeriod) {
+		if images, err := m.cfg.Runtime.Images(ctx); err == nil {
+			m.images, m.imagesAt = images, now
+			if m.images == nil {
+				m.images = []*cri.Image{}
+			}
+		}
+	}
+	in.Images = m.images
+	if err != nil { // what it has said before still holds
+		in.Handlers, in.Features = handlersOf(old), featuresOf(old)
+	}
+	return Status(in)
+}
+
+// runtimeProblems says why the runtime keeps the node from being ready, in the
+// kubelet's words. err is why it did not answer, silent for how long it has not.
+func runtimeProblems(r *cri.StatusResponse, err error, silent time.Duration) []string {
+	if err != nil {
+		if silent < runtimePatience {
+			return nil
+		}
+		return []string{"container runtime is down"}
+	}
+	var out []string
+	for _, want := range []struct{ name, missing, text string }{
+		{"RuntimeReady", "container runtime status check may not have completed yet", "container runtime not ready: "},
+		{"NetworkReady", "container runtime network not ready: network condition missing", "container runtime network not ready: "},
+	} {
+		var found *cri.RuntimeCondition
+		for _, c := range r.GetStatus().GetConditions() {
+			if c.Type == want.name {
+				found = c
+			}
+		}
+		switch {
+		case found == nil:
+			out = append(out, want.missing)
+		case !found.Status:
+			out = append(out, fmt.Sprintf("%s%s=false reason:%s message:%s", want.text, want.name, found.Reason, found.Message))
+		}
+	}
+	return out
+}
+
+func handlersOf(s v1.NodeStatus) []*cri.RuntimeHandler {
+	var out []*cri.RuntimeHandler
+	for _, h := range s.RuntimeHandlers {
+		f := &cri.RuntimeHandlerFeatures{}
+		if h.Features != nil {
+			f.RecursiveReadOnlyMounts, f.UserNamespaces = ptr.Deref(h.Features.RecursiveReadOnlyMounts, false), ptr.Deref(h.Features.UserNamespaces, false)
+		}
+		out = append(out, &cri.RuntimeHandler{Name: h.Name, Features: f})
+	}
+	return out
+}
+
+func featuresOf(s v1.NodeStatus) *cri.RuntimeFeatures {
+	if s.Features == nil {
+		return nil
+	}
+	return &cri.RuntimeFeatures{SupplementalGroupsPolicy: ptr.Deref(s.Features.SupplementalGroupsPolicy, false)}
+}

@@ -1,0 +1,95 @@
+package nodeobject
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// InUse are the attachable volumes that pods of this node have or are about to have:
+// the node's status.volumesInUse, which keeps the attach/detach controller from
+// detaching them. Safe for concurrent use.
+type InUse struct {
+	changed chan struct{} // has a place for one who has not looked yet
+
+	mu       sync.Mutex
+	names    map[v1.UniqueVolumeName]bool
+	told     map[v1.UniqueVolumeName]bool // that the API server has
+	reported chan struct{}                // closed with the next report
+}
+
+// NewInUse returns an InUse of the volumes that earlier agents have left.
+func NewInUse(left []v1.UniqueVolumeName) *InUse {
+	u := &InUse{changed: make(chan struct{}, 1), names: map[v1.UniqueVolumeName]bool{}, reported: make(chan struct{})}
+	for _, n := range left {
+		u.names[n] = true
+	}
+	return u
+}
+
+// Use adds a volume and returns once the API server knows that it is in use: it must
+// not be mounted before.
+func (u *InUse) Use(ctx context.Context, name v1.UniqueVolumeName) error {
+	for {
+		u.mu.Lock()
+		if u.told[name] && u.names[name] {
+			u.mu.Unlock()
+			return nil
+		}
+		u.names[name] = true
+		next := u.reported
+		u.mu.Unlock()
+		u.poke()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return fmt.Errorf("volume %s has not been added to the list of VolumesInUse in the node's volume status: %w", name, context.Cause(ctx))
+		}
+	}
+}
+
+// Release takes a volume that is no longer mounted off the list. Fine for one that
+// is not on it.
+func (u *InUse) Release(name v1.UniqueVolumeName) {
+	u.mu.Lock()
+	had := u.names[name]
+	delete(u.names, name)
+	u.mu.Unlock()
+	if had {
+		u.poke()
+	}
+}
+
+func (u *InUse) poke() {
+	select {
+	case u.changed <- struct{}{}:
+	default:
+	}
+}
+
+// list is what is to be reported, never nil.
+func (u *InUse) list() []v1.UniqueVolumeName {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := make([]v1.UniqueVolumeName, 0, len(u.names))
+	for n := range u.names {
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// tell notes what the API server has.
+func (u *InUse) tell(has []v1.UniqueVolumeName) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.told = map[v1.UniqueVolumeName]bool{}
+	for _, n := range has {
+		u.told[n] = true
+	}
+	close(u.reported)
+	u.reported = make(chan struct{})
+}

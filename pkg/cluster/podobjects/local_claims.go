@@ -1,0 +1,192 @@
+package podobjects
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+)
+
+// localClaims are the claims of the manifests and what they are bound to. Which
+// claim has which volume is on disk: by the documents alone, one that is added, with
+// a smaller volume, could move a claim away from its data. Guarded by Local.mu.
+type localClaims struct {
+	file    string // of the bindings; "": they are not kept
+	labels  map[string]string
+	bound   bindings
+	unsaved bool
+	answers map[string]claimed // by claimKey
+}
+
+// claimed is what is said of a claim of the manifests: it and its volume, or why it
+// has none.
+type claimed struct {
+	claim  *v1.PersistentVolumeClaim
+	volume *v1.PersistentVolume
+	err    error
+}
+
+// same tells whether pods see no difference.
+func (c claimed) same(d claimed) bool {
+	if c.err != nil || d.err != nil {
+		return c.err != nil && d.err != nil && c.err.Error() == d.err.Error()
+	}
+	return c.volume != nil && d.volume != nil && c.claim.UID == d.claim.UID &&
+		c.volume.Name == d.volume.Name && equality.Semantic.DeepEqual(c.volume.Spec, d.volume.Spec)
+}
+
+// loadBindings reads what was bound by an agent before.
+func loadBindings(file string) (bindings, error) {
+	b := bindings{}
+	if file == "" {
+		return b, nil
+	}
+	text, err := durable.Read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read which claims have which volumes from %s: %w", file, err)
+	}
+	return b, nil
+}
+
+// write replaces the file as a whole or not at all, also if the machine dies.
+func (b bindings) write(file string) error {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	return durable.Write(file, text)
+}
+
+// settle binds what can be bound, once all documents are known, and returns the keys
+// of the claims of which pods now see something else.
+func (l *localClaims) settle(objects map[key]metav1.Object, complete bool) (news map[key]bool) {
+	volumes := map[string]*v1.PersistentVolume{}
+	var claims []*v1.PersistentVolumeClaim
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *v1.PersistentVolume:
+			volumes[o.Name] = o
+		case *v1.PersistentVolumeClaim:
+			claims = append(claims, o)
+		}
+	}
+	var pending map[string]error
+	if complete {
+		var now bindings
+		now, pending = bind(slices.Collect(maps.Values(volumes)), claims, l.bound, l.labels)
+		l.unsaved = l.unsaved || !maps.Equal(now, l.bound)
+		l.bound = now
+		l.save()
+	}
+	before := l.answers
+	l.answers = make(map[string]claimed, len(claims))
+	for _, c := range claims {
+		id := claimKey(c.Namespace, c.Name)
+		name, bound := l.bound[id]
+		switch pv := volumes[name]; {
+		case bound && pv != nil:
+			l.answers[id] = boundPair(c, pv)
+		case !complete:
+			l.answers[id] = claimed{err: unread(claim, c.Name)}
+		case bound:
+			l.answers[id] = claimed{err: fmt.Errorf("PVC is not bound: it has lost its PersistentVolume %q, which no manifest has", name)}
+		default:
+			l.answers[id] = claimed{err: fmt.Errorf("PVC is not bound: %w", pending[id])}
+		}
+	}
+	news = map[key]bool{}
+	for _, o := range claims {
+		if id := claimKey(o.Namespace, o.Name); !before[id].same(l.answers[id]) {
+			news[key{claim, o.Namespace, o.Name}] = true
+		}
+	}
+	return news
+}
+
+// boundPair is a claim and its volume as the control plane would bind them: as
+// copies, each saying what it is bound to.
+func boundPair(c *v1.PersistentVolumeClaim, pv *v1.PersistentVolume) claimed {
+	c, pv = c.DeepCopy(), pv.DeepCopy()
+	if c.UID == "" {
+		c.UID = types.UID(claimKey(c.Namespace, c.Name))
+	}
+	c.Spec.VolumeName, c.Status.Phase = pv.Name, v1.ClaimBound
+	pv.Spec.ClaimRef, pv.Status.Phase = &v1.ObjectReference{Namespace: c.Namespace, Name: c.Name, UID: c.UID}, v1.VolumeBound
+	return claimed{claim: c, volume: pv}
+}
+
+// save keeps the bindings; what cannot be written now is with the next change.
+func (l *localClaims) save() {
+	if l.file == "" || !l.unsaved {
+		return
+	}
+	if err := l.bound.write(l.file); err != nil {
+		klog.ErrorS(err, "Could not keep which claims have which volumes", "file", l.file)
+		return
+	}
+	l.unsaved = false
+}
+
+// Claim implements volume.Claims: a claim of the manifests that is bound.
+func (l *Local) Claim(_ context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.claims.answers[claimKey(namespace, name)]
+	switch {
+	case ok:
+		return c.claim, c.err
+	case !l.complete:
+		return nil, unread(claim, name)
+	}
+	return nil, apierrors.NewNotFound(v1.Resource(string(claim)+"s"), name)
+}
+
+// Volume implements volume.Claims: a persistent volume of the manifests that a claim
+// is bound to.
+func (l *Local) Volume(_ context.Context, name string) (*v1.PersistentVolume, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.claims.answers {
+		if c.volume != nil && c.volume.Name == name {
+			return c.volume, nil
+		}
+	}
+	return nil, apierrors.NewNotFound(v1.Resource(string(volume)+"s"), name)
+}
+
+// volumeSecrets are the secrets that a node needs for a persistent volume.
+func volumeSecrets(pv *v1.PersistentVolume) []key {
+	var all []key
+	add := func(refs ...*v1.SecretReference) {
+		for _, r := range refs {
+			if r != nil {
+				all = append(all, key{secret, r.Namespace, r.Name})
+			}
+		}
+	}
+	if s := pv.Spec.CSI; s != nil {
+		add(s.NodeStageSecretRef, s.NodePublishSecretRef)
+	}
+	if s := pv.Spec.ISCSI; s != nil {
+		add(s.SecretRef)
+	}
+	return all
+}

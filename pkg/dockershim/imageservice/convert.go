@@ -1,0 +1,65 @@
+package imageservice
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/docker/api/types/image"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func (s *Service) fromSummary(in *image.Summary) *cri.Image {
+	return s.image(in.ID, in.RepoTags, in.RepoDigests, in.Size)
+}
+
+func (s *Service) fromInspect(in *image.InspectResponse) *cri.Image {
+	out := s.image(in.ID, in.RepoTags, in.RepoDigests, in.Size)
+	if in.Config != nil {
+		out.Uid, out.Username = imageUser(in.Config.User)
+	}
+	return out
+}
+
+func (s *Service) image(id string, tags, digests []string, size int64) *cri.Image {
+	tags, digests = realNames(tags), realNames(digests)
+	return &cri.Image{
+		Id:          id,
+		RepoTags:    tags,
+		RepoDigests: digests,
+		Size:        uint64(max(size, 1)), // CRI: must be > 0; an image may be empty
+		Spec:        &cri.ImageSpec{Image: id},
+		Pinned:      s.sandbox.matches(id, tags, digests),
+	}
+}
+
+// realNames drops the placeholders that older engines list for images without a
+// tag or digest, and sorts, so that the first name is always the same one.
+func realNames(names []string) []string {
+	real := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "<none>") })
+	slices.Sort(real)
+	return real
+}
+
+// DigestedRef is what CRI calls image_ref of a container: the image by a digest
+// that a registry knows it by, or its id when it never was in one.
+func DigestedRef(id string, repoDigests []string) string {
+	if real := realNames(repoDigests); len(real) > 0 {
+		return real[0]
+	}
+	return id
+}
+
+// imageUser splits an image's "user[:group]"; CRI wants a number as uid, another
+// text as name, and neither when the image says nothing (which means root).
+func imageUser(user string) (*cri.Int64Value, string) {
+	user, _, _ = strings.Cut(user, ":")
+	if user == "" {
+		return nil, ""
+	}
+	if uid, err := strconv.ParseInt(user, 10, 64); err == nil && uid >= 0 && uid <= math.MaxUint32 {
+		return &cri.Int64Value{Value: uid}, ""
+	}
+	return nil, user
+}

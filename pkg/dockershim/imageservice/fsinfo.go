@@ -1,0 +1,111 @@
+package imageservice
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// ImageFsInfo tells where Docker keeps images and containers and how much they
+// occupy there: layers shared by images are counted once. It costs one Docker call
+// and one for each image that it has not seen before. How many inodes images use
+// Docker does not know, and it is not reported.
+func (s *Service) ImageFsInfo(ctx context.Context, _ *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
+	root, _, err := s.askEngine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	// Intermediate images of builds occupy room as well.
+	list, err := s.docker.ImageList(ctx, image.ListOptions{All: true})
+	if err != nil {
+		return nil, statusError(err, "list images")
+	}
+	used, err := s.layers.total(ctx, s.docker, list)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UnixNano()
+	filesystem := func(bytes uint64) *cri.FilesystemUsage {
+		return &cri.FilesystemUsage{
+			Timestamp: now,
+			FsId:      &cri.FilesystemIdentifier{Mountpoint: root},
+			UsedBytes: &cri.UInt64Value{Value: bytes},
+		}
+	}
+	resp := &cri.ImageFsInfoResponse{ImageFilesystems: []*cri.FilesystemUsage{filesystem(used)}}
+	if s.cfg.WritableLayers != nil {
+		bytes, inodes := s.cfg.WritableLayers()
+		containers := filesystem(bytes)
+		containers.InodesUsed = &cri.UInt64Value{Value: inodes}
+		resp.ContainerFilesystems = []*cri.FilesystemUsage{containers}
+	}
+	return resp, nil
+}
+
+// layer is one step of an image's history. Images built on one another share the
+// beginning of their histories, and a step's key covers all steps before it, so
+// equal keys are the same layer on disk.
+type layer struct {
+	key  [sha256.Size]byte
+	size uint64
+}
+
+// layerSizes remembers the histories of images, which never change.
+type layerSizes struct {
+	mu      sync.Mutex
+	byImage map[string][]layer
+}
+
+// total is what the listed images occupy together.
+func (l *layerSizes) total(ctx context.Context, docker Docker, list []image.Summary) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := make(map[string][]layer, len(list))
+	counted := map[[sha256.Size]byte]bool{}
+	var sum uint64
+	for i := range list {
+		id := list[i].ID
+		layers, ok := l.byImage[id]
+		if !ok {
+			history, err := docker.ImageHistory(ctx, id)
+			if errdefs.IsNotFound(err) { // removed since the list was made
+				continue
+			}
+			if err != nil {
+				return 0, statusError(err, "read the layer sizes of image %s", id)
+			}
+			layers = layersOf(history)
+		}
+		known[id] = layers
+		for _, one := range layers {
+			if !counted[one.key] {
+				counted[one.key] = true
+				sum += one.size
+			}
+		}
+	}
+	l.byImage = known // forgets removed images
+	return sum, nil
+}
+
+// layersOf reads a history, which begins with the newest step.
+func layersOf(history []image.HistoryResponseItem) []layer {
+	var layers []layer
+	var key [sha256.Size]byte
+	for i := len(history) - 1; i >= 0; i-- {
+		step := history[i]
+		key = sha256.Sum256(fmt.Appendf(key[:], "%d %d %q %q", step.Created, step.Size, step.CreatedBy, step.Comment))
+		if step.Size > 0 {
+			layers = append(layers, layer{key, uint64(step.Size)})
+		}
+	}
+	return layers
+}

@@ -1,0 +1,173 @@
+package imageservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/image"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+)
+
+// PullImage pulls an image by tag or digest and returns its id, which is also
+// ImageStatus' id and the image_id of containers. It lasts as long as bytes arrive
+// or layers are unpacked, and is cancelled with DeadlineExceeded when nothing has
+// come from the registry for PullProgressDeadline. The built-in sandbox image is
+// loaded instead: a pod that could pull another under its name would run in all pods.
+func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
+	t, err := requested(req.GetImage())
+	if err != nil {
+		return nil, err
+	}
+	if t.name == nil {
+		return nil, status.Errorf(codes.InvalidArgument, "image.image: %q is an image id, which no registry knows", req.Image.Image)
+	}
+	if handler := req.Image.RuntimeHandler; handler != "" {
+		_, runtimes, err := s.askEngine(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !runtimes[handler] {
+			return nil, status.Errorf(codes.InvalidArgument, "image.runtime_handler: Docker has no runtime %q", handler)
+		}
+	}
+	if t.builtIn() {
+		id, err := s.loadBuiltIn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &cri.PullImageResponse{ImageRef: id}, nil
+	}
+	creds, foreign, err := pullCredentials(req.Auth, t.name)
+	if err != nil {
+		return nil, err
+	}
+	if foreign {
+		klog.V(2).InfoS("Pulling without the given credentials: they are for another registry", "image", t.String(), "server", req.Auth.ServerAddress)
+	}
+	began := time.Now()
+	id, err := s.pull(ctx, t, creds)
+	if err != nil {
+		return nil, err
+	}
+	klog.V(2).InfoS("Pulled image", "image", t.String(), "imageID", id, "duration", time.Since(began))
+	return &cri.PullImageResponse{ImageRef: id}, nil
+}
+
+// pull returns the id of the image that stands under the name afterwards.
+func (s *Service) pull(ctx context.Context, t target, creds credentials) (id string, err error) {
+	if err := s.transfer(ctx, t.name, creds); err != nil {
+		var s interface{ GRPCStatus() *status.Status }
+		c := code(err, t, reference.FamiliarString(t.name))
+		if errors.As(err, &s) {
+			c = s.GRPCStatus().Code()
+		}
+		return "", status.Errorf(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
+	}
+	found, err := s.find(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	if found == nil {
+		return "", status.Errorf(codes.NotFound, "pull image %s: it was removed as soon as it was there", t)
+	}
+	return found.ID, nil
+}
+
+// transfer lets Docker pull and watches it.
+func (s *Service) transfer(ctx context.Context, name reference.Named, creds credentials) error {
+	w, ctx := watch(ctx, reference.FamiliarString(name), s.cfg.PullProgressDeadline)
+	defer w.stop()
+	body, err := s.docker.ImagePull(ctx, reference.FamiliarString(name), image.PullOptions{RegistryAuth: creds.header})
+	if err != nil {
+		return w.cause(err)
+	}
+	defer body.Close()
+	for dec := json.NewDecoder(body); ; {
+		var m pullMessage
+		switch err := dec.Decode(&m); {
+		case err == io.EOF:
+			// A body that was cut off by the end of the context ends like one that is done.
+			return w.cause(ctx.Err())
+		case err != nil:
+			return w.cause(err)
+		case m.Error != "":
+			return errors.New(m.Error)
+		}
+		w.see(m)
+	}
+}
+
+// watchdog ends a pull's context when nothing comes from the registry any more.
+type watchdog struct {
+	image    string
+	deadline time.Duration
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+
+	mu       sync.Mutex
+	progress progress
+	moved    time.Time
+	timer    *time.Timer
+}
+
+func watch(parent context.Context, image string, deadline time.Duration) (*watchdog, context.Context) {
+	ctx, cancel := context.WithCancelCause(parent)
+	w := &watchdog{image: image, deadline: deadline, ctx: ctx, cancel: cancel, moved: time.Now()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(deadline, w.check)
+	return w, ctx
+}
+
+func (w *watchdog) see(m pullMessage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.progress.see(m) {
+		w.moved = time.Now()
+		klog.V(4).InfoS("Pull progress", "image", w.image, "progress", w.progress.last)
+	}
+}
+
+// check runs when the deadline might have passed; a move only notes the time,
+// which costs less than setting the timer at each of thousands of messages.
+func (w *watchdog) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	quiet := time.Since(w.moved)
+	switch {
+	case quiet < w.deadline:
+		w.timer.Reset(w.deadline - quiet)
+	case w.progress.local():
+		klog.V(2).InfoS("Pull is silent while layers are unpacked", "image", w.image, "quiet", quiet, "progress", w.progress.last)
+		w.timer.Reset(w.deadline)
+	default:
+		last := w.progress.last
+		if last == "" {
+			last = "no answer yet"
+		}
+		w.cancel(status.Errorf(codes.DeadlineExceeded, "no progress for %v, given up (last: %s)", w.deadline, last))
+	}
+}
+
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	w.cancel(nil)
+}
+
+// cause is why the pull's context ended, if it did, else err.
+func (w *watchdog) cause(err error) error {
+	if cause := context.Cause(w.ctx); cause != nil {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,386 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
+)
+
+// bench is a loop with its surroundings in memory.
+type bench struct {
+	mu      sync.Mutex
+	updates []string
+	known   map[types.UID]worker.Phase
+	due     []types.UID
+	view    []*kuberuntime.Pod
+	listed  chan struct{}
+	reject  map[string]Rejection
+	told    []string
+	mirrors []string // whom Mirrors was told of, and what the store then had
+	cleaned []map[types.UID]bool
+	clean   func()
+	judged  func(*Loop, *v1.Pod) // as each pod is
+
+	changes chan source.Change
+	events  chan pleg.Event
+	probes  chan types.UID
+	store   *podstore.Store
+}
+
+func (b *bench) Update(u worker.Update) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	kind := [...]string{"create", "change", "sync", "kill"}[u.Kind]
+	uid := types.UID("")
+	if u.Pod != nil {
+		uid = u.Pod.UID
+	} else {
+		kind, uid = kind+" orphan", u.Running.UID
+	}
+	if u.Removed {
+		kind += " removed"
+	}
+	b.updates = append(b.updates, fmt.Sprintf("%s %s", kind, uid))
+	if u.Kind == worker.Create {
+		b.known[uid] = worker.Syncing
+	}
+}
+
+func (b *bench) Known(uid types.UID) (worker.Phase, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, ok := b.known[uid]
+	return p, ok
+}
+
+func (b *bench) UIDs() []types.UID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var uids []types.UID
+	for uid := range b.known {
+		uids = append(uids, uid)
+	}
+	return uids
+}
+
+func (b *bench) Due(time.Time) []types.UID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	due := b.due
+	b.due = nil
+	return due
+}
+
+func (b *bench) Pods() []*kuberuntime.Pod { return b.view }
+
+func (b *bench) Listed() <-chan struct{} { return b.listed }
+
+func (b *bench) said() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.updates)
+}
+
+func start(t *testing.T, sources ...string) *bench {
+	b := startBlind(t, sources...)
+	close(b.listed)
+	return b
+}
+
+// startBlind is start of a loop that does not know yet what runs.
+func startBlind(t *testing.T, sources ...string) *bench {
+	b := &bench{
+		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*kuberuntime.Pod{},
+		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
+	}
+	var l *Loop
+	l, err := New(Config{
+		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
+		Store: b.store, Workers: b, Runtime: b, Clock: clock.RealClock{},
+		Admit: func(pod *v1.Pod, others []*v1.Pod) *Rejection {
+			if b.judged != nil {
+				b.judged(l, pod)
+			}
+			if r, ok := b.reject[pod.Name]; ok {
+				r.Message = fmt.Sprintf("%s beside %d", r.Message, len(others))
+				return &r
+			}
+			return nil
+		},
+		Mirrors: func(n types.NamespacedName) {
+			_, static := b.store.ByName(n.Namespace, n.Name)
+			_, mirror := b.store.MirrorByName(n.Namespace, n.Name)
+			b.mirrors = append(b.mirrors, fmt.Sprintf("%s static=%v mirror=%v", n.Name, static, mirror))
+		},
+		Reject: func(pod *v1.Pod, r Rejection) { b.told = append(b.told, pod.Name+": "+r.Reason+": "+r.Message) },
+		CleanDirs: func(_ context.Context, inUse map[types.UID]bool) error {
+			if b.clean != nil {
+				b.clean()
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.cleaned = append(b.cleaned, inUse)
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testrun.Start(t, l.Run)
+	return b
+}
+
+func pod(uid, name string) *v1.Pod {
+	return &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid), Name: name, Namespace: "default"}}
+}
+
+func TestChangesReachTheWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		p := pod("1", "web")
+		for _, op := range []source.Op{source.Add, source.Update, source.Reconcile, source.Delete, source.Remove} {
+			b.changes <- source.Change{Op: op, Source: source.File, Pods: []*v1.Pod{p}}
+		}
+		synctest.Wait()
+		want := []string{"create 1", "change 1", "sync 1", "kill 1", "kill removed 1"}
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+		if _, ok := b.store.Get("1"); ok {
+			t.Error("a removed pod is still wanted")
+		}
+	})
+}
+
+func TestEventsSyncWantedPodsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerDied}
+		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerRemoved}
+		b.events <- pleg.Event{PodUID: "foreign", Type: pleg.ContainerStarted}
+		b.probes <- "1"
+		synctest.Wait()
+		want := []string{"create 1", "sync 1", "sync 1"}
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestDuePodsAreSyncedWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		b.mu.Lock()
+		b.due = []types.UID{"1", "leaving"}
+		b.mu.Unlock()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := []string{"create 1", "sync 1", "sync orphan leaving"}
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File, source.HTTP)
+		b.view = []*kuberuntime.Pod{{UID: "orphan", Name: "o", Namespace: "default"}}
+		b.changes <- source.Change{Op: source.Add, Source: source.File}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := b.said(); len(got) != 0 || len(b.cleaned) != 0 {
+			t.Fatalf("with a silent source: updates %v, cleaned %v; want nothing", got, b.cleaned)
+		}
+		b.changes <- source.Change{Op: source.Add, Source: source.HTTP, Pods: []*v1.Pod{pod("1", "web")}}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := b.said(); !slices.Contains(got, "kill orphan removed orphan") {
+			t.Errorf("updates = %v, want the orphan killed", got)
+		}
+		if len(b.cleaned) == 0 || !b.cleaned[0]["1"] || !b.cleaned[0]["orphan"] {
+			t.Errorf("directories in use = %v, want those of the pod and of what still runs", b.cleaned)
+		}
+	})
+}
+
+func TestRejectedPodDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		b.reject["bad"] = Rejection{Reason: "NodePorts", Message: "taken"}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web"), pod("2", "bad"), pod("3", "db")}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 3"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+		if want := []string{"bad: NodePorts: taken beside 1"}; !slices.Equal(b.told, want) {
+			t.Errorf("rejections = %v, want %v", b.told, want)
+		}
+	})
+}
+
+func TestRunningPodIsNotJudgedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		b.reject["bad"] = Rejection{Reason: "NodePorts"}
+		b.view = []*kuberuntime.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("2", "bad")}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestMirrorPodIsStoredNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		m := pod("m", "web")
+		m.Annotations = map[string]string{source.AnnotationMirror: "hash"}
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{m}}
+		b.changes <- source.Change{Op: source.Update, Source: source.API, Pods: []*v1.Pod{m}}
+		b.changes <- source.Change{Op: source.Remove, Source: source.API, Pods: []*v1.Pod{m}}
+		synctest.Wait()
+		if got := b.said(); len(got) != 0 {
+			t.Errorf("updates = %v, want none", got)
+		}
+	})
+}
+
+func TestHangingCleanUpDoesNotHoldUpTheLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File)
+		release := make(chan struct{})
+		defer close(release)
+		b.clean = func() { <-release }
+		b.changes <- source.Change{Op: source.Add, Source: source.File}
+		time.Sleep(10 * time.Second)
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestMirrorsAreToldOnceTheStoreKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File, source.API)
+		static, mirror, ordinary := pod("s", "web"), pod("m", "web"), pod("o", "db")
+		static.Annotations = map[string]string{source.AnnotationSource: source.File}
+		mirror.Annotations = map[string]string{source.AnnotationMirror: "hash", source.AnnotationSource: source.API}
+		ordinary.Annotations = map[string]string{source.AnnotationSource: source.API}
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{ordinary, mirror}}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{static}}
+		b.changes <- source.Change{Op: source.Reconcile, Source: source.API, Pods: []*v1.Pod{mirror, ordinary}}
+		b.changes <- source.Change{Op: source.Remove, Source: source.API, Pods: []*v1.Pod{mirror}}
+		b.changes <- source.Change{Op: source.Remove, Source: source.File, Pods: []*v1.Pod{static}}
+		synctest.Wait()
+		want := []string{
+			"web static=false mirror=true", "web static=true mirror=true", "web static=true mirror=true",
+			"web static=true mirror=false", "web static=false mirror=false",
+		}
+		if !slices.Equal(b.mirrors, want) {
+			t.Errorf("told %q, want %q", b.mirrors, want)
+		}
+	})
+}
+
+func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.API)
+		b.reject["done"] = Rejection{Reason: "OutOfcpu"}
+		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		done, failed, deleted := pod("1", "done"), pod("2", "done"), pod("3", "done")
+		done.Status.Phase, failed.Status.Phase = v1.PodSucceeded, v1.PodFailed
+		now := metav1.Now()
+		deleted.DeletionTimestamp = &now
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{done, failed, deleted}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 2", "create 3"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+		// Beside it there is the deleted pod, which is yet to stop, in both ways.
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{pod("4", "late")}}
+		again := pod("5", "done")
+		again.Status.Phase = v1.PodSucceeded
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{again, pod("6", "late")}}
+		synctest.Wait()
+		if want := []string{"late: OutOfcpu: full beside 1", "late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+			t.Errorf("rejections = %q, want %q", b.told, want)
+		}
+	})
+}
+
+func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.API)
+		b.view = []*kuberuntime.Pod{{UID: "1", Name: "stuck", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
+		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		stuck := pod("1", "stuck")
+		stuck.Status.Phase = v1.PodFailed
+		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{stuck, pod("2", "late")}}
+		synctest.Wait()
+		if want := []string{"late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+			t.Errorf("rejections = %q, want %q", b.told, want)
+		}
+	})
+}
+
+func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBlind(t, source.File)
+		b.reject["bad"] = Rejection{Reason: "NodePorts"}
+		go func() {
+			b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("2", "bad")}}
+		}()
+		time.Sleep(10 * time.Second)
+		if got := b.said(); len(got) != 0 || len(b.told) != 0 {
+			t.Fatalf("updates %v, rejections %v before the runtime was looked at", got, b.told)
+		}
+		b.view = []*kuberuntime.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
+		close(b.listed)
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestNewPodsAreJudgedWhenAllThatIsWantedIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, source.File, source.HTTP)
+		maybe := map[string][]bool{} // by pod that is judged: of pods 1, 2 and 9
+		b.judged = func(l *Loop, pod *v1.Pod) {
+			for _, uid := range []types.UID{"1", "2", "9"} {
+				maybe[pod.Name] = append(maybe[pod.Name], l.MayBeWanted(uid))
+			}
+		}
+		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("0", "early")}}
+		b.changes <- source.Change{Op: source.Add, Source: source.HTTP, Pods: []*v1.Pod{pod("1", "web"), pod("2", "db")}}
+		synctest.Wait()
+		for name, want := range map[string][]bool{"early": {true, true, true}, "web": {true, true, false}, "db": {true, true, false}} {
+			if !slices.Equal(maybe[name], want) {
+				t.Errorf("when %s was judged, 1, 2 and 9 may have been wanted: %v, want %v", name, maybe[name], want)
+			}
+		}
+	})
+}

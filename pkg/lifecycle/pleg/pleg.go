@@ -1,0 +1,440 @@
+package pleg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+const (
+	// relistThreshold is how old the last relist may be, the kubelet's relistThreshold.
+	relistThreshold = 3 * time.Minute
+	// eventCapacity is that of the channel to the loop, the kubelet's. What does not
+	// fit waits here; nothing is dropped.
+	eventCapacity = 1000
+	// settle is how long a look that an event asks for waits for the rest of what
+	// is going on in the pod, so that one look sees it all.
+	settle = 10 * time.Millisecond
+	// looks is how many pods are inspected at once: enough to keep a runtime busy
+	// that answers, few enough not to drown one that is slow.
+	looks = 8
+	// slow is when an inspection no longer counts among them: a pod that hangs
+	// keeps none from the others.
+	slow = 2 * time.Second
+)
+
+// Runtime is what PLEG looks at.
+type Runtime interface {
+	// GetPods lists all pods that the runtime has.
+	GetPods(ctx context.Context) ([]*kuberuntime.Pod, error)
+	// GetPod lists one pod; nil when the runtime does not have it.
+	GetPod(ctx context.Context, uid types.UID) (*kuberuntime.Pod, error)
+	// GetPodStatus inspects a pod that was listed.
+	GetPodStatus(ctx context.Context, pod *kuberuntime.Pod) (*kuberuntime.PodStatus, error)
+	// Follow calls tell with the UID of each pod to which something happens, until
+	// the stream breaks or ctx ends; runtime.ErrNoEvents when there is none to follow.
+	Follow(ctx context.Context, tell func(types.UID)) error
+}
+
+// Config is what a PLEG is made of.
+type Config struct {
+	Runtime Runtime
+	Period  time.Duration // of the full relist; 1 s where zero
+	// LookTimeout bounds the inspection of one pod; 2 min where zero.
+	LookTimeout time.Duration
+	Metrics     prometheus.Registerer // nil: not measured
+}
+
+// PLEG watches the runtime. Its methods are safe for concurrent use.
+type PLEG struct {
+	cfg        Config
+	cache      *cache
+	events     chan Event
+	listedOnce chan struct{} // closed once there is a view
+	took       prometheus.Histogram
+
+	mu     sync.Mutex
+	wanted map[types.UID]bool // pods to look at, and whether at once
+	wake   chan struct{}
+	seen   time.Time // end of the last full relist
+	lastOK error     // why the last relist failed; nil when it did not
+
+	// Of the goroutine that runs Run alone:
+	listed map[types.UID]*kuberuntime.Pod // what the runtime has, by the last list or look
+	view   map[types.UID]*kuberuntime.Pod // as of the last good inspection of each
+	looked map[types.UID]time.Time        // start of the last inspection of each
+	busy   map[types.UID]bool             // being inspected; true: to be looked at again after that
+	failed map[types.UID]bool             // last inspection failed
+	out    []Event                        // wait to be sent
+}
+
+// New checks the configuration.
+func New(cfg Config) (*PLEG, error) {
+	if cfg.Runtime == nil {
+		return nil, errors.New("pleg: no Runtime")
+	}
+	if cfg.Period <= 0 {
+		cfg.Period = time.Second
+	}
+	if cfg.LookTimeout <= 0 {
+		cfg.LookTimeout = 2 * time.Minute
+	}
+	p := &PLEG{
+		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity), listedOnce: make(chan struct{}),
+		wanted: map[types.UID]bool{}, wake: make(chan struct{}, 1), seen: time.Now(),
+		listed: map[types.UID]*kuberuntime.Pod{}, view: map[types.UID]*kuberuntime.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubelet_pleg_relist_duration_seconds", Help: "Duration in seconds for relisting pods in PLEG.",
+			Buckets: prometheus.ExponentialBuckets(.001, 2.5, 12)}),
+	}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(p.took); err != nil {
+			return nil, fmt.Errorf("pleg: register metrics: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// Events returns the channel that the sync loop reads.
+func (p *PLEG) Events() <-chan Event { return p.events }
+
+// Listed is closed once the runtime has been listed for the first time: Pods is
+// known from then on.
+func (p *PLEG) Listed() <-chan struct{} { return p.listedOnce }
+
+// Relist asks for a look at one pod at once. It does not wait for it.
+func (p *PLEG) Relist(uid types.UID) { p.want(uid, true) }
+
+func (p *PLEG) want(uid types.UID, now bool) {
+	p.mu.Lock()
+	p.wanted[uid] = p.wanted[uid] || now
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Healthy returns nil while relists finish, and otherwise the kubelet's words for
+// the node's health.
+func (p *PLEG) Healthy(now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	age := now.Sub(p.seen)
+	if age <= relistThreshold {
+		return nil
+	}
+	err := fmt.Errorf("pleg was last seen active %v ago; threshold is %v", age.Round(time.Second), relistThreshold)
+	if p.lastOK != nil {
+		err = fmt.Errorf("%w: last relist: %w", err, p.lastOK)
+	}
+	return err
+}
+
+// look is what an inspection of one pod brought.
+type look struct {
+	uid    types.UID
+	pod    *kuberuntime.Pod // nil: the runtime does not have it
+	status *kuberuntime.PodStatus
+	err    error
+	asOf   time.Time
+}
+
+// list is what a full relist brought.
+type list struct {
+	pods []*kuberuntime.Pod
+	err  error
+	asOf time.Time
+}
+
+// Run looks until ctx ends.
+func (p *PLEG) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { p.follow(ctx) })
+
+	tick := time.NewTicker(p.cfg.Period)
+	defer tick.Stop()
+	var settled <-chan time.Time // runs while events have asked for looks
+	lists := make(chan list, 1)
+	looked := make(chan look)
+	slots := make(chan struct{}, looks)
+	listing := false
+	relist := func() {
+		if listing {
+			return
+		}
+		listing = true
+		wg.Go(func() {
+			asOf := time.Now()
+			pods, err := p.cfg.Runtime.GetPods(ctx)
+			lists <- list{pods, err, asOf}
+		})
+	}
+	inspect := func(uid types.UID, pod *kuberuntime.Pod, asOf time.Time) {
+		if _, ok := p.busy[uid]; ok {
+			p.busy[uid] = true
+			return
+		}
+		p.busy[uid] = false
+		wg.Go(func() {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			release := sync.OnceFunc(func() { <-slots })
+			late := time.AfterFunc(slow, release)
+			l := p.look(ctx, uid, pod, asOf)
+			late.Stop()
+			release()
+			select {
+			case looked <- l:
+			case <-ctx.Done():
+			}
+		})
+	}
+	relist()
+	for {
+		var send chan<- Event
+		var first Event
+		if len(p.out) > 0 {
+			send, first = p.events, p.out[0]
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			relist()
+		case <-p.wake:
+			if p.lookAtWanted(false, inspect) && settled == nil {
+				settled = time.After(settle)
+			}
+		case <-settled:
+			settled = nil
+			p.lookAtWanted(true, inspect)
+		case l := <-lists:
+			listing = false
+			p.compare(l, inspect)
+		case l := <-looked:
+			p.take(l, inspect)
+		case send <- first:
+			p.out = p.out[1:]
+		}
+	}
+}
+
+// lookAtWanted inspects the pods that were asked for: those that cannot wait, or
+// all. It reports whether any is left for later.
+func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *kuberuntime.Pod, time.Time)) (left bool) {
+	p.mu.Lock()
+	var uids []types.UID
+	for uid, now := range p.wanted {
+		if now || all {
+			uids = append(uids, uid)
+			delete(p.wanted, uid)
+		}
+	}
+	left = len(p.wanted) > 0
+	p.mu.Unlock()
+	for _, uid := range uids {
+		inspect(uid, nil, time.Time{})
+	}
+	return left
+}
+
+// look lists, unless that was just done, and inspects one pod.
+func (p *PLEG) look(ctx context.Context, uid types.UID, pod *kuberuntime.Pod, asOf time.Time) look {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
+	defer cancel()
+	l := look{uid: uid, pod: pod, asOf: asOf}
+	if pod == nil {
+		l.asOf = time.Now()
+		if l.pod, l.err = p.cfg.Runtime.GetPod(ctx, uid); l.err != nil {
+			return l
+		}
+	}
+	if l.pod != nil {
+		l.status, l.err = p.cfg.Runtime.GetPodStatus(ctx, l.pod)
+	}
+	return l
+}
+
+// compare takes in a full relist: what has not changed is known to be as it was,
+// what has is inspected before anyone is told.
+func (p *PLEG) compare(l list, inspect func(types.UID, *kuberuntime.Pod, time.Time)) {
+	p.took.Observe(time.Since(l.asOf).Seconds())
+	p.mu.Lock()
+	if l.err != nil {
+		if p.lastOK == nil {
+			klog.ErrorS(l.err, "Could not list the runtime's pods, trying again each period")
+		}
+		p.lastOK = l.err
+	} else {
+		if p.lastOK != nil {
+			klog.InfoS("The runtime's pods can be listed again")
+		}
+		p.lastOK, p.seen = nil, time.Now()
+	}
+	p.mu.Unlock()
+	if l.err != nil {
+		return
+	}
+	// A pod that was looked at since the list was asked for is known better.
+	newer := func(uid types.UID) bool { return p.looked[uid].After(l.asOf) }
+	listed := make(map[types.UID]*kuberuntime.Pod, len(l.pods))
+	var news []*kuberuntime.Pod
+	for _, pod := range l.pods {
+		if newer(pod.UID) {
+			continue
+		}
+		listed[pod.UID] = pod
+		if !same(p.view[pod.UID], pod) || p.failed[pod.UID] {
+			news = append(news, pod)
+		}
+	}
+	var gone []types.UID
+	for uid, pod := range p.listed {
+		switch {
+		case newer(uid):
+			listed[uid] = pod
+		case listed[uid] == nil && p.view[uid] != nil:
+			gone = append(gone, uid)
+		}
+	}
+	changed := len(news)+len(gone) > 0 || len(listed) != len(p.listed) || p.cache.view == nil
+	p.listed = listed
+	p.cache.write(func() {
+		p.cache.asOf = l.asOf
+		for _, pod := range news {
+			p.cache.suspect[pod.UID] = l.asOf
+		}
+		for _, uid := range gone {
+			p.cache.suspect[uid] = l.asOf
+		}
+		// What the runtime has not is vouched for by this list from now on.
+		for uid, e := range p.cache.pods {
+			if listed[uid] == nil && p.view[uid] == nil && e.asOf.Before(l.asOf) {
+				if _, busy := p.busy[uid]; !busy {
+					delete(p.cache.pods, uid)
+					delete(p.cache.suspect, uid)
+					delete(p.looked, uid)
+					delete(p.failed, uid)
+				}
+			}
+		}
+		if p.cache.view == nil {
+			close(p.listedOnce)
+		}
+		if changed {
+			p.cache.view = viewOf(listed)
+		}
+	})
+	for _, pod := range news {
+		inspect(pod.UID, pod, l.asOf)
+	}
+	for _, uid := range gone {
+		inspect(uid, nil, time.Time{})
+	}
+}
+
+// take takes in the inspection of one pod, and tells the loop what has changed.
+func (p *PLEG) take(l look, inspect func(types.UID, *kuberuntime.Pod, time.Time)) {
+	again := p.busy[l.uid]
+	delete(p.busy, l.uid)
+	if l.asOf.Before(p.looked[l.uid]) {
+		return // a later look has come first
+	}
+	p.looked[l.uid] = l.asOf
+	before := p.view[l.uid]
+	if l.err != nil {
+		if !p.failed[l.uid] {
+			klog.ErrorS(l.err, "Could not inspect a pod, keeping what was last known of it", "podUID", l.uid)
+		}
+		p.failed[l.uid] = true
+	} else {
+		delete(p.failed, l.uid)
+		p.out = append(p.out, diff(before, l.pod)...)
+		if l.pod == nil {
+			delete(p.view, l.uid)
+			delete(p.listed, l.uid)
+		} else {
+			p.view[l.uid], p.listed[l.uid] = l.pod, l.pod
+		}
+	}
+	p.cache.write(func() {
+		e := entry{status: l.status, err: l.err, asOf: l.asOf}
+		switch {
+		case l.err != nil:
+			e.status = p.cache.pods[l.uid].status
+		case l.pod == nil:
+			e.status = &kuberuntime.PodStatus{UID: l.uid, ObservedAt: l.asOf}
+		}
+		p.cache.pods[l.uid] = e
+		if since := p.cache.suspect[l.uid]; l.err != nil {
+			p.cache.suspect[l.uid] = later(since, l.asOf)
+			return
+		} else if !l.asOf.Before(since) {
+			delete(p.cache.suspect, l.uid)
+		}
+		// Before the first list a look at one pod is no view of all.
+		if p.cache.view != nil && (before != nil || l.pod != nil) && !same(before, l.pod) {
+			p.cache.view = viewOf(p.listed)
+		}
+	})
+	if again {
+		inspect(l.uid, nil, time.Time{})
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func viewOf(pods map[types.UID]*kuberuntime.Pod) []*kuberuntime.Pod {
+	view := make([]*kuberuntime.Pod, 0, len(pods))
+	for _, pod := range pods {
+		view = append(view, pod)
+	}
+	return view
+}
+
+// follow keeps the runtime's event stream open. While it is broken the relist
+// alone finds what changes.
+func (p *PLEG) follow(ctx context.Context) {
+	const least, most = 100 * time.Millisecond, 5 * time.Second
+	wait := least
+	for {
+		begun := time.Now()
+		err := p.cfg.Runtime.Follow(ctx, func(uid types.UID) { p.want(uid, false) })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, kuberuntime.ErrNoEvents):
+			klog.InfoS("The runtime sends no events: changes are noticed by relisting alone", "period", p.cfg.Period)
+			return
+		case time.Since(begun) > most:
+			wait = least
+		}
+		klog.V(2).InfoS("The runtime's event stream broke, following it anew", "err", err, "after", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, most)
+	}
+}

@@ -1,0 +1,159 @@
+package podstatus
+
+import (
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+)
+
+// Manager is the store of the statuses that were published. Safe for concurrent use.
+type Manager struct {
+	mu       sync.RWMutex
+	statuses map[types.UID]entry
+	changed  []chan struct{}
+	watchers []func(types.UID)
+}
+
+type entry struct {
+	pod    *v1.Pod
+	status v1.PodStatus
+	// finished: nothing of the pod runs and its volumes are gone, for good.
+	finished bool
+}
+
+// NewManager returns an empty Manager.
+func NewManager() *Manager {
+	return &Manager{statuses: map[types.UID]entry{}}
+}
+
+// Changed returns a channel that holds a token whenever a status has changed
+// since it was last read: for whoever shows all of them. Call it before any Set.
+func (m *Manager) Changed() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := make(chan struct{}, 1)
+	m.changed = append(m.changed, c)
+	return c
+}
+
+// Get returns the pod's last status.
+func (m *Manager) Get(uid types.UID) (v1.PodStatus, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e, ok := m.statuses[uid]
+	return *e.status.DeepCopy(), ok
+}
+
+// Set stores a pod's status and reports whether it differs from the one before.
+// A status that would go backwards is mended: what has terminated for good stays so.
+func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
+	s = *s.DeepCopy()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, ok := m.statuses[pod.UID]
+	if ok {
+		forwards(pod, old.status, &s)
+	}
+	if ok && equality.Semantic.DeepEqual(old.status, s) {
+		if old.pod != pod {
+			// The API server's view of the pod may have changed, if ours has not.
+			old.pod = pod
+			m.statuses[pod.UID] = old
+			m.watched(pod.UID)
+		}
+		return false
+	}
+	m.statuses[pod.UID] = entry{pod: pod, status: s, finished: old.finished}
+	if old.status.Phase != s.Phase {
+		klog.V(2).InfoS("Pod phase", "pod", klog.KObj(pod), "podUID", pod.UID, "phase", s.Phase, "oldPhase", old.status.Phase)
+	}
+	m.tell()
+	m.watched(pod.UID)
+	return true
+}
+
+// Finish notes that nothing of the pod runs or will run and that its volumes are
+// gone: a deleted pod may now leave the API server.
+func (m *Manager) Finish(pod *v1.Pod) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.statuses[pod.UID]
+	if !ok {
+		return
+	}
+	e.pod, e.finished = pod, true
+	m.statuses[pod.UID] = e
+	m.watched(pod.UID)
+}
+
+// Delete forgets a pod's status.
+func (m *Manager) Delete(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.statuses[uid]; ok {
+		delete(m.statuses, uid)
+		m.tell()
+		m.watched(uid)
+	}
+}
+
+// subscribe has fn told of each pod whose status, or whose object, has changed. fn
+// must not block nor call the Manager.
+func (m *Manager) subscribe(fn func(types.UID)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watchers = append(m.watchers, fn)
+}
+
+func (m *Manager) watched(uid types.UID) {
+	for _, fn := range m.watchers {
+		fn(uid)
+	}
+}
+
+// entry returns what is known of a pod. Its status is shared and only read.
+func (m *Manager) entry(uid types.UID) (entry, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e, ok := m.statuses[uid]
+	return e, ok
+}
+
+func (m *Manager) tell() {
+	for _, c := range m.changed {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// forwards keeps a status from contradicting the one before: a pod that has
+// failed or succeeded stays so, and a container that has terminated and may not
+// be restarted keeps its end.
+func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
+	if old.Phase == v1.PodFailed || old.Phase == v1.PodSucceeded {
+		s.Phase = old.Phase
+	}
+	if old.StartTime != nil && (s.StartTime == nil || !s.StartTime.Equal(old.StartTime)) {
+		s.StartTime = &metav1.Time{Time: old.StartTime.Time}
+	}
+	keep := func(containers []v1.Container, olds, news []v1.ContainerStatus) {
+		for _, c := range containers {
+			o, n := find(olds, c.Name), find(news, c.Name)
+			if o == nil || n == nil || o.State.Terminated == nil || n.State.Terminated != nil || restarts(pod, c, o.State.Terminated.ExitCode) {
+				continue
+			}
+			klog.V(4).InfoS("Kept the end of a container that may not run again", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name)
+			*n = *o.DeepCopy()
+		}
+	}
+	if mayRestartAll(pod) {
+		return // then any container may
+	}
+	keep(pod.Spec.Containers, old.ContainerStatuses, s.ContainerStatuses)
+}

@@ -1,0 +1,109 @@
+package podstatus
+
+import (
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// ownConditions are those that the kubelet alone writes.
+var ownConditions = []v1.PodConditionType{
+	v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled,
+	v1.PodResizePending, v1.PodResizeInProgress, v1.AllContainersRestarting,
+}
+
+// Own tells whether a condition is the node's to write.
+func Own(t v1.PodConditionType) bool { return slices.Contains(ownConditions, t) }
+
+// ofResize tells whether a condition stands only while a resize is under way: the
+// node takes it back by not having it.
+func ofResize(t v1.PodConditionType) bool {
+	return t == v1.PodResizePending || t == v1.PodResizeInProgress
+}
+
+// ours tells whether a condition in the node's own status of a pod is its word, not
+// what it has read at the API server. DisruptionTarget is shared: whoever evicts
+// sets it, and may take it back.
+func ours(c v1.PodCondition) bool {
+	return Own(c.Type) || c.Type == v1.DisruptionTarget && c.Reason == v1.PodReasonTerminationByKubelet
+}
+
+// Merge says what the API server's status of a pod should be, given what it is and
+// what the node knows. Fields and conditions of others stay as they are, nothing
+// goes backwards, and a pod is not over while a container of it runs (KEP-3329).
+func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
+	s := *node.DeepCopy()
+	forwards(pod, api, &s)
+	s.Conditions = mergeConditions(api.Conditions, s.Conditions)
+	s.NominatedNodeName = api.NominatedNodeName
+	s.ResourceClaimStatuses = api.ResourceClaimStatuses
+	s.ExtendedResourceClaimStatus = api.ExtendedResourceClaimStatus
+	if api.QOSClass != "" {
+		s.QOSClass = api.QOSClass // immutable
+	}
+	if terminal(s.Phase) && !terminal(api.Phase) && anyRuns(s) {
+		s.Phase = api.Phase
+		if s.Phase == "" {
+			s.Phase = v1.PodPending
+		}
+		s.Reason, s.Message = api.Reason, api.Message
+	}
+	return s
+}
+
+// mergeConditions keeps what others have set, takes the node's own, and keeps the
+// time of a transition that the API server knows already.
+func mergeConditions(api, node []v1.PodCondition) []v1.PodCondition {
+	var out []v1.PodCondition
+	for _, c := range node {
+		if !ours(c) {
+			continue
+		}
+		if i := index(api, c.Type); i >= 0 && api[i].Status == c.Status && !api[i].LastTransitionTime.IsZero() {
+			c.LastTransitionTime = api[i].LastTransitionTime
+			c.LastProbeTime = api[i].LastProbeTime
+		}
+		out = append(out, c)
+	}
+	for _, c := range api {
+		if index(out, c.Type) < 0 && !ofResize(c.Type) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// WithForeign returns a status with the conditions that others have set as the API
+// server has them now: readiness gates are read from there.
+func WithForeign(s, api v1.PodStatus) v1.PodStatus {
+	var out []v1.PodCondition
+	for _, c := range s.Conditions {
+		if ours(c) {
+			out = append(out, c)
+		}
+	}
+	for _, c := range api.Conditions {
+		if !Own(c.Type) && index(out, c.Type) < 0 {
+			out = append(out, c)
+		}
+	}
+	s.Conditions = out
+	return s
+}
+
+func index(cs []v1.PodCondition, t v1.PodConditionType) int {
+	return slices.IndexFunc(cs, func(c v1.PodCondition) bool { return c.Type == t })
+}
+
+func terminal(p v1.PodPhase) bool { return p == v1.PodSucceeded || p == v1.PodFailed }
+
+func anyRuns(s v1.PodStatus) bool {
+	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for _, c := range list {
+			if c.State.Running != nil {
+				return true
+			}
+		}
+	}
+	return false
+}

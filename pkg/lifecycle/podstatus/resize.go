@@ -1,0 +1,54 @@
+package podstatus
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// Resize is how far a change of the pod's resources has come (KEP-1287).
+type Resize struct {
+	// Pending is why the pod has not been given what it asks for, Deferred or
+	// Infeasible; "" when it has.
+	Pending, PendingMessage string
+	// InProgress is true while running containers do not have what the pod was given.
+	InProgress bool
+	Error      string // why they do not
+}
+
+func (r Resize) conditions() []v1.PodCondition {
+	var all []v1.PodCondition
+	if r.Pending != "" {
+		all = append(all, v1.PodCondition{Type: v1.PodResizePending, Status: v1.ConditionTrue, Reason: r.Pending, Message: r.PendingMessage})
+	}
+	if r.InProgress {
+		c := v1.PodCondition{Type: v1.PodResizeInProgress, Status: v1.ConditionTrue}
+		if r.Error != "" {
+			c.Reason, c.Message = v1.PodReasonError, r.Error
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// actual are the resources that a running container has: those that it was given,
+// but for what the runtime says otherwise. A limit or request that rounds to what
+// the runtime has is shown as it was given.
+func actual(c v1.Container, now *cri.LinuxContainerResources) *v1.ResourceRequirements {
+	r := c.Resources.DeepCopy()
+	if now == nil {
+		return r
+	}
+	if q, ok := r.Requests[v1.ResourceCPU]; ok && now.CpuShares > 0 && criconfig.CPUShares(q.MilliValue()) != now.CpuShares {
+		r.Requests[v1.ResourceCPU] = *resource.NewMilliQuantity((now.CpuShares*1000+1023)/1024, resource.DecimalSI)
+	}
+	if q, ok := r.Limits[v1.ResourceCPU]; ok && now.CpuQuota > 0 && now.CpuPeriod > 0 && criconfig.CPUQuota(q.MilliValue(), now.CpuPeriod) != now.CpuQuota {
+		r.Limits[v1.ResourceCPU] = *resource.NewMilliQuantity(now.CpuQuota*1000/now.CpuPeriod, resource.DecimalSI)
+	}
+	if q, ok := r.Limits[v1.ResourceMemory]; ok && now.MemoryLimitInBytes > 0 && q.Value() != now.MemoryLimitInBytes {
+		r.Limits[v1.ResourceMemory] = *resource.NewQuantity(now.MemoryLimitInBytes, resource.BinarySI)
+	}
+	return r
+}

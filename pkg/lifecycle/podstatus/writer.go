@@ -1,0 +1,197 @@
+package podstatus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/retry"
+)
+
+// writers is how many statuses are written at a time, each of another pod.
+const writers = 8
+
+// After a failure a status is tried again after retryFirst, doubling to retryMost.
+const retryFirst, retryMost = 100 * time.Millisecond, 10 * time.Second
+
+// WriterConfig is what a Writer is made of.
+type WriterConfig struct {
+	Client   kubernetes.Interface
+	Statuses *Manager
+	// Object returns the pod as the API server has it, by the last watch event: the
+	// pod itself, or the mirror pod of a static pod. ok is false when there is none.
+	Object func(pod *v1.Pod) (object *v1.Pod, ok bool)
+}
+
+// Writer brings the statuses to the API server: a PATCH of what differs, one at a
+// time for a pod, the newest only. A pod that is deleted and has stopped it then
+// removes from the API server. While the API server is away it keeps trying, and
+// nothing queues but which pods are to be looked at.
+type Writer struct {
+	cfg   WriterConfig
+	queue workqueue.TypedRateLimitingInterface[types.UID]
+
+	mu      sync.Mutex
+	written map[types.UID]object // what the API server answered to our last write
+}
+
+// object is the state of a pod at the API server.
+type object struct {
+	uid     types.UID
+	version string
+	status  v1.PodStatus
+}
+
+// NewWriter returns a Writer that hears of every change of cfg.Statuses.
+func NewWriter(cfg WriterConfig) (*Writer, error) {
+	if cfg.Client == nil || cfg.Statuses == nil || cfg.Object == nil {
+		return nil, errors.New("status writer: no Client, Statuses or Object")
+	}
+	w := &Writer{cfg: cfg, written: map[types.UID]object{}}
+	w.queue = workqueue.NewTypedRateLimitingQueue(retry.Limiter[types.UID](retryFirst, retryMost))
+	cfg.Statuses.subscribe(w.Check)
+	return w, nil
+}
+
+// Check has a pod's status compared with the API server's: either has changed. uid
+// is the static pod's, not its mirror's.
+func (w *Writer) Check(uid types.UID) { w.queue.Add(uid) }
+
+// Run writes until ctx ends.
+func (w *Writer) Run(ctx context.Context) error {
+	retry.Serve(ctx, w.queue, writers, w.serve)
+	return nil
+}
+
+func (w *Writer) serve(ctx context.Context, uid types.UID) {
+	err := w.sync(ctx, uid)
+	if err == nil {
+		w.queue.Forget(uid)
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if w.queue.NumRequeues(uid) == 0 {
+		klog.ErrorS(err, "Could not write a pod's status, trying again", "podUID", uid)
+	}
+	w.queue.AddRateLimited(uid)
+}
+
+// sync brings one pod's status to the API server, if that is needed.
+func (w *Writer) sync(ctx context.Context, uid types.UID) error {
+	e, ok := w.cfg.Statuses.entry(uid)
+	if !ok {
+		w.forget(uid)
+		return nil
+	}
+	seen, ok := w.cfg.Object(e.pod)
+	if !ok {
+		return nil // a mirror pod that is not made yet, or a pod that is gone
+	}
+	base := w.newest(uid, seen)
+	merged := Merge(e.pod, base.status, e.status)
+	if !equality.Semantic.DeepEqual(base.status, merged) {
+		patch, err := statusPatch(base.uid, base.status, merged)
+		if err != nil {
+			return fmt.Errorf("compare the status of pod %s: %w", klog.KObj(seen), err)
+		}
+		now, err := w.cfg.Client.CoreV1().Pods(seen.Namespace).Patch(ctx, seen.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		switch {
+		case gone(err):
+			// Its removal is on its way to us by the watch.
+			klog.V(3).InfoS("The pod of a status is gone from the API server", "pod", klog.KObj(seen), "podUID", uid)
+			w.forget(uid)
+			return nil
+		case err != nil:
+			return fmt.Errorf("write the status of pod %s: %w", klog.KObj(seen), err)
+		}
+		klog.V(3).InfoS("Wrote a pod's status", "pod", klog.KObj(seen), "podUID", uid, "patch", string(patch))
+		w.note(uid, now)
+	}
+	if e.finished && seen.DeletionTimestamp != nil && seen.UID == uid {
+		return w.remove(ctx, seen)
+	}
+	return nil
+}
+
+// remove takes a deleted pod off the API server, now that nothing of it runs here.
+func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
+	now := int64(0)
+	err := w.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+		GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &pod.UID},
+	})
+	if err != nil && !gone(err) {
+		return fmt.Errorf("remove the deleted pod %s from the API server: %w", klog.KObj(pod), err)
+	}
+	klog.V(2).InfoS("Removed a deleted pod from the API server", "pod", klog.KObj(pod), "podUID", pod.UID)
+	return nil
+}
+
+// gone tells whether the object of that UID is no more. Where another has its name,
+// a precondition is a conflict, and a patch with the UID would change what cannot be.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err) && aboutUID(err)
+}
+
+// aboutUID tells whether the API server refused a change for its UID.
+func aboutUID(err error) bool {
+	var s apierrors.APIStatus
+	return errors.As(err, &s) && s.Status().Details != nil && slices.ContainsFunc(s.Status().Details.Causes,
+		func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
+}
+
+// newest is the API server's state of the pod: by the watch, unless our last write
+// was after that.
+func (w *Writer) newest(uid types.UID, seen *v1.Pod) object {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if own, ok := w.written[uid]; ok && own.uid == seen.UID {
+		if c, err := resourceversion.CompareResourceVersion(seen.ResourceVersion, own.version); err == nil && c < 0 {
+			return own
+		}
+		delete(w.written, uid)
+	}
+	return object{uid: seen.UID, version: seen.ResourceVersion, status: seen.Status}
+}
+
+func (w *Writer) note(uid types.UID, now *v1.Pod) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.written[uid] = object{uid: now.UID, version: now.ResourceVersion, status: now.Status}
+}
+
+func (w *Writer) forget(uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.written, uid)
+}
+
+// statusPatch is the strategic merge patch from one status to another of the pod
+// with that UID: of a pod that took its name it is refused as a conflict.
+func statusPatch(uid types.UID, from, to v1.PodStatus) ([]byte, error) {
+	old, err := json.Marshal(v1.Pod{Status: from})
+	if err != nil {
+		return nil, err
+	}
+	now, err := json.Marshal(v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}, Status: to})
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(old, now, v1.Pod{})
+}

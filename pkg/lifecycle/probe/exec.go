@@ -1,0 +1,53 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// runExec succeeds when the command ends with 0 in time.
+func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeout time.Duration) (answer, error) {
+	command, err := expand(a.Command, s.container.Env)
+	if err != nil {
+		return answer{}, err
+	}
+	r, err := p.exec.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: s.id, Cmd: command, Timeout: int64(timeout / time.Second)})
+	switch {
+	case err != nil && (status.Code(err) == codes.DeadlineExceeded || errors.Is(ctx.Err(), context.DeadlineExceeded)):
+		return answer{result: failure, text: fmt.Sprintf("command timed out: %q timed out after %v", bounds.Quote(strings.Join(command, " ")), timeout)}, nil
+	case err != nil:
+		if st, ok := status.FromError(err); ok {
+			err = errors.New(st.Message()) // without gRPC's wrapping
+		}
+		return answer{}, err
+	case r.ExitCode != 0:
+		output := string(r.Stdout) + string(r.Stderr)
+		return answer{result: failure, text: output[:min(len(output), maxOutput)]}, nil
+	}
+	return answer{result: success}, nil
+}
+
+// expand replaces $(NAME) by what the container's spec gives that name. What comes
+// from elsewhere than the spec is not known here, as in the kubelet.
+func expand(command []string, env []v1.EnvVar) ([]string, error) {
+	values := make(map[string]string, len(env))
+	for _, e := range env {
+		values[e.Name] = e.Value
+	}
+	words, _, err := criconfig.ExpandAll(command, criconfig.MaxArguments, func(name string) (string, bool) {
+		value, found := values[name]
+		return value, found
+	})
+	return words, err
+}

@@ -1,0 +1,301 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// Config is what a Manager is made of. All but Journal and Metrics is required.
+type Config struct {
+	Exec    Exec
+	Journal *journal.Journal
+	// HostIPs returns the node's addresses, primary first: where pods on the host's
+	// network are asked.
+	HostIPs func() []string
+	// Changed is told of each pod of which a verdict has changed. A probe waits until
+	// it is taken.
+	Changed chan<- types.UID
+	Metrics prometheus.Registerer // of /metrics/probes; nil: not shown
+}
+
+// Manager runs the probes of all containers. Safe for concurrent use.
+type Manager struct {
+	cfg    Config
+	prober *prober
+	start  time.Time // containers that have started before it had another agent
+	wake   chan struct{}
+
+	mu         sync.Mutex
+	pods       map[types.UID][]*container
+	containers map[kuberuntime.ContainerID]*container
+	due        timequeue.Queue[*probe] // that are not busy
+	metrics    *metrics
+}
+
+// container is one that runs and has probes. It is guarded by Manager.mu, but for
+// what is set when it is made and never changes: id, spec and since.
+type container struct {
+	id     kuberuntime.ContainerID
+	pod    *v1.Pod
+	spec   *v1.Container
+	host   string
+	since  time.Time // when it has started
+	probes [kinds]*probe
+}
+
+// probe is one probe of a container.
+type probe struct {
+	kind  kind
+	of    *container
+	spec  *v1.Probe
+	state state
+	due   time.Time
+	busy  bool
+	meters
+	// cancel ends the run under way; nil when none is.
+	cancel context.CancelFunc
+}
+
+// New returns a Manager that probes nothing until Run.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.Exec == nil:
+		return nil, errors.New("probe: no Exec")
+	case cfg.HostIPs == nil:
+		return nil, errors.New("probe: no HostIPs")
+	case cfg.Changed == nil:
+		return nil, errors.New("probe: no Changed")
+	}
+	metrics, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{
+		cfg: cfg, metrics: metrics, prober: newProber(cfg.Exec), start: time.Now(), wake: make(chan struct{}, 1),
+		pods: map[types.UID][]*container{}, containers: map[kuberuntime.ContainerID]*container{},
+	}, nil
+}
+
+// Sync has exactly the pod's running containers probed, as their specs want it. last
+// returns the pod's last known status, and is called for a container that is seen
+// for the first time: what that says of it is believed. Of one pod it is not called
+// concurrently.
+func (m *Manager) Sync(pod *v1.Pod, observed *kuberuntime.PodStatus, last func() v1.PodStatus) {
+	var old v1.PodStatus
+	if m.unseen(pod, observed) {
+		old = last() // never under the lock: who keeps the status may ask for verdicts
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.pods[pod.UID]
+	host := m.host(pod, observed)
+	var now []*container
+	each(pod, observed, func(spec *v1.Container, seen *kuberuntime.ContainerStatus) {
+		c := m.containers[seen.ID]
+		if c == nil {
+			c = m.add(pod, spec, seen, old)
+		}
+		c.pod, c.host = pod, host
+		now = append(now, c)
+	})
+	for _, c := range before {
+		if !slices.Contains(now, c) {
+			m.drop(c)
+		}
+	}
+	m.pods[pod.UID] = now
+	if len(now) == 0 {
+		delete(m.pods, pod.UID)
+	}
+	if pod.DeletionTimestamp != nil {
+		m.quiet(now)
+	}
+}
+
+// Quiet ends the liveness and startup probes of a pod that is being stopped: it is
+// not restarted for what they say. Its readiness is probed on.
+func (m *Manager) Quiet(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.quiet(m.pods[uid])
+}
+
+// Remove ends all probes of a pod.
+func (m *Manager) Remove(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.pods[uid] {
+		m.drop(c)
+	}
+	delete(m.pods, uid)
+	m.metrics.remove(uid)
+}
+
+// Started tells whether a running container has started up: one without a startup
+// probe has, as soon as it runs.
+func (m *Manager) Started(id kuberuntime.ContainerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.is(id, startup)
+}
+
+// Ready tells whether a running container is ready as far as its readiness probe
+// goes: one without it is.
+func (m *Manager) Ready(id kuberuntime.ContainerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.is(id, readiness)
+}
+
+// Verdict is Started and Ready at once; ok is false for a container that is not probed.
+func (m *Manager) Verdict(id kuberuntime.ContainerID) (started, ready, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.is(id, startup), m.is(id, readiness), m.containers[id] != nil
+}
+
+// is tells whether a probe says yes, or is not there to say no.
+func (m *Manager) is(id kuberuntime.ContainerID, k kind) bool {
+	c := m.containers[id]
+	return c == nil || c.probes[k] == nil || c.probes[k].state.verdict == success
+}
+
+// Failed tells which probe says that a container must be restarted, if one does.
+func (m *Manager) Failed(id kuberuntime.ContainerID) kuberuntime.FailedProbe {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.containers[id]
+	switch {
+	case c == nil:
+	case c.probes[liveness] != nil && c.probes[liveness].state.verdict == failure:
+		return kuberuntime.FailedLiveness
+	case c.probes[startup] != nil && c.probes[startup].state.verdict == failure:
+		return kuberuntime.FailedStartup
+	}
+	return ""
+}
+
+// add takes a container in that has not been seen before.
+func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *kuberuntime.ContainerStatus, old v1.PodStatus) *container {
+	c := &container{id: seen.ID, pod: pod, spec: spec, since: seen.StartedAt}
+	before := pastOf(seen, old, m.start)
+	for k, spec := range [kinds]*v1.Probe{liveness: spec.LivenessProbe, readiness: spec.ReadinessProbe, startup: spec.StartupProbe} {
+		if spec != nil {
+			c.probes[k] = &probe{kind: kind(k), of: c, spec: spec, state: begin(kind(k), before)}
+		}
+	}
+	m.containers[c.id] = c
+	now := time.Now()
+	for _, p := range c.probes {
+		if p != nil && p.wanted() {
+			m.plan(p, first(p.spec, c.since, m.start, now))
+		}
+	}
+	return c
+}
+
+// drop ends the probes of a container; the result of one under way is thrown away.
+func (m *Manager) drop(c *container) {
+	delete(m.containers, c.id)
+	for _, p := range c.probes {
+		if p != nil {
+			m.stop(p)
+		}
+	}
+}
+
+func (m *Manager) quiet(containers []*container) {
+	for _, c := range containers {
+		for _, k := range []kind{liveness, startup} {
+			if p := c.probes[k]; p != nil {
+				p.state = p.state.quiet()
+				m.stop(p)
+			}
+		}
+	}
+}
+
+// stop takes a probe out of the schedule and ends its run.
+func (m *Manager) stop(p *probe) {
+	m.due.Forget(p)
+	if p.cancel != nil {
+		p.cancel()
+	}
+}
+
+// wanted tells whether the probe is to be run at all now. Nothing but the startup
+// probe is before that has succeeded.
+func (p *probe) wanted() bool {
+	if p.state.hold {
+		return false
+	}
+	s := p.of.probes[startup]
+	return p.kind == startup || s == nil || s.state.verdict == success && !s.state.assumed
+}
+
+// host is the address at which a pod's containers are asked.
+func (m *Manager) host(pod *v1.Pod, observed *kuberuntime.PodStatus) string {
+	ips := observed.IPs
+	if pod.Spec.HostNetwork {
+		ips = m.cfg.HostIPs()
+	}
+	if len(ips) == 0 {
+		return ""
+	}
+	return ips[0]
+}
+
+// pastOf is what is known of a container that is seen for the first time.
+func pastOf(seen *kuberuntime.ContainerStatus, old v1.PodStatus, start time.Time) past {
+	p := past{ranBefore: seen.StartedAt.Before(start)}
+	for _, s := range slices.Concat(old.ContainerStatuses, old.InitContainerStatuses) {
+		if s.ContainerID == seen.ID.String() && s.State.Running != nil {
+			p.known, p.ready = true, s.Ready
+			p.started = s.Started != nil && *s.Started
+		}
+	}
+	return p
+}
+
+// unseen tells whether a container is to be probed that was not before.
+func (m *Manager) unseen(pod *v1.Pod, observed *kuberuntime.PodStatus) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := false
+	each(pod, observed, func(_ *v1.Container, seen *kuberuntime.ContainerStatus) {
+		found = found || m.containers[seen.ID] == nil
+	})
+	return found
+}
+
+// each calls f for each container of the pod that runs and has probes, which init
+// containers other than sidecars do not.
+func each(pod *v1.Pod, observed *kuberuntime.PodStatus, f func(*v1.Container, *kuberuntime.ContainerStatus)) {
+	one := func(c *v1.Container) {
+		if c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
+			return
+		}
+		if seen := observed.Container(c.Name); seen != nil && seen.State == kuberuntime.StateRunning {
+			f(c, seen)
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; kuberuntime.IsSidecar(c) {
+			one(c)
+		}
+	}
+	for i := range pod.Spec.Containers {
+		one(&pod.Spec.Containers[i])
+	}
+}

@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/resize"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// Allocations says which resources a pod has, of those that it asks for.
+type Allocations interface {
+	// Allocate returns the pod with the resources that it has. pending says why these
+	// are not the ones that it asks for; changed tells that they are new.
+	Allocate(pod *v1.Pod) (has *v1.Pod, pending *resize.Pending, changed bool, err error)
+	// Remove forgets a pod that uses nothing any more. Idempotent.
+	Remove(uid types.UID) error
+}
+
+// noAllocations gives every pod what it asks for.
+type noAllocations struct{}
+
+func (noAllocations) Allocate(pod *v1.Pod) (*v1.Pod, *resize.Pending, bool, error) {
+	return pod, nil, false, nil
+}
+func (noAllocations) Remove(types.UID) error { return nil }
+
+// allocate puts the pod with the resources that it has in the place of the one
+// that is wanted: all that follows goes by that.
+func (w *Workers) allocate(st step) (step, error) {
+	pod, pending, changed, err := w.cfg.Allocations.Allocate(st.pod)
+	if err != nil {
+		return st, fmt.Errorf("allocate the resources of %s: %w", st.ref(), err)
+	}
+	before := st.resize
+	st.resize.Pending, st.resize.PendingMessage = "", ""
+	if pending != nil {
+		st.resize.Pending, st.resize.PendingMessage = pending.Reason, pending.Message
+		if st.resize.Pending != before.Pending || st.resize.PendingMessage != before.PendingMessage {
+			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "Resize"+pending.Reason, resizeMessage("Pod resize "+pending.Reason, st.pod, pending.Message))
+		}
+	}
+	if changed {
+		st.resize.InProgress, st.resize.Error = true, ""
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
+	}
+	st.pod = pod
+	return st, nil
+}
+
+// resized says how far the resize is after a pass of the runtime.
+func (w *Workers) resized(st step, r kuberuntime.SyncResult, settled error) podstatus.Resize {
+	now := st.resize
+	now.Error = r.ResizeError
+	if now.Error == "" && settled != nil {
+		now.Error = settled.Error()
+	}
+	switch {
+	case now.Error != "":
+		now.InProgress = true
+		if now.Error != st.resize.Error {
+			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "ResizeError", resizeMessage("Pod resize error", st.pod, now.Error))
+		}
+	case r.Err == nil:
+		now.InProgress = false
+		if st.resize.InProgress {
+			w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, "ResizeCompleted", resizeMessage("Pod resize completed", st.pod, ""))
+		}
+	}
+	return now
+}
+
+// resizeMessage is what an event of a resize says: the resources of each container.
+func resizeMessage(what string, pod *v1.Pod, problem string) string {
+	type resources struct {
+		Name      string                  `json:"name"`
+		Resources v1.ResourceRequirements `json:"resources"`
+	}
+	var summary struct {
+		Init       []resources `json:"initContainers,omitempty"`
+		Containers []resources `json:"containers,omitempty"`
+		Generation int64       `json:"generation"`
+		Error      string      `json:"error,omitempty"`
+	}
+	summary.Generation, summary.Error = pod.Generation, problem
+	for _, c := range pod.Spec.InitContainers {
+		summary.Init = append(summary.Init, resources{c.Name, c.Resources})
+	}
+	for _, c := range pod.Spec.Containers {
+		summary.Containers = append(summary.Containers, resources{c.Name, c.Resources})
+	}
+	text, err := json.Marshal(summary)
+	if err != nil {
+		return what
+	}
+	return what + ": " + string(text)
+}

@@ -1,0 +1,240 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// Phase is where a pod is in its life on this node; see the package's diagram.
+type Phase int
+
+// The phases of a pod's worker.
+const (
+	Waiting     Phase = iota // a static pod of the same name is not gone yet
+	Syncing                  // containers are started and kept as the spec wants
+	Terminating              // containers are being stopped and never start again
+	Terminated               // nothing runs; volumes go, dead containers stay readable
+	Removing                 // wanted by nobody: the last traces go
+)
+
+// String returns the phase's name in lower case.
+func (p Phase) String() string {
+	if p < Waiting || p > Removing {
+		return "unknown"
+	}
+	return [...]string{"waiting", "syncing", "terminating", "terminated", "removing"}[p]
+}
+
+// Kind is why a pod is updated.
+type Kind int
+
+// The kinds of Update, in the kubelet's words create, update, sync and kill.
+const (
+	Create Kind = iota // first seen
+	Change             // its spec or metadata changed
+	Sync               // something happened to its containers, or it is due
+	Kill               // it must stop
+)
+
+// Update is what the loop tells a pod's worker.
+type Update struct {
+	Kind Kind
+	// Pod is the pod as it is wanted now; nil for an orphan that only the runtime
+	// knows, which then is in Running.
+	Pod     *v1.Pod
+	Running *kuberuntime.Pod
+	// Removed, with Kill: no source wants the pod any more, so that all its traces
+	// go once it has stopped.
+	Removed bool
+	// Grace, with Kill, overrides the pod's grace period, in seconds. Of several,
+	// the shortest counts.
+	Grace *int64
+	// Explain, with Kill, writes into the pod's status why it is killed: phase,
+	// reason and message of an eviction, for example. It may be called repeatedly.
+	Explain func(*v1.PodStatus)
+}
+
+func (u Update) uid() types.UID {
+	if u.Pod != nil {
+		return u.Pod.UID
+	}
+	return u.Running.UID
+}
+
+// state is all that Workers knows of a pod. It is guarded by Workers.mu, and its
+// methods are decisions only: they neither block nor act.
+type state struct {
+	uid     types.UID
+	name    types.NamespacedName
+	static  bool
+	arrived uint64 // order among pods that wait for one name
+
+	pod     *v1.Pod          // as wanted last; nil for an orphan
+	running *kuberuntime.Pod // of an orphan
+	phase   Phase
+	settled bool // Terminated, and that step is done
+	removed bool
+	grace   *int64
+	explain func(*v1.PodStatus)
+	again   *v1.Pod // the same UID, wanted anew while this one is on its way out
+
+	said complaint // of this pod's steps alone, which come one after the other
+
+	dirty    bool // something came in since the last step began
+	resize   podstatus.Resize
+	waiting  map[string]kuberuntime.Waiting
+	lastStep time.Time // when the last step ended
+
+	cancel context.CancelFunc // ends the step under way; nil between steps
+	wake   chan struct{}
+}
+
+func newState(u Update, arrived uint64) *state {
+	s := &state{uid: u.uid(), arrived: arrived, running: u.Running, wake: make(chan struct{}, 1)}
+	if u.Pod != nil {
+		s.name = types.NamespacedName{Namespace: u.Pod.Namespace, Name: u.Pod.Name}
+		s.static = source.IsStatic(u.Pod)
+	} else {
+		s.name = types.NamespacedName{Namespace: u.Running.Namespace, Name: u.Running.Name}
+	}
+	return s
+}
+
+// merge takes an update in. It reports whether the step under way has become
+// pointless, because the pod must now stop or must stop sooner.
+func (s *state) merge(u Update) (interrupt bool) {
+	if u.Kind == Create || u.Kind == Change {
+		if s.removed {
+			s.again = u.Pod
+			return false
+		}
+	}
+	if u.Pod != nil && !s.removed && (u.Explain == nil || s.pod == nil) {
+		s.pod = u.Pod // not where somebody judges what the pod did: it may be another by now
+	}
+	if u.Kind == Sync && s.settled {
+		return false
+	}
+	s.dirty = true
+
+	kill := u.Kind == Kill
+	var grace *int64
+	if kill {
+		grace = u.Grace
+		if u.Explain != nil {
+			s.explain = u.Explain
+		}
+		if u.Removed {
+			s.removed, s.again = true, nil
+		}
+	}
+	if s.pod != nil && s.pod.DeletionTimestamp != nil {
+		kill = true
+		grace = shorter(grace, s.pod.DeletionGracePeriodSeconds)
+	}
+	if !kill {
+		return false
+	}
+	sooner := grace != nil && (s.grace == nil || *grace < *s.grace)
+	s.grace = shorter(s.grace, grace)
+	switch s.phase {
+	case Waiting, Syncing:
+		s.phase = Terminating
+		return true
+	case Terminating:
+		return sooner
+	}
+	return false
+}
+
+// shorter returns the shorter of two grace periods; nil is "not given".
+func shorter(a, b *int64) *int64 {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
+}
+
+// complaint is the last thing of a pod that was told not to work.
+type complaint struct {
+	text string
+	at   time.Time
+}
+
+// again tells whether a complaint is to be made now: one that was made already only
+// once its back-off is over. If so, it is noted.
+func (c *complaint) again(text string, now time.Time) bool {
+	if text == c.text && now.Sub(c.at) < errorBackOff {
+		return false
+	}
+	*c = complaint{text, now}
+	return true
+}
+
+// outcome is what a step came to.
+type outcome struct {
+	err        error
+	done       bool          // Syncing: no container runs or will run again
+	retryAfter time.Duration // Syncing: when a back-off ends; 0: nothing to wait for
+	deadline   time.Time     // Syncing: when the pod must have ended; zero: never
+	waiting    map[string]kuberuntime.Waiting
+	resize     podstatus.Resize
+	// inTheWay, of a first sync, is a pod of the same name that still runs though
+	// nobody wants it: it was replaced while no agent ran.
+	inTheWay *kuberuntime.Pod
+}
+
+// next is when a pod is looked at again that would be after a rest: sooner when a
+// back-off ends, and never after its deadline.
+func (o outcome) next(now time.Time, rest time.Duration) time.Time {
+	if o.err == nil && o.retryAfter > 0 && o.retryAfter < rest {
+		rest = o.retryAfter
+	}
+	if at := now.Add(rest); o.deadline.IsZero() || at.Before(o.deadline) {
+		return at
+	}
+	return o.deadline
+}
+
+// verdict is what follows from a step.
+type verdict struct {
+	phase Phase
+	now   bool // go on at once
+	retry bool // something failed: again after the error back-off
+	due   bool // look again in its time, though nothing failed
+	gone  bool
+}
+
+// decide says where a pod goes after a step in a phase came to an outcome.
+func decide(phase Phase, o outcome, removed bool) verdict {
+	if o.err != nil {
+		return verdict{phase: phase, retry: true}
+	}
+	switch phase {
+	case Syncing:
+		if o.inTheWay != nil {
+			return verdict{phase: Waiting}
+		}
+		if o.done {
+			return verdict{phase: Terminating, now: true}
+		}
+		return verdict{phase: Syncing, due: true}
+	case Terminating:
+		return verdict{phase: Terminated, now: true}
+	case Terminated:
+		if removed {
+			return verdict{phase: Removing, now: true}
+		}
+		return verdict{phase: Terminated}
+	case Removing:
+		return verdict{phase: Removing, gone: true}
+	}
+	return verdict{phase: phase}
+}

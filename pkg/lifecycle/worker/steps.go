@@ -1,0 +1,257 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// sync brings a pod nearer to its spec: status, volumes, then containers.
+func (w *Workers) sync(ctx context.Context, st step) outcome {
+	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
+	if err != nil {
+		w.unseen(ctx, st, err)
+		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	}
+	if st.after.IsZero() && source.IsStatic(st.pod) {
+		if old := sameName(w.cfg.Cache.Pods(), st.pod); old != nil && !w.ofAPI(old.UID) {
+			return outcome{inTheWay: old, resize: st.resize}
+		}
+	}
+	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
+	before := w.lastStatus(st.pod).Phase
+	s := w.publish(st, observed, st.waiting, false)
+	pod := *st.pod // with its status, which says when it started and what may not start again
+	pod.Status = s
+	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || kuberuntime.Over(&pod, observed) {
+		return w.done(st, before, s)
+	}
+	deadline, limited := podstatus.Deadline(st.pod, s.StartTime)
+	if !limited {
+		return w.converge(ctx, st, observed, &pod)
+	}
+	// Nor may what takes long, a pull or a hook, keep the pod beyond its deadline.
+	limitedCtx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	o := w.converge(limitedCtx, st, observed, &pod)
+	o.deadline = deadline
+	if ctx.Err() == nil && limitedCtx.Err() != nil {
+		if s = w.publish(st, observed, o.waiting, false); s.Phase == v1.PodFailed {
+			return w.done(st, before, s)
+		}
+	}
+	return o
+}
+
+// done ends the syncing of a pod that has succeeded or failed, and was in another
+// phase before, unless an agent before this one has found so.
+func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
+	if s.Reason == podstatus.DeadlineExceeded && before != v1.PodFailed {
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, s.Reason, s.Message)
+	}
+	return outcome{done: true, resize: st.resize}
+}
+
+// converge sets up the pod's cgroup and volumes and has the runtime do what one
+// pass can. The pod comes with its status of now.
+func (w *Workers) converge(ctx context.Context, st step, observed *kuberuntime.PodStatus, pod *v1.Pod) outcome {
+	// As admission did, but for a pod that came back before it was gone.
+	if err := w.cfg.CPUs.Allocate(st.pod); err != nil {
+		return outcome{err: fmt.Errorf("give CPUs to %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	}
+	if err := w.cfg.Cgroups.SetUp(st.pod); err != nil {
+		w.complain(st, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
+		return outcome{err: fmt.Errorf("set up the cgroup of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	}
+	if err := w.cfg.Volumes.SetUp(ctx, st.pod); err != nil {
+		if ctx.Err() == nil {
+			w.complain(st, "FailedMount", err.Error())
+		}
+		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	}
+	r := w.cfg.Runtime.SyncPod(ctx, pod, observed)
+	if r.Reset {
+		// All containers are gone, and start again at once.
+		var err error
+		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err != nil {
+			return outcome{err: fmt.Errorf("look at pod %s after removing its containers: %w", st.ref(), err), resize: st.resize}
+		}
+		st.waiting = nil
+		pod.Status = w.publish(st, observed, nil, false)
+		r = w.cfg.Runtime.SyncPod(ctx, pod, observed)
+	}
+	var settled error
+	if r.ResizeError == "" {
+		settled = w.cfg.Cgroups.Settle(st.pod)
+	}
+	before := st.resize
+	st.resize = w.resized(st, r, settled)
+	if r.Resized {
+		if now, err := w.cfg.Cache.Look(ctx, st.uid); err == nil {
+			observed = now
+		}
+	}
+	if r.Resized || st.resize != before || !maps.Equal(r.Waiting, st.waiting) {
+		w.publish(st, observed, r.Waiting, false)
+	}
+	if r.Err == nil && settled != nil {
+		r.Err = settled
+	}
+	if r.Err != nil {
+		r.Err = fmt.Errorf("sync pod %s: %w", st.ref(), r.Err)
+	}
+	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
+}
+
+// unseen tells that it is not known what there is of a pod.
+func (w *Workers) unseen(ctx context.Context, st step, err error) {
+	if ctx.Err() == nil {
+		w.complain(st, "FailedSync", "error determining status: "+err.Error())
+	}
+}
+
+// complain records why a pod does not get on, once a back-off however often it is
+// looked at.
+func (w *Workers) complain(st step, reason, message string) {
+	if st.said.again(reason+": "+message, w.cfg.Clock.Now()) {
+		w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, reason, message)
+	}
+}
+
+// terminate stops all that runs of a pod and makes sure that nothing does. It is
+// asked whether it is ready until then, but no longer whether it lives.
+func (w *Workers) terminate(ctx context.Context, st step) error {
+	w.cfg.Probes.Quiet(st.uid)
+	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
+	if err != nil {
+		w.unseen(ctx, st, err)
+		return fmt.Errorf("look at pod %s before stopping it: %w", st.ref(), err)
+	}
+	w.publish(st, observed, st.waiting, false)
+	if observed, err = w.stop(ctx, st, observed); err != nil {
+		return err
+	}
+	// Before anybody hears of the end: whoever takes the pod's place wants its CPUs.
+	if err := w.cfg.CPUs.Release(st.uid); err != nil {
+		return fmt.Errorf("release the CPUs of %s: %w", st.ref(), err)
+	}
+	w.publish(st, observed, st.waiting, true)
+	w.cfg.Probes.Remove(st.uid)
+	return nil
+}
+
+// stop stops what was observed to run of a pod and returns how the pod is then.
+func (w *Workers) stop(ctx context.Context, st step, observed *kuberuntime.PodStatus) (*kuberuntime.PodStatus, error) {
+	left := observed.Pod()
+	if !left.Running() {
+		return observed, nil
+	}
+	if err := w.cfg.Runtime.KillPod(ctx, st.pod, left, st.grace); err != nil {
+		return nil, fmt.Errorf("stop pod %s: %w", st.ref(), err)
+	}
+	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now())
+	if err != nil {
+		return nil, fmt.Errorf("look at pod %s after stopping it: %w", st.ref(), err)
+	}
+	if observed.Pod().Running() {
+		return nil, fmt.Errorf("stop pod %s: %w", st.ref(), kuberuntime.ErrRunning)
+	}
+	return observed, nil
+}
+
+// terminated gives back what a stopped pod no longer needs. Its dead containers
+// stay, so that their logs can be read.
+func (w *Workers) terminated(ctx context.Context, st step) error {
+	if err := w.cfg.Volumes.TearDown(ctx, st.uid); err != nil {
+		return fmt.Errorf("tear down volumes of %s: %w", st.ref(), err)
+	}
+	if err := w.cfg.Cgroups.Remove(st.uid); err != nil {
+		return fmt.Errorf("remove the cgroup of %s: %w", st.ref(), err)
+	}
+	if err := w.cfg.Allocations.Remove(st.uid); err != nil {
+		return err
+	}
+	if st.pod != nil {
+		w.cfg.Statuses.Finish(st.pod)
+	}
+	return nil
+}
+
+// remove takes the last traces of a pod off the node. What runs again by then is
+// stopped again: the runtime may have been starting it for an agent that was killed.
+func (w *Workers) remove(ctx context.Context, st step) error {
+	name := types.NamespacedName{Namespace: st.ref().Namespace, Name: st.ref().Name}
+	err := w.cfg.Runtime.RemovePod(ctx, st.uid, name)
+	if errors.Is(err, kuberuntime.ErrRunning) {
+		var observed *kuberuntime.PodStatus
+		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err == nil {
+			if _, err = w.stop(ctx, st, observed); err == nil {
+				err = w.cfg.Runtime.RemovePod(ctx, st.uid, name)
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove pod %s: %w", st.ref(), err)
+	}
+	// Wait for PLEG to see it gone: housekeeping would take what is in an older
+	// view for an orphan.
+	if _, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err != nil {
+		return fmt.Errorf("look at pod %s after removing it: %w", st.ref(), err)
+	}
+	w.cfg.Statuses.Delete(st.uid)
+	return nil
+}
+
+// publish makes the pod's API status from what was observed and stores it. An
+// orphan has none.
+func (w *Workers) publish(st step, observed *kuberuntime.PodStatus, waiting map[string]kuberuntime.Waiting, terminal bool) v1.PodStatus {
+	if st.pod == nil {
+		return v1.PodStatus{}
+	}
+	old := w.lastStatus(st.pod)
+	s := podstatus.Generate(podstatus.Input{
+		Pod: st.pod, Observed: observed, Old: old, Waiting: waiting, Terminal: terminal,
+		HostIPs: w.cfg.HostIPs(), Resize: st.resize, Started: w.cfg.Probes.Started, Ready: w.cfg.Probes.Ready, Now: w.cfg.Clock.Now(),
+	})
+	if st.explain != nil {
+		st.explain(&s)
+	}
+	w.cfg.Statuses.Set(st.pod, s)
+	return s
+}
+
+// lastStatus is what was known of a pod before: our own last word, with what
+// others have set at the API server since; or all that the API server has, where
+// this agent has said nothing yet.
+func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
+	own, said := w.cfg.Statuses.Get(pod.UID)
+	if w.cfg.Recall == nil {
+		return own
+	}
+	api, ok := w.cfg.Recall(pod)
+	switch {
+	case !ok:
+		return own
+	case !said:
+		return api
+	}
+	return podstatus.WithForeign(own, api)
+}
+
+// sameName finds a running pod that has this pod's name but not its UID.
+func sameName(view []*kuberuntime.Pod, pod *v1.Pod) *kuberuntime.Pod {
+	for _, p := range view {
+		if p.Name == pod.Name && p.Namespace == pod.Namespace && p.UID != pod.UID && p.Running() {
+			return p
+		}
+	}
+	return nil
+}

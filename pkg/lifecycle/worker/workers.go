@@ -1,0 +1,392 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// errorBackOff is how long a pod rests after a step that failed, up to half as
+// long again by jitter. The kubelet's backOffPeriod.
+const errorBackOff = 10 * time.Second
+
+// Config is what Workers are made of. All but Journal, Recall, Probes, Cgroups,
+// CPUs and Allocations is required.
+type Config struct {
+	Cache    Cache
+	Runtime  Runtime
+	Volumes  Volumes
+	Statuses Statuses
+	Clock    clock.PassiveClock
+	Journal  *journal.Journal
+	// SyncFrequency is how often a pod is synced when nothing happens
+	// (KubeletConfiguration.syncFrequency, 1 min), up to half as long again by jitter.
+	SyncFrequency time.Duration
+	// HostIPs returns the node's addresses, primary first.
+	HostIPs func() []string
+	// Recall returns the status that the API server has of a pod: what was known
+	// before this agent started, and what others have set. nil: there is none.
+	Recall func(pod *v1.Pod) (v1.PodStatus, bool)
+	Probes Probes // nil: a running container is started and ready
+	// Cgroups of the pods; nil: they have none.
+	Cgroups Cgroups
+	CPUs    CPUs // nil: containers share all
+	// Allocations of resources to pods; nil: they have what they ask for.
+	Allocations Allocations
+}
+
+// Workers is the set of pod workers. Safe for concurrent use.
+type Workers struct {
+	cfg Config
+	due timequeue.Queue[types.UID] // to be synced again
+
+	mu     sync.Mutex
+	states map[types.UID]*state
+	names  map[types.NamespacedName]types.UID // static pod or orphan that holds a name
+	seq    uint64
+	born   []*state      // wait for their goroutine
+	births chan struct{} // signals born
+}
+
+// New returns Workers that do nothing until Run; updates are kept until then.
+func New(cfg Config) (*Workers, error) {
+	switch {
+	case cfg.Cache == nil:
+		return nil, errors.New("worker: no Cache")
+	case cfg.Runtime == nil:
+		return nil, errors.New("worker: no Runtime")
+	case cfg.Volumes == nil:
+		return nil, errors.New("worker: no Volumes")
+	case cfg.Statuses == nil:
+		return nil, errors.New("worker: no Statuses")
+	case cfg.Clock == nil:
+		return nil, errors.New("worker: no Clock")
+	case cfg.HostIPs == nil:
+		return nil, errors.New("worker: no HostIPs")
+	case cfg.SyncFrequency <= 0:
+		return nil, errors.New("worker: SyncFrequency must be positive")
+	}
+	if cfg.Probes == nil {
+		cfg.Probes = noProbes{}
+	}
+	if cfg.Allocations == nil {
+		cfg.Allocations = noAllocations{}
+	}
+	if cfg.CPUs == nil {
+		cfg.CPUs = noCPUs{}
+	}
+	if cfg.Cgroups == nil {
+		cfg.Cgroups = noCgroups{}
+	}
+	return &Workers{
+		cfg:    cfg,
+		states: map[types.UID]*state{},
+		names:  map[types.NamespacedName]types.UID{},
+		births: make(chan struct{}, 1),
+	}, nil
+}
+
+// Run gives every pod its goroutine until ctx ends, and returns when the last of
+// them has. Pods go on running: ending the agent stops no container.
+func (w *Workers) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.births:
+		}
+		w.mu.Lock()
+		born := w.born
+		w.born = nil
+		w.mu.Unlock()
+		for _, s := range born {
+			wg.Go(func() { w.serve(ctx, s) })
+		}
+	}
+}
+
+// Update tells a pod's worker something and returns at once. A Sync of a pod
+// without a worker is dropped, as is a Change of one, and a Kill that explains
+// itself: it is of a pod that ran. Only Create and Kill begin.
+func (w *Workers) Update(u Update) {
+	if u.Pod == nil && u.Running == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.states[u.uid()]
+	if !ok {
+		if u.Kind == Sync || u.Kind == Change || u.Explain != nil {
+			return
+		}
+		s = w.admit(u)
+	}
+	if s.merge(u) && s.cancel != nil {
+		s.cancel()
+	}
+	if u.Kind == Sync && s.cancel != nil {
+		// The step under way can take long; what the probes say does not wait for it.
+		w.cfg.Statuses.Refresh(s.uid, w.cfg.Probes.Verdict, w.cfg.Clock.Now())
+	}
+	s.signal()
+}
+
+// Known tells in which phase a pod's worker is; ok is false when it has none.
+func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.states[uid]
+	if !ok {
+		return 0, false
+	}
+	return s.phase, true
+}
+
+// ofAPI tells whether a pod is one of the API server's, which stands in no static
+// pod's way.
+func (w *Workers) ofAPI(uid types.UID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.states[uid]
+	return ok && s.pod != nil && !s.static
+}
+
+// UIDs returns the pods that have a worker.
+func (w *Workers) UIDs() []types.UID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	uids := make([]types.UID, 0, len(w.states))
+	for uid := range w.states {
+		uids = append(uids, uid)
+	}
+	return uids
+}
+
+// Due returns, once, the pods whose time has come to be synced again.
+func (w *Workers) Due(now time.Time) []types.UID {
+	uids, _ := w.due.Take(now)
+	return uids
+}
+
+// admit makes the state of a new pod and asks for its goroutine. A static pod
+// whose name is held by another waits.
+func (w *Workers) admit(u Update) *state {
+	w.seq++
+	s := newState(u, w.seq)
+	s.phase = Syncing
+	if holder, held := w.names[s.name]; !held && (s.static || u.Pod == nil) {
+		w.names[s.name] = s.uid
+	} else if held && s.static {
+		s.phase = Waiting
+		klog.V(2).InfoS("Static pod waits until the one before it is gone", "pod", klog.KObj(u.Pod), "podUID", s.uid, "waitsFor", holder)
+	}
+	w.states[s.uid] = s
+	w.born = append(w.born, s)
+	select {
+	case w.births <- struct{}{}:
+	default:
+	}
+	return s
+}
+
+// release forgets a pod that is gone and starts what has waited for that: the
+// pod itself where it is wanted again, or the next static pod of its name.
+func (w *Workers) release(s *state) {
+	w.due.Forget(s.uid)
+	delete(w.states, s.uid)
+	if w.names[s.name] == s.uid {
+		delete(w.names, s.name)
+	}
+	if s.again != nil {
+		next := Update{Kind: Create, Pod: s.again}
+		ns := w.admit(next)
+		ns.merge(next)
+		ns.signal()
+	}
+	var next *state
+	for _, c := range w.states {
+		if c.phase == Waiting && c.name == s.name && (next == nil || c.arrived < next.arrived) {
+			next = c
+		}
+	}
+	if _, held := w.names[s.name]; next != nil && !held {
+		next.phase = Syncing
+		next.dirty = true
+		w.names[s.name] = next.uid
+		next.signal()
+	}
+}
+
+// yield gives a static pod's name to the pod that was found running under it,
+// which is stopped and removed first.
+func (w *Workers) yield(s *state, old *kuberuntime.Pod) {
+	klog.InfoS("Static pod was replaced while no agent ran, waits until the old one is gone", "pod", s.name, "podUID", s.uid, "oldPodUID", old.UID)
+	w.names[s.name] = old.UID
+	u := Update{Kind: Kill, Running: old, Removed: true}
+	o, ok := w.states[old.UID]
+	if !ok {
+		o = w.admit(u)
+	}
+	o.merge(u)
+	o.signal()
+}
+
+// signal makes the pod's goroutine look at its state.
+func (s *state) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// step is one piece of work, copied out of the state so that it runs unlocked.
+type step struct {
+	phase   Phase
+	uid     types.UID
+	pod     *v1.Pod
+	running *kuberuntime.Pod
+	grace   *int64
+	explain func(*v1.PodStatus)
+	waiting map[string]kuberuntime.Waiting
+	resize  podstatus.Resize
+	said    *complaint
+	after   time.Time
+}
+
+// ref names the pod in errors and logs.
+func (st step) ref() klog.ObjectRef {
+	if st.pod != nil {
+		return klog.KObj(st.pod)
+	}
+	return klog.KRef(st.running.Namespace, st.running.Name)
+}
+
+func (w *Workers) serve(ctx context.Context, s *state) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		for {
+			stepCtx, st, ok := w.begin(ctx, s)
+			if !ok {
+				break
+			}
+			var o outcome
+			if err := recovery.Call(func() error { o = w.do(stepCtx, st); return nil }); err != nil {
+				o = outcome{err: fmt.Errorf("pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize} // of this pod alone
+			}
+			if w.end(ctx, s, st, o) {
+				return
+			}
+		}
+	}
+}
+
+// begin takes the next step of a pod, if there is one to take.
+func (w *Workers) begin(ctx context.Context, s *state) (context.Context, step, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !s.dirty || s.phase == Waiting || ctx.Err() != nil {
+		return nil, step{}, false
+	}
+	s.dirty = false
+	ctx, s.cancel = context.WithCancel(ctx)
+	return ctx, step{
+		phase: s.phase, uid: s.uid, pod: s.pod, running: s.running, grace: s.grace,
+		explain: s.explain, waiting: s.waiting, resize: s.resize, said: &s.said, after: s.lastStep,
+	}, true
+}
+
+// end takes in what a step came to, and reports whether the pod is gone.
+func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.cancel()
+	s.cancel = nil
+	now := w.cfg.Clock.Now()
+	s.lastStep = now
+	if ctx.Err() != nil {
+		return true // the agent stops
+	}
+	if st.phase == Syncing {
+		s.waiting, s.resize = o.waiting, o.resize
+	}
+	if s.phase != st.phase {
+		return false // an update has moved the pod on; it is dirty
+	}
+	v := decide(st.phase, o, s.removed)
+	if v.phase != s.phase {
+		klog.V(2).InfoS("Pod moved on", "pod", st.ref(), "podUID", s.uid, "from", s.phase.String(), "to", v.phase.String())
+	}
+	s.phase = v.phase
+	s.settled = v.phase == Terminated && !v.now && !v.retry
+	switch {
+	case v.gone:
+		w.release(s)
+	case o.inTheWay != nil:
+		w.yield(s, o.inTheWay)
+	case v.now:
+		s.dirty = true
+	case v.retry:
+		if !s.dirty {
+			klog.ErrorS(short(o.err), "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
+		}
+		w.due.Set(s.uid, o.next(now, jitter(errorBackOff)))
+	case v.due:
+		w.due.Set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
+	}
+	return v.gone
+}
+
+// maxLogged is how much of an error the log gets, in bytes: it is tried again and again,
+// and may repeat what a spec says at any length.
+const maxLogged = 4 << 10
+
+func short(err error) error {
+	if err == nil || len(err.Error()) <= maxLogged {
+		return err
+	}
+	return errors.New(bounds.Cut(err.Error(), maxLogged))
+}
+
+// jitter returns d lengthened at random by up to half.
+func jitter(d time.Duration) time.Duration {
+	return d + rand.N(d/2+1)
+}
+
+func (w *Workers) do(ctx context.Context, st step) outcome {
+	switch st.phase {
+	case Syncing:
+		st, err := w.allocate(st)
+		if err != nil {
+			return outcome{err: err, waiting: st.waiting, resize: st.resize}
+		}
+		return w.sync(ctx, st)
+	case Terminating:
+		return outcome{err: w.terminate(ctx, st)}
+	case Terminated:
+		return outcome{err: w.terminated(ctx, st)}
+	case Removing:
+		return outcome{err: w.remove(ctx, st)}
+	}
+	return outcome{err: fmt.Errorf("pod %s: no step in phase %s", st.ref(), st.phase)}
+}

@@ -1,0 +1,85 @@
+package cgroup
+
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// PodSettings are what the configuration says of the limits of pods.
+type PodSettings struct {
+	CFSQuota  bool          // cpuCFSQuota: hold CPU limits
+	CFSPeriod time.Duration // cpuCFSQuotaPeriod; 0 is 100 ms
+	PIDs      int64         // podPidsLimit; 0 or less: none
+	// ExclusiveCPUs tells of a pod that a container of it has CPUs to itself, so that
+	// no quota is held for the pod; nil: none has.
+	ExclusiveCPUs func(*v1.Pod) bool
+	// ReserveMemory protects what pods request (cgroup v2, MemoryQoS with
+	// memoryReservationPolicy TieredReservation).
+	ReserveMemory bool
+}
+
+// ForPod returns the limits of the pod's cgroup: requests and limits of the pod as
+// a whole, overhead, init containers and sidecars counted as the scheduler counts
+// them (the kubelet's ResourceConfigForPod). CPU and memory are limited only where
+// every container is, or the pod as a whole.
+func ForPod(pod *v1.Pod, s PodSettings) Values {
+	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
+	allCPU, allMemory := true, true
+	limits := resource.PodLimits(pod, resource.PodResourcesOptions{
+		ContainerFn: func(l v1.ResourceList, _ resource.ContainerType) {
+			allCPU = allCPU && !l.Cpu().IsZero()
+			allMemory = allMemory && !l.Memory().IsZero()
+		},
+	})
+	if r := pod.Spec.Resources; r != nil {
+		allCPU = allCPU || !r.Limits.Cpu().IsZero()
+		allMemory = allMemory || !r.Limits.Memory().IsZero()
+	}
+	class := criconfig.QOSClass(pod)
+	if class == v1.PodQOSBestEffort {
+		// Overhead alone limits nothing.
+		requests, allCPU, allMemory = v1.ResourceList{}, false, false
+	}
+	v := Values{
+		CPUShares: ref(criconfig.CPUShares(requests.Cpu().MilliValue())),
+		CPUPeriod: ref(s.period()), CPUQuota: ref[int64](noLimit), Memory: ref[int64](noLimit), PIDs: ref[int64](noLimit),
+		HugePages: hugePages(resource.PodRequests(pod, resource.PodResourcesOptions{})),
+	}
+	if quota := criconfig.CPUQuota(limits.Cpu().MilliValue(), *v.CPUPeriod); allCPU && s.quotaFor(pod) && quota > 0 {
+		v.CPUQuota = &quota
+	}
+	if memory := limits.Memory().Value(); allMemory && memory > 0 {
+		v.Memory = &memory
+	}
+	if s.PIDs > 0 {
+		v.PIDs = &s.PIDs
+	}
+	if memory := requests.Memory().Value(); s.ReserveMemory && memory > 0 {
+		v.Unified = protect(memoryProtection(class), memory)
+	}
+	return v
+}
+
+// memoryProtection is the file of cgroup v2 by which a pod of that class keeps its
+// memory: hard for Guaranteed ones, soft for the others (KEP-2570).
+func memoryProtection(class v1.PodQOSClass) string {
+	if class == v1.PodQOSGuaranteed {
+		return memoryMin
+	}
+	return memoryLow
+}
+
+func (s PodSettings) quotaFor(pod *v1.Pod) bool {
+	return s.CFSQuota && (s.ExclusiveCPUs == nil || !s.ExclusiveCPUs(pod))
+}
+
+func (s PodSettings) period() int64 {
+	if p := s.CFSPeriod.Microseconds(); p > 0 {
+		return p
+	}
+	return 100_000
+}

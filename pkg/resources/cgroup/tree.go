@@ -1,0 +1,201 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// updatePeriod is how often the values above the pods are written again, in case
+// somebody has changed them. The kubelet's.
+const updatePeriod = time.Minute
+
+// Config is what a Tree is made of.
+type Config struct {
+	Layout   Layout
+	Capacity v1.ResourceList // of the machine, "pid" for processes among it
+	// Reserved are what is kept from pods, which is held if EnforcePods says so
+	// (enforceNodeAllocatable: pods).
+	Reserved    []v1.ResourceList
+	EnforcePods bool
+	// MemoryQoS has memory protected, or protection taken back, by Pods.ReserveMemory;
+	// cgroup v2 only (KEP-2570).
+	MemoryQoS bool
+	Pods      PodSettings
+	Clock     clock.WithTicker
+	// Event records something about the node; nil: nobody is told. It must not block.
+	Event func(eventType, reason, message string)
+}
+
+// Tree is the cgroups of all pods. Safe for concurrent use.
+type Tree struct {
+	cfg    Config
+	kernel driver
+
+	mu   sync.Mutex
+	pods map[types.UID]written // whose cgroup there is
+
+	above   sync.Mutex // held while the cgroups above the pods are written
+	sums    *requests  // by which the classes were last written; nil: never
+	held    bool       // what all pods may use has been written once
+	refused string     // the last complaint of the kernel, so that one is logged once
+}
+
+// written is what a pod's cgroup holds.
+type written struct {
+	pod    *v1.Pod // for which
+	values Values
+}
+
+// driver writes cgroups; kernel is the one that there is.
+type driver interface {
+	write(n name, v Values) error
+	remove(n name, kill bool) error
+	exists(n name) bool
+	pods() (map[types.UID]name, error)
+	hugePageSizes() []int64
+}
+
+// New makes the cgroups above those of pods. The error is errors.Is ErrRefused
+// where the host does not let this process make cgroups at all.
+func New(cfg Config) (*Tree, error) {
+	return newTree(cfg, newKernel(cfg.Layout))
+}
+
+// ErrRefused is of a host that keeps this process from making cgroups.
+var ErrRefused = errors.New("this host does not let the agent make cgroups")
+
+func newTree(cfg Config, k driver) (*Tree, error) {
+	switch {
+	case cfg.Layout.root == nil:
+		return nil, errors.New("cgroup: no Layout")
+	case cfg.Clock == nil:
+		return nil, errors.New("cgroup: no Clock")
+	}
+	t := &Tree{cfg: cfg, kernel: k, pods: map[types.UID]written{}}
+	// Made without limits first: those that the kernel refuses, for what runs
+	// already, are tried again later.
+	for _, n := range []name{cfg.Layout.root, cfg.Layout.qos(v1.PodQOSBurstable), cfg.Layout.qos(v1.PodQOSBestEffort)} {
+		if err := k.write(n, Values{}); err != nil {
+			if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+				return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+			}
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Run writes the values above the pods, at once and once a minute, until ctx ends.
+func (t *Tree) Run(ctx context.Context) error {
+	tick := t.cfg.Clock.NewTicker(updatePeriod)
+	defer tick.Stop()
+	for {
+		t.update()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C():
+		}
+	}
+}
+
+// update writes the values of the cgroup of all pods and of the QoS classes.
+func (t *Tree) update() {
+	t.above.Lock()
+	defer t.above.Unlock()
+	err := t.kernel.write(t.cfg.Layout.root, forAllPods(t.cfg.Capacity, t.cfg.Reserved, t.cfg.EnforcePods))
+	t.tell(err)
+	t.note(errors.Join(err, t.writeClasses()))
+}
+
+// tell records whether what all pods may use is held to, until it is for the first
+// time: as the kubelet's event.
+func (t *Tree) tell(err error) {
+	if t.held || t.cfg.Event == nil {
+		return
+	}
+	if t.held = err == nil; t.held {
+		t.cfg.Event(v1.EventTypeNormal, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+		return
+	}
+	t.cfg.Event(v1.EventTypeWarning, "FailedNodeAllocatableEnforcement", fmt.Sprintf("Failed to update Node Allocatable Limits %q: %v", t.cfg.Layout.root, err))
+}
+
+// podsChanged writes the values of the QoS classes if that makes a difference.
+func (t *Tree) podsChanged() {
+	t.above.Lock()
+	defer t.above.Unlock()
+	if t.sums == nil || *t.sums != t.requests() {
+		t.note(t.writeClasses())
+	}
+}
+
+// writeClasses is called with the lock of those above.
+func (t *Tree) writeClasses() error {
+	sums := t.requests()
+	t.sums = &sums
+	var all error
+	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort} {
+		v := forClass(class, sums.milliCPU, t.kernel.hugePageSizes())
+		if t.cfg.MemoryQoS && class == v1.PodQOSBurstable {
+			v.Unified = protect(memoryLow, sums.burstable)
+		}
+		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
+	}
+	if t.cfg.MemoryQoS {
+		// What is above protects no less than what is below.
+		v := Values{Unified: protect(memoryMin, sums.guaranteed+sums.burstable)}
+		all = errors.Join(all, t.kernel.write(t.cfg.Layout.root, v))
+	}
+	return all
+}
+
+// requests are what the pods of a class request in sum, of what its cgroup goes by.
+type requests struct {
+	milliCPU              int64 // of burstable pods, in thousandths of a CPU
+	guaranteed, burstable int64 // memory that is protected, in bytes
+}
+
+func (t *Tree) requests() (sums requests) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pods {
+		list := resource.PodRequests(p.pod, resource.PodResourcesOptions{})
+		memory := list.Memory().Value()
+		if !t.cfg.MemoryQoS || !t.cfg.Pods.ReserveMemory {
+			memory = 0
+		}
+		switch criconfig.QOSClass(p.pod) {
+		case v1.PodQOSGuaranteed:
+			sums.guaranteed += memory
+		case v1.PodQOSBurstable:
+			sums.milliCPU += list.Cpu().MilliValue()
+			sums.burstable += memory
+		}
+	}
+	return sums
+}
+
+// note logs what the kernel has refused, once for each complaint.
+func (t *Tree) note(err error) {
+	switch {
+	case err == nil:
+		t.refused = ""
+	case err.Error() != t.refused:
+		t.refused = err.Error()
+		klog.ErrorS(err, "Could not set limits for all pods, will try again every minute")
+	}
+}

@@ -1,0 +1,118 @@
+package cgroup
+
+import (
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// Values are the limits of a cgroup. What is nil stays as it is.
+type Values struct {
+	CPUShares *int64 // cgroup v1's cpu.shares; v2 is given the weight that stands for them
+	CPUQuota  *int64 // µs a period, -1 for no limit
+	CPUPeriod *int64 // µs
+	Memory    *int64 // bytes, -1 for no limit
+	PIDs      *int64 // processes, -1 for no limit
+	// HugePages in bytes by the bytes of one page. Sizes that are not named are
+	// limited to none, but only where the map is not nil.
+	HugePages map[int64]int64
+	// Unified are files of cgroup v2 and what they hold.
+	Unified map[string]string
+}
+
+// noLimit is written for a limit that there is not, and so takes away one that was.
+const noLimit = -1
+
+// unbounded is the kubelet's limit of huge pages for the QoS classes: none. The
+// kernel rounds it down to what it can count.
+const unbounded = 1 << 62
+
+// Files of cgroup v2 that protect and throttle memory (KEP-2570).
+const (
+	memoryMin = "memory.min"
+	memoryLow = "memory.low"
+)
+
+// hugePages reads the amounts of huge pages from a list.
+func hugePages(list v1.ResourceList) map[int64]int64 {
+	sizes := map[int64]int64{}
+	for name, q := range list {
+		text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
+		if !ok {
+			continue
+		}
+		if size, err := bounds.ParseQuantity(text); err == nil && size.Value() > 0 {
+			sizes[size.Value()] += q.Value()
+		}
+	}
+	return sizes
+}
+
+// cpuWeight is cgroup v2's weight for v1's shares, by the kubelet's line from
+// [2, 262144] to [1, 10000] (KEP-2254).
+func cpuWeight(shares int64) uint64 {
+	return uint64(1 + (min(max(shares, 2), 262144)-2)*9999/262142)
+}
+
+// forAllPods are the limits of the cgroup of all pods: capacity less what is
+// reserved. Nothing is taken off for eviction, which is to happen before the limit
+// is met. Where it is not enforced, the limits are the whole capacity: without
+// shares the pods would starve beside the machine's own processes.
+func forAllPods(capacity v1.ResourceList, reserved []v1.ResourceList, enforce bool) Values {
+	if !enforce {
+		reserved = nil
+	}
+	left := func(name v1.ResourceName) (resource.Quantity, bool) {
+		q, ok := capacity[name]
+		q = q.DeepCopy()
+		for _, list := range reserved {
+			if r, set := list[name]; set {
+				q.Sub(r)
+			}
+		}
+		if q.Sign() < 0 {
+			q = resource.Quantity{}
+		}
+		return q, ok
+	}
+	var v Values
+	if q, ok := left(v1.ResourceCPU); ok {
+		v.CPUShares = ref(criconfig.CPUShares(q.MilliValue()))
+	}
+	if q, ok := left(v1.ResourceMemory); ok {
+		v.Memory = ref(q.Value())
+	}
+	if q, ok := left(resourcePIDs); ok {
+		v.PIDs = ref(q.Value())
+	}
+	v.HugePages = hugePages(capacity)
+	return v
+}
+
+// resourcePIDs is the kubelet's name for processes, as systemReserved has it.
+const resourcePIDs v1.ResourceName = "pid"
+
+// forClass are the values of a QoS class's cgroup, by the sum of what its pods
+// request. sizes are those of the kernel's huge pages.
+func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
+	if class != v1.PodQOSBurstable {
+		milliCPU = 0
+	}
+	v := Values{CPUShares: ref(criconfig.CPUShares(milliCPU)), HugePages: map[int64]int64{}}
+	for _, s := range sizes {
+		v.HugePages[s] = unbounded
+	}
+	return v
+}
+
+// protect writes bytes of memory into a file of cgroup v2.
+func protect(file string, bytes int64) map[string]string {
+	return map[string]string{file: strconv.FormatInt(bytes, 10)}
+}
+
+func ref[T any](v T) *T { return &v }

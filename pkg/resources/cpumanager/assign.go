@@ -1,0 +1,204 @@
+package cpumanager
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	v1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/utils/cpuset"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// state is who has which CPUs. It is not changed: decisions return a new one.
+type state struct {
+	shared   cpuset.CPUSet // of all that have none of their own
+	assigned map[types.UID]map[string]cpuset.CPUSet
+}
+
+// Refusal is why a pod cannot have the CPUs that it asks for, in the kubelet's words.
+type Refusal struct{ Reason, Message string }
+
+func (r *Refusal) Error() string { return r.Message }
+
+// unexpected words what the kubelet does not expect at admission: the scheduler
+// should not have sent the pod.
+func unexpected(err error) *Refusal {
+	return &Refusal{"UnexpectedAdmissionError", fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
+}
+
+func misaligned(format string, args ...any) *Refusal {
+	return &Refusal{"SMTAlignmentError", "SMT Alignment Error: " + fmt.Sprintf(format, args...)}
+}
+
+// policy is what does not change while the agent runs.
+type policy struct {
+	topology Topology
+	options  Options
+	reserved cpuset.CPUSet // never given to one container alone
+}
+
+// newPolicy reserves the named CPUs, or so many as are reserved, rounded up, from
+// the first cores.
+func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o Options) (policy, error) {
+	if amount.Sign() <= 0 {
+		return policy{}, errors.New("the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero")
+	}
+	p := policy{topology: t, options: o, reserved: named}
+	n := int(amount.Value()) // rounded up
+	if named.IsEmpty() {
+		p.reserved, _ = t.take(t.CPUs(), n)
+	}
+	if p.reserved.Size() != n {
+		return policy{}, fmt.Errorf("unable to reserve the required amount of CPUs (size of %s did not equal %d)", p.reserved, n)
+	}
+	if !p.reserved.IsSubsetOf(t.CPUs()) {
+		return policy{}, fmt.Errorf("reserved CPUs %s are not a subset of online CPUs %s", p.reserved, t.CPUs())
+	}
+	return p, nil
+}
+
+// all are the CPUs that the state accounts for.
+func (p policy) all() cpuset.CPUSet {
+	if p.options.StrictReservation {
+		return p.topology.CPUs().Difference(p.reserved)
+	}
+	return p.topology.CPUs()
+}
+
+func (p policy) initial() state {
+	return state{shared: p.all(), assigned: map[types.UID]map[string]cpuset.CPUSet{}}
+}
+
+// check says what makes a state of an agent before this one useless: another
+// reservation, other CPUs, or contradictions.
+func (p policy) check(s state) error {
+	kept := p.reserved.Intersection(s.shared)
+	switch {
+	case s.shared.IsEmpty():
+		return errors.New("default cpuset cannot be empty")
+	case p.options.StrictReservation && !kept.IsEmpty():
+		return fmt.Errorf("some of strictly reserved cpus: %q are present in defaultCpuSet: %q", kept, s.shared)
+	case !p.options.StrictReservation && !kept.Equals(p.reserved):
+		return fmt.Errorf("not all reserved cpus: %q are present in defaultCpuSet: %q", p.reserved, s.shared)
+	}
+	known := s.shared
+	for uid, containers := range s.assigned {
+		for name, cpus := range containers {
+			if !s.shared.Intersection(cpus).IsEmpty() {
+				return fmt.Errorf("pod: %s, container: %s cpuset: %q overlaps with default cpuset %q", uid, name, cpus, s.shared)
+			}
+			known = known.Union(cpus)
+		}
+	}
+	if !known.Equals(p.all()) {
+		return fmt.Errorf("current set of available CPUs %q doesn't match with CPUs in state %q", p.all(), known)
+	}
+	return nil
+}
+
+// assign gives the pod's containers the CPUs that they are entitled to and do not
+// have yet: to all of them, or a *Refusal and to none. Containers take over CPUs of
+// the init containers before them, which have ended by then, but not of sidecars.
+func (p policy) assign(s state, pod *v1.Pod) (state, error) {
+	had := s.assigned[pod.UID]
+	has := maps.Clone(had)
+	if has == nil {
+		has = map[string]cpuset.CPUSet{}
+	}
+	shared, reusable := s.shared, cpuset.New()
+	give := func(c *v1.Container, ends bool) error {
+		n := entitled(pod, c)
+		if n == 0 {
+			return nil
+		}
+		cpus, ok := has[c.Name]
+		if !ok {
+			if err := p.aligned(shared.Union(reusable), n); err != nil {
+				return err
+			}
+			var err error
+			if cpus, err = p.topology.take(shared.Difference(p.reserved).Union(reusable), n); err != nil {
+				return unexpected(err)
+			}
+		}
+		has[c.Name] = cpus
+		shared = shared.Difference(cpus)
+		if ends {
+			reusable = reusable.Union(cpus)
+		} else {
+			reusable = reusable.Difference(cpus)
+		}
+		return nil
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		if err := give(c, !kuberuntime.IsSidecar(c)); err != nil {
+			return s, err
+		}
+	}
+	for i := range pod.Spec.Containers {
+		if err := give(&pod.Spec.Containers[i], false); err != nil {
+			return s, err
+		}
+	}
+	if len(has) == len(had) {
+		return s, nil
+	}
+	next := state{shared: shared, assigned: maps.Clone(s.assigned)}
+	next.assigned[pod.UID] = has
+	return next, nil
+}
+
+// aligned says why n CPUs cannot be whole cores, where they have to be. Cores of
+// which one CPU is reserved are not to be had.
+func (p policy) aligned(available cpuset.CPUSet, n int) error {
+	if !p.options.FullCores {
+		return nil
+	}
+	threads := p.topology.threadsPerCore()
+	if n%threads != 0 {
+		return misaligned("requested %d cpus not multiple cpus per core = %d", n, threads)
+	}
+	if whole := available.Difference(p.topology.wholeCores(p.reserved)).Size(); n > whole {
+		return misaligned("not enough free physical CPUs: available physical CPUs = %d, requested CPUs = %d, CPUs per core = %d", whole, n, threads)
+	}
+	return nil
+}
+
+// release takes back what the pods that are not in use have.
+func (s state) release(gone func(types.UID) bool) state {
+	next := state{shared: s.shared, assigned: map[types.UID]map[string]cpuset.CPUSet{}}
+	for uid, containers := range s.assigned {
+		if !gone(uid) {
+			next.assigned[uid] = containers
+			continue
+		}
+		for _, cpus := range containers {
+			next.shared = next.shared.Union(cpus)
+		}
+	}
+	return next
+}
+
+// entitled is how many CPUs the container has to itself: those that it requests,
+// if these are whole ones and the pod is Guaranteed. Pods with resources of their
+// own are served by PodLevelResourceManagers only, which is off by default.
+func entitled(pod *v1.Pod, c *v1.Container) int {
+	if resource.IsPodLevelResourcesSet(pod) || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed {
+		return 0
+	}
+	cpus, ok := c.Resources.Requests[v1.ResourceCPU]
+	if !ok {
+		cpus = c.Resources.Limits[v1.ResourceCPU]
+	}
+	if cpus.Value()*1000 != cpus.MilliValue() {
+		return 0
+	}
+	return int(cpus.Value())
+}

@@ -1,0 +1,133 @@
+package cpumanager
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/cpuset"
+	"k8s.io/utils/dump"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+)
+
+// FileName is the name of the state's file in the agent's root directory. File and
+// format are the kubelet's, so that one can take over from the other.
+const FileName = "cpu_manager_state"
+
+// The policies by their names.
+const (
+	policyStatic = "static"
+	policyNone   = "none"
+)
+
+// checkpoint is the file's content, version 2 of the kubelet's.
+type checkpoint struct {
+	PolicyName    string                       `json:"policyName"`
+	DefaultCPUSet string                       `json:"defaultCpuSet"`
+	Entries       map[string]map[string]string `json:"entries,omitempty"`
+	Checksum      checksum                     `json:"checksum"`
+}
+
+type checksum uint64
+
+// sum is the kubelet's: FNV of the value as spew prints it, with the names that
+// its types have there.
+func (c checkpoint) sum() checksum {
+	c.Checksum = 0
+	if c.Entries == nil {
+		c.Entries = map[string]map[string]string{}
+	}
+	text := dump.ForHash(&c)
+	text = strings.Replace(text, "(*cpumanager.checkpoint)", "(*state.CPUManagerCheckpoint)", 1)
+	text = strings.Replace(text, "(cpumanager.checksum)", "(checksum.Checksum)", 1)
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text)) // never fails
+	return checksum(h.Sum32())
+}
+
+func encode(s state) ([]byte, error) {
+	c := checkpoint{PolicyName: policyStatic, DefaultCPUSet: s.shared.String(), Entries: map[string]map[string]string{}}
+	for uid, containers := range s.assigned {
+		entry := map[string]string{}
+		for name, cpus := range containers {
+			entry[name] = cpus.String()
+		}
+		c.Entries[string(uid)] = entry
+	}
+	c.Checksum = c.sum()
+	return json.Marshal(c)
+}
+
+// decode reads what encode, or a kubelet with that policy, has written.
+func decode(text []byte, policy string) (state, error) {
+	var c checkpoint
+	if err := json.Unmarshal(text, &c); err != nil {
+		return state{}, fmt.Errorf("checkpoint is corrupted: %w", err)
+	}
+	if c.Checksum != 0 && c.Checksum != c.sum() { // very old kubelets wrote none
+		return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
+	}
+	if c.PolicyName != policy {
+		return state{}, fmt.Errorf("configured policy %q differs from state checkpoint policy %q", policy, c.PolicyName)
+	}
+	s := state{assigned: map[types.UID]map[string]cpuset.CPUSet{}}
+	var err error
+	if s.shared, err = cpuset.Parse(c.DefaultCPUSet); err != nil {
+		return state{}, fmt.Errorf("could not parse default cpu set %q: %w", c.DefaultCPUSet, err)
+	}
+	for uid, entry := range c.Entries {
+		containers := map[string]cpuset.CPUSet{}
+		for name, text := range entry {
+			if containers[name], err = cpuset.Parse(text); err != nil {
+				return state{}, fmt.Errorf("could not parse cpuset %q for container %q in pod %q: %w", text, name, uid, err)
+			}
+		}
+		s.assigned[types.UID(uid)] = containers
+	}
+	return s, nil
+}
+
+// load returns false where there is no file.
+func load(path, policy string) (state, bool, error) {
+	text, err := durable.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return state{}, false, nil
+	}
+	if err != nil {
+		return state{}, false, fmt.Errorf("read the state of the CPU manager: %w", err)
+	}
+	s, err := decode(text, policy)
+	if err != nil {
+		return state{}, false, useless(path, err)
+	}
+	return s, true, nil
+}
+
+// useless says of a state that cannot be gone on with what the kubelet says.
+func useless(path string, err error) error {
+	return fmt.Errorf("could not restore state from checkpoint: %w, please drain this node and delete the CPU manager checkpoint file %q before restarting Kubelet", err, path)
+}
+
+func save(path string, s state) error {
+	text, err := encode(s)
+	if err == nil {
+		err = durable.Write(path, text)
+	}
+	if err != nil {
+		return fmt.Errorf("write the state of the CPU manager: %w", err)
+	}
+	return nil
+}
+
+// CheckUnused is for an agent without the static policy: an error if the state of
+// one that had it is still there, whose containers are bound to CPUs.
+func CheckUnused(root string) error {
+	_, _, err := load(filepath.Join(root, FileName), policyNone)
+	return err
+}

@@ -1,0 +1,96 @@
+// Package hostinfo reads what the kernel tells of the machine as a whole: memory and
+// processes. It keeps nothing.
+package machine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Memory of the machine, in bytes.
+type Memory struct{ Total, Free, InactiveFile, Anonymous int64 }
+
+// WorkingSet is what is used and not to be had back at once: usage less inactive file
+// pages, as the kubelet counts it.
+func (m Memory) WorkingSet() int64 { return max(m.Total-m.Free-m.InactiveFile, 0) }
+
+// Available is the rest.
+func (m Memory) Available() int64 { return m.Total - m.WorkingSet() }
+
+// ReadMemory reads /proc/meminfo.
+func ReadMemory() (Memory, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return Memory{}, fmt.Errorf("find out the node's memory: %w", err)
+	}
+	m, err := parseMemory(text)
+	if err != nil {
+		return Memory{}, fmt.Errorf("find out the node's memory: /proc/meminfo: %w", err)
+	}
+	return m, nil
+}
+
+func parseMemory(text []byte) (m Memory, err error) {
+	wanted := map[string]*int64{"MemTotal:": &m.Total, "MemFree:": &m.Free, "Inactive(file):": &m.InactiveFile, "AnonPages:": &m.Anonymous}
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		into := wanted[string(fields[0])]
+		if into == nil {
+			continue
+		}
+		kib, err := strconv.ParseInt(string(fields[1]), 10, 64)
+		if err != nil {
+			return Memory{}, fmt.Errorf("%s %w", fields[0], err)
+		}
+		*into = kib << 10
+	}
+	if m.Total == 0 {
+		return Memory{}, errors.New("no MemTotal")
+	}
+	return m, nil
+}
+
+// Processes says how many processes and threads there are, and how many there may be
+// at most. ok is false where the kernel does not tell.
+func Processes() (running, most int64, ok bool) {
+	most = MaxProcesses()
+	load, err := os.ReadFile("/proc/loadavg") // "0.00 0.01 0.05 1/123 4567"
+	if err != nil || most == 0 {
+		return 0, 0, false
+	}
+	fields := strings.Fields(string(load))
+	if len(fields) < 4 {
+		return 0, 0, false
+	}
+	_, all, ok := strings.Cut(fields[3], "/")
+	running, err = strconv.ParseInt(all, 10, 64)
+	return running, most, ok && err == nil
+}
+
+// MaxProcesses is how many processes and threads the machine may have, 0 if the
+// kernel does not tell.
+func MaxProcesses() int64 {
+	most := int64(0)
+	for _, path := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
+		if n, err := strconv.ParseInt(Line(path), 10, 64); err == nil && (most == 0 || n < most) {
+			most = n
+		}
+	}
+	return most
+}
+
+// Line is what a file of one line holds, "" for one that cannot be read.
+func Line(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}

@@ -1,0 +1,72 @@
+package criconfig
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+)
+
+// Container returns the configuration of attempt in.RestartCount of one
+// container of the pod, or an Error with reason ReasonContainerConfig. It asks
+// in.Volumes and in.Objects, and is otherwise a function of its arguments.
+func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.ContainerConfig, error) {
+	if err := bounds.Path(c.WorkingDir); err != nil {
+		return nil, containerErrorf("workingDir %w", err)
+	}
+	env, err := makeEnv(ctx, pod, c, in)
+	if err != nil {
+		return nil, err
+	}
+	command, left, err := ExpandAll(c.Command, MaxArguments-env.size, env.lookup)
+	if err != nil {
+		return nil, containerErrorf("%w", err)
+	}
+	args, _, err := ExpandAll(c.Args, left, env.lookup)
+	if err != nil {
+		return nil, containerErrorf("%w", err)
+	}
+	security, err := containerSecurity(pod, c, in)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mounts(ctx, pod, c, in, env)
+	if err != nil {
+		return nil, err
+	}
+	annotations, err := containerAnnotations(pod, c, in.RestartCount)
+	if err != nil {
+		return nil, err
+	}
+	signal, err := stopSignal(c)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := devices(pod, c, in)
+	if err != nil {
+		return nil, err
+	}
+	return &cri.ContainerConfig{
+		Metadata:    &cri.ContainerMetadata{Name: c.Name, Attempt: in.RestartCount},
+		Image:       &cri.ImageSpec{Image: in.ImageRef, UserSpecifiedImage: c.Image},
+		Command:     command,
+		Args:        args,
+		WorkingDir:  c.WorkingDir,
+		Envs:        env.cri(),
+		Mounts:      mounts,
+		Devices:     devices,
+		Labels:      containerLabels(pod, c),
+		Annotations: annotations,
+		LogPath:     ContainerLogPath(c.Name, in.RestartCount),
+		Stdin:       c.Stdin,
+		StdinOnce:   c.StdinOnce,
+		Tty:         c.TTY,
+		StopSignal:  signal,
+		Linux: &cri.LinuxContainerConfig{
+			Resources:       Resources(pod, c, in.Node),
+			SecurityContext: security,
+		},
+	}, nil
+}

@@ -1,0 +1,34 @@
+package criconfig
+
+import (
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+)
+
+// devices lists what device plug-ins gave, then the container's block volumes.
+func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, error) {
+	all := in.Devices
+	for _, d := range c.VolumeDevices {
+		if err := bounds.Path(d.DevicePath); err != nil {
+			return nil, containerErrorf("devicePath %w", err)
+		}
+		if in.Volumes == nil {
+			return nil, containerErrorf("cannot find volume %q to pass into container %q", d.Name, c.Name)
+		}
+		v, err := in.Volumes.Path(pod, d.Name)
+		if err != nil {
+			return nil, containerErrorf("cannot find volume %q to pass into container %q: %w", d.Name, c.Name, err)
+		}
+		if !v.Block {
+			return nil, containerErrorf("volume %q of container %q is not a block device", d.Name, c.Name)
+		}
+		permissions := "mrw"
+		if v.ReadOnly {
+			permissions = "mr"
+		}
+		all = append(all[:len(all):len(all)], &cri.Device{HostPath: v.Host, ContainerPath: d.DevicePath, Permissions: permissions})
+	}
+	return all, nil
+}

@@ -1,0 +1,173 @@
+package criconfig
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+)
+
+// Bounds of the kernel and of the kubelet's arithmetic.
+const (
+	MinShares     = 2 // cpu.shares of what requests none
+	maxShares     = 262144
+	minQuota      = 1000 // microseconds, the least CFS takes
+	defaultPeriod = 100000
+)
+
+// CPUShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
+// converts it to cpu.weight).
+func CPUShares(milliCPU int64) int64 {
+	return min(max(milliCPU*1024/1000, MinShares), maxShares)
+}
+
+// CPUQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
+// means no limit.
+func CPUQuota(milliCPU, period int64) int64 {
+	if milliCPU <= 0 {
+		return 0
+	}
+	return max(milliCPU*period/1000, minQuota)
+}
+
+func (n Node) cfsPeriod() int64 {
+	if p := n.CFSQuotaPeriod.Microseconds(); p > 0 {
+		return p
+	}
+	return defaultPeriod
+}
+
+// linuxResources applies requests and limits as cgroup values, without
+// oom_score_adj. A limit without a request is also the request.
+func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxContainerResources {
+	r := &cri.LinuxContainerResources{MemoryLimitInBytes: limits.Memory().Value()}
+	request, limit := requests.Cpu(), limits.Cpu()
+	if _, set := requests[v1.ResourceCPU]; !set && !limit.IsZero() {
+		request = limit
+	}
+	r.CpuShares = CPUShares(request.MilliValue())
+	if !node.DisableCFSQuota {
+		r.CpuPeriod = node.cfsPeriod()
+		r.CpuQuota = CPUQuota(limit.MilliValue(), r.CpuPeriod)
+	}
+	if !node.NoHugePageLimits {
+		r.HugepageLimits = hugepageLimits(limits, node.HugePageSizes)
+	}
+	if node.SwapLimits && r.MemoryLimitInBytes > 0 {
+		// Memory and swap together: equal to the memory limit means no swap.
+		r.MemorySwapLimitInBytes = r.MemoryLimitInBytes
+	}
+	return r
+}
+
+// Resources returns the cgroup values of one container of the pod, as they are
+// given at creation and when it is resized.
+func Resources(pod *v1.Pod, c *v1.Container, node Node) *cri.LinuxContainerResources {
+	limits := c.Resources.Limits
+	if p := pod.Spec.Resources; p != nil {
+		limits = withPodLimits(limits, p.Limits)
+	}
+	r := linuxResources(c.Resources.Requests, limits, node)
+	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
+	if q := node.MemoryQoS; q != nil {
+		r.Unified = q.unified(c, QOSClass(pod), node.Allocatable.Memory().Value())
+	}
+	if node.CPUs != nil {
+		var exclusive bool
+		if r.CpusetCpus, exclusive = node.CPUs(pod.UID, c.Name); exclusive {
+			dropQuota(r)
+		}
+	}
+	return r
+}
+
+// dropQuota lets use CPUs as long as they can, where a quota would be held.
+func dropQuota(r *cri.LinuxContainerResources) {
+	if r.CpuPeriod > 0 {
+		r.CpuQuota = -1
+	}
+}
+
+// ExclusiveCPUs tells whether any container of the pod has CPUs to itself.
+func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
+	if n.CPUs == nil {
+		return false
+	}
+	has := func(c v1.Container) bool {
+		_, exclusive := n.CPUs(pod.UID, c.Name)
+		return exclusive
+	}
+	return slices.ContainsFunc(pod.Spec.InitContainers, has) || slices.ContainsFunc(pod.Spec.Containers, has)
+}
+
+// withPodLimits lets the pod's own limits bound a container that has none.
+func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
+	merged := v1.ResourceList{}
+	for name, q := range pod {
+		if name == v1.ResourceCPU || name == v1.ResourceMemory || strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
+			merged[name] = q
+		}
+	}
+	for name, q := range limits {
+		merged[name] = q
+	}
+	return merged
+}
+
+// sandboxResources tells the runtime what the whole pod may use, so that it can
+// size a virtual machine or its own cgroup; nil when nothing is asked.
+func sandboxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxContainerResources {
+	if len(requests) == 0 && len(limits) == 0 {
+		return &cri.LinuxContainerResources{}
+	}
+	r := linuxResources(requests, limits, node)
+	r.HugepageLimits = nil
+	r.MemorySwapLimitInBytes = 0
+	return r
+}
+
+// hugepageLimits gives each page size the node has its limit, 0 when the
+// container sets none, ordered by size name.
+func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageLimit {
+	bySize := map[string]uint64{}
+	for _, s := range nodeSizes {
+		bySize[s] = 0
+	}
+	for name, q := range limits {
+		size, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
+		if !ok {
+			continue
+		}
+		n, err := bounds.ParseQuantity(size)
+		if err != nil || n.Value() <= 0 {
+			continue // refused by validation: no such resource name
+		}
+		bySize[PageSizeName(n.Value())] = uint64(q.Value())
+	}
+	if len(bySize) == 0 {
+		return nil
+	}
+	all := make([]*cri.HugepageLimit, 0, len(bySize))
+	for s, limit := range bySize {
+		all = append(all, &cri.HugepageLimit{PageSize: s, Limit: limit})
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].PageSize < all[j].PageSize })
+	return all
+}
+
+// PageSizeName returns a huge page size as the kernel's cgroup files and CRI
+// name it: "64KB", "2MB", "1GB".
+func PageSizeName(bytes int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB"}
+	i := 0
+	for bytes >= 1024 && bytes%1024 == 0 && i < len(units)-1 {
+		bytes /= 1024
+		i++
+	}
+	return strconv.FormatInt(bytes, 10) + units[i]
+}

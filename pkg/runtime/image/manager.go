@@ -1,0 +1,259 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/util/flowcontrol"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	crierrors "k8s.io/cri-api/pkg/errors"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
+)
+
+// Service is the part of CRI's image service that is needed here. A pull has no
+// deadline of its own: the runtime cancels one that makes no progress.
+type Service interface {
+	ImageStatus(ctx context.Context, r *cri.ImageStatusRequest, opts ...grpc.CallOption) (*cri.ImageStatusResponse, error)
+	PullImage(ctx context.Context, r *cri.PullImageRequest, opts ...grpc.CallOption) (*cri.PullImageResponse, error)
+}
+
+// Keyring finds the credentials a pod has for an image's registry, best first.
+// None means an anonymous pull.
+type Keyring interface {
+	Lookup(ctx context.Context, pod *v1.Pod, image string) ([]keyring.Credential, error)
+}
+
+// Records remember by which credentials images were pulled. *record.Store is one.
+type Records interface {
+	// MayUse tells whether a pod whose credentials find finds may use an image that
+	// is present; image is what the pod calls it, ref the runtime's ID.
+	MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool
+	// Begin is called before a pull; Pulled, with the credential that was accepted
+	// (nil for none), or Failed after it.
+	Begin(image string) error
+	Pulled(image, ref string, used *keyring.Credential)
+	Failed(image string)
+}
+
+// Config is what a Manager is built from.
+type Config struct {
+	Images  Service
+	Journal *journal.Journal
+	Clock   clock.PassiveClock // nil is the real one
+	Keyring Keyring            // nil: anonymous pulls only
+	Records Records            // nil: every pod may use every image that is present
+
+	BackoffInitial time.Duration // 0 is 10 s
+	BackoffMax     time.Duration // 0 is 5 min
+
+	// Serialize allows one pull at a time; otherwise MaxParallel at once, 0 any number.
+	Serialize   bool
+	MaxParallel int
+	// QPS and Burst bound how often pulls begin; QPS 0 is no bound. A pull
+	// beyond it waits.
+	QPS   float32
+	Burst int
+}
+
+// Manager ensures images. Safe for concurrent use.
+type Manager struct {
+	journal  *journal.Journal
+	clock    clock.PassiveClock
+	keyring  Keyring
+	records  Records
+	backoff  backoff
+	statuses statuses
+	pulls    pulls
+}
+
+// New returns a Manager. Images is required.
+func New(c Config) (*Manager, error) {
+	switch {
+	case c.Images == nil:
+		return nil, errors.New("image manager: Images is missing")
+	case c.MaxParallel < 0 || c.QPS < 0 || c.Burst < 0:
+		return nil, errors.New("image manager: MaxParallel, QPS and Burst cannot be negative")
+	}
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	if c.BackoffInitial == 0 {
+		c.BackoffInitial = 10 * time.Second
+	}
+	if c.BackoffMax == 0 {
+		c.BackoffMax = 5 * time.Minute
+	}
+	m := &Manager{
+		journal:  c.Journal,
+		clock:    c.Clock,
+		keyring:  c.Keyring,
+		records:  c.Records,
+		backoff:  backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
+		statuses: statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
+		pulls:    pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
+	}
+	if c.Serialize {
+		c.MaxParallel = 1
+	}
+	if c.MaxParallel > 0 {
+		m.pulls.slots = make(chan struct{}, c.MaxParallel)
+	}
+	if c.QPS > 0 {
+		m.pulls.limiter = flowcontrol.NewTokenBucketRateLimiter(c.QPS, max(c.Burst, 1))
+	}
+	return m, nil
+}
+
+// Ensure returns the runtime's reference of the container's image once it is on
+// the node, pulling it if the container's policy says so. The error is an Error,
+// or ctx's when that ends first. sandbox is handed to the runtime with a pull.
+func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sandbox *cri.PodSandboxConfig) (string, error) {
+	name, err := withDefaultTag(c.Image)
+	if err != nil {
+		return "", m.refuse(pod, c, ReasonInvalidName, "InspectFailed", fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err))
+	}
+	pull := policy(c, name)
+	find := m.lookup(ctx, pod, name)
+	if pull != v1.PullAlways {
+		img, err := m.statuses.get(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return "", fmt.Errorf("look for image %q: %w", c.Image, context.Cause(ctx))
+		case err != nil:
+			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
+		case img != nil && (m.records == nil || m.records.MayUse(c.Image, img.Id, find)):
+			m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
+			return img.Id, nil
+		case pull == v1.PullNever: // nor is a pod told of an image that it may not use
+			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
+		}
+	}
+	return m.pull(ctx, pod, c, name, find, sandbox)
+}
+
+// Image returns the runtime's status of an image by name or by what Ensure
+// returned, from memory if Ensure was called just before. An image that is not
+// on the node is an error.
+func (m *Manager) Image(ctx context.Context, ref string) (*cri.Image, error) {
+	img, err := m.statuses.get(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("inspect image %q: %w", ref, err)
+	}
+	if img == nil {
+		return nil, fmt.Errorf("inspect image %q: it is not on this node", ref)
+	}
+	return img, nil
+}
+
+// Forget makes the next look at an image ask the runtime: for whoever removes it.
+func (m *Manager) Forget(ref string) { m.statuses.forget(ref) }
+
+func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name string, find lookup, sandbox *cri.PodSandboxConfig) (string, error) {
+	key := pair{pod.UID, name}
+	if left, last := m.backoff.left(key, m.clock.Now()); left > 0 {
+		message := fmt.Sprintf("Back-off pulling image %q", c.Image)
+		m.journal.Record(pod, c.Name, v1.EventTypeNormal, "BackOff", message)
+		return "", &Error{reason: ReasonPullBackOff, message: fmt.Sprintf("%s: %s: %s", message, last.reason, last.message), retry: left}
+	}
+	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	klog.V(2).InfoS("Pulling image", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "image", c.Image)
+	if m.records != nil {
+		if err := m.records.Begin(c.Image); err != nil {
+			return "", m.refuse(pod, c, ReasonPull, "Failed", fmt.Sprintf("Failed to record image pull intent for container image %q: %v", c.Image, err))
+		}
+	}
+	began := m.clock.Now()
+	ref, used, took, err := m.pullWithCredentials(ctx, name, find, sandbox)
+	if err != nil && m.records != nil {
+		m.records.Failed(c.Image)
+	}
+	if ctx.Err() != nil && err != nil {
+		return "", fmt.Errorf("pull image %q: %w", c.Image, context.Cause(ctx))
+	}
+	if err != nil {
+		e := pullError(c.Image, err)
+		m.journal.Record(pod, c.Name, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
+		e.retry = m.backoff.failed(key, e, m.clock.Now())
+		return "", e
+	}
+	m.backoff.succeeded(key)
+	m.statuses.forget(name)
+	size := uint64(0)
+	// The pull's reference may be a digest; containers are made of the image ID,
+	// by which they are found to use the image.
+	if img, err := m.statuses.get(ctx, name); err == nil && img != nil {
+		ref, size = img.Id, img.Size
+	}
+	if m.records != nil {
+		m.records.Pulled(c.Image, ref, used)
+	}
+	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
+		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
+	return ref, nil
+}
+
+// pullWithCredentials tries each of the pod's credentials until one is accepted,
+// which it returns. As in the kubelet any failure has the next one tried, and there
+// is no anonymous pull after them.
+func (m *Manager) pullWithCredentials(ctx context.Context, name string, find lookup, sandbox *cri.PodSandboxConfig) (ref string, used *keyring.Credential, took time.Duration, err error) {
+	found, err := find()
+	if err != nil {
+		return "", nil, 0, fmt.Errorf("look up credentials: %w", err)
+	}
+	if len(found) == 0 {
+		ref, took, err = m.pulls.pull(ctx, name, nil, sandbox)
+		return ref, nil, took, err
+	}
+	var failed []error
+	for i := range found {
+		ref, took, err := m.pulls.pull(ctx, name, found[i].Auth, sandbox)
+		if err == nil || ctx.Err() != nil {
+			return ref, &found[i], took, err
+		}
+		failed = append(failed, errors.New(text(err)))
+	}
+	return "", nil, 0, utilerrors.NewAggregate(failed)
+}
+
+// lookup finds a pod's credentials for one image, once however often it is called.
+type lookup func() ([]keyring.Credential, error)
+
+func (m *Manager) lookup(ctx context.Context, pod *v1.Pod, name string) lookup {
+	return sync.OnceValues(func() ([]keyring.Credential, error) {
+		if m.keyring == nil {
+			return nil, nil
+		}
+		return m.keyring.Lookup(ctx, pod, name)
+	})
+}
+
+// pullError gives the two failures that a runtime tells apart their own reason.
+func pullError(image string, err error) *Error {
+	message := text(err)
+	for reason, known := range map[string]error{ReasonNoRegistry: crierrors.ErrRegistryUnavailable, ReasonBadSignature: crierrors.ErrSignatureValidationFailed} {
+		if rest, ok := strings.CutPrefix(message, known.Error()); ok {
+			cause := map[string]string{
+				ReasonNoRegistry:   "the registry is unavailable",
+				ReasonBadSignature: "the signature validation failed",
+			}[reason]
+			return &Error{reason: reason, message: fmt.Sprintf("image pull failed for %s because %s%s", image, cause, rest)}
+		}
+	}
+	return &Error{reason: ReasonPull, message: message}
+}
+
+func (m *Manager) refuse(pod *v1.Pod, c *v1.Container, reason, event, message string) error {
+	m.journal.Record(pod, c.Name, v1.EventTypeWarning, event, message)
+	return &Error{reason: reason, message: message}
+}

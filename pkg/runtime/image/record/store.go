@@ -1,0 +1,275 @@
+package record
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
+)
+
+// Images is the part of CRI's image service that Recover needs.
+type Images interface {
+	ImageStatus(ctx context.Context, r *cri.ImageStatusRequest, opts ...grpc.CallOption) (*cri.ImageStatusResponse, error)
+	ListImages(ctx context.Context, r *cri.ListImagesRequest, opts ...grpc.CallOption) (*cri.ListImagesResponse, error)
+}
+
+// Store holds the records, in memory and on disk. Safe for concurrent use; only
+// what changes a record waits for the disk.
+type Store struct {
+	policy          *Policy
+	pulling, pulled string // directories
+
+	disk sync.Mutex // held by who changes records; before mu
+	mu   sync.Mutex
+	// By file name. A record that stands here does not change any more.
+	records map[string]*kubeletconfig.ImagePulledRecord
+	intents map[string]*intent
+}
+
+// intent is an image that is being pulled, or was when an agent died.
+type intent struct {
+	image string // "" when its file cannot be read
+	pulls int    // of this agent
+}
+
+// Open reads the records under the agent's root directory.
+func Open(rootDir string, policy *Policy) (*Store, error) {
+	s := &Store{
+		policy:  policy,
+		pulling: filepath.Join(rootDir, "image_manager", "pulling"),
+		pulled:  filepath.Join(rootDir, "image_manager", "pulled"),
+		intents: map[string]*intent{},
+	}
+	left, err := load(s.pulling, "ImagePullIntent", func(i *kubeletconfig.ImagePullIntent) metav1.TypeMeta { return i.TypeMeta })
+	if err != nil {
+		return nil, fmt.Errorf("read the records of pulls: %w", err)
+	}
+	for name, i := range left {
+		s.intents[name] = &intent{image: i.Image}
+	}
+	s.records, err = load(s.pulled, "ImagePulledRecord", func(r *kubeletconfig.ImagePulledRecord) metav1.TypeMeta { return r.TypeMeta })
+	if err != nil {
+		return nil, fmt.Errorf("read the records of pulled images: %w", err)
+	}
+	return s, nil
+}
+
+// MayUse tells whether a pod may use an image that is present without pulling it.
+// image is what the pod calls it, ref its ID; find, which is called only if it
+// matters, finds the pod's credentials.
+func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool {
+	s.mu.Lock()
+	verdict, who := s.policy.decide(image, s.records[fileName(ref)], s.intents[fileName(image)] != nil)
+	s.mu.Unlock()
+	if verdict != ask {
+		return verdict == open
+	}
+	found, err := find()
+	if err != nil {
+		return false // the pull will say why
+	}
+	c := matching(who, found)
+	if c == nil {
+		return false
+	}
+	if len(who.KubernetesSecrets) < learnLimit || c.Secret == nil {
+		// The Secret may have got another login, or the login another Secret, by which
+		// it is known when the one on record is gone.
+		if err := s.record(image, ref, c); err != nil {
+			klog.ErrorS(err, "Could not add to the record of a pulled image", "image", image, "imageID", ref)
+		}
+	}
+	return true
+}
+
+// learnLimit is how many Secrets a record may have before equal ones are no longer
+// added to it: the kubelet's figure.
+const learnLimit = 100
+
+// Begin notes that a pull is about to begin. Each ends with Pulled or Failed.
+func (s *Store) Begin(image string) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	name := fileName(image)
+	s.mu.Lock()
+	i := s.intents[name]
+	if i != nil {
+		i.pulls++
+	}
+	s.mu.Unlock()
+	if i != nil {
+		return nil
+	}
+	if err := write(s.pulling, name, kubeletconfig.ImagePullIntent{TypeMeta: typeMeta("ImagePullIntent"), Image: image}); err != nil {
+		return fmt.Errorf("failed to record image pull intent: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intents[name] = &intent{image: image, pulls: 1}
+	return nil
+}
+
+// Pulled notes by which credentials the image with that ID was pulled; nil is none.
+// When that cannot be written the image stays one that nobody is known to have
+// pulled.
+func (s *Store) Pulled(image, ref string, used *keyring.Credential) {
+	if used == nil {
+		used = &keyring.Credential{}
+	}
+	if err := s.record(image, ref, used); err != nil {
+		klog.ErrorS(err, "Could not record a pulled image", "image", image, "imageID", ref)
+		return
+	}
+	s.ended(image)
+}
+
+// Failed notes that a pull came to nothing.
+func (s *Store) Failed(image string) { s.ended(image) }
+
+func (s *Store) ended(image string) {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	name := fileName(image)
+	s.mu.Lock()
+	i := s.intents[name]
+	if i != nil {
+		i.pulls--
+	}
+	last := i != nil && i.pulls <= 0
+	s.mu.Unlock()
+	if last {
+		s.removeIntent(name)
+	}
+}
+
+// removeIntent is called with disk held.
+func (s *Store) removeIntent(name string) {
+	if err := remove(s.pulling, name); err != nil {
+		klog.ErrorS(err, "Could not remove the record of a pull that has ended", "name", name)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.intents, name)
+}
+
+// record adds a credential to an image's record; a nil one only makes sure that
+// there is a record.
+func (s *Store) record(image, ref string, used *keyring.Credential) error {
+	repo, err := repository(image)
+	if err != nil {
+		return err
+	}
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	name := fileName(ref)
+	s.mu.Lock()
+	before := s.records[name]
+	s.mu.Unlock()
+	now := kubeletconfig.ImagePulledRecord{
+		TypeMeta: typeMeta("ImagePulledRecord"), LastUpdatedTime: metav1.Now(), ImageRef: ref,
+		CredentialMapping: map[string]kubeletconfig.ImagePullCredentials{},
+	}
+	changed := before == nil || before.ImageRef != ref
+	if !changed {
+		maps.Copy(now.CredentialMapping, before.CredentialMapping)
+	}
+	if used != nil {
+		who, more := add(now.CredentialMapping[repo], used)
+		now.CredentialMapping[repo] = who
+		changed = changed || more
+	}
+	if !changed {
+		return nil
+	}
+	if err := write(s.pulled, name, now); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records[name] = &now
+	return nil
+}
+
+// Recover looks what became of the pulls that an agent died over, and drops the
+// records of images that are gone. It is called once; pulls may go on meanwhile.
+func (s *Store) Recover(ctx context.Context, images Images) error {
+	s.mu.Lock()
+	left := maps.Clone(s.intents)
+	maps.DeleteFunc(left, func(_ string, i *intent) bool { return i.pulls > 0 || i.image == "" })
+	s.mu.Unlock()
+	for name, i := range left {
+		r, err := images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: i.image}})
+		if err != nil {
+			return fmt.Errorf("look for image %q: %w", i.image, err)
+		}
+		if id := r.GetImage().GetId(); id != "" {
+			if err := s.record(i.image, id, nil); err != nil {
+				return fmt.Errorf("record image %q: %w", i.image, err)
+			}
+		}
+		s.forget(name)
+	}
+	asked := time.Now()
+	list, err := images.ListImages(ctx, &cri.ListImagesRequest{})
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	var ids []string
+	for _, i := range list.Images {
+		ids = append(ids, i.Id)
+	}
+	if len(ids) > 0 { // a runtime that has none may not have them yet
+		s.Prune(ids, asked)
+	}
+	return nil
+}
+
+// forget removes an intent that no pull has taken up.
+func (s *Store) forget(name string) {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	s.mu.Lock()
+	i := s.intents[name]
+	idle := i != nil && i.pulls == 0
+	s.mu.Unlock()
+	if idle {
+		s.removeIntent(name)
+	}
+}
+
+// Prune drops the records of images that are none of present, a list that was asked
+// for at that time: for whoever removes images.
+func (s *Store) Prune(present []string, asked time.Time) {
+	keep := map[string]bool{}
+	for _, id := range present {
+		keep[fileName(id)] = true
+	}
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	s.mu.Lock()
+	gone := maps.Clone(s.records)
+	s.mu.Unlock()
+	for name, r := range gone {
+		if keep[name] || !r.LastUpdatedTime.Time.Before(asked.Truncate(time.Second)) {
+			continue // the file has seconds only
+		}
+		if err := remove(s.pulled, name); err != nil {
+			klog.ErrorS(err, "Could not remove the record of an image that is gone", "imageID", r.ImageRef)
+			continue
+		}
+		s.mu.Lock()
+		delete(s.records, name)
+		s.mu.Unlock()
+	}
+}

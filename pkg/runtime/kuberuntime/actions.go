@@ -1,0 +1,343 @@
+package kuberuntime
+
+import (
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// actions is what has to be done about a pod now, in this order.
+type actions struct {
+	// reset is all containers, to be removed in this order: nothing else is done then,
+	// and the pod starts from its first container again.
+	reset []*ContainerStatus
+	// killPod stops everything of the pod, sandboxes included.
+	killPod bool
+	// createSandbox makes a sandbox, number attempt; sandboxID is the ready one
+	// where it does not.
+	createSandbox bool
+	attempt       uint32
+	sandboxID     string
+	kill          []killing         // running containers to stop
+	init          []*v1.Container   // init containers to start
+	start         []*v1.Container   // regular containers to start
+	resize        []*resizing       // running containers to give other limits
+	ephemeral     []*v1.Container   // ephemeral containers to start
+	targets       map[string]string // ephemeral container to the container whose processes it sees
+}
+
+// killing is a container that must be stopped, and why.
+type killing struct {
+	status  *ContainerStatus
+	message string
+	failed  FailedProbe
+	grace   *int64 // in seconds, of the probe that failed; nil: the pod's
+}
+
+// verdicts are what the probes say of running containers, by ID. A nil function
+// has nothing to say against any.
+type verdicts struct {
+	failed  func(ContainerID) FailedProbe // the one for which it must be restarted, if any
+	started func(ContainerID) bool
+	// resize returns the container's limits where it has not those that it should,
+	// and whether it wants to be restarted for them.
+	resize func(*v1.Container, *ContainerStatus) (r *resizing, restart bool)
+}
+
+// computeActions decides what brings the pod nearer to its spec. It is a pure
+// function of its arguments; SyncPod does what it says.
+func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
+	a := actions{targets: map[string]string{}}
+	if RestartsAll(pod, observed) {
+		a.planReset(pod, observed)
+		return a
+	}
+	a.createSandbox, a.attempt, a.sandboxID = sandboxAction(pod, observed)
+	if a.createSandbox {
+		a.killPod = true
+		a.planNewSandbox(pod, observed)
+		return a
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		e := &pod.Spec.EphemeralContainers[i]
+		if observed.Container(e.Name) == nil && !ephemeralRan(pod, e.Name) { // they are never restarted
+			c := v1.Container(e.EphemeralContainerCommon)
+			a.ephemeral = append(a.ephemeral, &c)
+			a.targets[c.Name] = e.TargetContainerName
+		}
+	}
+	if !a.planInit(pod, observed, v) {
+		return a
+	}
+	a.planContainers(pod, observed, v)
+	return a
+}
+
+// planReset says in which order the containers go: regular ones, init containers,
+// and at last those for whose end it is done, so that it is done to its end by
+// whoever looks next. Ephemeral containers stay.
+func (a *actions) planReset(pod *v1.Pod, observed *PodStatus) {
+	var causes []*ContainerStatus
+	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			for _, s := range observed.Containers {
+				switch {
+				case s.Name != list[i].Name:
+				case restartsAll(&list[i], s):
+					causes = append(causes, s)
+				default:
+					a.reset = append(a.reset, s)
+				}
+			}
+		}
+	}
+	a.reset = append(a.reset, causes...)
+}
+
+// sandboxAction tells whether a new sandbox is needed, its number, and the ID of
+// the present one.
+func sandboxAction(pod *v1.Pod, observed *PodStatus) (create bool, attempt uint32, id string) {
+	if len(observed.Sandboxes) == 0 {
+		return true, 0, ""
+	}
+	newest := observed.Sandboxes[0]
+	next := newest.GetMetadata().GetAttempt() + 1
+	ready := 0
+	for _, s := range observed.Sandboxes {
+		if s.State == cri.PodSandboxState_SANDBOX_READY {
+			ready++
+		}
+	}
+	hostNetwork := newest.GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE
+	switch {
+	case ready > 1, newest.State != cri.PodSandboxState_SANDBOX_READY:
+		return true, next, newest.Id
+	case hostNetwork != pod.Spec.HostNetwork:
+		return true, next, ""
+	case !pod.Spec.HostNetwork && newest.GetNetwork().GetIp() == "":
+		return true, next, newest.Id
+	}
+	return false, newest.GetMetadata().GetAttempt(), newest.Id
+}
+
+// planNewSandbox says what starts in a new sandbox: the first init container, or
+// without any all containers that are not done. A pod that is done, or over, gets none.
+func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
+	var again []*v1.Container
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if runsAgain(pod, c, known(pod, c, observed)) {
+			again = append(again, c)
+		}
+	}
+	if len(again) == 0 || Over(pod, observed) {
+		a.createSandbox = false
+		return
+	}
+	if len(pod.Spec.InitContainers) == 0 {
+		a.start = again
+		return
+	}
+	// The init containers run again: what they prepared was the old sandbox's.
+	a.init = []*v1.Container{&pod.Spec.InitContainers[0]}
+}
+
+// planInit says which init container comes next and reports whether the regular
+// containers may run: every init container has succeeded, every sidecar has
+// started once; that it has ended since holds nothing up. Once a regular container
+// exists, only sidecars are looked after.
+func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done bool) {
+	initialized := anyObservedIn(pod, observed, a.sandboxID)
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		s := inSandbox(observed.Container(c.Name), a.sandboxID)
+		if IsSidecar(c) {
+			if started := a.planSidecar(c, s, v); !started && !initialized && !laterObserved(pod, observed, i, a.sandboxID) {
+				return false
+			}
+			continue
+		}
+		if initialized {
+			continue
+		}
+		later := laterObserved(pod, observed, i, a.sandboxID)
+		if s == nil && !later && !mayRestart(pod, c) {
+			// Gone or not, it has run: for it there is no second sandbox.
+			s = known(pod, c, observed)
+		}
+		switch {
+		case s == nil && later:
+			// It has succeeded and been collected.
+		case s == nil, s.State == StateCreated:
+			a.init = append(a.init, c)
+			return false
+		case s.State == StateRunning:
+			return false
+		case s.State == StateUnknown && mayRestart(pod, c):
+			a.kill = append(a.kill, killing{status: s, message: fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
+			a.init = append(a.init, c)
+			return false
+		case s.State == StateExited && s.ExitCode == 0:
+		case s.State == StateExited && Restarts(pod, c, s.ExitCode):
+			a.init = append(a.init, c)
+			return false
+		default:
+			a.killPod = true // the pod has failed
+			return false
+		}
+	}
+	return true
+}
+
+// planSidecar keeps a sidecar running and reports whether it has started.
+func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (started bool) {
+	if s == nil || s.State != StateRunning {
+		if s != nil && s.State == StateUnknown {
+			a.kill = append(a.kill, killing{status: s, message: "Container is in an unknown state, will be restarted"})
+		}
+		a.init = append(a.init, c)
+		return false
+	}
+	k := killing{status: s}
+	if s.Hash != 0 && s.Hash != hashContainer(c) {
+		k.message = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name)
+	} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
+		k.message, k.grace = fmt.Sprintf("Init container %s failed %s probe, will be restarted", c.Name, k.failed), k.failed.grace(c)
+	}
+	if r, restart := v.resizeOf(c, s); k.message == "" && restart {
+		k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+	} else if k.message == "" && r != nil {
+		a.resize = append(a.resize, r)
+	}
+	if k.message != "" {
+		a.kill = append(a.kill, k)
+		a.init = append(a.init, c)
+	}
+	return v.started == nil || v.started(s.ID)
+}
+
+// planContainers says which regular containers are started and stopped. When none
+// runs and none will again, the pod is at its end: what is left of it, sidecars
+// and sandbox, is stopped.
+func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
+	kept := 0
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		s := known(pod, c, observed)
+		if s == nil || s.State != StateRunning {
+			again := runsAgain(pod, c, s)
+			if again {
+				a.start = append(a.start, c)
+			}
+			if s != nil && s.State == StateUnknown {
+				k := killing{status: s, message: "Container is in an unknown state"}
+				if again {
+					k.message += ", will be restarted"
+				}
+				a.kill = append(a.kill, k)
+			}
+			continue
+		}
+		k := killing{status: s}
+		restart := true
+		if s.Hash != 0 && s.Hash != hashContainer(c) {
+			k.message = fmt.Sprintf("Container %s definition changed", c.Name)
+		} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
+			k.message, k.grace = fmt.Sprintf("Container %s failed %s probe", c.Name, k.failed), k.failed.grace(c)
+			restart = mayRestart(pod, c)
+		} else if r, restarts := v.resizeOf(c, s); restarts {
+			k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+		} else {
+			if r != nil {
+				a.resize = append(a.resize, r)
+			}
+			kept++
+			continue
+		}
+		if restart {
+			k.message += ", will be restarted"
+			a.start = append(a.start, c)
+		}
+		a.kill = append(a.kill, k)
+	}
+	if kept == 0 && len(a.start) == 0 {
+		a.killPod = true
+		a.init = nil
+	}
+}
+
+func (v verdicts) failedProbe(id ContainerID) FailedProbe {
+	if v.failed == nil {
+		return ""
+	}
+	return v.failed(id)
+}
+
+// grace is the grace period that the probe gives a container that fails it, in
+// seconds; nil when it gives none.
+func (f FailedProbe) grace(c *v1.Container) *int64 {
+	p := c.LivenessProbe
+	if f == FailedStartup {
+		p = c.StartupProbe
+	}
+	if p == nil {
+		return nil
+	}
+	return p.TerminationGracePeriodSeconds
+}
+
+// runsAgain tells whether a regular container that does not run, or whose sandbox is
+// going, is started.
+func runsAgain(pod *v1.Pod, c *v1.Container, s *ContainerStatus) bool {
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return false
+	case s == nil, s.State == StateCreated:
+		return true // it has not run yet
+	case s.State == StateExited:
+		return Restarts(pod, c, s.ExitCode)
+	}
+	return mayRestart(pod, c)
+}
+
+// ephemeralRan tells whether an ephemeral container was started once, by the pod's
+// status: the container itself may have been removed.
+func ephemeralRan(pod *v1.Pod, name string) bool {
+	for _, s := range pod.Status.EphemeralContainerStatuses {
+		if s.Name == name {
+			return s.ContainerID != ""
+		}
+	}
+	return false
+}
+
+// anyObservedIn tells whether a regular container was ever made in the sandbox: it has
+// been initialised. A new sandbox is initialised anew.
+func anyObservedIn(pod *v1.Pod, observed *PodStatus, sandbox string) bool {
+	for i := range pod.Spec.Containers {
+		if inSandbox(observed.Container(pod.Spec.Containers[i].Name), sandbox) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// inSandbox returns the status if it is of that sandbox, else nil.
+func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
+	if s == nil || s.SandboxID != "" && s.SandboxID != sandbox {
+		return nil
+	}
+	return s
+}
+
+// laterObserved tells whether an init container after number i exists in the
+// sandbox: the one before it must have succeeded, or started if it is a sidecar.
+func laterObserved(pod *v1.Pod, observed *PodStatus, i int, sandbox string) bool {
+	for _, c := range pod.Spec.InitContainers[i+1:] {
+		if inSandbox(observed.Container(c.Name), sandbox) != nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,154 @@
+package kuberuntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// Grace periods in seconds: the least that a container is given, what the API server
+// gives a pod that asks for none, and the most, 68 years: the API server takes any
+// number, of which not all are durations, nor numbers that runtimes can count to.
+const (
+	minGrace     = 2
+	defaultGrace = 30
+	maxGrace     = math.MaxInt32
+)
+
+// KillPod stops the running containers of a pod and then its sandboxes. All
+// preStop hooks run at once; sidecars get their signal after the regular
+// containers have ended, from last to first. pod is nil for an orphan, whose
+// containers tell by their annotations how they are stopped. grace, in seconds,
+// overrides the pod's own. Cancelling ctx abandons the wait; a later call with a
+// shorter grace takes over.
+func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+	if running == nil {
+		return nil
+	}
+	err := m.killPod(ctx, pod, running, grace)
+	if err != nil && ctx.Err() == nil {
+		m.cfg.Journal.Record(pod, "", v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
+	}
+	return err
+}
+
+func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+	var stops []*stop
+	for _, c := range running.Containers {
+		if c.State != StateRunning && c.State != StateUnknown {
+			continue
+		}
+		s := &stop{pod: pod, spec: specOf(pod, c.Name), id: c.ID, name: c.Name, ended: make(chan struct{})}
+		if s.spec == nil {
+			var err error
+			if s.pod, s.spec, err = m.restore(ctx, running, c); err != nil {
+				return err
+			}
+		}
+		s.grace = gracePeriod(s.pod, grace)
+		stops = append(stops, s)
+	}
+	order(pod, stops)
+	errs := make([]error, len(stops))
+	var wg sync.WaitGroup
+	for i, s := range stops {
+		wg.Go(func() { errs[i] = recovery.Call(func() error { return m.stop(ctx, s) }) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, s := range running.Sandboxes {
+		if s.State == StateExited {
+			continue
+		}
+		if _, err := m.cfg.CRI.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
+			return fmt.Errorf("stop sandbox %s: %w", s.ID, err)
+		}
+	}
+	return nil
+}
+
+// gracePeriod is how long a container of the pod may take to end, its preStop hook
+// included, in seconds: what overrides, else the deletion's, else the pod's own.
+func gracePeriod(pod *v1.Pod, override *int64) int64 {
+	seconds := int64(defaultGrace)
+	switch {
+	case override != nil:
+		seconds = *override
+	case pod == nil:
+	case pod.DeletionGracePeriodSeconds != nil:
+		seconds = *pod.DeletionGracePeriodSeconds
+	case pod.Spec.TerminationGracePeriodSeconds != nil:
+		seconds = *pod.Spec.TerminationGracePeriodSeconds
+	}
+	return min(seconds, maxGrace)
+}
+
+// restore makes as much of an orphan's pod and container as stopping it takes, from
+// what the container's annotations tell.
+func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.Pod, *v1.Container, error) {
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: running.UID, Name: running.Name, Namespace: running.Namespace}}
+	spec := &v1.Container{Name: c.Name}
+	r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
+	if isNotFound(err) {
+		return pod, spec, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("inspect container %s before stopping it: %w", c.ID, err)
+	}
+	// What cannot be read back is missing: somebody has tampered with it.
+	rec, _ := criconfig.ReadAnnotations(r.GetStatus().GetAnnotations())
+	pod.DeletionGracePeriodSeconds = rec.DeletionGracePeriod
+	pod.Spec.TerminationGracePeriodSeconds = rec.TerminationGracePeriod
+	spec.Ports = rec.Ports
+	if rec.PreStop != nil {
+		spec.Lifecycle = &v1.Lifecycle{PreStop: rec.PreStop}
+	}
+	return pod, spec, nil
+}
+
+// specOf is the spec of a container by its name, nil when the pod has none of it.
+func specOf(pod *v1.Pod, name string) *v1.Container {
+	if pod == nil {
+		return nil
+	}
+	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
+			c := v1.Container(e.EphemeralContainerCommon)
+			return &c
+		}
+	}
+	return nil
+}
+
+// Pod is the listed form of a status: its sandboxes and containers with their states.
+func (s *PodStatus) Pod() *Pod {
+	if s == nil {
+		return nil
+	}
+	p := &Pod{UID: s.UID, Name: s.Name, Namespace: s.Namespace}
+	for _, sb := range s.Sandboxes {
+		p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sb.Id, Attempt: sb.GetMetadata().GetAttempt(), State: sandboxState(sb.State), CreatedAt: instant(sb.CreatedAt)})
+	}
+	for _, c := range s.Containers {
+		p.Containers = append(p.Containers, Container{ID: c.ID.ID, Name: c.Name, SandboxID: c.SandboxID, State: c.State, CreatedAt: c.CreatedAt})
+	}
+	return p
+}

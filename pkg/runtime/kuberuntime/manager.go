@@ -1,0 +1,115 @@
+package kuberuntime
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
+)
+
+// CRI is what the runtime service is asked for.
+type CRI interface {
+	RunPodSandbox(context.Context, *cri.RunPodSandboxRequest, ...grpc.CallOption) (*cri.RunPodSandboxResponse, error)
+	StopPodSandbox(context.Context, *cri.StopPodSandboxRequest, ...grpc.CallOption) (*cri.StopPodSandboxResponse, error)
+	RemovePodSandbox(context.Context, *cri.RemovePodSandboxRequest, ...grpc.CallOption) (*cri.RemovePodSandboxResponse, error)
+	PodSandboxStatus(context.Context, *cri.PodSandboxStatusRequest, ...grpc.CallOption) (*cri.PodSandboxStatusResponse, error)
+	ListPodSandbox(context.Context, *cri.ListPodSandboxRequest, ...grpc.CallOption) (*cri.ListPodSandboxResponse, error)
+	CreateContainer(context.Context, *cri.CreateContainerRequest, ...grpc.CallOption) (*cri.CreateContainerResponse, error)
+	StartContainer(context.Context, *cri.StartContainerRequest, ...grpc.CallOption) (*cri.StartContainerResponse, error)
+	StopContainer(context.Context, *cri.StopContainerRequest, ...grpc.CallOption) (*cri.StopContainerResponse, error)
+	RemoveContainer(context.Context, *cri.RemoveContainerRequest, ...grpc.CallOption) (*cri.RemoveContainerResponse, error)
+	UpdateContainerResources(context.Context, *cri.UpdateContainerResourcesRequest, ...grpc.CallOption) (*cri.UpdateContainerResourcesResponse, error)
+	ListContainers(context.Context, *cri.ListContainersRequest, ...grpc.CallOption) (*cri.ListContainersResponse, error)
+	ContainerStatus(context.Context, *cri.ContainerStatusRequest, ...grpc.CallOption) (*cri.ContainerStatusResponse, error)
+	ExecSync(context.Context, *cri.ExecSyncRequest, ...grpc.CallOption) (*cri.ExecSyncResponse, error)
+	GetContainerEvents(context.Context, *cri.GetEventsRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[cri.ContainerEventResponse], error)
+}
+
+// Images makes a container's image present by its pull policy.
+type Images interface {
+	// Ensure returns the runtime's reference of the image. An error may say with a
+	// Reason method what the container waits for, and with RetryAfter for how long.
+	Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sandbox *cri.PodSandboxConfig) (ref string, err error)
+	// Image returns what is known of the image with that reference.
+	Image(ctx context.Context, ref string) (*cri.Image, error)
+}
+
+// Files are the files that the node keeps for a pod's containers.
+type Files interface {
+	criconfig.Volumes
+	// HostsFile writes the pod's /etc/hosts and returns its path.
+	HostsFile(uid types.UID, content []byte) (string, error)
+	// TerminationLog makes the file for one attempt's termination message.
+	TerminationLog(uid types.UID, container string, attempt uint32) (string, error)
+}
+
+// Config is what a Manager is made of. Journal and the probes' functions may be
+// nil, and Images and Files where no pod is to be started.
+type Config struct {
+	CRI    CRI
+	Images Images
+	Files  Files
+	// Objects gives ConfigMaps and Secrets for environments; nil where there are none.
+	Objects criconfig.Objects
+	// ServiceEnv gives the service variables of a pod's containers; nil where there
+	// are no services. An error keeps the container from being made.
+	ServiceEnv func(context.Context, *v1.Pod) (map[string]string, error)
+	// Handler gives the runtime handler of a RuntimeClass by its name; nil where
+	// there are no classes. An error keeps the sandbox from being made.
+	Handler func(ctx context.Context, class string) (string, error)
+	Node    criconfig.Node
+	Clock   clock.PassiveClock
+	// Name is the runtime's, as CRI Version reports it: the prefix of container IDs.
+	Name string
+	// LinksDir holds the links to all containers' logs; /var/log/containers where empty.
+	LinksDir string
+	// MaxBackOff is the longest wait between restarts of a crashing container; 5 min where zero.
+	MaxBackOff time.Duration
+	Journal    *journal.Journal
+	// Failed says for which probe a running container must be restarted, "" when it
+	// need not; Started whether it has started up.
+	Failed  func(ContainerID) FailedProbe
+	Started func(ContainerID) bool
+}
+
+// Manager runs pods over CRI. Its methods are safe for concurrent use for
+// different pods; of one pod the worker calls one at a time.
+type Manager struct {
+	cfg   Config
+	hooks *hooks.Runner
+
+	mu       sync.Mutex
+	backOffs *backOffs
+	holds    holds
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.CRI == nil:
+		return nil, errors.New("runtime: no CRI")
+	case cfg.Clock == nil:
+		return nil, errors.New("runtime: no Clock")
+	case cfg.Name == "":
+		return nil, errors.New("runtime: no Name")
+	}
+	if cfg.LinksDir == "" {
+		cfg.LinksDir = "/var/log/containers"
+	}
+	if cfg.MaxBackOff <= 0 {
+		cfg.MaxBackOff = 5 * time.Minute
+	}
+	return &Manager{cfg: cfg, hooks: hooks.New(cfg.CRI), backOffs: newBackOffs(cfg.MaxBackOff), holds: holds{}}, nil
+}
+
+func hashContainer(c *v1.Container) uint64 { return criconfig.HashContainer(c) }

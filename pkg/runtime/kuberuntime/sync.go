@@ -1,0 +1,492 @@
+package kuberuntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// Waiting reasons that this package gives, the kubelet's.
+const (
+	reasonCrashLoop = "CrashLoopBackOff"
+	reasonConfig    = "CreateContainerConfigError"
+	reasonCreate    = "CreateContainerError"
+	reasonRun       = "RunContainerError"
+	reasonPostStart = "PostStartHookError"
+
+	reasonPullBackOff = "ImagePullBackOff"
+)
+
+// SyncPod brings the pod as near to its spec as one pass can. Containers start one
+// after the other, in the order of the spec; one that cannot keeps none of the
+// others from starting.
+func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus) SyncResult {
+	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
+	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
+	if len(a.reset) > 0 {
+		if err := m.reset(ctx, pod, a.reset); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+		pass.result.Reset = true
+		return pass.result
+	}
+	for _, k := range a.kill {
+		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
+		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, k.grace)); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+	}
+	if a.killPod {
+		if err := m.KillPod(ctx, pod, running(observed.Pod(), a.kill), nil); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+		if !a.createSandbox {
+			return pass.result
+		}
+	}
+	pass.resize(ctx, a.resize)
+	if len(a.init)+len(a.start)+len(a.ephemeral) == 0 {
+		return pass.result
+	}
+	if a.createSandbox && !pass.newSandbox(ctx) {
+		return pass.result
+	}
+	for _, list := range [][]*v1.Container{a.ephemeral, a.init, a.start} {
+		for _, c := range list {
+			if ctx.Err() != nil {
+				pass.fail(context.Cause(ctx))
+				return pass.result
+			}
+			pass.startContainer(ctx, c, a.targets[c.Name])
+		}
+	}
+	return pass.result
+}
+
+// running is what is left of a pod after some of its containers were stopped.
+func running(p *Pod, stopped []killing) *Pod {
+	p.Containers = slices.DeleteFunc(p.Containers, func(c Container) bool {
+		return slices.ContainsFunc(stopped, func(k killing) bool { return k.status.ID.ID == c.ID })
+	})
+	return p
+}
+
+// pass is one SyncPod on its way.
+type pass struct {
+	m         *Manager
+	pod       *v1.Pod
+	observed  *PodStatus
+	attempt   uint32 // the sandbox's
+	sandboxID string
+	sandbox   *cri.PodSandboxConfig // once it is needed
+	ips       []string
+	killed    []killing
+	hosts     string            // path of the managed /etc/hosts, once it is written
+	images    map[string]pulled // of volumes, by name, once they are needed
+	result    SyncResult
+}
+
+func (p *pass) fail(err error) {
+	if p.result.Err == nil {
+		p.result.Err = err
+	}
+}
+
+// maxWaiting is how long a waiting message may be, in bytes: it may repeat what a spec
+// says at any length. Package status bounds those of all containers together.
+const maxWaiting = 4 << 10
+
+// wait notes why a container was not started. What only waits for a back-off is
+// no failure.
+func (p *pass) wait(c *v1.Container, w Waiting, retry time.Duration, err error) {
+	if p.result.Waiting == nil {
+		p.result.Waiting = map[string]Waiting{}
+	}
+	w.Message = bounds.Cut(w.Message, maxWaiting)
+	p.result.Waiting[c.Name] = w
+	if retry > 0 && (p.result.RetryAfter == 0 || retry < p.result.RetryAfter) {
+		p.result.RetryAfter = retry
+	}
+	if err != nil {
+		p.fail(fmt.Errorf("start container %s: %w", c.Name, err))
+	}
+}
+
+// newSandbox makes a sandbox for the pod and reports whether there is one.
+func (p *pass) newSandbox(ctx context.Context) bool {
+	key := backOffKey(p.pod.UID, "")
+	if h, ok := p.m.held(key); ok {
+		if p.result.RetryAfter = h.left(p.m.cfg.Clock.Now(), h.spec, "", nil); p.result.RetryAfter > 0 {
+			return false
+		}
+	}
+	err := p.configure()
+	if err == nil {
+		err = p.runSandbox(ctx)
+	}
+	if err == nil {
+		p.m.release(key)
+		return true
+	}
+	if ctx.Err() == nil {
+		reason, message := "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err)
+		if blind := (sandboxStatusError{}); errors.As(err, &blind) {
+			reason, message = "FailedPodSandBoxStatus", "Unable to get pod sandbox status: "+text(blind.error)
+		}
+		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeWarning, reason, message)
+	}
+	if holdable(ctx, err) {
+		p.m.hold(key, hold{until: p.m.cfg.Clock.Now().Add(startBackOff)})
+	}
+	p.fail(fmt.Errorf("create sandbox: %w", err))
+	return false
+}
+
+// configure makes the sandbox's configuration, once a pass and only if something is
+// to be made: what is wrong with it, of DNS for example, is told each time.
+func (p *pass) configure() (err error) {
+	if p.sandbox == nil {
+		p.sandbox, err = criconfig.Sandbox(p.pod, p.attempt, p.m.cfg.Node)
+	}
+	return err
+}
+
+func (p *pass) runSandbox(ctx context.Context) error {
+	if p.attempt > 0 {
+		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+	}
+	if err := os.MkdirAll(p.sandbox.LogDirectory, 0o755); err != nil {
+		return fmt.Errorf("make log directory: %w", err)
+	}
+	handler, err := p.handler(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.sandbox, RuntimeHandler: handler})
+	if err != nil {
+		return err
+	}
+	p.sandboxID = r.PodSandboxId
+	klog.V(2).InfoS("Sandbox runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "podSandboxID", r.PodSandboxId, "attempt", p.attempt)
+	s, err := p.m.cfg.CRI.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: r.PodSandboxId})
+	if err != nil {
+		return sandboxStatusError{err}
+	}
+	p.ips = sandboxIPs(s.Status)
+	return nil
+}
+
+// sandboxStatusError is why nothing is known of a sandbox that was made.
+type sandboxStatusError struct{ error }
+
+// Error implements error.
+func (e sandboxStatusError) Error() string { return "inspect new sandbox: " + e.error.Error() }
+
+// Unwrap returns the runtime's error.
+func (e sandboxStatusError) Unwrap() error { return e.error }
+
+// handler is the runtime's name for what the pod's class asks for, "" for its default.
+func (p *pass) handler(ctx context.Context) (string, error) {
+	class := p.pod.Spec.RuntimeClassName
+	switch {
+	case class == nil || *class == "":
+		return "", nil
+	case p.m.cfg.Handler == nil:
+		return "", fmt.Errorf("RuntimeClass %q: this node knows no RuntimeClasses", *class)
+	}
+	return p.m.cfg.Handler(ctx, *class)
+}
+
+// startContainer creates and starts one container, unless it has to wait.
+func (p *pass) startContainer(ctx context.Context, c *v1.Container, target string) {
+	if p.held(ctx, c) {
+		return
+	}
+	last := p.observed.Container(c.Name)
+	ended := last
+	if slices.ContainsFunc(p.killed, func(k killing) bool { return k.status == last && k.failed != "" }) {
+		// It was stopped a moment ago, for its probe: as in the kubelet it waits by the end before that.
+		ended = p.observed.lastEnd(c.Name)
+	}
+	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
+		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff",
+			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID))
+		p.leave(c, w, left, nil)
+		p.wait(c, w, left, nil)
+		return
+	}
+	if err := p.configure(); err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		p.failed(ctx, c, Waiting{reasonConfig, text(err)}, nil, err)
+		return
+	}
+	volumes, err := p.imageVolumes(ctx, c)
+	if err != nil {
+		p.waitForImage(ctx, c, err)
+		return
+	}
+	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, c, p.sandbox)
+	if err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+brief(err))
+		p.waitForImage(ctx, c, err)
+		return
+	}
+	tried := trial{sandboxID: p.sandboxID, attempt: p.nextAttempt(c, last), ref: ref, target: target, volumes: volumes}
+	config, err := p.containerConfig(ctx, c, tried)
+	tried.made = outcome(config, err)
+	if err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		p.failed(ctx, c, reasonOf(err, reasonConfig), &tried, err)
+		return
+	}
+	if last != nil && last.State == StateCreated {
+		// Made by a pass that did not get to start it; this one takes its place. A killed
+		// agent's start may still arrive, and what has started is not killed for another.
+		if _, err := p.m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
+			p.wait(c, Waiting{reasonCreate, text(err)}, 0, err)
+			return
+		}
+	}
+	created, err := p.m.cfg.CRI.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.sandboxID, Config: config, SandboxConfig: p.sandbox})
+	if err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
+		p.failed(ctx, c, Waiting{reasonCreate, text(err)}, &tried, err)
+		return
+	}
+	id := created.ContainerId
+	p.event(ctx, c, v1.EventTypeNormal, "Created", "Container created")
+	p.m.noteRestart(p.pod, c, ended)
+	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
+		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
+		p.failed(ctx, c, Waiting{reasonRun, text(err)}, &tried, err)
+		return
+	}
+	p.m.release(backOffKey(p.pod.UID, c.Name))
+	p.event(ctx, c, v1.EventTypeNormal, "Started", "Container started")
+	klog.V(2).InfoS("Container runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name, "containerID", id, "attempt", config.Metadata.Attempt)
+	p.keepCPUs(ctx, c, id, config.GetLinux().GetResources().GetCpusetCpus())
+	if err := p.m.linkLog(p.pod, c.Name, id, p.sandbox.LogDirectory, config.LogPath); err != nil {
+		klog.ErrorS(err, "Could not link the container's log", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name)
+	}
+	if err := p.postStart(ctx, c, id); err != nil {
+		p.wait(c, Waiting{reasonPostStart, err.Error()}, 0, err)
+	}
+}
+
+// waitForImage notes that an image is not there, and when it is looked for again:
+// before the pull's back-off ends, for it may come by other means.
+func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
+	w := reasonOf(err, "ErrImagePull")
+	var after interface{ RetryAfter() time.Duration }
+	switch {
+	case !errors.As(err, &after) || after.RetryAfter() <= 0:
+		p.failed(ctx, c, w, nil, err)
+	case w.Reason == reasonPullBackOff:
+		p.leave(c, w, min(after.RetryAfter(), startBackOff), nil)
+		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
+	default:
+		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
+	}
+}
+
+// postStart runs the container's hook to its end: nothing else of the pod starts
+// meanwhile. A container whose hook fails is stopped, and its restart policy says
+// what follows.
+func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error {
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return nil
+	}
+	err := p.m.hooks.Run(ctx, p.m.hookTarget(p.pod, c, id, p.ips), c.Lifecycle.PostStart)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// The event does not say how: an answer may hold secrets.
+	p.event(ctx, c, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
+	if stopErr := p.m.stopContainer(ctx, p.pod, c.Name, id, "FailedPostStartHook", gracePeriod(p.pod, nil)); stopErr != nil {
+		return errors.Join(err, stopErr)
+	}
+	return err
+}
+
+// containerConfig makes the files that the container needs from the node, and
+// its configuration.
+func (p *pass) containerConfig(ctx context.Context, c *v1.Container, of trial) (*cri.ContainerConfig, error) {
+	in := criconfig.ContainerInput{
+		Node: p.m.cfg.Node, PodIPs: p.ips, ImageRef: of.ref, Volumes: p.m.cfg.Files, Objects: p.m.cfg.Objects, RestartCount: of.attempt,
+		Images: of.volumes,
+	}
+	if p.m.cfg.ServiceEnv != nil {
+		var err error
+		if in.ServiceEnv, err = p.m.cfg.ServiceEnv(ctx, p.pod); err != nil {
+			return nil, err
+		}
+	}
+	if needsImageUser(p.pod, c) {
+		img, err := p.m.cfg.Images.Image(ctx, of.ref)
+		if err != nil {
+			return nil, err
+		}
+		in.Image = img
+	}
+	if of.target != "" {
+		if t := p.observed.Container(of.target); t != nil && t.State == StateRunning {
+			in.TargetID = t.ID.ID
+		} else {
+			return nil, fmt.Errorf("unable to find target container %s", of.target)
+		}
+	}
+	if p.hosts == "" {
+		content, err := p.hostsContent()
+		if err != nil {
+			return nil, err
+		}
+		if p.hosts, err = p.m.cfg.Files.HostsFile(p.pod.UID, content); err != nil {
+			return nil, err
+		}
+	}
+	in.HostsPath = p.hosts
+	if c.TerminationMessagePath != "" {
+		path, err := p.m.cfg.Files.TerminationLog(p.pod.UID, c.Name, in.RestartCount)
+		if err != nil {
+			return nil, err
+		}
+		in.TerminationLogPath = path
+	}
+	return criconfig.Container(ctx, p.pod, c, in)
+}
+
+func (p *pass) hostsContent() ([]byte, error) {
+	var node []byte
+	if p.pod.Spec.HostNetwork {
+		var err error
+		if node, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read the node's hosts file: %w", err)
+		}
+	}
+	return criconfig.HostsFile(p.pod, p.ips, p.m.cfg.Node.ClusterDomain, node)
+}
+
+// event records what happened, unless the pass was called off: what failed then
+// failed because of that.
+func (p *pass) event(ctx context.Context, c *v1.Container, kind, reason, message string) {
+	if ctx.Err() == nil {
+		p.m.cfg.Journal.Record(p.pod, c.Name, kind, reason, message)
+	}
+}
+
+// nextAttempt is attempt, but of a container whose attempts before have been removed
+// their logs tell.
+func (p *pass) nextAttempt(c *v1.Container, last *ContainerStatus) uint32 {
+	if last != nil {
+		return attempt(last)
+	}
+	return logged(filepath.Join(p.sandbox.GetLogDirectory(), c.Name))
+}
+
+// logged is the number after the highest that a log in the directory has; 0 where
+// there is none, as in a new pod.
+func logged(dir string) (next uint32) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		number, _, _ := strings.Cut(e.Name(), ".log")
+		if n, err := strconv.ParseUint(number, 10, 31); err == nil {
+			next = max(next, uint32(n)+1)
+		}
+	}
+	return next
+}
+
+// attempt is the number of a container's next attempt. One that was created but
+// never started does not count.
+func attempt(last *ContainerStatus) uint32 {
+	switch {
+	case last == nil:
+		return 0
+	case last.State == StateCreated:
+		return uint32(last.RestartCount)
+	}
+	return uint32(last.RestartCount) + 1
+}
+
+func needsImageUser(pod *v1.Pod, c *v1.Container) bool {
+	if c.SecurityContext != nil && c.SecurityContext.RunAsNonRoot != nil {
+		return *c.SecurityContext.RunAsNonRoot
+	}
+	return pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.RunAsNonRoot != nil && *pod.Spec.SecurityContext.RunAsNonRoot
+}
+
+// backOff tells how much longer a container that has ended must wait, and the
+// kubelet's words for it.
+func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *ContainerStatus) (Waiting, time.Duration) {
+	if last == nil || last.State != StateExited || last.FinishedAt.IsZero() {
+		return Waiting{}, 0
+	}
+	if isInit(pod, c.Name) && !IsSidecar(c) && last.ExitCode == 0 {
+		return Waiting{}, 0 // runs again for a new sandbox, not for having crashed
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := backOffKey(pod.UID, c.Name)
+	left := m.backOffs.left(key, c, last, m.cfg.Clock.Now())
+	if left == 0 {
+		return Waiting{}, 0
+	}
+	return Waiting{
+		Reason: reasonCrashLoop,
+		Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID),
+	}, left
+}
+
+func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *ContainerStatus) {
+	if last == nil || last.State != StateExited {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.backOffs.restarted(backOffKey(pod.UID, c.Name), c, last, m.cfg.Clock.Now())
+}
+
+// reasonOf takes the waiting reason from an error that has one.
+func reasonOf(err error, otherwise string) Waiting {
+	var r interface {
+		error
+		Reason() string
+	}
+	if errors.As(err, &r) {
+		return Waiting{Reason: r.Reason(), Message: r.Error()}
+	}
+	return Waiting{Reason: otherwise, Message: text(err)}
+}
+
+// brief is an error as the kubelet's events tell it: by its reason, if it has one.
+func brief(err error) string { return reasonOf(err, text(err)).Reason }
+
+// text is an error as it is shown to a user, without gRPC's wrapping.
+func text(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}

@@ -1,0 +1,238 @@
+package kuberuntime
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// ErrNoEvents is returned by Follow when the runtime has no events to follow.
+var ErrNoEvents = errors.New("the runtime sends no events")
+
+// GetPods lists all pods that the runtime has, by two calls.
+func (m *Manager) GetPods(ctx context.Context) ([]*Pod, error) {
+	return m.list(ctx, nil)
+}
+
+// GetPod lists one pod; nil when the runtime does not have it.
+func (m *Manager) GetPod(ctx context.Context, uid types.UID) (*Pod, error) {
+	pods, err := m.list(ctx, map[string]string{criconfig.LabelPodUID: string(uid)})
+	if err != nil || len(pods) == 0 {
+		return nil, err
+	}
+	return pods[0], nil
+}
+
+func (m *Manager) list(ctx context.Context, labels map[string]string) ([]*Pod, error) {
+	sandboxes, err := m.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{LabelSelector: labels}})
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	containers, err := m.cfg.CRI.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{LabelSelector: labels}})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return group(sandboxes.Items, containers.Containers), nil
+}
+
+// group puts sandboxes and containers together by the pod in their labels. What
+// no kubelet has made is left out.
+func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*Pod {
+	byUID := make(map[types.UID]*Pod, len(sandboxes))
+	var pods []*Pod
+	of := func(labels map[string]string) *Pod {
+		id, ok := criconfig.ReadLabels(labels)
+		if !ok {
+			return nil
+		}
+		p := byUID[id.UID]
+		if p == nil {
+			p = &Pod{UID: id.UID, Name: id.PodName, Namespace: id.Namespace}
+			byUID[id.UID] = p
+			pods = append(pods, p)
+		}
+		return p
+	}
+	for _, s := range sandboxes {
+		if p := of(s.Labels); p != nil {
+			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: s.Id, Attempt: s.GetMetadata().GetAttempt(), State: sandboxState(s.State), CreatedAt: time.Unix(0, s.CreatedAt)})
+		}
+	}
+	for _, c := range containers {
+		// Its name becomes part of paths, so that it is the checked one.
+		name := c.Labels[criconfig.LabelContainerName]
+		if p := of(c.Labels); p != nil && name != "" {
+			p.Containers = append(p.Containers, Container{
+				ID: c.Id, Name: name, SandboxID: c.PodSandboxId, Attempt: c.GetMetadata().GetAttempt(),
+				State: containerState(c.State), CreatedAt: time.Unix(0, c.CreatedAt), ImageID: c.ImageRef,
+			})
+		}
+	}
+	for _, p := range pods {
+		slices.SortFunc(p.Sandboxes, func(a, b Sandbox) int {
+			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
+		})
+		slices.SortFunc(p.Containers, func(a, b Container) int {
+			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
+		})
+	}
+	return pods
+}
+
+func sandboxState(s cri.PodSandboxState) State {
+	if s == cri.PodSandboxState_SANDBOX_READY {
+		return StateRunning
+	}
+	return StateExited
+}
+
+func containerState(s cri.ContainerState) State {
+	switch s {
+	case cri.ContainerState_CONTAINER_CREATED:
+		return StateCreated
+	case cri.ContainerState_CONTAINER_RUNNING:
+		return StateRunning
+	case cri.ContainerState_CONTAINER_EXITED:
+		return StateExited
+	}
+	return StateUnknown
+}
+
+// GetPodStatus inspects a listed pod: its newest sandbox, and of each container
+// the last two attempts. What has gone since it was listed is left out.
+func (m *Manager) GetPodStatus(ctx context.Context, pod *Pod) (*PodStatus, error) {
+	st := &PodStatus{UID: pod.UID, Name: pod.Name, Namespace: pod.Namespace, ObservedAt: m.cfg.Clock.Now()}
+	for i, s := range pod.Sandboxes {
+		// An old sandbox that is not ready says all by being listed.
+		if i > 0 && s.State == StateExited {
+			st.Sandboxes = append(st.Sandboxes, &cri.PodSandboxStatus{
+				Id: s.ID, Metadata: &cri.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: s.Attempt},
+				State: cri.PodSandboxState_SANDBOX_NOTREADY, CreatedAt: s.CreatedAt.UnixNano(),
+			})
+			continue
+		}
+		r, err := m.cfg.CRI.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: s.ID})
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("inspect sandbox %s of pod %s/%s: %w", s.ID, pod.Namespace, pod.Name, err)
+		}
+		if len(st.Sandboxes) == 0 && r.Status.State == cri.PodSandboxState_SANDBOX_READY {
+			st.IPs = sandboxIPs(r.Status)
+		}
+		st.Sandboxes = append(st.Sandboxes, r.Status)
+	}
+	attempts := map[string]int{}
+	for _, c := range pod.Containers {
+		attempts[c.Name]++
+		if attempts[c.Name] > 2 && c.State == StateExited {
+			continue
+		}
+		r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("inspect container %s of pod %s/%s: %w", c.Name, pod.Namespace, pod.Name, err)
+		}
+		cs := m.containerStatus(r.Status)
+		cs.SandboxID = c.SandboxID
+		st.Containers = append(st.Containers, cs)
+	}
+	return st, nil
+}
+
+func sandboxIPs(s *cri.PodSandboxStatus) []string {
+	if s.GetNetwork().GetIp() == "" {
+		return nil
+	}
+	ips := []string{s.Network.Ip}
+	for _, a := range s.Network.AdditionalIps {
+		ips = append(ips, a.Ip)
+	}
+	return ips
+}
+
+func (m *Manager) containerStatus(c *cri.ContainerStatus) *ContainerStatus {
+	// What cannot be read back of an annotation is zero: it only makes the node
+	// forget a detail of a container that somebody has tampered with.
+	recorded, _ := criconfig.ReadAnnotations(c.Annotations)
+	s := &ContainerStatus{
+		ID:        ContainerID{Runtime: m.cfg.Name, ID: c.Id},
+		Name:      c.Labels[criconfig.LabelContainerName],
+		State:     containerState(c.State),
+		CreatedAt: instant(c.CreatedAt), StartedAt: instant(c.StartedAt), FinishedAt: instant(c.FinishedAt),
+		ExitCode:     c.ExitCode,
+		Image:        cmp.Or(c.GetImage().GetUserSpecifiedImage(), c.GetImage().GetImage()),
+		ImageID:      cmp.Or(c.ImageRef, c.ImageId),
+		ImageRef:     c.ImageRef,
+		Hash:         recorded.Hash,
+		RestartCount: recorded.RestartCount,
+		Reason:       c.Reason,
+		Message:      c.Message,
+		LogPath:      c.LogPath,
+		Resources:    c.Resources,
+		User:         c.User,
+		Mounts:       c.Mounts,
+		StopSignal:   c.StopSignal,
+		Recorded:     recorded,
+	}
+	if s.State == StateExited {
+		s.Message = terminationMessage(c, recorded)
+	}
+	return s
+}
+
+// instant is a CRI time: nanoseconds, zero for none.
+func instant(ns int64) time.Time {
+	if ns <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }
+
+// Follow tells of each pod to which something happens that a look at it can show:
+// a container that has started, or one or a sandbox that has stopped. What was
+// merely created, or removed after its end, is no reason to look.
+func (m *Manager) Follow(ctx context.Context, tell func(types.UID)) error {
+	stream, err := m.cfg.CRI.GetContainerEvents(ctx, &cri.GetEventsRequest{})
+	for err == nil {
+		var e *cri.ContainerEventResponse
+		if e, err = stream.Recv(); err != nil {
+			break
+		}
+		uid := types.UID(e.GetPodSandboxStatus().GetMetadata().GetUid())
+		sandbox := e.ContainerId == e.GetPodSandboxStatus().GetId()
+		switch e.ContainerEventType {
+		case cri.ContainerEventType_CONTAINER_STARTED_EVENT:
+			if uid != "" && !sandbox {
+				tell(uid)
+			}
+		case cri.ContainerEventType_CONTAINER_STOPPED_EVENT, cri.ContainerEventType_CONTAINER_DELETED_EVENT:
+			if uid != "" {
+				tell(uid)
+			}
+		}
+	}
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+		return ErrNoEvents
+	case errors.Is(err, io.EOF):
+		return errors.New("the runtime ended the event stream")
+	}
+	return fmt.Errorf("follow the runtime's events: %w", err)
+}

@@ -1,0 +1,154 @@
+// Package access leads from a pod's name to its containers at the runtime: logs,
+// exec, attach, port-forward and commands. The kubelet API (package server) calls it.
+//
+//	(namespace, pod, uid, container) ──▶ pod ──▶ container ID ──▶ CRI
+//
+// A static pod may also be meant by the UID of its mirror pod. Logs are found by
+// the pod's published status, so that they can be read of what has ended, too; all
+// else needs something that runs, which the runtime is asked for. Errors that a
+// request is the cause of have a gRPC code: NotFound or InvalidArgument.
+package podaccess
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// CRI is what the runtime service is asked for.
+type CRI interface {
+	ListPodSandbox(context.Context, *cri.ListPodSandboxRequest, ...grpc.CallOption) (*cri.ListPodSandboxResponse, error)
+	ListContainers(context.Context, *cri.ListContainersRequest, ...grpc.CallOption) (*cri.ListContainersResponse, error)
+	ContainerStatus(context.Context, *cri.ContainerStatusRequest, ...grpc.CallOption) (*cri.ContainerStatusResponse, error)
+	ExecSync(context.Context, *cri.ExecSyncRequest, ...grpc.CallOption) (*cri.ExecSyncResponse, error)
+	Exec(context.Context, *cri.ExecRequest, ...grpc.CallOption) (*cri.ExecResponse, error)
+	Attach(context.Context, *cri.AttachRequest, ...grpc.CallOption) (*cri.AttachResponse, error)
+	PortForward(context.Context, *cri.PortForwardRequest, ...grpc.CallOption) (*cri.PortForwardResponse, error)
+}
+
+// Pods are the pods of this node. Get and ByName know no mirror pods.
+type Pods interface {
+	Get(types.UID) (*v1.Pod, bool)
+	ByName(namespace, name string) (*v1.Pod, bool)
+	Mirror(static *v1.Pod) (*v1.Pod, bool)
+}
+
+// Statuses are the pods' published statuses.
+type Statuses interface {
+	Get(types.UID) (v1.PodStatus, bool)
+}
+
+// Cache is what was last seen of the runtime. Its values are only read.
+type Cache interface {
+	Pods() []*kuberuntime.Pod
+	GetNewerThan(context.Context, types.UID, time.Time) (*kuberuntime.PodStatus, error)
+}
+
+// Config is what an Access is made of; all of it is needed.
+type Config struct {
+	CRI      CRI
+	Pods     Pods
+	Statuses Statuses
+	Cache    Cache
+}
+
+// Access reaches containers. Safe for concurrent use.
+type Access struct {
+	cfg     Config
+	watched atomic.Int32 // logs, each with an inotify instance
+}
+
+// New refuses a Config that lacks a part.
+func New(cfg Config) (*Access, error) {
+	if cfg.CRI == nil || cfg.Pods == nil || cfg.Statuses == nil || cfg.Cache == nil {
+		return nil, errors.New("access: CRI, Pods, Statuses and Cache are needed")
+	}
+	return &Access{cfg: cfg}, nil
+}
+
+// Exec returns the URL at which the runtime runs the command once, for a minute.
+func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error) {
+	_, id, err := a.container(ctx, name, uid, o.Container)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.cfg.CRI.Exec(ctx, &cri.ExecRequest{
+		ContainerId: id, Cmd: o.Command, Tty: o.TTY, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return streamURL(r.GetUrl())
+}
+
+// Attach returns the URL at which the runtime serves the container's own streams.
+// Whether they are a terminal's is the container's matter, not the request's.
+func (a *Access) Attach(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodAttachOptions) (*url.URL, error) {
+	pod, id, err := a.container(ctx, name, uid, o.Container)
+	if err != nil {
+		return nil, err
+	}
+	_, tty := declared(pod, o.Container)
+	r, err := a.cfg.CRI.Attach(ctx, &cri.AttachRequest{
+		ContainerId: id, Tty: tty, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return streamURL(r.GetUrl())
+}
+
+// PortForward returns the URL at which the runtime connects to the pod's ports.
+func (a *Access) PortForward(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodPortForwardOptions) (*url.URL, error) {
+	pod, err := a.pod(name, uid)
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.sandbox(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.cfg.CRI.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: id, Port: o.Ports})
+	if err != nil {
+		return nil, err
+	}
+	return streamURL(r.GetUrl())
+}
+
+// Run runs a command in a container until it ends, or ctx does, and returns what
+// it wrote, standard output first.
+func (a *Access) Run(ctx context.Context, name types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error) {
+	_, id, err := a.container(ctx, name, uid, container)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.cfg.CRI.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: cmd})
+	if err != nil {
+		return nil, err
+	}
+	out := append(r.GetStdout(), r.GetStderr()...)
+	if code := r.GetExitCode(); code != 0 {
+		return nil, status.Errorf(codes.Unknown, "command '%s' exited with %d: %s", strings.Join(cmd, " "), code, out)
+	}
+	return out, nil
+}
+
+func streamURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return nil, status.Errorf(codes.Internal, "the runtime gave the address %q for the streams, which is not a URL", s)
+	}
+	return u, nil
+}

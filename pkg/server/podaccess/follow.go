@@ -1,0 +1,188 @@
+package podaccess
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
+)
+
+// lookEvery is how often a followed log is looked at when nothing tells of a change.
+const lookEvery = time.Second
+
+// maxWatched is how many followed logs are watched at a time. A user has but 128 inotify
+// instances for all programs, and each watcher is one.
+const maxWatched = 32
+
+// logFile is a log that may be rotated, truncated, removed or replaced at any moment.
+type logFile struct {
+	path    string
+	file    *os.File
+	watched *atomic.Int32 // how many logs are, of those that share it
+}
+
+func openLog(path string, watched *atomic.Int32) (*logFile, error) {
+	f, err := safefile.Open(filepath.Split(path))
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{path, f, watched}, nil
+}
+
+func (l *logFile) close() { l.file.Close() }
+
+// write writes what o wants of the log, and when following what is added to it until
+// the container has stopped running.
+func (l *logFile) write(ctx context.Context, o *v1.PodLogOptions, now time.Time, running func(context.Context) (bool, error), stdout, stderr io.Writer) error {
+	r := newLogReader(o, now, stdout, stderr)
+	if o.TailLines != nil {
+		fi, err := l.file.Stat()
+		if err != nil {
+			return err
+		}
+		start, err := tailStart(ctx, l.file, fi.Size(), *o.TailLines)
+		if err != nil {
+			return err
+		}
+		r.begin(start)
+	}
+	var err error
+	if o.Follow {
+		err = l.follow(ctx, r, running)
+	} else {
+		err = r.read(ctx, l.file)
+	}
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// follow reads the log until running says that nobody writes to it any more and its
+// end is reached, also that of the file which rotation has put in its place. It asks
+// whenever there is nothing to read.
+func (l *logFile) follow(ctx context.Context, r *logReader, running func(context.Context) (bool, error)) error {
+	changes := watch(l.path, l.watched)
+	defer changes.close()
+	for ended := false; ; {
+		if err := r.read(ctx, l.file); err != nil {
+			return err
+		}
+		moved, err := l.moveOn(ctx, r)
+		switch {
+		case err != nil:
+			return err
+		case moved:
+			continue
+		case ended:
+			return nil
+		}
+		if runs, err := running(ctx); err != nil {
+			return err
+		} else if !runs {
+			ended = true // what it wrote last may not have been read
+			continue
+		}
+		if err := changes.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// moveOn tells whether there is something to read that the file's end hides: another
+// file has its name, or it is shorter than it was.
+func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
+	was, err := l.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	is, err := os.Lstat(l.path)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist): // rotation takes a moment
+		return false, err
+	case err != nil || os.SameFile(was, is):
+		if was.Size() >= r.offset {
+			return false, nil
+		}
+		r.begin(0)
+		return true, nil
+	}
+	next, err := openLog(l.path, l.watched)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	// A runtime writes to the old file until it has made the new one.
+	if err := r.read(ctx, l.file); err != nil {
+		next.close()
+		return false, err
+	}
+	l.close()
+	l.file = next.file
+	r.begin(0)
+	return true, nil
+}
+
+// changes tells when a file may have changed.
+type changes struct {
+	name    string
+	watched *atomic.Int32
+	watcher *fsnotify.Watcher // nil: there is only the clock
+	events  chan fsnotify.Event
+	errors  chan error
+}
+
+func watch(path string, watched *atomic.Int32) *changes {
+	c := &changes{name: filepath.Base(path), watched: watched}
+	err := errors.New("others are watched")
+	if watched.Add(1) <= maxWatched {
+		var w *fsnotify.Watcher
+		if w, err = fsnotify.NewWatcher(); err == nil {
+			if err = w.Add(filepath.Dir(path)); err == nil {
+				c.watcher, c.events, c.errors = w, w.Events, w.Errors
+				return c
+			}
+			w.Close()
+		}
+	}
+	watched.Add(-1)
+	klog.V(4).InfoS("Log is not watched, looking at it each second", "path", path, "err", err)
+	return c
+}
+
+// wait returns after a change of the file, or after a second: events can get lost.
+func (c *changes) wait(ctx context.Context) error {
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case e := <-c.events:
+			if filepath.Base(e.Name) == c.name {
+				return nil
+			}
+		case <-c.errors: // events were lost
+		}
+	}
+}
+
+func (c *changes) close() {
+	if c.watcher != nil {
+		c.watcher.Close()
+		c.watched.Add(-1)
+	}
+}

@@ -1,0 +1,166 @@
+package podaccess
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// Logs writes the log of o.Container, of its current attempt or of the last that
+// ended. A writer is nil when its stream is not wanted. Before it waits for anything
+// it writes, if only nothing, so that a client that follows hears at once. It
+// returns at the log's end, when following once the container has ended, or when
+// ctx ends, with an error.
+func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodLogOptions, stdout, stderr io.Writer) error {
+	pod, err := a.pod(name, "")
+	if err != nil {
+		return err
+	}
+	if ok, _ := declared(pod, o.Container); !ok {
+		return status.Errorf(codes.NotFound, "container %q not found in pod %q", o.Container, pod.Name)
+	}
+	observed, ok := a.cfg.Statuses.Get(pod.UID)
+	if !ok {
+		observed = pod.Status
+	}
+	id, err := logged(pod.Name, &observed, o.Container, o.Previous)
+	if err != nil {
+		return err
+	}
+	r, err := a.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id.ID})
+	if err != nil {
+		return fmt.Errorf("unable to retrieve container logs for %v: %s", id, status.Convert(err).Message())
+	}
+	path := r.GetStatus().GetLogPath()
+	if path == "" {
+		return fmt.Errorf("unable to retrieve container logs for %v: the runtime keeps none", id)
+	}
+	log, err := openLog(path, &a.watched)
+	if err != nil {
+		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
+	}
+	defer log.close()
+	for _, w := range []io.Writer{stdout, stderr} {
+		if w == nil {
+			continue
+		}
+		if _, err := w.Write(nil); err != nil {
+			return err
+		}
+	}
+	running := follower{access: a, pod: pod.UID, id: id.ID}.running
+	if err := log.write(ctx, o, time.Now(), running, stdout, stderr); err != nil {
+		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
+	}
+	return nil
+}
+
+// follower tells whether the container whose log is followed still runs. It is asked
+// with each line and each second, and what PLEG has seen answers that. PLEG is told of
+// an end by the runtime's events; when it knows nothing the runtime is asked.
+type follower struct {
+	access *Access
+	pod    types.UID
+	id     string
+}
+
+// cacheWait bounds the wait for a cache that is still empty.
+const cacheWait = time.Second
+
+func (f follower) running(ctx context.Context) (bool, error) {
+	switch f.seen(ctx) {
+	case kuberuntime.StateRunning:
+		return true, nil
+	case kuberuntime.StateExited:
+		return false, nil
+	}
+	r, err := f.access.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: f.id})
+	switch status.Code(err) {
+	case codes.OK:
+		return r.GetStatus().GetState() == cri.ContainerState_CONTAINER_RUNNING, nil
+	case codes.NotFound: // removed: its log ends here
+		return false, nil
+	case codes.Unavailable: // the runtime restarts, the container may run on
+		return true, nil
+	}
+	return false, err
+}
+
+func (f follower) seen(ctx context.Context) kuberuntime.State {
+	ctx, cancel := context.WithTimeout(ctx, cacheWait)
+	defer cancel()
+	pod, err := f.access.cfg.Cache.GetNewerThan(ctx, f.pod, time.Time{})
+	if err != nil {
+		return kuberuntime.StateUnknown
+	}
+	for _, c := range pod.Containers {
+		if c.ID.ID == f.id {
+			return c.State
+		}
+	}
+	return kuberuntime.StateUnknown
+}
+
+// logged returns the container whose log is meant: the one that runs, else the last
+// that ended; or says why there is none. Rules and words are the kubelet's.
+func logged(pod string, s *v1.PodStatus, name string, previous bool) (kuberuntime.ContainerID, error) {
+	c := find(s, name)
+	if c == nil {
+		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is not available", name, pod)
+	}
+	last := ""
+	if t := c.LastTerminationState.Terminated; t != nil {
+		last = t.ContainerID
+	}
+	id := ""
+	switch state := c.State; {
+	case previous:
+		if id = last; id == "" {
+			return kuberuntime.ContainerID{}, fmt.Errorf("previous terminated container %q in pod %q not found", name, pod)
+		}
+	case state.Running != nil:
+		id = c.ContainerID
+	case state.Terminated != nil || c.LastTerminationState.Terminated != nil:
+		if state.Terminated != nil {
+			id = state.Terminated.ContainerID
+		}
+		if id == "" { // the attempt after that was never made
+			id = last
+		}
+		if id == "" {
+			return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is terminated", name, pod)
+		}
+	case state.Waiting != nil:
+		why := state.Waiting.Reason
+		switch why {
+		case "ErrImagePull":
+			why = "image can't be pulled"
+		case "ImagePullBackOff":
+			why = "trying and failing to pull image"
+		}
+		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start: %s", name, pod, why)
+	default:
+		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", name, pod)
+	}
+	return kuberuntime.ParseContainerID(id)
+}
+
+func find(s *v1.PodStatus, name string) *v1.ContainerStatus {
+	for _, list := range [][]v1.ContainerStatus{s.ContainerStatuses, s.InitContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}

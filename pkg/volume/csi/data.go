@@ -1,0 +1,146 @@
+package csi
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+
+	v1 "k8s.io/api/core/v1"
+	storage "k8s.io/api/storage/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+)
+
+const (
+	dataFile   = "vol_data.json"
+	pluginDir  = "plugins/kubernetes.io/csi"
+	volumesDir = "kubernetes.io~csi"
+)
+
+// data is what vol_data.json says, in the kubelet's words and two of our own.
+type data struct {
+	Name         string                      `json:"specVolID,omitempty"`
+	Handle       string                      `json:"volumeHandle"`
+	Driver       string                      `json:"driverName"`
+	Node         string                      `json:"nodeName,omitempty"`
+	Mode         storage.VolumeLifecycleMode `json:"volumeLifecycleMode,omitempty"`
+	AttachmentID string                      `json:"attachmentID,omitempty"`
+	// Target is where a block device is published: not beside the file.
+	Target string `json:"target,omitempty"`
+	// Staging is where it is staged, if it is. In the file of the staged volume.
+	Staging string `json:"staging,omitempty"`
+	// Ready is set once the volume is published and its files have their group.
+	Ready bool `json:"ready,omitempty"`
+}
+
+// key names the volume on this node.
+func (d data) key() string { return d.Driver + "^" + d.Handle }
+
+// target is where the volume of that directory is published.
+func (d data) target(dir string) string {
+	if d.Target != "" {
+		return d.Target
+	}
+	return filepath.Join(dir, "mount")
+}
+
+// UniqueName is the volume's name in a node's volumesInUse and volumesAttached.
+func (d data) uniqueName() v1.UniqueVolumeName {
+	return v1.UniqueVolumeName("kubernetes.io/csi/" + d.key())
+}
+
+func load(dir string) (d data, err error) {
+	b, err := durable.Read(filepath.Join(dir, dataFile))
+	if err != nil {
+		return d, err
+	}
+	// The kubelet writes strings only; a flag of ours it never wrote.
+	if err := json.Unmarshal(b, &d); err != nil {
+		return d, fmt.Errorf("read %s: %w", filepath.Join(dir, dataFile), err)
+	}
+	return d, nil
+}
+
+// save writes the file in one step: half a one would keep the volume from being
+// taken down.
+func (d data) save(dir string) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return durable.Write(filepath.Join(dir, dataFile), b)
+}
+
+// forget removes the file and the directory, if nothing else is in it.
+func forget(dir string) error {
+	for _, p := range []string{filepath.Join(dir, dataFile+".new"), filepath.Join(dir, dataFile), dir} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func hash(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// attachmentName is the VolumeAttachment of a volume on a node.
+func attachmentName(handle, driver, node string) string { return "csi-" + hash(handle, driver, node) }
+
+// stagedDir holds the data of a staged volume; its file system is at globalmount in it.
+func (m *Manager) stagedDir(d data, block bool) (dir, staging string) {
+	if block {
+		devices := filepath.Join(m.cfg.Root, pluginDir, "volumeDevices")
+		return filepath.Join(devices, d.Name, "data"), filepath.Join(devices, "staging", d.Name)
+	}
+	dir = filepath.Join(m.cfg.Root, pluginDir, d.Driver, hash(d.Handle))
+	return dir, filepath.Join(dir, "globalmount")
+}
+
+// published returns the directories of pods that have a volume published, with
+// what their files say.
+func (m *Manager) published() map[string]data {
+	return loadAll(m.cfg.Root, "pods/*/volumes", volumesDir, "*")
+}
+
+// staged is published for volumes that are staged.
+func (m *Manager) staged() map[string]data {
+	all := loadAll(m.cfg.Root, pluginDir, "*", "*")
+	maps.Copy(all, loadAll(m.cfg.Root, pluginDir, "volumeDevices", "*", "data"))
+	return all
+}
+
+func loadAll(root string, pattern ...string) map[string]data {
+	all := map[string]data{}
+	files, _ := filepath.Glob(filepath.Join(append(append([]string{root}, pattern...), dataFile)...)) // the pattern is good
+	for _, f := range files {
+		dir := filepath.Dir(f)
+		if d, err := load(dir); err == nil {
+			all[dir] = d
+		}
+	}
+	return all
+}
+
+// InUse are the volumes that are staged or published, from what the disk says: a
+// new agent's first word on the node's volumesInUse.
+func (m *Manager) InUse() []v1.UniqueVolumeName {
+	var all []v1.UniqueVolumeName
+	for _, volumes := range []map[string]data{m.published(), m.staged()} {
+		for _, d := range volumes {
+			if d.Mode != storage.VolumeLifecycleEphemeral {
+				all = append(all, d.uniqueName())
+			}
+		}
+	}
+	return all
+}
