@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Node is what a pod is held against.
@@ -43,7 +43,7 @@ type Node struct {
 
 // FieldsFor is Fields or StaticFields, by where the pod comes from.
 func (n Node) FieldsFor(pod *v1.Pod) podfields.Node {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return n.StaticFields
 	}
 	return n.Fields
@@ -149,7 +149,7 @@ func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 // taints rejects what does not tolerate the node's NoExecute taints. Static pods
 // are the node's own and tolerate all.
 func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return nil
 	}
 	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Taints, pod.Spec.Tolerations,

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // MuxConfig is what a Mux is made of.
@@ -85,7 +87,7 @@ func (m *Mux) Run(ctx context.Context, in <-chan Snapshot) error {
 // rank orders the sources: of two static pods with one name that of the first
 // counts. It does not matter who spoke first, or an agent's restart could replace
 // a running pod.
-var rank = []string{File, HTTP, API}
+var rank = []string{pods.SourceFile, pods.SourceHTTP, pods.SourceAPI}
 
 // merge takes a snapshot in and returns what has changed by it: of the source
 // itself, and of those whose pods it bars or no longer bars. All that must go comes
@@ -140,13 +142,13 @@ func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {
 // unbarred leaves out the pods whose name or UID another one has that counts
 // before it. Names at the API server are its own business: a mirror pod has its
 // static pod's by design.
-func (m *Mux) unbarred(source string, pods []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
-	if source == API {
+func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
+	if source == pods.SourceAPI {
 		taken = newTaken()
 	}
 	var ok []*v1.Pod
 	var barred []Problem
-	for _, p := range pods {
+	for _, p := range wanted {
 		if clash := taken.add(p, "source "+source); clash != "" {
 			barred = append(barred, Problem{Source: source, File: source, Message: clash})
 			continue
@@ -161,17 +163,17 @@ type difference struct {
 }
 
 // diff compares what a source wants with what was sent of it, and notes it as sent.
-func (w *wanted) diff(source string, pods []*v1.Pod, now time.Time) difference {
+func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 	var d difference
-	sent := make(map[types.UID]sentPod, len(pods))
-	for _, in := range pods {
+	sent := make(map[types.UID]sentPod, len(now))
+	for _, in := range now {
 		before, ok := w.sent[in.UID]
 		if ok && nameOf(before.out) != nameOf(in) {
 			ok = false // a UID given in the manifest, and a new name: another pod
 		}
 		switch {
 		case !ok:
-			out := annotated(in, source, now.Format(time.RFC3339Nano))
+			out := annotated(in, source, at.Format(time.RFC3339Nano))
 			sent[in.UID] = sentPod{in, out}
 			d.added = append(d.added, out)
 			continue
@@ -184,7 +186,7 @@ func (w *wanted) diff(source string, pods []*v1.Pod, now time.Time) difference {
 			sent[in.UID] = sentPod{in, before.out}
 			continue
 		}
-		out := annotated(in, source, before.out.Annotations[AnnotationSeen])
+		out := annotated(in, source, before.out.Annotations[pods.AnnotationConfigSeen])
 		sent[in.UID] = sentPod{in, out}
 		switch op {
 		case Update:
@@ -227,7 +229,7 @@ func compare(before, now *v1.Pod) (op Op, changed bool) {
 // foreign returns the annotations that are not of the node's own making.
 func foreign(pod *v1.Pod) map[string]string {
 	a := maps.Clone(pod.Annotations)
-	for _, own := range []string{AnnotationSource, AnnotationSeen, AnnotationMirror} {
+	for _, own := range []string{pods.AnnotationConfigSource, pods.AnnotationConfigSeen, pods.AnnotationConfigMirror} {
 		delete(a, own)
 	}
 	return a
@@ -240,8 +242,8 @@ func annotated(pod *v1.Pod, source, seen string) *v1.Pod {
 	if out.Annotations == nil {
 		out.Annotations = map[string]string{}
 	}
-	out.Annotations[AnnotationSource] = source
-	out.Annotations[AnnotationSeen] = seen
+	out.Annotations[pods.AnnotationConfigSource] = source
+	out.Annotations[pods.AnnotationConfigSeen] = seen
 	return out
 }
 

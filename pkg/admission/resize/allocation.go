@@ -26,7 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Config is what a Store is made of; all of it but StaticCPUs is required.
@@ -113,7 +113,7 @@ func (s *Store) of(pod *v1.Pod) *v1.Pod {
 // that it asks for, changed that they are not the ones that it had. The first time
 // it is given what it asks for: admission has let it in.
 func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return pod, nil, false, nil // a change makes another pod of it
 	}
 	others := s.cfg.Others()

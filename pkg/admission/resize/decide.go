@@ -8,7 +8,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // decide returns why the pod cannot have what it asks for beside the others, which
@@ -48,7 +48,7 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 // kubelet refuses all Guaranteed pods, whether they have CPUs to themselves or not
 // (InPlacePodVerticalScalingExclusiveCPUs, off by default).
 func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
-	if !staticCPUs || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
+	if !staticCPUs || pods.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
 		return nil
 	}
 	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}

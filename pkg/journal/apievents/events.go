@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // component is whom events are from, as clients look for it.
@@ -68,7 +68,7 @@ func reference(pod *v1.Pod, container string) *v1.ObjectReference {
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 		ResourceVersion: pod.ResourceVersion, FieldPath: fieldPath(pod, container),
 	}
-	if hash := pod.Annotations[source.AnnotationHash]; source.IsStatic(pod) && hash != "" {
+	if hash := pod.Annotations[pods.AnnotationConfigHash]; pods.IsStatic(pod) && hash != "" {
 		ref.UID = types.UID(hash)
 	}
 	return ref

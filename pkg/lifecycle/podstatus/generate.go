@@ -14,17 +14,18 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // Input is all that a pod's API status is made from.
 type Input struct {
 	Pod      *v1.Pod
-	Observed *kuberuntime.PodStatus // nil before the runtime was first looked at
-	Old      v1.PodStatus           // last status of this pod; zero if none
+	Observed *actual.PodStatus // nil before the runtime was first looked at
+	Old      v1.PodStatus      // last status of this pod; zero if none
 	// Waiting holds, per container name, why the last sync could not start it.
-	Waiting map[string]kuberuntime.Waiting
+	Waiting map[string]actual.Waiting
 	// Terminal is true once no container of the pod runs or may run again:
 	// the phase is then Succeeded or Failed whatever the policy says.
 	Terminal bool
@@ -32,8 +33,8 @@ type Input struct {
 	Resize   Resize
 	// Started and Ready are what the probes say of a running container, by its
 	// ID; nil functions mean no probes: started and ready as soon as it runs.
-	Started func(kuberuntime.ContainerID) bool
-	Ready   func(kuberuntime.ContainerID) bool
+	Started func(actual.ContainerID) bool
+	Ready   func(actual.ContainerID) bool
 	Now     time.Time
 }
 
@@ -47,7 +48,7 @@ func Generate(in Input) v1.PodStatus {
 	}
 	s := v1.PodStatus{
 		ObservedGeneration:         pod.Generation,
-		QOSClass:                   criconfig.QOSClass(pod),
+		QOSClass:                   pods.QOSClass(pod),
 		Message:                    in.Old.Message,
 		Reason:                     in.Old.Reason,
 		NominatedNodeName:          in.Old.NominatedNodeName,

@@ -5,6 +5,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -139,7 +140,7 @@ func restarts(pod *v1.Pod, c v1.Container, exitCode int32) bool {
 	return kuberuntime.Restarts(pod, &c, exitCode)
 }
 
-func sidecar(c v1.Container) bool { return kuberuntime.IsSidecar(&c) }
+func sidecar(c v1.Container) bool { return pods.IsSidecar(&c) }
 
 // anyStarted tells whether a regular container has ever run: the pod has then
 // been initialised, whatever its init containers' statuses have become since.

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Values are the limits of a cgroup. What is nil stays as it is.
@@ -82,7 +82,7 @@ func forAllPods(capacity v1.ResourceList, reserved []v1.ResourceList, enforce bo
 	}
 	var v Values
 	if q, ok := left(v1.ResourceCPU); ok {
-		v.CPUShares = ref(criconfig.CPUShares(q.MilliValue()))
+		v.CPUShares = ref(pods.CPUShares(q.MilliValue()))
 	}
 	if q, ok := left(v1.ResourceMemory); ok {
 		v.Memory = ref(q.Value())
@@ -103,7 +103,7 @@ func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 	if class != v1.PodQOSBurstable {
 		milliCPU = 0
 	}
-	v := Values{CPUShares: ref(criconfig.CPUShares(milliCPU)), HugePages: map[int64]int64{}}
+	v := Values{CPUShares: ref(pods.CPUShares(milliCPU)), HugePages: map[int64]int64{}}
 	for _, s := range sizes {
 		v.HugePages[s] = unbounded
 	}

@@ -11,8 +11,7 @@ import (
 	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // state is who has which CPUs. It is not changed: decisions return a new one.
@@ -138,7 +137,7 @@ func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if err := give(c, !kuberuntime.IsSidecar(c)); err != nil {
+		if err := give(c, !pods.IsSidecar(c)); err != nil {
 			return s, err
 		}
 	}
@@ -190,7 +189,7 @@ func (s state) release(gone func(types.UID) bool) state {
 // if these are whole ones and the pod is Guaranteed. Pods with resources of their
 // own are served by PodLevelResourceManagers only, which is off by default.
 func entitled(pod *v1.Pod, c *v1.Container) int {
-	if resource.IsPodLevelResourcesSet(pod) || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed {
+	if resource.IsPodLevelResourcesSet(pod) || pods.QOSClass(pod) != v1.PodQOSGuaranteed {
 		return 0
 	}
 	cpus, ok := c.Resources.Requests[v1.ResourceCPU]

@@ -5,6 +5,8 @@ import (
 	"k8s.io/component-helpers/node/util/sysctl"
 	"k8s.io/component-helpers/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Sandbox returns the configuration of the pod's sandbox number attempt, or an
@@ -17,7 +19,7 @@ func Sandbox(pod *v1.Pod, attempt uint32, node Node) (*cri.PodSandboxConfig, err
 			Uid:       string(pod.UID),
 			Attempt:   attempt,
 		},
-		LogDirectory: PodLogDirectory(node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID),
+		LogDirectory: pods.PodLogDirectory(node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID),
 		Labels:       sandboxLabels(pod),
 		Annotations:  sandboxAnnotations(pod),
 	}

@@ -12,7 +12,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Grace periods in seconds: the least that a container is given, what the API server
@@ -30,7 +31,7 @@ const (
 // containers tell by their annotations how they are stopped. grace, in seconds,
 // overrides the pod's own. Cancelling ctx abandons the wait; a later call with a
 // shorter grace takes over.
-func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error {
 	if running == nil {
 		return nil
 	}
@@ -41,10 +42,10 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 	return err
 }
 
-func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error {
 	var stops []*stop
 	for _, c := range running.Containers {
-		if c.State != StateRunning && c.State != StateUnknown {
+		if c.State != actual.StateRunning && c.State != actual.StateUnknown {
 			continue
 		}
 		s := &stop{pod: pod, spec: specOf(pod, c.Name), id: c.ID, name: c.Name, ended: make(chan struct{})}
@@ -68,7 +69,7 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 		return err
 	}
 	for _, s := range running.Sandboxes {
-		if s.State == StateExited {
+		if s.State == actual.StateExited {
 			continue
 		}
 		if _, err := m.cfg.CRI.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
@@ -96,7 +97,7 @@ func gracePeriod(pod *v1.Pod, override *int64) int64 {
 
 // restore makes as much of an orphan's pod and container as stopping it takes, from
 // what the container's annotations tell.
-func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.Pod, *v1.Container, error) {
+func (m *Manager) restore(ctx context.Context, running *actual.Pod, c actual.Container) (*v1.Pod, *v1.Container, error) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: running.UID, Name: running.Name, Namespace: running.Namespace}}
 	spec := &v1.Container{Name: c.Name}
 	r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
@@ -107,7 +108,7 @@ func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.P
 		return nil, nil, fmt.Errorf("inspect container %s before stopping it: %w", c.ID, err)
 	}
 	// What cannot be read back is missing: somebody has tampered with it.
-	rec, _ := criconfig.ReadAnnotations(r.GetStatus().GetAnnotations())
+	rec, _ := pods.ReadAnnotations(r.GetStatus().GetAnnotations())
 	pod.DeletionGracePeriodSeconds = rec.DeletionGracePeriod
 	pod.Spec.TerminationGracePeriodSeconds = rec.TerminationGracePeriod
 	spec.Ports = rec.Ports
@@ -136,19 +137,4 @@ func specOf(pod *v1.Pod, name string) *v1.Container {
 		}
 	}
 	return nil
-}
-
-// Pod is the listed form of a status: its sandboxes and containers with their states.
-func (s *PodStatus) Pod() *Pod {
-	if s == nil {
-		return nil
-	}
-	p := &Pod{UID: s.UID, Name: s.Name, Namespace: s.Namespace}
-	for _, sb := range s.Sandboxes {
-		p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sb.Id, Attempt: sb.GetMetadata().GetAttempt(), State: sandboxState(sb.State), CreatedAt: instant(sb.CreatedAt)})
-	}
-	for _, c := range s.Containers {
-		p.Containers = append(p.Containers, Container{ID: c.ID.ID, Name: c.Name, SandboxID: c.SandboxID, State: c.State, CreatedAt: c.CreatedAt})
-	}
-	return p
 }
