@@ -74,7 +74,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	var out []*v1.Pod
 	for _, o := range others {
-		if o.UID != pod.UID && o.Status.Phase != v1.PodSucceeded && o.Status.Phase != v1.PodFailed {
+		if o.UID != pod.UID && !pods.IsFinished(o.Status.Phase) {
 			out = append(out, o)
 		}
 	}
@@ -100,7 +100,7 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 		return nil
 	}
 	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
-		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && !q.IsZero() {
+		if pods.IsHugePages(name) && !q.IsZero() {
 			return &Rejection{"PodFeatureUnsupported", fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
 		}
 	}

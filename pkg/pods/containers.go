@@ -58,9 +58,12 @@ func AllContainers(pod *v1.Pod) iter.Seq2[ContainerKind, *v1.Container] {
 	}
 }
 
-// Container returns the container of that name and its kind, nil when the pod's spec has none.
-// An ephemeral one is a copy.
+// Container returns the container of that name and its kind, nil when the pod's spec has none
+// or the pod is nil. An ephemeral one is a copy.
 func Container(pod *v1.Pod, name string) (*v1.Container, ContainerKind) {
+	if pod == nil {
+		return nil, 0
+	}
 	for kind, c := range AllContainers(pod) {
 		if c.Name == name {
 			return c, kind

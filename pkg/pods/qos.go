@@ -12,17 +12,10 @@ func QOSClass(pod *v1.Pod) v1.PodQOSClass {
 		}
 		return v1.PodQOSBurstable
 	}
-	all := make([]*v1.ResourceRequirements, 0, len(pod.Spec.Containers)+len(pod.Spec.InitContainers))
-	for i := range pod.Spec.Containers {
-		all = append(all, &pod.Spec.Containers[i].Resources)
-	}
-	for i := range pod.Spec.InitContainers {
-		all = append(all, &pod.Spec.InitContainers[i].Resources)
-	}
-	some, guaranteed := false, len(all) > 0
-	for _, r := range all {
-		some = some || anyComputeResource(r.Requests) || anyComputeResource(r.Limits)
-		guaranteed = guaranteed && isGuaranteed(r)
+	some, guaranteed := false, len(pod.Spec.Containers) > 0
+	for _, c := range Containers(pod) {
+		some = some || anyComputeResource(c.Resources.Requests) || anyComputeResource(c.Resources.Limits)
+		guaranteed = guaranteed && isGuaranteed(&c.Resources)
 	}
 	switch {
 	case !some:

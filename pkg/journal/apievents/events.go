@@ -79,20 +79,14 @@ func fieldPath(pod *v1.Pod, container string) string {
 	if container == "" {
 		return ""
 	}
-	for _, c := range pod.Spec.Containers {
-		if c.Name == container {
-			return "spec.containers{" + container + "}"
-		}
+	c, kind := pods.Container(pod, container)
+	switch {
+	case c == nil:
+		return ""
+	case kind == pods.RegularContainer:
+		return "spec.containers{" + container + "}"
+	case kind == pods.EphemeralContainer:
+		return "spec.ephemeralContainers{" + container + "}"
 	}
-	for _, c := range pod.Spec.InitContainers {
-		if c.Name == container {
-			return "spec.initContainers{" + container + "}"
-		}
-	}
-	for _, c := range pod.Spec.EphemeralContainers {
-		if c.Name == container {
-			return "spec.ephemeralContainers{" + container + "}"
-		}
-	}
-	return ""
+	return "spec.initContainers{" + container + "}"
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
@@ -42,7 +43,7 @@ func containerStatuses(in Input, containers []v1.Container, old []v1.ContainerSt
 	}
 	statuses := make([]v1.ContainerStatus, 0, len(containers))
 	for _, c := range containers {
-		statuses = append(statuses, containerStatus(in, c, find(old, c.Name), waitFor))
+		statuses = append(statuses, containerStatus(in, c, pods.ContainerStatus(old, c.Name), waitFor))
 	}
 	if &containers[0] == &in.Pod.Spec.Containers[0] {
 		slices.SortStableFunc(statuses, func(a, b v1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
@@ -179,7 +180,7 @@ func lost(old *v1.ContainerStatus) v1.ContainerState {
 // done tells whether a missing init container must have succeeded: a regular
 // container of the pod exists. Sidecars do not end.
 func done(pod *v1.Pod, c v1.Container, observed *actual.PodStatus) bool {
-	if sidecar(c) || !slices.ContainsFunc(pod.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name }) {
+	if pods.IsSidecar(&c) || !pods.IsInit(pod, c.Name) {
 		return false
 	}
 	return slices.ContainsFunc(pod.Spec.Containers, func(m v1.Container) bool { return observed.Container(m.Name) != nil })
@@ -209,7 +210,7 @@ func readiness(in Input, c v1.Container, now *actual.ContainerStatus, s *v1.Cont
 	run := s.State.Running != nil
 	started := run && (in.Started == nil || in.Started(now.ID))
 	s.Started = &started
-	if !sidecar(c) && slices.ContainsFunc(in.Pod.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name }) {
+	if !pods.IsSidecar(&c) && pods.IsInit(in.Pod, c.Name) {
 		s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
 		return
 	}

@@ -32,7 +32,7 @@ func overdue(pod *v1.Pod, s *v1.PodStatus, now time.Time) bool {
 	if !ok || now.Before(at) {
 		return false
 	}
-	if s.Phase != v1.PodSucceeded && s.Phase != v1.PodFailed {
+	if !pods.IsFinished(s.Phase) {
 		return true
 	}
 	for _, c := range s.ContainerStatuses {

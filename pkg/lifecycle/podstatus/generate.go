@@ -81,7 +81,7 @@ func Generate(in Input) v1.PodStatus {
 // somebody at the API server: of its containers there is nothing to tell.
 func turnedAway(in Input) bool {
 	none := in.Observed == nil || len(in.Observed.Containers)+len(in.Observed.Sandboxes) == 0
-	return none && terminal(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
+	return none && pods.IsFinished(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
 }
 
 // maxMessages is how many bytes the termination messages of a pod's containers may
@@ -138,7 +138,7 @@ func setIPs(in Input, s *v1.PodStatus) {
 	for _, ip := range ips {
 		s.PodIPs = append(s.PodIPs, v1.PodIP{IP: ip})
 	}
-	if len(s.PodIPs) == 0 && (s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || in.Terminal) {
+	if len(s.PodIPs) == 0 && (pods.IsFinished(s.Phase) || in.Terminal) {
 		s.PodIPs = in.Old.PodIPs // of a pod that is done the last address stays readable
 	}
 	if len(s.PodIPs) > 0 {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -55,7 +56,7 @@ func refreshed(pod *v1.Pod, old v1.PodStatus, verdict Verdict, now time.Time) v1
 		put(&s.ContainerStatuses[i])
 	}
 	for _, c := range pod.Spec.InitContainers {
-		if st := find(s.InitContainerStatuses, c.Name); st != nil && sidecar(c) {
+		if st := pods.ContainerStatus(s.InitContainerStatuses, c.Name); st != nil && pods.IsSidecar(&c) {
 			put(st)
 		}
 	}

@@ -283,20 +283,12 @@ func (m *Manager) unseen(pod *v1.Pod, observed *actual.PodStatus) bool {
 // each calls f for each container of the pod that runs and has probes, which init
 // containers other than sidecars do not.
 func each(pod *v1.Pod, observed *actual.PodStatus, f func(*v1.Container, *actual.ContainerStatus)) {
-	one := func(c *v1.Container) {
-		if c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
-			return
+	for kind, c := range pods.Containers(pod) {
+		if kind == pods.InitContainer || c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
+			continue
 		}
 		if seen := observed.Container(c.Name); seen != nil && seen.State == actual.StateRunning {
 			f(c, seen)
 		}
-	}
-	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; pods.IsSidecar(c) {
-			one(c)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		one(&pod.Spec.Containers[i])
 	}
 }

@@ -32,7 +32,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	s := w.publish(st, observed, st.waiting, false)
 	pod := *st.pod // with its status, which says when it started and what may not start again
 	pod.Status = s
-	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || kuberuntime.Over(&pod, observed) {
+	if pods.IsFinished(s.Phase) || kuberuntime.Over(&pod, observed) {
 		return w.done(st, before, s)
 	}
 	deadline, limited := podstatus.Deadline(st.pod, s.StartTime)

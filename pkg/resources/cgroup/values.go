@@ -2,12 +2,10 @@ package cgroup
 
 import (
 	"strconv"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -42,12 +40,8 @@ const (
 func hugePages(list v1.ResourceList) map[int64]int64 {
 	sizes := map[int64]int64{}
 	for name, q := range list {
-		text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
-		if !ok {
-			continue
-		}
-		if size, err := bounds.ParseQuantity(text); err == nil && size.Value() > 0 {
-			sizes[size.Value()] += q.Value()
+		if size, ok := pods.HugePageSize(name); ok {
+			sizes[size] += q.Value()
 		}
 	}
 	return sizes

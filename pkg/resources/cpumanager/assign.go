@@ -135,14 +135,8 @@ func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 		}
 		return nil
 	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if err := give(c, !pods.IsSidecar(c)); err != nil {
-			return s, err
-		}
-	}
-	for i := range pod.Spec.Containers {
-		if err := give(&pod.Spec.Containers[i], false); err != nil {
+	for kind, c := range pods.Containers(pod) {
+		if err := give(c, kind == pods.InitContainer); err != nil {
 			return s, err
 		}
 	}

@@ -207,7 +207,7 @@ func TestAnnotationsAreReadBack(t *testing.T) {
 		t.Errorf("read back: %+v", r)
 	}
 	id, ok := pods.ReadLabels(config.Labels)
-	if want := (pods.Identity{"p", "ns", "u", "c"}); !ok || id != want {
+	if want := (pods.Identity{PodName: "p", Namespace: "ns", UID: "u", Container: "c"}); !ok || id != want {
 		t.Errorf("identity = %+v, %v; want %+v", id, ok, want)
 	}
 }

@@ -31,7 +31,7 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	}
 	share := podShare(pod)
 	request := c.Resources.Requests.Memory().Value() + share
-	if isSidecar(pod, c) {
+	if pods.IsInit(pod, c.Name) && pods.IsSidecar(c) {
 		request = max(request, minMemoryRequest(pod)+share)
 	}
 	if memoryCapacity <= 0 {
@@ -66,15 +66,6 @@ func minMemoryRequest(pod *v1.Pod) int64 {
 		}
 	}
 	return least
-}
-
-func isSidecar(pod *v1.Pod, c *v1.Container) bool {
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == c.Name {
-			return isRestartableInit(c)
-		}
-	}
-	return false
 }
 
 func isNodeCritical(pod *v1.Pod) bool {

@@ -1,14 +1,11 @@
 package criconfig
 
 import (
-	"slices"
 	"sort"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -78,18 +75,19 @@ func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false
 	}
-	has := func(c v1.Container) bool {
-		_, exclusive := n.CPUs(pod.UID, c.Name)
-		return exclusive
+	for _, c := range pods.Containers(pod) {
+		if _, exclusive := n.CPUs(pod.UID, c.Name); exclusive {
+			return true
+		}
 	}
-	return slices.ContainsFunc(pod.Spec.InitContainers, has) || slices.ContainsFunc(pod.Spec.Containers, has)
+	return false
 }
 
 // withPodLimits lets the pod's own limits bound a container that has none.
 func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
 	merged := v1.ResourceList{}
 	for name, q := range pod {
-		if name == v1.ResourceCPU || name == v1.ResourceMemory || strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
+		if name == v1.ResourceCPU || name == v1.ResourceMemory || pods.IsHugePages(name) {
 			merged[name] = q
 		}
 	}
@@ -119,15 +117,9 @@ func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageL
 		bySize[s] = 0
 	}
 	for name, q := range limits {
-		size, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
-		if !ok {
-			continue
+		if size, ok := pods.HugePageSize(name); ok {
+			bySize[pods.PageSizeName(size)] = uint64(q.Value())
 		}
-		n, err := bounds.ParseQuantity(size)
-		if err != nil || n.Value() <= 0 {
-			continue // refused by validation: no such resource name
-		}
-		bySize[pods.PageSizeName(n.Value())] = uint64(q.Value())
 	}
 	if len(bySize) == 0 {
 		return nil

@@ -99,13 +99,10 @@ func portMappings(pod *v1.Pod) []*cri.PortMapping {
 			})
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		if isRestartableInit(&pod.Spec.InitContainers[i]) {
-			add(&pod.Spec.InitContainers[i])
+	for kind, c := range pods.Containers(pod) {
+		if kind != pods.InitContainer {
+			add(c)
 		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
 	}
 	return all
 }
@@ -118,10 +115,6 @@ func criProtocol(p v1.Protocol) cri.Protocol {
 		return cri.Protocol_SCTP
 	}
 	return cri.Protocol_TCP
-}
-
-func isRestartableInit(c *v1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
 }
 
 func int64Value(n *int64) *cri.Int64Value {

@@ -49,7 +49,7 @@ func withSidecar(p *v1.Pod) {
 // ownPolicy gives a container a policy and a rule that restarts it after these codes.
 func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(*v1.Pod) {
 	return func(p *v1.Pod) {
-		c := specOf(p, name)
+		c, _ := pods.Container(p, name)
 		c.RestartPolicy = &own
 		if len(codes) > 0 {
 			c.RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestart, ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: codes}}}
@@ -61,7 +61,8 @@ func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(
 func restartingAll(name string, code int32) func(*v1.Pod) {
 	return func(p *v1.Pod) {
 		ownPolicy(name, v1.ContainerRestartPolicyNever, code)(p)
-		specOf(p, name).RestartPolicyRules[0].Action = v1.ContainerRestartRuleActionRestartAllContainers
+		c, _ := pods.Container(p, name)
+		c.RestartPolicyRules[0].Action = v1.ContainerRestartRuleActionRestartAllContainers
 	}
 }
 
@@ -109,7 +110,7 @@ func observed(sandboxes []*cri.PodSandboxStatus, containers ...string) *actual.P
 		name, state, _ := strings.Cut(text, "=")
 		state, code, _ := strings.Cut(state, ":")
 		state, in, _ := strings.Cut(state, "@")
-		c := &actual.ContainerStatus{ID: actual.ContainerID{"docker", name}, Name: name, State: actual.State(state), Hash: hashContainer(&v1.Container{Name: name, Image: "x"}), SandboxID: in}
+		c := &actual.ContainerStatus{ID: actual.ContainerID{Runtime: "docker", ID: name}, Name: name, State: actual.State(state), Hash: hashContainer(&v1.Container{Name: name, Image: "x"}), SandboxID: in}
 		if in == "" && len(sandboxes) > 0 {
 			c.SandboxID = sandboxes[0].Id
 		}
@@ -367,7 +368,7 @@ func TestActionsComeToAnEnd(t *testing.T) {
 				if slices.ContainsFunc(a.init, func(i *v1.Container) bool { return i == c }) && !pods.IsSidecar(c) {
 					state = actual.StateExited // and well
 				}
-				seen.Containers = append([]*actual.ContainerStatus{{ID: actual.ContainerID{"docker", c.Name}, Name: c.Name, State: state, SandboxID: id, Hash: hashContainer(c)}}, seen.Containers...)
+				seen.Containers = append([]*actual.ContainerStatus{{ID: actual.ContainerID{Runtime: "docker", ID: c.Name}, Name: c.Name, State: state, SandboxID: id, Hash: hashContainer(c)}}, seen.Containers...)
 			}
 		}
 		for _, c := range pod.Spec.Containers {

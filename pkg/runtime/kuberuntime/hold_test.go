@@ -130,12 +130,12 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 		events  []string // of each try
 		again   time.Duration
 	}{
-		"image name": {"image", imageError{reason: "InvalidImageName"}, actual.Waiting{"InvalidImageName", "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
-		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, actual.Waiting{"ErrImageNeverPull", "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
-		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, actual.Waiting{"ImagePullBackOff", "no image"},
+		"image name": {"image", imageError{reason: "InvalidImageName"}, actual.Waiting{Reason: "InvalidImageName", Message: "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
+		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, actual.Waiting{Reason: "ErrImageNeverPull", Message: "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
+		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, actual.Waiting{Reason: "ImagePullBackOff", Message: "no image"},
 			[]string{"Failed: Error: ImagePullBackOff"}, startBackOff}, // the image may come by other means
-		"create":  {"create", refused, actual.Waiting{"CreateContainerError", "refused"}, []string{"Failed: Error: refused"}, startBackOff},
-		"start":   {"start", refused, actual.Waiting{"RunContainerError", "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
+		"create":  {"create", refused, actual.Waiting{Reason: "CreateContainerError", Message: "refused"}, []string{"Failed: Error: refused"}, startBackOff},
+		"start":   {"start", refused, actual.Waiting{Reason: "RunContainerError", Message: "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
 		"look":    {"look", refused, actual.Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},
 		"sandbox": {"sandbox", refused, actual.Waiting{}, []string{"FailedCreatePodSandBox: Failed to create pod sandbox: refused"}, startBackOff},
 	} {

@@ -49,7 +49,7 @@ func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 	c.missing = backedOff{errors.New("Back-off pulling image \"model:1\"")}
 	p := start()
 	for _, name := range []string{"a", "b"} {
-		if got, want := p.result.Waiting[name], (actual.Waiting{"ImagePullBackOff", `Back-off pulling image "model:1"`}); got != want {
+		if got, want := p.result.Waiting[name], (actual.Waiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "model:1"`}); got != want {
 			t.Errorf("container %s waits for %v, want %v", name, got, want)
 		}
 	}

@@ -48,7 +48,8 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *actual.Pod,
 		if c.State != actual.StateRunning && c.State != actual.StateUnknown {
 			continue
 		}
-		s := &stop{pod: pod, spec: specOf(pod, c.Name), id: c.ID, name: c.Name, ended: make(chan struct{})}
+		spec, _ := pods.Container(pod, c.Name)
+		s := &stop{pod: pod, spec: spec, id: c.ID, name: c.Name, ended: make(chan struct{})}
 		if s.spec == nil {
 			var err error
 			if s.pod, s.spec, err = m.restore(ctx, running, c); err != nil {
@@ -116,25 +117,4 @@ func (m *Manager) restore(ctx context.Context, running *actual.Pod, c actual.Con
 		spec.Lifecycle = &v1.Lifecycle{PreStop: rec.PreStop}
 	}
 	return pod, spec, nil
-}
-
-// specOf is the spec of a container by its name, nil when the pod has none of it.
-func specOf(pod *v1.Pod, name string) *v1.Container {
-	if pod == nil {
-		return nil
-	}
-	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
-			c := v1.Container(e.EphemeralContainerCommon)
-			return &c
-		}
-	}
-	return nil
 }

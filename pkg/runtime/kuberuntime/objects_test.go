@@ -91,7 +91,7 @@ func TestAContainerWaitsForTheConfigMapOfItsEnvironment(t *testing.T) {
 	}
 
 	p := start()
-	if want := (actual.Waiting{"CreateContainerConfigError", `configmap "settings" not found`}); p.result.Waiting["c"] != want || p.result.Err == nil || c.created != nil {
+	if want := (actual.Waiting{Reason: "CreateContainerConfigError", Message: `configmap "settings" not found`}); p.result.Waiting["c"] != want || p.result.Err == nil || c.created != nil {
 		t.Errorf("waiting %+v, error %v, created %v; want %+v", p.result.Waiting["c"], p.result.Err, c.created, want)
 	}
 	if len(c.events) != 1 || c.events[0] != `Failed: Error: configmap "settings" not found` {

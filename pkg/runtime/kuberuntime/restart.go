@@ -63,11 +63,9 @@ func RestartsAll(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.DeletionTimestamp != nil {
 		return false
 	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if restartsAll(&list[i], observed.Container(list[i].Name)) {
-				return true
-			}
+	for _, c := range pods.Containers(pod) {
+		if restartsAll(c, observed.Container(c.Name)) {
+			return true
 		}
 	}
 	return false

@@ -52,7 +52,7 @@ func order(pod *v1.Pod, stops []*stop) {
 
 // stopContainer stops one container of a pod that goes on; grace is in seconds.
 func (m *Manager) stopContainer(ctx context.Context, pod *v1.Pod, name, id, message string, grace int64) error {
-	spec := specOf(pod, name)
+	spec, _ := pods.Container(pod, name)
 	if spec == nil {
 		spec = &v1.Container{Name: name}
 	}

@@ -237,7 +237,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	if err := p.configure(); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
-		p.failed(ctx, c, actual.Waiting{reasonConfig, text(err)}, nil, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonConfig, Message: text(err)}, nil, err)
 		return
 	}
 	volumes, err := p.imageVolumes(ctx, c)
@@ -263,14 +263,14 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		// Made by a pass that did not get to start it; this one takes its place. A killed
 		// agent's start may still arrive, and what has started is not killed for another.
 		if _, err := p.m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
-			p.wait(c, actual.Waiting{reasonCreate, text(err)}, 0, err)
+			p.wait(c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, 0, err)
 			return
 		}
 	}
 	created, err := p.m.cfg.CRI.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.sandboxID, Config: config, SandboxConfig: p.sandbox})
 	if err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.failed(ctx, c, actual.Waiting{reasonCreate, text(err)}, &tried, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, &tried, err)
 		return
 	}
 	id := created.ContainerId
@@ -278,7 +278,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	p.m.noteRestart(p.pod, c, ended)
 	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.failed(ctx, c, actual.Waiting{reasonRun, text(err)}, &tried, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonRun, Message: text(err)}, &tried, err)
 		return
 	}
 	p.m.release(backOffKey(p.pod.UID, c.Name))
@@ -289,7 +289,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		klog.ErrorS(err, "Could not link the container's log", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name)
 	}
 	if err := p.postStart(ctx, c, id); err != nil {
-		p.wait(c, actual.Waiting{reasonPostStart, err.Error()}, 0, err)
+		p.wait(c, actual.Waiting{Reason: reasonPostStart, Message: err.Error()}, 0, err)
 	}
 }
 
@@ -454,11 +454,10 @@ func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *actual.ContainerSt
 	if left == 0 {
 		return actual.Waiting{}, 0
 	}
-	return actual.Waiting{
-		Reason: reasonCrashLoop,
-		Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID),
-	}, left
+	return actual.Waiting{Reason: reasonCrashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID)},
+
+		left
 }
 
 func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) {

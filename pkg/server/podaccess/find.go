@@ -38,19 +38,8 @@ func (a *Access) pod(name types.NamespacedName, uid types.UID) (*v1.Pod, error) 
 // declared tells whether the pod's spec has a container of that name, of any kind,
 // and whether it has a terminal.
 func declared(pod *v1.Pod, name string) (ok, tty bool) {
-	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return true, list[i].TTY
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
-			return true, e.TTY
-		}
-	}
-	return false, false
+	c, _ := pods.Container(pod, name)
+	return c != nil, c != nil && c.TTY
 }
 
 // container returns a pod, and the ID of its container that runs now.
