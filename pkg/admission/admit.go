@@ -30,9 +30,9 @@ type Node struct {
 	AppArmor bool
 	// HugePages is true where the kernel can limit a pod's huge pages.
 	HugePages bool
-	// CPUs says why the node cannot give the pod CPUs of its own, if it is entitled to
+	// CheckCPUs says why the node cannot give the pod CPUs of its own, if it is entitled to
 	// some: nil when it can. It is nil where pods get none.
-	CPUs func(*v1.Pod) *Rejection
+	CheckCPUs func(*v1.Pod) error
 	// Fields says what the node has that some fields of a pod need, for pods of the
 	// API server, and StaticFields for static ones: these may refer to no object of a
 	// namespace that the API server has, which knows neither of them nor that the node
@@ -49,19 +49,11 @@ func (n Node) FieldsFor(pod *v1.Pod) podfields.Node {
 	return n.Fields
 }
 
-// Rejection is why a pod may not start, as its status says: phase Failed with
-// this reason, and the message after "Pod was rejected: ". The pod's event has
-// reason and message as they are.
-type Rejection struct {
-	Reason  string
-	Message string
-}
-
 // Admit returns nil when the pod may start beside others, which are the pods on
 // the node that have not terminated; the pod itself among them does not count.
-func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
+func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
-	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *Rejection{
+	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
 		fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		if r := check(pod, others, node); r != nil {
@@ -81,8 +73,12 @@ func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	return out
 }
 
+// reasonUnsupported rejects a pod with fields that this node does not honour. The kubelet has
+// no word for it: it honours them.
+const reasonUnsupported = "UnsupportedPodFields"
+
 // fields rejects what this node cannot do at all.
-func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	refused := podfields.Refused(pod, node.FieldsFor(pod))
 	if len(refused) == 0 {
 		return nil
@@ -91,17 +87,17 @@ func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 	for i, r := range refused {
 		texts[i] = r.String()
 	}
-	return &Rejection{"PodFeatureUnsupported", "This node cannot honour: " + strings.Join(texts, "; ")}
+	return &pods.Rejection{Reason: reasonUnsupported, Message: "this node cannot do what the pod asks for: " + strings.Join(texts, "; ")}
 }
 
 // hugePages rejects a pod that asks for what nothing would hold it to.
-func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.HugePages {
 		return nil
 	}
 	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
 		if pods.IsHugePages(name) && !q.IsZero() {
-			return &Rejection{"PodFeatureUnsupported", fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
+			return &pods.Rejection{Reason: "PodFeatureUnsupported", Message: fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
 		}
 	}
 	return nil
@@ -109,25 +105,25 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 
 // cpus comes before resources, as in the kubelet: a pod for which no CPU is left is
 // rejected as UnexpectedAdmissionError and not as OutOfcpu.
-func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
-	if node.CPUs == nil {
+func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
+	if node.CheckCPUs == nil {
 		return nil
 	}
-	return node.CPUs(pod)
+	return rejection(node.CheckCPUs(pod))
 }
 
-func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *Rejection {
+func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *pods.Rejection {
 	if os := pod.Spec.NodeSelector[v1.LabelOSStable]; os != "" && os != string(v1.Linux) {
-		return &Rejection{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+		return &pods.Rejection{Reason: "PodOSSelectorNodeLabelDoesNotMatch", Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
 	}
 	if os := pod.Spec.OS; os != nil && os.Name != v1.Linux {
-		return &Rejection{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+		return &pods.Rejection{Reason: "PodOSNotSupported", Message: "Failed to admit pod as the OS field doesn't match node OS"}
 	}
 	return nil
 }
 
 // affinity compares nodeSelector and required node affinity with the node's labels.
-func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, Labels: node.Labels}}
 	ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n)
 	switch {
@@ -139,7 +135,7 @@ func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 	return nil
 }
 
-func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if pod.Spec.NodeName != "" && pod.Spec.NodeName != node.Name {
 		return predicate("NodeName", "node(s) didn't match the requested node name")
 	}
@@ -148,7 +144,7 @@ func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 
 // taints rejects what does not tolerate the node's NoExecute taints. Static pods
 // are the node's own and tolerate all.
-func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if pods.IsStatic(pod) {
 		return nil
 	}
@@ -161,11 +157,11 @@ func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 }
 
 // appArmor rejects a pod that asks for confinement which the host would not give.
-func appArmor(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func appArmor(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.AppArmor || !wantsAppArmor(pod) {
 		return nil
 	}
-	return &Rejection{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+	return &pods.Rejection{Reason: "AppArmor", Message: "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
 }
 
 func wantsAppArmor(pod *v1.Pod) bool {
@@ -173,7 +169,7 @@ func wantsAppArmor(pod *v1.Pod) bool {
 	if sc := pod.Spec.SecurityContext; sc != nil && confines(sc.AppArmorProfile) {
 		return true
 	}
-	for _, c := range allContainers(pod) {
+	for _, c := range pods.Containers(pod) {
 		if c.SecurityContext != nil && confines(c.SecurityContext.AppArmorProfile) {
 			return true
 		}
@@ -186,18 +182,7 @@ func wantsAppArmor(pod *v1.Pod) bool {
 	return false
 }
 
-func allContainers(pod *v1.Pod) []*v1.Container {
-	var all []*v1.Container
-	for i := range pod.Spec.InitContainers {
-		all = append(all, &pod.Spec.InitContainers[i])
-	}
-	for i := range pod.Spec.Containers {
-		all = append(all, &pod.Spec.Containers[i])
-	}
-	return all
-}
-
 // predicate words a rejection as the kubelet words what its scheduler predicates find.
-func predicate(name, why string) *Rejection {
-	return &Rejection{name, fmt.Sprintf("Predicate %s failed: %s", name, why)}
+func predicate(name, why string) *pods.Rejection {
+	return &pods.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
 }

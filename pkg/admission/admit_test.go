@@ -111,7 +111,7 @@ func TestAdmit(t *testing.T) {
 		"this node":                         {pod: spec(v1.PodSpec{NodeName: "n"})},
 
 		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Node{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
-		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "PodFeatureUnsupported", message: "This node cannot honour: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},
+		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "UnsupportedPodFields", message: "this node cannot do what the pod asks for: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},
 		"huge pages that nothing limits":          {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), reason: "PodFeatureUnsupported", message: "This node cannot honour: hugepages-2Mi: there is no cgroup of the pod with the kernel's hugetlb controller to limit them"},
 		"huge pages that the node does not have":  {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), node: &Node{Allocatable: testNode.Allocatable, HugePages: true}, reason: "OutOfhugepages-2Mi", message: "Node didn't have enough resource: hugepages-2Mi, requested: 2097152, used: 0, capacity: 0"},
 
@@ -131,7 +131,7 @@ func TestAdmit(t *testing.T) {
 		"no AppArmor asked for in plain text": {pod: spec(v1.PodSpec{SecurityContext: &v1.PodSecurityContext{AppArmorProfile: &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeUnconfined}}})},
 
 		"a field that is refused": {pod: spec(v1.PodSpec{ResourceClaims: []v1.PodResourceClaim{{}}, ImagePullSecrets: nil}),
-			reason: "PodFeatureUnsupported", message: "This node cannot honour: spec.resourceClaims: dynamic resource allocation is not implemented yet"},
+			reason: "UnsupportedPodFields", message: "this node cannot do what the pod asks for: spec.resourceClaims: dynamic resource allocation is not implemented yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := testNode

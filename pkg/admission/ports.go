@@ -17,7 +17,7 @@ const anyIP = "0.0.0.0"
 
 // ports rejects a pod that wants a port of the node which another pod has: same
 // number and protocol, on the same address or with either on all of them.
-func ports(pod *v1.Pod, others []*v1.Pod, _ Node) *Rejection {
+func ports(pod *v1.Pod, others []*v1.Pod, _ Node) *pods.Rejection {
 	wanted := hostPorts(pod)
 	if len(wanted) == 0 {
 		return nil

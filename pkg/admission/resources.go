@@ -8,12 +8,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // resources rejects a pod whose requests, with those of the others, are more
 // than the node has: the number of pods first, then cpu, memory and storage,
 // then the rest by name. A resource that the node does not offer counts as none.
-func resources(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
+func resources(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	if node.Allocatable == nil {
 		return nil
 	}
@@ -62,7 +64,7 @@ func amount(name v1.ResourceName, q apiresource.Quantity) int64 {
 	return q.Value()
 }
 
-func outOf(name v1.ResourceName, requested, used, capacity int64) *Rejection {
-	return &Rejection{"OutOf" + string(name), fmt.Sprintf(
+func outOf(name v1.ResourceName, requested, used, capacity int64) *pods.Rejection {
+	return &pods.Rejection{Reason: "OutOf" + string(name), Message: fmt.Sprintf(
 		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
 }

@@ -7,6 +7,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/node/util/sysctl"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // safeSysctls are namespaced and cannot harm other pods or the node, as of
@@ -28,13 +30,13 @@ var safeSysctls = []string{
 
 // sysctls rejects kernel parameters that are neither safe nor allowed by the
 // node, or that would be set in a namespace which the pod shares with the node.
-func sysctls(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
+func sysctls(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if pod.Spec.SecurityContext == nil {
 		return nil
 	}
 	for _, s := range pod.Spec.SecurityContext.Sysctls {
 		if why := forbidden(pod, sysctl.NormalizeName(s.Name), node.AllowedUnsafeSysctls); why != "" {
-			return &Rejection{"SysctlForbidden", "forbidden sysctl: " + why}
+			return &pods.Rejection{Reason: "SysctlForbidden", Message: "forbidden sysctl: " + why}
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,81 +8,70 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/version"
-	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// cgroupDriver is what the runtime manages cgroups by: what it says, or else what
-// is configured.
-func cgroupDriver(ctx context.Context, cfg *config.Config, client *criclient.Client) (systemd bool) {
-	r, err := client.RuntimeConfig(ctx, &criapi.RuntimeConfigRequest{})
-	if err != nil || r.GetLinux() == nil {
-		klog.V(2).InfoS("The runtime does not tell its cgroup driver, going by the configuration", "cgroupDriver", cfg.CgroupDriver, "err", err)
-		return cfg.CgroupDriver == "systemd"
-	}
-	return r.Linux.CgroupDriver == criapi.CgroupDriver_SYSTEMD
+// memoryQoS is whose memory is protected and throttled (KEP-2570).
+type memoryQoS struct {
+	pods       bool                 // that of pods and QoS classes, by their cgroups
+	containers *criconfig.MemoryQoS // that of containers, by the runtime; nil: not
 }
 
-// memoryQoS has the memory of containers protected and throttled where the
-// configuration asks for it and the host can, and tells whether pods' cgroups are to
-// be protected as well.
-func memoryQoS(cfg *config.Config, n *node, runtime string) bool {
-	if !cfg.Enabled(config.MemoryQoS) {
-		return false
+// newMemoryQoS goes by what the configuration asks for and the host can do.
+func newMemoryQoS(f *foundation, kernel string) memoryQoS {
+	if !f.cfg.Enabled(config.MemoryQoS) {
+		return memoryQoS{}
 	}
 	if !cgroupV2() {
 		klog.InfoS("Warning: MemoryQoS feature only works with cgroups v2 on Linux, but enabled with cgroups v1")
-		return false
+		return memoryQoS{}
 	}
-	kernel := n.machine.Info.KernelVersion
 	if v, err := version.ParseGeneric(kernel); err == nil && v.LessThan(version.MajorMinor(5, 9)) {
 		klog.InfoS("Warning: MemoryQoS memory.high throttling may cause process livelock on older kernels", "kernelVersion", kernel, "minimumKernel", "5.9")
 	}
-	if runtime == "docker" {
+	if f.engine.isDocker() {
 		klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
-		return true
+		return memoryQoS{pods: true}
 	}
-	n.MemoryQoS = &criconfig.MemoryQoS{
-		Reserve:    cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy,
-		Throttling: *cfg.MemoryThrottlingFactor,
-	}
-	return true
+	return memoryQoS{pods: true, containers: &criconfig.MemoryQoS{Reserve: reservesMemory(f.cfg), Throttling: *f.cfg.MemoryThrottlingFactor}}
+}
+
+func reservesMemory(cfg *config.Config) bool {
+	return cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy
 }
 
 // newCgroups makes the cgroups above those of pods. nil: pods get none, because
-// the configuration or the host does not let them. event records of the node; nil: nobody is told.
-func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool, event func(eventType, reason, message string)) (*cgroup.Tree, error) {
-	if !deref(cfg.CgroupsPerQOS, true) {
-		if root := cfg.CgroupRoot; root != "" {
-			n.CgroupParent = func(*v1.Pod) string { return root }
-		}
+// the configuration or the host does not let them.
+func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
+	cfg := f.cfg
+	if !ptr.Deref(cfg.CgroupsPerQOS, true) {
 		return nil, nil
 	}
-	layout, err := cgroup.NewLayout(cfg.CgroupRoot, systemd)
+	layout, err := cgroup.NewLayout(cfg.CgroupRoot, f.engine.systemd)
 	if err != nil {
 		return nil, err
 	}
-	capacity := n.machine.Capacity.DeepCopy()
+	capacity := h.measured.Capacity.DeepCopy()
 	if most := machine.MaxProcesses(); most > 0 {
 		capacity[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
 	}
 	tree, err := cgroup.New(cgroup.Config{
-		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{n.kept.System, n.kept.Kube},
-		MemoryQoS:   memoryQoS,
-		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: event,
+		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{h.reserved.System, h.reserved.Kube},
+		MemoryQoS:   h.memoryQoS.pods,
+		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent,
 		Pods: cgroup.PodSettings{
-			CFSQuota: !n.DisableCFSQuota, CFSPeriod: n.CFSQuotaPeriod, PIDs: deref(cfg.PodPidsLimit, -1),
-			ExclusiveCPUs: n.ExclusiveCPUs, ReserveMemory: memoryQoS && cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy,
+			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),
+			ExclusiveCPUs: criconfig.Node{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {
@@ -93,16 +81,33 @@ func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool, event func
 	if err != nil {
 		return nil, fmt.Errorf("make the cgroups of pods: %w", err)
 	}
-	n.CgroupParent = tree.Parent
-	n.offer.Fields.Cgroups, n.offer.StaticFields.Cgroups = true, true
-	for _, size := range tree.HugePageSizes() {
-		n.offer.HugePages = true
-		n.HugePageSizes = append(n.HugePageSizes, pods.PageSizeName(size))
-	}
 	for _, what := range cfg.EnforceNodeAllocatable {
 		if what != "pods" && what != "none" {
 			klog.InfoS("Warning: enforceNodeAllocatable: only pods is enforced", "ignored", what)
 		}
 	}
 	return tree, nil
+}
+
+// cgroupParent names the cgroup that a pod's containers are in; nil leaves it to the runtime.
+func (h *host) cgroupParent(cfg *config.Config) func(*v1.Pod) string {
+	switch root := cfg.CgroupRoot; {
+	case h.cgroups != nil:
+		return h.cgroups.Parent
+	case !ptr.Deref(cfg.CgroupsPerQOS, true) && root != "":
+		return func(*v1.Pod) string { return root }
+	}
+	return nil
+}
+
+// hugePageSizes are those that cgroups of pods can limit, as CRI names them.
+func (h *host) hugePageSizes() []string {
+	if h.cgroups == nil {
+		return nil
+	}
+	var names []string
+	for _, size := range h.cgroups.HugePageSizes() {
+		names = append(names, pods.PageSizeName(size))
+	}
+	return names
 }

@@ -3,15 +3,17 @@ package agent
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/mirror"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
@@ -24,202 +26,190 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
-// cluster is what ties the node to an API server. A standalone node has none, and
-// its methods may be called on nil.
+// cluster is a node's way to its API server.
 type cluster struct {
-	client   *credentials.Client
-	events   *apievents.Sink
-	store    *podstore.Store
-	node     *nodeobject.Manager
-	mirrors  *mirror.Manager
-	statuses *podstatus.Writer
-	objects  *podobjects.Cache
-	tokens   *podobjects.Tokens
-	services *podobjects.Services
-	claims   *podobjects.Claims
-	drivers  *csi.Manager
-	inUse    *nodeobject.InUse
-	classes  *podobjects.RuntimeClasses
-	bundles  *podobjects.TrustBundles
+	client *credentials.Client
+	events *apievents.Sink
+	watch  *nodeobject.Watch
+	inUse  *nodeobject.InUse
 }
 
-// joinCluster makes the API clients and what needs nothing else; nil when the
-// configuration names no API server.
-func joinCluster(cfg *config.Config, store *podstore.Store) (*cluster, error) {
-	if cfg.Standalone() {
-		return nil, nil
-	}
+// newCluster makes the API clients and what needs nothing else.
+func newCluster(cfg *config.Config) (*cluster, error) {
 	client, err := credentials.NewClient(credentials.Config{
 		Kubeconfig: cfg.Kubeconfig, Bootstrap: cfg.BootstrapKubeconfig, CertDir: cfg.CertDir, NodeName: cfg.NodeName,
 		UserAgent: "mini-kubelet/" + config.AgentVersion(), Rotate: cfg.RotateCertificates,
-		QPS: deref(cfg.KubeAPIQPS, 0), Burst: cfg.KubeAPIBurst, EventQPS: deref(cfg.EventRecordQPS, 0), EventBurst: cfg.EventBurst,
+		QPS: ptr.Deref(cfg.KubeAPIQPS, 0), Burst: cfg.KubeAPIBurst, EventQPS: ptr.Deref(cfg.EventRecordQPS, 0), EventBurst: cfg.EventBurst,
 		ContentType: cfg.ContentType, HeartbeatTimeout: min(cfg.NodeStatusUpdateFrequency.Duration, leaseDuration(cfg)),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{client: client, events: apievents.NewSink(client.Events, cfg.NodeName), store: store}, nil
+	return &cluster{
+		client: client, events: apievents.NewSink(client.Events, cfg.NodeName),
+		watch: nodeobject.NewWatch(client, cfg.NodeName), inUse: nodeobject.NewInUse(),
+	}, nil
 }
 
 func leaseDuration(cfg *config.Config) time.Duration {
 	return time.Duration(cfg.NodeLeaseDurationSeconds) * time.Second
 }
 
-// sinks are those of the journal.
-func (c *cluster) sinks() []journal.Sink {
-	if c == nil {
-		return []journal.Sink{journal.LogSink{}}
+func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}, c.events} }
+
+func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
+
+// supplies makes caches of what pods refer to, and what tells the API server of the pods.
+func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
+	api := c.client.CoreV1()
+	objects, err := podobjects.New(podobjects.Config{Client: api, Strategy: f.cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: f.wakeups.Add})
+	if err != nil {
+		return nil, err
 	}
-	return []journal.Sink{journal.LogSink{}, c.events}
+	tokens, err := podobjects.NewTokens(api, clock.RealClock{})
+	if err != nil {
+		return nil, err
+	}
+	services, err := podobjects.NewServices(api)
+	if err != nil {
+		return nil, err
+	}
+	classes, err := podobjects.NewRuntimeClasses(c.client.NodeV1())
+	if err != nil {
+		return nil, err
+	}
+	bundles, err := podobjects.NewTrustBundles(c.client)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := source.NewAPI(source.APIConfig{Client: c.client, NodeName: f.cfg.NodeName, Ready: c.watch.Synced()})
+	if err != nil {
+		return nil, err
+	}
+	s := &supplies{
+		objects: clusterObjects{objects, tokens, bundles}, tokens: accounts{tokens, api}, pods: pods,
+		fields:       podfields.Node{Objects: true, Tokens: true, Claims: true, Bundles: true, Control: true, Classes: true},
+		staticFields: podfields.Node{Classes: true},
+		node:         c.watch.Node, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
+		handler: classes.Handler, serviceEnv: serviceEnv(services),
+		parts: []part{
+			{"API client", c.client.Run}, {"events", c.events.Run}, {"objects", objects.Run}, {"services", services.Run},
+			{"runtime classes", classes.Run}, {"trust bundles", bundles.Run},
+		},
+	}
+	if err := c.storage(f, tokens, s); err != nil {
+		return nil, err
+	}
+	return s, c.statuses(f, s)
 }
 
-// nodeEvent records something about the node; nil where there is no API server.
-func (c *cluster) nodeEvent() func(eventType, reason, message string) {
-	if c == nil {
-		return nil
+func nodeLabels(h *host, object *v1.Node) map[string]string {
+	if object == nil {
+		return h.labels
 	}
-	return c.events.Node
+	return object.Labels
 }
 
-// clusterParts is what the cluster's parts are made of.
-type clusterParts struct {
-	machine  *node
-	runtime  *criclient.Client
-	version  *cri.VersionResponse
-	statuses *podstatus.Manager
-	healthy  func() []string
-	ready    func() bool // every source has spoken
-	journal  *journal.Journal
-}
-
-// watchObjects makes the caches of what pods refer to. changed is told which pods
-// an object's change concerns.
-func (c *cluster) watchObjects(cfg *config.Config, changed func([]types.UID)) error {
-	var err error
-	if c.objects, err = podobjects.New(podobjects.Config{Client: c.client.CoreV1(), Strategy: cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: changed}); err != nil {
-		return err
-	}
-	if c.tokens, err = podobjects.NewTokens(c.client.CoreV1(), clock.RealClock{}); err != nil {
-		return err
-	}
-	if c.services, err = podobjects.NewServices(c.client.CoreV1()); err != nil {
-		return err
-	}
-	if c.classes, err = podobjects.NewRuntimeClasses(c.client.NodeV1()); err != nil {
-		return err
-	}
-	c.bundles, err = podobjects.NewTrustBundles(c.client)
-	return err
-}
-
-// handler is runtime.Config's.
-func (c *cluster) handler() func(context.Context, string) (string, error) {
-	if c == nil {
-		return nil
-	}
-	return c.classes.Handler
-}
-
-// serviceEnv is runtime.Config's. A static pod waits for no services: it may be the
+// serviceEnv is kuberuntime.Config's. A static pod waits for no services: it may be the
 // API server that has them.
-func (c *cluster) serviceEnv() func(context.Context, *v1.Pod) (map[string]string, error) {
-	if c == nil {
-		return nil
-	}
+func serviceEnv(services *podobjects.Services) func(context.Context, *v1.Pod) (map[string]string, error) {
 	return func(ctx context.Context, pod *v1.Pod) (map[string]string, error) {
 		if !pods.IsStatic(pod) {
-			if err := c.services.Wait(ctx); err != nil {
+			if err := services.Wait(ctx); err != nil {
 				return nil, err
 			}
 		}
-		known, err := c.services.Of(criconfig.ServiceNamespaces(pod)...)
+		known, err := services.Of(criconfig.ServiceNamespaces(pod)...)
 		return criconfig.ServiceEnv(pod, known), err
 	}
 }
 
-// build makes the parts that report to the API server.
-func (c *cluster) build(cfg *config.Config, p clusterParts) error {
-	port := cfg.Port
-	if !deref(cfg.EnableServer, true) {
-		port = 0
-	}
-	var err error
-	c.node, err = nodeobject.New(nodeobject.Config{
-		Name: cfg.NodeName, Hostname: cfg.NodeName, Client: c.client, Heartbeat: c.client.Heartbeat,
-		Runtime: criRuntime{p.runtime}, Machine: p.machine.machine, KubeletVersion: config.KubernetesVersion,
-		RuntimeVersion: p.version.RuntimeName + "://" + p.version.RuntimeVersion, Port: port,
-		IPs:    func() []string { return p.machine.HostIPs },
-		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, MaxImages: int(deref(cfg.NodeStatusMaxImages, 50)),
-		Register: deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: imageFS(p.runtime), Eviction: p.machine.kept.Eviction,
-		PressureHold: cfg.EvictionPressureTransitionPeriod.Duration,
-		Period:       cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
-		InUse: c.inUse, Healthy: p.healthy, Event: c.events.Node,
-	})
-	if err != nil {
-		return err
-	}
-	p.machine.object = c.node.Node
-	c.mirrors, err = mirror.New(mirror.Config{
-		Client: c.client, Pods: c.store, Node: c.node.Node, Ready: p.ready,
-		Failed: func(pod *v1.Pod, err error) {
-			p.journal.Record(pod, "", v1.EventTypeWarning, "FailedMirrorPod", err.Error())
+// storage adds claims and CSI drivers to the supplies.
+func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies) error {
+	claims, err := podobjects.NewClaims(podobjects.ClaimsConfig{
+		Client: c.client.CoreV1(), Changed: f.wakeups.Add,
+		Users: func(namespace, claim string) []types.UID {
+			return volume.UsersOfClaim(f.store.Pods(), namespace, claim)
 		},
 	})
 	if err != nil {
 		return err
 	}
-	c.statuses, err = podstatus.NewWriter(podstatus.WriterConfig{Client: c.client, Statuses: p.statuses, Object: c.object})
-	return err
+	drivers, err := csi.New(csi.Config{
+		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node,
+		Token: tokens.TokenStatus, Secret: claims.Secret,
+		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
+		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release,
+	})
+	if err != nil {
+		return err
+	}
+	s.claims, s.csi = claims, drivers
+	s.parts = append(s.parts, part{"CSI drivers", drivers.Run}, part{"claims", claims.Run})
+	return nil
 }
 
-func (c *cluster) parts() []part {
-	if c == nil {
-		return nil
+// statuses adds what shows the pods to the API server: mirror pods and statuses.
+func (c *cluster) statuses(f *foundation, s *supplies) error {
+	mirrors, err := mirror.New(mirror.Config{
+		Client: c.client, Pods: f.store, Node: c.watch.Node, Ready: f.store.Complete,
+		Failed: func(pod *v1.Pod, err error) { f.journal.Warn(pod, "FailedMirrorPod", err.Error()) },
+	})
+	if err != nil {
+		return err
 	}
-	return []part{
-		{"API client", c.client.Run}, {"events", c.events.Run}, {"node", c.node.Run}, {"mirror pods", c.mirrors.Run},
-		{"status writer", c.statuses.Run}, {"objects", c.objects.Run}, {"services", c.services.Run}, {"CSI drivers", c.drivers.Run}, {"claims", c.claims.Run},
-		{"runtime classes", c.classes.Run}, {"trust bundles", c.bundles.Run},
+	object := func(pod *v1.Pod) (*v1.Pod, bool) { return objectOf(f.store, pod) }
+	writer, err := podstatus.NewWriter(podstatus.WriterConfig{Client: c.client, Statuses: f.statuses, Object: object})
+	if err != nil {
+		return err
 	}
+	s.recall = func(pod *v1.Pod) (v1.PodStatus, bool) { return podstatus.Recall(object(pod)) }
+	s.mirrors = func(name types.NamespacedName) {
+		mirrors.Check(name)
+		if pod, ok := f.store.ByName(name.Namespace, name.Name); ok {
+			writer.Check(pod.UID)
+		}
+	}
+	s.parts = append(s.parts, part{"mirror pods", mirrors.Run}, part{"status writer", writer.Run})
+	return nil
 }
 
-// object is the pod as the API server has it: of a static pod its mirror.
-func (c *cluster) object(pod *v1.Pod) (*v1.Pod, bool) {
+// objectOf returns the pod as the API server has it: of a static pod its mirror.
+func objectOf(store *podstore.Store, pod *v1.Pod) (*v1.Pod, bool) {
 	if !pods.IsStatic(pod) {
-		return c.store.Get(pod.UID)
+		return store.Get(pod.UID)
 	}
-	m, ok := c.store.Mirror(pod)
+	m, ok := store.Mirror(pod)
 	return m, ok && m.DeletionTimestamp == nil && mirror.Shows(m, pod)
 }
 
-// recall is worker.Config's: the status that the API server has of a pod.
-func (c *cluster) recall() func(*v1.Pod) (v1.PodStatus, bool) {
-	if c == nil {
-		return nil
+// reporters makes the part that registers the node and says how it is.
+func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, error) {
+	cfg := f.cfg
+	port := cfg.Port
+	if !ptr.Deref(cfg.EnableServer, true) {
+		port = 0
 	}
-	return func(pod *v1.Pod) (v1.PodStatus, bool) {
-		o, ok := c.object(pod)
-		if !ok || o.Status.Phase == "" {
-			return v1.PodStatus{}, false
-		}
-		return *o.Status.DeepCopy(), true
+	node, err := nodeobject.New(nodeobject.Config{
+		Name: cfg.NodeName, Hostname: cfg.NodeName, Watch: c.watch, Heartbeat: c.client.Heartbeat,
+		Runtime: criRuntime{f.client}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
+		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
+		IPs:    func() []string { return h.ips },
+		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
+		Register: ptr.Deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: f.engine.imageFS, Eviction: h.reserved.Eviction,
+		PressureHold: cfg.EvictionPressureTransitionPeriod.Duration,
+		Period:       cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
+		InUse: c.inUse, Healthy: rt.problems, Event: f.nodeEvent,
+	})
+	if err != nil {
+		return nil, err
 	}
-}
-
-// mirrored is loop.Config's: a static pod or a mirror pod has changed.
-func (c *cluster) mirrored() func(types.NamespacedName) {
-	if c == nil {
-		return nil
-	}
-	return func(name types.NamespacedName) {
-		c.mirrors.Check(name)
-		if pod, ok := c.store.ByName(name.Namespace, name.Name); ok {
-			c.statuses.Check(pod.UID)
-		}
-	}
+	return []part{{"node", node.Run}}, nil
 }
 
 // criRuntime asks the container runtime what the node's status says of it.
@@ -237,15 +227,31 @@ func (r criRuntime) Images(ctx context.Context) ([]*cri.Image, error) {
 	return list.Images, nil
 }
 
-// imageFS is a directory on the file system of the images, "" where the runtime
-// does not say.
-func imageFS(client *criclient.Client) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	info, err := client.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
-	if err != nil || len(info.ImageFilesystems) == 0 {
-		klog.InfoS("The runtime does not say where its images are; their file system counts as the pods'", "err", err)
-		return ""
-	}
-	return strings.TrimSpace(info.ImageFilesystems[0].GetFsId().GetMountpoint())
+// clusterObjects are those of the API server.
+type clusterObjects struct {
+	*podobjects.Cache
+	*podobjects.Tokens
+	bundles *podobjects.TrustBundles
+}
+
+// TrustAnchors implements volume.Objects.
+func (o clusterObjects) TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundleProjection) ([]byte, error) {
+	return o.bundles.TrustAnchors(ctx, p)
+}
+
+// Unregister implements podObjects.
+func (o clusterObjects) Unregister(uid types.UID) {
+	o.Cache.Unregister(uid)
+	o.Forget(uid)
+}
+
+// accounts are the service accounts that credential providers are asked for.
+type accounts struct {
+	*podobjects.Tokens
+	api core.CoreV1Interface
+}
+
+// ServiceAccount implements provider.Tokens.
+func (a accounts) ServiceAccount(ctx context.Context, namespace, name string) (*v1.ServiceAccount, error) {
+	return a.api.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 }

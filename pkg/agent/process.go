@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
@@ -47,17 +49,28 @@ func setMaxOpenFiles(wanted uint64) error {
 
 // setUpProcess does what the configuration says of the agent's own process.
 func setUpProcess(cfg *config.Config) error {
-	if deref(cfg.FailCgroupV1, false) {
+	if ptr.Deref(cfg.FailCgroupV1, false) {
 		if !cgroupV2() {
 			return errors.New("failCgroupV1: this host has cgroup v1")
 		}
 	}
-	setOOMScoreAdj(deref(cfg.OOMScoreAdj, -999))
+	setOOMScoreAdj(ptr.Deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
 }
 
-// cgroupV2 tells whether the host has cgroup v2 alone.
+// cgroupV2 reports whether the host has cgroup v2 alone.
 func cgroupV2() bool {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	return err == nil
+}
+
+// sameDevice reports whether two directories are on one file system. What cannot be
+// looked at counts as being.
+func sameDevice(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	if errX != nil || errY != nil {
+		return true
+	}
+	return x.Sys().(*syscall.Stat_t).Dev == y.Sys().(*syscall.Stat_t).Dev
 }

@@ -14,8 +14,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/record"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 )
 
 // checker collects problems, each with its place, its field and its cause.
@@ -172,7 +171,7 @@ func (c *Config) validateMemoryQoS(k *checker) {
 func (c *Config) validateCPUs(k *checker) {
 	oneOf(k, "cpuManagerPolicy", c.CPUManagerPolicy, "none", "static")
 	k.positive("cpuManagerReconcilePeriod", c.CPUManagerReconcilePeriod.Duration)
-	_, err := cpumanager.ParseOptions(c.CPUManagerPolicyOptions)
+	_, err := options.ParseCPUManager(c.CPUManagerPolicyOptions)
 	k.want(err == nil, "cpuManagerPolicyOptions", "%v", err)
 	k.want(c.CPUManagerPolicy != "none" || len(c.CPUManagerPolicyOptions) == 0, "cpuManagerPolicyOptions", "cannot be set with cpuManagerPolicy none, which has no options")
 	if c.ReservedSystemCPUs != "" {
@@ -190,7 +189,7 @@ func (c *Config) validateVerification(k *checker) {
 	k.want(len(c.PreloadedImagesVerificationAllowlist) == 0 || policy == string(allowlist), "preloadedImagesVerificationAllowlist",
 		"is for imagePullCredentialsVerificationPolicy: %s only", allowlist)
 	for i, pattern := range c.PreloadedImagesVerificationAllowlist {
-		_, err := record.NewPolicy(allowlist, []string{pattern})
+		_, err := options.NewImageVerification(allowlist, []string{pattern})
 		k.want(err == nil, fmt.Sprintf("preloadedImagesVerificationAllowlist[%d]", i), "%v", err)
 	}
 }

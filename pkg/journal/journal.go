@@ -1,6 +1,6 @@
 // Package journal records what happened to each pod and why, as the kubelet's
 // events: the one record behind logs, the API server's events and the teaching
-// views. Whoever decides or acts calls Record; each Sink gets every entry.
+// views. Whoever decides or acts records; each Sink gets every entry.
 package journal
 
 import (
@@ -43,15 +43,64 @@ func New(now func() time.Time, sinks ...Sink) *Journal {
 // repeats of a spec, a command or an output may be of any length.
 const maxMessage = 1024
 
-// Record notes that something happened to the pod or, when container is not
-// empty, to that container of it. A message too long for an event is cut.
-func (j *Journal) Record(pod *v1.Pod, container, eventType, reason, message string) {
-	if j == nil || pod == nil || len(j.sinks) == 0 {
+// Normal records that something went as it should for the pod as a whole. Like all that
+// is recorded, a message too long for an event is cut.
+func (j *Journal) Normal(pod *v1.Pod, reason, message string) {
+	j.Container(pod, "").Normal(reason, message)
+}
+
+// Warn records that something went wrong for the pod as a whole.
+func (j *Journal) Warn(pod *v1.Pod, reason, message string) {
+	j.Container(pod, "").Warn(reason, message)
+}
+
+// Container returns what records for one container of the pod, or for the pod as a whole when the
+// name is empty.
+func (j *Journal) Container(pod *v1.Pod, name string) Recorder {
+	return Recorder{journal: j, pod: pod, container: name}
+}
+
+// Recorder records what happens to one pod, or to one of its containers.
+type Recorder struct {
+	journal   *Journal
+	pod       *v1.Pod
+	container string
+}
+
+// Normal records that something went as it should.
+func (r Recorder) Normal(reason, message string) { r.record(v1.EventTypeNormal, reason, message) }
+
+// Warn records that something went wrong.
+func (r Recorder) Warn(reason, message string) { r.record(v1.EventTypeWarning, reason, message) }
+
+func (r Recorder) record(eventType, reason, message string) {
+	if r.journal == nil || r.pod == nil || len(r.journal.sinks) == 0 {
 		return
 	}
-	e := Entry{Time: j.now(), Pod: pod, Container: container, Type: eventType, Reason: reason, Message: bounds.Cut(message, maxMessage)}
-	for _, s := range j.sinks {
+	e := Entry{
+		Time: r.journal.now(), Pod: r.pod, Container: r.container, Type: eventType, Reason: reason,
+		Message: bounds.Cut(message, maxMessage),
+	}
+	for _, s := range r.journal.sinks {
 		s.Record(e)
+	}
+}
+
+// NodeEvent records something about the node itself: a function of the API server's sink,
+// or nil where nobody listens.
+type NodeEvent func(eventType, reason, message string)
+
+// Warn records that something is wrong with the node. It may be called on nil.
+func (e NodeEvent) Warn(reason, message string) {
+	if e != nil {
+		e(v1.EventTypeWarning, reason, message)
+	}
+}
+
+// Normal records that something about the node went as it should. It may be called on nil.
+func (e NodeEvent) Normal(reason, message string) {
+	if e != nil {
+		e(v1.EventTypeNormal, reason, message)
 	}
 }
 

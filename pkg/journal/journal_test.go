@@ -17,7 +17,7 @@ func TestAMessageIsCutToWhatAnEventTakes(t *testing.T) {
 	j := New(time.Now, &got)
 	whole := strings.Repeat("é", maxMessage/2)
 	for _, message := range []string{"short", whole, whole + "x", strings.Repeat("é", 1<<20)} {
-		j.Record(&v1.Pod{}, "", v1.EventTypeWarning, "Failed", message)
+		j.Warn(&v1.Pod{}, "Failed", message)
 	}
 	cut := whole[:1020] + "..."
 	for i, want := range []string{"short", whole, cut, cut} {

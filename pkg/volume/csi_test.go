@@ -56,11 +56,11 @@ func TestDriversTakeTheirVolumesDownBeforeAPodsDirectoryGoes(t *testing.T) {
 	}
 	// The same by housekeeping, of a pod that a new agent does not know.
 	m.setLive(pod.UID, false)
-	if err := m.Orphans(t.Context(), nil); err == nil {
+	if err := m.Orphans(t.Context(), all); err == nil {
 		t.Error("a failure is not told")
 	}
 	drivers.fail = nil
-	if err := m.Orphans(t.Context(), nil); err != nil {
+	if err := m.Orphans(t.Context(), all); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(p.Host); !errors.Is(err, os.ErrNotExist) {

@@ -61,7 +61,7 @@ func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 	// Another kubelet was here in between.
 	put(data("later"))
 	m = start() // it knows of nothing that the one before has set up
-	if err := m.Orphans(t.Context(), map[types.UID]bool{"ours": true}); err != nil {
+	if err := m.Orphans(t.Context(), func(uid types.UID) bool { return uid != "ours" }); err != nil {
 		t.Fatal(err)
 	}
 	there("later", "ours", "theirs")

@@ -165,7 +165,7 @@ func TestADiskOfAnISCSITargetIsSharedAndLoggedOutOfAtLast(t *testing.T) {
 	}
 	// Of a pod that no agent remembers, too.
 	m.setLive(b.UID, false)
-	if err := m.Orphans(t.Context(), nil); err != nil {
+	if err := m.Orphans(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"new", "--discover", "--login", "manual", "--logout", "delete"}; !slices.Equal(calls, want) {

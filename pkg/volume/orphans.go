@@ -13,14 +13,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
-// Orphans removes the directories of pods that are not in known: unmounts first,
-// then deletes, never through a mount. known must hold every pod that is wanted,
-// has a worker, or has containers at the runtime. A pod that SetUp has been
+// Orphans removes the directories of pods that are gone: unmounts first, then deletes,
+// never through a mount. gone must hold for no pod that is wanted, has a worker, or has
+// containers at the runtime. A pod that SetUp has been
 // called for and TearDown has not is left alone all the same, and so is one
 // that is being worked on, and one that another kubelet has made (see Owns). It tries all
 // at once, waits for them until ctx ends at most, and returns what failed; one that hangs
 // is skipped from then on.
-func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
+func (m *Manager) Orphans(ctx context.Context, gone func(types.UID) bool) error {
 	names, err := ownedPods(m.layout.root)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 	started := map[types.UID]*work{}
 	for _, name := range names {
 		uid := types.UID(name)
-		if known[uid] || m.isLive(uid) {
+		if !gone(uid) || m.isLive(uid) {
 			continue
 		}
 		w := m.serial.try(uid, func(w *work) error {

@@ -36,7 +36,7 @@ func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	}
 	m.setLive("known", false) // as if set up by an earlier process
 
-	if err := m.Orphans(t.Context(), map[types.UID]bool{"known": true}); err != nil {
+	if err := m.Orphans(t.Context(), func(uid types.UID) bool { return uid != "known" }); err != nil {
 		t.Fatalf("Orphans: %v", err)
 	}
 	if _, err := os.Lstat(filepath.Join(m.layout.pods(), "gone")); !errors.Is(err, os.ErrNotExist) {
@@ -53,7 +53,7 @@ func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	if err := m.TearDown(t.Context(), "alive"); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Orphans(t.Context(), nil); err != nil {
+	if err := m.Orphans(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{m.layout.pods(), filepath.Join(m.layout.root, ownPods)} {
@@ -119,3 +119,5 @@ func mountFor(t *testing.T, source, target, kind string, flags uintptr) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
 }
+
+func all(types.UID) bool { return true }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,18 +12,19 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/component-helpers/apimachinery/lease"
 	nodeutil "k8s.io/component-helpers/node/util"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // Runtime is what is asked of the container runtime.
@@ -38,19 +37,20 @@ type Runtime interface {
 type Config struct {
 	Name     string
 	Hostname string // for the label and the address
-	// Client has the agent's limits, Heartbeat short timeouts and none.
-	Client, Heartbeat kubernetes.Interface
-	Runtime           Runtime
-	Machine           Machine
-	RuntimeVersion    string // "docker://20.10.24"
-	KubeletVersion    string
-	Port              int32
-	IPs               func() []string // addresses, primary first
-	Labels            map[string]string
-	Taints            []v1.Taint
-	ProviderID        string
-	MaxImages         int
-	Register          bool // registerNode
+	Watch    *Watch // of the node object; the Manager runs it
+	// Heartbeat is a client with short timeouts and no limits.
+	Heartbeat      kubernetes.Interface
+	Runtime        Runtime
+	Machine        Machine
+	RuntimeVersion string // "docker://20.10.24"
+	KubeletVersion string
+	Port           int32
+	IPs            func() []string // addresses, primary first
+	Labels         map[string]string
+	Taints         []v1.Taint
+	ProviderID     string
+	MaxImages      int
+	Register       bool // registerNode
 	// NodeFS and ImageFS are directories on the file systems whose room counts.
 	NodeFS, ImageFS string
 	Eviction        []Threshold
@@ -62,17 +62,13 @@ type Config struct {
 	InUse *InUse
 	// Healthy returns what keeps the node from being ready, beside the runtime.
 	Healthy func() []string
-	Event   func(eventType, reason, message string)
+	Event   journal.NodeEvent
 	Clock   clock.WithTicker
 }
 
 // Manager is the node's part in the cluster. Run it once.
 type Manager struct {
 	cfg      Config
-	seen     atomic.Pointer[v1.Node] // as the watch has it
-	synced   chan struct{}
-	once     sync.Once // closes synced
-	poke     chan struct{}
 	pressure pressure
 
 	images    []*cri.Image
@@ -93,43 +89,26 @@ const runtimePatience = 30 * time.Second
 // New checks the configuration.
 func New(cfg Config) (*Manager, error) {
 	switch {
-	case cfg.Name == "", cfg.Client == nil, cfg.Heartbeat == nil, cfg.Runtime == nil:
-		return nil, errors.New("node: no Name, Client, Heartbeat or Runtime")
+	case cfg.Name == "", cfg.Watch == nil, cfg.Heartbeat == nil, cfg.Runtime == nil:
+		return nil, errors.New("node: no Name, Watch, Heartbeat or Runtime")
 	case cfg.IPs == nil, cfg.Healthy == nil, cfg.Event == nil:
 		return nil, errors.New("node: no IPs, Healthy or Event")
 	case cfg.Period <= 0, cfg.Report <= 0, cfg.LeaseDuration <= 0:
 		return nil, errors.New("node: no Period, Report or LeaseDuration")
 	}
 	if cfg.InUse == nil {
-		cfg.InUse = NewInUse(nil)
+		cfg.InUse = NewInUse()
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Manager{
-		cfg: cfg, synced: make(chan struct{}), poke: make(chan struct{}, 1), pressure: pressure{hold: cfg.PressureHold},
-	}, nil
-}
-
-// Node is the node object as last seen, nil before that and while it is deleted. It
-// is only read.
-func (m *Manager) Node() *v1.Node { return m.seen.Load() }
-
-// Synced is closed once the node object has been seen.
-func (m *Manager) Synced() <-chan struct{} { return m.synced }
-
-// Poke has the status computed at once: something that it depends on has changed.
-func (m *Manager) Poke() {
-	select {
-	case m.poke <- struct{}{}:
-	default:
-	}
+	return &Manager{cfg: cfg, pressure: pressure{hold: cfg.PressureHold}}, nil
 }
 
 // Run registers the node and keeps it alive until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { m.watch(ctx); return nil })
+	group.Go(func() error { return m.cfg.Watch.Run(ctx) })
 	group.Go(func() error {
 		m.cfg.Event(v1.EventTypeNormal, "Starting", "Starting kubelet.")
 		if m.cfg.Register {
@@ -144,35 +123,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch follows the one node object.
-func (m *Manager) watch(ctx context.Context) {
-	lw := cache.NewListWatchFromClient(m.cfg.Client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, fields.OneTermEqualSelector(metav1.ObjectNameField, m.cfg.Name))
-	see := func(obj any) {
-		n, ok := obj.(*v1.Node)
-		if !ok {
-			return
-		}
-		m.seen.Store(n)
-		m.once.Do(func() { close(m.synced) })
-	}
-	// Who deletes a node means it, so it is not made anew while the agent runs (kubelet
-	// behaviour). Made by another, it is taken up again.
-	lose := func(any) {
-		m.seen.Store(nil)
-		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", m.cfg.Name)
-	}
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: lw, ObjectType: &v1.Node{},
-		Handler: cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, now any) { see(now) }, DeleteFunc: lose},
-	})
-	informer.RunWithContext(ctx)
-}
-
 // register makes the node object, or brings the one that is there up to date. It
 // goes on until it has, or ctx ends.
 func (m *Manager) register(ctx context.Context) error {
 	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
-	said := ""
+	var failing logonce.Error
 	for {
 		err := m.tryRegister(ctx)
 		if err == nil {
@@ -181,8 +136,7 @@ func (m *Manager) register(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err.Error() != said {
-			said = err.Error()
+		if failing.Note(err) {
 			klog.ErrorS(err, "Could not register the node with the API server, trying again", "node", m.cfg.Name)
 		}
 		select {
@@ -282,7 +236,7 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		if l.OwnerReferences != nil {
 			return nil
 		}
-		n := m.Node()
+		n := m.cfg.Watch.Node()
 		if n == nil {
 			return errors.New("there is no node object that has been seen")
 		}
@@ -290,7 +244,7 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		return nil
 	}
 	select {
-	case <-m.synced:
+	case <-m.cfg.Watch.Synced():
 	case <-ctx.Done():
 		return
 	}
@@ -298,24 +252,19 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		m.cfg.LeaseDuration/4, m.cfg.Name, v1.NamespaceNodeLease, own).Run(ctx)
 }
 
-// report computes the status every period, and at once when poked.
+// report computes the status every period, and at once when the volumes in use have changed.
 func (m *Manager) report(ctx context.Context) {
 	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
 	defer tick.Stop()
-	said := ""
+	var failing logonce.Error
 	for {
-		switch err := m.tryReport(ctx); {
-		case err == nil:
-			said = ""
-		case ctx.Err() == nil && err.Error() != said:
-			said = err.Error()
+		if err := m.tryReport(ctx); ctx.Err() == nil && failing.Note(err) {
 			klog.ErrorS(err, "Could not report the node's status, trying again", "node", m.cfg.Name)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C():
-		case <-m.poke:
 		case <-m.cfg.InUse.changed:
 		}
 	}
@@ -364,7 +313,7 @@ func (m *Manager) tryReport(ctx context.Context) error {
 // base is the newest node object that is known: what the watch has, unless our own
 // last write is newer; nil when it was deleted.
 func (m *Manager) base() *v1.Node {
-	seen := m.Node()
+	seen := m.cfg.Watch.Node()
 	if seen == nil && m.wasSeen() {
 		return nil
 	}
@@ -376,7 +325,7 @@ func (m *Manager) base() *v1.Node {
 
 func (m *Manager) wasSeen() bool {
 	select {
-	case <-m.synced:
+	case <-m.cfg.Watch.Synced():
 		return true
 	default:
 		return false

@@ -25,6 +25,7 @@ import (
 // house is a Manager with an API server and all else that it looks at.
 type house struct {
 	*Manager
+	*Watch
 	api *testapi.Server
 
 	mu       sync.Mutex
@@ -71,7 +72,7 @@ func (h *house) said(event string) bool {
 func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 	h := &house{api: api}
 	cfg := Config{
-		Name: "n1", Hostname: "n1", Client: api.Client(t), Heartbeat: api.Client(t), Runtime: h, Machine: testMachine(),
+		Name: "n1", Hostname: "n1", Watch: NewWatch(api.Client(t), "n1"), Heartbeat: api.Client(t), Runtime: h, Machine: testMachine(),
 		IPs: func() []string { return []string{"192.0.2.1"} }, Register: true, MaxImages: 50, NodeFS: "/",
 		Period: 10 * time.Second, Report: 5 * time.Minute, LeaseDuration: 40 * time.Second,
 		Healthy: func() []string {
@@ -88,7 +89,7 @@ func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Manager = m
+	h.Manager, h.Watch = m, cfg.Watch
 	testrun.Start(t, m.Run)
 	return h
 }
@@ -147,15 +148,15 @@ func TestStatusIsSentOnChangeOrWhenDue(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		h.set(func() { h.problems = nil })
-		h.Poke()
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if n := h.reports(); n != 3 || !h.said("NodeReady") {
-			t.Errorf("%d reports at once after Poke, want one more", n)
+			t.Errorf("%d reports after the next period, want one more", n)
 		}
-		h.Poke()
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if n := h.reports(); n != 3 {
-			t.Errorf("%d reports after a Poke for nothing, want none more", n)
+			t.Errorf("%d reports after a period in which nothing changed, want none more", n)
 		}
 	})
 }
@@ -196,7 +197,7 @@ func TestSilentRuntimeIsForgivenForAWhile(t *testing.T) {
 			t.Errorf("handlers %v, features %v: want what the runtime had said before", n.Status.RuntimeHandlers, n.Status.Features)
 		}
 		h.set(func() { h.silent = nil })
-		h.Poke()
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if c := conditionOfType(h.api.Node("n1").Status, v1.NodeReady); c.Status != v1.ConditionTrue {
 			t.Errorf("Ready = %+v after the runtime came back", c)

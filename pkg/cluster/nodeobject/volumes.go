@@ -21,13 +21,18 @@ type InUse struct {
 	reported chan struct{}                // closed with the next report
 }
 
-// NewInUse returns an InUse of the volumes that earlier agents have left.
-func NewInUse(left []v1.UniqueVolumeName) *InUse {
-	u := &InUse{changed: make(chan struct{}, 1), names: map[v1.UniqueVolumeName]bool{}, reported: make(chan struct{})}
+// NewInUse returns an InUse of no volumes.
+func NewInUse() *InUse {
+	return &InUse{changed: make(chan struct{}, 1), names: map[v1.UniqueVolumeName]bool{}, reported: make(chan struct{})}
+}
+
+// Keep adds the volumes that earlier agents have left: the API server knows of them.
+func (u *InUse) Keep(left []v1.UniqueVolumeName) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	for _, n := range left {
 		u.names[n] = true
 	}
-	return u
 }
 
 // Use adds a volume and returns once the API server knows that it is in use: it must

@@ -14,7 +14,8 @@ import (
 
 func TestAVolumeIsMountedOnceItIsReportedInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api, volumes := testapi.New(), NewInUse([]v1.UniqueVolumeName{"left"})
+		api, volumes := testapi.New(), NewInUse()
+		volumes.Keep([]v1.UniqueVolumeName{"left"})
 		h := live(t, api, func(c *Config) { c.InUse = volumes })
 		synctest.Wait()
 		began := time.Now()

@@ -1,12 +1,13 @@
 // Package eviction ends pods for what they use of the node. Its rooms say which:
 //
-//	localstorage ──▶ Evictor ──▶ worker: stop, and be Failed
+//	localstorage ──▶ Evictor ──▶ loop ──▶ worker: stop, and be Failed
 //
 // What is evicted stays on the node as a failed pod until somebody deletes it, and
 // never starts again: its status is what says so, at the API server.
 package eviction
 
 import (
+	"context"
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,16 +23,13 @@ import (
 // Reason of an evicted pod's status, and of the event.
 const Reason = "Evicted"
 
-// grace is how many seconds a pod has whose use does no good to others; the kubelet's
-// immediateEvictionGracePeriodSeconds.
+// grace is how many seconds an evicted pod has to end: few, since what it uses hurts others
+// (the kubelet's immediateEvictionGracePeriodSeconds).
 const grace = 1
-
-// Workers stop pods.
-type Workers interface{ Update(worker.Update) }
 
 // Config is what an Evictor is made of; Journal and Metrics may be nil.
 type Config struct {
-	Workers Workers
+	Updates chan<- worker.Update // to the sync loop
 	Journal *journal.Journal
 	Metrics prometheus.Registerer
 }
@@ -44,8 +42,8 @@ type Evictor struct {
 
 // New checks the configuration and registers the metric.
 func New(cfg Config) (*Evictor, error) {
-	if cfg.Workers == nil {
-		return nil, errors.New("eviction: no Workers")
+	if cfg.Updates == nil {
+		return nil, errors.New("eviction: no Updates")
 	}
 	e := &Evictor{cfg: cfg, count: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kubelet_evictions", Help: "Cumulative number of pod evictions by eviction signal",
@@ -59,18 +57,23 @@ func New(cfg Config) (*Evictor, error) {
 }
 
 // Evict has the pod stopped and failed with the message; signal is what was
-// exceeded, for the metric. It does not wait for the pod's end. A critical pod is
-// not evicted, which it reports.
-func (e *Evictor) Evict(pod *v1.Pod, signal, message string) (evicted bool) {
+// exceeded, for the metric. It waits until the sync loop has taken that in or ctx ends, not
+// for the pod's end. It reports whether the pod is evicted: a critical one is not.
+func (e *Evictor) Evict(ctx context.Context, pod *v1.Pod, signal, message string) (evicted bool) {
 	if pods.IsCritical(pod) {
 		klog.ErrorS(nil, "Eviction manager: cannot evict a critical pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
 		return false
 	}
-	klog.InfoS("Evicting pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
-	e.cfg.Journal.Record(pod, "", v1.EventTypeWarning, Reason, message)
-	e.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Grace: ptr.To[int64](grace), Explain: func(s *v1.PodStatus) {
+	u := worker.Update{Kind: worker.Kill, Pod: pod, Grace: ptr.To[int64](grace), Explain: func(s *v1.PodStatus) {
 		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, message
-	}})
+	}}
+	klog.InfoS("Evicting pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
+	e.cfg.Journal.Warn(pod, Reason, message)
+	select {
+	case e.cfg.Updates <- u:
+	case <-ctx.Done():
+		return false
+	}
 	e.count.WithLabelValues(signal).Inc()
 	return true
 }

@@ -18,11 +18,9 @@ import (
 
 // told keeps what workers and journal are told.
 type told struct {
-	updates []worker.Update
-	events  []string
+	events []string
 }
 
-func (t *told) Update(u worker.Update) { t.updates = append(t.updates, u) }
 func (t *told) Record(e journal.Entry) {
 	t.events = append(t.events, e.Pod.Name+" "+e.Type+" "+e.Reason+" "+e.Message)
 }
@@ -41,16 +39,17 @@ func TestEvict(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var heard told
 			metrics := prometheus.NewRegistry()
-			e, err := New(Config{Workers: &heard, Journal: journal.New(time.Now, &heard), Metrics: metrics})
+			updates := make(chan worker.Update, 1)
+			e, err := New(Config{Updates: updates, Journal: journal.New(time.Now, &heard), Metrics: metrics})
 			if err != nil {
 				t.Fatal(err)
 			}
 			tc.pod.Name = "p"
-			if got := e.Evict(&tc.pod, "signal", "too much"); got != tc.want {
+			if got := e.Evict(t.Context(), &tc.pod, "signal", "too much"); got != tc.want {
 				t.Fatalf("evicted %v", got)
 			}
 			if !tc.want {
-				if len(heard.updates)+len(heard.events) > 0 {
+				if len(updates)+len(heard.events) > 0 {
 					t.Errorf("told %+v", heard)
 				}
 				return
@@ -58,11 +57,11 @@ func TestEvict(t *testing.T) {
 			if len(heard.events) != 1 || heard.events[0] != "p Warning Evicted too much" {
 				t.Errorf("events %q", heard.events)
 			}
-			u := heard.updates[0]
+			u := <-updates
 			status := v1.PodStatus{Phase: v1.PodRunning, PodIP: "1.2.3.4"}
 			u.Explain(&status)
-			if u.Kind != worker.Kill || u.Pod != &tc.pod || u.Removed || *u.Grace != 1 || len(heard.updates) != 1 {
-				t.Errorf("worker told %+v", heard.updates)
+			if u.Kind != worker.Kill || u.Pod != &tc.pod || u.Removed || *u.Grace != 1 {
+				t.Errorf("loop told %+v", u)
 			}
 			if status.Phase != v1.PodFailed || status.Reason != "Evicted" || status.Message != "too much" || status.PodIP == "" {
 				t.Errorf("status %+v", status)

@@ -1,12 +1,13 @@
-// Package loop is the sync loop: the one place where all that a node agent hears
-// of comes together, in five channels, and the one way out of it, the update of
-// a pod's worker.
+// Package loop is the sync loop, where every input of the agent meets. It reads them from
+// channels, and tells pods' workers; nothing else does.
 //
-//	config ──────┐
-//	pod events ──┤
-//	sync tick ───┼──▶ loop ──▶ worker.Update
-//	probes ──────┤
-//	housekeeping ┘
+//	desired pods ───────────┐
+//	pod events (pleg) ──────┤
+//	probes' verdicts ───────┤
+//	wake-ups: objects, …  ──┼──▶ loop ──▶ worker.Update
+//	evictions ──────────────┤
+//	sync tick ──────────────┤
+//	housekeeping ───────────┘
 //
 // The loop never blocks on a pod: it only decides whom to tell. It alone writes
 // the store of desired pods.
@@ -25,7 +26,10 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -45,6 +49,8 @@ type Workers interface {
 	Known(types.UID) (worker.Phase, bool)
 	UIDs() []types.UID
 	Due(now time.Time) []types.UID
+	// Orphans releases what pods hold that are gone. It may take long.
+	Orphans(ctx context.Context, gone func(types.UID) bool) error
 }
 
 // Runtime is the last view of what the runtime has; it never asks the runtime.
@@ -55,34 +61,34 @@ type Runtime interface {
 	Listed() <-chan struct{}
 }
 
-// Admission decides whether a pod may run here beside the others. A nil
-// *Rejection admits it.
-type Admission func(pod *v1.Pod, others []*v1.Pod) *Rejection
-
-// Rejection says in the kubelet's words why a pod cannot run on this node.
-type Rejection struct {
-	Reason  string
-	Message string
+// Admission decides whether a pod may start here beside the others; nil admits it.
+type Admission interface {
+	Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection
 }
 
-// Config is what a Loop is made of.
+// Statuses is where the status of a pod goes that is not admitted.
+type Statuses interface {
+	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
+}
+
+// Config is what a Loop is made of. Probes, Wakeups, Evictions, Journal and Mirrors may be nil.
 type Config struct {
-	Sources []string // names of the sources that must have spoken before anything is cleaned up
-	Changes <-chan source.Change
-	Events  <-chan pleg.Event
-	Probes  <-chan types.UID // pods of which a probe's result has changed; may be nil
-	Store   *podstore.Store
-	Workers Workers
-	Runtime Runtime
-	Clock   clock.WithTicker
-	Admit   Admission
-	// Reject makes it known that a pod was not admitted: status Failed, an event.
-	Reject func(*v1.Pod, Rejection)
+	Sources   []string // names of the sources that must have spoken before anything is cleaned up
+	Changes   <-chan source.Change
+	Events    <-chan pleg.Event
+	Probes    <-chan types.UID // pods of which a probe's result has changed
+	Wakeups   *Wakeups
+	Evictions <-chan worker.Update
+	Store     *podstore.Store
+	Workers   Workers
+	Runtime   Runtime
+	Clock     clock.WithTicker
+	Admission Admission
+	Statuses  Statuses
+	Journal   *journal.Journal
 	// Mirrors is told of every change of a static pod or of a mirror pod, once it is
 	// in the store; nil: there is no API server to show static pods to.
 	Mirrors func(types.NamespacedName)
-	// CleanDirs removes the directories and volumes of pods that are not in use.
-	CleanDirs func(ctx context.Context, inUse map[types.UID]bool) error
 }
 
 // Loop is the sync loop. Run it once.
@@ -90,10 +96,9 @@ type Loop struct {
 	cfg    Config
 	spoken map[string]bool
 	alive  atomic.Int64 // when the loop last went round, in Unix nanoseconds
-	ready  atomic.Bool  // every source has spoken
 
-	cleaned   chan error // result of the CleanDirs under way; nil when none is
-	dirsError string     // its last error, so that one is logged once
+	cleaned  chan error // result of the cleaning under way; nil when none is
+	cleaning logonce.Error
 }
 
 // New checks the configuration.
@@ -105,8 +110,11 @@ func New(cfg Config) (*Loop, error) {
 		return nil, errors.New("loop: no Changes or Events")
 	case cfg.Store == nil, cfg.Workers == nil, cfg.Runtime == nil, cfg.Clock == nil:
 		return nil, errors.New("loop: no Store, Workers, Runtime or Clock")
-	case cfg.Admit == nil, cfg.Reject == nil, cfg.CleanDirs == nil:
-		return nil, errors.New("loop: no Admit, Reject or CleanDirs")
+	case cfg.Admission == nil, cfg.Statuses == nil:
+		return nil, errors.New("loop: no Admission or Statuses")
+	}
+	if cfg.Wakeups == nil {
+		cfg.Wakeups = NewWakeups()
 	}
 	l := &Loop{cfg: cfg, spoken: map[string]bool{}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
@@ -124,21 +132,7 @@ func (l *Loop) Healthy(now time.Time) error {
 	return nil
 }
 
-// Ready tells whether every source has spoken: what none of them wants is then
-// wanted by nobody.
-func (l *Loop) Ready() bool { return l.ready.Load() }
-
-// MayBeWanted tells whether the pod is wanted or, as long as a source has not
-// spoken, could be.
-func (l *Loop) MayBeWanted(uid types.UID) bool {
-	if !l.ready.Load() {
-		return true
-	}
-	_, wanted := l.cfg.Store.Get(uid)
-	return wanted
-}
-
-// Run reads the five channels until ctx ends. What is wanted waits until it is known
+// Run reads the channels until ctx ends. What is wanted waits until it is known
 // what runs: a pod that runs already is not to be judged as a new one.
 func (l *Loop) Run(ctx context.Context) error {
 	tick := l.cfg.Clock.NewTicker(syncPeriod)
@@ -167,6 +161,12 @@ func (l *Loop) Run(ctx context.Context) error {
 			}
 		case uid := <-l.cfg.Probes:
 			l.sync(uid)
+		case <-l.cfg.Wakeups.wake:
+			for uid := range l.cfg.Wakeups.take() {
+				l.sync(uid)
+			}
+		case u := <-l.cfg.Evictions:
+			l.cfg.Workers.Update(u)
 		case now := <-tick.C():
 			for _, uid := range l.cfg.Workers.Due(now) {
 				l.retry(uid)
@@ -192,7 +192,9 @@ func (l *Loop) change(c source.Change) {
 	}
 	// Said before new pods are judged: what nobody wants stands in no one's way.
 	l.spoken[c.Source] = true
-	l.ready.Store(!slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }))
+	if !slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }) {
+		l.cfg.Store.SetComplete()
+	}
 	switch c.Op {
 	case source.Add:
 		l.add(c.Pods)
@@ -234,9 +236,8 @@ func (l *Loop) add(wanted []*v1.Pod) {
 		}
 		runs, done := l.runs(pod.UID), pods.IsFinished(pod.Status.Phase)
 		if pod.DeletionTimestamp == nil && !runs && !done {
-			if r := l.cfg.Admit(pod, active); r != nil {
-				klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
-				l.cfg.Reject(pod, *r)
+			if r := l.cfg.Admission.Admit(pod, active); r != nil {
+				l.reject(pod, *r)
 				continue
 			}
 		}
@@ -245,6 +246,13 @@ func (l *Loop) add(wanted []*v1.Pod) {
 		}
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Create, Pod: pod})
 	}
+}
+
+// reject makes it known that a pod was not admitted: it has failed.
+func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
+	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
+	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
+	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
 }
 
 // active returns the pods that use the node: admitted and not yet stopped. One that
@@ -298,7 +306,7 @@ func (l *Loop) retry(uid types.UID) {
 // directories of pods that are gone. It waits until every source has spoken:
 // what a silent source wants is not known.
 func (l *Loop) housekeep(ctx context.Context) {
-	if !l.ready.Load() {
+	if !l.cfg.Store.Complete() {
 		return
 	}
 	view := l.cfg.Runtime.Pods()
@@ -322,15 +330,13 @@ func (l *Loop) housekeep(ctx context.Context) {
 	// Unmounting can hang on a dead server: never on the loop's own goroutine.
 	cleaned := make(chan error, 1)
 	l.cleaned = cleaned
-	go func() { cleaned <- l.cfg.CleanDirs(ctx, inUse) }()
+	// What was not in use when the round began may be wanted by now.
+	gone := func(uid types.UID) bool { return !inUse[uid] && !l.cfg.Store.MayBeWanted(uid) }
+	go func() { cleaned <- l.cfg.Workers.Orphans(ctx, gone) }()
 }
 
 func (l *Loop) noteCleaned(err error) {
-	switch {
-	case err == nil:
-		l.dirsError = ""
-	case err.Error() != l.dirsError:
-		l.dirsError = err.Error()
+	if l.cleaning.Note(err) {
 		klog.ErrorS(err, "Could not clean up the directories of pods that are gone")
 	}
 }

@@ -31,12 +31,12 @@ type bench struct {
 	due     []types.UID
 	view    []*actual.Pod
 	listed  chan struct{}
-	reject  map[string]Rejection
+	reject  map[string]pods.Rejection
 	told    []string
-	mirrors []string // whom Mirrors was told of, and what the store then had
-	cleaned []map[types.UID]bool
+	mirrors []string               // whom Mirrors was told of, and what the store then had
+	cleaned []func(types.UID) bool // what was gone, each time
 	clean   func()
-	judged  func(*Loop, *v1.Pod) // as each pod is
+	judged  func(*v1.Pod) // as each pod is
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -90,6 +90,32 @@ func (b *bench) Due(time.Time) []types.UID {
 
 func (b *bench) Pods() []*actual.Pod { return b.view }
 
+func (b *bench) Orphans(_ context.Context, gone func(types.UID) bool) error {
+	if b.clean != nil {
+		b.clean()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cleaned = append(b.cleaned, gone)
+	return nil
+}
+
+func (b *bench) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
+	if b.judged != nil {
+		b.judged(pod)
+	}
+	if r, ok := b.reject[pod.Name]; ok {
+		r.Message = fmt.Sprintf("%s beside %d", r.Message, len(others))
+		return &r
+	}
+	return nil
+}
+
+func (b *bench) Set(pod *v1.Pod, s v1.PodStatus) bool {
+	b.told = append(b.told, fmt.Sprintf("%s: %s %s: %s", pod.Name, s.Phase, s.Reason, s.Message))
+	return true
+}
+
 func (b *bench) Listed() <-chan struct{} { return b.listed }
 
 func (b *bench) said() []string {
@@ -107,37 +133,17 @@ func start(t *testing.T, sources ...string) *bench {
 // startBlind is start of a loop that does not know yet what runs.
 func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
-		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*actual.Pod{},
+		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
 	}
-	var l *Loop
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
 		Store: b.store, Workers: b, Runtime: b, Clock: clock.RealClock{},
-		Admit: func(pod *v1.Pod, others []*v1.Pod) *Rejection {
-			if b.judged != nil {
-				b.judged(l, pod)
-			}
-			if r, ok := b.reject[pod.Name]; ok {
-				r.Message = fmt.Sprintf("%s beside %d", r.Message, len(others))
-				return &r
-			}
-			return nil
-		},
+		Admission: b, Statuses: b,
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)
 			_, mirror := b.store.MirrorByName(n.Namespace, n.Name)
 			b.mirrors = append(b.mirrors, fmt.Sprintf("%s static=%v mirror=%v", n.Name, static, mirror))
-		},
-		Reject: func(pod *v1.Pod, r Rejection) { b.told = append(b.told, pod.Name+": "+r.Reason+": "+r.Message) },
-		CleanDirs: func(_ context.Context, inUse map[types.UID]bool) error {
-			if b.clean != nil {
-				b.clean()
-			}
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.cleaned = append(b.cleaned, inUse)
-			return nil
 		},
 	})
 	if err != nil {
@@ -209,7 +215,7 @@ func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := b.said(); len(got) != 0 || len(b.cleaned) != 0 {
-			t.Fatalf("with a silent source: updates %v, cleaned %v; want nothing", got, b.cleaned)
+			t.Fatalf("with a silent source: updates %v, cleaned %d times; want nothing", got, len(b.cleaned))
 		}
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceHTTP, Pods: []*v1.Pod{pod("1", "web")}}
 		time.Sleep(2 * time.Second)
@@ -217,8 +223,8 @@ func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
 		if got := b.said(); !slices.Contains(got, "kill orphan removed orphan") {
 			t.Errorf("updates = %v, want the orphan killed", got)
 		}
-		if len(b.cleaned) == 0 || !b.cleaned[0]["1"] || !b.cleaned[0]["orphan"] {
-			t.Errorf("directories in use = %v, want those of the pod and of what still runs", b.cleaned)
+		if len(b.cleaned) == 0 || b.cleaned[0]("1") || b.cleaned[0]("orphan") || !b.cleaned[0]("other") {
+			t.Error("the pod and what still runs are not gone, and another one is")
 		}
 	})
 }
@@ -226,13 +232,13 @@ func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
 func TestRejectedPodDoesNotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceFile)
-		b.reject["bad"] = Rejection{Reason: "NodePorts", Message: "taken"}
+		b.reject["bad"] = pods.Rejection{Reason: "NodePorts", Message: "taken"}
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("1", "web"), pod("2", "bad"), pod("3", "db")}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 1", "create 3"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
 		}
-		if want := []string{"bad: NodePorts: taken beside 1"}; !slices.Equal(b.told, want) {
+		if want := []string{"bad: Failed NodePorts: Pod was rejected: taken beside 1"}; !slices.Equal(b.told, want) {
 			t.Errorf("rejections = %v, want %v", b.told, want)
 		}
 	})
@@ -241,7 +247,7 @@ func TestRejectedPodDoesNotStart(t *testing.T) {
 func TestRunningPodIsNotJudgedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceFile)
-		b.reject["bad"] = Rejection{Reason: "NodePorts"}
+		b.reject["bad"] = pods.Rejection{Reason: "NodePorts"}
 		b.view = []*actual.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("2", "bad")}}
 		synctest.Wait()
@@ -308,8 +314,8 @@ func TestMirrorsAreToldOnceTheStoreKnows(t *testing.T) {
 func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceAPI)
-		b.reject["done"] = Rejection{Reason: "OutOfcpu"}
-		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		b.reject["done"] = pods.Rejection{Reason: "OutOfcpu"}
+		b.reject["late"] = pods.Rejection{Reason: "OutOfcpu", Message: "full"}
 		done, failed, deleted := pod("1", "done"), pod("2", "done"), pod("3", "done")
 		done.Status.Phase, failed.Status.Phase = v1.PodSucceeded, v1.PodFailed
 		now := metav1.Now()
@@ -325,7 +331,7 @@ func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
 		again.Status.Phase = v1.PodSucceeded
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{again, pod("6", "late")}}
 		synctest.Wait()
-		if want := []string{"late: OutOfcpu: full beside 1", "late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+		if want := []string{"late: Failed OutOfcpu: Pod was rejected: full beside 1", "late: Failed OutOfcpu: Pod was rejected: full beside 1"}; !slices.Equal(b.told, want) {
 			t.Errorf("rejections = %q, want %q", b.told, want)
 		}
 	})
@@ -335,12 +341,12 @@ func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceAPI)
 		b.view = []*actual.Pod{{UID: "1", Name: "stuck", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
-		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
+		b.reject["late"] = pods.Rejection{Reason: "OutOfcpu", Message: "full"}
 		stuck := pod("1", "stuck")
 		stuck.Status.Phase = v1.PodFailed
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{stuck, pod("2", "late")}}
 		synctest.Wait()
-		if want := []string{"late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
+		if want := []string{"late: Failed OutOfcpu: Pod was rejected: full beside 1"}; !slices.Equal(b.told, want) {
 			t.Errorf("rejections = %q, want %q", b.told, want)
 		}
 	})
@@ -349,7 +355,7 @@ func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
 func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBlind(t, pods.SourceFile)
-		b.reject["bad"] = Rejection{Reason: "NodePorts"}
+		b.reject["bad"] = pods.Rejection{Reason: "NodePorts"}
 		go func() {
 			b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("2", "bad")}}
 		}()
@@ -370,9 +376,9 @@ func TestNewPodsAreJudgedWhenAllThatIsWantedIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceFile, pods.SourceHTTP)
 		maybe := map[string][]bool{} // by pod that is judged: of pods 1, 2 and 9
-		b.judged = func(l *Loop, pod *v1.Pod) {
+		b.judged = func(pod *v1.Pod) {
 			for _, uid := range []types.UID{"1", "2", "9"} {
-				maybe[pod.Name] = append(maybe[pod.Name], l.MayBeWanted(uid))
+				maybe[pod.Name] = append(maybe[pod.Name], b.store.MayBeWanted(uid))
 			}
 		}
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("0", "early")}}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,6 +18,8 @@ import (
 // Store is the set of desired pods. Safe for concurrent use. The pods in it are
 // shared: nobody modifies them in place.
 type Store struct {
+	complete atomic.Bool // every source has spoken
+
 	mu      sync.RWMutex
 	pods    index
 	mirrors index
@@ -39,6 +42,23 @@ func (s *Store) Remove(pod *v1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of(pod).remove(pod.UID)
+}
+
+// SetComplete notes that every source has spoken: what none of them wants is wanted by
+// nobody from now on.
+func (s *Store) SetComplete() { s.complete.Store(true) }
+
+// Complete reports whether every source has spoken.
+func (s *Store) Complete() bool { return s.complete.Load() }
+
+// MayBeWanted reports whether the pod is wanted or, as long as a source has not spoken,
+// could be.
+func (s *Store) MayBeWanted(uid types.UID) bool {
+	if !s.Complete() {
+		return true
+	}
+	_, wanted := s.Get(uid)
+	return wanted
 }
 
 // Get returns the pod, not a mirror pod, with that UID.

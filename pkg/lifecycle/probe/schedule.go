@@ -104,7 +104,7 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 		return
 	}
 	record := func(reason, message string) {
-		m.cfg.Journal.Record(pod, s.container.Name, v1.EventTypeWarning, reason, p.kind.String()+" probe "+message)
+		m.cfg.Journal.Container(pod, s.container.Name).Warn(reason, p.kind.String()+" probe "+message)
 	}
 	switch {
 	case err != nil:

@@ -67,7 +67,7 @@ func (v *verdicts) set(started, ready bool) {
 // startProbed is start with Probes.
 func startProbed(t *testing.T, n *node, probes Probes, statuses Statuses) *Workers {
 	w, err := New(Config{
-		Cache: n, Runtime: n, Volumes: n, Statuses: statuses, Clock: clock.RealClock{}, Probes: probes,
+		Cache: n, Runtime: n, Holdings: []Holding{n.volumes()}, Statuses: statuses, Clock: clock.RealClock{}, Probes: probes,
 		SyncFrequency: time.Minute, HostIPs: func() []string { return nil },
 	})
 	if err != nil {

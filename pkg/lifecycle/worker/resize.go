@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/resize"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
@@ -14,25 +13,18 @@ import (
 
 // Allocations says which resources a pod has, of those that it asks for.
 type Allocations interface {
-	// Allocate returns the pod with the resources that it has. pending says why these
-	// are not the ones that it asks for; changed tells that they are new.
-	Allocate(pod *v1.Pod) (has *v1.Pod, pending *resize.Pending, changed bool, err error)
-	// Remove forgets a pod that uses nothing any more. Idempotent.
-	Remove(uid types.UID) error
+	// Allocate returns the pod with the resources that it has beside the others. pending says
+	// why these are not the ones that it asks for; changed tells that they are new.
+	Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pending *resize.Pending, changed bool, err error)
 }
-
-// noAllocations gives every pod what it asks for.
-type noAllocations struct{}
-
-func (noAllocations) Allocate(pod *v1.Pod) (*v1.Pod, *resize.Pending, bool, error) {
-	return pod, nil, false, nil
-}
-func (noAllocations) Remove(types.UID) error { return nil }
 
 // allocate puts the pod with the resources that it has in the place of the one
 // that is wanted: all that follows goes by that.
 func (w *Workers) allocate(st step) (step, error) {
-	pod, pending, changed, err := w.cfg.Allocations.Allocate(st.pod)
+	if w.cfg.Allocations == nil {
+		return st, nil // it has what it asks for
+	}
+	pod, pending, changed, err := w.cfg.Allocations.Allocate(st.pod, func() []*v1.Pod { return w.Pods(Terminated) })
 	if err != nil {
 		return st, fmt.Errorf("allocate the resources of %s: %w", st.ref(), err)
 	}
@@ -41,12 +33,12 @@ func (w *Workers) allocate(st step) (step, error) {
 	if pending != nil {
 		st.resize.Pending, st.resize.PendingMessage = pending.Reason, pending.Message
 		if st.resize.Pending != before.Pending || st.resize.PendingMessage != before.PendingMessage {
-			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "Resize"+pending.Reason, resizeMessage("Pod resize "+pending.Reason, st.pod, pending.Message))
+			w.cfg.Journal.Warn(st.pod, "Resize"+pending.Reason, resizeMessage("Pod resize "+pending.Reason, st.pod, pending.Message))
 		}
 	}
 	if changed {
 		st.resize.InProgress, st.resize.Error = true, ""
-		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
+		w.cfg.Journal.Normal(st.pod, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
 	}
 	st.pod = pod
 	return st, nil
@@ -63,12 +55,12 @@ func (w *Workers) resized(st step, r kuberuntime.SyncResult, settled error) pods
 	case now.Error != "":
 		now.InProgress = true
 		if now.Error != st.resize.Error {
-			w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, "ResizeError", resizeMessage("Pod resize error", st.pod, now.Error))
+			w.cfg.Journal.Warn(st.pod, "ResizeError", resizeMessage("Pod resize error", st.pod, now.Error))
 		}
 	case r.Err == nil:
 		now.InProgress = false
 		if st.resize.InProgress {
-			w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, "ResizeCompleted", resizeMessage("Pod resize completed", st.pod, ""))
+			w.cfg.Journal.Normal(st.pod, "ResizeCompleted", resizeMessage("Pod resize completed", st.pod, ""))
 		}
 	}
 	return now

@@ -56,27 +56,15 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 // phase before, unless an agent before this one has found so.
 func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 	if s.Reason == podstatus.DeadlineExceeded && before != v1.PodFailed {
-		w.cfg.Journal.Record(st.pod, "", v1.EventTypeNormal, s.Reason, s.Message)
+		w.cfg.Journal.Normal(st.pod, s.Reason, s.Message)
 	}
 	return outcome{done: true, resize: st.resize}
 }
 
-// converge sets up the pod's cgroup and volumes and has the runtime do what one
-// pass can. The pod comes with its status of now.
+// converge sets up what the pod holds of the node and has the runtime do what one pass can. The pod comes with its status of now.
 func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) outcome {
-	// As admission did, but for a pod that came back before it was gone.
-	if err := w.cfg.CPUs.Allocate(st.pod); err != nil {
-		return outcome{err: fmt.Errorf("give CPUs to %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
-	}
-	if err := w.cfg.Cgroups.SetUp(st.pod); err != nil {
-		w.complain(st, "FailedCreatePodContainer", "unable to ensure pod container exists: "+err.Error())
-		return outcome{err: fmt.Errorf("set up the cgroup of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
-	}
-	if err := w.cfg.Volumes.SetUp(ctx, st.pod); err != nil {
-		if ctx.Err() == nil {
-			w.complain(st, "FailedMount", err.Error())
-		}
-		return outcome{err: fmt.Errorf("set up volumes of %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
+	if err := w.setUp(ctx, st); err != nil {
+		return outcome{err: err, waiting: st.waiting, resize: st.resize}
 	}
 	r := w.cfg.Runtime.SyncPod(ctx, pod, observed)
 	if r.Reset {
@@ -91,7 +79,7 @@ func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodSta
 	}
 	var settled error
 	if r.ResizeError == "" {
-		settled = w.cfg.Cgroups.Settle(st.pod)
+		settled = w.settle(st)
 	}
 	before := st.resize
 	st.resize = w.resized(st, r, settled)
@@ -123,7 +111,7 @@ func (w *Workers) unseen(ctx context.Context, st step, err error) {
 // looked at.
 func (w *Workers) complain(st step, reason, message string) {
 	if st.said.again(reason+": "+message, w.cfg.Clock.Now()) {
-		w.cfg.Journal.Record(st.pod, "", v1.EventTypeWarning, reason, message)
+		w.cfg.Journal.Warn(st.pod, reason, message)
 	}
 }
 
@@ -141,8 +129,8 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 		return err
 	}
 	// Before anybody hears of the end: whoever takes the pod's place wants its CPUs.
-	if err := w.cfg.CPUs.Release(st.uid); err != nil {
-		return fmt.Errorf("release the CPUs of %s: %w", st.ref(), err)
+	if err := w.stopped(st); err != nil {
+		return err
 	}
 	w.publish(st, observed, st.waiting, true)
 	w.cfg.Probes.Remove(st.uid)
@@ -171,13 +159,7 @@ func (w *Workers) stop(ctx context.Context, st step, observed *actual.PodStatus)
 // terminated gives back what a stopped pod no longer needs. Its dead containers
 // stay, so that their logs can be read.
 func (w *Workers) terminated(ctx context.Context, st step) error {
-	if err := w.cfg.Volumes.TearDown(ctx, st.uid); err != nil {
-		return fmt.Errorf("tear down volumes of %s: %w", st.ref(), err)
-	}
-	if err := w.cfg.Cgroups.Remove(st.uid); err != nil {
-		return fmt.Errorf("remove the cgroup of %s: %w", st.ref(), err)
-	}
-	if err := w.cfg.Allocations.Remove(st.uid); err != nil {
+	if err := w.releaseHoldings(ctx, st); err != nil {
 		return err
 	}
 	if st.pod != nil {

@@ -40,34 +40,6 @@ type Runtime interface {
 	RemovePod(ctx context.Context, uid types.UID, name types.NamespacedName) error
 }
 
-// Volumes prepares and removes what a pod's containers mount.
-type Volumes interface {
-	// SetUp makes every volume of the pod ready. Idempotent.
-	SetUp(ctx context.Context, pod *v1.Pod) error
-	// TearDown unmounts and removes the volumes of a pod by its UID. Idempotent.
-	TearDown(ctx context.Context, uid types.UID) error
-}
-
-// Cgroups keeps a cgroup for each pod.
-type Cgroups interface {
-	// SetUp makes the pod's cgroup with the limits that the pod asks for. One that
-	// there is only grows: what runs in it may still have more. Idempotent.
-	SetUp(pod *v1.Pod) error
-	// Settle gives the cgroup exactly those limits, when the containers have theirs.
-	Settle(pod *v1.Pod) error
-	// Remove takes the cgroup of a pod by its UID away, when nothing of the pod runs
-	// any more. Idempotent.
-	Remove(uid types.UID) error
-}
-
-// CPUs are what containers may have to themselves.
-type CPUs interface {
-	// Allocate gives the pod the CPUs that it is entitled to and does not have.
-	Allocate(*v1.Pod) error
-	// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
-	Release(uid types.UID) error
-}
-
 // Statuses is the store of the pods' API statuses.
 type Statuses interface {
 	Get(uid types.UID) (v1.PodStatus, bool)
@@ -94,19 +66,6 @@ type Probes interface {
 	// Verdict is both, and whether the container is known.
 	Verdict(actual.ContainerID) (started, ready, ok bool)
 }
-
-// noCgroups takes the place of Cgroups where pods have none.
-type noCgroups struct{}
-
-func (noCgroups) SetUp(*v1.Pod) error    { return nil }
-func (noCgroups) Settle(*v1.Pod) error   { return nil }
-func (noCgroups) Remove(types.UID) error { return nil }
-
-// noCPUs takes the place of CPUs where containers share all.
-type noCPUs struct{}
-
-func (noCPUs) Allocate(*v1.Pod) error  { return nil }
-func (noCPUs) Release(types.UID) error { return nil }
 
 // noProbes takes the place of Probes where nothing is probed.
 type noProbes struct{}

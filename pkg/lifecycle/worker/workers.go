@@ -25,12 +25,12 @@ import (
 // long again by jitter. The kubelet's backOffPeriod.
 const errorBackOff = 10 * time.Second
 
-// Config is what Workers are made of. All but Journal, Recall, Probes, Cgroups,
-// CPUs and Allocations is required.
+// Config is what Workers are made of. All but Holdings, Journal, Recall, Probes and
+// Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
-	Volumes  Volumes
+	Holdings []Holding // what a pod has of the node, in the order in which it is set up
 	Statuses Statuses
 	Clock    clock.PassiveClock
 	Journal  *journal.Journal
@@ -43,9 +43,6 @@ type Config struct {
 	// before this agent started, and what others have set. nil: there is none.
 	Recall func(pod *v1.Pod) (v1.PodStatus, bool)
 	Probes Probes // nil: a running container is started and ready
-	// Cgroups of the pods; nil: they have none.
-	Cgroups Cgroups
-	CPUs    CPUs // nil: containers share all
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
 }
@@ -70,8 +67,6 @@ func New(cfg Config) (*Workers, error) {
 		return nil, errors.New("worker: no Cache")
 	case cfg.Runtime == nil:
 		return nil, errors.New("worker: no Runtime")
-	case cfg.Volumes == nil:
-		return nil, errors.New("worker: no Volumes")
 	case cfg.Statuses == nil:
 		return nil, errors.New("worker: no Statuses")
 	case cfg.Clock == nil:
@@ -83,15 +78,6 @@ func New(cfg Config) (*Workers, error) {
 	}
 	if cfg.Probes == nil {
 		cfg.Probes = noProbes{}
-	}
-	if cfg.Allocations == nil {
-		cfg.Allocations = noAllocations{}
-	}
-	if cfg.CPUs == nil {
-		cfg.CPUs = noCPUs{}
-	}
-	if cfg.Cgroups == nil {
-		cfg.Cgroups = noCgroups{}
 	}
 	return &Workers{
 		cfg:    cfg,
@@ -157,6 +143,19 @@ func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 		return 0, false
 	}
 	return s.phase, true
+}
+
+// Pods returns the wanted pods whose workers have not come as far as the phase, in no order.
+func (w *Workers) Pods(before Phase) []*v1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var pods []*v1.Pod
+	for _, s := range w.states {
+		if s.pod != nil && !s.removed && s.phase < before {
+			pods = append(pods, s.pod)
+		}
+	}
+	return pods
 }
 
 // ofAPI tells whether a pod is one of the API server's, which stands in no static

@@ -131,6 +131,10 @@ func (n *node) RemovePod(_ context.Context, uid types.UID, _ types.NamespacedNam
 	return nil
 }
 
+func (n *node) volumes() Holding {
+	return Holding{Name: "volumes", SetUp: n.SetUp, Release: n.TearDown, Reason: "FailedMount"}
+}
+
 func (n *node) SetUp(_ context.Context, pod *v1.Pod) error {
 	defer n.enter("setup", pod.UID)()
 	if n.setUp != nil {
@@ -203,7 +207,7 @@ func staticPod(uid, name string) *v1.Pod {
 // start runs Workers over the node until the test ends.
 func start(t *testing.T, n *node) *Workers {
 	w, err := New(Config{
-		Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, Journal: journal.New(time.Now, n),
+		Cache: n, Runtime: n, Holdings: []Holding{n.volumes()}, Statuses: n, Clock: clock.RealClock{}, Journal: journal.New(time.Now, n),
 		SyncFrequency: time.Minute, HostIPs: func() []string { return []string{"192.0.2.1"} }, Recall: n.recall,
 	})
 	if err != nil {
@@ -408,7 +412,7 @@ func TestAgentStopLeavesPodsRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		w, err := New(Config{Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, SyncFrequency: time.Minute, HostIPs: func() []string { return nil }})
+		w, err := New(Config{Cache: n, Runtime: n, Holdings: []Holding{n.volumes()}, Statuses: n, Clock: clock.RealClock{}, SyncFrequency: time.Minute, HostIPs: func() []string { return nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,9 +475,12 @@ type releases struct {
 	given int // pods that were given theirs
 }
 
-func (r *releases) Allocate(*v1.Pod) error {
-	r.given++
-	return nil
+func (r *releases) holding() Holding {
+	return Holding{
+		Name:    "CPUs",
+		SetUp:   func(context.Context, *v1.Pod) error { r.given++; return nil },
+		Stopped: r.Release,
+	}
 }
 
 func (r *releases) Release(uid types.UID) error {
@@ -490,7 +497,7 @@ func TestAPodThatComesBackBeforeItIsGoneGetsItsCPUsAgain(t *testing.T) {
 		n := newNode(t)
 		cpus := &releases{n: n}
 		w, err := New(Config{
-			Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, CPUs: cpus,
+			Cache: n, Runtime: n, Holdings: []Holding{cpus.holding(), n.volumes()}, Statuses: n, Clock: clock.RealClock{},
 			SyncFrequency: time.Minute, HostIPs: func() []string { return nil },
 		})
 		if err != nil {
@@ -531,7 +538,7 @@ func TestCPUsAreReleasedBeforeTheEndIsKnown(t *testing.T) {
 		n := newNode(t)
 		cpus := &releases{n: n, err: errors.New("disk full")}
 		w, err := New(Config{
-			Cache: n, Runtime: n, Volumes: n, Statuses: n, Clock: clock.RealClock{}, CPUs: cpus,
+			Cache: n, Runtime: n, Holdings: []Holding{cpus.holding(), n.volumes()}, Statuses: n, Clock: clock.RealClock{},
 			SyncFrequency: time.Minute, HostIPs: func() []string { return nil },
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/cpuset"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -20,31 +21,26 @@ type state struct {
 	assigned map[types.UID]map[string]cpuset.CPUSet
 }
 
-// Refusal is why a pod cannot have the CPUs that it asks for, in the kubelet's words.
-type Refusal struct{ Reason, Message string }
-
-func (r *Refusal) Error() string { return r.Message }
-
 // unexpected words what the kubelet does not expect at admission: the scheduler
 // should not have sent the pod.
-func unexpected(err error) *Refusal {
-	return &Refusal{"UnexpectedAdmissionError", fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
+func unexpected(err error) *pods.Rejection {
+	return &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
 }
 
-func misaligned(format string, args ...any) *Refusal {
-	return &Refusal{"SMTAlignmentError", "SMT Alignment Error: " + fmt.Sprintf(format, args...)}
+func misaligned(format string, args ...any) *pods.Rejection {
+	return &pods.Rejection{Reason: "SMTAlignmentError", Message: "SMT Alignment Error: " + fmt.Sprintf(format, args...)}
 }
 
 // policy is what does not change while the agent runs.
 type policy struct {
 	topology Topology
-	options  Options
+	options  options.CPUManager
 	reserved cpuset.CPUSet // never given to one container alone
 }
 
 // newPolicy reserves the named CPUs, or so many as are reserved, rounded up, from
 // the first cores.
-func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o Options) (policy, error) {
+func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o options.CPUManager) (policy, error) {
 	if amount.Sign() <= 0 {
 		return policy{}, errors.New("the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero")
 	}
@@ -102,7 +98,7 @@ func (p policy) check(s state) error {
 }
 
 // assign gives the pod's containers the CPUs that they are entitled to and do not
-// have yet: to all of them, or a *Refusal and to none. Containers take over CPUs of
+// have yet: to all of them, or a *pods.Rejection and to none. Containers take over CPUs of
 // the init containers before them, which have ended by then, but not of sidecars.
 func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 	had := s.assigned[pod.UID]

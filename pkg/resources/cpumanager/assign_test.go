@@ -13,6 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/cpuset"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // container requests CPUs and memory, and is limited to that.
@@ -59,7 +62,7 @@ func TestNewPolicyReserves(t *testing.T) {
 		"named fewer than are counted": {"0", "2", "unable to reserve the required amount of CPUs (size of 0 did not equal 2)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := newPolicy(machine(1, 1, 4, 2), set(t, tt.named), resource.MustParse(tt.amount), Options{})
+			p, err := newPolicy(machine(1, 1, 4, 2), set(t, tt.named), resource.MustParse(tt.amount), options.CPUManager{})
 			got := p.reserved.String()
 			if err != nil {
 				got = err.Error()
@@ -72,14 +75,14 @@ func TestNewPolicyReserves(t *testing.T) {
 }
 
 func TestAssign(t *testing.T) {
-	onHT := func(o Options) policy { // reserves 0 and 4, core 0
+	onHT := func(o options.CPUManager) policy { // reserves 0 and 4, core 0
 		p, err := newPolicy(machine(1, 1, 4, 2), cpuset.New(), resource.MustParse("2"), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	plain, full := onHT(Options{}), onHT(Options{FullCores: true})
+	plain, full := onHT(options.CPUManager{}), onHT(options.CPUManager{FullCores: true})
 	one := full
 	one.reserved = cpuset.New(0) // half a core
 	burstable := container("c", "1")
@@ -125,7 +128,7 @@ func TestAssign(t *testing.T) {
 				s.shared = s.shared.Difference(set(t, tt.before))
 			}
 			next, err := tt.policy.assign(s, tt.pod)
-			var r *Refusal
+			var r *pods.Rejection
 			text := ""
 			if errors.As(err, &r) {
 				text = r.Reason + ": " + r.Message
@@ -155,7 +158,7 @@ func TestAssign(t *testing.T) {
 }
 
 func TestStrictReservationKeepsThemOutOfTheShared(t *testing.T) {
-	p, err := newPolicy(machine(1, 1, 4, 2), cpuset.New(), resource.MustParse("2"), Options{StrictReservation: true})
+	p, err := newPolicy(machine(1, 1, 4, 2), cpuset.New(), resource.MustParse("2"), options.CPUManager{StrictReservation: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,14 +172,14 @@ func TestStrictReservationKeepsThemOutOfTheShared(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	at := func(o Options) policy {
+	at := func(o options.CPUManager) policy {
 		p, err := newPolicy(machine(1, 1, 4, 1), cpuset.New(), resource.MustParse("1"), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	loose, strict := at(Options{}), at(Options{StrictReservation: true})
+	loose, strict := at(options.CPUManager{}), at(options.CPUManager{StrictReservation: true})
 	for name, tt := range map[string]struct {
 		policy     policy
 		shared, of string
@@ -199,28 +202,6 @@ func TestCheck(t *testing.T) {
 			}
 			if got != tt.want {
 				t.Errorf("check = %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestParseOptions(t *testing.T) {
-	for name, tt := range map[string]struct {
-		options map[string]string
-		want    Options
-		err     string
-	}{
-		"none":            {nil, Options{}, ""},
-		"both":            {map[string]string{"full-pcpus-only": "true", "strict-cpu-reservation": "true"}, Options{FullCores: true, StrictReservation: true}, ""},
-		"switched off":    {map[string]string{"full-pcpus-only": "false", "align-by-socket": "false"}, Options{}, ""},
-		"not implemented": {map[string]string{"prefer-align-cpus-by-uncorecache": "true"}, Options{}, `option "prefer-align-cpus-by-uncorecache" of the CPU manager is not implemented here`},
-		"unknown":         {map[string]string{"fast": "true"}, Options{}, `unknown CPU Manager Policy option: "fast"`},
-		"no boolean":      {map[string]string{"full-pcpus-only": "yes please"}, Options{}, `bad value for option "full-pcpus-only"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := ParseOptions(tt.options)
-			if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) || tt.err == "" && (err != nil || got != tt.want) {
-				t.Errorf("ParseOptions = %+v, %v; want %+v, %q", got, err, tt.want, tt.err)
 			}
 		})
 	}

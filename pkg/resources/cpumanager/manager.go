@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 )
 
 // Config is what a Manager is made of.
@@ -19,14 +21,18 @@ type Config struct {
 	// the sum of systemReserved and kubeReserved, says.
 	Named    cpuset.CPUSet
 	Reserved apiresource.Quantity
-	Options  Options
+	Options  options.CPUManager
 	Root     string // the agent's directory, for the state's file
+	// Gone reports whether nobody wants a pod any more: its CPUs count as free. nil: no pod
+	// is known to be.
+	Gone func(types.UID) bool
 }
 
 // Manager knows which CPUs each container has. Safe for concurrent use.
 type Manager struct {
 	policy  policy
 	file    string
+	gone    func(types.UID) bool
 	changed chan struct{}
 
 	mu    sync.Mutex
@@ -43,7 +49,7 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{policy: p, file: filepath.Join(cfg.Root, FileName), changed: make(chan struct{}, 1)}
+	m := &Manager{policy: p, file: filepath.Join(cfg.Root, FileName), gone: cfg.Gone, changed: make(chan struct{}, 1)}
 	s, found, err := load(m.file, policyStatic)
 	switch {
 	case err != nil:
@@ -80,20 +86,20 @@ func (m *Manager) put(s state) error {
 }
 
 // Check says why the pod could not be given the CPUs that it is entitled to: nil,
-// or a *Refusal. CPUs of pods that are gone count as free; nil: none is known to be.
-func (m *Manager) Check(pod *v1.Pod, gone func(types.UID) bool) error {
+// or a *pods.Rejection. CPUs of pods that are gone count as free.
+func (m *Manager) Check(pod *v1.Pod) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err := m.plan(pod, gone)
+	_, err := m.plan(pod)
 	return err
 }
 
 // Allocate gives the pod the CPUs that it is entitled to, once and for as long as
-// it lives: a *Refusal, or the error of the disk. Idempotent.
-func (m *Manager) Allocate(pod *v1.Pod, gone func(types.UID) bool) error {
+// it lives: a *pods.Rejection, or the error of the disk. Idempotent.
+func (m *Manager) Allocate(pod *v1.Pod) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next, err := m.plan(pod, gone)
+	next, err := m.plan(pod)
 	if err != nil {
 		return err
 	}
@@ -109,10 +115,10 @@ func (m *Manager) Allocate(pod *v1.Pod, gone func(types.UID) bool) error {
 	return nil
 }
 
-func (m *Manager) plan(pod *v1.Pod, gone func(types.UID) bool) (state, error) {
+func (m *Manager) plan(pod *v1.Pod) (state, error) {
 	s := m.state
-	if gone != nil {
-		s = s.release(func(uid types.UID) bool { return uid != pod.UID && gone(uid) })
+	if m.gone != nil {
+		s = s.release(func(uid types.UID) bool { return uid != pod.UID && m.gone(uid) })
 	}
 	return m.policy.assign(s, pod)
 }

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -40,13 +42,13 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 	root := t.TempDir()
 	m := newManager(t, root)
 	wantCPUs(t, m, "p", "c", "0-3", false)
-	if err := m.Allocate(pod("p", container("c", "2")), nil); err != nil {
+	if err := m.Allocate(pod("p", container("c", "2"))); err != nil {
 		t.Fatal(err)
 	}
 	m = newManager(t, root)
 	wantCPUs(t, m, "p", "c", "1-2", true)
 	wantCPUs(t, m, "q", "c", "0,3", false)
-	if err := m.Allocate(pod("p", container("c", "2")), nil); err != nil { // judged again
+	if err := m.Allocate(pod("p", container("c", "2"))); err != nil { // judged again
 		t.Fatal(err)
 	}
 	wantCPUs(t, m, "p", "c", "1-2", true)
@@ -58,20 +60,20 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 
 func TestManagerTakesBackWhatIsGone(t *testing.T) {
 	m := newManager(t, t.TempDir())
-	if err := m.Allocate(pod("old", container("c", "3")), nil); err != nil {
+	if err := m.Allocate(pod("old", container("c", "3"))); err != nil {
 		t.Fatal(err)
 	}
 	next := pod("new", container("c", "2"))
-	var r *Refusal
-	if err := m.Check(next, nil); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" {
+	var r *pods.Rejection
+	if err := m.Check(next); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" {
 		t.Errorf("Check = %v", err)
 	}
-	gone := func(uid types.UID) bool { return uid == "old" }
-	if err := m.Check(next, gone); err != nil {
+	m.gone = func(uid types.UID) bool { return uid == "old" }
+	if err := m.Check(next); err != nil {
 		t.Error(err)
 	}
 	wantCPUs(t, m, "old", "c", "1-3", true) // nothing was changed
-	if err := m.Allocate(next, gone); err != nil {
+	if err := m.Allocate(next); err != nil {
 		t.Fatal(err)
 	}
 	wantCPUs(t, m, "old", "c", "0,3", false)
@@ -88,8 +90,8 @@ func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, FileName+".new"), 0o700); err != nil { // in the way
 		t.Fatal(err)
 	}
-	var r *Refusal
-	if err := m.Allocate(pod("p", container("c", "1")), nil); !errors.As(err, &r) || !strings.Contains(r.Message, "write the state") {
+	var r *pods.Rejection
+	if err := m.Allocate(pod("p", container("c", "1"))); !errors.As(err, &r) || !strings.Contains(r.Message, "write the state") {
 		t.Errorf("Allocate = %v", err)
 	}
 	wantCPUs(t, m, "p", "c", "0-3", false)
@@ -165,14 +167,14 @@ type engine struct {
 	looks   int
 }
 
-func (e *engine) uids() []types.UID {
+func (e *engine) Pods() []*actual.Pod {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var all []types.UID
+	var list []*actual.Pod
 	for uid := range e.pods {
-		all = append(all, uid)
+		list = append(list, &actual.Pod{UID: uid})
 	}
-	return all
+	return list
 }
 
 func (e *engine) Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error) {
@@ -231,7 +233,7 @@ func running(id, cpus string) *actual.ContainerStatus {
 
 func startUpdater(t *testing.T, e *engine, m *Manager) {
 	t.Helper()
-	u, err := NewUpdater(UpdaterConfig{Manager: m, Runtime: e, Cache: e, Pods: e.uids, Period: 10 * time.Second, Clock: clock.RealClock{}})
+	u, err := NewUpdater(UpdaterConfig{Manager: m, Runtime: e, Cache: e, Desired: func() []*v1.Pod { return nil }, Period: 10 * time.Second, Clock: clock.RealClock{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +255,7 @@ func TestRunningContainersFollowTheSharedCPUs(t *testing.T) {
 					t.Errorf("at the start: %q", got)
 				}
 				begun := time.Now()
-				if err := m.Allocate(pod("own", container("c", "2")), nil); err != nil {
+				if err := m.Allocate(pod("own", container("c", "2"))); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()

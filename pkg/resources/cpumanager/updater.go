@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
@@ -27,6 +28,8 @@ type Cache interface {
 	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error)
 	// Look returns a pod's status as observed from now on, resources included.
 	Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error)
+	// Pods returns the last full view of the runtime.
+	Pods() []*actual.Pod
 }
 
 // UpdaterConfig is what an Updater is made of; all of it is required.
@@ -34,8 +37,8 @@ type UpdaterConfig struct {
 	Manager *Manager
 	Runtime Runtime
 	Cache   Cache
-	Pods    func() []types.UID // that may have containers
-	Period  time.Duration      // cpuManagerReconcilePeriod
+	Desired func() []*v1.Pod
+	Period  time.Duration // cpuManagerReconcilePeriod
 	Clock   clock.WithTicker
 }
 
@@ -50,7 +53,7 @@ type Updater struct {
 // NewUpdater checks the configuration.
 func NewUpdater(cfg UpdaterConfig) (*Updater, error) {
 	switch {
-	case cfg.Manager == nil, cfg.Runtime == nil, cfg.Cache == nil, cfg.Pods == nil, cfg.Clock == nil:
+	case cfg.Manager == nil, cfg.Runtime == nil, cfg.Cache == nil, cfg.Desired == nil, cfg.Clock == nil:
 		return nil, errors.New("cpumanager: the UpdaterConfig is not complete")
 	case cfg.Period <= 0:
 		return nil, errors.New("cpumanager: the Period must be positive")
@@ -87,11 +90,30 @@ const podPatience = 10 * time.Second
 func (u *Updater) update(ctx context.Context, since time.Time) error {
 	var all error
 	moved := map[string]cpuset.CPUSet{}
-	for _, uid := range u.cfg.Pods() {
+	for _, uid := range u.pods() {
 		all = errors.Join(all, u.updatePod(ctx, uid, since, moved))
 	}
 	u.moved = moved
 	return all
+}
+
+// pods are those that may have containers: what is wanted, and what is on its way out.
+func (u *Updater) pods() []types.UID {
+	seen := map[types.UID]bool{}
+	var uids []types.UID
+	add := func(uid types.UID) {
+		if !seen[uid] {
+			seen[uid] = true
+			uids = append(uids, uid)
+		}
+	}
+	for _, p := range u.cfg.Desired() {
+		add(p.UID)
+	}
+	for _, p := range u.cfg.Cache.Pods() {
+		add(p.UID)
+	}
+	return uids
 }
 
 // updatePod is update for one pod; it notes in moved where its containers are.

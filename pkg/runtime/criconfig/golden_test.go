@@ -34,7 +34,6 @@ func testNode() Node {
 		},
 		MemoryCapacity:    8 << 30,
 		HugePageSizes:     []string{"2MB", "1GB"},
-		SwapLimits:        true,
 		RecursiveReadOnly: true,
 		ClusterDomain:     "cluster.local",
 		ClusterDNS:        []string{"10.96.0.10"},

@@ -28,10 +28,6 @@ type Node struct {
 	// NoHugePageLimits is true for a runtime that cannot limit the huge pages of a
 	// container: then the pod's cgroup alone does.
 	NoHugePageLimits bool
-	// SwapLimits is true where the memory controller can limit swap: containers
-	// with a memory limit then get no swap.
-	SwapLimits bool
-
 	// RecursiveReadOnly is true where the runtime can mount a volume read-only
 	// with all mounts below it.
 	RecursiveReadOnly bool

@@ -35,10 +35,6 @@ func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxConta
 	if !node.NoHugePageLimits {
 		r.HugepageLimits = hugepageLimits(limits, node.HugePageSizes)
 	}
-	if node.SwapLimits && r.MemoryLimitInBytes > 0 {
-		// Memory and swap together: equal to the memory limit means no swap.
-		r.MemorySwapLimitInBytes = r.MemoryLimitInBytes
-	}
 	return r
 }
 
@@ -105,7 +101,6 @@ func sandboxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxCon
 	}
 	r := linuxResources(requests, limits, node)
 	r.HugepageLimits = nil
-	r.MemorySwapLimitInBytes = 0
 	return r
 }
 

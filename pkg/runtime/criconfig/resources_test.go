@@ -82,25 +82,21 @@ func TestCPUsOfContainers(t *testing.T) {
 	}
 }
 
-func TestMemorySwapAndPodLimits(t *testing.T) {
+func TestMemoryLimitsAreThePodsWhereTheContainerHasNone(t *testing.T) {
 	pod := &v1.Pod{Spec: v1.PodSpec{Resources: &v1.ResourceRequirements{Limits: list("2", "1Gi")}}}
 	for name, tt := range map[string]struct {
-		pod          *v1.Pod
-		limits       v1.ResourceList
-		swap         bool
-		memory, both int64
+		pod    *v1.Pod
+		limits v1.ResourceList
+		memory int64
 	}{
-		"no limit":                        {&v1.Pod{}, nil, true, 0, 0},
-		"a limit where swap is limited":   {&v1.Pod{}, list("", "1Mi"), true, 1 << 20, 1 << 20},
-		"a limit where it cannot be":      {&v1.Pod{}, list("", "1Mi"), false, 1 << 20, 0},
-		"the pod's limit bounds":          {pod, nil, false, 1 << 30, 0},
-		"the container's own comes first": {pod, list("", "1Mi"), false, 1 << 20, 0},
+		"no limit":                        {&v1.Pod{}, nil, 0},
+		"the pod's limit bounds":          {pod, nil, 1 << 30},
+		"the container's own comes first": {pod, list("", "1Mi"), 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &v1.Container{Resources: v1.ResourceRequirements{Limits: tt.limits}}
-			r := Resources(tt.pod, c, Node{SwapLimits: tt.swap})
-			if r.MemoryLimitInBytes != tt.memory || r.MemorySwapLimitInBytes != tt.both {
-				t.Errorf("memory %d, with swap %d; want %d, %d", r.MemoryLimitInBytes, r.MemorySwapLimitInBytes, tt.memory, tt.both)
+			if r := Resources(tt.pod, c, Node{}); r.MemoryLimitInBytes != tt.memory || r.MemorySwapLimitInBytes != 0 {
+				t.Errorf("memory %d, with swap %d; want %d, 0", r.MemoryLimitInBytes, r.MemorySwapLimitInBytes, tt.memory)
 			}
 		})
 	}

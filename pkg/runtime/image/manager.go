@@ -133,7 +133,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		case err != nil:
 			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
 		case img != nil && (m.records == nil || m.records.MayUse(c.Image, img.Id, find)):
-			m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
+			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
 		case pull == v1.PullNever: // nor is a pod told of an image that it may not use
 			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
@@ -163,10 +163,10 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	key := pair{pod.UID, name}
 	if left, last := m.backoff.left(key, m.clock.Now()); left > 0 {
 		message := fmt.Sprintf("Back-off pulling image %q", c.Image)
-		m.journal.Record(pod, c.Name, v1.EventTypeNormal, "BackOff", message)
+		m.journal.Container(pod, c.Name).Normal("BackOff", message)
 		return "", &Error{reason: ReasonPullBackOff, message: fmt.Sprintf("%s: %s: %s", message, last.reason, last.message), retry: left}
 	}
-	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	m.journal.Container(pod, c.Name).Normal("Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	klog.V(2).InfoS("Pulling image", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "image", c.Image)
 	if m.records != nil {
 		if err := m.records.Begin(c.Image); err != nil {
@@ -183,7 +183,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	}
 	if err != nil {
 		e := pullError(c.Image, err)
-		m.journal.Record(pod, c.Name, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
+		m.journal.Container(pod, c.Name).Warn("Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
 		e.retry = m.backoff.failed(key, e, m.clock.Now())
 		return "", e
 	}
@@ -198,7 +198,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	if m.records != nil {
 		m.records.Pulled(c.Image, ref, used)
 	}
-	m.journal.Record(pod, c.Name, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
+	m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
 	return ref, nil
 }
@@ -254,6 +254,6 @@ func pullError(image string, err error) *Error {
 }
 
 func (m *Manager) refuse(pod *v1.Pod, c *v1.Container, reason, event, message string) error {
-	m.journal.Record(pod, c.Name, v1.EventTypeWarning, event, message)
+	m.journal.Container(pod, c.Name).Warn(event, message)
 	return &Error{reason: reason, message: message}
 }

@@ -20,6 +20,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/record"
@@ -539,7 +540,7 @@ func TestAPresentImageIsNotForPodsThatCouldNotPullIt(t *testing.T) {
 		}
 		return nil
 	}
-	policy, err := record.NewPolicy(kubeletconfig.NeverVerifyPreloadedImages, nil)
+	policy, err := options.NewImageVerification(kubeletconfig.NeverVerifyPreloadedImages, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func (p *pass) imageVolumes(ctx context.Context, c *v1.Container) (map[string]*c
 			p.images[name] = got
 		}
 		if got.err != nil {
-			p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+brief(got.err))
+			p.failure(ctx, c, brief(got.err))
 			failed = got.err
 			continue
 		}

@@ -37,7 +37,7 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *actual.Pod,
 	}
 	err := m.killPod(ctx, pod, running, grace)
 	if err != nil && ctx.Err() == nil {
-		m.cfg.Journal.Record(pod, "", v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
+		m.cfg.Journal.Warn(pod, "FailedKillPod", "error killing pod: "+text(err))
 	}
 	return err
 }

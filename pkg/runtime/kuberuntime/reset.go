@@ -47,7 +47,7 @@ func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*actual.C
 // discard kills the container where it runs, and removes it.
 func (m *Manager) discard(ctx context.Context, pod *v1.Pod, name, id string, state actual.State) error {
 	if state != actual.StateExited {
-		m.cfg.Journal.Record(pod, name, v1.EventTypeNormal, "Killing", "killing")
+		m.cfg.Journal.Container(pod, name).Normal("Killing", "killing")
 		if _, err := m.cfg.CRI.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id}); err != nil && !isNotFound(err) {
 			return fmt.Errorf("stop container %s: %w", name, err)
 		}

@@ -70,7 +70,7 @@ func (m *Manager) stop(ctx context.Context, s *stop) error {
 	if message == "" {
 		message = "Stopping container " + s.name
 	}
-	m.cfg.Journal.Record(s.pod, s.name, v1.EventTypeNormal, "Killing", message)
+	m.cfg.Journal.Container(s.pod, s.name).Normal("Killing", message)
 	begun := m.cfg.Clock.Now()
 	if s.grace > 0 {
 		left, cancel := context.WithTimeout(ctx, time.Duration(s.grace)*time.Second)
@@ -118,7 +118,7 @@ func (m *Manager) preStop(ctx context.Context, s *stop) {
 	}
 	klog.V(2).InfoS("PreStop hook failed", "pod", klog.KObj(s.pod), "podUID", s.pod.UID, "containerName", s.name, "containerID", s.id, "err", err)
 	// The event does not say how: an answer may hold secrets.
-	m.cfg.Journal.Record(s.pod, s.name, v1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
+	m.cfg.Journal.Container(s.pod, s.name).Warn("FailedPreStopHook", "PreStopHook failed")
 }
 
 // hookTarget is a container as its hooks see it. Without ips the runtime is asked
@@ -137,7 +137,7 @@ func (m *Manager) hookTarget(pod *v1.Pod, c *v1.Container, id string, ips []stri
 			return m.podIP(ctx, pod)
 		},
 		Warn: func(reason, message string) {
-			m.cfg.Journal.Record(pod, c.Name, v1.EventTypeWarning, reason, message)
+			m.cfg.Journal.Container(pod, c.Name).Warn(reason, message)
 		},
 	}
 }

@@ -153,7 +153,7 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 		if blind := (sandboxStatusError{}); errors.As(err, &blind) {
 			reason, message = "FailedPodSandBoxStatus", "Unable to get pod sandbox status: "+text(blind.error)
 		}
-		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeWarning, reason, message)
+		p.m.cfg.Journal.Warn(p.pod, reason, message)
 	}
 	if holdable(ctx, err) {
 		p.m.hold(key, hold{until: p.m.cfg.Clock.Now().Add(startBackOff)})
@@ -173,7 +173,7 @@ func (p *pass) configure() (err error) {
 
 func (p *pass) runSandbox(ctx context.Context) error {
 	if p.attempt > 0 {
-		p.m.cfg.Journal.Record(p.pod, "", v1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+		p.m.cfg.Journal.Normal(p.pod, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
 	if err := os.MkdirAll(p.sandbox.LogDirectory, 0o755); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
@@ -229,14 +229,14 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		ended = p.observed.LastEnd(c.Name)
 	}
 	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
-		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff",
+		p.m.cfg.Journal.Container(p.pod, c.Name).Warn("BackOff",
 			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID))
 		p.leave(c, w, left, nil)
 		p.wait(c, w, left, nil)
 		return
 	}
 	if err := p.configure(); err != nil {
-		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		p.failure(ctx, c, err.Error())
 		p.failed(ctx, c, actual.Waiting{Reason: reasonConfig, Message: text(err)}, nil, err)
 		return
 	}
@@ -247,7 +247,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, c, p.sandbox)
 	if err != nil {
-		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+brief(err))
+		p.failure(ctx, c, brief(err))
 		p.waitForImage(ctx, c, err)
 		return
 	}
@@ -255,7 +255,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	config, err := p.containerConfig(ctx, c, tried)
 	tried.made = outcome(config, err)
 	if err != nil {
-		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		p.failure(ctx, c, err.Error())
 		p.failed(ctx, c, reasonOf(err, reasonConfig), &tried, err)
 		return
 	}
@@ -269,20 +269,20 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	created, err := p.m.cfg.CRI.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.sandboxID, Config: config, SandboxConfig: p.sandbox})
 	if err != nil {
-		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
+		p.failure(ctx, c, text(err))
 		p.failed(ctx, c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, &tried, err)
 		return
 	}
 	id := created.ContainerId
-	p.event(ctx, c, v1.EventTypeNormal, "Created", "Container created")
+	p.normal(ctx, c, "Created", "Container created")
 	p.m.noteRestart(p.pod, c, ended)
 	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
-		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
+		p.failure(ctx, c, text(err))
 		p.failed(ctx, c, actual.Waiting{Reason: reasonRun, Message: text(err)}, &tried, err)
 		return
 	}
 	p.m.release(backOffKey(p.pod.UID, c.Name))
-	p.event(ctx, c, v1.EventTypeNormal, "Started", "Container started")
+	p.normal(ctx, c, "Started", "Container started")
 	klog.V(2).InfoS("Container runs", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name, "containerID", id, "attempt", config.Metadata.Attempt)
 	p.keepCPUs(ctx, c, id, config.GetLinux().GetResources().GetCpusetCpus())
 	if err := p.m.linkLog(p.pod, c.Name, id, p.sandbox.LogDirectory, config.LogPath); err != nil {
@@ -321,7 +321,7 @@ func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error 
 		return err
 	}
 	// The event does not say how: an answer may hold secrets.
-	p.event(ctx, c, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
+	p.warn(ctx, c, "FailedPostStartHook", "PostStartHook failed")
 	if stopErr := p.m.stopContainer(ctx, p.pod, c.Name, id, "FailedPostStartHook", gracePeriod(p.pod, nil)); stopErr != nil {
 		return errors.Join(err, stopErr)
 	}
@@ -386,12 +386,22 @@ func (p *pass) hostsContent() ([]byte, error) {
 	return criconfig.HostsFile(p.pod, p.ips, p.m.cfg.Node.ClusterDomain, node)
 }
 
-// event records what happened, unless the pass was called off: what failed then
-// failed because of that.
-func (p *pass) event(ctx context.Context, c *v1.Container, kind, reason, message string) {
+// normal, warn and failure record what happened to a container, unless the pass was called
+// off: what failed then failed because of that.
+func (p *pass) normal(ctx context.Context, c *v1.Container, reason, message string) {
 	if ctx.Err() == nil {
-		p.m.cfg.Journal.Record(p.pod, c.Name, kind, reason, message)
+		p.m.cfg.Journal.Container(p.pod, c.Name).Normal(reason, message)
 	}
+}
+
+func (p *pass) warn(ctx context.Context, c *v1.Container, reason, message string) {
+	if ctx.Err() == nil {
+		p.m.cfg.Journal.Container(p.pod, c.Name).Warn(reason, message)
+	}
+}
+
+func (p *pass) failure(ctx context.Context, c *v1.Container, message string) {
+	p.warn(ctx, c, "Failed", "Error: "+message)
 }
 
 // nextAttempt is attempt, but of a container whose attempts before have been removed

@@ -32,6 +32,9 @@ type Config struct {
 	Secret func(ctx context.Context, namespace, name string) (*v1.Secret, error)
 	// Token returns a token of a pod's service account; nil refuses drivers that want one.
 	Token func(ctx context.Context, pod *v1.Pod, audience string, seconds int64) (authentication.TokenRequestStatus, error)
+	// Left is told by New, before anything else, which volumes earlier agents have left in
+	// use; nil: nobody is.
+	Left func([]v1.UniqueVolumeName)
 	// Use has the volume reported in the node's volumesInUse and returns once it is;
 	// Release takes it back. Both may be nil.
 	Use     func(context.Context, v1.UniqueVolumeName) error
@@ -88,7 +91,11 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Registered == nil {
 		cfg.Registered = func() {}
 	}
-	return &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}}, nil
+	m := &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}}
+	if cfg.Left != nil {
+		cfg.Left(m.InUse())
+	}
+	return m, nil
 }
 
 // driver returns a registered driver, or the kubelet's words for there being none.

@@ -35,11 +35,11 @@ type Config struct {
 	Runtime Runtime
 	Volumes Volumes
 	LogDir  func(*v1.Pod) string // with a directory for each container
-	// ImagesElsewhere tells whether images and writable layers have a file system of
-	// their own: a container's limit is then one on its logs only. nil: they have not.
-	ImagesElsewhere func() bool
+	// ImagesElsewhere is true where images and writable layers have a file system of their
+	// own: a container's limit is then one on its logs only.
+	ImagesElsewhere bool
 	// Evict ends a pod, or reports that it is not to be ended.
-	Evict func(pod *v1.Pod, signal, message string) bool
+	Evict func(ctx context.Context, pod *v1.Pod, signal, message string) bool
 }
 
 // Manager looks after the limits.
@@ -62,9 +62,6 @@ type look struct {
 func New(cfg Config) (*Manager, error) {
 	if cfg.Pods == nil || cfg.Runtime == nil || cfg.Volumes == nil || cfg.LogDir == nil || cfg.Evict == nil {
 		return nil, errors.New("local storage: no Pods, Runtime, Volumes, LogDir or Evict")
-	}
-	if cfg.ImagesElsewhere == nil {
-		cfg.ImagesElsewhere = func() bool { return false }
 	}
 	return &Manager{cfg: cfg, looks: map[types.UID]*look{}}, nil
 }
@@ -158,7 +155,7 @@ func (m *Manager) look(ctx context.Context, pod *v1.Pod, l limits, due time.Time
 	switch {
 	case x == nil:
 		k.spared = ""
-	case x.message != k.spared && !m.cfg.Evict(pod, x.signal, x.message):
+	case x.message != k.spared && !m.cfg.Evict(ctx, pod, x.signal, x.message):
 		k.spared = x.message
 	}
 }

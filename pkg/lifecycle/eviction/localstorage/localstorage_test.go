@@ -67,7 +67,7 @@ func (w *world) ListContainerStats(ctx context.Context, r *cri.ListContainerStat
 	return &cri.ListContainerStatsResponse{Stats: stats}, err
 }
 
-func (w *world) evict(pod *v1.Pod, signal, message string) bool {
+func (w *world) evict(_ context.Context, pod *v1.Pod, signal, message string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.evicted = append(w.evicted, string(pod.UID)+" "+signal)
@@ -158,7 +158,7 @@ func TestMeasure(t *testing.T) {
 			w.asked = nil
 			b.Spec.Containers = []v1.Container{container("c", tc.limit)}
 			m := w.manager(t)
-			m.cfg.ImagesElsewhere = func() bool { return tc.elsewhere }
+			m.cfg.ImagesElsewhere = tc.elsewhere
 			u, err := m.measure(t.Context(), &b.Pod, limitsOf(&b.Pod))
 			if got := mebibytes(u); err != nil || !reflect.DeepEqual(got, tc.want) || len(w.asked) != tc.asked {
 				t.Errorf("%v, %v, runtime asked %v; want %v", got, err, w.asked, tc.want)

@@ -45,7 +45,7 @@ func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]C
 		x.Add(logins, Source{Secret: &Object{UID: string(secret.UID), Namespace: secret.Namespace, Name: secret.Name}})
 	}
 	if len(missing) > 0 && ctx.Err() == nil {
-		s.Journal.Record(pod, "", v1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
+		s.Journal.Warn(pod, "FailedToRetrieveImagePullSecret",
 			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
 	}
 	return x.Find(repository), nil

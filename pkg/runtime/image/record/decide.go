@@ -6,6 +6,7 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
@@ -20,12 +21,12 @@ const (
 
 // decide looks at what is known of an image: its record, nil for none, and whether
 // it is being pulled now or was when an agent died.
-func (p *Policy) decide(image string, known *kubeletconfig.ImagePulledRecord, pulling bool) (answer, kubeletconfig.ImagePullCredentials) {
+func decide(p *options.ImageVerification, image string, known *kubeletconfig.ImagePulledRecord, pulling bool) (answer, kubeletconfig.ImagePullCredentials) {
 	var who kubeletconfig.ImagePullCredentials
-	if !p.verifies(image, known != nil || pulling) {
+	if !p.Verifies(image, known != nil || pulling) {
 		return open, who
 	}
-	name, err := repository(image)
+	name, err := options.Repository(image)
 	if known == nil || err != nil {
 		return closed, who
 	}

@@ -7,6 +7,7 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
@@ -63,41 +64,14 @@ func TestDecide(t *testing.T) {
 			if tt.mode == allowlisted {
 				list = []string{"good/app", "good/all/*"}
 			}
-			p, err := NewPolicy(tt.mode, list)
+			p, err := options.NewImageVerification(tt.mode, list)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := p.decide(tt.image, tt.known, tt.pulling); got != tt.want {
+			if got, _ := decide(p, tt.image, tt.known, tt.pulling); got != tt.want {
 				t.Errorf("%s, want: %s", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestNewPolicyRefusesWhatCannotMatch(t *testing.T) {
-	for _, tt := range []struct {
-		mode    kubeletconfig.ImagePullCredentialsVerificationPolicy
-		pattern string
-		want    string
-	}{
-		{"Sometimes", "", "unknown policy"},
-		{always, "reg/app", "allowlist is for"},
-		{allowlisted, "reg/app:1", "neither tag nor digest"},
-		{allowlisted, "reg/app@sha256:" + strings.Repeat("0", 64), "neither tag nor digest"},
-		{allowlisted, "reg/*/app", "may only stand at the end"},
-		{allowlisted, "reg/a*", "may only stand at the end"},
-		{allowlisted, "*.reg/*", "may only stand at the end"},
-		{allowlisted, "/*", "registry's name"},
-		{allowlisted, " reg/app", "spaces"},
-		{allowlisted, "", "couldn't parse"},
-	} {
-		list := []string{tt.pattern}
-		if tt.mode == "Sometimes" {
-			list = nil
-		}
-		if _, err := NewPolicy(tt.mode, list); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s %q: %v, want %q", tt.mode, tt.pattern, err, tt.want)
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
@@ -26,7 +27,7 @@ type Images interface {
 // Store holds the records, in memory and on disk. Safe for concurrent use; only
 // what changes a record waits for the disk.
 type Store struct {
-	policy          *Policy
+	policy          *options.ImageVerification
 	pulling, pulled string // directories
 
 	disk sync.Mutex // held by who changes records; before mu
@@ -43,7 +44,7 @@ type intent struct {
 }
 
 // Open reads the records under the agent's root directory.
-func Open(rootDir string, policy *Policy) (*Store, error) {
+func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 	s := &Store{
 		policy:  policy,
 		pulling: filepath.Join(rootDir, "image_manager", "pulling"),
@@ -69,7 +70,7 @@ func Open(rootDir string, policy *Policy) (*Store, error) {
 // matters, finds the pod's credentials.
 func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool {
 	s.mu.Lock()
-	verdict, who := s.policy.decide(image, s.records[fileName(ref)], s.intents[fileName(image)] != nil)
+	verdict, who := decide(s.policy, image, s.records[fileName(ref)], s.intents[fileName(image)] != nil)
 	s.mu.Unlock()
 	if verdict != ask {
 		return verdict == open
@@ -166,7 +167,7 @@ func (s *Store) removeIntent(name string) {
 // record adds a credential to an image's record; a nil one only makes sure that
 // there is a record.
 func (s *Store) record(image, ref string, used *keyring.Credential) error {
-	repo, err := repository(image)
+	repo, err := options.Repository(image)
 	if err != nil {
 		return err
 	}

@@ -15,12 +15,13 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
 func openStore(t *testing.T, dir string) *Store {
 	t.Helper()
-	p, err := NewPolicy(preloaded, nil)
+	p, err := options.NewImageVerification(preloaded, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,11 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
 
-func TestNodeOffersLocalStorageUnlessThatIsSwitchedOff(t *testing.T) {
+func TestTheHostOffersLocalStorageUnlessThatIsSwitchedOff(t *testing.T) {
 	for name, tc := range map[string]struct {
 		isolation *bool
 		want      bool
@@ -18,12 +19,13 @@ func TestNodeOffersLocalStorageUnlessThatIsSwitchedOff(t *testing.T) {
 	} {
 		cfg := &config.Config{RootDir: t.TempDir()}
 		cfg.LocalStorageCapacityIsolation = tc.isolation
-		n := &node{}
-		if err := n.measure(cfg); err != nil {
+		measured, err := measure(cfg, nodeobject.Reserved{})
+		if err != nil {
 			t.Fatal(err)
 		}
+		h := &host{measured: measured}
 		for what, list := range map[string]v1.ResourceList{
-			"capacity": n.machine.Capacity, "allocatable": n.Allocatable, "offer": n.offer.Allocatable,
+			"capacity": measured.Capacity, "allocatable": measured.Allocatable, "offer": h.offer(cfg, &supplies{}).Allocatable,
 		} {
 			if _, got := list[v1.ResourceEphemeralStorage]; got != tc.want {
 				t.Errorf("%s: %s has ephemeral storage: %v", name, what, got)
@@ -32,7 +34,7 @@ func TestNodeOffersLocalStorageUnlessThatIsSwitchedOff(t *testing.T) {
 				t.Errorf("%s: %s has no CPUs", name, what)
 			}
 		}
-		parts, err := newEviction(cfg, nil, nil, nil, nil, nil, nil)
+		parts, err := newEviction(&foundation{cfg: cfg}, nil, nil, nil)
 		if tc.isolation != nil && !*tc.isolation && (len(parts) > 0 || err != nil) {
 			t.Errorf("%s: parts %v, %v", name, parts, err)
 		}

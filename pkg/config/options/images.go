@@ -1,4 +1,4 @@
-package record
+package options
 
 import (
 	"errors"
@@ -9,17 +9,17 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
-// Policy says for which images that are present a pod must prove that it could
+// ImageVerification says for which images that are present a pod must prove that it could
 // have pulled them: imagePullCredentialsVerificationPolicy.
-type Policy struct {
+type ImageVerification struct {
 	mode     kubeletconfig.ImagePullCredentialsVerificationPolicy
 	exact    map[string]bool
 	prefixes []string
 }
 
-// NewPolicy checks the policy's name and its allowlist, which holds names of
+// NewImageVerification checks the policy's name and its allowlist, which holds names of
 // images without tag and digest, or beginnings of such with "/*" at their end.
-func NewPolicy(mode kubeletconfig.ImagePullCredentialsVerificationPolicy, allowlist []string) (*Policy, error) {
+func NewImageVerification(mode kubeletconfig.ImagePullCredentialsVerificationPolicy, allowlist []string) (*ImageVerification, error) {
 	switch mode {
 	case kubeletconfig.NeverVerify, kubeletconfig.NeverVerifyPreloadedImages, kubeletconfig.AlwaysVerify:
 		if len(allowlist) > 0 {
@@ -30,7 +30,7 @@ func NewPolicy(mode kubeletconfig.ImagePullCredentialsVerificationPolicy, allowl
 		return nil, fmt.Errorf("unknown policy %q: want %s, %s, %s or %s", mode, kubeletconfig.NeverVerify,
 			kubeletconfig.NeverVerifyPreloadedImages, kubeletconfig.NeverVerifyAllowlistedImages, kubeletconfig.AlwaysVerify)
 	}
-	p := &Policy{mode: mode, exact: map[string]bool{}}
+	p := &ImageVerification{mode: mode, exact: map[string]bool{}}
 	for _, pattern := range allowlist {
 		if err := p.allow(pattern); err != nil {
 			return nil, fmt.Errorf("%q: %w", pattern, err)
@@ -39,7 +39,7 @@ func NewPolicy(mode kubeletconfig.ImagePullCredentialsVerificationPolicy, allowl
 	return p, nil
 }
 
-func (p *Policy) allow(pattern string) error {
+func (p *ImageVerification) allow(pattern string) error {
 	beginning, wild := strings.CutSuffix(pattern, "*")
 	wild = wild && strings.HasSuffix(beginning, "/")
 	switch {
@@ -53,7 +53,7 @@ func (p *Policy) allow(pattern string) error {
 		p.prefixes = append(p.prefixes, beginning)
 		return nil
 	}
-	name, err := repository(pattern)
+	name, err := Repository(pattern)
 	if err != nil {
 		return err
 	}
@@ -64,16 +64,16 @@ func (p *Policy) allow(pattern string) error {
 	return nil
 }
 
-// verifies tells whether an image that is present must be verified. pulled is
+// Verifies reports whether an image that is present must be verified. pulled is
 // whether it was pulled through this agent, as far as is known.
-func (p *Policy) verifies(image string, pulled bool) bool {
+func (p *ImageVerification) Verifies(image string, pulled bool) bool {
 	switch p.mode {
 	case kubeletconfig.NeverVerify:
 		return false
 	case kubeletconfig.NeverVerifyPreloadedImages:
 		return pulled
 	case kubeletconfig.NeverVerifyAllowlistedImages:
-		name, err := repository(image)
+		name, err := Repository(image)
 		if err != nil {
 			name = image
 		}
@@ -87,8 +87,8 @@ func (p *Policy) verifies(image string, pulled bool) bool {
 	return true
 }
 
-// repository is an image's name as its pod gives it, without tag and digest.
-func repository(image string) (string, error) {
+// Repository is an image's name as its pod gives it, without tag and digest.
+func Repository(image string) (string, error) {
 	parsed, err := reference.Parse(image)
 	if err != nil {
 		return "", fmt.Errorf("couldn't parse image reference %q: %w", image, err)

@@ -1,4 +1,7 @@
-package cpumanager
+// Package options reads options of the configuration that have a grammar of their own. It is
+// a room of its own so that neither the configuration has to know the parts that act on them,
+// nor these the configuration.
+package options
 
 import (
 	"fmt"
@@ -7,8 +10,8 @@ import (
 	"strconv"
 )
 
-// Options fine-tune the policy (cpuManagerPolicyOptions).
-type Options struct {
+// CPUManager fine-tunes the static CPU manager policy (cpuManagerPolicyOptions).
+type CPUManager struct {
 	// FullCores gives out whole cores only (full-pcpus-only).
 	FullCores bool
 	// StrictReservation keeps the reserved CPUs out of the shared ones as well
@@ -16,10 +19,10 @@ type Options struct {
 	StrictReservation bool
 }
 
-// ParseOptions reads the options; what the kubelet knows and this agent does not
+// ParseCPUManager reads the options; what the kubelet knows and this agent does not
 // have is an error that names it, unless it is switched off.
-func ParseOptions(options map[string]string) (Options, error) {
-	var o Options
+func ParseCPUManager(options map[string]string) (CPUManager, error) {
+	var o CPUManager
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		on, err := strconv.ParseBool(options[name])
 		if err != nil {

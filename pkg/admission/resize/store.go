@@ -1,4 +1,4 @@
-// Package allocation decides which resources a running pod has. What a pod asks
+// Package resize decides which resources a running pod has. What a pod asks
 // for can be changed while it runs (in-place resize, KEP-1287); the node gives it
 // that if there is room, and until then the pod keeps what it was given before.
 //
@@ -32,9 +32,6 @@ import (
 // Config is what a Store is made of; all of it but StaticCPUs is required.
 type Config struct {
 	Dir string // of the files
-	// Others returns the pods that use the node, as they are wanted; the pod itself
-	// among them does not count.
-	Others func() []*v1.Pod
 	// Allocatable is what pods may request in sum.
 	Allocatable func() v1.ResourceList
 	// StaticCPUs tells that containers have CPUs to themselves (cpuManagerPolicy
@@ -67,8 +64,8 @@ type Store struct {
 
 // New reads what was given before.
 func New(cfg Config) (*Store, error) {
-	if cfg.Dir == "" || cfg.Others == nil || cfg.Allocatable == nil || cfg.Freed == nil {
-		return nil, errors.New("allocation: the Config is not complete")
+	if cfg.Dir == "" || cfg.Allocatable == nil || cfg.Freed == nil {
+		return nil, errors.New("resize: the Config is not complete")
 	}
 	s := &Store{cfg: cfg, given: map[types.UID]given{}, waiting: map[types.UID]bool{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
@@ -111,12 +108,13 @@ func (s *Store) of(pod *v1.Pod) *v1.Pod {
 // Allocate gives the pod the resources that it asks for, if the node has them, and
 // returns the pod with those that it has: pending says why they are not the ones
 // that it asks for, changed that they are not the ones that it had. The first time
-// it is given what it asks for: admission has let it in.
-func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
+// it is given what it asks for: admission has let it in. others returns the pods that use the
+// node, as they are wanted; the pod itself among them does not count.
+func (s *Store) Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
 	if pods.IsStatic(pod) {
 		return pod, nil, false, nil // a change makes another pod of it
 	}
-	others := s.cfg.Others()
+	beside := others() // before the lock: it has locks of its own
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.waiting, pod.UID)
@@ -126,15 +124,15 @@ func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bo
 		return pod, nil, false, nil
 	}
 	if known {
-		for i, o := range others {
-			others[i] = s.of(o)
+		for i, o := range beside {
+			beside[i] = s.of(o)
 		}
 		pending := beyondBounds(pod)
 		if pending == nil {
 			pending = pinned(pod, has, s.cfg.StaticCPUs)
 		}
 		if pending == nil {
-			pending = decide(pod, others, s.cfg.Allocatable())
+			pending = decide(pod, beside, s.cfg.Allocatable())
 		}
 		if pending != nil {
 			s.waiting[pod.UID] = pending.Reason == v1.PodReasonDeferred

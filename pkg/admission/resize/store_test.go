@@ -73,7 +73,7 @@ func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := New(Config{
-				Dir: t.TempDir(), Others: func() []*v1.Pod { return nil }, StaticCPUs: tt.static, Freed: func([]types.UID) {},
+				Dir: t.TempDir(), StaticCPUs: tt.static, Freed: func([]types.UID) {},
 				Allocatable: func() v1.ResourceList {
 					return v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi")}
 				},
@@ -81,10 +81,10 @@ func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, pending, _, err := s.Allocate(tt.old); pending != nil || err != nil {
+			if _, pending, _, err := s.Allocate(tt.old, alone); pending != nil || err != nil {
 				t.Fatal(pending, err)
 			}
-			_, pending, changed, err := s.Allocate(tt.new)
+			_, pending, changed, err := s.Allocate(tt.new, alone)
 			if err != nil || changed == tt.refused || (pending != nil) != tt.refused {
 				t.Fatalf("pending %v, changed %t, %v", pending, changed, err)
 			}
@@ -99,7 +99,7 @@ func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 	var freed []types.UID
 	pods := []*v1.Pod{asking("a", "1"), asking("b", "3")}
 	cfg := Config{
-		Dir: t.TempDir(), Others: func() []*v1.Pod { return slices.Clone(pods) }, Allocatable: func() v1.ResourceList { return cpus("4") },
+		Dir: t.TempDir(), Allocatable: func() v1.ResourceList { return cpus("4") },
 		Freed: func(uids []types.UID) { freed = append(freed, uids...) },
 	}
 	s, err := New(cfg)
@@ -108,7 +108,7 @@ func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 	}
 	allocate := func(pod *v1.Pod, cpu, reason string, changed bool) {
 		t.Helper()
-		got, pending, ch, err := s.Allocate(pod)
+		got, pending, ch, err := s.Allocate(pod, func() []*v1.Pod { return slices.Clone(pods) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,13 +150,13 @@ func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 }
 
 func TestAStaticPodHasWhatItAsksFor(t *testing.T) {
-	s, err := New(Config{Dir: t.TempDir(), Others: func() []*v1.Pod { return nil }, Allocatable: func() v1.ResourceList { return nil }, Freed: func([]types.UID) {}})
+	s, err := New(Config{Dir: t.TempDir(), Allocatable: func() v1.ResourceList { return nil }, Freed: func([]types.UID) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod := asking("s", "1")
 	pod.Annotations = map[string]string{"kubernetes.io/config.source": "file"}
-	if got, pending, changed, err := s.Allocate(pod); got != pod || pending != nil || changed || err != nil {
+	if got, pending, changed, err := s.Allocate(pod, alone); got != pod || pending != nil || changed || err != nil {
 		t.Errorf("%v %v %v", pending, changed, err)
 	}
 }
@@ -171,3 +171,5 @@ func TestAResizeBeyondAllBoundsIsInfeasible(t *testing.T) {
 		t.Errorf("pending %+v", p)
 	}
 }
+
+func alone() []*v1.Pod { return nil }

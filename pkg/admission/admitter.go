@@ -1,0 +1,101 @@
+package admission
+
+import (
+	"errors"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
+
+// CPUs gives pods CPUs to themselves. Its errors are *pods.Rejection where the pod cannot have
+// what it is entitled to.
+type CPUs interface {
+	// Check says whether Allocate would succeed, and changes nothing.
+	Check(*v1.Pod) error
+	Allocate(*v1.Pod) error
+	Release(types.UID) error
+}
+
+// Config is what an Admitter is made of; Node is required.
+type Config struct {
+	// Node returns what pods are held against now.
+	Node func() Node
+	// Allocated returns a pod with the resources that it has been given; nil: pods have
+	// what they ask for.
+	Allocated func(*v1.Pod) *v1.Pod
+	CPUs      CPUs // nil: containers share all
+}
+
+// Admitter judges pods that do not run yet, and gives those that may start the CPUs that
+// they are entitled to. Safe for concurrent use.
+type Admitter struct{ cfg Config }
+
+// New checks the configuration.
+func New(cfg Config) (*Admitter, error) {
+	if cfg.Node == nil {
+		return nil, errors.New("admission: no Node")
+	}
+	if cfg.Allocated == nil {
+		cfg.Allocated = func(pod *v1.Pod) *v1.Pod { return pod }
+	}
+	return &Admitter{cfg: cfg}, nil
+}
+
+// Admit returns nil when the pod may start beside the others. One that may not gives back
+// the CPUs that it had before the node was restarted.
+func (a *Admitter) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
+	r := a.judge(pod, others)
+	if r != nil && a.cfg.CPUs != nil {
+		if err := a.cfg.CPUs.Release(pod.UID); err != nil {
+			klog.ErrorS(err, "Could not release the CPUs of a pod that was rejected", "pod", klog.KObj(pod), "podUID", pod.UID)
+		}
+	}
+	return r
+}
+
+func (a *Admitter) judge(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
+	pod = a.cfg.Allocated(pod)
+	others = slices.Clone(others)
+	for i, o := range others {
+		others[i] = a.cfg.Allocated(o)
+	}
+	node := a.cfg.Node()
+	if a.cfg.CPUs != nil {
+		node.CheckCPUs = a.cfg.CPUs.Check
+	}
+	if r := Admit(pod, others, node); r != nil || a.cfg.CPUs == nil {
+		return r
+	}
+	return rejection(a.cfg.CPUs.Allocate(pod))
+}
+
+// rejection is the *pods.Rejection in an error, nil where there is none: what else fails is
+// tried again when the pod is synced.
+func rejection(err error) *pods.Rejection {
+	var r *pods.Rejection
+	if errors.As(err, &r) {
+		return r
+	}
+	return nil
+}
+
+// In returns the node as it is in the cluster: labels, taints and resources of others, such as
+// extended ones, are the API server's to say. object is nil where that is not known.
+func (n Node) In(object *v1.Node) Node {
+	if object == nil {
+		return n
+	}
+	n.Labels, n.Taints = object.Labels, object.Spec.Taints
+	allocatable := n.Allocatable.DeepCopy()
+	for name, q := range object.Status.Allocatable {
+		if _, own := allocatable[name]; !own {
+			allocatable[name] = q
+		}
+	}
+	n.Allocatable = allocatable
+	return n
+}

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+)
+
+// foundation is what every stage builds on. Nothing in it is set after it was made.
+type foundation struct {
+	cfg     *config.Config
+	client  *criclient.Client
+	engine  engine
+	metrics *prometheus.Registry
+
+	store    *podstore.Store
+	statuses *podstatus.Manager
+	wakeups  *loop.Wakeups
+	journal  *journal.Journal
+	// nodeEvent records something about the node; nil where nobody listens.
+	nodeEvent journal.NodeEvent
+}
+
+// assemble makes all parts, stage by stage. To add a part, make it in its stage and put it
+// into that stage's list.
+func assemble(cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
+	world, err := newWorld(cfg)
+	if err != nil {
+		return nil, err
+	}
+	f := &foundation{
+		cfg: cfg, client: client, engine: engine, metrics: metrics,
+		store: podstore.New(), statuses: podstatus.NewManager(), wakeups: loop.NewWakeups(),
+		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(),
+	}
+	host, err := newHost(f)
+	if err != nil {
+		return nil, err
+	}
+	supplies, err := world.supplies(f, host)
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := newRuntime(f, host, supplies)
+	if err != nil {
+		return nil, err
+	}
+	life, err := newLife(f, host, supplies, runtime)
+	if err != nil {
+		return nil, err
+	}
+	reporters, err := world.reporters(f, host, runtime)
+	if err != nil {
+		return nil, err
+	}
+	front, err := newFront(f, host, runtime, life, world, out)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(host.parts, supplies.parts, runtime.parts, life.parts, reporters, front), nil
+}
+
+// stateDir is where a part of the agent keeps state of its own.
+func stateDir(cfg *config.Config, name string) string {
+	return filepath.Join(cfg.RootDir, "mini-kubelet", name)
+}

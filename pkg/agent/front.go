@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/podaccess"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
+)
+
+// systemLogs is what /logs/ shows, where it is on.
+const systemLogs = "/var/log"
+
+// apiHost answers the kubelet API for this node's pods.
+type apiHost struct {
+	*podaccess.Access
+	*stats.Source
+}
+
+// newFront makes the parts that show the node and its pods, and lead to their containers.
+func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
+	access, err := podaccess.New(podaccess.Config{CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
+	if err != nil {
+		return nil, err
+	}
+	used, err := stats.New(stats.Config{
+		Runtime: f.client, Node: f.cfg.NodeName, Root: f.cfg.RootDir, Pod: f.store.Get, Status: f.statuses.Get, Booted: bootTime(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	api, apiParts, err := w.kubeletAPI(f, h, rt, apiHost{access, used})
+	if err != nil {
+		return nil, err
+	}
+	shown := podstatus.NewView(f.store, f.statuses)
+	front, err := server.New(server.Config{
+		API:           api,
+		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics,
+		Checks: []server.Check{
+			{Name: "pleg", Check: func(context.Context) error { return rt.pleg.Healthy(time.Now()) }},
+			{Name: "syncloop", Check: func(context.Context) error { return l.loop.Healthy(time.Now()) }},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	parts := slices.Concat([]part{{"server", front.Run}}, apiParts)
+	if f.cfg.ShowPods {
+		a := &announcer{out: out, pods: shown.Pods, changed: f.statuses.Changed(), node: f.cfg.NodeName, look: hints(f.cfg)}
+		parts = append(parts, part{"announcer", a.run})
+	}
+	return parts, nil
+}
+
+// kubeletAPI makes what the kubelet API on port 10250 is built from, and the parts
+// that keep its certificate and its callers' CA up to date.
+func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, pods apiHost) (*server.APIConfig, []part, error) {
+	cfg := f.cfg
+	if !ptr.Deref(cfg.EnableServer, true) {
+		return nil, nil, nil
+	}
+	serving, err := credentials.NewServing(credentials.ServingConfig{
+		CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSPrivateKeyFile, Client: c.client, Bootstrap: cfg.ServerTLSBootstrap,
+		CertDir: cfg.CertDir, NodeName: cfg.NodeName,
+		Addresses: func() []v1.NodeAddress { return nodeobject.Addresses(h.ips, cfg.NodeName) },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	auth, err := server.NewAuth(c.client, server.AuthConfig{Authentication: cfg.Authentication, Authorization: cfg.Authorization})
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsConfig, err := servingTLS(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsConfig.GetCertificate = serving.Certificate
+	resources, err := pods.Metrics()
+	if err != nil {
+		return nil, nil, err
+	}
+	api := &server.APIConfig{
+		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer,
+		NodeName: cfg.NodeName, Host: pods, Configz: func() any { return &cfg.KubeletConfiguration },
+		Metrics:   server.Metrics{Agent: f.metrics, Resource: resources, Probes: rt.probeMetrics},
+		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
+	}
+	if ptr.Deref(cfg.EnableSystemLogHandler, false) {
+		api.LogsDir = systemLogs
+	}
+	return api, []part{{"serving certificate", serving.Run}, {"authentication", auth.Run}}, nil
+}
+
+// servingTLS is what TLS the configuration allows.
+func servingTLS(cfg *config.Config) (*tls.Config, error) {
+	version, err := cliflag.TLSVersion(cfg.TLSMinVersion)
+	if err != nil {
+		return nil, fmt.Errorf("tlsMinVersion: %w", err)
+	}
+	suites, err := cliflag.TLSCipherSuites(cfg.TLSCipherSuites)
+	if err != nil {
+		return nil, fmt.Errorf("tlsCipherSuites: %w", err)
+	}
+	return &tls.Config{MinVersion: version, CipherSuites: suites}, nil
+}
+
+func readOnlyListen(cfg *config.Config) string {
+	if !ptr.Deref(cfg.EnableServer, true) {
+		return ""
+	}
+	return cfg.ReadOnlyListen()
+}
+
+func hints(cfg *config.Config) []string {
+	var look []string
+	if address := readOnlyListen(cfg); address != "" {
+		look = append(look, "bin/mini-kubelet pods --server http://"+address+"   # the pods, as kubectl shows them")
+	}
+	if cfg.InProcessDockershim() {
+		return append(look, "docker ps --filter name=k8s_   # the containers that they are made of")
+	}
+	return append(look, "bin/mini-kubelet ps --runtime-endpoint "+cfg.RuntimeEndpoint()+"   # their containers")
+}
+
+// bootTime is when the machine was started.
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Truncate(time.Second)
+}

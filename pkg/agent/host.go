@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+)
+
+// host is what this machine offers to pods, and what divides it among them.
+type host struct {
+	ips      []string // primary first
+	labels   map[string]string
+	measured nodeobject.Machine
+	reserved nodeobject.Reserved // from pods
+
+	cpus      *cpumanager.Manager // nil: containers share all
+	memoryQoS memoryQoS
+	cgroups   *cgroup.Tree // nil: pods have none of their own
+	// assigned returns the CPUs of a container and whether it has them without a quota; nil:
+	// it runs on any.
+	assigned func(pod types.UID, container string) (cpus string, exclusive bool)
+
+	parts []part
+}
+
+// newHost finds out what the host has, and makes the parts that divide it.
+func newHost(f *foundation) (*host, error) {
+	h := &host{ips: hostIPs(), labels: ownLabels(f.cfg)}
+	var err error
+	if len(f.cfg.NodeIPs) > 0 {
+		if h.ips, err = givenIPs(f.cfg); err != nil {
+			return nil, err
+		}
+	}
+	if h.reserved, err = reserved(f.cfg); err != nil {
+		return nil, err
+	}
+	if h.measured, err = measure(f.cfg, h.reserved); err != nil {
+		return nil, err
+	}
+	if h.cpus, err = newCPUs(f, h.reserved); err != nil {
+		return nil, err
+	}
+	h.assigned = assignedCPUs(f.cfg, h.cpus)
+	h.memoryQoS = newMemoryQoS(f, h.measured.Info.KernelVersion)
+	if h.cgroups, err = newCgroups(f, h); err != nil {
+		return nil, err
+	}
+	if h.cgroups != nil {
+		h.parts = append(h.parts, part{"cgroups", h.cgroups.Run})
+	}
+	return h, nil
+}
+
+// givenIPs are the addresses of --node-ip. Standalone nobody calls the node back at them.
+func givenIPs(cfg *config.Config) ([]string, error) {
+	if cfg.Standalone() {
+		return cfg.NodeIPs, nil
+	}
+	return nodeIPs(cfg.NodeIPs, interfaceIPs())
+}
+
+func ownLabels(cfg *config.Config) map[string]string {
+	labels := map[string]string{
+		v1.LabelHostname: strings.ToLower(cfg.NodeName), v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
+	}
+	maps.Copy(labels, cfg.NodeLabels)
+	return labels
+}
+
+// reserved is what the configuration keeps from pods.
+func reserved(cfg *config.Config) (r nodeobject.Reserved, err error) {
+	if r.Eviction, err = nodeobject.ParseThresholds(cfg.EvictionHard); err != nil {
+		return r, err
+	}
+	if r.System, err = nodeobject.Resources("systemReserved", cfg.SystemReserved); err != nil {
+		return r, err
+	}
+	if r.Kube, err = nodeobject.Resources("kubeReserved", cfg.KubeReserved); err != nil {
+		return r, err
+	}
+	return r, reserveNamed(cfg.ReservedSystemCPUs, &r)
+}
+
+// measure finds out what the machine has.
+func measure(cfg *config.Config, r nodeobject.Reserved) (nodeobject.Machine, error) {
+	pods := int64(cfg.MaxPods)
+	if per := int64(cfg.PodsPerCore); per > 0 {
+		pods = min(pods, per*int64(goruntime.NumCPU()))
+	}
+	m, err := nodeobject.Measure(cfg.RootDir, pods, r)
+	if err == nil && !ptr.Deref(cfg.LocalStorageCapacityIsolation, true) {
+		delete(m.Capacity, v1.ResourceEphemeralStorage)
+		delete(m.Allocatable, v1.ResourceEphemeralStorage)
+	}
+	return m, err
+}
+
+// offer is what pods are held against, beside what the API server says of the node.
+func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
+	n := admission.Node{
+		Name: cfg.NodeName, Labels: h.labels, Allocatable: h.measured.Allocatable,
+		AllowedUnsafeSysctls: cfg.AllowedUnsafeSysctls, AppArmor: appArmorEnabled(),
+		Fields: s.fields, StaticFields: s.staticFields,
+	}
+	if h.cgroups != nil {
+		n.Fields.Cgroups, n.StaticFields.Cgroups = true, true
+		n.HugePages = len(h.cgroups.HugePageSizes()) > 0
+	}
+	return n
+}
+
+// podConfig is what the configuration of a pod's containers takes from this node.
+func (h *host) podConfig(f *foundation) criconfig.Node {
+	cfg := f.cfg
+	n := criconfig.Node{
+		Name: cfg.NodeName, HostIPs: h.ips, PodLogsRoot: cfg.PodLogsDir,
+		SeccompRoot: filepath.Join(cfg.RootDir, "seccomp"), SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
+		ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,
+		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
+		NoHugePageLimits: f.engine.isDocker(), RecursiveReadOnly: f.engine.recursiveReadOnly,
+		MemoryCapacity: h.measured.Capacity.Memory().Value(), Allocatable: h.measured.Allocatable,
+		MemoryQoS: h.memoryQoS.containers, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
+		Warn: func(pod *v1.Pod, reason, message string) {
+			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
+				return // there is no cluster whose DNS could be missing
+			}
+			f.journal.Warn(pod, reason, message)
+		},
+	}
+	if path := ptr.Deref(cfg.ResolverConfig, ""); path != "" {
+		n.ResolvConf = criconfig.ResolvConfFile(path)
+	}
+	return n
+}
+
+// appArmorEnabled reports whether the kernel enforces AppArmor profiles.
+func appArmorEnabled() bool {
+	text, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && bytes.HasPrefix(text, []byte("Y"))
+}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/resize"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
+
+// life is what decides what becomes of pods.
+type life struct {
+	loop  *loop.Loop
+	parts []part
+}
+
+func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, error) {
+	resizes, err := newResizes(f, h)
+	if err != nil {
+		return nil, err
+	}
+	workers, err := newWorkers(f, h, s, rt, resizes)
+	if err != nil {
+		return nil, err
+	}
+	admitter, err := newAdmitter(f, h, s, resizes)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := newSources(f.cfg, s)
+	if err != nil {
+		return nil, err
+	}
+	evictions := make(chan worker.Update)
+	evicting, err := newEviction(f, rt, workers, evictions)
+	if err != nil {
+		return nil, err
+	}
+	l := &life{}
+	l.loop, err = loop.New(loop.Config{
+		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
+		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
+		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.parts = append(l.parts, part{"workers", workers.Run}, part{"sync loop", l.loop.Run})
+	if h.cpus != nil {
+		updater, err := newCPUUpdater(f, h.cpus, rt.pleg)
+		if err != nil {
+			return nil, err
+		}
+		l.parts = append(l.parts, updater)
+	}
+	l.parts = append(append(l.parts, evicting...), sources.parts...)
+	return l, nil
+}
+
+// newResizes keeps what the pods of the API server have been given; nil on a standalone node:
+// a static pod that changes is another pod. A resize that waits for room is tried again when a
+// pod has gone.
+func newResizes(f *foundation, h *host) (*resize.Store, error) {
+	if f.cfg.Standalone() {
+		return nil, nil
+	}
+	return resize.New(resize.Config{
+		Dir: stateDir(f.cfg, "allocated"), Allocatable: func() v1.ResourceList { return h.measured.Allocatable },
+		StaticCPUs: h.cpus != nil, Freed: f.wakeups.Add,
+	})
+}
+
+func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) (*worker.Workers, error) {
+	cfg := worker.Config{
+		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
+		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: func() []string { return h.ips },
+		Recall: s.recall,
+	}
+	if resizes != nil {
+		cfg.Allocations = resizes
+	}
+	return worker.New(cfg)
+}
+
+// holdings are what a pod has of the node, in the order in which it gets them.
+func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []worker.Holding {
+	var list []worker.Holding
+	if resizes != nil {
+		list = append(list, worker.Holding{
+			Name:    "resources",
+			Release: func(_ context.Context, uid types.UID) error { return resizes.Remove(uid) },
+			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return resizes.Orphans(gone) },
+		})
+	}
+	if h.cpus != nil {
+		list = append(list, worker.Holding{
+			Name: "CPUs",
+			// As admission did, but for a pod that came back before it was gone.
+			SetUp:   func(_ context.Context, pod *v1.Pod) error { return h.cpus.Allocate(pod) },
+			Stopped: h.cpus.Release,
+			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.cpus.Orphans(gone) },
+		})
+	}
+	if h.cgroups != nil {
+		list = append(list, worker.Holding{
+			Name: "cgroup", Reason: "FailedCreatePodContainer", Prefix: "unable to ensure pod container exists: ",
+			SetUp:   func(_ context.Context, pod *v1.Pod) error { return h.cgroups.SetUp(pod) },
+			Settle:  h.cgroups.Settle,
+			Release: func(_ context.Context, uid types.UID) error { return h.cgroups.Remove(uid) },
+			Orphans: h.cgroups.Orphans,
+		})
+	}
+	return append(list,
+		// Objects are followed from before the volumes are made of them until those are gone.
+		worker.Holding{
+			Name:    "objects",
+			SetUp:   func(_ context.Context, pod *v1.Pod) error { s.objects.Register(pod); return nil },
+			Release: func(_ context.Context, uid types.UID) error { s.objects.Unregister(uid); return nil },
+		},
+		worker.Holding{
+			Name: "volumes", Reason: "FailedMount",
+			SetUp: rt.volumes.SetUp, Release: rt.volumes.TearDown, Orphans: rt.volumes.Orphans,
+		})
+}
+
+func newAdmitter(f *foundation, h *host, s *supplies, resizes *resize.Store) (*admission.Admitter, error) {
+	offer := h.offer(f.cfg, s)
+	cfg := admission.Config{Node: func() admission.Node { return offer.In(s.node()) }}
+	if h.cpus != nil {
+		cfg.CPUs = h.cpus
+	}
+	if resizes != nil {
+		cfg.Allocated = resizes.Of
+	}
+	return admission.New(cfg)
+}
+
+// newEviction makes the parts that end pods for what they use of the node.
+func newEviction(f *foundation, rt *runtimeStage, workers *worker.Workers, evictions chan<- worker.Update) ([]part, error) {
+	if !ptr.Deref(f.cfg.LocalStorageCapacityIsolation, true) {
+		return nil, nil
+	}
+	evictor, err := eviction.New(eviction.Config{Updates: evictions, Journal: f.journal, Metrics: f.metrics})
+	if err != nil {
+		return nil, err
+	}
+	storage, err := localstorage.New(localstorage.Config{
+		Pods:    func() []*v1.Pod { return workers.Pods(worker.Terminating) },
+		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.Evict,
+		LogDir: func(pod *v1.Pod) string {
+			return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
+		},
+		ImagesElsewhere: f.engine.imageFS != "" && !sameDevice(f.engine.imageFS, f.cfg.RootDir),
+	})
+	return []part{{"local storage", storage.Run}}, err
+}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
+)
+
+// standalone is a node without an API server: all that its pods need is in the manifests.
+type standalone struct{}
+
+func (standalone) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}} }
+
+func (standalone) nodeEvent() journal.NodeEvent { return nil }
+
+func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
+	local, err := podobjects.NewLocal(podobjects.LocalConfig{
+		Changed: f.wakeups.Add, Labels: h.labels, Bindings: stateDir(f.cfg, "claims.json"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	drivers, err := csi.New(csi.Config{
+		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret,
+		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &supplies{
+		objects: local, claims: local, csi: drivers, manifests: local.Set,
+		staticFields: podfields.Node{Objects: true, Claims: true},
+		node:         func() *v1.Node { return nil },
+		nodeLabels:   func() map[string]string { return h.labels },
+		parts:        []part{{"CSI drivers", drivers.Run}},
+	}, nil
+}
+
+func (standalone) reporters(*foundation, *host, *runtimeStage) ([]part, error) { return nil, nil }
+
+// kubeletAPI implements world: there is nobody who could be asked who a caller is.
+func (standalone) kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error) {
+	return nil, nil, nil
+}

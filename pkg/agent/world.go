@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/provider"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+)
+
+// world is what is around the node: nobody, or a cluster.
+type world interface {
+	// sinks are the journal's.
+	sinks() []journal.Sink
+	// nodeEvent records something about the node; nil where nobody listens.
+	nodeEvent() journal.NodeEvent
+	// supplies makes what pods take from the world.
+	supplies(*foundation, *host) (*supplies, error)
+	// reporters are the parts that report the node, once it is known how it is.
+	reporters(*foundation, *host, *runtimeStage) ([]part, error)
+	// kubeletAPI makes what the kubelet API is served from, and the parts that it needs; nil
+	// where it is not served.
+	kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error)
+}
+
+// newWorld goes by whether the configuration names an API server.
+func newWorld(cfg *config.Config) (world, error) {
+	if cfg.Standalone() {
+		return standalone{}, nil
+	}
+	return newCluster(cfg)
+}
+
+// podObjects is where pods' ConfigMaps, Secrets and tokens come from: the manifests
+// on a standalone node, the API server in a cluster.
+type podObjects interface {
+	volume.Objects
+	// Register has the pod synced when an object that it refers to changes, until
+	// Unregister.
+	Register(pod *v1.Pod)
+	Unregister(uid types.UID)
+}
+
+// supplies is what pods take from the world. What a standalone node lacks is nil.
+type supplies struct {
+	objects podObjects
+	claims  volume.Claims
+	csi     volume.CSI
+	tokens  provider.Tokens // of service accounts, for credential plug-ins
+
+	// fields and staticFields are what some fields of a pod need and the world has.
+	fields, staticFields podfields.Node
+	// node returns the node as the API server has it, nil when that is not known.
+	node func() *v1.Node
+	// nodeLabels are what the node affinity of volumes is compared with.
+	nodeLabels func() map[string]string
+
+	handler    func(ctx context.Context, class string) (string, error)           // of a RuntimeClass
+	serviceEnv func(ctx context.Context, pod *v1.Pod) (map[string]string, error) // variables of services
+	recall     func(*v1.Pod) (v1.PodStatus, bool)                                // the status at the API server
+	mirrors    func(types.NamespacedName)                                        // a static or a mirror pod has changed
+	pods       *source.APISource                                                 // those bound to this node
+	manifests  func(objects []metav1.Object, complete bool)                      // takes the objects that came with static pods
+
+	parts []part
+}

@@ -1,0 +1,60 @@
+package nodeobject
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// Watch follows the one node object that is this node's. Safe for concurrent use.
+type Watch struct {
+	client kubernetes.Interface
+	name   string
+	seen   atomic.Pointer[v1.Node]
+	synced chan struct{}
+	once   sync.Once // closes synced
+}
+
+// NewWatch returns a Watch that has seen nothing until Run. client has the agent's limits.
+func NewWatch(client kubernetes.Interface, name string) *Watch {
+	return &Watch{client: client, name: name, synced: make(chan struct{})}
+}
+
+// Node returns the node object as last seen, nil before that and while it is deleted. It
+// is only read.
+func (w *Watch) Node() *v1.Node { return w.seen.Load() }
+
+// Synced is closed once the node object has been seen.
+func (w *Watch) Synced() <-chan struct{} { return w.synced }
+
+// Run watches until ctx ends. It is called once.
+func (w *Watch) Run(ctx context.Context) error {
+	lw := cache.NewListWatchFromClient(w.client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, fields.OneTermEqualSelector(metav1.ObjectNameField, w.name))
+	see := func(obj any) {
+		n, ok := obj.(*v1.Node)
+		if !ok {
+			return
+		}
+		w.seen.Store(n)
+		w.once.Do(func() { close(w.synced) })
+	}
+	// Who deletes a node means it, so it is not made anew while the agent runs (kubelet
+	// behaviour). Made by another, it is taken up again.
+	lose := func(any) {
+		w.seen.Store(nil)
+		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", w.name)
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: lw, ObjectType: &v1.Node{},
+		Handler: cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, now any) { see(now) }, DeleteFunc: lose},
+	})
+	informer.RunWithContext(ctx)
+	return nil
+}

@@ -1,0 +1,57 @@
+package options
+
+import (
+	"strings"
+	"testing"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
+func TestParseCPUManager(t *testing.T) {
+	for name, tt := range map[string]struct {
+		options map[string]string
+		want    CPUManager
+		err     string
+	}{
+		"none":            {nil, CPUManager{}, ""},
+		"both":            {map[string]string{"full-pcpus-only": "true", "strict-cpu-reservation": "true"}, CPUManager{FullCores: true, StrictReservation: true}, ""},
+		"switched off":    {map[string]string{"full-pcpus-only": "false", "align-by-socket": "false"}, CPUManager{}, ""},
+		"not implemented": {map[string]string{"prefer-align-cpus-by-uncorecache": "true"}, CPUManager{}, `option "prefer-align-cpus-by-uncorecache" of the CPU manager is not implemented here`},
+		"unknown":         {map[string]string{"fast": "true"}, CPUManager{}, `unknown CPU Manager Policy option: "fast"`},
+		"no boolean":      {map[string]string{"full-pcpus-only": "yes please"}, CPUManager{}, `bad value for option "full-pcpus-only"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseCPUManager(tt.options)
+			if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) || tt.err == "" && (err != nil || got != tt.want) {
+				t.Errorf("ParseCPUManager = %+v, %v; want %+v, %q", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestNewImageVerificationRefusesWhatCannotMatch(t *testing.T) {
+	for _, tt := range []struct {
+		mode    kubeletconfig.ImagePullCredentialsVerificationPolicy
+		pattern string
+		want    string
+	}{
+		{"Sometimes", "", "unknown policy"},
+		{kubeletconfig.AlwaysVerify, "reg/app", "allowlist is for"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "reg/app:1", "neither tag nor digest"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "reg/app@sha256:" + strings.Repeat("0", 64), "neither tag nor digest"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "reg/*/app", "may only stand at the end"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "reg/a*", "may only stand at the end"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "*.reg/*", "may only stand at the end"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "/*", "registry's name"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, " reg/app", "spaces"},
+		{kubeletconfig.NeverVerifyAllowlistedImages, "", "couldn't parse"},
+	} {
+		list := []string{tt.pattern}
+		if tt.mode == "Sometimes" {
+			list = nil
+		}
+		if _, err := NewImageVerification(tt.mode, list); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s %q: %v, want %q", tt.mode, tt.pattern, err, tt.want)
+		}
+	}
+}

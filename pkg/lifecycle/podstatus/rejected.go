@@ -1,0 +1,18 @@
+package podstatus
+
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
+
+// Rejected is the status of a pod that was not admitted to the node.
+func Rejected(pod *v1.Pod, r pods.Rejection, now time.Time) v1.PodStatus {
+	return v1.PodStatus{
+		ObservedGeneration: pod.Generation, Phase: v1.PodFailed, Reason: r.Reason,
+		Message: "Pod was rejected: " + r.Message, StartTime: &metav1.Time{Time: now.Truncate(time.Second)},
+	}
+}

@@ -1,0 +1,99 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Holding is one thing that a pod has of the node while it is here: volumes, a cgroup, CPUs.
+// Workers walk the list of them in its order to set a pod up, and backwards to release what it
+// had. Every function may be nil, and may be called again after a crash between any two steps.
+type Holding struct {
+	Name string // for errors: "volumes"
+	// SetUp makes ready what the pod's containers need before they start. It is called with
+	// each sync, with the pod as it is wanted now.
+	SetUp func(ctx context.Context, pod *v1.Pod) error
+	// Settle is called once the containers are as the pod wants them.
+	Settle func(pod *v1.Pod) error
+	// Stopped is called when nothing of the pod runs any more, before anybody hears of that.
+	Stopped func(uid types.UID) error
+	// Release takes back what a pod has that does not run any more.
+	Release func(ctx context.Context, uid types.UID) error
+	// Orphans releases what pods still have that are gone: wanted by nobody, without a worker
+	// and without containers.
+	Orphans func(ctx context.Context, gone func(types.UID) bool) error
+
+	// Reason and Prefix are of the pod's event when SetUp fails; without a Reason there is none.
+	Reason, Prefix string
+}
+
+// setUp sets up all that the pod holds.
+func (w *Workers) setUp(ctx context.Context, st step) error {
+	for _, h := range w.cfg.Holdings {
+		if h.SetUp == nil {
+			continue
+		}
+		if err := h.SetUp(ctx, st.pod); err != nil {
+			if h.Reason != "" && ctx.Err() == nil {
+				w.complain(st, h.Reason, h.Prefix+err.Error())
+			}
+			return fmt.Errorf("set up the %s of %s: %w", h.Name, st.ref(), err)
+		}
+	}
+	return nil
+}
+
+// settle tells all that the pod holds that its containers are as it wants them.
+func (w *Workers) settle(st step) error {
+	var errs []error
+	for _, h := range w.cfg.Holdings {
+		if h.Settle != nil {
+			errs = append(errs, h.Settle(st.pod))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopped gives back what others may have as soon as nothing of the pod runs.
+func (w *Workers) stopped(st step) error {
+	for _, h := range w.cfg.Holdings {
+		if h.Stopped == nil {
+			continue
+		}
+		if err := h.Stopped(st.uid); err != nil {
+			return fmt.Errorf("release the %s of %s: %w", h.Name, st.ref(), err)
+		}
+	}
+	return nil
+}
+
+// release gives back the rest, the last first: what was set up later may need what was
+// set up before.
+func (w *Workers) releaseHoldings(ctx context.Context, st step) error {
+	for i := len(w.cfg.Holdings) - 1; i >= 0; i-- {
+		h := w.cfg.Holdings[i]
+		if h.Release == nil {
+			continue
+		}
+		if err := h.Release(ctx, st.uid); err != nil {
+			return fmt.Errorf("release the %s of %s: %w", h.Name, st.ref(), err)
+		}
+	}
+	return nil
+}
+
+// Orphans releases what pods still hold that are gone, see Holding.Orphans. It goes on after a
+// failure and may take long: unmounting can hang on a dead server.
+func (w *Workers) Orphans(ctx context.Context, gone func(types.UID) bool) error {
+	var errs []error
+	for i := len(w.cfg.Holdings) - 1; i >= 0; i-- {
+		if h := w.cfg.Holdings[i]; h.Orphans != nil {
+			errs = append(errs, h.Orphans(ctx, gone))
+		}
+	}
+	return errors.Join(errs...)
+}

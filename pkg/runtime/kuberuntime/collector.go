@@ -1,0 +1,47 @@
+package kuberuntime
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+)
+
+// Collector removes dead containers in the background. NodeEvent may be nil.
+type Collector struct {
+	Runtime   *Manager
+	Policy    Policy
+	Wanted    func(types.UID) bool // see GarbageCollect
+	NodeEvent journal.NodeEvent
+}
+
+// collectPeriod is the kubelet's ContainerGCPeriod.
+const collectPeriod = time.Minute
+
+// Run collects once a minute until ctx ends.
+func (c Collector) Run(ctx context.Context) error {
+	tick := time.NewTicker(collectPeriod)
+	defer tick.Stop()
+	var failing logonce.Error
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := c.Runtime.GarbageCollect(ctx, c.Policy, c.Wanted)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			c.NodeEvent.Warn("ContainerGCFailed", err.Error())
+		}
+		if failing.Note(err) {
+			klog.ErrorS(err, "Container garbage collection failed, trying again each minute")
+		}
+	}
+}
