@@ -44,7 +44,7 @@ func summarise(p *v1.Pod) podSummary {
 	return s
 }
 
-// addInit looks at the init containers in order and tells whether one of them is
+// addInit looks at the init containers in order and reports whether one of them is
 // still to finish.
 func (s *podSummary) addInit(p *v1.Pod) (initializing bool) {
 	sidecar := map[string]bool{}

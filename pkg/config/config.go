@@ -197,7 +197,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// Standalone tells whether the agent works without an API server.
+// Standalone reports whether the agent works without an API server.
 func (c *Config) Standalone() bool { return c.Kubeconfig == "" && c.BootstrapKubeconfig == "" }
 
 // RuntimeEndpoint is where CRI is reached: the configured endpoint, or the
@@ -217,7 +217,7 @@ func (c *Config) ImageEndpoint() string {
 	return c.RuntimeEndpoint()
 }
 
-// InProcessDockershim tells whether the agent has to run the dockershim itself:
+// InProcessDockershim reports whether the agent has to run the dockershim itself:
 // also where its own socket was named, as kubeadm does.
 func (c *Config) InProcessDockershim() bool {
 	return c.ContainerRuntimeEndpoint == "" || c.ContainerRuntimeEndpoint == c.DockershimSocket
@@ -256,7 +256,7 @@ func hostPort(host string, port int32) string {
 // "file:line" or "--flag".
 type origins map[string]string
 
-// has tells whether the field or anything in it was set.
+// has reports whether the field or anything in it was set.
 func (o origins) has(path string) bool {
 	if _, ok := o[path]; ok {
 		return true

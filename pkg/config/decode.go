@@ -247,7 +247,7 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// isObject tells whether values of the type are written as a mapping of its fields,
+// isObject reports whether values of the type are written as a mapping of its fields,
 // unlike a Duration or a Quantity, which have a form of their own.
 func isObject(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())

@@ -22,7 +22,7 @@ const (
 // gates are their defaults, the kubelet's of 1.36.
 var gates = map[Gate]bool{DisableCPUQuotaWithExclusiveCPUs: true, MemoryQoS: false}
 
-// Enabled tells whether a feature is on.
+// Enabled reports whether a feature is on.
 func (c *Config) Enabled(g Gate) bool {
 	if on, set := c.FeatureGates[string(g)]; set {
 		return on

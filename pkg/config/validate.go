@@ -116,7 +116,7 @@ func redact(u *url.URL, raw string) string {
 	return raw
 }
 
-// validHeader tells whether s is a token of RFC 9110, as header names must be.
+// validHeader reports whether s is a token of RFC 9110, as header names must be.
 func validHeader(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'

@@ -42,7 +42,7 @@ func describe(place, path string) string {
 	return place + ": " + path
 }
 
-// harmless tells whether the value that was set is what happens anyway.
+// harmless reports whether the value that was set is what happens anyway.
 func (c *Config) harmless(f field) bool {
 	switch f.does {
 	case "*":

@@ -21,7 +21,7 @@ type origin struct {
 	source string // File or HTTP
 	from   string // absolute path of the file, or the URL
 	node   string
-	// objects tells whether ConfigMaps and Secrets are taken.
+	// objects reports whether ConfigMaps and Secrets are taken.
 	objects bool
 }
 

@@ -25,7 +25,7 @@ const (
 
 var kinds = []string{kindPod, kindConfigMap, kindSecret, kindVolume, kindClaim}
 
-// documented tells whether documents of a kind of v1 are for a node.
+// documented reports whether documents of a kind of v1 are for a node.
 func documented(kind string) bool { return slices.Contains(kinds, kind) }
 
 // newObject returns an empty object of a kind that is not Pod.
@@ -85,7 +85,7 @@ func (w *written) ident(node string) ident {
 	return id
 }
 
-// failed tells whether the document gave nothing although it should have.
+// failed reports whether the document gave nothing although it should have.
 func (w *written) failed() bool { return w.pod == nil && w.object == nil && !w.empty }
 
 // decodeObject decodes what is not a pod as strictly as a pod. What is wrong with a

@@ -212,7 +212,7 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	return true
 }
 
-// consultsKept tells whether it matters what documents that are read for the first
+// consultsKept reports whether it matters what documents that are read for the first
 // time gave when they were last good: because one has failed, or an object may
 // have changed that must not.
 func consultsKept(docs []written) bool {

@@ -132,7 +132,7 @@ func readSettled(path string, same time.Duration) ([]byte, stamp, error) {
 	return data, stampOf(&after), nil
 }
 
-// openForWriting tells whether anybody has the file open for writing: the kernel
+// openForWriting reports whether anybody has the file open for writing: the kernel
 // then grants no read lease. It is not known where leases are not supported, and
 // on files of other users without CAP_LEASE.
 func openForWriting(fd int) (held, known bool) {

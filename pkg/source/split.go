@@ -67,13 +67,13 @@ func splitJSON(data []byte) ([]piece, bool) {
 	}
 }
 
-// marks tells whether a line is the YAML document marker, alone or before text.
+// marks reports whether a line is the YAML document marker, alone or before text.
 func marks(line []byte, marker string) bool {
 	rest, ok := bytes.CutPrefix(line, []byte(marker))
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
-// blank tells whether a document holds nothing but markers, comments and
+// blank reports whether a document holds nothing but markers, comments and
 // directives.
 func blank(text []byte) bool {
 	for line := range bytes.Lines(text) {

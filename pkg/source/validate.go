@@ -177,7 +177,7 @@ func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// climbs tells whether a path has an element that leads up.
+// climbs reports whether a path has an element that leads up.
 func climbs(p string) bool { return slices.Contains(strings.Split(p, "/"), "..") }
 
 // unique refuses a second entry of the same key.
@@ -189,7 +189,7 @@ func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList
 	return nil
 }
 
-// isIP tells whether text is an IP address, without a zone: nothing checks what is in one,
+// isIP reports whether text is an IP address, without a zone: nothing checks what is in one,
 // and it becomes a line of the pod's files.
 func isIP(text string) bool {
 	addr, err := netip.ParseAddr(text)

@@ -52,12 +52,12 @@ func hugePages(name v1.ResourceName) bool {
 	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
 }
 
-// native tells whether a resource is one of Kubernetes' own.
+// native reports whether a resource is one of Kubernetes' own.
 func native(name v1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), v1.ResourceDefaultNamespacePrefix)
 }
 
-// overcommitted tells whether containers may be promised more than there is.
+// overcommitted reports whether containers may be promised more than there is.
 func overcommitted(name v1.ResourceName) bool { return native(name) && !hugePages(name) }
 
 func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Path) field.ErrorList {

@@ -43,7 +43,7 @@ func (w *watcher) close() {
 	}
 }
 
-// concerns tells whether an event can change what the manifests are.
+// concerns reports whether an event can change what the manifests are.
 func (w *watcher) concerns(e fsnotify.Event) bool {
 	if _, itself := w.dirs[e.Name]; itself {
 		if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {

@@ -119,7 +119,7 @@ func directories(files map[string]file) int {
 	return count
 }
 
-// isStamp tells whether name is one that writeStamp gives.
+// isStamp reports whether name is one that writeStamp gives.
 func isStamp(name string) bool {
 	at := len(stampLayout)
 	if len(name) <= at {
@@ -129,7 +129,7 @@ func isStamp(name string) bool {
 	return err == nil && strings.Trim(name[at:], "0123456789") == ""
 }
 
-// holds tells whether the directory has these files and no others, with their
+// holds reports whether the directory has these files and no others, with their
 // modes and owners. It looks no further than the first thing too many: what a container
 // made there may be without end.
 func holds(ctx context.Context, root *os.Root, stamp string, files map[string]file, gid int) bool {

@@ -72,7 +72,7 @@ func (e *emptyDir) memorySize() int64 {
 	return size
 }
 
-// everyContainerLimitsMemory tells whether the sum of the limits bounds the pod.
+// everyContainerLimitsMemory reports whether the sum of the limits bounds the pod.
 func everyContainerLimitsMemory(pod *v1.Pod) bool {
 	if r := pod.Spec.Resources; r != nil && !r.Limits.Memory().IsZero() {
 		return true

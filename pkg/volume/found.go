@@ -121,7 +121,7 @@ func ReadFound(root string) (f Found, err error) {
 	return f, nil
 }
 
-// Has tells whether the name, below the root, is not ours to remove.
+// Has reports whether the name, below the root, is not ours to remove.
 func (f Found) Has(name string) bool {
 	if name == "" {
 		return f.Root
@@ -129,7 +129,7 @@ func (f Found) Has(name string) bool {
 	return slices.Contains(f.Names, name)
 }
 
-// Owns tells whether the pod's directory below root is ours: made or taken over by an
+// Owns reports whether the pod's directory below root is ours: made or taken over by an
 // agent of ours, and not yet removed.
 func Owns(root string, uid types.UID) bool {
 	if element("pod UID", string(uid)) != nil {

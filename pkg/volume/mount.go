@@ -68,7 +68,7 @@ func octal(mode os.FileMode) string {
 	return strconv.FormatUint(uint64(bits), 8)
 }
 
-// isMounted tells whether something is mounted at path, bind mounts included.
+// isMounted reports whether something is mounted at path, bind mounts included.
 func isMounted(path string) (bool, error) {
 	mounted, err := mountinfo.Mounted(path)
 	if errors.Is(err, os.ErrNotExist) {

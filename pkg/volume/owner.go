@@ -8,7 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// owned tells whether a file belongs to that user and group; -1 is root.
+// owned reports whether a file belongs to that user and group; -1 is root.
 func owned(fi fs.FileInfo, uid, gid int) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && st.Uid == id(uid) && st.Gid == id(gid)

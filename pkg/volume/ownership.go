@@ -125,7 +125,7 @@ func (g *giver) give(fd int, st *unix.Stat_t, rights uint32) error {
 	return nil
 }
 
-// hasGroup tells whether the root of a volume looks as setOwnership leaves it.
+// hasGroup reports whether the root of a volume looks as setOwnership leaves it.
 func hasGroup(root *os.File, gid int) bool {
 	var st unix.Stat_t
 	err := unix.Fstat(int(root.Fd()), &st)

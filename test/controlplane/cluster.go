@@ -261,7 +261,7 @@ current-context: bootstrap
 `, c.Endpoint(), c.PKI("ca.crt"), Token)), 0o600)
 }
 
-// Unreachable tells whether nothing answers at the API server's address.
+// Unreachable reports whether nothing answers at the API server's address.
 func (c *Cluster) Unreachable() bool {
 	_, err := (&http.Client{Timeout: time.Second}).Get("https://" + c.Endpoint())
 	return err != nil && strings.Contains(err.Error(), "connection refused")

@@ -180,7 +180,7 @@ func (m Machine) Leave(ctx context.Context, out io.Writer) error {
 	return os.RemoveAll(agent.dir)
 }
 
-// stillOurs tells whether the machine is still a node of the cluster that it joined, or
+// stillOurs reports whether the machine is still a node of the cluster that it joined, or
 // none. Files of another cluster are not for us to remove.
 func (j joined) stillOurs() error {
 	cas := map[string][]byte{}

@@ -150,7 +150,7 @@ func (a *Agent) WaitRunning(pod string) *v1.Pod {
 	return a.WaitPod(pod, "is Running and Ready", Ready)
 }
 
-// Ready tells whether the pod is Running with all its containers ready.
+// Ready reports whether the pod is Running with all its containers ready.
 func Ready(p *v1.Pod) bool {
 	if p.Status.Phase != v1.PodRunning || len(p.Status.ContainerStatuses) != len(p.Spec.Containers) {
 		return false

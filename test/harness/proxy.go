@@ -37,7 +37,7 @@ type Call struct {
 	At     time.Time
 }
 
-// Changes tells whether the call may change something at Docker.
+// Changes reports whether the call may change something at Docker.
 func (c Call) Changes() bool { return c.Method != http.MethodGet && c.Method != http.MethodHead }
 
 // String returns e.g. "POST /containers/create".

@@ -133,7 +133,7 @@ func processesOf(dir string, containers []string) []int {
 	return pids
 }
 
-// startedBy tells whether the process comes of that run, by its environment: somebody may
+// startedBy reports whether the process comes of that run, by its environment: somebody may
 // look at a log with a command line that names it.
 func startedBy(pid int, run string) bool {
 	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))

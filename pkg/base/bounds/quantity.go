@@ -39,7 +39,7 @@ func ParseQuantity(text string) (resource.Quantity, error) {
 // quantities, or lists of them.
 var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "overhead": true, "sizeLimit": true, "divisor": true}
 
-// UnreadableQuantity tells whether a pod, a persistent volume or a claim, in JSON, has a
+// UnreadableQuantity reports whether a pod, a persistent volume or a claim, in JSON, has a
 // quantity that takes too long to read: it is not to be decoded. What is no JSON has none.
 func UnreadableQuantity(document []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(document))

@@ -81,7 +81,7 @@ func (c *counter) entry(dir int, name string) (enter bool, err error) {
 	return c.count(&st), nil
 }
 
-// count counts a file, once, and tells whether it is a directory.
+// count counts a file, once, and reports whether it is a directory.
 func (c *counter) count(st *unix.Stat_t) (directory bool) {
 	directory = st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if st.Nlink > 1 && !directory {

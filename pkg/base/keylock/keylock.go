@@ -30,7 +30,7 @@ func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
-// TryLock is Lock for who does not wait; ok tells whether it was free.
+// TryLock is Lock for who does not wait; ok reports whether it was free.
 func (l *Locks) TryLock(name string) (unlock func(), ok bool) {
 	if l.take(name) != nil {
 		return nil, false

@@ -215,7 +215,7 @@ func open(dir int, name string, flags uint64) (int, error) {
 	}
 }
 
-// Gone tells whether an error is that of what is no longer there as what it was.
+// Gone reports whether an error is that of what is no longer there as what it was.
 func Gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

@@ -45,7 +45,7 @@ func newHolder(store certificate.Store) *holder {
 	return h
 }
 
-// unexpired tells whether a certificate can still be used. One that has expired is
+// unexpired reports whether a certificate can still be used. One that has expired is
 // no better than none: requests wait for its successor, and are not refused.
 func unexpired(cert *tls.Certificate) bool {
 	leaf := cert.Leaf

@@ -49,7 +49,7 @@ func pair(cfg *rest.Config) (certPEM, keyPEM []byte) {
 	return certPEM, keyPEM
 }
 
-// certificateValid tells whether a kubeconfig's client certificate can be used now.
+// certificateValid reports whether a kubeconfig's client certificate can be used now.
 func certificateValid(cfg *rest.Config) bool {
 	cert, err := tls.X509KeyPair(pair(cfg))
 	return err == nil && unexpired(&cert)

@@ -153,7 +153,7 @@ func (f *fileCertificate) Enqueue() {
 	f.current.Store(&cert)
 }
 
-// lasts tells whether the pair can be used for another day at least.
+// lasts reports whether the pair can be used for another day at least.
 func lasts(certFile, keyFile string) bool {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -129,7 +129,7 @@ func TestNewCertificateMeansNewConnectionsAndStreamsGoOn(t *testing.T) {
 	}
 }
 
-// noted tells whether a request's body was closed.
+// noted reports whether a request's body was closed.
 type noted struct {
 	io.Reader
 	closed bool

@@ -41,7 +41,7 @@ type Config struct {
 	Client kubernetes.Interface
 	Pods   Pods
 	Node   func() *v1.Node // nil result: not known yet
-	// Ready tells whether every source has spoken. Before that a mirror pod without
+	// Ready reports whether every source has spoken. Before that a mirror pod without
 	// a static pod stays: its static pod may be yet to come.
 	Ready func() bool
 	// Failed makes it known that a static pod cannot be shown in the cluster.
@@ -94,7 +94,7 @@ func (m *Manager) serve(ctx context.Context, name types.NamespacedName) {
 	m.queue.AddRateLimited(name)
 }
 
-// news notes how it stands with a name, "" for well, and tells whether that is
+// news notes how it stands with a name, "" for well, and reports whether that is
 // something else than before.
 func (m *Manager) news(name types.NamespacedName, failure string) bool {
 	m.mu.Lock()
@@ -158,7 +158,7 @@ func decide(pod, mirror *v1.Pod) action {
 	return nothing
 }
 
-// Shows tells whether a mirror pod is of just this static pod, not of one that had
+// Shows reports whether a mirror pod is of just this static pod, not of one that had
 // its name before.
 func Shows(mirror, pod *v1.Pod) bool {
 	return mirror.Annotations[source.AnnotationMirror] == pod.Annotations[source.AnnotationHash]

@@ -150,7 +150,7 @@ func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {
 	return out
 }
 
-// changed tells whether two statuses differ in more than the time.
+// changed reports whether two statuses differ in more than the time.
 func changed(a, b v1.NodeStatus) bool {
 	a, b = *a.DeepCopy(), *b.DeepCopy()
 	for _, s := range []*v1.NodeStatus{&a, &b} {

@@ -81,7 +81,7 @@ func bind(volumes []*v1.PersistentVolume, claims []*v1.PersistentVolumeClaim, be
 	return now, pending
 }
 
-// mayStay tells whether the documents, of which one may be missing, still let the
+// mayStay reports whether the documents, of which one may be missing, still let the
 // claim have the volume.
 func mayStay(key string, c *v1.PersistentVolumeClaim, volume string, pv *v1.PersistentVolume) bool {
 	if c != nil && c.Spec.VolumeName != "" && c.Spec.VolumeName != volume {

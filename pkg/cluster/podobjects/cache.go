@@ -283,7 +283,7 @@ func (c *Cache) set(e *entry, now metav1.Object) {
 	}
 }
 
-// same tells whether two answers are of one version of an object.
+// same reports whether two answers are of one version of an object.
 func same(a, b metav1.Object) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil

@@ -23,7 +23,7 @@ func (i *informed) Run(ctx context.Context) error {
 	return nil
 }
 
-// HasSynced tells whether the objects have been read at least once.
+// HasSynced reports whether the objects have been read at least once.
 func (i *informed) HasSynced() bool { return i.informer.HasSynced() }
 
 // Wait returns nil once the objects have been read. It waits for that until 5 s

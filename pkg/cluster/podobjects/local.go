@@ -182,7 +182,7 @@ func kindOf(o metav1.Object) kind {
 	return configMap
 }
 
-// sameData tells whether pods see no difference between two ConfigMaps or Secrets.
+// sameData reports whether pods see no difference between two ConfigMaps or Secrets.
 func sameData(a, b metav1.Object) bool {
 	switch a := a.(type) {
 	case *v1.ConfigMap:

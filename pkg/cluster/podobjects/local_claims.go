@@ -38,7 +38,7 @@ type claimed struct {
 	err    error
 }
 
-// same tells whether pods see no difference.
+// same reports whether pods see no difference.
 func (c claimed) same(d claimed) bool {
 	if c.err != nil || d.err != nil {
 		return c.err != nil && d.err != nil && c.err.Error() == d.err.Error()

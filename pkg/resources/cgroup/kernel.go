@@ -65,7 +65,7 @@ func (k *kernel) write(n name, v Values) error {
 	return nil
 }
 
-// exists tells whether there is the cgroup in any hierarchy.
+// exists reports whether there is the cgroup in any hierarchy.
 func (k *kernel) exists(n name) bool {
 	for _, hierarchy := range k.hierarchies() {
 		if _, err := os.Stat(filepath.Join(hierarchy, k.layout.path(n))); err == nil {

@@ -35,7 +35,7 @@ func (a *Access) pod(name types.NamespacedName, uid types.UID) (*v1.Pod, error) 
 	return pod, nil
 }
 
-// declared tells whether the pod's spec has a container of that name, of any kind,
+// declared reports whether the pod's spec has a container of that name, of any kind,
 // and whether it has a terminal.
 func declared(pod *v1.Pod, name string) (ok, tty bool) {
 	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {

@@ -99,7 +99,7 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 	}
 }
 
-// moveOn tells whether there is something to read that the file's end hides: another
+// moveOn reports whether there is something to read that the file's end hides: another
 // file has its name, or it is shorter than it was.
 func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
 	was, err := l.file.Stat()

@@ -64,7 +64,7 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 	return nil
 }
 
-// follower tells whether the container whose log is followed still runs. It is asked
+// follower reports whether the container whose log is followed still runs. It is asked
 // with each line and each second, and what PLEG has seen answers that. PLEG is told of
 // an end by the runtime's events; when it knows nothing the runtime is asked.
 type follower struct {

@@ -97,7 +97,7 @@ func accessMode(mode v1.PersistentVolumeAccessMode, single bool) csipb.VolumeCap
 	return csipb.VolumeCapability_AccessMode_UNKNOWN
 }
 
-// finished tells whether a call that failed has certainly ended: otherwise the
+// finished reports whether a call that failed has certainly ended: otherwise the
 // driver may still be at it, and what it does must be undone later (the kubelet's
 // rule).
 func finished(err error) bool {

@@ -88,7 +88,7 @@ func (m *Manager) setUp(ctx context.Context, v Volume, now data, o *storage.CSID
 	return p.publish(ctx, ready)
 }
 
-// isReady tells whether an earlier call, perhaps of an earlier agent, got to its end.
+// isReady reports whether an earlier call, perhaps of an earlier agent, got to its end.
 func (m *Manager) isReady(v Volume, now data) bool {
 	have, err := load(v.Dir)
 	if err != nil || !have.Ready || have.key() != now.key() {

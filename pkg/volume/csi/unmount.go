@@ -59,7 +59,7 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	return nil
 }
 
-// isPublished tells whether a pod of this node has the volume.
+// isPublished reports whether a pod of this node has the volume.
 func (m *Manager) isPublished(d data) bool {
 	for _, other := range m.published() {
 		if other.key() == d.key() {

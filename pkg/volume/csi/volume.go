@@ -123,7 +123,7 @@ func checkMode(name string, o *storage.CSIDriver, mode storage.VolumeLifecycleMo
 	return fmt.Errorf("volume mode %q not supported by driver %s (only supports %q)", mode, name, o.Spec.VolumeLifecycleModes)
 }
 
-// attaches tells whether the driver's volumes must be attached by the controller.
+// attaches reports whether the driver's volumes must be attached by the controller.
 func attaches(o *storage.CSIDriver) bool { return o == nil || is(o.Spec.AttachRequired, true) }
 
 // is tells what a flag says, otherwise where it says nothing.
@@ -134,7 +134,7 @@ func is(flag *bool, otherwise bool) bool {
 	return *flag
 }
 
-// groupByNode tells whether the node changes the group of the volume's files.
+// groupByNode reports whether the node changes the group of the volume's files.
 func (v Volume) groupByNode(o *storage.CSIDriver) bool {
 	if v.ReadOnly || v.Block || v.group() == nil {
 		return false
