@@ -13,13 +13,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
-// Orphans removes the directories of pods that are not in known: unmounts first,
-// then deletes, never through a mount. known must hold every pod that is wanted,
-// has a worker, or has containers at the runtime. A pod that SetUp has been
-// called for and TearDown has not is left alone all the same, and so is one
-// that is being worked on, and one that another kubelet has made (see Owns). It tries all
-// at once, waits for them until ctx ends at most, and returns what failed; one that hangs
-// is skipped from then on.
+// Orphans removes the directories of pods that are not in known: it unmounts first, then
+// deletes, never through a mount. known must hold every pod that is wanted, has a worker,
+// or has containers at the runtime. Some pods are left alone in any case: those between
+// SetUp and TearDown, those that are being worked on, and those that another kubelet has
+// made (see Owns). It tries all at once, waits for them until ctx ends at most, and
+// returns what failed; a pod that hangs is skipped from then on.
 func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 	names, err := ownedPods(m.layout.root)
 	if err != nil {
@@ -41,7 +40,7 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 			if err := removePod(ctx, m.layout, string(uid), w.at); err != nil {
 				return err
 			}
-			m.setLive(uid, false) // nor has it what it was bound to
+			m.setLive(uid, false) // its bindings go as well
 			return nil
 		})
 		if w != nil {
@@ -58,8 +57,8 @@ func (m *Manager) Orphans(ctx context.Context, known map[types.UID]bool) error {
 	return errors.Join(failed...)
 }
 
-// releaseShared gives back what no pod has any more of what pods share. One goroutine
-// does it at a time, with no pod's name, so that one which hangs is not joined by others.
+// releaseShared releases what pods share and no pod uses any more. One goroutine at a
+// time does it, under no pod's name, so that while one hangs no others pile up.
 func (m *Manager) releaseShared(ctx context.Context) error {
 	w := m.serial.try("", func(*work) error {
 		err := m.releaseDisks(ctx)
@@ -92,9 +91,9 @@ func removePod(ctx context.Context, l layout, name string, at func(string)) erro
 
 // Reset unmounts and removes every pod directory below root ("" is DefaultRoot) that is
 // ours (see Owns), and what pods shared below plugins/kubernetes.io unless another kubelet
-// was or is there, and nothing else. Drivers and targets of volumes are not told. For a
-// node that is being cleaned while no agent and no container of its pods runs. A missing
-// root is fine.
+// was or is there, and nothing else. It does not tell CSI drivers or iSCSI targets. It is
+// for a node that is being cleaned while neither the agent nor containers of its pods run.
+// A missing root is fine.
 func Reset(ctx context.Context, root string) error {
 	if root == "" {
 		root = DefaultRoot
@@ -125,7 +124,7 @@ func Reset(ctx context.Context, root string) error {
 	}
 	plugins := filepath.Dir(l.plugin(csiPlugin))
 	if len(left) > 0 || found.Has(filepath.Join("plugins", filepath.Base(plugins))) {
-		return errors.Join(failed...) // whose disks they are cannot be told
+		return errors.Join(failed...) // nobody knows whose disks they are
 	}
 	if err := unmountBelow(plugins, func(string) {}); err != nil {
 		return errors.Join(append(failed, err)...)
