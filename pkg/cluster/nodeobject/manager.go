@@ -28,7 +28,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Runtime is what is asked of the container runtime.
+// Runtime is what the container runtime is asked.
 type Runtime interface {
 	Status(context.Context) (*cri.StatusResponse, error)
 	Images(context.Context) ([]*cri.Image, error)
@@ -38,7 +38,7 @@ type Runtime interface {
 type Config struct {
 	Name     string
 	Hostname string // for the label and the address
-	// Client has the agent's limits, Heartbeat short timeouts and none.
+	// Client has the agent's limits; Heartbeat has short timeouts and no limits.
 	Client, Heartbeat kubernetes.Interface
 	Runtime           Runtime
 	Machine           Machine
@@ -51,25 +51,25 @@ type Config struct {
 	ProviderID        string
 	MaxImages         int
 	Register          bool // registerNode
-	// NodeFS and ImageFS are directories on the file systems whose room counts.
+	// NodeFS and ImageFS are directories on the file systems whose free space counts.
 	NodeFS, ImageFS string
 	Eviction        []Threshold
 	PressureHold    time.Duration
-	// Period is how often the status is computed, Report how often one is sent that
-	// has not changed, LeaseDuration how long a lease lasts.
+	// Period is how often the status is computed, Report how often an unchanged one is
+	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
-	// InUse are the attachable volumes of the status; nil for none.
+	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
-	// Healthy returns what keeps the node from being ready, beside the runtime.
+	// Healthy returns what, besides the runtime, keeps the node from being ready.
 	Healthy func() []string
 	Event   func(eventType, reason, message string)
 	Clock   clock.WithTicker
 }
 
-// Manager is the node's part in the cluster. Run it once.
+// Manager maintains the node's object and lease in the cluster. Run it once.
 type Manager struct {
 	cfg      Config
-	seen     atomic.Pointer[v1.Node] // as the watch has it
+	seen     atomic.Pointer[v1.Node] // as last seen by the watch
 	synced   chan struct{}
 	once     sync.Once // closes synced
 	poke     chan struct{}
@@ -79,15 +79,15 @@ type Manager struct {
 	imagesAt  time.Time
 	runtimeOK time.Time // when the runtime last answered
 	reported  time.Time // when the status was last sent
-	last      *v1.Node  // as the API server answered
-	cordoned  bool      // what was told last
+	last      *v1.Node  // the API server's last answer
+	cordoned  bool      // as last recorded
 }
 
-// imagePeriod is how often the images are listed anew.
+// imagePeriod is how often the images are listed again.
 const imagePeriod = time.Minute
 
-// runtimePatience is how long a runtime may be silent before the node is not
-// ready, the kubelet's.
+// runtimePatience is how long a runtime may be silent before the node is not ready,
+// as in the kubelet.
 const runtimePatience = 30 * time.Second
 
 // New checks the configuration.
@@ -112,13 +112,14 @@ func New(cfg Config) (*Manager, error) {
 }
 
 // Node is the node object as last seen, nil before that and while it is deleted. It
-// is only read.
+// must not be changed.
 func (m *Manager) Node() *v1.Node { return m.seen.Load() }
 
 // Synced is closed once the node object has been seen.
 func (m *Manager) Synced() <-chan struct{} { return m.synced }
 
-// Poke has the status computed at once: something that it depends on has changed.
+// Poke has the status computed at once, because something that it depends on has
+// changed.
 func (m *Manager) Poke() {
 	select {
 	case m.poke <- struct{}{}:
@@ -155,8 +156,8 @@ func (m *Manager) watch(ctx context.Context) {
 		m.seen.Store(n)
 		m.once.Do(func() { close(m.synced) })
 	}
-	// Who deletes a node means it, so it is not made anew while the agent runs (kubelet
-	// behaviour). Made by another, it is taken up again.
+	// Deleting a node is taken as intended, so the agent does not create it again while
+	// it runs (kubelet behaviour). If somebody else creates it, it is used again.
 	lose := func(any) {
 		m.seen.Store(nil)
 		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", m.cfg.Name)
@@ -168,8 +169,8 @@ func (m *Manager) watch(ctx context.Context) {
 	informer.RunWithContext(ctx)
 }
 
-// register makes the node object, or brings the one that is there up to date. It
-// goes on until it has, or ctx ends.
+// register creates the node object, or brings an existing one up to date. It
+// retries until it succeeds or ctx ends.
 func (m *Manager) register(ctx context.Context) error {
 	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
 	said := ""
@@ -208,7 +209,7 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 	}
 	have, getErr := nodes.Get(ctx, m.cfg.Name, metav1.GetOptions{})
 	if getErr != nil {
-		return errors.Join(err, getErr) // a Forbidden of the first is the cause
+		return errors.Join(err, getErr) // if the first was Forbidden, that is the cause
 	}
 	patch, err := reconcile(have, wanted)
 	if err != nil {
@@ -240,9 +241,9 @@ func (m *Manager) initial(ctx context.Context) *v1.Node {
 	return n
 }
 
-// reconcile returns the patch that gives an existing node what is this node's to
-// say: its standard labels and the annotation. Taints, cordon and the labels of
-// others stay (kubelet behaviour). nil: nothing is to be changed.
+// reconcile returns the patch that brings an existing node's own part up to date:
+// its standard labels and the annotation. Taints, cordon and other labels stay
+// (kubelet behaviour). nil: nothing needs to change.
 func reconcile(have, wanted *v1.Node) ([]byte, error) {
 	now := have.DeepCopy()
 	if now.Labels == nil {
@@ -273,7 +274,7 @@ func metaPatch(have, now *v1.Node) ([]byte, error) {
 	return strategicpatch.CreateTwoWayMergePatch(old, fresh, v1.Node{})
 }
 
-// heartbeat renews the node's lease, four times in its duration.
+// heartbeat renews the node's lease four times within its duration.
 func (m *Manager) heartbeat(ctx context.Context) {
 	failing := func() {
 		klog.InfoS("The lease could not be renewed several times in a row; opening new connections", "node", m.cfg.Name)
@@ -328,7 +329,7 @@ func (m *Manager) tell(old, now v1.NodeStatus) {
 	}
 }
 
-// tryReport sends the status when it has changed or is due.
+// tryReport sends the status if it has changed or is due.
 func (m *Manager) tryReport(ctx context.Context) error {
 	base := m.base()
 	if base == nil {
@@ -361,8 +362,8 @@ func (m *Manager) tryReport(ctx context.Context) error {
 	return nil
 }
 
-// base is the newest node object that is known: what the watch has, unless our own
-// last write is newer; nil when it was deleted.
+// base is the newest known node object: the watch's, unless our own last write is
+// newer; nil if it was deleted.
 func (m *Manager) base() *v1.Node {
 	seen := m.Node()
 	if seen == nil && m.wasSeen() {
@@ -383,7 +384,7 @@ func (m *Manager) wasSeen() bool {
 	}
 }
 
-// status looks at the machine and the runtime.
+// status examines the machine and the runtime.
 func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 	now := m.cfg.Clock.Now()
 	in := Input{
@@ -408,13 +409,13 @@ func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 		}
 	}
 	in.Images = m.images
-	if err != nil { // what it has said before still holds
+	if err != nil { // its earlier answer still holds
 		in.Handlers, in.Features = handlersOf(old), featuresOf(old)
 	}
 	return Status(in)
 }
 
-// runtimeProblems says why the runtime keeps the node from being ready, in the
+// runtimeProblems returns why the runtime keeps the node from being ready, in the
 // kubelet's words. err is why it did not answer, silent for how long it has not.
 func runtimeProblems(r *cri.StatusResponse, err error, silent time.Duration) []string {
 	if err != nil {

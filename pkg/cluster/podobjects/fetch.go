@@ -11,8 +11,8 @@ import (
 )
 
 // fetch is get for the strategies that do not watch. Get asks the server every
-// time. Cache asks when its answer is too old, and keeps that one while the
-// server cannot be asked. One caller asks for an object at a time.
+// time. Cache asks when its answer is too old, and keeps the old one while the
+// server cannot be reached. One caller at a time asks for an object.
 func (c *Cache) fetch(ctx context.Context, e *entry) (metav1.Object, error) {
 	cached := c.cfg.Strategy == kubeletconfig.TTLCacheChangeDetectionStrategy
 	select {

@@ -4,13 +4,13 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// kind of object, as the kubelet's messages name it.
+// kind is the kind of an object, as the kubelet's messages name it.
 type kind string
 
 const (
 	configMap kind = "configmap"
 	secret    kind = "secret"
-	// These two of a standalone node only: the API server gives them one by one.
+	// These two only on a standalone node: the API server gives them one by one.
 	claim  kind = "persistentvolumeclaim"
 	volume kind = "persistentvolume"
 )
