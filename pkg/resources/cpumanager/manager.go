@@ -15,8 +15,8 @@ import (
 // Config is what a Manager is made of.
 type Config struct {
 	Topology Topology
-	// Named are the reserved CPUs (reservedSystemCPUs); empty: as many as Reserved,
-	// the sum of systemReserved and kubeReserved, says.
+	// Named are the reserved CPUs (reservedSystemCPUs); if empty, as many are reserved
+	// as Reserved says, the sum of systemReserved and kubeReserved.
 	Named    cpuset.CPUSet
 	Reserved apiresource.Quantity
 	Options  Options
@@ -30,11 +30,11 @@ type Manager struct {
 	changed chan struct{}
 
 	mu    sync.Mutex
-	state state // what the file has
+	state state // as in the file
 }
 
-// New goes on with the state of an agent before this one, if there was one. It is
-// an error if that cannot be: another policy, other CPUs, or a broken file.
+// New continues with the state of an earlier agent, if there was one. It is an
+// error if that is impossible: another policy, other CPUs, or a broken file.
 func New(cfg Config) (*Manager, error) {
 	if len(cfg.Topology) == 0 || cfg.Root == "" {
 		return nil, errors.New("cpumanager: no Topology or Root")
@@ -63,7 +63,7 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// put is called with the lock.
+// put is called with the lock held.
 func (m *Manager) put(s state) error {
 	if err := save(m.file, s); err != nil {
 		return err
@@ -79,8 +79,9 @@ func (m *Manager) put(s state) error {
 	return nil
 }
 
-// Check says why the pod could not be given the CPUs that it is entitled to: nil,
-// or a *Refusal. CPUs of pods that are gone count as free; nil: none is known to be.
+// Check returns why the pod could not be given the CPUs that it is entitled to: nil,
+// or a *Refusal. CPUs of pods that are gone count as free; with a nil gone, no pod
+// is known to be.
 func (m *Manager) Check(pod *v1.Pod, gone func(types.UID) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +90,7 @@ func (m *Manager) Check(pod *v1.Pod, gone func(types.UID) bool) error {
 }
 
 // Allocate gives the pod the CPUs that it is entitled to, once and for as long as
-// it lives: a *Refusal, or the error of the disk. Idempotent.
+// it lives. The error is a *Refusal, or the disk's. Idempotent.
 func (m *Manager) Allocate(pod *v1.Pod, gone func(types.UID) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,7 +99,7 @@ func (m *Manager) Allocate(pod *v1.Pod, gone func(types.UID) bool) error {
 		return err
 	}
 	if len(next.assigned[pod.UID]) == len(m.state.assigned[pod.UID]) {
-		return nil // nothing is to be given; what others have is released in its time
+		return nil // nothing to give; CPUs of others are released in time
 	}
 	if err := m.put(next); err != nil {
 		return unexpected(err)
@@ -117,7 +118,7 @@ func (m *Manager) plan(pod *v1.Pod, gone func(types.UID) bool) (state, error) {
 	return m.policy.assign(s, pod)
 }
 
-// CPUs are those that the container runs on, in the form of cpuset.cpus, and
+// CPUs returns the CPUs that the container runs on, in the form of cpuset.cpus, and
 // whether it has them to itself.
 func (m *Manager) CPUs(uid types.UID, container string) (cpus string, exclusive bool) {
 	set, exclusive := m.cpus(uid, container)
@@ -133,13 +134,14 @@ func (m *Manager) cpus(uid types.UID, container string) (cpus cpuset.CPUSet, exc
 	return m.state.shared, false
 }
 
-// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
+// Release takes back the CPUs of a pod that has nothing running any more.
+// Idempotent.
 func (m *Manager) Release(uid types.UID) error {
 	return m.release(func(u types.UID) bool { return u == uid })
 }
 
-// Orphans takes back the CPUs of pods that are gone. It holds off Allocate while it
-// asks, so a pod that is wanted before it is allocated is never taken for one.
+// Orphans takes back the CPUs of pods that are gone. Allocate waits while it asks,
+// so a pod that becomes wanted before it is allocated is never taken for gone.
 func (m *Manager) Orphans(gone func(types.UID) bool) error { return m.release(gone) }
 
 func (m *Manager) release(gone func(types.UID) bool) error {

@@ -9,15 +9,15 @@ import (
 
 // Options fine-tune the policy (cpuManagerPolicyOptions).
 type Options struct {
-	// FullCores gives out whole cores only (full-pcpus-only).
+	// FullCores gives out only whole cores (full-pcpus-only).
 	FullCores bool
 	// StrictReservation keeps the reserved CPUs out of the shared ones as well
 	// (strict-cpu-reservation).
 	StrictReservation bool
 }
 
-// ParseOptions reads the options; what the kubelet knows and this agent does not
-// have is an error that names it, unless it is switched off.
+// ParseOptions reads the options. An option that the kubelet knows and this agent
+// does not support is an error that names it, unless the option is off.
 func ParseOptions(options map[string]string) (Options, error) {
 	var o Options
 	for _, name := range slices.Sorted(maps.Keys(options)) {
