@@ -5,9 +5,9 @@
 //
 //	file ─┐ Snapshot          Change
 //	http ─┼──────────▶ Mux ──────────▶ loop
-//	api  ─┘             └─ Objects ──▶ objects.Local, on a standalone node
+//	api  ─┘             └─ Objects ──▶ podobjects.Local, on a standalone node
 //
-// Pods and objects leave this package defaulted as the API server would and validated.
+// Pods and objects leave this package validated, and defaulted as by the API server.
 package source
 
 import (
@@ -15,14 +15,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Names of the sources, as they stand in the kubernetes.io/config.source annotation.
+// Names of the sources, as in the kubernetes.io/config.source annotation.
 const (
 	File = "file"
 	HTTP = "http"
 	API  = "api"
 )
 
-// Annotations that tell where a static pod comes from, as the kubelet sets them.
+// Annotations that say where a static pod comes from, as the kubelet sets them.
 const (
 	AnnotationSource = "kubernetes.io/config.source"
 	AnnotationHash   = "kubernetes.io/config.hash"
@@ -36,17 +36,19 @@ func IsStatic(pod *v1.Pod) bool {
 	return s == File || s == HTTP
 }
 
-// IsMirror reports whether the pod is an API server's image of a static pod.
+// IsMirror reports whether the pod is the API server's image of a static pod.
 func IsMirror(pod *v1.Pod) bool {
 	_, ok := pod.Annotations[AnnotationMirror]
 	return ok
 }
 
-// systemCriticalPriority is the least of the PriorityClasses system-*-critical.
+// systemCriticalPriority is the lowest priority of the PriorityClasses
+// system-*-critical.
 const systemCriticalPriority = 2_000_000_000
 
-// IsCritical reports whether the node is not to end the pod for others' sake: by its
-// priority, or because nobody would make it anew elsewhere (the kubelet's rule).
+// IsCritical reports whether the node must not end the pod for the sake of others:
+// because of its priority, or because nobody would create it again elsewhere (the
+// kubelet's rule).
 func IsCritical(pod *v1.Pod) bool {
 	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
 }
@@ -63,7 +65,7 @@ const (
 	Delete              // gained a deletionTimestamp: terminate gracefully
 )
 
-// String returns the kubelet's name of the operation, e.g. "ADD".
+// String returns the kubelet's name for the operation, e.g. "ADD".
 func (o Op) String() string {
 	if o < Add || o > Delete {
 		return "UNKNOWN"
@@ -76,14 +78,14 @@ type Snapshot struct {
 	Source string
 	Pods   []*v1.Pod
 	// Objects are the *v1.ConfigMap, *v1.Secret, *v1.PersistentVolume and
-	// *v1.PersistentVolumeClaim that a manifest gives beside pods. They are not changed
+	// *v1.PersistentVolumeClaim that a manifest has beside pods. They are not changed
 	// afterwards.
 	Objects []metav1.Object
 }
 
-// Change is a step of the merged stream. An Add without pods is sent once for a
-// source whose first snapshot is empty: it tells the loop that the source has spoken.
-// The pods belong to the receiver and must not be modified in place by anyone.
+// Change is a step of the merged stream. For a source whose first snapshot is empty,
+// an Add without pods is sent once: it tells the loop that the source has spoken. The
+// pods belong to the receiver, and nobody may modify them in place.
 type Change struct {
 	Op     Op
 	Source string

@@ -14,15 +14,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// lastGood keeps on disk each manifest as it was when last good. Nothing hangs on
-// it but what an agent started beside a bad manifest knows of its running pods; a
-// failure is therefore logged and no more. Without a directory it keeps nothing.
+// lastGood keeps on disk each manifest as it was when last good. It only serves an
+// agent that starts with a bad manifest and has running pods from it, so a failure
+// is only logged. Without a directory it keeps nothing.
 type lastGood struct {
 	dir     string
 	pending map[string][]byte // to be written, by path; nil: to be removed
 }
 
-// keep and forget take effect with flush, so that no snapshot waits for a disk.
+// keep and forget take effect at flush, so that no snapshot waits for a disk.
 func (g *lastGood) keep(path string, data []byte) { g.put(path, bytes.Clone(data)) }
 
 func (g *lastGood) forget(path string) { g.put(path, nil) }
@@ -51,8 +51,8 @@ func (g *lastGood) load(path string) []byte {
 	return data
 }
 
-// prune removes what was kept of manifests that are not among the paths: they were
-// removed while no agent ran.
+// prune removes what was kept of manifests other than paths: they were removed
+// while no agent ran.
 func (g *lastGood) prune(paths []string) {
 	if g.dir == "" {
 		return
