@@ -18,7 +18,7 @@ import (
 // MuxConfig is what a Mux is made of.
 type MuxConfig struct {
 	Clock  clock.PassiveClock // gives the time at which a pod was first seen; nil: the real one
-	Report func(Problem)      // is called once with each pod or object that another source's bars; nil: LogProblem
+	Report func(Problem)      // is called once for each pod or object that another source's bars; nil: LogProblem
 	// Sources are the names of the sources that will send snapshots.
 	Sources []string
 	// Objects is called with all objects of the sources, before the changes of the same
