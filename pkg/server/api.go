@@ -244,6 +244,6 @@ func writeJSON(w http.ResponseWriter, r *http.Request, what any) {
 	// The encoder writes only after everything is encoded, so its failure leaves no
 	// partial answer; later failures are the client's connection.
 	if err := json.NewEncoder(w).Encode(what); err != nil {
-		klog.V(4).InfoS("Client did not take the answer", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
+		klog.V(4).InfoS("Client did not read the answer", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
 	}
 }

@@ -44,7 +44,7 @@ func (g *lastGood) load(path string) []byte {
 	data, err := durable.Read(g.name(path))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			klog.ErrorS(err, "Could not read the kept manifest", "file", path)
+			klog.ErrorS(err, "Could not read the saved manifest", "file", path)
 		}
 		return nil
 	}
@@ -63,12 +63,12 @@ func (g *lastGood) prune(paths []string) {
 	}
 	entries, err := os.ReadDir(g.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		klog.ErrorS(err, "Could not list the kept manifests")
+		klog.ErrorS(err, "Could not list the saved manifests")
 	}
 	for _, e := range entries {
 		if p := filepath.Join(g.dir, e.Name()); !there[p] {
 			if err := os.Remove(p); err != nil {
-				klog.ErrorS(err, "Could not remove a kept manifest")
+				klog.ErrorS(err, "Could not remove a saved manifest")
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func (g *lastGood) flush() {
 			err = durable.Write(g.name(path), data)
 		}
 		if err != nil {
-			klog.ErrorS(err, "Could not keep the manifest", "file", path)
+			klog.ErrorS(err, "Could not save the manifest", "file", path)
 		}
 	}
 	clear(g.pending)

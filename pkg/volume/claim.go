@@ -215,7 +215,7 @@ func (m *Manager) loadBindings() error {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		if pv := m.keptBinding(uid, name); pv != nil {
 			if err := m.bind(uid, name, pv); err != nil {
-				klog.ErrorS(err, "Two pods have a volume that is for one", "podUID", uid, "volume", name)
+				klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
 			}
 		}
 	}

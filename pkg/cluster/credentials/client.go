@@ -58,7 +58,7 @@ func NewClient(cfg Config) (*Client, error) {
 	case err != nil && cfg.Bootstrap == "":
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	case err != nil:
-		klog.ErrorS(err, "The kubeconfig cannot be used, bootstrapping anew", "path", cfg.Kubeconfig)
+		klog.ErrorS(err, "The kubeconfig cannot be used, bootstrapping again", "path", cfg.Kubeconfig)
 		own = nil
 	}
 	withCertificate := own == nil || own.CertFile != "" || len(own.CertData) > 0
@@ -171,7 +171,7 @@ func (c *Client) Run(ctx context.Context) error {
 	switch err := writeKubeconfig(c.cfg.Kubeconfig, c.write); {
 	case err == nil:
 	case c.usable:
-		klog.ErrorS(err, "The kubeconfig could not be made to name the renewed certificate: it is good until its own expires", "path", c.cfg.Kubeconfig)
+		klog.ErrorS(err, "Could not put the renewed certificate into the kubeconfig; the old one works until it expires", "path", c.cfg.Kubeconfig)
 	default:
 		return fmt.Errorf("write %s: %w", c.cfg.Kubeconfig, err)
 	}

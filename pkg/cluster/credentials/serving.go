@@ -147,7 +147,7 @@ type fileCertificate struct {
 func (f *fileCertificate) Enqueue() {
 	cert, err := tls.X509KeyPair(f.content.CurrentCertKeyContent())
 	if err != nil {
-		klog.ErrorS(err, "The new serving certificate cannot be used, keeping the one before")
+		klog.ErrorS(err, "The new serving certificate cannot be used, keeping the previous one")
 		return
 	}
 	f.current.Store(&cert)

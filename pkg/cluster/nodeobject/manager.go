@@ -160,7 +160,7 @@ func (m *Manager) watch(ctx context.Context) {
 	// it runs (kubelet behaviour). If somebody else creates it, it is used again.
 	lose := func(any) {
 		m.seen.Store(nil)
-		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", m.cfg.Name)
+		klog.InfoS("The node object was deleted: this node is not part of the cluster until the agent is restarted", "node", m.cfg.Name)
 	}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw, ObjectType: &v1.Node{},

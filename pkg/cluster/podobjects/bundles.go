@@ -198,7 +198,7 @@ func (b *TrustBundles) begin(v version) (*informed, error) {
 	if b.running == nil {
 		return nil, errors.New("ClusterTrustBundles are not watched: the agent is starting or ending")
 	}
-	klog.V(2).InfoS("Watching ClusterTrustBundles: a pod asks for one", "version", fmt.Sprintf("%T", v.example))
+	klog.V(2).InfoS("Watching ClusterTrustBundles, because a pod needs one", "version", fmt.Sprintf("%T", v.example))
 	lw := &cache.ListWatch{ListWithContextFunc: v.list, WatchFuncWithContext: v.watch}
 	known := &informed{
 		informer: cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(lw, b.client), v.example, 0, nil),

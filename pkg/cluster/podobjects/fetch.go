@@ -46,7 +46,7 @@ func (c *Cache) fetch(ctx context.Context, e *entry) (metav1.Object, error) {
 	case apierrors.IsNotFound(err):
 		now = nil
 	case err != nil && cached && last != nil:
-		klog.ErrorS(err, "Could not refresh an object; the last one known is used", "kind", e.key.kind, "object", klog.KRef(e.key.namespace, e.key.name))
+		klog.ErrorS(err, "Could not refresh an object, using the last known one", "kind", e.key.kind, "object", klog.KRef(e.key.namespace, e.key.name))
 		return e.answer()
 	case err != nil:
 		return nil, err

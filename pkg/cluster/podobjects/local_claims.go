@@ -140,7 +140,7 @@ func (l *localClaims) save() {
 		return
 	}
 	if err := l.bound.write(l.file); err != nil {
-		klog.ErrorS(err, "Could not keep which claims have which volumes", "file", l.file)
+		klog.ErrorS(err, "Could not save which claims have which volumes", "file", l.file)
 		return
 	}
 	l.unsaved = false

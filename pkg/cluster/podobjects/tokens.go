@@ -102,7 +102,7 @@ func (t *Tokens) TokenStatus(ctx context.Context, pod *v1.Pod, audience string, 
 	case !now.Before(tok.expires):
 		return s, fmt.Errorf("token of service account %s/%s expired and refresh failed: %w", k.namespace, k.name, err)
 	}
-	klog.ErrorS(err, "Could not renew a token; the one that still holds is used", "pod", klog.KObj(pod), "podUID", pod.UID, "serviceAccount", k.name, "expires", tok.expires)
+	klog.ErrorS(err, "Could not renew a token, using the one that is still valid", "pod", klog.KObj(pod), "podUID", pod.UID, "serviceAccount", k.name, "expires", tok.expires)
 	tok.retry = now.Add(tokenRetry)
 	return tok.status(), nil
 }

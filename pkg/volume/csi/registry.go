@@ -60,7 +60,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-events:
 		case <-tick.C:
 		case err := <-failures:
-			klog.ErrorS(err, "Watching for plug-ins", "path", dir) // then scans again
+			klog.ErrorS(err, "The watch for plug-ins failed, scanning for them", "path", dir) // then scans again
 		}
 	}
 }
