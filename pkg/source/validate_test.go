@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// validPod is a pod that the API server takes, with something of everything.
+// validPod is a pod that the API server accepts, with a bit of everything.
 func validPod() *v1.Pod {
 	always := v1.ContainerRestartPolicyAlways
 	p := &v1.Pod{

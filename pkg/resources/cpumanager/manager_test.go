@@ -46,7 +46,7 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 	m = newManager(t, root)
 	wantCPUs(t, m, "p", "c", "1-2", true)
 	wantCPUs(t, m, "q", "c", "0,3", false)
-	if err := m.Allocate(pod("p", container("c", "2")), nil); err != nil { // judged again
+	if err := m.Allocate(pod("p", container("c", "2")), nil); err != nil { // decided again
 		t.Fatal(err)
 	}
 	wantCPUs(t, m, "p", "c", "1-2", true)
@@ -155,11 +155,11 @@ func TestStateOfTheStaticPolicyIsInTheWayOfNone(t *testing.T) {
 	}
 }
 
-// engine is a runtime of which containers and their CPUs are known.
+// engine is a runtime with known containers and CPUs.
 type engine struct {
 	mu      sync.Mutex
 	pods    map[types.UID][]*kuberuntime.ContainerStatus
-	silent  bool  // says nothing of resources
+	silent  bool  // does not report resources
 	err     error // of updates
 	updates []string
 	looks   int
