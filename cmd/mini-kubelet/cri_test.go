@@ -16,11 +16,11 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 func sampleContainers() []*cri.Container {
-	labels := map[string]string{criconfig.LabelPodNamespace: "default", criconfig.LabelPodName: "web-n1"}
+	labels := map[string]string{pods.LabelPodNamespace: "default", pods.LabelPodName: "web-n1"}
 	return []*cri.Container{
 		{
 			Id: "0123456789abcdef0123", PodSandboxId: "fedcba9876543210", Metadata: &cri.ContainerMetadata{Name: "old", Attempt: 1},

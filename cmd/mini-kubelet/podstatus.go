@@ -5,6 +5,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // podSummary is what a line of the pods table says about containers.
@@ -36,7 +38,7 @@ func summarise(p *v1.Pod) podSummary {
 	if !initializing || conditionTrue(p, v1.PodInitialized) {
 		s.addRegular(p, initializing)
 	}
-	if p.DeletionTimestamp != nil && p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
+	if p.DeletionTimestamp != nil && !pods.IsFinished(p.Status.Phase) {
 		s.status = "Terminating"
 		if p.Status.Reason == "NodeLost" {
 			s.status = string(v1.PodUnknown)
@@ -50,7 +52,7 @@ func summarise(p *v1.Pod) podSummary {
 func (s *podSummary) addInit(p *v1.Pod) (initializing bool) {
 	sidecar := map[string]bool{}
 	for _, c := range p.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways {
+		if pods.IsSidecar(&c) {
 			sidecar[c.Name] = true
 			s.total++
 		}

@@ -14,7 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 func newPsCommand() *cobra.Command {
@@ -56,7 +56,7 @@ func printContainers(out io.Writer, list []*cri.Container, format string, now ti
 		rows = append(rows, []string{
 			shortID(c.Id), containerImage(c), since(time.Unix(0, c.CreatedAt), now) + " ago", stateWord(c.State),
 			c.GetMetadata().GetName(), fmt.Sprint(c.GetMetadata().GetAttempt()), shortID(c.PodSandboxId),
-			c.Labels[criconfig.LabelPodNamespace] + "/" + c.Labels[criconfig.LabelPodName],
+			c.Labels[pods.LabelPodNamespace] + "/" + c.Labels[pods.LabelPodName],
 		})
 	}
 	return writeTable(out, []string{"CONTAINER ID", "IMAGE", "CREATED", "STATE", "NAME", "ATTEMPT", "SANDBOX ID", "POD"}, rows)

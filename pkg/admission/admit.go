@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Node is what a pod is held against.
@@ -43,7 +43,7 @@ type Node struct {
 
 // FieldsFor is Fields or StaticFields, by where the pod comes from.
 func (n Node) FieldsFor(pod *v1.Pod) podfields.Node {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return n.StaticFields
 	}
 	return n.Fields
@@ -74,7 +74,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *Rejection {
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	var out []*v1.Pod
 	for _, o := range others {
-		if o.UID != pod.UID && o.Status.Phase != v1.PodSucceeded && o.Status.Phase != v1.PodFailed {
+		if o.UID != pod.UID && !pods.IsFinished(o.Status.Phase) {
 			out = append(out, o)
 		}
 	}
@@ -100,7 +100,7 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 		return nil
 	}
 	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
-		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && !q.IsZero() {
+		if pods.IsHugePages(name) && !q.IsZero() {
 			return &Rejection{"PodFeatureUnsupported", fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
 		}
 	}
@@ -149,7 +149,7 @@ func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
 // taints rejects what does not tolerate the node's NoExecute taints. Static pods
 // are the node's own and tolerate all.
 func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *Rejection {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return nil
 	}
 	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Taints, pod.Spec.Tolerations,

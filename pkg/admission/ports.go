@@ -1,6 +1,10 @@
 package admission
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
 
 // hostPort is a port of the node that a container takes.
 type hostPort struct {
@@ -52,14 +56,10 @@ func hostPorts(pod *v1.Pod) []hostPort {
 			all = append(all, h)
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways {
+	for kind, c := range pods.Containers(pod) {
+		if kind != pods.InitContainer {
 			add(c)
 		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
 	}
 	return all
 }

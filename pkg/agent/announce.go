@@ -8,6 +8,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // announcer says in plain words, for a person at a terminal, what runs.
@@ -75,13 +77,13 @@ func (a *announcer) hint() {
 }
 
 // settled tells whether there are pods and none of them is on its way up.
-func settled(pods []*v1.Pod) bool {
-	for _, p := range pods {
-		if p.Status.Phase != v1.PodRunning && p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
+func settled(shown []*v1.Pod) bool {
+	for _, p := range shown {
+		if p.Status.Phase != v1.PodRunning && !pods.IsFinished(p.Status.Phase) {
 			return false
 		}
 	}
-	return len(pods) > 0
+	return len(shown) > 0
 }
 
 // describe says a pod's state in a few words: phase, address, readiness and,

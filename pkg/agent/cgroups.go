@@ -16,6 +16,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
@@ -96,7 +97,7 @@ func newCgroups(cfg *config.Config, n *node, systemd, memoryQoS bool, event func
 	n.offer.Fields.Cgroups, n.offer.StaticFields.Cgroups = true, true
 	for _, size := range tree.HugePageSizes() {
 		n.offer.HugePages = true
-		n.HugePageSizes = append(n.HugePageSizes, criconfig.PageSizeName(size))
+		n.HugePageSizes = append(n.HugePageSizes, pods.PageSizeName(size))
 	}
 	for _, what := range cfg.EnforceNodeAllocatable {
 		if what != "pods" && what != "none" {

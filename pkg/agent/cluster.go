@@ -21,9 +21,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/apievents"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
@@ -130,7 +130,7 @@ func (c *cluster) serviceEnv() func(context.Context, *v1.Pod) (map[string]string
 		return nil
 	}
 	return func(ctx context.Context, pod *v1.Pod) (map[string]string, error) {
-		if !source.IsStatic(pod) {
+		if !pods.IsStatic(pod) {
 			if err := c.services.Wait(ctx); err != nil {
 				return nil, err
 			}
@@ -188,7 +188,7 @@ func (c *cluster) parts() []part {
 
 // object is the pod as the API server has it: of a static pod its mirror.
 func (c *cluster) object(pod *v1.Pod) (*v1.Pod, bool) {
-	if !source.IsStatic(pod) {
+	if !pods.IsStatic(pod) {
 		return c.store.Get(pod.UID)
 	}
 	m, ok := c.store.Mirror(pod)

@@ -14,8 +14,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -32,7 +32,7 @@ func newEviction(cfg *config.Config, client *criclient.Client, volumes *volume.M
 		Pods:    func() []*v1.Pod { return podsBefore(worker.Terminating, store, workers) },
 		Runtime: client, Volumes: volumes, Evict: evictor.Evict,
 		LogDir: func(pod *v1.Pod) string {
-			return criconfig.PodLogDirectory(cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
+			return pods.PodLogDirectory(cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
 		},
 		ImagesElsewhere: sync.OnceValue(func() bool {
 			images := imageFS(client)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -29,7 +30,7 @@ func newSources(cfg *config.Config, api *cluster, local *podobjects.Local) (*sou
 		if err != nil {
 			return nil, err
 		}
-		s.names = append(s.names, source.File)
+		s.names = append(s.names, pods.SourceFile)
 		s.parts = append(s.parts, part{"file source", func(ctx context.Context) error { return f.Run(ctx, snapshots) }})
 	}
 	if cfg.StaticPodURL != "" {
@@ -41,11 +42,11 @@ func newSources(cfg *config.Config, api *cluster, local *podobjects.Local) (*sou
 		if err != nil {
 			return nil, err
 		}
-		s.names = append(s.names, source.HTTP)
+		s.names = append(s.names, pods.SourceHTTP)
 		s.parts = append(s.parts, part{"URL source", func(ctx context.Context) error { return h.Run(ctx, snapshots) }})
 	}
 	if api != nil {
-		s.names = append(s.names, source.API)
+		s.names = append(s.names, pods.SourceAPI)
 	}
 	if len(s.names) == 0 {
 		return nil, errors.New("nothing says which pods to run: set --kubeconfig, --pod-manifest-path or --manifest-url")

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // APIConfig is what an APISource is made of.
@@ -61,8 +63,8 @@ func (s *APISource) Run(ctx context.Context, out chan<- Snapshot) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case pods := <-s.now:
-			next, to = Snapshot{Source: API, Pods: pods}, out
+		case wanted := <-s.now:
+			next, to = Snapshot{Source: pods.SourceAPI, Pods: wanted}, out
 		case to <- next:
 			to = nil
 		}

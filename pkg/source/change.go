@@ -15,44 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Names of the sources, as in the kubernetes.io/config.source annotation.
-const (
-	File = "file"
-	HTTP = "http"
-	API  = "api"
-)
-
-// Annotations that say where a static pod comes from, as the kubelet sets them.
-const (
-	AnnotationSource = "kubernetes.io/config.source"
-	AnnotationHash   = "kubernetes.io/config.hash"
-	AnnotationSeen   = "kubernetes.io/config.seen"
-	AnnotationMirror = "kubernetes.io/config.mirror"
-)
-
-// IsStatic reports whether the pod came from a manifest rather than the API server.
-func IsStatic(pod *v1.Pod) bool {
-	s := pod.Annotations[AnnotationSource]
-	return s == File || s == HTTP
-}
-
-// IsMirror reports whether the pod is the API server's image of a static pod.
-func IsMirror(pod *v1.Pod) bool {
-	_, ok := pod.Annotations[AnnotationMirror]
-	return ok
-}
-
-// systemCriticalPriority is the lowest priority of the PriorityClasses
-// system-*-critical.
-const systemCriticalPriority = 2_000_000_000
-
-// IsCritical reports whether the node must not end the pod for the sake of others:
-// because of its priority, or because nobody would create it again elsewhere (the
-// kubelet's rule).
-func IsCritical(pod *v1.Pod) bool {
-	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
-}
-
 // Op is what happened to the pods of a Change.
 type Op int
 

@@ -1,11 +1,11 @@
 package source
 
 import (
-	"strings"
-
 	v1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // SetDefaults sets what the API server would set when a pod is created, field by
@@ -28,22 +28,16 @@ func SetDefaults(pod *v1.Pod) {
 	defaultTo(&spec.ServiceAccountName, spec.DeprecatedServiceAccount)
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
 
-	for i := range spec.InitContainers {
-		requestLimits(&spec.InitContainers[i])
-	}
-	for i := range spec.Containers {
-		requestLimits(&spec.Containers[i])
+	for _, c := range pods.Containers(pod) {
+		requestLimits(c)
 	}
 	defaultPodResources(pod)
 
 	for i := range spec.Volumes {
 		defaultVolume(&spec.Volumes[i])
 	}
-	for i := range spec.InitContainers {
-		defaultContainer(&spec.InitContainers[i], spec.HostNetwork)
-	}
-	for i := range spec.Containers {
-		defaultContainer(&spec.Containers[i], spec.HostNetwork)
+	for _, c := range pods.Containers(pod) {
+		defaultContainer(c, spec.HostNetwork)
 	}
 	for i := range spec.EphemeralContainers {
 		c := v1.Container(spec.EphemeralContainers[i].EphemeralContainerCommon)
@@ -86,9 +80,8 @@ func defaultPodResources(pod *v1.Pod) {
 	if r == nil || len(r.Limits) == 0 && len(r.Requests) == 0 {
 		return
 	}
-	huge := func(name v1.ResourceName) bool { return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) }
 	for name, sum := range resourcehelper.AggregateContainerLimits(pod, resourcehelper.PodResourcesOptions{}) {
-		if _, requested := r.Requests[name]; huge(name) && !requested {
+		if _, requested := r.Requests[name]; pods.IsHugePages(name) && !requested {
 			putMissing(&r.Limits, name, sum)
 		}
 	}
@@ -96,7 +89,7 @@ func defaultPodResources(pod *v1.Pod) {
 		return
 	}
 	for name, sum := range resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{}) {
-		if resourcehelper.IsSupportedPodLevelResource(name) && !huge(name) {
+		if resourcehelper.IsSupportedPodLevelResource(name) && !pods.IsHugePages(name) {
 			putMissing(&r.Requests, name, sum)
 		}
 	}

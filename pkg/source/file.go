@@ -11,6 +11,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 const (
@@ -78,7 +80,7 @@ func NewFile(cfg FileConfig) (*FileSource, error) {
 	}
 	return &FileSource{
 		cfg:      cfg,
-		origin:   origin{source: File, node: cfg.NodeName, objects: cfg.Objects},
+		origin:   origin{source: pods.SourceFile, node: cfg.NodeName, objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
 		files:    map[string]*file{},
 		removed:  map[string]bool{},

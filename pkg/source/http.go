@@ -14,6 +14,8 @@ import (
 
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // askTimeout is how long the server of a manifest URL may take, as in the kubelet.
@@ -74,7 +76,7 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	from.User = nil // a new password must not make new pods
 	s := &HTTPSource{
 		cfg:      cfg,
-		origin:   origin{source: HTTP, from: from.String(), node: cfg.NodeName, objects: cfg.Objects},
+		origin:   origin{source: pods.SourceHTTP, from: from.String(), node: cfg.NodeName, objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
 		problems: newProblemBook(cfg.Report),
 	}
@@ -161,7 +163,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
-	return &Snapshot{Source: HTTP, Pods: s.pods, Objects: s.objects}
+	return &Snapshot{Source: pods.SourceHTTP, Pods: s.pods, Objects: s.objects}
 }
 
 // take decodes an answer.
@@ -179,7 +181,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	for i := range docs {
 		failed = failed || docs[i].failed()
 		for _, p := range docs[i].problems {
-			p.Source, p.File = HTTP, s.origin.from
+			p.Source, p.File = pods.SourceHTTP, s.origin.from
 			s.faults = append(s.faults, p)
 		}
 	}
@@ -231,7 +233,7 @@ func (s *HTTPSource) ask(ctx context.Context) (body []byte, etag string, err err
 }
 
 func (s *HTTPSource) problem(message string) Problem {
-	return Problem{Source: HTTP, File: s.origin.from, Message: message}
+	return Problem{Source: pods.SourceHTTP, File: s.origin.from, Message: message}
 }
 
 func (s *HTTPSource) note(problems []Problem) {

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // origin is where static pods come from and where they run.
@@ -76,10 +78,10 @@ func (o origin) identify(pod *v1.Pod, content []byte) {
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
-	pod.Annotations[AnnotationSource] = o.source
+	pod.Annotations[pods.AnnotationConfigSource] = o.source
 	// Unlike the kubelet's, which is the UID, it changes with the content even if the
 	// manifest sets a UID: this shows when a mirror pod is stale.
-	pod.Annotations[AnnotationHash] = hash
+	pod.Annotations[pods.AnnotationConfigHash] = hash
 	tolerateNoExecute(pod)
 }
 
@@ -139,8 +141,8 @@ func validateStatic(pod *v1.Pod, node string) field.ErrorList {
 	if len(pod.Name) <= validation.DNS1123SubdomainMaxLength && len(nameOnNode(pod.Name, node)) > validation.DNS1123SubdomainMaxLength {
 		errs = append(errs, field.TooLong(meta.Child("name"), pod.Name, validation.DNS1123SubdomainMaxLength-len(node)-1))
 	}
-	if _, mirror := pod.Annotations[AnnotationMirror]; mirror {
-		errs = append(errs, field.Forbidden(meta.Child("annotations").Key(AnnotationMirror), "is set on mirror pods only, never in a manifest"))
+	if _, mirror := pod.Annotations[pods.AnnotationConfigMirror]; mirror {
+		errs = append(errs, field.Forbidden(meta.Child("annotations").Key(pods.AnnotationConfigMirror), "is set on mirror pods only, never in a manifest"))
 	}
 	return errs
 }

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // MuxConfig is what a Mux is made of.
@@ -85,7 +87,7 @@ func (m *Mux) Run(ctx context.Context, in <-chan Snapshot) error {
 // rank orders the sources: if two static pods have one name, the pod of the first
 // source wins. The order of arrival does not matter: otherwise a restart of the
 // agent could replace a running pod.
-var rank = []string{File, HTTP, API}
+var rank = []string{pods.SourceFile, pods.SourceHTTP, pods.SourceAPI}
 
 // merge applies a snapshot and returns the resulting changes: of the source itself,
 // and of sources whose pods it bars or no longer bars. Everything that must go
@@ -140,13 +142,13 @@ func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {
 // unbarred drops pods whose name or UID is used by another pod that ranks before
 // them. Names at the API server are its own business: a mirror pod has its static
 // pod's by design.
-func (m *Mux) unbarred(source string, pods []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
-	if source == API {
+func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
+	if source == pods.SourceAPI {
 		taken = newTaken()
 	}
 	var ok []*v1.Pod
 	var barred []Problem
-	for _, p := range pods {
+	for _, p := range wanted {
 		if clash := taken.add(p, "source "+source); clash != "" {
 			barred = append(barred, Problem{Source: source, File: source, Message: clash})
 			continue
@@ -162,17 +164,17 @@ type difference struct {
 
 // diff compares what a source wants with what was sent of it, and records it as
 // sent.
-func (w *wanted) diff(source string, pods []*v1.Pod, now time.Time) difference {
+func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 	var d difference
-	sent := make(map[types.UID]sentPod, len(pods))
-	for _, in := range pods {
+	sent := make(map[types.UID]sentPod, len(now))
+	for _, in := range now {
 		before, ok := w.sent[in.UID]
 		if ok && nameOf(before.out) != nameOf(in) {
 			ok = false // the manifest's UID with a new name: another pod
 		}
 		switch {
 		case !ok:
-			out := annotated(in, source, now.Format(time.RFC3339Nano))
+			out := annotated(in, source, at.Format(time.RFC3339Nano))
 			sent[in.UID] = sentPod{in, out}
 			d.added = append(d.added, out)
 			continue
@@ -185,7 +187,7 @@ func (w *wanted) diff(source string, pods []*v1.Pod, now time.Time) difference {
 			sent[in.UID] = sentPod{in, before.out}
 			continue
 		}
-		out := annotated(in, source, before.out.Annotations[AnnotationSeen])
+		out := annotated(in, source, before.out.Annotations[pods.AnnotationConfigSeen])
 		sent[in.UID] = sentPod{in, out}
 		switch op {
 		case Update:
@@ -229,7 +231,7 @@ func compare(before, now *v1.Pod) (op Op, changed bool) {
 // foreign returns the annotations that the node did not set itself.
 func foreign(pod *v1.Pod) map[string]string {
 	a := maps.Clone(pod.Annotations)
-	for _, own := range []string{AnnotationSource, AnnotationSeen, AnnotationMirror} {
+	for _, own := range []string{pods.AnnotationConfigSource, pods.AnnotationConfigSeen, pods.AnnotationConfigMirror} {
 		delete(a, own)
 	}
 	return a
@@ -242,8 +244,8 @@ func annotated(pod *v1.Pod, source, seen string) *v1.Pod {
 	if out.Annotations == nil {
 		out.Annotations = map[string]string{}
 	}
-	out.Annotations[AnnotationSource] = source
-	out.Annotations[AnnotationSeen] = seen
+	out.Annotations[pods.AnnotationConfigSource] = source
+	out.Annotations[pods.AnnotationConfigSeen] = seen
 	return out
 }
 

@@ -14,6 +14,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // document is a manifest of a ConfigMap or Secret of that name.
@@ -21,7 +23,7 @@ func document(kind, name string, lines ...string) string {
 	return "apiVersion: v1\nkind: " + kind + "\nmetadata:\n  name: " + name + "\n" + strings.Join(lines, "\n") + "\n"
 }
 
-var standalone = origin{source: File, from: "/m/a.yaml", node: node, objects: true}
+var standalone = origin{source: pods.SourceFile, from: "/m/a.yaml", node: node, objects: true}
 
 func TestObjectsOfAManifest(t *testing.T) {
 	docs := standalone.static(decode([]byte(document("ConfigMap", "settings", "data: {a: x}", "binaryData: {b: AAE=}") + "---\n" +
@@ -263,7 +265,7 @@ func TestObjectsOfAURL(t *testing.T) {
 func TestMuxTellsOfObjectsBeforePods(t *testing.T) {
 	var told []string
 	var m *Mux
-	m, err := NewMux(MuxConfig{Report: func(Problem) {}, Sources: []string{File, HTTP}, Objects: func(all []metav1.Object, complete bool) {
+	m, err := NewMux(MuxConfig{Report: func(Problem) {}, Sources: []string{pods.SourceFile, pods.SourceHTTP}, Objects: func(all []metav1.Object, complete bool) {
 		if len(m.changes) > 0 {
 			t.Error("the pods were sent before the objects")
 		}
@@ -279,9 +281,9 @@ func TestMuxTellsOfObjectsBeforePods(t *testing.T) {
 	of := func(name, value string) *v1.ConfigMap {
 		return &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"k": value}}
 	}
-	m.merge(Snapshot{Source: HTTP, Objects: []metav1.Object{of("a", "http"), of("b", "http")}})
-	m.merge(Snapshot{Source: File, Objects: []metav1.Object{of("a", "file")}})
-	m.merge(Snapshot{Source: File})
+	m.merge(Snapshot{Source: pods.SourceHTTP, Objects: []metav1.Object{of("a", "http"), of("b", "http")}})
+	m.merge(Snapshot{Source: pods.SourceFile, Objects: []metav1.Object{of("a", "file")}})
+	m.merge(Snapshot{Source: pods.SourceFile})
 	want := []string{"a=http b=http", "a=file b=http complete", "a=http b=http complete"}
 	if strings.Join(told, ";") != strings.Join(want, ";") {
 		t.Errorf("told %q, want %q", told, want)

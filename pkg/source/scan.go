@@ -13,6 +13,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // goneFor is how long a file must be gone before its pods go: editors replace a
@@ -85,7 +87,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	}
 	all, problems := s.merge()
 	for i := range whole {
-		whole[i].Source = File
+		whole[i].Source = pods.SourceFile
 	}
 	s.mu.Lock()
 	s.problems.set(append(whole, problems...))
@@ -100,7 +102,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		s.store.prune(paths)
 	}
 	s.spoken = true
-	return &Snapshot{Source: File, Pods: all.pods, Objects: all.objects}, again
+	return &Snapshot{Source: pods.SourceFile, Pods: all.pods, Objects: all.objects}, again
 }
 
 func (s *FileSource) missing() error {
@@ -177,7 +179,7 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	data, err := f.reading.next(path, now)
 	switch {
 	case err != nil:
-		f.problems = []Problem{{Source: File, File: path, Message: err.Error()}}
+		f.problems = []Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
 		if first {
 			f.given = s.kept(path)
 		}
@@ -197,12 +199,12 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	for i := range docs {
 		failed = failed || docs[i].failed()
 		for _, p := range docs[i].problems {
-			p.Source, p.File = File, path
+			p.Source, p.File = pods.SourceFile, path
 			f.problems = append(f.problems, p)
 		}
 	}
 	if len(docs) == 0 {
-		f.problems = []Problem{{Source: File, File: path, Message: "holds no document; remove the file to stop its pods"}}
+		f.problems = []Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
 	f.given = keepFailed(f.given, docs, s.cfg.NodeName)
 	if !failed {
@@ -246,7 +248,7 @@ func (s *FileSource) merge() (given, []Problem) {
 		clashes := taken.addAll(&all, f.given, path)
 		if report {
 			for _, clash := range clashes {
-				problems = append(problems, Problem{Source: File, File: path, Message: clash})
+				problems = append(problems, Problem{Source: pods.SourceFile, File: path, Message: clash})
 			}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // containerSet holds what the containers of a pod must not share, and what they
@@ -64,7 +66,7 @@ func (s *containerSet) validate(c *v1.Container, path *field.Path, init bool) fi
 	if sc := c.SecurityContext; sc != nil && sc.ProcMount != nil && *sc.ProcMount == v1.UnmaskedProcMount && (s.pod.HostUsers == nil || *s.pod.HostUsers) {
 		errs = append(errs, field.Invalid(path.Child("securityContext", "procMount"), *sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
 	}
-	restartable := c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+	restartable := pods.IsSidecar(c)
 	errs = append(errs, validateRestart(c, path)...)
 	if init && !restartable {
 		for name, set := range map[string]bool{

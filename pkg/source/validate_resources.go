@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // validateRequirements checks the resources of a container, or of something
@@ -50,7 +50,7 @@ func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.Er
 }
 
 func hugePages(name v1.ResourceName) bool {
-	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
+	return pods.IsHugePages(name)
 }
 
 // native reports whether a resource is one of Kubernetes' own.
@@ -80,11 +80,11 @@ func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Pat
 	if !native(name) && q.MilliValue()%1000 != 0 {
 		errs = append(errs, field.Invalid(path, q.String(), "must be an integer"))
 	}
-	if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
-		switch page, err := bounds.ParseQuantity(text); {
-		case err != nil || page.Value() <= 0:
+	if pods.IsHugePages(name) {
+		switch page, ok := pods.HugePageSize(name); {
+		case !ok:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("resource name: %s is an invalid hugepage name", name)))
-		case q.MilliValue()%1000 != 0 || q.Value()%page.Value() != 0:
+		case q.MilliValue()%1000 != 0 || q.Value()%page != 0:
 			errs = append(errs, field.Invalid(path, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name)))
 		}
 	}
@@ -93,7 +93,6 @@ func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Pat
 
 func (s *containerSet) validateResizePolicy(c *v1.Container, path *field.Path, init bool) field.ErrorList {
 	var errs field.ErrorList
-	restartable := c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
 	seen := sets.New[string]()
 	for i, p := range c.ResizePolicy {
 		at := path.Index(i)
@@ -103,7 +102,7 @@ func (s *containerSet) validateResizePolicy(c *v1.Container, path *field.Path, i
 		switch {
 		case s.pod.RestartPolicy == v1.RestartPolicyNever && p.RestartPolicy != v1.NotRequired:
 			errs = append(errs, field.Invalid(at.Child("restartPolicy"), p.RestartPolicy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'"))
-		case init && !restartable && p.RestartPolicy == v1.RestartContainer:
+		case init && !pods.IsSidecar(c) && p.RestartPolicy == v1.RestartContainer:
 			errs = append(errs, field.Invalid(at.Child("restartPolicy"), p.RestartPolicy, "must not be set to 'RestartContainer' for non-sidecar initContainers"))
 		}
 	}
@@ -173,7 +172,7 @@ func validatePodResources(s *v1.PodSpec, path *field.Path) field.ErrorList {
 		}
 	}
 	for name, sum := range resourcehelper.AggregateContainerLimits(pod, resourcehelper.PodResourcesOptions{}) {
-		if q, ok := s.Resources.Limits[name]; ok && strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) && sum.Cmp(q) > 0 {
+		if q, ok := s.Resources.Limits[name]; ok && pods.IsHugePages(name) && sum.Cmp(q) > 0 {
 			errs = append(errs, field.Invalid(path.Child("limits").Key(string(name)), q.String(),
 				"must be greater than or equal to aggregate container limits of "+sum.String()))
 		}

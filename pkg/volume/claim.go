@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Claims gives the persistent volume claims that pods name, and the persistent
@@ -180,17 +181,9 @@ func checkMode(pod *v1.Pod, name string, mode v1.PersistentVolumeMode) error {
 
 // uses reports how the pod's containers use a volume.
 func uses(pod *v1.Pod, name string) (mounts, devices bool) {
-	see := func(m []v1.VolumeMount, d []v1.VolumeDevice) {
-		mounts = mounts || slices.ContainsFunc(m, func(m v1.VolumeMount) bool { return m.Name == name })
-		devices = devices || slices.ContainsFunc(d, func(d v1.VolumeDevice) bool { return d.Name == name })
-	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			see(list[i].VolumeMounts, list[i].VolumeDevices)
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		see(pod.Spec.EphemeralContainers[i].VolumeMounts, pod.Spec.EphemeralContainers[i].VolumeDevices)
+	for _, c := range pods.AllContainers(pod) {
+		mounts = mounts || slices.ContainsFunc(c.VolumeMounts, func(m v1.VolumeMount) bool { return m.Name == name })
+		devices = devices || slices.ContainsFunc(c.VolumeDevices, func(d v1.VolumeDevice) bool { return d.Name == name })
 	}
 	return mounts, devices
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // emptyDir is a directory that belongs to the pod: on the node's disk, in memory
@@ -78,11 +79,9 @@ func everyContainerLimitsMemory(pod *v1.Pod) bool {
 	if r := pod.Spec.Resources; r != nil && !r.Limits.Memory().IsZero() {
 		return true
 	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if list[i].Resources.Limits.Memory().IsZero() {
-				return false
-			}
+	for _, c := range pods.Containers(pod) {
+		if c.Resources.Limits.Memory().IsZero() {
+			return false
 		}
 	}
 	return true
@@ -95,12 +94,8 @@ func everyContainerLimitsMemory(pod *v1.Pod) bool {
 func (e *emptyDir) pageSize() (int64, error) {
 	sizes := map[int64]bool{}
 	for name := range resource.PodRequests(e.pod, resource.PodResourcesOptions{}) {
-		if text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix); ok {
-			q, err := bounds.ParseQuantity(text)
-			if err != nil {
-				return 0, fmt.Errorf("resource %s: %w", name, err)
-			}
-			sizes[q.Value()] = true
+		if size, ok := pods.HugePageSize(name); ok {
+			sizes[size] = true
 		}
 	}
 	if text, ok := strings.CutPrefix(string(e.source.Medium), string(v1.StorageMediumHugePagesPrefix)); ok {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // writtenFiles is a volume of files that the node writes and keeps up to date:
@@ -182,14 +183,8 @@ func mountPointsBelow(pod *v1.Pod, name string) []string {
 			}
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		see(pod.Spec.InitContainers[i].VolumeMounts)
-	}
-	for i := range pod.Spec.Containers {
-		see(pod.Spec.Containers[i].VolumeMounts)
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		see(pod.Spec.EphemeralContainers[i].VolumeMounts)
+	for _, c := range pods.AllContainers(pod) {
+		see(c.VolumeMounts)
 	}
 	return all
 }

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // owned reports whether a file belongs to that user and group; -1 is root.
@@ -27,21 +29,12 @@ func id(n int) uint32 {
 func fsUser(pod *v1.Pod) int {
 	user := -1
 	same := true
-	see := func(c *v1.SecurityContext) {
-		uid := runAsUser(pod, c)
+	for _, c := range pods.AllContainers(pod) {
+		uid := runAsUser(pod, c.SecurityContext)
 		if uid < 0 || user >= 0 && uid != user {
 			same = false
 		}
 		user = uid
-	}
-	for i := range pod.Spec.InitContainers {
-		see(pod.Spec.InitContainers[i].SecurityContext)
-	}
-	for i := range pod.Spec.Containers {
-		see(pod.Spec.Containers[i].SecurityContext)
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		see(pod.Spec.EphemeralContainers[i].SecurityContext)
 	}
 	if !same {
 		return -1

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
@@ -60,7 +61,7 @@ func TestEphemeralContainerSeesTheProcessesOfItsTarget(t *testing.T) {
 		c.ImagePullPolicy, c.VolumeMounts = v1.PullNever, pod.Spec.Containers[0].VolumeMounts
 		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, v1.EphemeralContainer{EphemeralContainerCommon: c, TargetContainerName: target})
 	}
-	look := func() *kuberuntime.PodStatus {
+	look := func() *actual.PodStatus {
 		t.Helper()
 		p, err := m.GetPod(t.Context(), pod.UID)
 		if err != nil {

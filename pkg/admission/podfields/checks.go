@@ -5,9 +5,10 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // only refuses every value but one.
@@ -42,7 +43,7 @@ func resources(v reflect.Value) string {
 		}
 		switch {
 		case name == v1.ResourceCPU || name == v1.ResourceMemory || name == v1.ResourceEphemeralStorage:
-		case strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix):
+		case pods.IsHugePages(name):
 			// Admission knows whether this kernel can limit them.
 		default:
 			return fmt.Sprintf("%s: no device plug-in of this node offers it", name)

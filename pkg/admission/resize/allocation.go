@@ -26,7 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Config is what a Store is made of; all of it but StaticCPUs is required.
@@ -113,7 +113,7 @@ func (s *Store) of(pod *v1.Pod) *v1.Pod {
 // that it asks for, changed that they are not the ones that it had. The first time
 // it is given what it asks for: admission has let it in.
 func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
-	if source.IsStatic(pod) {
+	if pods.IsStatic(pod) {
 		return pod, nil, false, nil // a change makes another pod of it
 	}
 	others := s.cfg.Others()
@@ -150,10 +150,8 @@ func (s *Store) Allocate(pod *v1.Pod) (has *v1.Pod, pending *Pending, changed bo
 // record is called with the lock.
 func (s *Store) record(pod *v1.Pod) error {
 	g := given{Pod: pod.Spec.Resources, Containers: map[string]v1.ResourceRequirements{}}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			g.Containers[list[i].Name] = list[i].Resources
-		}
+	for _, c := range pods.Containers(pod) {
+		g.Containers[c.Name] = c.Resources
 	}
 	text, err := json.Marshal(g)
 	if err != nil {
@@ -223,15 +221,12 @@ func (g given) apply(pod *v1.Pod) *v1.Pod {
 		differ()
 		out.Spec.Resources = g.Pod
 	}
-	each := func(list []v1.Container, mine func() []v1.Container) {
-		for i := range list {
-			if r, ok := g.Containers[list[i].Name]; ok && !equality.Semantic.DeepEqual(list[i].Resources, r) {
-				differ()
-				mine()[i].Resources = r
-			}
+	for _, c := range pods.Containers(pod) {
+		if r, ok := g.Containers[c.Name]; ok && !equality.Semantic.DeepEqual(c.Resources, r) {
+			differ()
+			own, _ := pods.Container(out, c.Name)
+			own.Resources = r
 		}
 	}
-	each(pod.Spec.InitContainers, func() []v1.Container { return out.Spec.InitContainers })
-	each(pod.Spec.Containers, func() []v1.Container { return out.Spec.Containers })
 	return out
 }

@@ -8,7 +8,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // decide returns why the pod cannot have what it asks for beside the others, which
@@ -18,7 +18,7 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	used := v1.ResourceList{}
 	for _, o := range others {
-		if o.UID == pod.UID || o.Status.Phase == v1.PodSucceeded || o.Status.Phase == v1.PodFailed {
+		if o.UID == pod.UID || pods.IsFinished(o.Status.Phase) {
 			continue
 		}
 		for name, q := range resource.PodRequests(o, resource.PodResourcesOptions{}) {
@@ -48,7 +48,7 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 // kubelet refuses all Guaranteed pods, whether they have CPUs to themselves or not
 // (InPlacePodVerticalScalingExclusiveCPUs, off by default).
 func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
-	if !staticCPUs || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
+	if !staticCPUs || pods.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
 		return nil
 	}
 	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}
@@ -57,10 +57,8 @@ func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
 // cpuRequests are of all containers in their order, in thousandths of a CPU.
 func cpuRequests(pod *v1.Pod) []int64 {
 	var list []int64
-	for _, containers := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range containers {
-			list = append(list, containers[i].Resources.Requests.Cpu().MilliValue())
-		}
+	for _, c := range pods.Containers(pod) {
+		list = append(list, c.Resources.Requests.Cpu().MilliValue())
 	}
 	return list
 }

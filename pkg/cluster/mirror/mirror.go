@@ -24,7 +24,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/retry"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // After a failure a mirror pod is tried again after retryFirst, doubling to retryMost.
@@ -146,7 +146,7 @@ const (
 // decide returns what the mirror of a static pod needs. pod may also be a pod of
 // the API server, or nil; mirror may be nil.
 func decide(pod, mirror *v1.Pod) action {
-	static := pod != nil && source.IsStatic(pod)
+	static := pod != nil && pods.IsStatic(pod)
 	switch {
 	case static && mirror == nil:
 		return create
@@ -161,7 +161,7 @@ func decide(pod, mirror *v1.Pod) action {
 // Shows reports whether a mirror pod shows exactly this static pod, not one that had
 // its name before.
 func Shows(mirror, pod *v1.Pod) bool {
-	return mirror.Annotations[source.AnnotationMirror] == pod.Annotations[source.AnnotationHash]
+	return mirror.Annotations[pods.AnnotationConfigMirror] == pod.Annotations[pods.AnnotationConfigHash]
 }
 
 func (m *Manager) create(ctx context.Context, pod *v1.Pod, node *v1.Node) error {
@@ -204,6 +204,6 @@ func Of(pod *v1.Pod, node *v1.Node) *v1.Pod {
 	for k, v := range pod.Annotations {
 		mirror.Annotations[k] = v
 	}
-	mirror.Annotations[source.AnnotationMirror] = pod.Annotations[source.AnnotationHash]
+	mirror.Annotations[pods.AnnotationConfigMirror] = pod.Annotations[pods.AnnotationConfigHash]
 	return mirror
 }

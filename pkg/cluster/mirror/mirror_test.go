@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/test/testapi"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -28,18 +28,18 @@ func pod(uid string, annotations map[string]string) *v1.Pod {
 }
 
 func static(hash string) *v1.Pod {
-	return pod(hash, map[string]string{source.AnnotationSource: source.File, source.AnnotationHash: hash, "example.com/a": "b"})
+	return pod(hash, map[string]string{pods.AnnotationConfigSource: pods.SourceFile, pods.AnnotationConfigHash: hash, "example.com/a": "b"})
 }
 
 func mirrorOf(uid, hash string) *v1.Pod {
-	return pod(uid, map[string]string{source.AnnotationMirror: hash, source.AnnotationHash: hash, source.AnnotationSource: source.API})
+	return pod(uid, map[string]string{pods.AnnotationConfigMirror: hash, pods.AnnotationConfigHash: hash, pods.AnnotationConfigSource: pods.SourceAPI})
 }
 
 func TestDecide(t *testing.T) {
 	now := metav1.Now()
 	going := mirrorOf("m", "h1")
 	going.DeletionTimestamp = &now
-	ordinary := pod("p", map[string]string{source.AnnotationSource: source.API})
+	ordinary := pod("p", map[string]string{pods.AnnotationConfigSource: pods.SourceAPI})
 	tests := []struct {
 		name        string
 		pod, mirror *v1.Pod
@@ -53,7 +53,7 @@ func TestDecide(t *testing.T) {
 		{"mirror of nothing", nil, mirrorOf("m", "h1"), remove},
 		{"mirror beside an ordinary pod", ordinary, mirrorOf("m", "h1"), remove},
 		{"ordinary pod", ordinary, nil, nothing},
-		{"static pod from a URL", pod("u", map[string]string{source.AnnotationSource: source.HTTP}), nil, create},
+		{"static pod from a URL", pod("u", map[string]string{pods.AnnotationConfigSource: pods.SourceHTTP}), nil, create},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,10 +77,10 @@ func TestOf(t *testing.T) {
 	if m.UID != "" || m.ResourceVersion != "" {
 		t.Errorf("UID %q, version %q: a mirror pod is an object of its own", m.UID, m.ResourceVersion)
 	}
-	if !Shows(m, p) || !source.IsMirror(m) || m.Annotations["example.com/a"] != "b" || m.Labels["app"] != "web" {
+	if !Shows(m, p) || !pods.IsMirror(m) || m.Annotations["example.com/a"] != "b" || m.Labels["app"] != "web" {
 		t.Errorf("annotations %v, labels %v: want the static pod's and the mark", m.Annotations, m.Labels)
 	}
-	if _, ok := p.Annotations[source.AnnotationMirror]; ok {
+	if _, ok := p.Annotations[pods.AnnotationConfigMirror]; ok {
 		t.Error("the static pod was modified")
 	}
 }
@@ -223,7 +223,7 @@ func TestMirrorPodWaitsForTheNodeAndForItsName(t *testing.T) {
 		g.api.Drop(other)
 		time.Sleep(retryMost * 3 / 2) // with the longest jitter
 		synctest.Wait()
-		if got := g.api.Pod(web.Namespace, web.Name); got == nil || !source.IsMirror(got) {
+		if got := g.api.Pod(web.Namespace, web.Name); got == nil || !pods.IsMirror(got) {
 			t.Errorf("pod = %v, want the mirror pod once the name is free", got)
 		}
 		if n := g.failed.Load(); n != 0 {

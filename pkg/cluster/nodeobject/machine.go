@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 )
 
@@ -87,7 +88,7 @@ func allocatable(capacity v1.ResourceList, r Reserved) v1.ResourceList {
 		}
 	}
 	for name, q := range capacity {
-		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
+		if pods.IsHugePages(name) {
 			subtract(v1.ResourceMemory, q)
 		}
 	}

@@ -2,6 +2,8 @@ package podobjects
 
 import (
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // kind is the kind of an object, as the kubelet's messages name it.
@@ -36,13 +38,7 @@ func references(pod *v1.Pod) map[key]struct{} {
 	for i := range pod.Spec.Volumes {
 		volumeReferences(&pod.Spec.Volumes[i], add)
 	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			envReferences(list[i].EnvFrom, list[i].Env, add)
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		c := &pod.Spec.EphemeralContainers[i]
+	for _, c := range pods.AllContainers(pod) {
 		envReferences(c.EnvFrom, c.Env, add)
 	}
 	return all

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // component is the source of events, as clients expect it.
@@ -68,7 +68,7 @@ func reference(pod *v1.Pod, container string) *v1.ObjectReference {
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 		ResourceVersion: pod.ResourceVersion, FieldPath: fieldPath(pod, container),
 	}
-	if hash := pod.Annotations[source.AnnotationHash]; source.IsStatic(pod) && hash != "" {
+	if hash := pod.Annotations[pods.AnnotationConfigHash]; pods.IsStatic(pod) && hash != "" {
 		ref.UID = types.UID(hash)
 	}
 	return ref
@@ -79,20 +79,14 @@ func fieldPath(pod *v1.Pod, container string) string {
 	if container == "" {
 		return ""
 	}
-	for _, c := range pod.Spec.Containers {
-		if c.Name == container {
-			return "spec.containers{" + container + "}"
-		}
+	c, kind := pods.Container(pod, container)
+	switch {
+	case c == nil:
+		return ""
+	case kind == pods.RegularContainer:
+		return "spec.containers{" + container + "}"
+	case kind == pods.EphemeralContainer:
+		return "spec.ephemeralContainers{" + container + "}"
 	}
-	for _, c := range pod.Spec.InitContainers {
-		if c.Name == container {
-			return "spec.initContainers{" + container + "}"
-		}
-	}
-	for _, c := range pod.Spec.EphemeralContainers {
-		if c.Name == container {
-			return "spec.ephemeralContainers{" + container + "}"
-		}
-	}
-	return ""
+	return "spec.initContainers{" + container + "}"
 }

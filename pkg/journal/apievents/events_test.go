@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/test/testapi"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -28,8 +28,8 @@ func testPod(annotations map[string]string) *v1.Pod {
 }
 
 func TestReference(t *testing.T) {
-	static := map[string]string{source.AnnotationSource: source.File, source.AnnotationHash: "h1"}
-	fromAPI := map[string]string{source.AnnotationSource: source.API, source.AnnotationHash: "h1"}
+	static := map[string]string{pods.AnnotationConfigSource: pods.SourceFile, pods.AnnotationConfigHash: "h1"}
+	fromAPI := map[string]string{pods.AnnotationConfigSource: pods.SourceAPI, pods.AnnotationConfigHash: "h1"}
 	tests := []struct {
 		name, container string
 		annotations     map[string]string
@@ -41,7 +41,7 @@ func TestReference(t *testing.T) {
 		{"an ephemeral container", "debug", nil, "u1", "spec.ephemeralContainers{debug}"},
 		{"a container that is none", "POD", nil, "u1", ""},
 		{"a static pod, by its hash", "main", static, "h1", "spec.containers{main}"},
-		{"a static pod without a hash", "", map[string]string{source.AnnotationSource: source.File}, "u1", ""},
+		{"a static pod without a hash", "", map[string]string{pods.AnnotationConfigSource: pods.SourceFile}, "u1", ""},
 		{"a pod of the API server that says it has a hash", "", fromAPI, "u1", ""},
 	}
 	for _, tt := range tests {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Reason of an evicted pod's status, and of the event.
@@ -62,7 +62,7 @@ func New(cfg Config) (*Evictor, error) {
 // exceeded, for the metric. It does not wait for the pod's end. A critical pod is
 // not evicted, which it reports.
 func (e *Evictor) Evict(pod *v1.Pod, signal, message string) (evicted bool) {
-	if source.IsCritical(pod) {
+	if pods.IsCritical(pod) {
 		klog.ErrorS(nil, "Eviction manager: cannot evict a critical pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
 		return false
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // told keeps what workers and journal are told.
@@ -36,7 +36,7 @@ func TestEvict(t *testing.T) {
 		"of a priority below the system's": {v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](1_999_999_999)}}, true},
 		"a critical pod":                   {v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](2_000_000_000)}}, false},
 		"a static pod, which nobody would make anew": {v1.Pod{ObjectMeta: metav1.ObjectMeta{
-			Annotations: map[string]string{source.AnnotationSource: source.File}}}, false},
+			Annotations: map[string]string{pods.AnnotationConfigSource: pods.SourceFile}}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var heard told

@@ -28,7 +28,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -49,7 +50,7 @@ type Workers interface {
 // Runtime is the last view of what the runtime has; it never asks the runtime.
 type Runtime interface {
 	// Pods returns nil before the first look.
-	Pods() []*kuberuntime.Pod
+	Pods() []*actual.Pod
 	// Listed is closed with the first look.
 	Listed() <-chan struct{}
 }
@@ -205,14 +206,14 @@ func (l *Loop) change(c source.Change) {
 	case source.Remove:
 		for _, pod := range c.Pods {
 			l.cfg.Store.Remove(pod)
-			if !source.IsMirror(pod) {
+			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
 			}
 		}
 	}
 	if l.cfg.Mirrors != nil {
 		for _, pod := range c.Pods {
-			if source.IsMirror(pod) || source.IsStatic(pod) {
+			if pods.IsMirror(pod) || pods.IsStatic(pod) {
 				l.cfg.Mirrors(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
 			}
 		}
@@ -221,17 +222,17 @@ func (l *Loop) change(c source.Change) {
 
 // add admits new pods, which are in the store, oldest first. A pod whose containers run already was
 // admitted by an agent before this one and is not judged again.
-func (l *Loop) add(pods []*v1.Pod) {
-	pods = slices.Clone(pods)
-	slices.SortStableFunc(pods, func(a, b *v1.Pod) int {
+func (l *Loop) add(wanted []*v1.Pod) {
+	wanted = slices.Clone(wanted)
+	slices.SortStableFunc(wanted, func(a, b *v1.Pod) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
 	active := l.active()
-	for _, pod := range pods {
-		if source.IsMirror(pod) {
+	for _, pod := range wanted {
+		if pods.IsMirror(pod) {
 			continue
 		}
-		runs, done := l.runs(pod.UID), over(pod)
+		runs, done := l.runs(pod.UID), pods.IsFinished(pod.Status.Phase)
 		if pod.DeletionTimestamp == nil && !runs && !done {
 			if r := l.cfg.Admit(pod, active); r != nil {
 				klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
@@ -246,18 +247,13 @@ func (l *Loop) add(pods []*v1.Pod) {
 	}
 }
 
-// over tells whether the pod has run to its end: it asks for nothing any more.
-func over(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
-}
-
 // active returns the pods that use the node: admitted and not yet stopped. One that
 // was over before this agent started does so no more, though its worker has yet to
 // find that out.
 func (l *Loop) active() []*v1.Pod {
 	var active []*v1.Pod
 	for _, p := range l.cfg.Store.Pods() {
-		if phase, ok := l.cfg.Workers.Known(p.UID); ok && phase < worker.Terminated && (!over(p) || l.runs(p.UID)) {
+		if phase, ok := l.cfg.Workers.Known(p.UID); ok && phase < worker.Terminated && (!pods.IsFinished(p.Status.Phase) || l.runs(p.UID)) {
 			active = append(active, p)
 		}
 	}
@@ -273,10 +269,10 @@ func (l *Loop) runs(uid types.UID) bool {
 	return false
 }
 
-func (l *Loop) tell(pods []*v1.Pod, kind worker.Kind) {
-	for _, pod := range pods {
+func (l *Loop) tell(changed []*v1.Pod, kind worker.Kind) {
+	for _, pod := range changed {
 		l.cfg.Store.Set(pod)
-		if !source.IsMirror(pod) {
+		if !pods.IsMirror(pod) {
 			l.cfg.Workers.Update(worker.Update{Kind: kind, Pod: pod})
 		}
 	}
@@ -295,7 +291,7 @@ func (l *Loop) retry(uid types.UID) {
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
 		return
 	}
-	l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Running: &kuberuntime.Pod{UID: uid}})
+	l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Running: &actual.Pod{UID: uid}})
 }
 
 // housekeep stops and removes what runs though nobody wants it, and the

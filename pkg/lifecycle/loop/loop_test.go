@@ -17,7 +17,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -28,7 +29,7 @@ type bench struct {
 	updates []string
 	known   map[types.UID]worker.Phase
 	due     []types.UID
-	view    []*kuberuntime.Pod
+	view    []*actual.Pod
 	listed  chan struct{}
 	reject  map[string]Rejection
 	told    []string
@@ -87,7 +88,7 @@ func (b *bench) Due(time.Time) []types.UID {
 	return due
 }
 
-func (b *bench) Pods() []*kuberuntime.Pod { return b.view }
+func (b *bench) Pods() []*actual.Pod { return b.view }
 
 func (b *bench) Listed() <-chan struct{} { return b.listed }
 
@@ -106,7 +107,7 @@ func start(t *testing.T, sources ...string) *bench {
 // startBlind is start of a loop that does not know yet what runs.
 func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
-		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*kuberuntime.Pod{},
+		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]Rejection{}, view: []*actual.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
 	}
 	var l *Loop
@@ -152,10 +153,10 @@ func pod(uid, name string) *v1.Pod {
 
 func TestChangesReachTheWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
+		b := start(t, pods.SourceFile)
 		p := pod("1", "web")
 		for _, op := range []source.Op{source.Add, source.Update, source.Reconcile, source.Delete, source.Remove} {
-			b.changes <- source.Change{Op: op, Source: source.File, Pods: []*v1.Pod{p}}
+			b.changes <- source.Change{Op: op, Source: pods.SourceFile, Pods: []*v1.Pod{p}}
 		}
 		synctest.Wait()
 		want := []string{"create 1", "change 1", "sync 1", "kill 1", "kill removed 1"}
@@ -170,8 +171,8 @@ func TestChangesReachTheWorkers(t *testing.T) {
 
 func TestEventsSyncWantedPodsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		b := start(t, pods.SourceFile)
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("1", "web")}}
 		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerDied}
 		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerRemoved}
 		b.events <- pleg.Event{PodUID: "foreign", Type: pleg.ContainerStarted}
@@ -186,8 +187,8 @@ func TestEventsSyncWantedPodsOnly(t *testing.T) {
 
 func TestDuePodsAreSyncedWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		b := start(t, pods.SourceFile)
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("1", "web")}}
 		b.mu.Lock()
 		b.due = []types.UID{"1", "leaving"}
 		b.mu.Unlock()
@@ -202,15 +203,15 @@ func TestDuePodsAreSyncedWithinASecond(t *testing.T) {
 
 func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File, source.HTTP)
-		b.view = []*kuberuntime.Pod{{UID: "orphan", Name: "o", Namespace: "default"}}
-		b.changes <- source.Change{Op: source.Add, Source: source.File}
+		b := start(t, pods.SourceFile, pods.SourceHTTP)
+		b.view = []*actual.Pod{{UID: "orphan", Name: "o", Namespace: "default"}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := b.said(); len(got) != 0 || len(b.cleaned) != 0 {
 			t.Fatalf("with a silent source: updates %v, cleaned %v; want nothing", got, b.cleaned)
 		}
-		b.changes <- source.Change{Op: source.Add, Source: source.HTTP, Pods: []*v1.Pod{pod("1", "web")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceHTTP, Pods: []*v1.Pod{pod("1", "web")}}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if got := b.said(); !slices.Contains(got, "kill orphan removed orphan") {
@@ -224,9 +225,9 @@ func TestNothingIsCleanedUpBeforeEverySourceHasSpoken(t *testing.T) {
 
 func TestRejectedPodDoesNotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
+		b := start(t, pods.SourceFile)
 		b.reject["bad"] = Rejection{Reason: "NodePorts", Message: "taken"}
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web"), pod("2", "bad"), pod("3", "db")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("1", "web"), pod("2", "bad"), pod("3", "db")}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 1", "create 3"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
@@ -239,10 +240,10 @@ func TestRejectedPodDoesNotStart(t *testing.T) {
 
 func TestRunningPodIsNotJudgedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
+		b := start(t, pods.SourceFile)
 		b.reject["bad"] = Rejection{Reason: "NodePorts"}
-		b.view = []*kuberuntime.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("2", "bad")}}
+		b.view = []*actual.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("2", "bad")}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
@@ -252,12 +253,12 @@ func TestRunningPodIsNotJudgedAgain(t *testing.T) {
 
 func TestMirrorPodIsStoredNotRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
+		b := start(t, pods.SourceFile)
 		m := pod("m", "web")
-		m.Annotations = map[string]string{source.AnnotationMirror: "hash"}
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{m}}
-		b.changes <- source.Change{Op: source.Update, Source: source.API, Pods: []*v1.Pod{m}}
-		b.changes <- source.Change{Op: source.Remove, Source: source.API, Pods: []*v1.Pod{m}}
+		m.Annotations = map[string]string{pods.AnnotationConfigMirror: "hash"}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{m}}
+		b.changes <- source.Change{Op: source.Update, Source: pods.SourceAPI, Pods: []*v1.Pod{m}}
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceAPI, Pods: []*v1.Pod{m}}
 		synctest.Wait()
 		if got := b.said(); len(got) != 0 {
 			t.Errorf("updates = %v, want none", got)
@@ -267,13 +268,13 @@ func TestMirrorPodIsStoredNotRun(t *testing.T) {
 
 func TestHangingCleanUpDoesNotHoldUpTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File)
+		b := start(t, pods.SourceFile)
 		release := make(chan struct{})
 		defer close(release)
 		b.clean = func() { <-release }
-		b.changes <- source.Change{Op: source.Add, Source: source.File}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile}
 		time.Sleep(10 * time.Second)
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("1", "web")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("1", "web")}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 1"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
@@ -283,16 +284,16 @@ func TestHangingCleanUpDoesNotHoldUpTheLoop(t *testing.T) {
 
 func TestMirrorsAreToldOnceTheStoreKnows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File, source.API)
+		b := start(t, pods.SourceFile, pods.SourceAPI)
 		static, mirror, ordinary := pod("s", "web"), pod("m", "web"), pod("o", "db")
-		static.Annotations = map[string]string{source.AnnotationSource: source.File}
-		mirror.Annotations = map[string]string{source.AnnotationMirror: "hash", source.AnnotationSource: source.API}
-		ordinary.Annotations = map[string]string{source.AnnotationSource: source.API}
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{ordinary, mirror}}
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{static}}
-		b.changes <- source.Change{Op: source.Reconcile, Source: source.API, Pods: []*v1.Pod{mirror, ordinary}}
-		b.changes <- source.Change{Op: source.Remove, Source: source.API, Pods: []*v1.Pod{mirror}}
-		b.changes <- source.Change{Op: source.Remove, Source: source.File, Pods: []*v1.Pod{static}}
+		static.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
+		mirror.Annotations = map[string]string{pods.AnnotationConfigMirror: "hash", pods.AnnotationConfigSource: pods.SourceAPI}
+		ordinary.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceAPI}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{ordinary, mirror}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{static}}
+		b.changes <- source.Change{Op: source.Reconcile, Source: pods.SourceAPI, Pods: []*v1.Pod{mirror, ordinary}}
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceAPI, Pods: []*v1.Pod{mirror}}
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceFile, Pods: []*v1.Pod{static}}
 		synctest.Wait()
 		want := []string{
 			"web static=false mirror=true", "web static=true mirror=true", "web static=true mirror=true",
@@ -306,23 +307,23 @@ func TestMirrorsAreToldOnceTheStoreKnows(t *testing.T) {
 
 func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.API)
+		b := start(t, pods.SourceAPI)
 		b.reject["done"] = Rejection{Reason: "OutOfcpu"}
 		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
 		done, failed, deleted := pod("1", "done"), pod("2", "done"), pod("3", "done")
 		done.Status.Phase, failed.Status.Phase = v1.PodSucceeded, v1.PodFailed
 		now := metav1.Now()
 		deleted.DeletionTimestamp = &now
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{done, failed, deleted}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{done, failed, deleted}}
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 1", "create 2", "create 3"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
 		}
 		// Beside it there is the deleted pod, which is yet to stop, in both ways.
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{pod("4", "late")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{pod("4", "late")}}
 		again := pod("5", "done")
 		again.Status.Phase = v1.PodSucceeded
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{again, pod("6", "late")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{again, pod("6", "late")}}
 		synctest.Wait()
 		if want := []string{"late: OutOfcpu: full beside 1", "late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
 			t.Errorf("rejections = %q, want %q", b.told, want)
@@ -332,12 +333,12 @@ func TestPodThatIsOverIsNotJudgedAndUsesNothing(t *testing.T) {
 
 func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.API)
-		b.view = []*kuberuntime.Pod{{UID: "1", Name: "stuck", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
+		b := start(t, pods.SourceAPI)
+		b.view = []*actual.Pod{{UID: "1", Name: "stuck", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
 		b.reject["late"] = Rejection{Reason: "OutOfcpu", Message: "full"}
 		stuck := pod("1", "stuck")
 		stuck.Status.Phase = v1.PodFailed
-		b.changes <- source.Change{Op: source.Add, Source: source.API, Pods: []*v1.Pod{stuck, pod("2", "late")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceAPI, Pods: []*v1.Pod{stuck, pod("2", "late")}}
 		synctest.Wait()
 		if want := []string{"late: OutOfcpu: full beside 1"}; !slices.Equal(b.told, want) {
 			t.Errorf("rejections = %q, want %q", b.told, want)
@@ -347,16 +348,16 @@ func TestPodThatIsOverUsesTheNodeWhileItRuns(t *testing.T) {
 
 func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBlind(t, source.File)
+		b := startBlind(t, pods.SourceFile)
 		b.reject["bad"] = Rejection{Reason: "NodePorts"}
 		go func() {
-			b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("2", "bad")}}
+			b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("2", "bad")}}
 		}()
 		time.Sleep(10 * time.Second)
 		if got := b.said(); len(got) != 0 || len(b.told) != 0 {
 			t.Fatalf("updates %v, rejections %v before the runtime was looked at", got, b.told)
 		}
-		b.view = []*kuberuntime.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}}
+		b.view = []*actual.Pod{{UID: "2", Name: "bad", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
 		close(b.listed)
 		synctest.Wait()
 		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
@@ -367,15 +368,15 @@ func TestWhatIsWantedWaitsUntilItIsKnownWhatRuns(t *testing.T) {
 
 func TestNewPodsAreJudgedWhenAllThatIsWantedIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, source.File, source.HTTP)
+		b := start(t, pods.SourceFile, pods.SourceHTTP)
 		maybe := map[string][]bool{} // by pod that is judged: of pods 1, 2 and 9
 		b.judged = func(l *Loop, pod *v1.Pod) {
 			for _, uid := range []types.UID{"1", "2", "9"} {
 				maybe[pod.Name] = append(maybe[pod.Name], l.MayBeWanted(uid))
 			}
 		}
-		b.changes <- source.Change{Op: source.Add, Source: source.File, Pods: []*v1.Pod{pod("0", "early")}}
-		b.changes <- source.Change{Op: source.Add, Source: source.HTTP, Pods: []*v1.Pod{pod("1", "web"), pod("2", "db")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{pod("0", "early")}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceHTTP, Pods: []*v1.Pod{pod("1", "web"), pod("2", "db")}}
 		synctest.Wait()
 		for name, want := range map[string][]bool{"early": {true, true, true}, "web": {true, true, false}, "db": {true, true, false}} {
 			if !slices.Equal(maybe[name], want) {

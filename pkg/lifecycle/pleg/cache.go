@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // cache holds the pods' statuses. PLEG's goroutine alone writes it; anyone reads.
@@ -18,12 +18,12 @@ type cache struct {
 	// suspect are the pods that have changed, or may have: since when at least.
 	// Only a look from then on says how they are.
 	suspect map[types.UID]time.Time
-	view    []*kuberuntime.Pod
+	view    []*actual.Pod
 	changed chan struct{} // closed and replaced by every write
 }
 
 type entry struct {
-	status *kuberuntime.PodStatus
+	status *actual.PodStatus
 	err    error // of the last look; status is then the last good one
 	asOf   time.Time
 }
@@ -49,7 +49,7 @@ func (c *cache) doubt(uid types.UID, t time.Time) {
 }
 
 // get returns the status of a pod as of t or later, or the channel to wait on.
-func (c *cache) get(uid types.UID, t time.Time) (status *kuberuntime.PodStatus, wait <-chan struct{}, err error) {
+func (c *cache) get(uid types.UID, t time.Time) (status *actual.PodStatus, wait <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.pods[uid]
@@ -64,7 +64,7 @@ func (c *cache) get(uid types.UID, t time.Time) (status *kuberuntime.PodStatus, 
 		return nil, nil, e.err
 	}
 	if !ok {
-		return &kuberuntime.PodStatus{UID: uid, ObservedAt: asOf}, nil, nil
+		return &actual.PodStatus{UID: uid, ObservedAt: asOf}, nil, nil
 	}
 	return e.status, nil, nil
 }
@@ -73,7 +73,7 @@ func (c *cache) get(uid types.UID, t time.Time) (status *kuberuntime.PodStatus, 
 // runtime looked at again where the cached one is older. Nothing is returned
 // before the first full relist: until then what runs is not known. A pod that the
 // runtime does not have has an empty status. The status is shared: nobody changes it.
-func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*kuberuntime.PodStatus, error) {
+func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error) {
 	asked := false
 	for {
 		status, wait, err := p.cache.get(uid, t)
@@ -94,7 +94,7 @@ func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*k
 
 // Look is GetNewerThan now, by a look at the pod alone: for what lists do not show, as
 // the resources of a container.
-func (p *PLEG) Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus, error) {
+func (p *PLEG) Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error) {
 	now := time.Now()
 	p.cache.doubt(uid, now)
 	return p.GetNewerThan(ctx, uid, now)
@@ -102,7 +102,7 @@ func (p *PLEG) Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus,
 
 // Pods returns the last view of the whole runtime, nil before the first. It is
 // shared: nobody changes it.
-func (p *PLEG) Pods() []*kuberuntime.Pod {
+func (p *PLEG) Pods() []*actual.Pod {
 	p.cache.mu.Lock()
 	defer p.cache.mu.Unlock()
 	return p.cache.view

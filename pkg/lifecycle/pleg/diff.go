@@ -1,12 +1,10 @@
 package pleg
 
-import (
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
-)
+import "github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 
 // diff tells what happened to a pod between two views of it; nil is a pod that
 // the runtime does not have. Pure.
-func diff(before, now *kuberuntime.Pod) []Event {
+func diff(before, now *actual.Pod) []Event {
 	was, is := states(before), states(now)
 	pod := now
 	if pod == nil {
@@ -24,11 +22,11 @@ func diff(before, now *kuberuntime.Pod) []Event {
 	for _, c := range is {
 		if old, ok := find(was, c.id); !ok || old != c.state {
 			switch c.state {
-			case kuberuntime.StateRunning:
+			case actual.StateRunning:
 				tell(c.id, ContainerStarted)
-			case kuberuntime.StateExited:
+			case actual.StateExited:
 				tell(c.id, ContainerDied)
-			case kuberuntime.StateUnknown:
+			case actual.StateUnknown:
 				tell(c.id, ContainerChanged)
 			}
 		}
@@ -36,7 +34,7 @@ func diff(before, now *kuberuntime.Pod) []Event {
 	for _, c := range was {
 		if _, ok := find(is, c.id); !ok {
 			// Gone without having been seen dead: both are news.
-			if c.state != kuberuntime.StateExited {
+			if c.state != actual.StateExited {
 				tell(c.id, ContainerDied)
 			}
 			tell(c.id, ContainerRemoved)
@@ -47,12 +45,12 @@ func diff(before, now *kuberuntime.Pod) []Event {
 
 type idState struct {
 	id    string
-	state kuberuntime.State
+	state actual.State
 }
 
 // states lists a pod's containers and sandboxes alike: to the loop a sandbox that
 // died is as good a reason to look as a container.
-func states(p *kuberuntime.Pod) []idState {
+func states(p *actual.Pod) []idState {
 	if p == nil {
 		return nil
 	}
@@ -66,7 +64,7 @@ func states(p *kuberuntime.Pod) []idState {
 	return s
 }
 
-func find(s []idState, id string) (kuberuntime.State, bool) {
+func find(s []idState, id string) (actual.State, bool) {
 	for _, c := range s {
 		if c.id == id {
 			return c.state, true
@@ -76,7 +74,7 @@ func find(s []idState, id string) (kuberuntime.State, bool) {
 }
 
 // same tells whether two views of a pod show the same containers in the same states.
-func same(a, b *kuberuntime.Pod) bool {
+func same(a, b *actual.Pod) bool {
 	if a == nil || b == nil || len(a.Containers) != len(b.Containers) || len(a.Sandboxes) != len(b.Sandboxes) {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -34,11 +35,11 @@ const (
 // Runtime is what PLEG looks at.
 type Runtime interface {
 	// GetPods lists all pods that the runtime has.
-	GetPods(ctx context.Context) ([]*kuberuntime.Pod, error)
+	GetPods(ctx context.Context) ([]*actual.Pod, error)
 	// GetPod lists one pod; nil when the runtime does not have it.
-	GetPod(ctx context.Context, uid types.UID) (*kuberuntime.Pod, error)
+	GetPod(ctx context.Context, uid types.UID) (*actual.Pod, error)
 	// GetPodStatus inspects a pod that was listed.
-	GetPodStatus(ctx context.Context, pod *kuberuntime.Pod) (*kuberuntime.PodStatus, error)
+	GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.PodStatus, error)
 	// Follow calls tell with the UID of each pod to which something happens, until
 	// the stream breaks or ctx ends; runtime.ErrNoEvents when there is none to follow.
 	Follow(ctx context.Context, tell func(types.UID)) error
@@ -68,12 +69,12 @@ type PLEG struct {
 	lastOK error     // why the last relist failed; nil when it did not
 
 	// Of the goroutine that runs Run alone:
-	listed map[types.UID]*kuberuntime.Pod // what the runtime has, by the last list or look
-	view   map[types.UID]*kuberuntime.Pod // as of the last good inspection of each
-	looked map[types.UID]time.Time        // start of the last inspection of each
-	busy   map[types.UID]bool             // being inspected; true: to be looked at again after that
-	failed map[types.UID]bool             // last inspection failed
-	out    []Event                        // wait to be sent
+	listed map[types.UID]*actual.Pod // what the runtime has, by the last list or look
+	view   map[types.UID]*actual.Pod // as of the last good inspection of each
+	looked map[types.UID]time.Time   // start of the last inspection of each
+	busy   map[types.UID]bool        // being inspected; true: to be looked at again after that
+	failed map[types.UID]bool        // last inspection failed
+	out    []Event                   // wait to be sent
 }
 
 // New checks the configuration.
@@ -90,7 +91,7 @@ func New(cfg Config) (*PLEG, error) {
 	p := &PLEG{
 		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity), listedOnce: make(chan struct{}),
 		wanted: map[types.UID]bool{}, wake: make(chan struct{}, 1), seen: time.Now(),
-		listed: map[types.UID]*kuberuntime.Pod{}, view: map[types.UID]*kuberuntime.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
+		listed: map[types.UID]*actual.Pod{}, view: map[types.UID]*actual.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kubelet_pleg_relist_duration_seconds", Help: "Duration in seconds for relisting pods in PLEG.",
 			Buckets: prometheus.ExponentialBuckets(.001, 2.5, 12)}),
@@ -142,15 +143,15 @@ func (p *PLEG) Healthy(now time.Time) error {
 // look is what an inspection of one pod brought.
 type look struct {
 	uid    types.UID
-	pod    *kuberuntime.Pod // nil: the runtime does not have it
-	status *kuberuntime.PodStatus
+	pod    *actual.Pod // nil: the runtime does not have it
+	status *actual.PodStatus
 	err    error
 	asOf   time.Time
 }
 
 // list is what a full relist brought.
 type list struct {
-	pods []*kuberuntime.Pod
+	pods []*actual.Pod
 	err  error
 	asOf time.Time
 }
@@ -181,7 +182,7 @@ func (p *PLEG) Run(ctx context.Context) error {
 			lists <- list{pods, err, asOf}
 		})
 	}
-	inspect := func(uid types.UID, pod *kuberuntime.Pod, asOf time.Time) {
+	inspect := func(uid types.UID, pod *actual.Pod, asOf time.Time) {
 		if _, ok := p.busy[uid]; ok {
 			p.busy[uid] = true
 			return
@@ -236,7 +237,7 @@ func (p *PLEG) Run(ctx context.Context) error {
 
 // lookAtWanted inspects the pods that were asked for: those that cannot wait, or
 // all. It reports whether any is left for later.
-func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *kuberuntime.Pod, time.Time)) (left bool) {
+func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *actual.Pod, time.Time)) (left bool) {
 	p.mu.Lock()
 	var uids []types.UID
 	for uid, now := range p.wanted {
@@ -254,7 +255,7 @@ func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *kuberuntime.Pod, 
 }
 
 // look lists, unless that was just done, and inspects one pod.
-func (p *PLEG) look(ctx context.Context, uid types.UID, pod *kuberuntime.Pod, asOf time.Time) look {
+func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
 	defer cancel()
 	l := look{uid: uid, pod: pod, asOf: asOf}
@@ -272,7 +273,7 @@ func (p *PLEG) look(ctx context.Context, uid types.UID, pod *kuberuntime.Pod, as
 
 // compare takes in a full relist: what has not changed is known to be as it was,
 // what has is inspected before anyone is told.
-func (p *PLEG) compare(l list, inspect func(types.UID, *kuberuntime.Pod, time.Time)) {
+func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) {
 	p.took.Observe(time.Since(l.asOf).Seconds())
 	p.mu.Lock()
 	if l.err != nil {
@@ -292,8 +293,8 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *kuberuntime.Pod, time.Ti
 	}
 	// A pod that was looked at since the list was asked for is known better.
 	newer := func(uid types.UID) bool { return p.looked[uid].After(l.asOf) }
-	listed := make(map[types.UID]*kuberuntime.Pod, len(l.pods))
-	var news []*kuberuntime.Pod
+	listed := make(map[types.UID]*actual.Pod, len(l.pods))
+	var news []*actual.Pod
 	for _, pod := range l.pods {
 		if newer(pod.UID) {
 			continue
@@ -349,7 +350,7 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *kuberuntime.Pod, time.Ti
 }
 
 // take takes in the inspection of one pod, and tells the loop what has changed.
-func (p *PLEG) take(l look, inspect func(types.UID, *kuberuntime.Pod, time.Time)) {
+func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 	again := p.busy[l.uid]
 	delete(p.busy, l.uid)
 	if l.asOf.Before(p.looked[l.uid]) {
@@ -378,7 +379,7 @@ func (p *PLEG) take(l look, inspect func(types.UID, *kuberuntime.Pod, time.Time)
 		case l.err != nil:
 			e.status = p.cache.pods[l.uid].status
 		case l.pod == nil:
-			e.status = &kuberuntime.PodStatus{UID: l.uid, ObservedAt: l.asOf}
+			e.status = &actual.PodStatus{UID: l.uid, ObservedAt: l.asOf}
 		}
 		p.cache.pods[l.uid] = e
 		if since := p.cache.suspect[l.uid]; l.err != nil {
@@ -404,8 +405,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func viewOf(pods map[types.UID]*kuberuntime.Pod) []*kuberuntime.Pod {
-	view := make([]*kuberuntime.Pod, 0, len(pods))
+func viewOf(pods map[types.UID]*actual.Pod) []*actual.Pod {
+	view := make([]*actual.Pod, 0, len(pods))
 	for _, pod := range pods {
 		view = append(view, pod)
 	}

@@ -12,23 +12,23 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
-func podOf(uid string, containers ...kuberuntime.Container) *kuberuntime.Pod {
-	return &kuberuntime.Pod{UID: types.UID(uid), Name: uid, Namespace: "default", Containers: containers}
+func podOf(uid string, containers ...actual.Container) *actual.Pod {
+	return &actual.Pod{UID: types.UID(uid), Name: uid, Namespace: "default", Containers: containers}
 }
 
-func container(id string, state kuberuntime.State) kuberuntime.Container {
-	return kuberuntime.Container{ID: id, Name: id, State: state}
+func container(id string, state actual.State) actual.Container {
+	return actual.Container{ID: id, Name: id, State: state}
 }
 
 func TestDiff(t *testing.T) {
-	running, exited, created, unknown := kuberuntime.StateRunning, kuberuntime.StateExited, kuberuntime.StateCreated, kuberuntime.StateUnknown
+	running, exited, created, unknown := actual.StateRunning, actual.StateExited, actual.StateCreated, actual.StateUnknown
 	tests := []struct {
 		name        string
-		before, now *kuberuntime.Pod
+		before, now *actual.Pod
 		want        []string
 	}{
 		{"nothing happened", podOf("p", container("a", running)), podOf("p", container("a", running)), nil},
@@ -61,8 +61,8 @@ func TestDiff(t *testing.T) {
 }
 
 func TestDiffTellsOfSandboxes(t *testing.T) {
-	before := &kuberuntime.Pod{UID: "p", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateRunning}}}
-	now := &kuberuntime.Pod{UID: "p", Sandboxes: []kuberuntime.Sandbox{{ID: "s", State: kuberuntime.StateExited}}}
+	before := &actual.Pod{UID: "p", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}
+	now := &actual.Pod{UID: "p", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateExited}}}
 	if got := diff(before, now); len(got) != 1 || got[0].Type != ContainerDied || got[0].ContainerID != "s" {
 		t.Errorf("diff() = %v, want the sandbox's death", got)
 	}
@@ -71,7 +71,7 @@ func TestDiffTellsOfSandboxes(t *testing.T) {
 // engine is a runtime in memory.
 type engine struct {
 	mu        sync.Mutex
-	pods      map[types.UID]*kuberuntime.Pod
+	pods      map[types.UID]*actual.Pod
 	listErr   error
 	hang      map[types.UID]bool
 	inspected []types.UID
@@ -83,10 +83,10 @@ type engine struct {
 }
 
 func newEngine() *engine {
-	return &engine{pods: map[types.UID]*kuberuntime.Pod{}, hang: map[types.UID]bool{}, breaks: make(chan error)}
+	return &engine{pods: map[types.UID]*actual.Pod{}, hang: map[types.UID]bool{}, breaks: make(chan error)}
 }
 
-func (e *engine) set(p *kuberuntime.Pod) {
+func (e *engine) set(p *actual.Pod) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.pods[p.UID] = p
@@ -98,27 +98,27 @@ func (e *engine) remove(uid types.UID) {
 	delete(e.pods, uid)
 }
 
-func (e *engine) GetPods(context.Context) ([]*kuberuntime.Pod, error) {
+func (e *engine) GetPods(context.Context) ([]*actual.Pod, error) {
 	if e.hold != nil {
 		<-e.hold
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lists++
-	var pods []*kuberuntime.Pod
+	var pods []*actual.Pod
 	for _, p := range e.pods {
 		pods = append(pods, p)
 	}
 	return pods, e.listErr
 }
 
-func (e *engine) GetPod(_ context.Context, uid types.UID) (*kuberuntime.Pod, error) {
+func (e *engine) GetPod(_ context.Context, uid types.UID) (*actual.Pod, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.pods[uid], e.listErr
 }
 
-func (e *engine) GetPodStatus(ctx context.Context, p *kuberuntime.Pod) (*kuberuntime.PodStatus, error) {
+func (e *engine) GetPodStatus(ctx context.Context, p *actual.Pod) (*actual.PodStatus, error) {
 	e.mu.Lock()
 	hang, slow := e.hang[p.UID], e.slow
 	e.slow = nil
@@ -131,9 +131,9 @@ func (e *engine) GetPodStatus(ctx context.Context, p *kuberuntime.Pod) (*kuberun
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
-	s := &kuberuntime.PodStatus{UID: p.UID, Name: p.Name, ObservedAt: time.Now()}
+	s := &actual.PodStatus{UID: p.UID, Name: p.Name, ObservedAt: time.Now()}
 	for _, c := range p.Containers {
-		s.Containers = append(s.Containers, &kuberuntime.ContainerStatus{Name: c.Name, State: c.State})
+		s.Containers = append(s.Containers, &actual.ContainerStatus{Name: c.Name, State: c.State})
 	}
 	return s, nil
 }
@@ -182,7 +182,7 @@ func TestRelistFindsWhatNoEventTold(t *testing.T) {
 		e := newEngine()
 		p := start(t, e, time.Second)
 		synctest.Wait()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		if got := drain(p); !slices.Equal(got, []string{"ContainerStarted p/a"}) {
@@ -200,14 +200,14 @@ func TestRelistFindsWhatNoEventTold(t *testing.T) {
 func TestEventLooksAtOnceAndAtThatPodOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
-		e.set(podOf("q", container("b", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
+		e.set(podOf("q", container("b", actual.StateRunning)))
 		p := start(t, e, time.Hour)
 		synctest.Wait()
 		drain(p)
 		looked := e.count()
 		begun := time.Now()
-		e.set(podOf("p", container("a", kuberuntime.StateExited)))
+		e.set(podOf("p", container("a", actual.StateExited)))
 		for range 5 { // a burst is one look
 			e.tell("p")
 		}
@@ -226,7 +226,7 @@ func TestUnchangedPodsAreNotInspected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		for i := range 50 {
-			e.set(podOf(fmt.Sprint(i), container("a", kuberuntime.StateRunning)))
+			e.set(podOf(fmt.Sprint(i), container("a", actual.StateRunning)))
 		}
 		start(t, e, time.Second)
 		time.Sleep(10 * time.Second)
@@ -246,11 +246,11 @@ func TestHangingPodHoldsUpNeitherOthersNorHealth(t *testing.T) {
 		for i := range 2 * looks {
 			uid := fmt.Sprintf("stuck%d", i)
 			e.hang[types.UID(uid)] = true
-			e.set(podOf(uid, container("a", kuberuntime.StateRunning)))
+			e.set(podOf(uid, container("a", actual.StateRunning)))
 		}
 		p := start(t, e, time.Second)
 		time.Sleep(10*time.Second + 500*time.Millisecond) // between two relists
-		e.set(podOf("good", container("g", kuberuntime.StateRunning)))
+		e.set(podOf("good", container("g", actual.StateRunning)))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		s, err := p.GetNewerThan(ctx, "good", time.Now())
@@ -290,7 +290,7 @@ func TestNoStatusBeforeTheFirstRelist(t *testing.T) {
 		e.mu.Lock()
 		e.listErr = nil
 		e.mu.Unlock()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		s, err := p.GetNewerThan(t.Context(), "p", time.Time{})
 		if err != nil || len(s.Containers) != 1 {
 			t.Errorf("first status = %v, %v; want the running container", s, err)
@@ -301,14 +301,14 @@ func TestNoStatusBeforeTheFirstRelist(t *testing.T) {
 func TestGetNewerThanLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		p := start(t, e, time.Hour)
 		synctest.Wait()
-		e.set(podOf("p", container("a", kuberuntime.StateExited)))
+		e.set(podOf("p", container("a", actual.StateExited)))
 		time.Sleep(time.Second)
 		begun := time.Now()
 		s, err := p.GetNewerThan(t.Context(), "p", begun)
-		if err != nil || s.Containers[0].State != kuberuntime.StateExited {
+		if err != nil || s.Containers[0].State != actual.StateExited {
 			t.Errorf("status = %v, %v; want the exit", s, err)
 		}
 		if d := time.Since(begun); d > 100*time.Millisecond {
@@ -333,14 +333,14 @@ func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
 		p.Relist("p") // sees no container
 		synctest.Wait()
 		time.Sleep(time.Millisecond)
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		started := time.Now()
 		time.Sleep(time.Second) // a list sees it
 		synctest.Wait()
 		e.slow = second
 		close(first)
 		synctest.Wait()
-		got := make(chan *kuberuntime.PodStatus, 1)
+		got := make(chan *actual.PodStatus, 1)
 		go func() {
 			s, err := p.GetNewerThan(t.Context(), "p", started)
 			if err != nil {
@@ -360,13 +360,13 @@ func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
 func TestALookIsNotAnsweredByAList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		p := start(t, e, time.Second)
 		synctest.Wait()
 		slow := make(chan struct{})
 		e.slow = slow
 		time.Sleep(time.Millisecond)
-		got := make(chan *kuberuntime.PodStatus, 1)
+		got := make(chan *actual.PodStatus, 1)
 		go func() {
 			s, err := p.Look(t.Context(), "p")
 			if err != nil {
@@ -412,14 +412,14 @@ func TestUnhealthyWhenNoRelistFinishes(t *testing.T) {
 func TestBrokenEventStreamIsFollowedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
 		p := start(t, e, time.Hour)
 		synctest.Wait()
 		drain(p)
 		e.breaks <- errors.New("daemon restarted")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		e.set(podOf("p", container("a", kuberuntime.StateExited)))
+		e.set(podOf("p", container("a", actual.StateExited)))
 		e.tell("p")
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
@@ -434,7 +434,7 @@ func TestNothingIsDroppedWhenTheLoopIsSlow(t *testing.T) {
 		e := newEngine()
 		const n = eventCapacity + 500
 		for i := range n {
-			e.set(podOf(fmt.Sprint(i), container("a", kuberuntime.StateRunning)))
+			e.set(podOf(fmt.Sprint(i), container("a", actual.StateRunning)))
 		}
 		p := start(t, e, time.Second)
 		time.Sleep(5 * time.Second)
@@ -456,7 +456,7 @@ func TestGonePodsLeaveNoTrace(t *testing.T) {
 		p := start(t, e, time.Second)
 		for i := range 20 {
 			uid := types.UID(fmt.Sprint(i))
-			e.set(podOf(string(uid), container("a", kuberuntime.StateExited)))
+			e.set(podOf(string(uid), container("a", actual.StateExited)))
 			p.Relist(uid)
 			synctest.Wait()
 			e.remove(uid)
@@ -479,8 +479,8 @@ func TestALookBeforeTheFirstListIsNoViewOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		e.hold = make(chan struct{})
-		e.set(podOf("p", container("a", kuberuntime.StateRunning)))
-		e.set(podOf("q", container("b", kuberuntime.StateRunning)))
+		e.set(podOf("p", container("a", actual.StateRunning)))
+		e.set(podOf("q", container("b", actual.StateRunning)))
 		p := start(t, e, time.Second)
 		p.Relist("p")
 		synctest.Wait()

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -74,10 +75,10 @@ func initializedCondition(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {
 	c := v1.PodCondition{Type: v1.PodInitialized, Status: v1.ConditionTrue}
 	var unknown, incomplete []string
 	for _, i := range pod.Spec.InitContainers {
-		switch st := find(s.InitContainerStatuses, i.Name); {
+		switch st := pods.ContainerStatus(s.InitContainerStatuses, i.Name); {
 		case st == nil:
 			unknown = append(unknown, i.Name)
-		case sidecar(i) && (st.Started == nil || !*st.Started), !sidecar(i) && !st.Ready:
+		case pods.IsSidecar(&i) && (st.Started == nil || !*st.Started), !pods.IsSidecar(&i) && !st.Ready:
 			incomplete = append(incomplete, i.Name)
 		}
 	}
@@ -117,12 +118,12 @@ func containersReady(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {
 		}
 	}
 	for _, i := range pod.Spec.InitContainers {
-		if sidecar(i) {
-			judge(i.Name, find(s.InitContainerStatuses, i.Name))
+		if pods.IsSidecar(&i) {
+			judge(i.Name, pods.ContainerStatus(s.InitContainerStatuses, i.Name))
 		}
 	}
 	for _, m := range pod.Spec.Containers {
-		judge(m.Name, find(s.ContainerStatuses, m.Name))
+		judge(m.Name, pods.ContainerStatus(s.ContainerStatuses, m.Name))
 	}
 	switch {
 	case s.Phase == v1.PodSucceeded && len(unknown) == 0:

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
@@ -41,7 +43,7 @@ func containerStatuses(in Input, containers []v1.Container, old []v1.ContainerSt
 	}
 	statuses := make([]v1.ContainerStatus, 0, len(containers))
 	for _, c := range containers {
-		statuses = append(statuses, containerStatus(in, c, find(old, c.Name), waitFor))
+		statuses = append(statuses, containerStatus(in, c, pods.ContainerStatus(old, c.Name), waitFor))
 	}
 	if &containers[0] == &in.Pod.Spec.Containers[0] {
 		slices.SortStableFunc(statuses, func(a, b v1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
@@ -50,7 +52,7 @@ func containerStatuses(in Input, containers []v1.Container, old []v1.ContainerSt
 }
 
 func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v1.ContainerStatus {
-	var attempts []*kuberuntime.ContainerStatus // newest first
+	var attempts []*actual.ContainerStatus // newest first
 	if in.Observed != nil {
 		for _, o := range in.Observed.Containers {
 			if o.Name == c.Name {
@@ -72,7 +74,7 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 	}
 	// The attempt before the last is what it was last terminated as.
 	for _, before := range attempts[1:] {
-		if before.State == kuberuntime.StateExited {
+		if before.State == actual.StateExited {
 			s.LastTerminationState = state(before)
 			break
 		}
@@ -87,14 +89,14 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 			s.LastTerminationState = old.State // its container has been collected
 		}
 	}
-	if now.State == kuberuntime.StateUnknown {
+	if now.State == actual.StateUnknown {
 		// What has happened to it is not known, and it is not running for us.
 		s.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
 			Reason: reasonUnknown, ExitCode: kuberuntime.ExitUnknown, ContainerID: s.ContainerID,
 			Message: "The container could not be located when the pod was deleted.  The container used to be Running",
 		}}
 	}
-	if w, ok := in.Waiting[c.Name]; ok && now.State != kuberuntime.StateRunning {
+	if w, ok := in.Waiting[c.Name]; ok && now.State != actual.StateRunning {
 		if s.State.Terminated != nil {
 			s.LastTerminationState = s.State
 		}
@@ -177,19 +179,19 @@ func lost(old *v1.ContainerStatus) v1.ContainerState {
 
 // done tells whether a missing init container must have succeeded: a regular
 // container of the pod exists. Sidecars do not end.
-func done(pod *v1.Pod, c v1.Container, observed *kuberuntime.PodStatus) bool {
-	if sidecar(c) || !slices.ContainsFunc(pod.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name }) {
+func done(pod *v1.Pod, c v1.Container, observed *actual.PodStatus) bool {
+	if pods.IsSidecar(&c) || !pods.IsInit(pod, c.Name) {
 		return false
 	}
 	return slices.ContainsFunc(pod.Spec.Containers, func(m v1.Container) bool { return observed.Container(m.Name) != nil })
 }
 
 // state is the API state of a container as it was observed.
-func state(c *kuberuntime.ContainerStatus) v1.ContainerState {
+func state(c *actual.ContainerStatus) v1.ContainerState {
 	switch c.State {
-	case kuberuntime.StateRunning:
+	case actual.StateRunning:
 		return v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: second(c.StartedAt)}}
-	case kuberuntime.StateExited:
+	case actual.StateExited:
 		return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
 			ExitCode: c.ExitCode, Reason: c.Reason, Message: c.Message, ContainerID: c.ID.String(),
 			StartedAt: second(c.StartedAt), FinishedAt: second(c.FinishedAt),
@@ -201,14 +203,14 @@ func state(c *kuberuntime.ContainerStatus) v1.ContainerState {
 // readiness sets started and ready. An init container is ready when it has
 // succeeded, any other when it runs and its probes say so; an ephemeral one, which
 // has none, is neither.
-func readiness(in Input, c v1.Container, now *kuberuntime.ContainerStatus, s *v1.ContainerStatus) {
+func readiness(in Input, c v1.Container, now *actual.ContainerStatus, s *v1.ContainerStatus) {
 	if ephemeral(in.Pod, c.Name) {
 		return
 	}
 	run := s.State.Running != nil
 	started := run && (in.Started == nil || in.Started(now.ID))
 	s.Started = &started
-	if !sidecar(c) && slices.ContainsFunc(in.Pod.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name }) {
+	if !pods.IsSidecar(&c) && pods.IsInit(in.Pod, c.Name) {
 		s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
 		return
 	}
@@ -221,10 +223,10 @@ func ephemeral(pod *v1.Pod, name string) bool {
 
 // details sets what newer releases tell of a container: resources, mounts, user
 // and stop signal.
-func details(c v1.Container, now *kuberuntime.ContainerStatus, s *v1.ContainerStatus) {
+func details(c v1.Container, now *actual.ContainerStatus, s *v1.ContainerStatus) {
 	if s.State.Running != nil {
 		s.AllocatedResources = c.Resources.Requests.DeepCopy()
-		s.Resources = actual(c, now.Resources.GetLinux())
+		s.Resources = resourcesOf(c, now.Resources.GetLinux())
 	}
 	for _, m := range c.VolumeMounts {
 		vm := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}

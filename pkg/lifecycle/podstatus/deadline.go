@@ -6,7 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Reason and message of a pod that was stopped at its deadline, the kubelet's.
@@ -32,7 +32,7 @@ func overdue(pod *v1.Pod, s *v1.PodStatus, now time.Time) bool {
 	if !ok || now.Before(at) {
 		return false
 	}
-	if s.Phase != v1.PodSucceeded && s.Phase != v1.PodFailed {
+	if !pods.IsFinished(s.Phase) {
 		return true
 	}
 	for _, c := range s.ContainerStatuses {
@@ -53,7 +53,7 @@ func startTime(in Input) *metav1.Time {
 		return in.Pod.Status.StartTime
 	}
 	if in.Observed != nil && len(in.Observed.Sandboxes) > 0 {
-		recorded, err := time.Parse(time.RFC3339, in.Observed.Sandboxes[0].Annotations[criconfig.AnnotationStartTime])
+		recorded, err := time.Parse(time.RFC3339, in.Observed.Sandboxes[0].Annotations[pods.AnnotationStartTime])
 		if err == nil {
 			return &metav1.Time{Time: recorded}
 		}

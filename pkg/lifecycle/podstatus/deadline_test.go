@@ -9,8 +9,9 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 func TestDeadline(t *testing.T) {
@@ -24,7 +25,7 @@ func TestDeadline(t *testing.T) {
 			}
 		}
 	}
-	ended := func(ago time.Duration, containers ...string) *kuberuntime.PodStatus {
+	ended := func(ago time.Duration, containers ...string) *actual.PodStatus {
 		st := observed(containers...)
 		for _, c := range st.Containers {
 			c.FinishedAt = now.Add(-ago)
@@ -33,7 +34,7 @@ func TestDeadline(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		pod  func(*v1.Pod)
-		seen *kuberuntime.PodStatus
+		seen *actual.PodStatus
 		old  v1.PodPhase
 		want string
 	}{
@@ -62,12 +63,12 @@ func TestDeadline(t *testing.T) {
 
 func TestStartTime(t *testing.T) {
 	at := func(second int) *metav1.Time { return &metav1.Time{Time: time.Unix(int64(second), 0).UTC()} }
-	record := func(text string) *kuberuntime.PodStatus {
-		return &kuberuntime.PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Annotations: map[string]string{criconfig.AnnotationStartTime: text}}}}
+	record := func(text string) *actual.PodStatus {
+		return &actual.PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Annotations: map[string]string{pods.AnnotationStartTime: text}}}}
 	}
 	for name, tc := range map[string]struct {
 		old, api *metav1.Time
-		seen     *kuberuntime.PodStatus
+		seen     *actual.PodStatus
 		want     time.Time
 	}{
 		"known":                 {at(1), at(2), record("1970-01-01T00:00:03Z"), time.Unix(1, 0)},
@@ -90,7 +91,7 @@ func TestStartTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod.Status.StartTime = nil
-	seen := &kuberuntime.PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Annotations: config.Annotations}}}
+	seen := &actual.PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Annotations: config.Annotations}}}
 	if s := Generate(Input{Pod: pod, Observed: seen, Now: now.Add(time.Hour)}); !s.StartTime.Time.Equal(now.Truncate(time.Second)) {
 		t.Errorf("read back %v", s.StartTime)
 	}

@@ -14,17 +14,18 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // Input is all that a pod's API status is made from.
 type Input struct {
 	Pod      *v1.Pod
-	Observed *kuberuntime.PodStatus // nil before the runtime was first looked at
-	Old      v1.PodStatus           // last status of this pod; zero if none
+	Observed *actual.PodStatus // nil before the runtime was first looked at
+	Old      v1.PodStatus      // last status of this pod; zero if none
 	// Waiting holds, per container name, why the last sync could not start it.
-	Waiting map[string]kuberuntime.Waiting
+	Waiting map[string]actual.Waiting
 	// Terminal is true once no container of the pod runs or may run again:
 	// the phase is then Succeeded or Failed whatever the policy says.
 	Terminal bool
@@ -32,8 +33,8 @@ type Input struct {
 	Resize   Resize
 	// Started and Ready are what the probes say of a running container, by its
 	// ID; nil functions mean no probes: started and ready as soon as it runs.
-	Started func(kuberuntime.ContainerID) bool
-	Ready   func(kuberuntime.ContainerID) bool
+	Started func(actual.ContainerID) bool
+	Ready   func(actual.ContainerID) bool
 	Now     time.Time
 }
 
@@ -47,7 +48,7 @@ func Generate(in Input) v1.PodStatus {
 	}
 	s := v1.PodStatus{
 		ObservedGeneration:         pod.Generation,
-		QOSClass:                   criconfig.QOSClass(pod),
+		QOSClass:                   pods.QOSClass(pod),
 		Message:                    in.Old.Message,
 		Reason:                     in.Old.Reason,
 		NominatedNodeName:          in.Old.NominatedNodeName,
@@ -80,7 +81,7 @@ func Generate(in Input) v1.PodStatus {
 // somebody at the API server: of its containers there is nothing to tell.
 func turnedAway(in Input) bool {
 	none := in.Observed == nil || len(in.Observed.Containers)+len(in.Observed.Sandboxes) == 0
-	return none && terminal(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
+	return none && pods.IsFinished(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
 }
 
 // maxMessages is how many bytes the termination messages of a pod's containers may
@@ -137,7 +138,7 @@ func setIPs(in Input, s *v1.PodStatus) {
 	for _, ip := range ips {
 		s.PodIPs = append(s.PodIPs, v1.PodIP{IP: ip})
 	}
-	if len(s.PodIPs) == 0 && (s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || in.Terminal) {
+	if len(s.PodIPs) == 0 && (pods.IsFinished(s.Phase) || in.Terminal) {
 		s.PodIPs = in.Old.PodIPs // of a pod that is done the last address stays readable
 	}
 	if len(s.PodIPs) > 0 {

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 999, time.UTC)
@@ -46,16 +46,16 @@ func withSidecar(p *v1.Pod) {
 
 // observed is what the runtime shows: containers as "c1=running", "c1=exited:3",
 // newest first, with the number of restarts after "#".
-func observed(containers ...string) *kuberuntime.PodStatus {
-	st := &kuberuntime.PodStatus{UID: "u", IPs: []string{"10.0.0.2", "fd00::2"}, Sandboxes: []*cri.PodSandboxStatus{{Id: "s", State: cri.PodSandboxState_SANDBOX_READY}}}
+func observed(containers ...string) *actual.PodStatus {
+	st := &actual.PodStatus{UID: "u", IPs: []string{"10.0.0.2", "fd00::2"}, Sandboxes: []*cri.PodSandboxStatus{{Id: "s", State: cri.PodSandboxState_SANDBOX_READY}}}
 	for i, text := range containers {
 		text, restarts, _ := strings.Cut(text, "#")
 		name, state, _ := strings.Cut(text, "=")
 		state, code, _ := strings.Cut(state, ":")
-		c := &kuberuntime.ContainerStatus{ID: kuberuntime.ContainerID{Runtime: "docker", ID: fmt.Sprint(name, i)}, Name: name, State: kuberuntime.State(state), Image: "x", ImageID: "sha256:x", StartedAt: now, FinishedAt: now}
+		c := &actual.ContainerStatus{ID: actual.ContainerID{Runtime: "docker", ID: fmt.Sprint(name, i)}, Name: name, State: actual.State(state), Image: "x", ImageID: "sha256:x", StartedAt: now, FinishedAt: now}
 		fmt.Sscan(code, &c.ExitCode)
 		fmt.Sscan(restarts, &c.RestartCount)
-		if c.State == kuberuntime.StateExited {
+		if c.State == actual.StateExited {
 			c.Reason = map[bool]string{true: "Completed", false: "Error"}[c.ExitCode == 0]
 		}
 		st.Containers = append(st.Containers, c)
@@ -99,8 +99,8 @@ func briefly(s v1.PodStatus) string {
 func TestPhaseAndContainers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pod      func(*v1.Pod)
-		seen     *kuberuntime.PodStatus
-		waiting  map[string]kuberuntime.Waiting
+		seen     *actual.PodStatus
+		waiting  map[string]actual.Waiting
 		terminal bool
 		want     string
 	}{
@@ -113,8 +113,8 @@ func TestPhaseAndContainers(t *testing.T) {
 		"init collected":         {nil, observed("c1=running", "c2=running"), nil, false, "Running: i Completed 0 ready, c1 running ready, c2 running ready"},
 		"all run":                {plain, observed("c1=running", "c2=running"), nil, false, "Running: c1 running ready, c2 running ready"},
 		"one is to come":         {plain, observed("c1=running"), nil, false, "Pending: c1 running ready, c2 ContainerCreating"},
-		"one cannot be pulled":   {plain, observed("c1=running"), map[string]kuberuntime.Waiting{"c2": {Reason: "ImagePullBackOff"}}, false, "Pending: c1 running ready, c2 ImagePullBackOff"},
-		"one crashes":            {plain, observed("c1=running", "c2=exited:1#2"), map[string]kuberuntime.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, false, "Running: c1 running ready, c2 CrashLoopBackOff #2 last Error 1"},
+		"one cannot be pulled":   {plain, observed("c1=running"), map[string]actual.Waiting{"c2": {Reason: "ImagePullBackOff"}}, false, "Pending: c1 running ready, c2 ImagePullBackOff"},
+		"one crashes":            {plain, observed("c1=running", "c2=exited:1#2"), map[string]actual.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, false, "Running: c1 running ready, c2 CrashLoopBackOff #2 last Error 1"},
 		"restarted":              {plain, observed("c1=running", "c2=running#1", "c2=exited:3"), nil, false, "Running: c1 running ready, c2 running ready #1 last Error 3"},
 		"one is done, Never":     {plainNever, observed("c1=running", "c2=exited:0"), nil, false, "Running: c1 running ready, c2 Completed 0"},
 		"all are done, Never":    {plainNever, observed("c1=exited:0", "c2=exited:0"), nil, false, "Succeeded: c1 Completed 0, c2 Completed 0"},
@@ -154,7 +154,7 @@ func TestWhatRunsOnceAndIsGoneHasEnded(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		pod          func(*v1.Pod)
-		before, then *kuberuntime.PodStatus
+		before, then *actual.PodStatus
 		want         string
 	}{
 		"Never":               {plainNever, observed("c1=running", "c2=running"), observed("c2=running"), "Running: c1 ContainerStatusUnknown 137, c2 running ready"},
@@ -186,7 +186,7 @@ func TestAllContainersAreRestartedInPlace(t *testing.T) {
 	var s v1.PodStatus
 	for _, step := range []struct {
 		what             string
-		seen             *kuberuntime.PodStatus
+		seen             *actual.PodStatus
 		want, restarting string
 	}{
 		{"runs", observed("c2=running", "c1=running", "i=exited:0"),
@@ -255,7 +255,7 @@ func TestEphemeralContainers(t *testing.T) {
 	}
 	ran := v1.PodStatus{EphemeralContainerStatuses: []v1.ContainerStatus{{Name: "e", ContainerID: "docker://e", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}}}}
 	for name, tc := range map[string]struct {
-		seen *kuberuntime.PodStatus
+		seen *actual.PodStatus
 		old  v1.PodStatus
 		want string
 	}{
@@ -304,11 +304,11 @@ func TestTerminationMessagesShareTheirRoom(t *testing.T) {
 
 func TestWhyContainersWaitFitsIntoAStatus(t *testing.T) {
 	for n := range 40 {
-		in := Input{Pod: testPod(func(p *v1.Pod) { p.Spec.InitContainers, p.Spec.Containers = nil, nil }), Waiting: map[string]kuberuntime.Waiting{}, Now: now}
+		in := Input{Pod: testPod(func(p *v1.Pod) { p.Spec.InitContainers, p.Spec.Containers = nil, nil }), Waiting: map[string]actual.Waiting{}, Now: now}
 		for i := range n + 1 {
 			name := fmt.Sprintf("c%02d", i)
 			in.Pod.Spec.Containers = append(in.Pod.Spec.Containers, v1.Container{Name: name})
-			in.Waiting[name] = kuberuntime.Waiting{Reason: "RunContainerError", Message: strings.Repeat("é", 1<<20)}
+			in.Waiting[name] = actual.Waiting{Reason: "RunContainerError", Message: strings.Repeat("é", 1<<20)}
 		}
 		all := 0
 		for _, s := range Generate(in).ContainerStatuses {
@@ -334,7 +334,7 @@ func TestConditions(t *testing.T) {
 			"PodReadyToStartContainers=True Initialized=False/ContainersNotInitialized Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady PodScheduled=True"},
 		"ready": {Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running")},
 			"PodReadyToStartContainers=True Initialized=True Ready=True ContainersReady=True PodScheduled=True"},
-		"probe says no": {Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running"), Ready: func(id kuberuntime.ContainerID) bool { return id.ID != "c20" && id.ID != "c21" }},
+		"probe says no": {Input{Pod: testPod(plain), Observed: observed("c1=running", "c2=running"), Ready: func(id actual.ContainerID) bool { return id.ID != "c20" && id.ID != "c21" }},
 			"PodReadyToStartContainers=True Initialized=True Ready=False/ContainersNotReady ContainersReady=False/ContainersNotReady PodScheduled=True"},
 		"succeeded": {Input{Pod: testPod(plainNever), Observed: observed("c1=exited:0", "c2=exited:0")},
 			"PodReadyToStartContainers=True Initialized=True/PodCompleted Ready=False/PodCompleted ContainersReady=False/PodCompleted PodScheduled=True"},
@@ -400,7 +400,7 @@ func TestGenerateChangesNothingThatItIsGiven(t *testing.T) {
 	pod, seen := testPod(nil), observed("c1=running", "c2=exited:1", "i=exited:0")
 	old := Generate(Input{Pod: pod, Observed: seen, Now: now})
 	before, beforeOld := pod.DeepCopy(), old.DeepCopy()
-	Generate(Input{Pod: pod, Observed: seen, Old: old, Waiting: map[string]kuberuntime.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, Terminal: true, Now: now.Add(time.Hour)})
+	Generate(Input{Pod: pod, Observed: seen, Old: old, Waiting: map[string]actual.Waiting{"c2": {Reason: "CrashLoopBackOff"}}, Terminal: true, Now: now.Add(time.Hour)})
 	if pod.String() != before.String() {
 		t.Error("the pod was changed")
 	}
@@ -411,7 +411,7 @@ func TestGenerateChangesNothingThatItIsGiven(t *testing.T) {
 
 func TestPodThatWasTurnedAwayStaysAsItIs(t *testing.T) {
 	old := v1.PodStatus{Phase: v1.PodFailed, Reason: "NodeAffinity", Message: "Pod was rejected", QOSClass: v1.PodQOSBestEffort, ObservedGeneration: 3}
-	for name, none := range map[string]*kuberuntime.PodStatus{"not looked at": nil, "nothing found": {UID: "u"}} {
+	for name, none := range map[string]*actual.PodStatus{"not looked at": nil, "nothing found": {UID: "u"}} {
 		t.Run(name, func(t *testing.T) {
 			if got := Generate(Input{Pod: testPod(nil), Observed: none, Old: old, Terminal: true, Now: now}); !equality.Semantic.DeepEqual(got, old) {
 				t.Errorf("status = %+v, want %+v", got, old)
@@ -432,7 +432,7 @@ func TestReasonOfWaitingIsKeptUntilTheNextTry(t *testing.T) {
 	if got[0].State.Waiting.Reason != "ErrImagePull" || got[0].State.Waiting.Message != "why" || got[1].State.Waiting.Reason != "ContainerCreating" {
 		t.Errorf("%s, %s", brief(got[0]), brief(got[1]))
 	}
-	got = Generate(Input{Pod: testPod(plain), Old: old, Waiting: map[string]kuberuntime.Waiting{"c1": {Reason: "ImagePullBackOff"}}, Now: now}).ContainerStatuses
+	got = Generate(Input{Pod: testPod(plain), Old: old, Waiting: map[string]actual.Waiting{"c1": {Reason: "ImagePullBackOff"}}, Now: now}).ContainerStatuses
 	if got[0].State.Waiting.Reason != "ImagePullBackOff" {
 		t.Errorf("%s", brief(got[0]))
 	}

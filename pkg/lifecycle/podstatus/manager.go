@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Manager is the store of the statuses that were published. Safe for concurrent use.
@@ -136,7 +138,7 @@ func (m *Manager) tell() {
 // failed or succeeded stays so, and a container that has terminated and may not
 // be restarted keeps its end.
 func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
-	if old.Phase == v1.PodFailed || old.Phase == v1.PodSucceeded {
+	if pods.IsFinished(old.Phase) {
 		s.Phase = old.Phase
 	}
 	if old.StartTime != nil && (s.StartTime == nil || !s.StartTime.Equal(old.StartTime)) {
@@ -144,7 +146,7 @@ func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
 	}
 	keep := func(containers []v1.Container, olds, news []v1.ContainerStatus) {
 		for _, c := range containers {
-			o, n := find(olds, c.Name), find(news, c.Name)
+			o, n := pods.ContainerStatus(olds, c.Name), pods.ContainerStatus(news, c.Name)
 			if o == nil || n == nil || o.State.Terminated == nil || n.State.Terminated != nil || restarts(pod, c, o.State.Terminated.ExitCode) {
 				continue
 			}

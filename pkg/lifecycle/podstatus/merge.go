@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // ownConditions are those that the kubelet alone writes.
@@ -41,7 +43,7 @@ func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	if api.QOSClass != "" {
 		s.QOSClass = api.QOSClass // immutable
 	}
-	if terminal(s.Phase) && !terminal(api.Phase) && anyRuns(s) {
+	if pods.IsFinished(s.Phase) && !pods.IsFinished(api.Phase) && anyRuns(s) {
 		s.Phase = api.Phase
 		if s.Phase == "" {
 			s.Phase = v1.PodPending
@@ -94,8 +96,6 @@ func WithForeign(s, api v1.PodStatus) v1.PodStatus {
 func index(cs []v1.PodCondition, t v1.PodConditionType) int {
 	return slices.IndexFunc(cs, func(c v1.PodCondition) bool { return c.Type == t })
 }
-
-func terminal(p v1.PodPhase) bool { return p == v1.PodSucceeded || p == v1.PodFailed }
 
 func anyRuns(s v1.PodStatus) bool {
 	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {

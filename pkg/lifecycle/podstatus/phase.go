@@ -5,6 +5,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -13,8 +14,8 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 	var pendingInit, failedInit int
 	var unknown, running, waiting, stopped, succeeded, restarting int
 	for _, c := range pod.Spec.InitContainers {
-		s := find(initStatuses, c.Name)
-		if sidecar(c) {
+		s := pods.ContainerStatus(initStatuses, c.Name)
+		if pods.IsSidecar(&c) {
 			switch {
 			case s == nil:
 				unknown++
@@ -51,7 +52,7 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 		}
 	}
 	for _, c := range pod.Spec.Containers {
-		s := find(statuses, c.Name)
+		s := pods.ContainerStatus(statuses, c.Name)
 		if s == nil {
 			unknown++
 			continue
@@ -139,13 +140,11 @@ func restarts(pod *v1.Pod, c v1.Container, exitCode int32) bool {
 	return kuberuntime.Restarts(pod, &c, exitCode)
 }
 
-func sidecar(c v1.Container) bool { return kuberuntime.IsSidecar(&c) }
-
 // anyStarted tells whether a regular container has ever run: the pod has then
 // been initialised, whatever its init containers' statuses have become since.
 func anyStarted(pod *v1.Pod, statuses []v1.ContainerStatus) bool {
 	for _, c := range pod.Spec.Containers {
-		if s := find(statuses, c.Name); s != nil &&
+		if s := pods.ContainerStatus(statuses, c.Name); s != nil &&
 			(s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil) {
 			return true
 		}
@@ -159,19 +158,10 @@ func initialized(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus) bool 
 		return true
 	}
 	for _, c := range pod.Spec.InitContainers {
-		s := find(initStatuses, c.Name)
-		if s == nil || sidecar(c) && (s.Started == nil || !*s.Started) || !sidecar(c) && !s.Ready {
+		s := pods.ContainerStatus(initStatuses, c.Name)
+		if s == nil || pods.IsSidecar(&c) && (s.Started == nil || !*s.Started) || !pods.IsSidecar(&c) && !s.Ready {
 			return false
 		}
 	}
 	return true
-}
-
-func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
-	for i := range statuses {
-		if statuses[i].Name == name {
-			return &statuses[i]
-		}
-	}
-	return nil
 }

@@ -8,12 +8,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Verdict is what the probes say of a running container; ok is false when they do
 // not know it.
-type Verdict func(kuberuntime.ContainerID) (started, ready, ok bool)
+type Verdict func(actual.ContainerID) (started, ready, ok bool)
 
 // Refresh puts what the probes say now into a pod's published status, and reports
 // whether that changed it. It is for a pod whose worker is busy, with a container that
@@ -42,7 +43,7 @@ func (m *Manager) Refresh(uid types.UID, verdict Verdict, now time.Time) (change
 func refreshed(pod *v1.Pod, old v1.PodStatus, verdict Verdict, now time.Time) v1.PodStatus {
 	s := *old.DeepCopy()
 	put := func(st *v1.ContainerStatus) {
-		id, err := kuberuntime.ParseContainerID(st.ContainerID)
+		id, err := actual.ParseContainerID(st.ContainerID)
 		if err != nil || st.State.Running == nil {
 			return
 		}
@@ -55,7 +56,7 @@ func refreshed(pod *v1.Pod, old v1.PodStatus, verdict Verdict, now time.Time) v1
 		put(&s.ContainerStatuses[i])
 	}
 	for _, c := range pod.Spec.InitContainers {
-		if st := find(s.InitContainerStatuses, c.Name); st != nil && sidecar(c) {
+		if st := pods.ContainerStatus(s.InitContainerStatuses, c.Name); st != nil && pods.IsSidecar(&c) {
 			put(st)
 		}
 	}

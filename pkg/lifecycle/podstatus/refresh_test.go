@@ -7,7 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func TestRefresh(t *testing.T) {
@@ -49,7 +49,7 @@ func TestRefresh(t *testing.T) {
 			m := NewManager()
 			m.Set(pod, old)
 			told := m.Changed()
-			changed := m.Refresh("u", func(id kuberuntime.ContainerID) (started, ready, ok bool) {
+			changed := m.Refresh("u", func(id actual.ContainerID) (started, ready, ok bool) {
 				s, ok := tc.said[id.ID]
 				return s.started, s.ready, ok
 			}, now)

@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Resize is how far a change of the pod's resources has come (KEP-1287).
@@ -33,18 +33,18 @@ func (r Resize) conditions() []v1.PodCondition {
 	return all
 }
 
-// actual are the resources that a running container has: those that it was given,
+// resourcesOf are the resources that a running container has: those that it was given,
 // but for what the runtime says otherwise. A limit or request that rounds to what
 // the runtime has is shown as it was given.
-func actual(c v1.Container, now *cri.LinuxContainerResources) *v1.ResourceRequirements {
+func resourcesOf(c v1.Container, now *cri.LinuxContainerResources) *v1.ResourceRequirements {
 	r := c.Resources.DeepCopy()
 	if now == nil {
 		return r
 	}
-	if q, ok := r.Requests[v1.ResourceCPU]; ok && now.CpuShares > 0 && criconfig.CPUShares(q.MilliValue()) != now.CpuShares {
+	if q, ok := r.Requests[v1.ResourceCPU]; ok && now.CpuShares > 0 && pods.CPUShares(q.MilliValue()) != now.CpuShares {
 		r.Requests[v1.ResourceCPU] = *resource.NewMilliQuantity((now.CpuShares*1000+1023)/1024, resource.DecimalSI)
 	}
-	if q, ok := r.Limits[v1.ResourceCPU]; ok && now.CpuQuota > 0 && now.CpuPeriod > 0 && criconfig.CPUQuota(q.MilliValue(), now.CpuPeriod) != now.CpuQuota {
+	if q, ok := r.Limits[v1.ResourceCPU]; ok && now.CpuQuota > 0 && now.CpuPeriod > 0 && pods.CPUQuota(q.MilliValue(), now.CpuPeriod) != now.CpuQuota {
 		r.Limits[v1.ResourceCPU] = *resource.NewMilliQuantity(now.CpuQuota*1000/now.CpuPeriod, resource.DecimalSI)
 	}
 	if q, ok := r.Limits[v1.ResourceMemory]; ok && now.MemoryLimitInBytes > 0 && q.Value() != now.MemoryLimitInBytes {

@@ -42,7 +42,7 @@ func TestActualResources(t *testing.T) {
 		"not yet as given":      {&cri.LinuxContainerResources{CpuShares: 102, CpuQuota: 20000, CpuPeriod: 100000, MemoryLimitInBytes: 4 << 20}, "100m", "200m", "4Mi"},
 		"the runtime is silent": {nil, "300m", "500m", "8Mi"},
 	} {
-		r := actual(given, tt.now)
+		r := resourcesOf(given, tt.now)
 		if r.Requests.Cpu().String() != tt.request || r.Limits.Cpu().String() != tt.limit || r.Limits.Memory().String() != tt.memory {
 			t.Errorf("%s: %v", name, r)
 		}

@@ -11,7 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Store is the set of desired pods. Safe for concurrent use. The pods in it are
@@ -88,7 +88,7 @@ func (s *Store) Mirrors() []*v1.Pod {
 }
 
 func (s *Store) of(pod *v1.Pod) *index {
-	if source.IsMirror(pod) {
+	if pods.IsMirror(pod) {
 		return &s.mirrors
 	}
 	return &s.pods

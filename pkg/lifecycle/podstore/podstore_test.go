@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 func pod(uid, name string, annotations map[string]string) *v1.Pod {
@@ -30,8 +30,8 @@ func TestReplacedPodKeepsItsNameWithTheNewerOne(t *testing.T) {
 
 func TestMirrorPodIsNotAPod(t *testing.T) {
 	s := New()
-	static := pod("1", "web", map[string]string{source.AnnotationSource: source.File})
-	mirror := pod("2", "web", map[string]string{source.AnnotationMirror: "hash"})
+	static := pod("1", "web", map[string]string{pods.AnnotationConfigSource: pods.SourceFile})
+	mirror := pod("2", "web", map[string]string{pods.AnnotationConfigMirror: "hash"})
 	s.Set(static)
 	s.Set(mirror)
 	if got := s.Pods(); len(got) != 1 || got[0] != static {
@@ -60,8 +60,8 @@ func TestRemoveOfUnknownPodIsHarmless(t *testing.T) {
 
 func TestPodIsFoundByNameAfterALaterOneOfThatNameWent(t *testing.T) {
 	s := New()
-	static := pod("1", "web", map[string]string{source.AnnotationSource: source.File})
-	other := pod("2", "web", map[string]string{source.AnnotationSource: source.API})
+	static := pod("1", "web", map[string]string{pods.AnnotationConfigSource: pods.SourceFile})
+	other := pod("2", "web", map[string]string{pods.AnnotationConfigSource: pods.SourceAPI})
 	s.Set(static)
 	s.Set(other)
 	s.Remove(other)
@@ -72,7 +72,7 @@ func TestPodIsFoundByNameAfterALaterOneOfThatNameWent(t *testing.T) {
 
 func TestMirrorsAreListedInOrderAndFoundByName(t *testing.T) {
 	s := New()
-	mark := map[string]string{source.AnnotationMirror: "hash"}
+	mark := map[string]string{pods.AnnotationConfigMirror: "hash"}
 	b, a := pod("2", "b", mark), pod("1", "a", mark)
 	s.Set(b)
 	s.Set(a)

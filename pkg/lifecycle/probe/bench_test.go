@@ -25,8 +25,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	agentcri "github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // asServer has this program serve HTTP, gRPC health and, on the Unix socket that it
@@ -192,8 +192,8 @@ func BenchmarkFiveHundredASecond(b *testing.B) {
 				uid := types.UID(fmt.Sprint(i))
 				probe := &v1.Probe{ProbeHandler: handlers[name], PeriodSeconds: 1, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 3}
 				pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}, Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c", ReadinessProbe: probe}}}}
-				m.Sync(pod, &kuberuntime.PodStatus{IPs: []string{"127.0.0.1"}, Containers: []*kuberuntime.ContainerStatus{
-					{ID: kuberuntime.ContainerID{Runtime: "test", ID: string(uid)}, Name: "c", State: kuberuntime.StateRunning, StartedAt: time.Now().Add(-time.Hour)},
+				m.Sync(pod, &actual.PodStatus{IPs: []string{"127.0.0.1"}, Containers: []*actual.ContainerStatus{
+					{ID: actual.ContainerID{Runtime: "test", ID: string(uid)}, Name: "c", State: actual.StateRunning, StartedAt: time.Now().Add(-time.Hour)},
 				}}, nothing)
 			}
 			b.ResetTimer()

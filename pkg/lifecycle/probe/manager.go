@@ -13,7 +13,8 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Config is what a Manager is made of. All but Journal and Metrics is required.
@@ -38,7 +39,7 @@ type Manager struct {
 
 	mu         sync.Mutex
 	pods       map[types.UID][]*container
-	containers map[kuberuntime.ContainerID]*container
+	containers map[actual.ContainerID]*container
 	due        timequeue.Queue[*probe] // that are not busy
 	metrics    *metrics
 }
@@ -46,7 +47,7 @@ type Manager struct {
 // container is one that runs and has probes. It is guarded by Manager.mu, but for
 // what is set when it is made and never changes: id, spec and since.
 type container struct {
-	id     kuberuntime.ContainerID
+	id     actual.ContainerID
 	pod    *v1.Pod
 	spec   *v1.Container
 	host   string
@@ -83,7 +84,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	return &Manager{
 		cfg: cfg, metrics: metrics, prober: newProber(cfg.Exec), start: time.Now(), wake: make(chan struct{}, 1),
-		pods: map[types.UID][]*container{}, containers: map[kuberuntime.ContainerID]*container{},
+		pods: map[types.UID][]*container{}, containers: map[actual.ContainerID]*container{},
 	}, nil
 }
 
@@ -91,7 +92,7 @@ func New(cfg Config) (*Manager, error) {
 // returns the pod's last known status, and is called for a container that is seen
 // for the first time: what that says of it is believed. Of one pod it is not called
 // concurrently.
-func (m *Manager) Sync(pod *v1.Pod, observed *kuberuntime.PodStatus, last func() v1.PodStatus) {
+func (m *Manager) Sync(pod *v1.Pod, observed *actual.PodStatus, last func() v1.PodStatus) {
 	var old v1.PodStatus
 	if m.unseen(pod, observed) {
 		old = last() // never under the lock: who keeps the status may ask for verdicts
@@ -101,7 +102,7 @@ func (m *Manager) Sync(pod *v1.Pod, observed *kuberuntime.PodStatus, last func()
 	before := m.pods[pod.UID]
 	host := m.host(pod, observed)
 	var now []*container
-	each(pod, observed, func(spec *v1.Container, seen *kuberuntime.ContainerStatus) {
+	each(pod, observed, func(spec *v1.Container, seen *actual.ContainerStatus) {
 		c := m.containers[seen.ID]
 		if c == nil {
 			c = m.add(pod, spec, seen, old)
@@ -144,7 +145,7 @@ func (m *Manager) Remove(uid types.UID) {
 
 // Started tells whether a running container has started up: one without a startup
 // probe has, as soon as it runs.
-func (m *Manager) Started(id kuberuntime.ContainerID) bool {
+func (m *Manager) Started(id actual.ContainerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.is(id, startup)
@@ -152,42 +153,42 @@ func (m *Manager) Started(id kuberuntime.ContainerID) bool {
 
 // Ready tells whether a running container is ready as far as its readiness probe
 // goes: one without it is.
-func (m *Manager) Ready(id kuberuntime.ContainerID) bool {
+func (m *Manager) Ready(id actual.ContainerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.is(id, readiness)
 }
 
 // Verdict is Started and Ready at once; ok is false for a container that is not probed.
-func (m *Manager) Verdict(id kuberuntime.ContainerID) (started, ready, ok bool) {
+func (m *Manager) Verdict(id actual.ContainerID) (started, ready, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.is(id, startup), m.is(id, readiness), m.containers[id] != nil
 }
 
 // is tells whether a probe says yes, or is not there to say no.
-func (m *Manager) is(id kuberuntime.ContainerID, k kind) bool {
+func (m *Manager) is(id actual.ContainerID, k kind) bool {
 	c := m.containers[id]
 	return c == nil || c.probes[k] == nil || c.probes[k].state.verdict == success
 }
 
 // Failed tells which probe says that a container must be restarted, if one does.
-func (m *Manager) Failed(id kuberuntime.ContainerID) kuberuntime.FailedProbe {
+func (m *Manager) Failed(id actual.ContainerID) actual.FailedProbe {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.containers[id]
 	switch {
 	case c == nil:
 	case c.probes[liveness] != nil && c.probes[liveness].state.verdict == failure:
-		return kuberuntime.FailedLiveness
+		return actual.FailedLiveness
 	case c.probes[startup] != nil && c.probes[startup].state.verdict == failure:
-		return kuberuntime.FailedStartup
+		return actual.FailedStartup
 	}
 	return ""
 }
 
 // add takes a container in that has not been seen before.
-func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *kuberuntime.ContainerStatus, old v1.PodStatus) *container {
+func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *actual.ContainerStatus, old v1.PodStatus) *container {
 	c := &container{id: seen.ID, pod: pod, spec: spec, since: seen.StartedAt}
 	before := pastOf(seen, old, m.start)
 	for k, spec := range [kinds]*v1.Probe{liveness: spec.LivenessProbe, readiness: spec.ReadinessProbe, startup: spec.StartupProbe} {
@@ -245,7 +246,7 @@ func (p *probe) wanted() bool {
 }
 
 // host is the address at which a pod's containers are asked.
-func (m *Manager) host(pod *v1.Pod, observed *kuberuntime.PodStatus) string {
+func (m *Manager) host(pod *v1.Pod, observed *actual.PodStatus) string {
 	ips := observed.IPs
 	if pod.Spec.HostNetwork {
 		ips = m.cfg.HostIPs()
@@ -257,7 +258,7 @@ func (m *Manager) host(pod *v1.Pod, observed *kuberuntime.PodStatus) string {
 }
 
 // pastOf is what is known of a container that is seen for the first time.
-func pastOf(seen *kuberuntime.ContainerStatus, old v1.PodStatus, start time.Time) past {
+func pastOf(seen *actual.ContainerStatus, old v1.PodStatus, start time.Time) past {
 	p := past{ranBefore: seen.StartedAt.Before(start)}
 	for _, s := range slices.Concat(old.ContainerStatuses, old.InitContainerStatuses) {
 		if s.ContainerID == seen.ID.String() && s.State.Running != nil {
@@ -269,11 +270,11 @@ func pastOf(seen *kuberuntime.ContainerStatus, old v1.PodStatus, start time.Time
 }
 
 // unseen tells whether a container is to be probed that was not before.
-func (m *Manager) unseen(pod *v1.Pod, observed *kuberuntime.PodStatus) bool {
+func (m *Manager) unseen(pod *v1.Pod, observed *actual.PodStatus) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := false
-	each(pod, observed, func(_ *v1.Container, seen *kuberuntime.ContainerStatus) {
+	each(pod, observed, func(_ *v1.Container, seen *actual.ContainerStatus) {
 		found = found || m.containers[seen.ID] == nil
 	})
 	return found
@@ -281,21 +282,13 @@ func (m *Manager) unseen(pod *v1.Pod, observed *kuberuntime.PodStatus) bool {
 
 // each calls f for each container of the pod that runs and has probes, which init
 // containers other than sidecars do not.
-func each(pod *v1.Pod, observed *kuberuntime.PodStatus, f func(*v1.Container, *kuberuntime.ContainerStatus)) {
-	one := func(c *v1.Container) {
-		if c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
-			return
+func each(pod *v1.Pod, observed *actual.PodStatus, f func(*v1.Container, *actual.ContainerStatus)) {
+	for kind, c := range pods.Containers(pod) {
+		if kind == pods.InitContainer || c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {
+			continue
 		}
-		if seen := observed.Container(c.Name); seen != nil && seen.State == kuberuntime.StateRunning {
+		if seen := observed.Container(c.Name); seen != nil && seen.State == actual.StateRunning {
 			f(c, seen)
 		}
-	}
-	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; kuberuntime.IsSidecar(c) {
-			one(c)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		one(&pod.Spec.Containers[i])
 	}
 }

@@ -10,7 +10,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func TestReadiness(t *testing.T) {
@@ -18,7 +18,7 @@ func TestReadiness(t *testing.T) {
 		w := newWorld(t)
 		pod := podOf(v1.Container{ReadinessProbe: command("r", func(p *v1.Probe) { p.FailureThreshold = 2 })})
 		w.Sync(pod, runs("1", time.Now()), nothing)
-		if w.Ready(kuberuntime.ContainerID{Runtime: "test", ID: "1"}) {
+		if w.Ready(actual.ContainerID{Runtime: "test", ID: "1"}) {
 			t.Error("ready before anybody asked")
 		}
 		w.wantRuns("r@0")
@@ -133,7 +133,7 @@ func TestAProbeThatTakesLongerThanItsPeriodIsRunAgainAtOnce(t *testing.T) {
 
 func TestWhatIsGoneIsNotProbed(t *testing.T) {
 	for name, end := range map[string]func(w *world, pod *v1.Pod){
-		"the container ends": func(w *world, pod *v1.Pod) { w.Sync(pod, &kuberuntime.PodStatus{}, nothing) },
+		"the container ends": func(w *world, pod *v1.Pod) { w.Sync(pod, &actual.PodStatus{}, nothing) },
 		"the pod is removed": func(w *world, pod *v1.Pod) { w.Remove(pod.UID) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,10 +263,10 @@ func TestSidecarsAreProbedAndPlainInitContainersAreNot(t *testing.T) {
 	for _, c := range []v1.Container{{Name: "plain"}, {Name: "side", RestartPolicy: &always}} {
 		c.StartupProbe = command("x")
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
-		seen.Containers = append(seen.Containers, &kuberuntime.ContainerStatus{Name: c.Name, State: kuberuntime.StateRunning})
+		seen.Containers = append(seen.Containers, &actual.ContainerStatus{Name: c.Name, State: actual.StateRunning})
 	}
 	var names []string
-	each(pod, seen, func(c *v1.Container, _ *kuberuntime.ContainerStatus) { names = append(names, c.Name) })
+	each(pod, seen, func(c *v1.Container, _ *actual.ContainerStatus) { names = append(names, c.Name) })
 	if !slices.Equal(names, []string{"side"}) {
 		t.Errorf("probes %q", names)
 	}
@@ -280,7 +280,7 @@ func TestTheLastStatusIsAskedForOnceAndNotUnderTheLock(t *testing.T) {
 		for range 3 {
 			w.Sync(podOf(v1.Container{ReadinessProbe: command("r")}), runs("1", w.begun), func() v1.PodStatus {
 				asked++
-				w.Verdict(kuberuntime.ContainerID{Runtime: "test", ID: "1"})
+				w.Verdict(actual.ContainerID{Runtime: "test", ID: "1"})
 				return v1.PodStatus{}
 			})
 		}

@@ -20,7 +20,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
@@ -114,7 +114,7 @@ func (w *world) wantEvents(want ...string) {
 func (w *world) verdict(id string) string {
 	synctest.Wait()
 	var words []string
-	c := kuberuntime.ContainerID{Runtime: "test", ID: id}
+	c := actual.ContainerID{Runtime: "test", ID: id}
 	if w.Started(c) {
 		words = append(words, "started")
 	}
@@ -171,8 +171,8 @@ func podOf(c v1.Container) *v1.Pod {
 func nothing() v1.PodStatus { return v1.PodStatus{} }
 
 // runs is the status of a pod whose container c runs with that ID since then.
-func runs(id string, since time.Time) *kuberuntime.PodStatus {
-	return &kuberuntime.PodStatus{UID: "u", IPs: []string{"10.0.0.1"}, Containers: []*kuberuntime.ContainerStatus{
-		{ID: kuberuntime.ContainerID{Runtime: "test", ID: id}, Name: "c", State: kuberuntime.StateRunning, StartedAt: since},
+func runs(id string, since time.Time) *actual.PodStatus {
+	return &actual.PodStatus{UID: "u", IPs: []string{"10.0.0.1"}, Containers: []*actual.ContainerStatus{
+		{ID: actual.ContainerID{Runtime: "test", ID: id}, Name: "c", State: actual.StateRunning, StartedAt: since},
 	}}
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -71,7 +72,7 @@ func TestADeadlineIsToldOfAPodThatNeverRan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		n.syncPod = func(context.Context, *v1.Pod) kuberuntime.SyncResult {
-			return kuberuntime.SyncResult{Waiting: map[string]kuberuntime.Waiting{"c": {Reason: "ImagePullBackOff"}}, RetryAfter: time.Hour}
+			return kuberuntime.SyncResult{Waiting: map[string]actual.Waiting{"c": {Reason: "ImagePullBackOff"}}, RetryAfter: time.Hour}
 		}
 		w := start(t, n)
 		w.Update(Update{Kind: Create, Pod: limited(20)})

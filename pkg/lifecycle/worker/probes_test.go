@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
@@ -32,7 +32,7 @@ func (v *verdicts) note(call string, uid types.UID) {
 	v.calls = append(v.calls, call+" "+string(uid))
 }
 
-func (v *verdicts) Sync(pod *v1.Pod, _ *kuberuntime.PodStatus, last func() v1.PodStatus) {
+func (v *verdicts) Sync(pod *v1.Pod, _ *actual.PodStatus, last func() v1.PodStatus) {
 	v.note("probe", pod.UID)
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -42,19 +42,19 @@ func (v *verdicts) Sync(pod *v1.Pod, _ *kuberuntime.PodStatus, last func() v1.Po
 func (v *verdicts) Quiet(uid types.UID)  { v.note("quiet", uid) }
 func (v *verdicts) Remove(uid types.UID) { v.note("unprobe", uid) }
 
-func (v *verdicts) Started(kuberuntime.ContainerID) bool {
+func (v *verdicts) Started(actual.ContainerID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.started
 }
 
-func (v *verdicts) Ready(kuberuntime.ContainerID) bool {
+func (v *verdicts) Ready(actual.ContainerID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ready
 }
 
-func (v *verdicts) Verdict(id kuberuntime.ContainerID) (started, ready, ok bool) {
+func (v *verdicts) Verdict(id actual.ContainerID) (started, ready, ok bool) {
 	return v.Started(id), v.Ready(id), true
 }
 

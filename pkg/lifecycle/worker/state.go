@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Phase is where a pod is in its life on this node; see the package's diagram.
@@ -49,7 +49,7 @@ type Update struct {
 	// Pod is the pod as it is wanted now; nil for an orphan that only the runtime
 	// knows, which then is in Running.
 	Pod     *v1.Pod
-	Running *kuberuntime.Pod
+	Running *actual.Pod
 	// Removed, with Kill: no source wants the pod any more, so that all its traces
 	// go once it has stopped.
 	Removed bool
@@ -76,8 +76,8 @@ type state struct {
 	static  bool
 	arrived uint64 // order among pods that wait for one name
 
-	pod     *v1.Pod          // as wanted last; nil for an orphan
-	running *kuberuntime.Pod // of an orphan
+	pod     *v1.Pod     // as wanted last; nil for an orphan
+	running *actual.Pod // of an orphan
 	phase   Phase
 	settled bool // Terminated, and that step is done
 	removed bool
@@ -89,7 +89,7 @@ type state struct {
 
 	dirty    bool // something came in since the last step began
 	resize   podstatus.Resize
-	waiting  map[string]kuberuntime.Waiting
+	waiting  map[string]actual.Waiting
 	lastStep time.Time // when the last step ended
 
 	cancel context.CancelFunc // ends the step under way; nil between steps
@@ -100,7 +100,7 @@ func newState(u Update, arrived uint64) *state {
 	s := &state{uid: u.uid(), arrived: arrived, running: u.Running, wake: make(chan struct{}, 1)}
 	if u.Pod != nil {
 		s.name = types.NamespacedName{Namespace: u.Pod.Namespace, Name: u.Pod.Name}
-		s.static = source.IsStatic(u.Pod)
+		s.static = pods.IsStatic(u.Pod)
 	} else {
 		s.name = types.NamespacedName{Namespace: u.Running.Namespace, Name: u.Running.Name}
 	}
@@ -184,11 +184,11 @@ type outcome struct {
 	done       bool          // Syncing: no container runs or will run again
 	retryAfter time.Duration // Syncing: when a back-off ends; 0: nothing to wait for
 	deadline   time.Time     // Syncing: when the pod must have ended; zero: never
-	waiting    map[string]kuberuntime.Waiting
+	waiting    map[string]actual.Waiting
 	resize     podstatus.Resize
 	// inTheWay, of a first sync, is a pod of the same name that still runs though
 	// nobody wants it: it was replaced while no agent ran.
-	inTheWay *kuberuntime.Pod
+	inTheWay *actual.Pod
 }
 
 // next is when a pod is looked at again that would be after a rest: sooner when a

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func testPod(uid, name string) *v1.Pod {
@@ -103,7 +103,7 @@ func TestDecide(t *testing.T) {
 		{"a pod in order is looked at again in its time", Syncing, outcome{}, false, verdict{phase: Syncing, due: true}},
 		{"a failed sync is tried again", Syncing, outcome{err: failed}, false, verdict{phase: Syncing, retry: true}},
 		{"a pod whose containers are done terminates", Syncing, outcome{done: true}, false, verdict{phase: Terminating, now: true}},
-		{"a pod whose predecessor still runs waits", Syncing, outcome{inTheWay: &kuberuntime.Pod{}}, false, verdict{phase: Waiting}},
+		{"a pod whose predecessor still runs waits", Syncing, outcome{inTheWay: &actual.Pod{}}, false, verdict{phase: Waiting}},
 		{"a failed kill is tried again", Terminating, outcome{err: failed}, true, verdict{phase: Terminating, retry: true}},
 		{"a stopped pod gives its volumes back", Terminating, outcome{}, true, verdict{phase: Terminated, now: true}},
 		{"a done pod that is still wanted stays readable", Terminated, outcome{}, false, verdict{phase: Terminated}},

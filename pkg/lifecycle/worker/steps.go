@@ -10,8 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
 // sync brings a pod nearer to its spec: status, volumes, then containers.
@@ -21,7 +22,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 		w.unseen(ctx, st, err)
 		return outcome{err: fmt.Errorf("look at pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
 	}
-	if st.after.IsZero() && source.IsStatic(st.pod) {
+	if st.after.IsZero() && pods.IsStatic(st.pod) {
 		if old := sameName(w.cfg.Cache.Pods(), st.pod); old != nil && !w.ofAPI(old.UID) {
 			return outcome{inTheWay: old, resize: st.resize}
 		}
@@ -31,7 +32,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	s := w.publish(st, observed, st.waiting, false)
 	pod := *st.pod // with its status, which says when it started and what may not start again
 	pod.Status = s
-	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed || kuberuntime.Over(&pod, observed) {
+	if pods.IsFinished(s.Phase) || kuberuntime.Over(&pod, observed) {
 		return w.done(st, before, s)
 	}
 	deadline, limited := podstatus.Deadline(st.pod, s.StartTime)
@@ -62,7 +63,7 @@ func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 
 // converge sets up the pod's cgroup and volumes and has the runtime do what one
 // pass can. The pod comes with its status of now.
-func (w *Workers) converge(ctx context.Context, st step, observed *kuberuntime.PodStatus, pod *v1.Pod) outcome {
+func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) outcome {
 	// As admission did, but for a pod that came back before it was gone.
 	if err := w.cfg.CPUs.Allocate(st.pod); err != nil {
 		return outcome{err: fmt.Errorf("give CPUs to %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize}
@@ -149,7 +150,7 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 }
 
 // stop stops what was observed to run of a pod and returns how the pod is then.
-func (w *Workers) stop(ctx context.Context, st step, observed *kuberuntime.PodStatus) (*kuberuntime.PodStatus, error) {
+func (w *Workers) stop(ctx context.Context, st step, observed *actual.PodStatus) (*actual.PodStatus, error) {
 	left := observed.Pod()
 	if !left.Running() {
 		return observed, nil
@@ -191,7 +192,7 @@ func (w *Workers) remove(ctx context.Context, st step) error {
 	name := types.NamespacedName{Namespace: st.ref().Namespace, Name: st.ref().Name}
 	err := w.cfg.Runtime.RemovePod(ctx, st.uid, name)
 	if errors.Is(err, kuberuntime.ErrRunning) {
-		var observed *kuberuntime.PodStatus
+		var observed *actual.PodStatus
 		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err == nil {
 			if _, err = w.stop(ctx, st, observed); err == nil {
 				err = w.cfg.Runtime.RemovePod(ctx, st.uid, name)
@@ -212,7 +213,7 @@ func (w *Workers) remove(ctx context.Context, st step) error {
 
 // publish makes the pod's API status from what was observed and stores it. An
 // orphan has none.
-func (w *Workers) publish(st step, observed *kuberuntime.PodStatus, waiting map[string]kuberuntime.Waiting, terminal bool) v1.PodStatus {
+func (w *Workers) publish(st step, observed *actual.PodStatus, waiting map[string]actual.Waiting, terminal bool) v1.PodStatus {
 	if st.pod == nil {
 		return v1.PodStatus{}
 	}
@@ -247,7 +248,7 @@ func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
 }
 
 // sameName finds a running pod that has this pod's name but not its UID.
-func sameName(view []*kuberuntime.Pod, pod *v1.Pod) *kuberuntime.Pod {
+func sameName(view []*actual.Pod, pod *v1.Pod) *actual.Pod {
 	for _, p := range view {
 		if p.Name == pod.Name && p.Namespace == pod.Namespace && p.UID != pod.UID && p.Running() {
 			return p

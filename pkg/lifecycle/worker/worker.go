@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -16,11 +17,11 @@ type Cache interface {
 	// GetNewerThan returns the pod's status as observed at or after t, having the
 	// runtime looked at again where the cached one is older. An error is that
 	// look's error or the context's. A pod without containers has an empty status.
-	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*kuberuntime.PodStatus, error)
+	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error)
 	// Look returns the pod's status as observed from now on, with what no list shows.
-	Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus, error)
+	Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error)
 	// Pods returns the last full view of the runtime. It is not modified by anyone.
-	Pods() []*kuberuntime.Pod
+	Pods() []*actual.Pod
 }
 
 // Runtime makes one pod's containers what its spec wants. The worker calls it
@@ -28,12 +29,12 @@ type Cache interface {
 type Runtime interface {
 	// SyncPod makes sandbox and containers match the spec, as far as one pass
 	// can: it starts what is missing and kills what must go.
-	SyncPod(ctx context.Context, pod *v1.Pod, observed *kuberuntime.PodStatus) kuberuntime.SyncResult
+	SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) kuberuntime.SyncResult
 	// KillPod stops all running containers of the pod and then its sandboxes.
 	// pod may be nil (an orphan known only from the runtime); grace, when not
 	// nil, overrides the pod's own grace period in seconds. Cancelling ctx
 	// abandons the wait, and a later call may come with a shorter grace.
-	KillPod(ctx context.Context, pod *v1.Pod, running *kuberuntime.Pod, grace *int64) error
+	KillPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error
 	// RemovePod removes the dead containers and sandboxes of a pod and its logs.
 	// It succeeds when there are none.
 	RemovePod(ctx context.Context, uid types.UID, name types.NamespacedName) error
@@ -83,15 +84,15 @@ type Statuses interface {
 type Probes interface {
 	// Sync has exactly the running containers of the pod probed. last returns the
 	// last status that is known of it.
-	Sync(pod *v1.Pod, observed *kuberuntime.PodStatus, last func() v1.PodStatus)
+	Sync(pod *v1.Pod, observed *actual.PodStatus, last func() v1.PodStatus)
 	// Quiet ends the probes that could have a container of the pod restarted.
 	Quiet(uid types.UID)
 	// Remove ends all probes of the pod.
 	Remove(uid types.UID)
-	Started(kuberuntime.ContainerID) bool
-	Ready(kuberuntime.ContainerID) bool
+	Started(actual.ContainerID) bool
+	Ready(actual.ContainerID) bool
 	// Verdict is both, and whether the container is known.
-	Verdict(kuberuntime.ContainerID) (started, ready, ok bool)
+	Verdict(actual.ContainerID) (started, ready, ok bool)
 }
 
 // noCgroups takes the place of Cgroups where pods have none.
@@ -110,10 +111,10 @@ func (noCPUs) Release(types.UID) error { return nil }
 // noProbes takes the place of Probes where nothing is probed.
 type noProbes struct{}
 
-func (noProbes) Sync(*v1.Pod, *kuberuntime.PodStatus, func() v1.PodStatus) {}
-func (noProbes) Quiet(types.UID)                                           {}
-func (noProbes) Remove(types.UID)                                          {}
-func (noProbes) Started(kuberuntime.ContainerID) bool                      { return true }
-func (noProbes) Ready(kuberuntime.ContainerID) bool                        { return true }
+func (noProbes) Sync(*v1.Pod, *actual.PodStatus, func() v1.PodStatus) {}
+func (noProbes) Quiet(types.UID)                                      {}
+func (noProbes) Remove(types.UID)                                     {}
+func (noProbes) Started(actual.ContainerID) bool                      { return true }
+func (noProbes) Ready(actual.ContainerID) bool                        { return true }
 
-func (noProbes) Verdict(kuberuntime.ContainerID) (started, ready, ok bool) { return true, true, false }
+func (noProbes) Verdict(actual.ContainerID) (started, ready, ok bool) { return true, true, false }

@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // errorBackOff is how long a pod rests after a step that failed, up to half as
@@ -236,7 +236,7 @@ func (w *Workers) release(s *state) {
 
 // yield gives a static pod's name to the pod that was found running under it,
 // which is stopped and removed first.
-func (w *Workers) yield(s *state, old *kuberuntime.Pod) {
+func (w *Workers) yield(s *state, old *actual.Pod) {
 	klog.InfoS("Static pod was replaced while no agent ran, waits until the old one is gone", "pod", s.name, "podUID", s.uid, "oldPodUID", old.UID)
 	w.names[s.name] = old.UID
 	u := Update{Kind: Kill, Running: old, Removed: true}
@@ -261,10 +261,10 @@ type step struct {
 	phase   Phase
 	uid     types.UID
 	pod     *v1.Pod
-	running *kuberuntime.Pod
+	running *actual.Pod
 	grace   *int64
 	explain func(*v1.PodStatus)
-	waiting map[string]kuberuntime.Waiting
+	waiting map[string]actual.Waiting
 	resize  podstatus.Resize
 	said    *complaint
 	after   time.Time

@@ -16,8 +16,9 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
@@ -25,7 +26,7 @@ import (
 // SyncPod to KillPod. It checks that no pod is worked on by two goroutines.
 type node struct {
 	mu       sync.Mutex
-	running  map[types.UID]*kuberuntime.Pod
+	running  map[types.UID]*actual.Pod
 	busy     map[types.UID]bool
 	calls    []string
 	statuses map[types.UID]v1.PodStatus
@@ -42,7 +43,7 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	return &node{t: t, running: map[types.UID]*kuberuntime.Pod{}, busy: map[types.UID]bool{}, statuses: map[types.UID]v1.PodStatus{}}
+	return &node{t: t, running: map[types.UID]*actual.Pod{}, busy: map[types.UID]bool{}, statuses: map[types.UID]v1.PodStatus{}}
 }
 
 func (n *node) enter(call string, uid types.UID) func() {
@@ -60,7 +61,7 @@ func (n *node) enter(call string, uid types.UID) func() {
 	}
 }
 
-func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*kuberuntime.PodStatus, error) {
+func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*actual.PodStatus, error) {
 	if n.look != nil {
 		if err := n.look(); err != nil {
 			return nil, err
@@ -68,22 +69,22 @@ func (n *node) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*k
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := &kuberuntime.PodStatus{UID: uid}
+	s := &actual.PodStatus{UID: uid}
 	if p := n.running[uid]; p != nil {
 		s.Name, s.Namespace = p.Name, p.Namespace
-		s.Containers = []*kuberuntime.ContainerStatus{{ID: kuberuntime.ContainerID{Runtime: "test", ID: "c-" + string(uid)}, Name: "c", State: kuberuntime.StateRunning}}
+		s.Containers = []*actual.ContainerStatus{{ID: actual.ContainerID{Runtime: "test", ID: "c-" + string(uid)}, Name: "c", State: actual.StateRunning}}
 	}
 	return s, ctx.Err()
 }
 
-func (n *node) Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus, error) {
+func (n *node) Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error) {
 	return n.GetNewerThan(ctx, uid, time.Now())
 }
 
-func (n *node) Pods() []*kuberuntime.Pod {
+func (n *node) Pods() []*actual.Pod {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var pods []*kuberuntime.Pod
+	var pods []*actual.Pod
 	for _, p := range n.running {
 		pods = append(pods, p)
 	}
@@ -93,10 +94,10 @@ func (n *node) Pods() []*kuberuntime.Pod {
 func (n *node) run(uid types.UID, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.running[uid] = &kuberuntime.Pod{UID: uid, Name: name, Namespace: "default", Containers: []kuberuntime.Container{{Name: "c", State: kuberuntime.StateRunning}}}
+	n.running[uid] = &actual.Pod{UID: uid, Name: name, Namespace: "default", Containers: []actual.Container{{Name: "c", State: actual.StateRunning}}}
 }
 
-func (n *node) SyncPod(ctx context.Context, pod *v1.Pod, _ *kuberuntime.PodStatus) kuberuntime.SyncResult {
+func (n *node) SyncPod(ctx context.Context, pod *v1.Pod, _ *actual.PodStatus) kuberuntime.SyncResult {
 	defer n.enter("sync", pod.UID)()
 	if n.syncPod != nil {
 		if r := n.syncPod(ctx, pod); r.Err != nil || r.Waiting != nil || r.Reset {
@@ -107,7 +108,7 @@ func (n *node) SyncPod(ctx context.Context, pod *v1.Pod, _ *kuberuntime.PodStatu
 	return kuberuntime.SyncResult{}
 }
 
-func (n *node) KillPod(ctx context.Context, _ *v1.Pod, running *kuberuntime.Pod, grace *int64) error {
+func (n *node) KillPod(ctx context.Context, _ *v1.Pod, running *actual.Pod, grace *int64) error {
 	defer n.enter("kill", running.UID)()
 	if n.killPod != nil {
 		if err := n.killPod(ctx, grace); err != nil {
@@ -193,7 +194,7 @@ func (n *node) history() []string {
 
 func staticPod(uid, name string) *v1.Pod {
 	p := testPod(uid, name)
-	p.Annotations = map[string]string{source.AnnotationSource: source.File}
+	p.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
 	p.Spec.RestartPolicy = v1.RestartPolicyAlways
 	p.Spec.Containers = []v1.Container{{Name: "c", Image: "i"}}
 	return p
@@ -388,7 +389,7 @@ func TestWaitingReasonsReachTheStatusAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		n.syncPod = func(context.Context, *v1.Pod) kuberuntime.SyncResult {
-			return kuberuntime.SyncResult{Waiting: map[string]kuberuntime.Waiting{"c": {Reason: "ErrImagePull", Message: "no such image"}}, RetryAfter: 3 * time.Second}
+			return kuberuntime.SyncResult{Waiting: map[string]actual.Waiting{"c": {Reason: "ErrImagePull", Message: "no such image"}}, RetryAfter: 3 * time.Second}
 		}
 		w := start(t, n)
 		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})

@@ -12,6 +12,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Addresses are what status fields are answered from, primary first; a pod
@@ -92,7 +94,7 @@ func Resource(pod *v1.Pod, own string, ref *v1.ResourceFieldSelector, allocatabl
 	if name == "" {
 		name = own
 	}
-	c := find(pod, name)
+	c, _ := pods.Container(pod, name)
 	if c == nil {
 		return "", fmt.Errorf("container %s not found", name)
 	}
@@ -108,7 +110,7 @@ func Resource(pod *v1.Pod, own string, ref *v1.ResourceFieldSelector, allocatabl
 	}
 	r := v1.ResourceName(res)
 	if r != v1.ResourceCPU && r != v1.ResourceMemory && r != v1.ResourceEphemeralStorage &&
-		!strings.HasPrefix(res, v1.ResourceHugePagesPrefix) {
+		!pods.IsHugePages(r) {
 		return "", fmt.Errorf("unsupported container resource : %v", ref.Resource)
 	}
 	q, divisor := list[r], ref.Divisor
@@ -130,23 +132,6 @@ func ceil(n, by int64) string {
 		out++
 	}
 	return strconv.FormatInt(out, 10)
-}
-
-func find(pod *v1.Pod, name string) *v1.Container {
-	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if pod.Spec.EphemeralContainers[i].Name == name {
-			c := v1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
-			return &c
-		}
-	}
-	return nil
 }
 
 func withNodeLimits(limits, allocatable v1.ResourceList) v1.ResourceList {

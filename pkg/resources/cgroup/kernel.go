@@ -15,7 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // kernel makes, changes and removes cgroups of a layout on this machine.
@@ -133,7 +133,7 @@ func (k *kernel) resources(v Values) *cgroups.Resources {
 	}
 	if v.HugePages != nil {
 		for _, size := range k.sizes {
-			r.HugetlbLimit = append(r.HugetlbLimit, &cgroups.HugepageLimit{Pagesize: criconfig.PageSizeName(size), Limit: uint64(v.HugePages[size])})
+			r.HugetlbLimit = append(r.HugetlbLimit, &cgroups.HugepageLimit{Pagesize: pods.PageSizeName(size), Limit: uint64(v.HugePages[size])})
 		}
 	}
 	if k.v2 {

@@ -9,7 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // name is a cgroup's path below the root of all cgroups, one element per level.
@@ -65,7 +65,7 @@ func (l Layout) qos(class v1.PodQOSClass) name {
 }
 
 func (l Layout) pod(pod *v1.Pod) name {
-	return l.qos(criconfig.QOSClass(pod)).child(podPrefix + string(pod.UID))
+	return l.qos(pods.QOSClass(pod)).child(podPrefix + string(pod.UID))
 }
 
 // Parent is the pod's cgroup in the form of CRI's cgroup_parent: its path from the

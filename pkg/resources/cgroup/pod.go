@@ -6,7 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // PodSettings are the configured settings for the limits of pods.
@@ -39,17 +39,17 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 		allCPU = allCPU || !r.Limits.Cpu().IsZero()
 		allMemory = allMemory || !r.Limits.Memory().IsZero()
 	}
-	class := criconfig.QOSClass(pod)
+	class := pods.QOSClass(pod)
 	if class == v1.PodQOSBestEffort {
 		// Overhead alone limits nothing.
 		requests, allCPU, allMemory = v1.ResourceList{}, false, false
 	}
 	v := Values{
-		CPUShares: ref(criconfig.CPUShares(requests.Cpu().MilliValue())),
+		CPUShares: ref(pods.CPUShares(requests.Cpu().MilliValue())),
 		CPUPeriod: ref(s.period()), CPUQuota: ref[int64](noLimit), Memory: ref[int64](noLimit), PIDs: ref[int64](noLimit),
 		HugePages: hugePages(resource.PodRequests(pod, resource.PodResourcesOptions{})),
 	}
-	if quota := criconfig.CPUQuota(limits.Cpu().MilliValue(), *v.CPUPeriod); allCPU && s.quotaFor(pod) && quota > 0 {
+	if quota := pods.CPUQuota(limits.Cpu().MilliValue(), *v.CPUPeriod); allCPU && s.quotaFor(pod) && quota > 0 {
 		v.CPUQuota = &quota
 	}
 	if memory := limits.Memory().Value(); allMemory && memory > 0 {

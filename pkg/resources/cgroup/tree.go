@@ -15,7 +15,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // updatePeriod is how often the values above the pods are written again, in case
@@ -178,7 +178,7 @@ func (t *Tree) requests() (sums requests) {
 		if !t.cfg.MemoryQoS || !t.cfg.Pods.ReserveMemory {
 			memory = 0
 		}
-		switch criconfig.QOSClass(p.pod) {
+		switch pods.QOSClass(p.pod) {
 		case v1.PodQOSGuaranteed:
 			sums.guaranteed += memory
 		case v1.PodQOSBurstable:

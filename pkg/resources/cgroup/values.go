@@ -2,13 +2,11 @@ package cgroup
 
 import (
 	"strconv"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Values are the limits of a cgroup. Values that are nil stay as they are.
@@ -42,12 +40,8 @@ const (
 func hugePages(list v1.ResourceList) map[int64]int64 {
 	sizes := map[int64]int64{}
 	for name, q := range list {
-		text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
-		if !ok {
-			continue
-		}
-		if size, err := bounds.ParseQuantity(text); err == nil && size.Value() > 0 {
-			sizes[size.Value()] += q.Value()
+		if size, ok := pods.HugePageSize(name); ok {
+			sizes[size] += q.Value()
 		}
 	}
 	return sizes
@@ -82,7 +76,7 @@ func forAllPods(capacity v1.ResourceList, reserved []v1.ResourceList, enforce bo
 	}
 	var v Values
 	if q, ok := left(v1.ResourceCPU); ok {
-		v.CPUShares = ref(criconfig.CPUShares(q.MilliValue()))
+		v.CPUShares = ref(pods.CPUShares(q.MilliValue()))
 	}
 	if q, ok := left(v1.ResourceMemory); ok {
 		v.Memory = ref(q.Value())
@@ -103,7 +97,7 @@ func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 	if class != v1.PodQOSBurstable {
 		milliCPU = 0
 	}
-	v := Values{CPUShares: ref(criconfig.CPUShares(milliCPU)), HugePages: map[int64]int64{}}
+	v := Values{CPUShares: ref(pods.CPUShares(milliCPU)), HugePages: map[int64]int64{}}
 	for _, s := range sizes {
 		v.HugePages[s] = unbounded
 	}

@@ -11,8 +11,7 @@ import (
 	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // state records which container has which CPUs. It is immutable: decisions return a
@@ -138,14 +137,8 @@ func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 		}
 		return nil
 	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if err := give(c, !kuberuntime.IsSidecar(c)); err != nil {
-			return s, err
-		}
-	}
-	for i := range pod.Spec.Containers {
-		if err := give(&pod.Spec.Containers[i], false); err != nil {
+	for kind, c := range pods.Containers(pod) {
+		if err := give(c, kind == pods.InitContainer); err != nil {
 			return s, err
 		}
 	}
@@ -192,7 +185,7 @@ func (s state) release(gone func(types.UID) bool) state {
 // if it requests whole CPUs and the pod is Guaranteed. Pods with resources of their
 // own are served only by PodLevelResourceManagers, which is off by default.
 func entitled(pod *v1.Pod, c *v1.Container) int {
-	if resource.IsPodLevelResourcesSet(pod) || criconfig.QOSClass(pod) != v1.PodQOSGuaranteed {
+	if resource.IsPodLevelResourcesSet(pod) || pods.QOSClass(pod) != v1.PodQOSGuaranteed {
 		return 0
 	}
 	cpus, ok := c.Resources.Requests[v1.ResourceCPU]

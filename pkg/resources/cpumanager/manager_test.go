@@ -17,7 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func newManager(t *testing.T, root string) *Manager {
@@ -158,7 +158,7 @@ func TestStateOfTheStaticPolicyIsInTheWayOfNone(t *testing.T) {
 // engine is a runtime with known containers and CPUs.
 type engine struct {
 	mu      sync.Mutex
-	pods    map[types.UID][]*kuberuntime.ContainerStatus
+	pods    map[types.UID][]*actual.ContainerStatus
 	silent  bool  // does not report resources
 	err     error // of updates
 	updates []string
@@ -175,17 +175,17 @@ func (e *engine) uids() []types.UID {
 	return all
 }
 
-func (e *engine) Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus, error) {
+func (e *engine) Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error) {
 	return e.GetNewerThan(ctx, uid, time.Now())
 }
 
-func (e *engine) GetNewerThan(_ context.Context, uid types.UID, t time.Time) (*kuberuntime.PodStatus, error) {
+func (e *engine) GetNewerThan(_ context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !t.IsZero() {
 		e.looks++
 	}
-	s := &kuberuntime.PodStatus{UID: uid}
+	s := &actual.PodStatus{UID: uid}
 	for _, c := range e.pods[uid] {
 		seen := *c
 		if e.silent {
@@ -222,9 +222,9 @@ func (e *engine) since() string {
 	return all
 }
 
-func running(id, cpus string) *kuberuntime.ContainerStatus {
-	return &kuberuntime.ContainerStatus{
-		ID: kuberuntime.ContainerID{Runtime: "docker", ID: id}, Name: "c", State: kuberuntime.StateRunning,
+func running(id, cpus string) *actual.ContainerStatus {
+	return &actual.ContainerStatus{
+		ID: actual.ContainerID{Runtime: "docker", ID: id}, Name: "c", State: actual.StateRunning,
 		Resources: &cri.ContainerResources{Linux: &cri.LinuxContainerResources{CpusetCpus: cpus}},
 	}
 }
@@ -246,8 +246,8 @@ func TestRunningContainersFollowTheSharedCPUs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newManager(t, root)
 				ended := running("dead", "0-3")
-				ended.State = kuberuntime.StateExited
-				e := &engine{silent: silent, pods: map[types.UID][]*kuberuntime.ContainerStatus{"shared": {running("s", ""), ended}}}
+				ended.State = actual.StateExited
+				e := &engine{silent: silent, pods: map[types.UID][]*actual.ContainerStatus{"shared": {running("s", ""), ended}}}
 				startUpdater(t, e, m)
 				if got := e.since(); got != "s=0-3" { // made before there was a CPU manager
 					t.Errorf("at the start: %q", got)
@@ -280,7 +280,7 @@ func TestUpdateThatFailedIsTriedAgain(t *testing.T) {
 	root := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, root)
-		e := &engine{err: errors.New("not now"), pods: map[types.UID][]*kuberuntime.ContainerStatus{"shared": {running("s", "0")}}}
+		e := &engine{err: errors.New("not now"), pods: map[types.UID][]*actual.ContainerStatus{"shared": {running("s", "0")}}}
 		startUpdater(t, e, m)
 		e.mu.Lock()
 		e.err, e.looks = nil, 0

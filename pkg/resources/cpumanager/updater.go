@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Runtime changes the CPUs of a container.
@@ -24,9 +24,9 @@ type Runtime interface {
 // Cache is what is known about the pods at the runtime.
 type Cache interface {
 	// GetNewerThan returns a pod's status as observed at or after t.
-	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*kuberuntime.PodStatus, error)
+	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error)
 	// Look returns a pod's status as observed from now on, resources included.
-	Look(ctx context.Context, uid types.UID) (*kuberuntime.PodStatus, error)
+	Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error)
 }
 
 // UpdaterConfig is what an Updater is made of; all of it is required.
@@ -105,7 +105,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 	var all error
 	changed := false
 	for _, c := range observed.Containers {
-		if c.State != kuberuntime.StateRunning {
+		if c.State != actual.StateRunning {
 			continue
 		}
 		want, _ := u.cfg.Manager.cpus(uid, c.Name)
@@ -137,7 +137,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 }
 
 // has returns the CPUs that the container runs on, if they are known.
-func (u *Updater) has(c *kuberuntime.ContainerStatus) (cpuset.CPUSet, bool) {
+func (u *Updater) has(c *actual.ContainerStatus) (cpuset.CPUSet, bool) {
 	linux := c.Resources.GetLinux()
 	if linux == nil {
 		cpus, ok := u.moved[c.ID.ID]

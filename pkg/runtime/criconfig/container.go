@@ -7,6 +7,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Container returns the configuration of attempt in.RestartCount of one
@@ -59,7 +60,7 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 		Devices:     devices,
 		Labels:      containerLabels(pod, c),
 		Annotations: annotations,
-		LogPath:     ContainerLogPath(c.Name, in.RestartCount),
+		LogPath:     pods.ContainerLogPath(c.Name, in.RestartCount),
 		Stdin:       c.Stdin,
 		StdinOnce:   c.StdinOnce,
 		Tty:         c.TTY,

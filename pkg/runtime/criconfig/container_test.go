@@ -9,6 +9,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 func TestNonRoot(t *testing.T) {
@@ -196,7 +197,7 @@ func TestAnnotationsAreReadBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := ReadAnnotations(config.Annotations)
+	r, err := pods.ReadAnnotations(config.Annotations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,30 +206,30 @@ func TestAnnotationsAreReadBack(t *testing.T) {
 		len(r.Ports) != 1 || r.Ports[0].Name != "http" || r.PreStop.Sleep.Seconds != 3 {
 		t.Errorf("read back: %+v", r)
 	}
-	id, ok := ReadLabels(config.Labels)
-	if want := (Identity{"p", "ns", "u", "c"}); !ok || id != want {
+	id, ok := pods.ReadLabels(config.Labels)
+	if want := (pods.Identity{PodName: "p", Namespace: "ns", UID: "u", Container: "c"}); !ok || id != want {
 		t.Errorf("identity = %+v, %v; want %+v", id, ok, want)
 	}
 }
 
 func TestForeignAnnotationsAndLabelsDoNoHarm(t *testing.T) {
-	r, err := ReadAnnotations(map[string]string{
-		AnnotationHash: "xyz", AnnotationRestartCount: "-1", AnnotationPorts: "{", AnnotationPreStopHandler: "[]",
-		AnnotationTerminationGracePeriod: "soon", AnnotationTerminationMessagePath: "/kept",
+	r, err := pods.ReadAnnotations(map[string]string{
+		pods.AnnotationContainerHash: "xyz", pods.AnnotationRestartCount: "-1", pods.AnnotationPorts: "{", pods.AnnotationPreStopHandler: "[]",
+		pods.AnnotationTerminationGracePeriod: "soon", pods.AnnotationTerminationMessagePath: "/kept",
 	})
 	if r.TerminationMessagePath != "/kept" || r.Hash != 0 || r.RestartCount != 0 || r.Ports != nil || r.PreStop != nil || r.TerminationGracePeriod != nil {
 		t.Errorf("read: %+v", r)
 	}
-	for _, key := range []string{AnnotationHash, AnnotationRestartCount, AnnotationPorts, AnnotationPreStopHandler, AnnotationTerminationGracePeriod} {
+	for _, key := range []string{pods.AnnotationContainerHash, pods.AnnotationRestartCount, pods.AnnotationPorts, pods.AnnotationPreStopHandler, pods.AnnotationTerminationGracePeriod} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("error %v does not name %s", err, key)
 		}
 	}
-	if r, err := ReadAnnotations(nil); err != nil || r.Hash != 0 {
+	if r, err := pods.ReadAnnotations(nil); err != nil || r.Hash != 0 {
 		t.Errorf("no annotations: %+v, %v", r, err)
 	}
-	for _, labels := range []map[string]string{nil, {"app": "x"}, {LabelPodName: "p", LabelPodNamespace: "ns"}} {
-		if _, ok := ReadLabels(labels); ok {
+	for _, labels := range []map[string]string{nil, {"app": "x"}, {pods.LabelPodName: "p", pods.LabelPodNamespace: "ns"}} {
+		if _, ok := pods.ReadLabels(labels); ok {
 			t.Errorf("%v is taken for a pod's", labels)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // What the kernel's OOM killer is told, by quality of service: the higher, the
@@ -23,7 +23,7 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	if isNodeCritical(pod) {
 		return oomGuaranteed
 	}
-	switch QOSClass(pod) {
+	switch pods.QOSClass(pod) {
 	case v1.PodQOSGuaranteed:
 		return oomGuaranteed
 	case v1.PodQOSBestEffort:
@@ -31,7 +31,7 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	}
 	share := podShare(pod)
 	request := c.Resources.Requests.Memory().Value() + share
-	if isSidecar(pod, c) {
+	if pods.IsInit(pod, c.Name) && pods.IsSidecar(c) {
 		request = max(request, minMemoryRequest(pod)+share)
 	}
 	if memoryCapacity <= 0 {
@@ -68,15 +68,6 @@ func minMemoryRequest(pod *v1.Pod) int64 {
 	return least
 }
 
-func isSidecar(pod *v1.Pod, c *v1.Container) bool {
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == c.Name {
-			return isRestartableInit(c)
-		}
-	}
-	return false
-}
-
 func isNodeCritical(pod *v1.Pod) bool {
-	return pod.Spec.PriorityClassName == "system-node-critical" && source.IsCritical(pod)
+	return pod.Spec.PriorityClassName == "system-node-critical" && pods.IsCritical(pod)
 }

@@ -1,39 +1,16 @@
 package criconfig
 
 import (
-	"slices"
 	"sort"
-	"strconv"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Bounds of the kernel and of the kubelet's arithmetic.
-const (
-	MinShares     = 2 // cpu.shares of what requests none
-	maxShares     = 262144
-	minQuota      = 1000 // microseconds, the least CFS takes
-	defaultPeriod = 100000
-)
-
-// CPUShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
-// converts it to cpu.weight).
-func CPUShares(milliCPU int64) int64 {
-	return min(max(milliCPU*1024/1000, MinShares), maxShares)
-}
-
-// CPUQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
-// means no limit.
-func CPUQuota(milliCPU, period int64) int64 {
-	if milliCPU <= 0 {
-		return 0
-	}
-	return max(milliCPU*period/1000, minQuota)
-}
+// defaultPeriod of CFS, in microseconds.
+const defaultPeriod = 100000
 
 func (n Node) cfsPeriod() int64 {
 	if p := n.CFSQuotaPeriod.Microseconds(); p > 0 {
@@ -50,10 +27,10 @@ func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxConta
 	if _, set := requests[v1.ResourceCPU]; !set && !limit.IsZero() {
 		request = limit
 	}
-	r.CpuShares = CPUShares(request.MilliValue())
+	r.CpuShares = pods.CPUShares(request.MilliValue())
 	if !node.DisableCFSQuota {
 		r.CpuPeriod = node.cfsPeriod()
-		r.CpuQuota = CPUQuota(limit.MilliValue(), r.CpuPeriod)
+		r.CpuQuota = pods.CPUQuota(limit.MilliValue(), r.CpuPeriod)
 	}
 	if !node.NoHugePageLimits {
 		r.HugepageLimits = hugepageLimits(limits, node.HugePageSizes)
@@ -75,7 +52,7 @@ func Resources(pod *v1.Pod, c *v1.Container, node Node) *cri.LinuxContainerResou
 	r := linuxResources(c.Resources.Requests, limits, node)
 	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
 	if q := node.MemoryQoS; q != nil {
-		r.Unified = q.unified(c, QOSClass(pod), node.Allocatable.Memory().Value())
+		r.Unified = q.unified(c, pods.QOSClass(pod), node.Allocatable.Memory().Value())
 	}
 	if node.CPUs != nil {
 		var exclusive bool
@@ -98,18 +75,19 @@ func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false
 	}
-	has := func(c v1.Container) bool {
-		_, exclusive := n.CPUs(pod.UID, c.Name)
-		return exclusive
+	for _, c := range pods.Containers(pod) {
+		if _, exclusive := n.CPUs(pod.UID, c.Name); exclusive {
+			return true
+		}
 	}
-	return slices.ContainsFunc(pod.Spec.InitContainers, has) || slices.ContainsFunc(pod.Spec.Containers, has)
+	return false
 }
 
 // withPodLimits lets the pod's own limits bound a container that has none.
 func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
 	merged := v1.ResourceList{}
 	for name, q := range pod {
-		if name == v1.ResourceCPU || name == v1.ResourceMemory || strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
+		if name == v1.ResourceCPU || name == v1.ResourceMemory || pods.IsHugePages(name) {
 			merged[name] = q
 		}
 	}
@@ -139,15 +117,9 @@ func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageL
 		bySize[s] = 0
 	}
 	for name, q := range limits {
-		size, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
-		if !ok {
-			continue
+		if size, ok := pods.HugePageSize(name); ok {
+			bySize[pods.PageSizeName(size)] = uint64(q.Value())
 		}
-		n, err := bounds.ParseQuantity(size)
-		if err != nil || n.Value() <= 0 {
-			continue // refused by validation: no such resource name
-		}
-		bySize[PageSizeName(n.Value())] = uint64(q.Value())
 	}
 	if len(bySize) == 0 {
 		return nil
@@ -158,16 +130,4 @@ func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageL
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].PageSize < all[j].PageSize })
 	return all
-}
-
-// PageSizeName returns a huge page size as the kernel's cgroup files and CRI
-// name it: "64KB", "2MB", "1GB".
-func PageSizeName(bytes int64) string {
-	units := []string{"B", "KB", "MB", "GB", "TB"}
-	i := 0
-	for bytes >= 1024 && bytes%1024 == 0 && i < len(units)-1 {
-		bytes /= 1024
-		i++
-	}
-	return strconv.FormatInt(bytes, 10) + units[i]
 }

@@ -7,6 +7,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 func list(cpu, memory string) v1.ResourceList {
@@ -116,7 +118,7 @@ func TestARuntimeThatLimitsNoHugePagesIsNotToldTo(t *testing.T) {
 
 func TestPageSizeName(t *testing.T) {
 	for bytes, want := range map[int64]string{64 << 10: "64KB", 2 << 20: "2MB", 32 << 20: "32MB", 1 << 30: "1GB", 16 << 30: "16GB"} {
-		if got := PageSizeName(bytes); got != want {
+		if got := pods.PageSizeName(bytes); got != want {
 			t.Errorf("PageSizeName(%d) = %s, want %s", bytes, got, want)
 		}
 	}
@@ -146,7 +148,7 @@ func TestQOSClass(t *testing.T) {
 		"pod-level without cpu and memory":   {v1.PodSpec{Containers: []v1.Container{c(full, full)}, Resources: &v1.ResourceRequirements{}}, v1.PodQOSGuaranteed},
 		"no containers (cannot be, but ask)": {v1.PodSpec{}, v1.PodQOSBestEffort},
 	} {
-		if got := QOSClass(&v1.Pod{Spec: tt.spec}); got != tt.want {
+		if got := pods.QOSClass(&v1.Pod{Spec: tt.spec}); got != tt.want {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)
 		}
 	}

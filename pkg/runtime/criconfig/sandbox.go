@@ -5,6 +5,8 @@ import (
 	"k8s.io/component-helpers/node/util/sysctl"
 	"k8s.io/component-helpers/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Sandbox returns the configuration of the pod's sandbox number attempt, or an
@@ -17,7 +19,7 @@ func Sandbox(pod *v1.Pod, attempt uint32, node Node) (*cri.PodSandboxConfig, err
 			Uid:       string(pod.UID),
 			Attempt:   attempt,
 		},
-		LogDirectory: PodLogDirectory(node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID),
+		LogDirectory: pods.PodLogDirectory(node.PodLogsRoot, pod.Namespace, pod.Name, pod.UID),
 		Labels:       sandboxLabels(pod),
 		Annotations:  sandboxAnnotations(pod),
 	}
@@ -97,13 +99,10 @@ func portMappings(pod *v1.Pod) []*cri.PortMapping {
 			})
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		if isRestartableInit(&pod.Spec.InitContainers[i]) {
-			add(&pod.Spec.InitContainers[i])
+	for kind, c := range pods.Containers(pod) {
+		if kind != pods.InitContainer {
+			add(c)
 		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
 	}
 	return all
 }
@@ -116,10 +115,6 @@ func criProtocol(p v1.Protocol) cri.Protocol {
 		return cri.Protocol_SCTP
 	}
 	return cri.Protocol_TCP
-}
-
-func isRestartableInit(c *v1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
 }
 
 func int64Value(n *int64) *cri.Int64Value {

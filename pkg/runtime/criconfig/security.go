@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // DefaultSeccompRoot is where Localhost seccomp profiles lie.
@@ -234,15 +235,8 @@ func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, e
 }
 
 func hasPrivilegedContainer(pod *v1.Pod) bool {
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if sc := list[i].SecurityContext; sc != nil && optional(sc.Privileged) {
-				return true
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if sc := pod.Spec.EphemeralContainers[i].SecurityContext; sc != nil && optional(sc.Privileged) {
+	for _, c := range pods.AllContainers(pod) {
+		if sc := c.SecurityContext; sc != nil && optional(sc.Privileged) {
 			return true
 		}
 	}

@@ -5,13 +5,16 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // actions is what has to be done about a pod now, in this order.
 type actions struct {
 	// reset is all containers, to be removed in this order: nothing else is done then,
 	// and the pod starts from its first container again.
-	reset []*ContainerStatus
+	reset []*actual.ContainerStatus
 	// killPod stops everything of the pod, sandboxes included.
 	killPod bool
 	// createSandbox makes a sandbox, number attempt; sandboxID is the ready one
@@ -29,25 +32,25 @@ type actions struct {
 
 // killing is a container that must be stopped, and why.
 type killing struct {
-	status  *ContainerStatus
+	status  *actual.ContainerStatus
 	message string
-	failed  FailedProbe
+	failed  actual.FailedProbe
 	grace   *int64 // in seconds, of the probe that failed; nil: the pod's
 }
 
 // verdicts are what the probes say of running containers, by ID. A nil function
 // has nothing to say against any.
 type verdicts struct {
-	failed  func(ContainerID) FailedProbe // the one for which it must be restarted, if any
-	started func(ContainerID) bool
+	failed  func(actual.ContainerID) actual.FailedProbe // the one for which it must be restarted, if any
+	started func(actual.ContainerID) bool
 	// resize returns the container's limits where it has not those that it should,
 	// and whether it wants to be restarted for them.
-	resize func(*v1.Container, *ContainerStatus) (r *resizing, restart bool)
+	resize func(*v1.Container, *actual.ContainerStatus) (r *resizing, restart bool)
 }
 
 // computeActions decides what brings the pod nearer to its spec. It is a pure
 // function of its arguments; SyncPod does what it says.
-func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
+func computeActions(pod *v1.Pod, observed *actual.PodStatus, v verdicts) actions {
 	a := actions{targets: map[string]string{}}
 	if RestartsAll(pod, observed) {
 		a.planReset(pod, observed)
@@ -77,8 +80,8 @@ func computeActions(pod *v1.Pod, observed *PodStatus, v verdicts) actions {
 // planReset says in which order the containers go: regular ones, init containers,
 // and at last those for whose end it is done, so that it is done to its end by
 // whoever looks next. Ephemeral containers stay.
-func (a *actions) planReset(pod *v1.Pod, observed *PodStatus) {
-	var causes []*ContainerStatus
+func (a *actions) planReset(pod *v1.Pod, observed *actual.PodStatus) {
+	var causes []*actual.ContainerStatus
 	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
 		for i := range list {
 			for _, s := range observed.Containers {
@@ -97,7 +100,7 @@ func (a *actions) planReset(pod *v1.Pod, observed *PodStatus) {
 
 // sandboxAction tells whether a new sandbox is needed, its number, and the ID of
 // the present one.
-func sandboxAction(pod *v1.Pod, observed *PodStatus) (create bool, attempt uint32, id string) {
+func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attempt uint32, id string) {
 	if len(observed.Sandboxes) == 0 {
 		return true, 0, ""
 	}
@@ -123,7 +126,7 @@ func sandboxAction(pod *v1.Pod, observed *PodStatus) (create bool, attempt uint3
 
 // planNewSandbox says what starts in a new sandbox: the first init container, or
 // without any all containers that are not done. A pod that is done, or over, gets none.
-func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
+func (a *actions) planNewSandbox(pod *v1.Pod, observed *actual.PodStatus) {
 	var again []*v1.Container
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
@@ -147,12 +150,12 @@ func (a *actions) planNewSandbox(pod *v1.Pod, observed *PodStatus) {
 // containers may run: every init container has succeeded, every sidecar has
 // started once; that it has ended since holds nothing up. Once a regular container
 // exists, only sidecars are looked after.
-func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done bool) {
+func (a *actions) planInit(pod *v1.Pod, observed *actual.PodStatus, v verdicts) (done bool) {
 	initialized := anyObservedIn(pod, observed, a.sandboxID)
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		s := inSandbox(observed.Container(c.Name), a.sandboxID)
-		if IsSidecar(c) {
+		if pods.IsSidecar(c) {
 			if started := a.planSidecar(c, s, v); !started && !initialized && !laterObserved(pod, observed, i, a.sandboxID) {
 				return false
 			}
@@ -169,17 +172,17 @@ func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done b
 		switch {
 		case s == nil && later:
 			// It has succeeded and been collected.
-		case s == nil, s.State == StateCreated:
+		case s == nil, s.State == actual.StateCreated:
 			a.init = append(a.init, c)
 			return false
-		case s.State == StateRunning:
+		case s.State == actual.StateRunning:
 			return false
-		case s.State == StateUnknown && mayRestart(pod, c):
+		case s.State == actual.StateUnknown && mayRestart(pod, c):
 			a.kill = append(a.kill, killing{status: s, message: fmt.Sprintf("Init container is in %q state, try killing it before restart", s.State)})
 			a.init = append(a.init, c)
 			return false
-		case s.State == StateExited && s.ExitCode == 0:
-		case s.State == StateExited && Restarts(pod, c, s.ExitCode):
+		case s.State == actual.StateExited && s.ExitCode == 0:
+		case s.State == actual.StateExited && Restarts(pod, c, s.ExitCode):
 			a.init = append(a.init, c)
 			return false
 		default:
@@ -191,9 +194,9 @@ func (a *actions) planInit(pod *v1.Pod, observed *PodStatus, v verdicts) (done b
 }
 
 // planSidecar keeps a sidecar running and reports whether it has started.
-func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (started bool) {
-	if s == nil || s.State != StateRunning {
-		if s != nil && s.State == StateUnknown {
+func (a *actions) planSidecar(c *v1.Container, s *actual.ContainerStatus, v verdicts) (started bool) {
+	if s == nil || s.State != actual.StateRunning {
+		if s != nil && s.State == actual.StateUnknown {
 			a.kill = append(a.kill, killing{status: s, message: "Container is in an unknown state, will be restarted"})
 		}
 		a.init = append(a.init, c)
@@ -203,7 +206,7 @@ func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (
 	if s.Hash != 0 && s.Hash != hashContainer(c) {
 		k.message = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name)
 	} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
-		k.message, k.grace = fmt.Sprintf("Init container %s failed %s probe, will be restarted", c.Name, k.failed), k.failed.grace(c)
+		k.message, k.grace = fmt.Sprintf("Init container %s failed %s probe, will be restarted", c.Name, k.failed), k.failed.GracePeriod(c)
 	}
 	if r, restart := v.resizeOf(c, s); k.message == "" && restart {
 		k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
@@ -220,17 +223,17 @@ func (a *actions) planSidecar(c *v1.Container, s *ContainerStatus, v verdicts) (
 // planContainers says which regular containers are started and stopped. When none
 // runs and none will again, the pod is at its end: what is left of it, sidecars
 // and sandbox, is stopped.
-func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
+func (a *actions) planContainers(pod *v1.Pod, observed *actual.PodStatus, v verdicts) {
 	kept := 0
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
 		s := known(pod, c, observed)
-		if s == nil || s.State != StateRunning {
+		if s == nil || s.State != actual.StateRunning {
 			again := runsAgain(pod, c, s)
 			if again {
 				a.start = append(a.start, c)
 			}
-			if s != nil && s.State == StateUnknown {
+			if s != nil && s.State == actual.StateUnknown {
 				k := killing{status: s, message: "Container is in an unknown state"}
 				if again {
 					k.message += ", will be restarted"
@@ -244,7 +247,7 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 		if s.Hash != 0 && s.Hash != hashContainer(c) {
 			k.message = fmt.Sprintf("Container %s definition changed", c.Name)
 		} else if k.failed = v.failedProbe(s.ID); k.failed != "" {
-			k.message, k.grace = fmt.Sprintf("Container %s failed %s probe", c.Name, k.failed), k.failed.grace(c)
+			k.message, k.grace = fmt.Sprintf("Container %s failed %s probe", c.Name, k.failed), k.failed.GracePeriod(c)
 			restart = mayRestart(pod, c)
 		} else if r, restarts := v.resizeOf(c, s); restarts {
 			k.message = fmt.Sprintf("Container %s resize requires restart", c.Name)
@@ -267,35 +270,22 @@ func (a *actions) planContainers(pod *v1.Pod, observed *PodStatus, v verdicts) {
 	}
 }
 
-func (v verdicts) failedProbe(id ContainerID) FailedProbe {
+func (v verdicts) failedProbe(id actual.ContainerID) actual.FailedProbe {
 	if v.failed == nil {
 		return ""
 	}
 	return v.failed(id)
 }
 
-// grace is the grace period that the probe gives a container that fails it, in
-// seconds; nil when it gives none.
-func (f FailedProbe) grace(c *v1.Container) *int64 {
-	p := c.LivenessProbe
-	if f == FailedStartup {
-		p = c.StartupProbe
-	}
-	if p == nil {
-		return nil
-	}
-	return p.TerminationGracePeriodSeconds
-}
-
 // runsAgain tells whether a regular container that does not run, or whose sandbox is
 // going, is started.
-func runsAgain(pod *v1.Pod, c *v1.Container, s *ContainerStatus) bool {
+func runsAgain(pod *v1.Pod, c *v1.Container, s *actual.ContainerStatus) bool {
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return false
-	case s == nil, s.State == StateCreated:
+	case s == nil, s.State == actual.StateCreated:
 		return true // it has not run yet
-	case s.State == StateExited:
+	case s.State == actual.StateExited:
 		return Restarts(pod, c, s.ExitCode)
 	}
 	return mayRestart(pod, c)
@@ -314,7 +304,7 @@ func ephemeralRan(pod *v1.Pod, name string) bool {
 
 // anyObservedIn tells whether a regular container was ever made in the sandbox: it has
 // been initialised. A new sandbox is initialised anew.
-func anyObservedIn(pod *v1.Pod, observed *PodStatus, sandbox string) bool {
+func anyObservedIn(pod *v1.Pod, observed *actual.PodStatus, sandbox string) bool {
 	for i := range pod.Spec.Containers {
 		if inSandbox(observed.Container(pod.Spec.Containers[i].Name), sandbox) != nil {
 			return true
@@ -324,7 +314,7 @@ func anyObservedIn(pod *v1.Pod, observed *PodStatus, sandbox string) bool {
 }
 
 // inSandbox returns the status if it is of that sandbox, else nil.
-func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
+func inSandbox(s *actual.ContainerStatus, sandbox string) *actual.ContainerStatus {
 	if s == nil || s.SandboxID != "" && s.SandboxID != sandbox {
 		return nil
 	}
@@ -333,7 +323,7 @@ func inSandbox(s *ContainerStatus, sandbox string) *ContainerStatus {
 
 // laterObserved tells whether an init container after number i exists in the
 // sandbox: the one before it must have succeeded, or started if it is a sidecar.
-func laterObserved(pod *v1.Pod, observed *PodStatus, i int, sandbox string) bool {
+func laterObserved(pod *v1.Pod, observed *actual.PodStatus, i int, sandbox string) bool {
 	for _, c := range pod.Spec.InitContainers[i+1:] {
 		if inSandbox(observed.Container(c.Name), sandbox) != nil {
 			return true

@@ -9,6 +9,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // testPod has init containers i1 and i2 and containers c1 and c2.
@@ -46,7 +49,7 @@ func withSidecar(p *v1.Pod) {
 // ownPolicy gives a container a policy and a rule that restarts it after these codes.
 func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(*v1.Pod) {
 	return func(p *v1.Pod) {
-		c := specOf(p, name)
+		c, _ := pods.Container(p, name)
 		c.RestartPolicy = &own
 		if len(codes) > 0 {
 			c.RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestart, ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: codes}}}
@@ -58,7 +61,8 @@ func ownPolicy(name string, own v1.ContainerRestartPolicy, codes ...int32) func(
 func restartingAll(name string, code int32) func(*v1.Pod) {
 	return func(p *v1.Pod) {
 		ownPolicy(name, v1.ContainerRestartPolicyNever, code)(p)
-		specOf(p, name).RestartPolicyRules[0].Action = v1.ContainerRestartRuleActionRestartAllContainers
+		c, _ := pods.Container(p, name)
+		c.RestartPolicyRules[0].Action = v1.ContainerRestartRuleActionRestartAllContainers
 	}
 }
 
@@ -100,13 +104,13 @@ func sandbox(attempt uint32, ready bool) *cri.PodSandboxStatus {
 
 // observed is a pod whose containers are written "c1=running", "c1=exited:3",
 // newest first, all in the newest sandbox.
-func observed(sandboxes []*cri.PodSandboxStatus, containers ...string) *PodStatus {
-	st := &PodStatus{UID: "u", Sandboxes: sandboxes}
+func observed(sandboxes []*cri.PodSandboxStatus, containers ...string) *actual.PodStatus {
+	st := &actual.PodStatus{UID: "u", Sandboxes: sandboxes}
 	for _, text := range containers {
 		name, state, _ := strings.Cut(text, "=")
 		state, code, _ := strings.Cut(state, ":")
 		state, in, _ := strings.Cut(state, "@")
-		c := &ContainerStatus{ID: ContainerID{"docker", name}, Name: name, State: State(state), Hash: hashContainer(&v1.Container{Name: name, Image: "x"}), SandboxID: in}
+		c := &actual.ContainerStatus{ID: actual.ContainerID{Runtime: "docker", ID: name}, Name: name, State: actual.State(state), Hash: hashContainer(&v1.Container{Name: name, Image: "x"}), SandboxID: in}
 		if in == "" && len(sandboxes) > 0 {
 			c.SandboxID = sandboxes[0].Id
 		}
@@ -151,16 +155,16 @@ func said(a actions) string {
 
 func TestActions(t *testing.T) {
 	unhealthy := func(names ...string) verdicts {
-		return verdicts{failed: func(id ContainerID) FailedProbe {
+		return verdicts{failed: func(id actual.ContainerID) actual.FailedProbe {
 			if slices.Contains(names, id.ID) {
-				return FailedLiveness
+				return actual.FailedLiveness
 			}
 			return ""
 		}}
 	}
 	for name, tc := range map[string]struct {
 		pod  func(*v1.Pod)
-		seen *PodStatus
+		seen *actual.PodStatus
 		v    verdicts
 		want string
 	}{
@@ -232,7 +236,7 @@ func TestActions(t *testing.T) {
 
 		"sidecar first":               {withSidecar, observed(one(0, true)), verdicts{}, "init i1"},
 		"sidecar runs, next init":     {withSidecar, observed(one(0, true), "i1=running"), verdicts{}, "init i2"},
-		"sidecar has not started yet": {withSidecar, observed(one(0, true), "i1=running"), verdicts{started: func(ContainerID) bool { return false }}, ""},
+		"sidecar has not started yet": {withSidecar, observed(one(0, true), "i1=running"), verdicts{started: func(actual.ContainerID) bool { return false }}, ""},
 		"sidecar ended, pod runs":     {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=exited:0"), verdicts{}, "init i1"},
 		"sidecar unhealthy":           {withSidecar, observed(one(0, true), "c1=running", "c2=running", "i2=exited:0", "i1=running"), unhealthy("i1"), "kill i1, init i1"},
 		"sidecar outlives the pod":    {policy(v1.RestartPolicyNever, withSidecar), observed(one(0, true), "c1=exited:0", "c2=exited:0", "i2=exited:0", "i1=running"), verdicts{}, "pod"},
@@ -240,7 +244,7 @@ func TestActions(t *testing.T) {
 		"sidecar first, never started":   {sidecarsOnly, observed(one(0, true), "i1=exited:1"), verdicts{}, "init i1"},
 		"sidecar after sidecar":          {sidecarsOnly, observed(one(0, true), "i1=running"), verdicts{}, "init i2"},
 		"sidecars run":                   {sidecarsOnly, observed(one(0, true), "i2=running", "i1=running"), verdicts{}, "start c1, start c2"},
-		"last sidecar has not started":   {sidecarsOnly, observed(one(0, true), "i2=running", "i1=running"), verdicts{started: func(id ContainerID) bool { return id.ID != "i2" }}, ""},
+		"last sidecar has not started":   {sidecarsOnly, observed(one(0, true), "i2=running", "i1=running"), verdicts{started: func(id actual.ContainerID) bool { return id.ID != "i2" }}, ""},
 		"sidecar ended during init":      {withSidecar, observed(one(0, true), "i2=running", "i1=exited:1"), verdicts{}, "init i1"},
 		"sidecar ended, init is done":    {withSidecar, observed(one(0, true), "i2=exited:0", "i1=exited:1"), verdicts{}, "init i1, start c1, start c2"},
 		"sidecar ended, init failed":     {withSidecar, observed(one(0, true), "i2=exited:1", "i1=exited:1"), verdicts{}, "init i1, init i2"},
@@ -278,30 +282,30 @@ func TestKilledForAProbe(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		pod    func(*v1.Pod)
-		failed FailedProbe
+		failed actual.FailedProbe
 		of     string
 		want   string // message and grace period, which is 0 for the pod's
 		then   string // what is done
 	}{
-		"liveness":                       {plain, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
-		"startup":                        {plain, FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/0", "kill c1, start c1"},
-		"liveness, its own grace period": {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/3", "kill c1, start c1"},
-		"startup, its own grace period":  {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/60", "kill c1, start c1"},
-		"Never":                          {policy(v1.RestartPolicyNever, plain), FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
-		"OnFailure":                      {policy(v1.RestartPolicyOnFailure, plain), FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		"liveness":                       {plain, actual.FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		"startup":                        {plain, actual.FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/0", "kill c1, start c1"},
+		"liveness, its own grace period": {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, actual.FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/3", "kill c1, start c1"},
+		"startup, its own grace period":  {func(p *v1.Pod) { plain(p); probes(&p.Spec.Containers[0]) }, actual.FailedStartup, "c1", "Container c1 failed startup probe, will be restarted/60", "kill c1, start c1"},
+		"Never":                          {policy(v1.RestartPolicyNever, plain), actual.FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
+		"OnFailure":                      {policy(v1.RestartPolicyOnFailure, plain), actual.FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
 		"Never, the only container": {policy(v1.RestartPolicyNever, func(p *v1.Pod) { plain(p); p.Spec.Containers = p.Spec.Containers[:1]; probes(&p.Spec.Containers[0]) }),
-			FailedLiveness, "c1", "Container c1 failed liveness probe/3", "pod, kill c1"},
-		"container policy Never": {func(p *v1.Pod) { plain(p); p.Spec.Containers[0].RestartPolicy = &never }, FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
+			actual.FailedLiveness, "c1", "Container c1 failed liveness probe/3", "pod, kill c1"},
+		"container policy Never": {func(p *v1.Pod) { plain(p); p.Spec.Containers[0].RestartPolicy = &never }, actual.FailedLiveness, "c1", "Container c1 failed liveness probe/0", "kill c1"},
 		"rules do not count": {func(p *v1.Pod) {
 			plain(p)
 			p.Spec.RestartPolicy = v1.RestartPolicyNever
 			p.Spec.Containers[0].RestartPolicy = &failing
-		}, FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
+		}, actual.FailedLiveness, "c1", "Container c1 failed liveness probe, will be restarted/0", "kill c1, start c1"},
 		"sidecar": {func(p *v1.Pod) {
 			p.Spec.RestartPolicy = v1.RestartPolicyNever
 			p.Spec.InitContainers[1].RestartPolicy = &always
 			probes(&p.Spec.InitContainers[1])
-		}, FailedLiveness, "i2", "Init container i2 failed liveness probe, will be restarted/3", "kill i2, init i2"},
+		}, actual.FailedLiveness, "i2", "Init container i2 failed liveness probe, will be restarted/3", "kill i2, init i2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := testPod(tc.pod)
@@ -310,7 +314,7 @@ func TestKilledForAProbe(t *testing.T) {
 			for _, c := range seen.Containers {
 				c.Hash = 0 // what it was made from does not matter here
 			}
-			a := computeActions(pod, seen, verdicts{failed: func(id ContainerID) FailedProbe {
+			a := computeActions(pod, seen, verdicts{failed: func(id actual.ContainerID) actual.FailedProbe {
 				if id.ID == tc.of {
 					return tc.failed
 				}
@@ -335,7 +339,7 @@ func TestKilledForAProbe(t *testing.T) {
 
 // A sidecar that is restarted for its liveness holds up none of those after it.
 func TestALivenessFailureOfASidecarHoldsUpNothing(t *testing.T) {
-	a := computeActions(testPod(withSidecar), observed(one(0, true), "i1=running"), verdicts{failed: func(ContainerID) FailedProbe { return FailedLiveness }})
+	a := computeActions(testPod(withSidecar), observed(one(0, true), "i1=running"), verdicts{failed: func(actual.ContainerID) actual.FailedProbe { return actual.FailedLiveness }})
 	if got := said(a); got != "kill i1, init i1, init i2" {
 		t.Errorf("actions: %q", got)
 	}
@@ -360,15 +364,15 @@ func TestActionsComeToAnEnd(t *testing.T) {
 			}
 			id := seen.Sandboxes[0].Id
 			for _, c := range slices.Concat(a.init, a.start) {
-				state := StateRunning
-				if slices.ContainsFunc(a.init, func(i *v1.Container) bool { return i == c }) && !IsSidecar(c) {
-					state = StateExited // and well
+				state := actual.StateRunning
+				if slices.ContainsFunc(a.init, func(i *v1.Container) bool { return i == c }) && !pods.IsSidecar(c) {
+					state = actual.StateExited // and well
 				}
-				seen.Containers = append([]*ContainerStatus{{ID: ContainerID{"docker", c.Name}, Name: c.Name, State: state, SandboxID: id, Hash: hashContainer(c)}}, seen.Containers...)
+				seen.Containers = append([]*actual.ContainerStatus{{ID: actual.ContainerID{Runtime: "docker", ID: c.Name}, Name: c.Name, State: state, SandboxID: id, Hash: hashContainer(c)}}, seen.Containers...)
 			}
 		}
 		for _, c := range pod.Spec.Containers {
-			if s := seen.Container(c.Name); s == nil || s.State != StateRunning {
+			if s := seen.Container(c.Name); s == nil || s.State != actual.StateRunning {
 				t.Errorf("container %s: %+v", c.Name, s)
 			}
 		}

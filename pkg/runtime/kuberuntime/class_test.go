@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
@@ -70,7 +71,7 @@ func TestTheSandboxHasTheHandlerOfThePodsClass(t *testing.T) {
 			pod.Name, pod.Namespace, pod.UID = "p", "ns", "uid"
 			pod.Spec.RuntimeClassName = tt.class
 			pod.Spec.Containers = []v1.Container{{Name: "c", Image: "there"}}
-			result := m.SyncPod(t.Context(), pod, &PodStatus{UID: "uid"})
+			result := m.SyncPod(t.Context(), pod, &actual.PodStatus{UID: "uid"})
 			if !slices.Equal(s.asked, tt.asked) {
 				t.Errorf("asked for %q, want %q", s.asked, tt.asked)
 			}

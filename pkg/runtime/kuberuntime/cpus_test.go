@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
@@ -44,7 +45,7 @@ func TestAContainerFollowsCPUsThatChangeWhileItStarts(t *testing.T) {
 		}
 		pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}
 		pod.Name, pod.Namespace, pod.UID = "p", "ns", "uid"
-		p := &pass{m: m, pod: pod, observed: &PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
+		p := &pass{m: m, pod: pod, observed: &actual.PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
 		p.startContainer(t.Context(), &pod.Spec.Containers[0], "")
 		if p.result.Err != nil || c.created.GetLinux().GetResources().GetCpusetCpus() != "0-1" {
 			t.Fatalf("made with %v, %v", c.created, p.result.Err)

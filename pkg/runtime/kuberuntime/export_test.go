@@ -1,6 +1,10 @@
 package kuberuntime
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
+)
 
 // Decision is what computeActions says of a pod in which nothing is probed: IDs of what
 // goes, names of what comes.
@@ -14,7 +18,7 @@ type Decision struct {
 
 // Decide is computeActions for tests outside the package, which may import those that
 // import it.
-func Decide(pod *v1.Pod, observed *PodStatus) Decision {
+func Decide(pod *v1.Pod, observed *actual.PodStatus) Decision {
 	a := computeActions(pod, observed, verdicts{})
 	d := Decision{KillPod: a.killPod, CreateSandbox: a.createSandbox, Attempt: a.attempt, SandboxID: a.sandboxID}
 	for _, s := range a.reset {

@@ -18,7 +18,8 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Policy says which dead containers are kept, the kubelet's GCPolicy.
@@ -55,24 +56,24 @@ func (m *Manager) GarbageCollect(ctx context.Context, p Policy, wanted func(type
 }
 
 type deadContainer struct {
-	Container
-	pod *Pod
+	actual.Container
+	pod *actual.Pod
 }
 
 type garbageList struct {
 	containers []deadContainer
-	sandboxes  []Sandbox
+	sandboxes  []actual.Sandbox
 }
 
 // garbage selects what the policy does not keep: pure.
-func garbage(pods []*Pod, p Policy, wanted func(types.UID) bool, now time.Time) garbageList {
+func garbage(pods []*actual.Pod, p Policy, wanted func(types.UID) bool, now time.Time) garbageList {
 	var g garbageList
 	var kept []deadContainer
 	drop := map[string]bool{}
 	for _, pod := range pods {
 		of := map[string]int{}
 		for _, c := range pod.Containers { // newest first
-			dead := c.State == StateExited || c.State == StateCreated && now.Sub(c.CreatedAt) > unstarted
+			dead := c.State == actual.StateExited || c.State == actual.StateCreated && now.Sub(c.CreatedAt) > unstarted
 			if !dead || now.Sub(c.CreatedAt) < p.MinAge {
 				continue
 			}
@@ -100,7 +101,7 @@ func garbage(pods []*Pod, p Policy, wanted func(types.UID) bool, now time.Time) 
 			}
 		}
 		for i, s := range pod.Sandboxes { // newest first
-			if s.State == StateExited && !used[s.ID] && !(i == 0 && wanted(pod.UID)) {
+			if s.State == actual.StateExited && !used[s.ID] && !(i == 0 && wanted(pod.UID)) {
 				g.sandboxes = append(g.sandboxes, s)
 			}
 		}
@@ -130,7 +131,7 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 	}
 	// The logs go before the last trace that leads back to them. The directory is made
 	// before the first sandbox, so that it may be all that there is.
-	logs := criconfig.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)
+	logs := pods.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)
 	if err := tree.Remove(ctx, filepath.Dir(logs), filepath.Base(logs)); err != nil {
 		return fmt.Errorf("remove logs: %w", err)
 	}
@@ -150,7 +151,7 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 
 // removeContainer removes a dead container: first its logs, so that nothing is
 // left which no container leads to.
-func (m *Manager) removeContainer(ctx context.Context, pod *Pod, c Container) error {
+func (m *Manager) removeContainer(ctx context.Context, pod *actual.Pod, c actual.Container) error {
 	if err := m.removeLogs(pod, c); err != nil {
 		return fmt.Errorf("remove log of container %s: %w", c.Name, err)
 	}
@@ -164,9 +165,9 @@ func (m *Manager) removeContainer(ctx context.Context, pod *Pod, c Container) er
 // removeLogs removes what a container has logged, rotated files included, and the
 // link to it. It does not leave the directory of all pods' logs, wherever links in
 // it lead: pods that collect logs may write there.
-func (m *Manager) removeLogs(pod *Pod, c Container) error {
+func (m *Manager) removeLogs(pod *actual.Pod, c actual.Container) error {
 	root := m.podLogsRoot()
-	log := filepath.Join(criconfig.PodLogDirectory(root, pod.Namespace, pod.Name, pod.UID), criconfig.ContainerLogPath(c.Name, c.Attempt))
+	log := filepath.Join(pods.PodLogDirectory(root, pod.Namespace, pod.Name, pod.UID), pods.ContainerLogPath(c.Name, c.Attempt))
 	// The name may have been cut, and so be another container's too.
 	link := m.linkName(pod.Name, pod.Namespace, c.Name, c.ID)
 	if target, err := os.Readlink(link); err == nil && target == log {
@@ -216,7 +217,7 @@ func (m *Manager) podLogsRoot() string {
 	if m.cfg.Node.PodLogsRoot != "" {
 		return m.cfg.Node.PodLogsRoot
 	}
-	return criconfig.DefaultPodLogsRoot
+	return pods.DefaultPodLogsRoot
 }
 
 // linkName is where log collectors look for a container's log, by the kubelet's

@@ -16,6 +16,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/test/treetest"
 )
@@ -23,28 +25,28 @@ import (
 func TestGarbage(t *testing.T) {
 	now := time.Unix(100000, 0)
 	at := func(minutes int) time.Time { return now.Add(-time.Duration(minutes) * time.Minute) }
-	dead := func(id, name, sandbox string, minutes int) Container {
-		return Container{ID: id, Name: name, SandboxID: sandbox, State: StateExited, CreatedAt: at(minutes)}
+	dead := func(id, name, sandbox string, minutes int) actual.Container {
+		return actual.Container{ID: id, Name: name, SandboxID: sandbox, State: actual.StateExited, CreatedAt: at(minutes)}
 	}
 	one := Policy{PerContainer: 1, Total: -1}
 	for name, tc := range map[string]struct {
 		policy Policy
-		pods   []*Pod
+		pods   []*actual.Pod
 		wanted bool
 		want   string
 	}{
-		"one dead one is kept": {one, []*Pod{{UID: "u", Containers: []Container{dead("a", "c", "s", 1)}, Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, true, ""},
-		"older ones go": {one, []*Pod{{UID: "u", Containers: []Container{{ID: "r", Name: "c", State: StateRunning, CreatedAt: at(0)}, dead("a", "c", "s", 1), dead("b", "c", "s", 2), dead("d", "c", "s", 3)},
-			Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, true, "b d"},
-		"another container's count by themselves": {one, []*Pod{{UID: "u", Containers: []Container{dead("a", "c1", "s", 1), dead("b", "c2", "s", 2)}, Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, true, ""},
-		"young ones stay":                         {Policy{MinAge: 10 * time.Minute, PerContainer: 0, Total: -1}, []*Pod{{UID: "u", Containers: []Container{dead("a", "c", "s", 1), dead("b", "c", "s", 20)}, Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, true, "b"},
-		"total, oldest first":                     {Policy{PerContainer: -1, Total: 1}, []*Pod{{UID: "u", Containers: []Container{dead("a", "c", "s", 1), dead("b", "c", "s", 2)}, Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, true, "b"},
-		"being started right now":                 {Policy{PerContainer: 0, Total: -1}, []*Pod{{UID: "u", Containers: []Container{{ID: "a", Name: "c", State: StateCreated, CreatedAt: at(1)}}}}, true, ""},
-		"left behind before its start":            {Policy{PerContainer: 0, Total: -1}, []*Pod{{UID: "u", Containers: []Container{{ID: "a", Name: "c", State: StateCreated, CreatedAt: at(6)}}}}, true, "a"},
-		"old sandbox goes, newest stays":          {one, []*Pod{{UID: "u", Sandboxes: []Sandbox{{ID: "s2", State: StateExited}, {ID: "s1", State: StateExited}}}}, true, "s1"},
-		"old sandbox with a dead container stays": {one, []*Pod{{UID: "u", Containers: []Container{dead("a", "c", "s1", 1)}, Sandboxes: []Sandbox{{ID: "s2", State: StateRunning}, {ID: "s1", State: StateExited}}}}, true, ""},
-		"pod that is not wanted any more":         {one, []*Pod{{UID: "u", Sandboxes: []Sandbox{{ID: "s", State: StateExited}}}}, false, "s"},
-		"running sandbox stays":                   {one, []*Pod{{UID: "u", Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}}, false, ""},
+		"one dead one is kept": {one, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c", "s", 1)}, Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, true, ""},
+		"older ones go": {one, []*actual.Pod{{UID: "u", Containers: []actual.Container{{ID: "r", Name: "c", State: actual.StateRunning, CreatedAt: at(0)}, dead("a", "c", "s", 1), dead("b", "c", "s", 2), dead("d", "c", "s", 3)},
+			Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, true, "b d"},
+		"another container's count by themselves": {one, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c1", "s", 1), dead("b", "c2", "s", 2)}, Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, true, ""},
+		"young ones stay":                         {Policy{MinAge: 10 * time.Minute, PerContainer: 0, Total: -1}, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c", "s", 1), dead("b", "c", "s", 20)}, Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, true, "b"},
+		"total, oldest first":                     {Policy{PerContainer: -1, Total: 1}, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c", "s", 1), dead("b", "c", "s", 2)}, Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, true, "b"},
+		"being started right now":                 {Policy{PerContainer: 0, Total: -1}, []*actual.Pod{{UID: "u", Containers: []actual.Container{{ID: "a", Name: "c", State: actual.StateCreated, CreatedAt: at(1)}}}}, true, ""},
+		"left behind before its start":            {Policy{PerContainer: 0, Total: -1}, []*actual.Pod{{UID: "u", Containers: []actual.Container{{ID: "a", Name: "c", State: actual.StateCreated, CreatedAt: at(6)}}}}, true, "a"},
+		"old sandbox goes, newest stays":          {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s2", State: actual.StateExited}, {ID: "s1", State: actual.StateExited}}}}, true, "s1"},
+		"old sandbox with a dead container stays": {one, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c", "s1", 1)}, Sandboxes: []actual.Sandbox{{ID: "s2", State: actual.StateRunning}, {ID: "s1", State: actual.StateExited}}}}, true, ""},
+		"pod that is not wanted any more":         {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateExited}}}}, false, "s"},
+		"running sandbox stays":                   {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := garbage(tc.pods, tc.policy, func(types.UID) bool { return tc.wanted }, now)
@@ -80,7 +82,7 @@ func TestRemovedPodThatNeverHadASandboxLeavesNoLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := criconfig.PodLogDirectory(root, "n", "p", "u")
+	dir := pods.PodLogDirectory(root, "n", "p", "u")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestLogsOfARemovedPodAreNotRemovedThroughMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := filepath.Join(criconfig.PodLogDirectory(root, "n", "p", "u"), "c", "mounted")
+	at := filepath.Join(pods.PodLogDirectory(root, "n", "p", "u"), "c", "mounted")
 	if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(precious, "f"), nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}

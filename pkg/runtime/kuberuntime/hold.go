@@ -13,6 +13,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // startBackOff is how long a container or a sandbox that could not be made is left
@@ -24,7 +26,7 @@ const startBackOff = 10 * time.Second
 // tried nor told of again, unless another outcome is to be expected.
 type hold struct {
 	until   time.Time
-	waiting Waiting
+	waiting actual.Waiting
 	spec    uint64 // specHash of the container that it was
 	// tried is what its configuration was made of; nil where it did not come so far,
 	// and nothing that the node is told of could help.
@@ -118,13 +120,13 @@ func (p *pass) held(ctx context.Context, c *v1.Container) bool {
 }
 
 // leave holds a container that cannot be started now.
-func (p *pass) leave(c *v1.Container, w Waiting, wait time.Duration, tried *trial) {
+func (p *pass) leave(c *v1.Container, w actual.Waiting, wait time.Duration, tried *trial) {
 	p.m.hold(backOffKey(p.pod.UID, c.Name), hold{until: p.m.cfg.Clock.Now().Add(wait), waiting: w, spec: specHash(c), tried: tried})
 }
 
 // failed notes that a container could not be started, and has it left alone until
 // its back-off ends.
-func (p *pass) failed(ctx context.Context, c *v1.Container, w Waiting, tried *trial, err error) {
+func (p *pass) failed(ctx context.Context, c *v1.Container, w actual.Waiting, tried *trial, err error) {
 	if holdable(ctx, err) {
 		p.leave(c, w, startBackOff, tried)
 	}

@@ -16,6 +16,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func TestHoldLeft(t *testing.T) {
@@ -125,18 +126,18 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 	for name, tc := range map[string]struct {
 		what    string
 		err     error
-		waiting Waiting
+		waiting actual.Waiting
 		events  []string // of each try
 		again   time.Duration
 	}{
-		"image name": {"image", imageError{reason: "InvalidImageName"}, Waiting{"InvalidImageName", "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
-		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, Waiting{"ErrImageNeverPull", "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
-		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, Waiting{"ImagePullBackOff", "no image"},
+		"image name": {"image", imageError{reason: "InvalidImageName"}, actual.Waiting{Reason: "InvalidImageName", Message: "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
+		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, actual.Waiting{Reason: "ErrImageNeverPull", Message: "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
+		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, actual.Waiting{Reason: "ImagePullBackOff", Message: "no image"},
 			[]string{"Failed: Error: ImagePullBackOff"}, startBackOff}, // the image may come by other means
-		"create":  {"create", refused, Waiting{"CreateContainerError", "refused"}, []string{"Failed: Error: refused"}, startBackOff},
-		"start":   {"start", refused, Waiting{"RunContainerError", "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
-		"look":    {"look", refused, Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},
-		"sandbox": {"sandbox", refused, Waiting{}, []string{"FailedCreatePodSandBox: Failed to create pod sandbox: refused"}, startBackOff},
+		"create":  {"create", refused, actual.Waiting{Reason: "CreateContainerError", Message: "refused"}, []string{"Failed: Error: refused"}, startBackOff},
+		"start":   {"start", refused, actual.Waiting{Reason: "RunContainerError", Message: "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
+		"look":    {"look", refused, actual.Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},
+		"sandbox": {"sandbox", refused, actual.Waiting{}, []string{"FailedCreatePodSandBox: Failed to create pod sandbox: refused"}, startBackOff},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &refuser{creator: creator{dir: t.TempDir()}, refuse: map[string]error{tc.what: tc.err}, asked: map[string]int{}}
@@ -149,7 +150,7 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 			pod := testPod(func(p *v1.Pod) {
 				p.Spec.InitContainers, p.Spec.Containers = nil, []v1.Container{{Name: "c", Image: "i"}}
 			})
-			look := func() SyncResult { return m.SyncPod(t.Context(), pod, &PodStatus{}) }
+			look := func() SyncResult { return m.SyncPod(t.Context(), pod, &actual.PodStatus{}) }
 
 			first := look()
 			if first.Waiting["c"] != tc.waiting || !slices.Equal(r.events, tc.events) {
@@ -190,7 +191,7 @@ func TestAContainerThatMissesAKeyStartsWhenTheKeyComes(t *testing.T) {
 		ref := &v1.ConfigMapKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "settings"}, Key: "k"}
 		p.Spec.InitContainers, p.Spec.Containers = nil, []v1.Container{{Name: "c", Image: "i", Env: []v1.EnvVar{{Name: "K", ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: ref}}}}}
 	})
-	observed := &PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Id: "sandbox", State: cri.PodSandboxState_SANDBOX_READY, Network: &cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}}}}
+	observed := &actual.PodStatus{Sandboxes: []*cri.PodSandboxStatus{{Id: "sandbox", State: cri.PodSandboxState_SANDBOX_READY, Network: &cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}}}}
 	look := func(times int) {
 		for range times {
 			m.SyncPod(t.Context(), pod, observed)

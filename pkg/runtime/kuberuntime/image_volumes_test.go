@@ -11,6 +11,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // backedOff is an error as a pull gives that waits.
@@ -37,7 +38,7 @@ func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 		{Name: "a", Image: "there", VolumeMounts: []v1.VolumeMount{mount}}, {Name: "b", Image: "there", VolumeMounts: []v1.VolumeMount{mount}}, {Name: "c", Image: "there"},
 	}
 	start := func() *pass {
-		p := &pass{m: m, pod: pod, observed: &PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
+		p := &pass{m: m, pod: pod, observed: &actual.PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
 		for i := range pod.Spec.Containers {
 			c.created = nil
 			p.startContainer(t.Context(), &pod.Spec.Containers[i], "")
@@ -48,7 +49,7 @@ func TestImagesOfVolumesArePulledOnceAPassAndHandedToTheRuntime(t *testing.T) {
 	c.missing = backedOff{errors.New("Back-off pulling image \"model:1\"")}
 	p := start()
 	for _, name := range []string{"a", "b"} {
-		if got, want := p.result.Waiting[name], (Waiting{"ImagePullBackOff", `Back-off pulling image "model:1"`}); got != want {
+		if got, want := p.result.Waiting[name], (actual.Waiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "model:1"`}); got != want {
 			t.Errorf("container %s waits for %v, want %v", name, got, want)
 		}
 	}

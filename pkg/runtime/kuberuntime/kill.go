@@ -12,7 +12,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Grace periods in seconds: the least that a container is given, what the API server
@@ -30,7 +31,7 @@ const (
 // containers tell by their annotations how they are stopped. grace, in seconds,
 // overrides the pod's own. Cancelling ctx abandons the wait; a later call with a
 // shorter grace takes over.
-func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error {
 	if running == nil {
 		return nil
 	}
@@ -41,13 +42,14 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 	return err
 }
 
-func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace *int64) error {
+func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error {
 	var stops []*stop
 	for _, c := range running.Containers {
-		if c.State != StateRunning && c.State != StateUnknown {
+		if c.State != actual.StateRunning && c.State != actual.StateUnknown {
 			continue
 		}
-		s := &stop{pod: pod, spec: specOf(pod, c.Name), id: c.ID, name: c.Name, ended: make(chan struct{})}
+		spec, _ := pods.Container(pod, c.Name)
+		s := &stop{pod: pod, spec: spec, id: c.ID, name: c.Name, ended: make(chan struct{})}
 		if s.spec == nil {
 			var err error
 			if s.pod, s.spec, err = m.restore(ctx, running, c); err != nil {
@@ -68,7 +70,7 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *Pod, grace 
 		return err
 	}
 	for _, s := range running.Sandboxes {
-		if s.State == StateExited {
+		if s.State == actual.StateExited {
 			continue
 		}
 		if _, err := m.cfg.CRI.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
@@ -96,7 +98,7 @@ func gracePeriod(pod *v1.Pod, override *int64) int64 {
 
 // restore makes as much of an orphan's pod and container as stopping it takes, from
 // what the container's annotations tell.
-func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.Pod, *v1.Container, error) {
+func (m *Manager) restore(ctx context.Context, running *actual.Pod, c actual.Container) (*v1.Pod, *v1.Container, error) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: running.UID, Name: running.Name, Namespace: running.Namespace}}
 	spec := &v1.Container{Name: c.Name}
 	r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
@@ -107,7 +109,7 @@ func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.P
 		return nil, nil, fmt.Errorf("inspect container %s before stopping it: %w", c.ID, err)
 	}
 	// What cannot be read back is missing: somebody has tampered with it.
-	rec, _ := criconfig.ReadAnnotations(r.GetStatus().GetAnnotations())
+	rec, _ := pods.ReadAnnotations(r.GetStatus().GetAnnotations())
 	pod.DeletionGracePeriodSeconds = rec.DeletionGracePeriod
 	pod.Spec.TerminationGracePeriodSeconds = rec.TerminationGracePeriod
 	spec.Ports = rec.Ports
@@ -115,40 +117,4 @@ func (m *Manager) restore(ctx context.Context, running *Pod, c Container) (*v1.P
 		spec.Lifecycle = &v1.Lifecycle{PreStop: rec.PreStop}
 	}
 	return pod, spec, nil
-}
-
-// specOf is the spec of a container by its name, nil when the pod has none of it.
-func specOf(pod *v1.Pod, name string) *v1.Container {
-	if pod == nil {
-		return nil
-	}
-	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
-			c := v1.Container(e.EphemeralContainerCommon)
-			return &c
-		}
-	}
-	return nil
-}
-
-// Pod is the listed form of a status: its sandboxes and containers with their states.
-func (s *PodStatus) Pod() *Pod {
-	if s == nil {
-		return nil
-	}
-	p := &Pod{UID: s.UID, Name: s.Name, Namespace: s.Namespace}
-	for _, sb := range s.Sandboxes {
-		p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sb.Id, Attempt: sb.GetMetadata().GetAttempt(), State: sandboxState(sb.State), CreatedAt: instant(sb.CreatedAt)})
-	}
-	for _, c := range s.Containers {
-		p.Containers = append(p.Containers, Container{ID: c.ID.ID, Name: c.Name, SandboxID: c.SandboxID, State: c.State, CreatedAt: c.CreatedAt})
-	}
-	return p
 }

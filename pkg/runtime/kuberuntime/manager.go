@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
 )
@@ -78,8 +79,8 @@ type Config struct {
 	Journal    *journal.Journal
 	// Failed says for which probe a running container must be restarted, "" when it
 	// need not; Started whether it has started up.
-	Failed  func(ContainerID) FailedProbe
-	Started func(ContainerID) bool
+	Failed  func(actual.ContainerID) actual.FailedProbe
+	Started func(actual.ContainerID) bool
 }
 
 // Manager runs pods over CRI. Its methods are safe for concurrent use for

@@ -11,6 +11,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -19,8 +21,8 @@ import (
 // what the tests judge, and not what was decided on the way.
 type world struct {
 	pod        *v1.Pod
-	sandboxes  []*cri.PodSandboxStatus        // newest first
-	containers []*kuberuntime.ContainerStatus // newest first
+	sandboxes  []*cri.PodSandboxStatus   // newest first
+	containers []*actual.ContainerStatus // newest first
 	starts     map[string]int
 	memory     v1.PodStatus // what the API server, or this agent, has last heard
 	over       bool         // the worker has ended the pod
@@ -83,8 +85,8 @@ func (w *world) publish(terminal bool) v1.PodStatus {
 	return w.memory
 }
 
-func (w *world) observed() *kuberuntime.PodStatus {
-	return &kuberuntime.PodStatus{UID: w.pod.UID, Sandboxes: slices.Clone(w.sandboxes), Containers: slices.Clone(w.containers)}
+func (w *world) observed() *actual.PodStatus {
+	return &actual.PodStatus{UID: w.pod.UID, Sandboxes: slices.Clone(w.sandboxes), Containers: slices.Clone(w.containers)}
 }
 
 func (w *world) act(s v1.PodStatus) {
@@ -98,11 +100,11 @@ func (w *world) act(s v1.PodStatus) {
 	}
 	d := kuberuntime.Decide(&pod, w.observed())
 	for _, id := range d.Remove {
-		w.remove(func(c *kuberuntime.ContainerStatus) bool { return c.ID.ID == id })
+		w.remove(func(c *actual.ContainerStatus) bool { return c.ID.ID == id })
 	}
 	for _, c := range w.containers {
 		if slices.Contains(d.Kill, c.ID.ID) {
-			c.State, c.ExitCode = kuberuntime.StateExited, 137
+			c.State, c.ExitCode = actual.StateExited, 137
 		}
 	}
 	if d.KillPod {
@@ -122,16 +124,16 @@ func (w *world) act(s v1.PodStatus) {
 		}
 	}
 	for _, name := range d.Start {
-		w.remove(func(c *kuberuntime.ContainerStatus) bool {
-			return c.Name == name && c.State == kuberuntime.StateCreated
+		w.remove(func(c *actual.ContainerStatus) bool {
+			return c.Name == name && c.State == actual.StateCreated
 		})
 		w.ids++
-		c := &kuberuntime.ContainerStatus{ID: kuberuntime.ContainerID{Runtime: "docker", ID: fmt.Sprint(name, w.ids)}, Name: name, SandboxID: d.SandboxID, State: kuberuntime.StateCreated}
+		c := &actual.ContainerStatus{ID: actual.ContainerID{Runtime: "docker", ID: fmt.Sprint(name, w.ids)}, Name: name, SandboxID: d.SandboxID, State: actual.StateCreated}
 		w.containers = slices.Insert(w.containers, 0, c)
 		if w.killedAfter("create") {
 			return
 		}
-		c.State = kuberuntime.StateRunning
+		c.State = actual.StateRunning
 		w.starts[name]++
 	}
 }
@@ -146,8 +148,8 @@ func (w *world) killedAfter(call string) bool {
 
 func (w *world) killAll() {
 	for _, c := range w.containers {
-		if c.State == kuberuntime.StateRunning || c.State == kuberuntime.StateUnknown {
-			c.State, c.ExitCode = kuberuntime.StateExited, 137
+		if c.State == actual.StateRunning || c.State == actual.StateUnknown {
+			c.State, c.ExitCode = actual.StateExited, 137
 		}
 	}
 	w.sandboxesDie()
@@ -159,23 +161,23 @@ func (w *world) sandboxesDie() {
 	}
 }
 
-func (w *world) remove(which func(*kuberuntime.ContainerStatus) bool) {
+func (w *world) remove(which func(*actual.ContainerStatus) bool) {
 	w.containers = slices.DeleteFunc(slices.Clone(w.containers), which)
 }
 
-func (w *world) newest(name string) *kuberuntime.ContainerStatus { return w.observed().Container(name) }
+func (w *world) newest(name string) *actual.ContainerStatus { return w.observed().Container(name) }
 
 // exit ends a container, if it runs.
 func (w *world) exit(name string, code int32) {
-	if c := w.newest(name); c != nil && c.State == kuberuntime.StateRunning {
-		c.State, c.ExitCode = kuberuntime.StateExited, code
+	if c := w.newest(name); c != nil && c.State == actual.StateRunning {
+		c.State, c.ExitCode = actual.StateExited, code
 	}
 }
 
 // initsEnd has init containers do their work.
 func (w *world) initsEnd() {
 	for i := range w.pod.Spec.InitContainers {
-		if c := &w.pod.Spec.InitContainers[i]; !kuberuntime.IsSidecar(c) {
+		if c := &w.pod.Spec.InitContainers[i]; !pods.IsSidecar(c) {
 			w.exit(c.Name, 0)
 		}
 	}
@@ -217,13 +219,13 @@ func faultsOf(pod *v1.Pod, forgets bool) []fault {
 			fault{name + " exits 0", alone(func(w *world) { w.exit(name, 0) })},
 			fault{name + " exits 1", alone(func(w *world) { w.exit(name, 1) })},
 			fault{name + " unknown", alone(func(w *world) {
-				if c := w.newest(name); c != nil && c.State == kuberuntime.StateRunning {
-					c.State = kuberuntime.StateUnknown
+				if c := w.newest(name); c != nil && c.State == actual.StateRunning {
+					c.State = actual.StateUnknown
 				}
 			})})
 		if !forgets {
 			faults = append(faults, fault{name + " removed", alone(func(w *world) {
-				w.remove(func(c *kuberuntime.ContainerStatus) bool { return c.Name == name })
+				w.remove(func(c *actual.ContainerStatus) bool { return c.Name == name })
 			})})
 		}
 	}
@@ -341,7 +343,7 @@ func judge(w *world, once string) string {
 	}
 	if once == "" && w.pod.Spec.RestartPolicy == v1.RestartPolicyAlways {
 		for _, name := range []string{"side", "c1", "c2"} {
-			if c := w.newest(name); w.over || c == nil || c.State != kuberuntime.StateRunning {
+			if c := w.newest(name); w.over || c == nil || c.State != actual.StateRunning {
 				return fmt.Sprintf("%s does not run, the pod is %s", name, w.memory.Phase)
 			}
 		}
@@ -363,7 +365,7 @@ func judge(w *world, once string) string {
 	}
 	for _, name := range []string{"i1", "i2", "c1", "c2"} {
 		c := w.newest(name)
-		if well := w.starts[name] > 0 && (c == nil || c.State == kuberuntime.StateExited && c.ExitCode == 0); w.memory.Phase == v1.PodSucceeded && !well {
+		if well := w.starts[name] > 0 && (c == nil || c.State == actual.StateExited && c.ExitCode == 0); w.memory.Phase == v1.PodSucceeded && !well {
 			return fmt.Sprintf("the pod has succeeded, but %s has not", name)
 		}
 	}

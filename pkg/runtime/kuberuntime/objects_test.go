@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -84,13 +85,13 @@ func TestAContainerWaitsForTheConfigMapOfItsEnvironment(t *testing.T) {
 	pod.Name, pod.Namespace, pod.UID = "p", "ns", "uid"
 	pod.Spec.Containers = []v1.Container{{Name: "c", EnvFrom: []v1.EnvFromSource{{ConfigMapRef: &v1.ConfigMapEnvSource{LocalObjectReference: v1.LocalObjectReference{Name: "settings"}}}}}}
 	start := func() *pass {
-		p := &pass{m: m, pod: pod, observed: &PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
+		p := &pass{m: m, pod: pod, observed: &actual.PodStatus{}, sandboxID: "sandbox", sandbox: &cri.PodSandboxConfig{LogDirectory: c.dir}}
 		p.startContainer(t.Context(), &pod.Spec.Containers[0], "")
 		return p
 	}
 
 	p := start()
-	if want := (Waiting{"CreateContainerConfigError", `configmap "settings" not found`}); p.result.Waiting["c"] != want || p.result.Err == nil || c.created != nil {
+	if want := (actual.Waiting{Reason: "CreateContainerConfigError", Message: `configmap "settings" not found`}); p.result.Waiting["c"] != want || p.result.Err == nil || c.created != nil {
 		t.Errorf("waiting %+v, error %v, created %v; want %+v", p.result.Waiting["c"], p.result.Err, c.created, want)
 	}
 	if len(c.events) != 1 || c.events[0] != `Failed: Error: configmap "settings" not found` {

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // ReasonRestartingAll is that of containers which were removed so that all of the
@@ -18,7 +20,7 @@ const ExitUnknown = 137
 // container would run a second time that may not. Nothing of the pod is to be started
 // any more, whatever there is that has not run yet. pod.Status must say what was known
 // of the pod before. docs/decisions/never-runs-twice.md compares the kubelet.
-func Over(pod *v1.Pod, observed *PodStatus) bool {
+func Over(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.DeletionTimestamp != nil || RestartsAll(pod, observed) {
 		return false
 	}
@@ -32,9 +34,9 @@ func Over(pod *v1.Pod, observed *PodStatus) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool {
 		s := known(pod, &c, observed)
 		switch {
-		case s == nil, s.State == StateCreated:
+		case s == nil, s.State == actual.StateCreated:
 			return false
-		case s.State == StateExited && s.ExitCode != 0:
+		case s.State == actual.StateExited && s.ExitCode != 0:
 			return !Restarts(pod, &c, s.ExitCode)
 		}
 		return !mayRestart(pod, &c)
@@ -54,7 +56,7 @@ func mayRestart(pod *v1.Pod, c *v1.Container) bool {
 // known is the newest attempt of a container, by the runtime or, where that has it no
 // more, by what was known of the pod before; nil for one that never ran as far as
 // anybody knows.
-func known(pod *v1.Pod, c *v1.Container, observed *PodStatus) *ContainerStatus {
+func known(pod *v1.Pod, c *v1.Container, observed *actual.PodStatus) *actual.ContainerStatus {
 	if s := observed.Container(c.Name); s != nil {
 		return s
 	}
@@ -64,7 +66,7 @@ func known(pod *v1.Pod, c *v1.Container, observed *PodStatus) *ContainerStatus {
 // recalled is how a container ended that the runtime may not have any more, by the
 // pod's status; nil where that does not say that it ever ran. It does not tell in which
 // sandbox that was.
-func recalled(pod *v1.Pod, name string) *ContainerStatus {
+func recalled(pod *v1.Pod, name string) *actual.ContainerStatus {
 	for _, s := range statuses(pod) {
 		if s.Name == name {
 			return recall(s)
@@ -73,7 +75,7 @@ func recalled(pod *v1.Pod, name string) *ContainerStatus {
 	return nil
 }
 
-func recall(s v1.ContainerStatus) *ContainerStatus {
+func recall(s v1.ContainerStatus) *actual.ContainerStatus {
 	end := s.State.Terminated
 	switch {
 	case s.State.Running != nil:
@@ -84,7 +86,7 @@ func recall(s v1.ContainerStatus) *ContainerStatus {
 	if end == nil || end.Reason == ReasonRestartingAll {
 		return nil
 	}
-	return &ContainerStatus{Name: s.Name, State: StateExited, ExitCode: end.ExitCode}
+	return &actual.ContainerStatus{Name: s.Name, State: actual.StateExited, ExitCode: end.ExitCode}
 }
 
 // ranBefore tells whether any container of the pod has run, by its status.

@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // has gives the pod a status that says of containers "c1=running", "c1=exited:1" or
@@ -14,14 +17,14 @@ func has(before ...string) func(*v1.Pod) {
 		for _, c := range observed(nil, before...).Containers {
 			s := v1.ContainerStatus{Name: c.Name, ContainerID: c.ID.String()}
 			switch c.State {
-			case StateRunning:
+			case actual.StateRunning:
 				s.State.Running = &v1.ContainerStateRunning{}
-			case StateExited:
+			case actual.StateExited:
 				s.State.Terminated = &v1.ContainerStateTerminated{ExitCode: c.ExitCode}
 			default:
 				s.State.Waiting = &v1.ContainerStateWaiting{}
 			}
-			if isInit(p, c.Name) {
+			if pods.IsInit(p, c.Name) {
 				p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, s)
 			} else {
 				p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, s)
@@ -38,7 +41,7 @@ func TestSecondRuns(t *testing.T) {
 	const nothing = "nothing"
 	for name, tc := range map[string]struct {
 		pod     func(*v1.Pod)
-		seen    *PodStatus
+		seen    *actual.PodStatus
 		kubelet string
 		ours    string // "" for the kubelet's
 		over    bool

@@ -7,12 +7,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // reset removes the containers in this order, those that run without any grace, and
 // before them what is left of earlier attempts: the pod is to look as one that has
 // not begun. Logs stay, and tell how often each container has run.
-func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*ContainerStatus) error {
+func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*actual.ContainerStatus) error {
 	klog.V(2).InfoS("Restarting all containers", "pod", klog.KObj(pod), "podUID", pod.UID)
 	listed, err := m.GetPod(ctx, pod.UID)
 	if err != nil {
@@ -43,8 +45,8 @@ func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*Containe
 }
 
 // discard kills the container where it runs, and removes it.
-func (m *Manager) discard(ctx context.Context, pod *v1.Pod, name, id string, state State) error {
-	if state != StateExited {
+func (m *Manager) discard(ctx context.Context, pod *v1.Pod, name, id string, state actual.State) error {
+	if state != actual.StateExited {
 		m.cfg.Journal.Record(pod, name, v1.EventTypeNormal, "Killing", "killing")
 		if _, err := m.cfg.CRI.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id}); err != nil && !isNotFound(err) {
 			return fmt.Errorf("stop container %s: %w", name, err)

@@ -12,7 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // resetter is a stopper that lists containers of the pod and removes them.
@@ -30,7 +30,7 @@ func (r *resetter) ListContainers(context.Context, *cri.ListContainersRequest, .
 	for i, id := range r.ids {
 		out.Containers = append(out.Containers, &cri.Container{
 			Id: id, Metadata: &cri.ContainerMetadata{Name: "c1"}, State: cri.ContainerState_CONTAINER_EXITED, CreatedAt: int64(len(r.ids) - i),
-			Labels: map[string]string{criconfig.LabelPodName: "p", criconfig.LabelPodNamespace: "n", criconfig.LabelPodUID: "u", criconfig.LabelContainerName: "c1"},
+			Labels: map[string]string{pods.LabelPodName: "p", pods.LabelPodNamespace: "n", pods.LabelPodUID: "u", pods.LabelContainerName: "c1"},
 		})
 	}
 	return out, nil

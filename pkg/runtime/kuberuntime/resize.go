@@ -9,20 +9,21 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
 // resizing is a running container whose limits are not those that it should have.
 type resizing struct {
-	status *ContainerStatus
+	status *actual.ContainerStatus
 	wanted *cri.LinuxContainerResources
 }
 
 // resizeOf compares the limits that a running container has, as its runtime says,
 // with those that it should have: nil when they are the same or the runtime says
 // nothing. restart tells that the container wants to be restarted for it.
-func resizeOf(c *v1.Container, now *ContainerStatus, wanted *cri.LinuxContainerResources) (r *resizing, restart bool) {
+func resizeOf(c *v1.Container, now *actual.ContainerStatus, wanted *cri.LinuxContainerResources) (r *resizing, restart bool) {
 	has := now.Resources.GetLinux()
 	if has == nil || wanted == nil {
 		return nil, false
@@ -43,16 +44,16 @@ func resizeOf(c *v1.Container, now *ContainerStatus, wanted *cri.LinuxContainerR
 
 // resizeTo returns what decides on the resize of the pod's containers. Those of a
 // static pod are not resized: a change makes another pod of it.
-func (m *Manager) resizeTo(pod *v1.Pod) func(*v1.Container, *ContainerStatus) (*resizing, bool) {
-	if source.IsStatic(pod) {
+func (m *Manager) resizeTo(pod *v1.Pod) func(*v1.Container, *actual.ContainerStatus) (*resizing, bool) {
+	if pods.IsStatic(pod) {
 		return nil
 	}
-	return func(c *v1.Container, now *ContainerStatus) (*resizing, bool) {
+	return func(c *v1.Container, now *actual.ContainerStatus) (*resizing, bool) {
 		return resizeOf(c, now, criconfig.Resources(pod, c, m.cfg.Node))
 	}
 }
 
-func (v verdicts) resizeOf(c *v1.Container, now *ContainerStatus) (*resizing, bool) {
+func (v verdicts) resizeOf(c *v1.Container, now *actual.ContainerStatus) (*resizing, bool) {
 	if v.resize == nil {
 		return nil, false
 	}

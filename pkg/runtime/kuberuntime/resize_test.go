@@ -5,6 +5,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func TestResizeOf(t *testing.T) {
@@ -30,7 +32,7 @@ func TestResizeOf(t *testing.T) {
 		"a runtime that says nothing":        {nil, limits(512, 50000, 1<<20), nil, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := &ContainerStatus{Resources: &cri.ContainerResources{Linux: tt.has}}
+			now := &actual.ContainerStatus{Resources: &cri.ContainerResources{Linux: tt.has}}
 			r, again := resizeOf(&v1.Container{ResizePolicy: tt.policy}, now, tt.wanted)
 			if (r != nil) != tt.resize || again != tt.restart {
 				t.Errorf("resize %v, restart %v; want %v, %v", r != nil, again, tt.resize, tt.restart)

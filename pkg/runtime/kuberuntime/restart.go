@@ -8,6 +8,9 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Restarts tells whether a container of the pod that ended with this code is
@@ -23,7 +26,7 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 			return true // alone or with all others
 		}
 		policy = v1.RestartPolicy(*c.RestartPolicy)
-	} else if policy == v1.RestartPolicyAlways && isInit(pod, c.Name) {
+	} else if policy == v1.RestartPolicyAlways && pods.IsInit(pod, c.Name) {
 		policy = v1.RestartPolicyOnFailure
 	}
 	switch policy {
@@ -56,35 +59,24 @@ func rule(c *v1.Container, exitCode int32) *v1.ContainerRestartRule {
 // RestartsAll tells whether a container of the pod has ended in a way for which all
 // are started again (KEP-5532): its rule says RestartAllContainers. It is so until
 // that container has been removed, the last of all.
-func RestartsAll(pod *v1.Pod, observed *PodStatus) bool {
+func RestartsAll(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.DeletionTimestamp != nil {
 		return false
 	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if restartsAll(&list[i], observed.Container(list[i].Name)) {
-				return true
-			}
+	for _, c := range pods.Containers(pod) {
+		if restartsAll(c, observed.Container(c.Name)) {
+			return true
 		}
 	}
 	return false
 }
 
-func restartsAll(c *v1.Container, s *ContainerStatus) bool {
-	if s == nil || s.State != StateExited {
+func restartsAll(c *v1.Container, s *actual.ContainerStatus) bool {
+	if s == nil || s.State != actual.StateExited {
 		return false
 	}
 	r := rule(c, s.ExitCode)
 	return r != nil && r.Action == v1.ContainerRestartRuleActionRestartAllContainers
-}
-
-// IsSidecar tells whether an init container is a restartable one (KEP-753).
-func IsSidecar(c *v1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
-}
-
-func isInit(pod *v1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == name })
 }
 
 // firstBackOff is the wait before the second restart, the kubelet's; each further
@@ -110,7 +102,7 @@ func newBackOffs(most time.Duration) *backOffs {
 
 // left tells how much longer a container that has ended must wait. One that ran
 // for twice the maximum since its last restart has been forgiven.
-func (b *backOffs) left(key string, c *v1.Container, ended *ContainerStatus, now time.Time) time.Duration {
+func (b *backOffs) left(key string, c *v1.Container, ended *actual.ContainerStatus, now time.Time) time.Duration {
 	e := b.of(key, c, ended)
 	if b.forgiven(e, ended) {
 		return 0
@@ -119,7 +111,7 @@ func (b *backOffs) left(key string, c *v1.Container, ended *ContainerStatus, now
 }
 
 // restarted notes that a container that had ended is being started again.
-func (b *backOffs) restarted(key string, c *v1.Container, ended *ContainerStatus, now time.Time) {
+func (b *backOffs) restarted(key string, c *v1.Container, ended *actual.ContainerStatus, now time.Time) {
 	e := b.of(key, c, ended)
 	switch {
 	case b.forgiven(e, ended) || e.wait == 0:
@@ -132,13 +124,13 @@ func (b *backOffs) restarted(key string, c *v1.Container, ended *ContainerStatus
 }
 
 // current is the wait that the container is under now, for its message.
-func (b *backOffs) current(key string, c *v1.Container, ended *ContainerStatus) time.Duration {
+func (b *backOffs) current(key string, c *v1.Container, ended *actual.ContainerStatus) time.Duration {
 	return b.of(key, c, ended).wait
 }
 
 // of is the back-off that a container is under. One that has crashed with another
 // image, or other resources, says nothing of the one that is wanted now.
-func (b *backOffs) of(key string, c *v1.Container, ended *ContainerStatus) backOff {
+func (b *backOffs) of(key string, c *v1.Container, ended *actual.ContainerStatus) backOff {
 	e, ok := b.entries[key]
 	switch {
 	case ok && e.spec == specHash(c):
@@ -151,7 +143,7 @@ func (b *backOffs) of(key string, c *v1.Container, ended *ContainerStatus) backO
 
 // recalled is what a container's wait must have been when another agent restarted
 // it: restarting the agent gives a crashing container no free start.
-func (b *backOffs) recalled(ended *ContainerStatus) backOff {
+func (b *backOffs) recalled(ended *actual.ContainerStatus) backOff {
 	if ended.RestartCount == 0 {
 		return backOff{}
 	}
@@ -162,7 +154,7 @@ func (b *backOffs) recalled(ended *ContainerStatus) backOff {
 	return backOff{wait: min(wait, b.most), started: ended.StartedAt}
 }
 
-func (b *backOffs) forgiven(e backOff, ended *ContainerStatus) bool {
+func (b *backOffs) forgiven(e backOff, ended *actual.ContainerStatus) bool {
 	return !e.started.IsZero() && ended.FinishedAt.Sub(e.started) > 2*b.most
 }
 

@@ -7,6 +7,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 func TestRestarts(t *testing.T) {
@@ -70,14 +72,14 @@ var crasher = &v1.Container{Name: "c", Image: "bad"}
 // crashes runs a container that ends at once, n times, and returns the waits
 // before each restart.
 func crashes(b *backOffs, key string, n int, now time.Time, ran time.Duration) (waits []time.Duration, end time.Time) {
-	ended := &ContainerStatus{StartedAt: now, FinishedAt: now.Add(ran)}
+	ended := &actual.ContainerStatus{StartedAt: now, FinishedAt: now.Add(ran)}
 	now = ended.FinishedAt
 	for range n {
 		wait := b.left(key, crasher, ended, now)
 		waits = append(waits, wait)
 		now = now.Add(wait)
 		b.restarted(key, crasher, ended, now)
-		ended = &ContainerStatus{RestartCount: ended.RestartCount + 1, StartedAt: now, FinishedAt: now.Add(ran)}
+		ended = &actual.ContainerStatus{RestartCount: ended.RestartCount + 1, StartedAt: now, FinishedAt: now.Add(ran)}
 		now = ended.FinishedAt
 	}
 	return waits, now
@@ -97,12 +99,12 @@ func TestCrashLoopDoublesFromTenSecondsToTheMaximum(t *testing.T) {
 func TestTenMinutesOfHealthAreForgiveness(t *testing.T) {
 	b := newBackOffs(5 * time.Minute)
 	_, now := crashes(b, "u/c", 5, time.Unix(1000, 0), 0)
-	healthy := &ContainerStatus{RestartCount: 5, StartedAt: now, FinishedAt: now.Add(11 * time.Minute)}
+	healthy := &actual.ContainerStatus{RestartCount: 5, StartedAt: now, FinishedAt: now.Add(11 * time.Minute)}
 	if wait := b.left("u/c", crasher, healthy, healthy.FinishedAt); wait != 0 {
 		t.Errorf("waits %v after 11 minutes of health", wait)
 	}
 	b.restarted("u/c", crasher, healthy, healthy.FinishedAt)
-	again := &ContainerStatus{RestartCount: 6, StartedAt: healthy.FinishedAt, FinishedAt: healthy.FinishedAt}
+	again := &actual.ContainerStatus{RestartCount: 6, StartedAt: healthy.FinishedAt, FinishedAt: healthy.FinishedAt}
 	if wait := b.left("u/c", crasher, again, again.FinishedAt); wait != firstBackOff {
 		t.Errorf("waits %v after the next crash, want it to begin anew with %v", wait, firstBackOff)
 	}
@@ -111,7 +113,7 @@ func TestTenMinutesOfHealthAreForgiveness(t *testing.T) {
 func TestARestartOfTheAgentGivesNoFreeStart(t *testing.T) {
 	for restarts, want := range map[int32]time.Duration{0: 0, 1: 10 * time.Second, 3: 40 * time.Second, 100: 5 * time.Minute} {
 		now := time.Unix(1000, 0)
-		ended := &ContainerStatus{RestartCount: restarts, StartedAt: now, FinishedAt: now}
+		ended := &actual.ContainerStatus{RestartCount: restarts, StartedAt: now, FinishedAt: now}
 		if got := newBackOffs(5*time.Minute).left("u/c", crasher, ended, now); got != want {
 			t.Errorf("after %d restarts: %v, want %v", restarts, got, want)
 		}
@@ -125,7 +127,7 @@ func TestAnotherImageOrOtherResourcesBeginAnew(t *testing.T) {
 	command := *crasher
 	command.Args = []string{"x"}
 	now := time.Unix(1000, 0)
-	ended := &ContainerStatus{RestartCount: 5, StartedAt: now, FinishedAt: now, Hash: hashContainer(crasher)}
+	ended := &actual.ContainerStatus{RestartCount: 5, StartedAt: now, FinishedAt: now, Hash: hashContainer(crasher)}
 	for name, tc := range map[string]struct {
 		c     *v1.Container
 		known bool // by this agent
@@ -140,7 +142,7 @@ func TestAnotherImageOrOtherResourcesBeginAnew(t *testing.T) {
 	} {
 		b := newBackOffs(5 * time.Minute)
 		if tc.known {
-			b.restarted("u/c", crasher, &ContainerStatus{StartedAt: now, FinishedAt: now}, now)
+			b.restarted("u/c", crasher, &actual.ContainerStatus{StartedAt: now, FinishedAt: now}, now)
 		}
 		if got := b.left("u/c", tc.c, ended, now); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
@@ -156,7 +158,7 @@ func TestForgetIsForOnePod(t *testing.T) {
 	b := newBackOffs(time.Minute)
 	now := time.Unix(1000, 0)
 	for _, uid := range []types.UID{"u", "u2"} {
-		b.restarted(backOffKey(uid, "c"), crasher, &ContainerStatus{StartedAt: now, FinishedAt: now}, now)
+		b.restarted(backOffKey(uid, "c"), crasher, &actual.ContainerStatus{StartedAt: now, FinishedAt: now}, now)
 	}
 	b.forget("u")
 	if len(b.entries) != 1 {

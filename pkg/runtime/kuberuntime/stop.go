@@ -10,7 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
 )
 
@@ -33,7 +33,7 @@ func order(pod *v1.Pod, stops []*stop) {
 	}
 	place := map[string]int{} // sidecars by their place, regular containers after all
 	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; IsSidecar(c) {
+		if c := &pod.Spec.InitContainers[i]; pods.IsSidecar(c) {
 			place[c.Name] = i
 		}
 	}
@@ -52,7 +52,7 @@ func order(pod *v1.Pod, stops []*stop) {
 
 // stopContainer stops one container of a pod that goes on; grace is in seconds.
 func (m *Manager) stopContainer(ctx context.Context, pod *v1.Pod, name, id, message string, grace int64) error {
-	spec := specOf(pod, name)
+	spec, _ := pods.Container(pod, name)
 	if spec == nil {
 		spec = &v1.Container{Name: name}
 	}
@@ -147,7 +147,7 @@ func (m *Manager) hookTarget(pod *v1.Pod, c *v1.Container, id string, ips []stri
 func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	list, err := m.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
 		State:         &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY},
-		LabelSelector: map[string]string{criconfig.LabelPodUID: string(pod.UID)},
+		LabelSelector: map[string]string{pods.LabelPodUID: string(pod.UID)},
 	}})
 	if err != nil {
 		return "", fmt.Errorf("find the pod's address: %w", err)

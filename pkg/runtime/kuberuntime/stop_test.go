@@ -22,6 +22,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
@@ -101,10 +103,10 @@ func preStop(command ...string) *v1.Lifecycle {
 }
 
 // runningPod is the pod with these containers running, their IDs being their names.
-func runningPod(names ...string) *Pod {
-	p := &Pod{UID: "u", Name: "p", Namespace: "n", Sandboxes: []Sandbox{{ID: "s", State: StateRunning}}}
+func runningPod(names ...string) *actual.Pod {
+	p := &actual.Pod{UID: "u", Name: "p", Namespace: "n", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}
 	for _, n := range names {
-		p.Containers = append(p.Containers, Container{ID: n, Name: n, SandboxID: "s", State: StateRunning})
+		p.Containers = append(p.Containers, actual.Container{ID: n, Name: n, SandboxID: "s", State: actual.StateRunning})
 	}
 	return p
 }
@@ -130,7 +132,7 @@ func TestKillPod(t *testing.T) {
 	})
 	for name, tc := range map[string]struct {
 		pod     *v1.Pod
-		running *Pod
+		running *actual.Pod
 		grace   *int64
 		runtime *stopper
 		want    []string
@@ -156,10 +158,10 @@ func TestKillPod(t *testing.T) {
 		"no hook for what has exited since": {with(10, preStop("sleep", "1s")), runningPod("c1"), nil, &stopper{exited: []string{"c1"}},
 			[]string{" 0s stop c1 within 10", " 0s sandbox"}},
 		"an orphan's hook and grace are its annotations'": {nil, runningPod("c1"), nil,
-			&stopper{annotations: map[string]string{criconfig.AnnotationPreStopHandler: string(handler), criconfig.AnnotationTerminationGracePeriod: "20"}},
+			&stopper{annotations: map[string]string{pods.AnnotationPreStopHandler: string(handler), pods.AnnotationTerminationGracePeriod: "20"}},
 			[]string{" 0s exec sleep 3s in c1", " 3s stop c1 within 17", " 3s sandbox"}},
 		"a container that the spec has not is an orphan too": {with(10, nil), runningPod("gone"), nil,
-			&stopper{annotations: map[string]string{criconfig.AnnotationPreStopHandler: string(handler), criconfig.AnnotationDeletionGracePeriod: "4"}},
+			&stopper{annotations: map[string]string{pods.AnnotationPreStopHandler: string(handler), pods.AnnotationDeletionGracePeriod: "4"}},
 			[]string{" 0s exec sleep 3s in gone", " 3s stop gone within 2", " 3s sandbox"}},
 		"sidecars stop last to first after the others": {sidecars, runningPod("i1", "i2", "c1", "c2", "e"), nil,
 			&stopper{stops: map[string]time.Duration{"c1": 2 * time.Second, "c2": time.Second, "i2": time.Second}},
@@ -240,7 +242,7 @@ type addresses struct {
 }
 
 func (a addresses) ListPodSandbox(_ context.Context, r *cri.ListPodSandboxRequest, _ ...grpc.CallOption) (*cri.ListPodSandboxResponse, error) {
-	if r.Filter.LabelSelector[criconfig.LabelPodUID] != "u" || r.Filter.State.State != cri.PodSandboxState_SANDBOX_READY {
+	if r.Filter.LabelSelector[pods.LabelPodUID] != "u" || r.Filter.State.State != cri.PodSandboxState_SANDBOX_READY {
 		return nil, status.Error(codes.InvalidArgument, "asked for more than the pod's ready sandboxes")
 	}
 	var list cri.ListPodSandboxResponse

@@ -18,6 +18,8 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
@@ -35,7 +37,7 @@ const (
 // SyncPod brings the pod as near to its spec as one pass can. Containers start one
 // after the other, in the order of the spec; one that cannot keeps none of the
 // others from starting.
-func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus) SyncResult {
+func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) SyncResult {
 	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
 	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
 	if len(a.reset) > 0 {
@@ -82,8 +84,8 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *PodStatus)
 }
 
 // running is what is left of a pod after some of its containers were stopped.
-func running(p *Pod, stopped []killing) *Pod {
-	p.Containers = slices.DeleteFunc(p.Containers, func(c Container) bool {
+func running(p *actual.Pod, stopped []killing) *actual.Pod {
+	p.Containers = slices.DeleteFunc(p.Containers, func(c actual.Container) bool {
 		return slices.ContainsFunc(stopped, func(k killing) bool { return k.status.ID.ID == c.ID })
 	})
 	return p
@@ -93,7 +95,7 @@ func running(p *Pod, stopped []killing) *Pod {
 type pass struct {
 	m         *Manager
 	pod       *v1.Pod
-	observed  *PodStatus
+	observed  *actual.PodStatus
 	attempt   uint32 // the sandbox's
 	sandboxID string
 	sandbox   *cri.PodSandboxConfig // once it is needed
@@ -116,9 +118,9 @@ const maxWaiting = 4 << 10
 
 // wait notes why a container was not started. What only waits for a back-off is
 // no failure.
-func (p *pass) wait(c *v1.Container, w Waiting, retry time.Duration, err error) {
+func (p *pass) wait(c *v1.Container, w actual.Waiting, retry time.Duration, err error) {
 	if p.result.Waiting == nil {
-		p.result.Waiting = map[string]Waiting{}
+		p.result.Waiting = map[string]actual.Waiting{}
 	}
 	w.Message = bounds.Cut(w.Message, maxWaiting)
 	p.result.Waiting[c.Name] = w
@@ -224,7 +226,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	ended := last
 	if slices.ContainsFunc(p.killed, func(k killing) bool { return k.status == last && k.failed != "" }) {
 		// It was stopped a moment ago, for its probe: as in the kubelet it waits by the end before that.
-		ended = p.observed.lastEnd(c.Name)
+		ended = p.observed.LastEnd(c.Name)
 	}
 	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
 		p.m.cfg.Journal.Record(p.pod, c.Name, v1.EventTypeWarning, "BackOff",
@@ -235,7 +237,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 	if err := p.configure(); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
-		p.failed(ctx, c, Waiting{reasonConfig, text(err)}, nil, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonConfig, Message: text(err)}, nil, err)
 		return
 	}
 	volumes, err := p.imageVolumes(ctx, c)
@@ -257,18 +259,18 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		p.failed(ctx, c, reasonOf(err, reasonConfig), &tried, err)
 		return
 	}
-	if last != nil && last.State == StateCreated {
+	if last != nil && last.State == actual.StateCreated {
 		// Made by a pass that did not get to start it; this one takes its place. A killed
 		// agent's start may still arrive, and what has started is not killed for another.
 		if _, err := p.m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
-			p.wait(c, Waiting{reasonCreate, text(err)}, 0, err)
+			p.wait(c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, 0, err)
 			return
 		}
 	}
 	created, err := p.m.cfg.CRI.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: p.sandboxID, Config: config, SandboxConfig: p.sandbox})
 	if err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.failed(ctx, c, Waiting{reasonCreate, text(err)}, &tried, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, &tried, err)
 		return
 	}
 	id := created.ContainerId
@@ -276,7 +278,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	p.m.noteRestart(p.pod, c, ended)
 	if _, err := p.m.cfg.CRI.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id}); err != nil {
 		p.event(ctx, c, v1.EventTypeWarning, "Failed", "Error: "+text(err))
-		p.failed(ctx, c, Waiting{reasonRun, text(err)}, &tried, err)
+		p.failed(ctx, c, actual.Waiting{Reason: reasonRun, Message: text(err)}, &tried, err)
 		return
 	}
 	p.m.release(backOffKey(p.pod.UID, c.Name))
@@ -287,7 +289,7 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		klog.ErrorS(err, "Could not link the container's log", "pod", klog.KObj(p.pod), "podUID", p.pod.UID, "containerName", c.Name)
 	}
 	if err := p.postStart(ctx, c, id); err != nil {
-		p.wait(c, Waiting{reasonPostStart, err.Error()}, 0, err)
+		p.wait(c, actual.Waiting{Reason: reasonPostStart, Message: err.Error()}, 0, err)
 	}
 }
 
@@ -347,7 +349,7 @@ func (p *pass) containerConfig(ctx context.Context, c *v1.Container, of trial) (
 		in.Image = img
 	}
 	if of.target != "" {
-		if t := p.observed.Container(of.target); t != nil && t.State == StateRunning {
+		if t := p.observed.Container(of.target); t != nil && t.State == actual.StateRunning {
 			in.TargetID = t.ID.ID
 		} else {
 			return nil, fmt.Errorf("unable to find target container %s", of.target)
@@ -394,7 +396,7 @@ func (p *pass) event(ctx context.Context, c *v1.Container, kind, reason, message
 
 // nextAttempt is attempt, but of a container whose attempts before have been removed
 // their logs tell.
-func (p *pass) nextAttempt(c *v1.Container, last *ContainerStatus) uint32 {
+func (p *pass) nextAttempt(c *v1.Container, last *actual.ContainerStatus) uint32 {
 	if last != nil {
 		return attempt(last)
 	}
@@ -419,11 +421,11 @@ func logged(dir string) (next uint32) {
 
 // attempt is the number of a container's next attempt. One that was created but
 // never started does not count.
-func attempt(last *ContainerStatus) uint32 {
+func attempt(last *actual.ContainerStatus) uint32 {
 	switch {
 	case last == nil:
 		return 0
-	case last.State == StateCreated:
+	case last.State == actual.StateCreated:
 		return uint32(last.RestartCount)
 	}
 	return uint32(last.RestartCount) + 1
@@ -438,29 +440,28 @@ func needsImageUser(pod *v1.Pod, c *v1.Container) bool {
 
 // backOff tells how much longer a container that has ended must wait, and the
 // kubelet's words for it.
-func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *ContainerStatus) (Waiting, time.Duration) {
-	if last == nil || last.State != StateExited || last.FinishedAt.IsZero() {
-		return Waiting{}, 0
+func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) (actual.Waiting, time.Duration) {
+	if last == nil || last.State != actual.StateExited || last.FinishedAt.IsZero() {
+		return actual.Waiting{}, 0
 	}
-	if isInit(pod, c.Name) && !IsSidecar(c) && last.ExitCode == 0 {
-		return Waiting{}, 0 // runs again for a new sandbox, not for having crashed
+	if pods.IsInit(pod, c.Name) && !pods.IsSidecar(c) && last.ExitCode == 0 {
+		return actual.Waiting{}, 0 // runs again for a new sandbox, not for having crashed
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := backOffKey(pod.UID, c.Name)
 	left := m.backOffs.left(key, c, last, m.cfg.Clock.Now())
 	if left == 0 {
-		return Waiting{}, 0
+		return actual.Waiting{}, 0
 	}
-	return Waiting{
-		Reason: reasonCrashLoop,
-		Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID),
-	}, left
+	return actual.Waiting{Reason: reasonCrashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID)},
+
+		left
 }
 
-func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *ContainerStatus) {
-	if last == nil || last.State != StateExited {
+func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) {
+	if last == nil || last.State != actual.StateExited {
 		return
 	}
 	m.mu.Lock()
@@ -469,15 +470,15 @@ func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *ContainerStatu
 }
 
 // reasonOf takes the waiting reason from an error that has one.
-func reasonOf(err error, otherwise string) Waiting {
+func reasonOf(err error, otherwise string) actual.Waiting {
 	var r interface {
 		error
 		Reason() string
 	}
 	if errors.As(err, &r) {
-		return Waiting{Reason: r.Reason(), Message: r.Error()}
+		return actual.Waiting{Reason: r.Reason(), Message: r.Error()}
 	}
-	return Waiting{Reason: otherwise, Message: text(err)}
+	return actual.Waiting{Reason: otherwise, Message: text(err)}
 }
 
 // brief is an error as the kubelet's events tell it: by its reason, if it has one.

@@ -10,7 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Limits of a termination message, the kubelet's.
@@ -29,7 +29,7 @@ const neverRan = "ContainerCannotRun"
 // the file at its terminationMessagePath, or with FallbackToLogsOnError, when that
 // is empty and the container has failed, the end of its log. What the runtime says
 // of the end goes before it.
-func terminationMessage(c *cri.ContainerStatus, recorded criconfig.Recorded) string {
+func terminationMessage(c *cri.ContainerStatus, recorded pods.Recorded) string {
 	said := lastWords(c, recorded)
 	switch {
 	case said == "":
@@ -40,7 +40,7 @@ func terminationMessage(c *cri.ContainerStatus, recorded criconfig.Recorded) str
 	return c.Message + ": " + said
 }
 
-func lastWords(c *cri.ContainerStatus, recorded criconfig.Recorded) string {
+func lastWords(c *cri.ContainerStatus, recorded pods.Recorded) string {
 	for _, m := range c.Mounts {
 		if recorded.TerminationMessagePath == "" || path.Clean(m.ContainerPath) != path.Join("/", recorded.TerminationMessagePath) {
 			continue

@@ -9,7 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 )
 
@@ -62,7 +62,7 @@ func TestTerminationMessage(t *testing.T) {
 			if tc.code == 128 {
 				status.Reason, status.Message = "ContainerCannotRun", "cannot run"
 			}
-			recorded := criconfig.Recorded{TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: tc.policy}
+			recorded := pods.Recorded{TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: tc.policy}
 			if got := terminationMessage(status, recorded); !tc.want(got) {
 				t.Errorf("message %q", got)
 			}
@@ -82,7 +82,7 @@ func TestTerminationMessageWithTheRuntimes(t *testing.T) {
 		"relative path": {"", "log", "so long"},
 	} {
 		c := &cri.ContainerStatus{Message: tc.runtime, Mounts: []*cri.Mount{{ContainerPath: "/log", HostPath: file}}}
-		if got := terminationMessage(c, criconfig.Recorded{TerminationMessagePath: tc.at}); got != tc.want {
+		if got := terminationMessage(c, pods.Recorded{TerminationMessagePath: tc.at}); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // unhealthyPod has the container c1, whose liveness probe gives it three seconds to end.
@@ -19,11 +21,11 @@ func unhealthyPod(p v1.RestartPolicy) *v1.Pod {
 }
 
 // syncUnhealthy syncs the pod whose c1 has failed its liveness probe.
-func syncUnhealthy(t *testing.T, s *stopper, pod *v1.Pod, seen *PodStatus) SyncResult {
+func syncUnhealthy(t *testing.T, s *stopper, pod *v1.Pod, seen *actual.PodStatus) SyncResult {
 	m := s.manager(t)
-	m.cfg.Failed = func(id ContainerID) FailedProbe {
+	m.cfg.Failed = func(id actual.ContainerID) actual.FailedProbe {
 		if id.ID == "c1" {
-			return FailedLiveness
+			return actual.FailedLiveness
 		}
 		return ""
 	}

@@ -14,27 +14,28 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // ErrNoEvents is returned by Follow when the runtime has no events to follow.
 var ErrNoEvents = errors.New("the runtime sends no events")
 
 // GetPods lists all pods that the runtime has, by two calls.
-func (m *Manager) GetPods(ctx context.Context) ([]*Pod, error) {
+func (m *Manager) GetPods(ctx context.Context) ([]*actual.Pod, error) {
 	return m.list(ctx, nil)
 }
 
 // GetPod lists one pod; nil when the runtime does not have it.
-func (m *Manager) GetPod(ctx context.Context, uid types.UID) (*Pod, error) {
-	pods, err := m.list(ctx, map[string]string{criconfig.LabelPodUID: string(uid)})
+func (m *Manager) GetPod(ctx context.Context, uid types.UID) (*actual.Pod, error) {
+	pods, err := m.list(ctx, map[string]string{pods.LabelPodUID: string(uid)})
 	if err != nil || len(pods) == 0 {
 		return nil, err
 	}
 	return pods[0], nil
 }
 
-func (m *Manager) list(ctx context.Context, labels map[string]string) ([]*Pod, error) {
+func (m *Manager) list(ctx context.Context, labels map[string]string) ([]*actual.Pod, error) {
 	sandboxes, err := m.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{LabelSelector: labels}})
 	if err != nil {
 		return nil, fmt.Errorf("list sandboxes: %w", err)
@@ -48,74 +49,55 @@ func (m *Manager) list(ctx context.Context, labels map[string]string) ([]*Pod, e
 
 // group puts sandboxes and containers together by the pod in their labels. What
 // no kubelet has made is left out.
-func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*Pod {
-	byUID := make(map[types.UID]*Pod, len(sandboxes))
-	var pods []*Pod
-	of := func(labels map[string]string) *Pod {
-		id, ok := criconfig.ReadLabels(labels)
+func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.Pod {
+	byUID := make(map[types.UID]*actual.Pod, len(sandboxes))
+	var found []*actual.Pod
+	of := func(labels map[string]string) *actual.Pod {
+		id, ok := pods.ReadLabels(labels)
 		if !ok {
 			return nil
 		}
 		p := byUID[id.UID]
 		if p == nil {
-			p = &Pod{UID: id.UID, Name: id.PodName, Namespace: id.Namespace}
+			p = &actual.Pod{UID: id.UID, Name: id.PodName, Namespace: id.Namespace}
 			byUID[id.UID] = p
-			pods = append(pods, p)
+			found = append(found, p)
 		}
 		return p
 	}
 	for _, s := range sandboxes {
 		if p := of(s.Labels); p != nil {
-			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: s.Id, Attempt: s.GetMetadata().GetAttempt(), State: sandboxState(s.State), CreatedAt: time.Unix(0, s.CreatedAt)})
+			p.Sandboxes = append(p.Sandboxes, actual.Sandbox{ID: s.Id, Attempt: s.GetMetadata().GetAttempt(), State: actual.SandboxState(s.State), CreatedAt: time.Unix(0, s.CreatedAt)})
 		}
 	}
 	for _, c := range containers {
 		// Its name becomes part of paths, so that it is the checked one.
-		name := c.Labels[criconfig.LabelContainerName]
+		name := c.Labels[pods.LabelContainerName]
 		if p := of(c.Labels); p != nil && name != "" {
-			p.Containers = append(p.Containers, Container{
+			p.Containers = append(p.Containers, actual.Container{
 				ID: c.Id, Name: name, SandboxID: c.PodSandboxId, Attempt: c.GetMetadata().GetAttempt(),
-				State: containerState(c.State), CreatedAt: time.Unix(0, c.CreatedAt), ImageID: c.ImageRef,
+				State: actual.ContainerState(c.State), CreatedAt: time.Unix(0, c.CreatedAt), ImageID: c.ImageRef,
 			})
 		}
 	}
-	for _, p := range pods {
-		slices.SortFunc(p.Sandboxes, func(a, b Sandbox) int {
+	for _, p := range found {
+		slices.SortFunc(p.Sandboxes, func(a, b actual.Sandbox) int {
 			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
 		})
-		slices.SortFunc(p.Containers, func(a, b Container) int {
+		slices.SortFunc(p.Containers, func(a, b actual.Container) int {
 			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
 		})
 	}
-	return pods
-}
-
-func sandboxState(s cri.PodSandboxState) State {
-	if s == cri.PodSandboxState_SANDBOX_READY {
-		return StateRunning
-	}
-	return StateExited
-}
-
-func containerState(s cri.ContainerState) State {
-	switch s {
-	case cri.ContainerState_CONTAINER_CREATED:
-		return StateCreated
-	case cri.ContainerState_CONTAINER_RUNNING:
-		return StateRunning
-	case cri.ContainerState_CONTAINER_EXITED:
-		return StateExited
-	}
-	return StateUnknown
+	return found
 }
 
 // GetPodStatus inspects a listed pod: its newest sandbox, and of each container
 // the last two attempts. What has gone since it was listed is left out.
-func (m *Manager) GetPodStatus(ctx context.Context, pod *Pod) (*PodStatus, error) {
-	st := &PodStatus{UID: pod.UID, Name: pod.Name, Namespace: pod.Namespace, ObservedAt: m.cfg.Clock.Now()}
+func (m *Manager) GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.PodStatus, error) {
+	st := &actual.PodStatus{UID: pod.UID, Name: pod.Name, Namespace: pod.Namespace, ObservedAt: m.cfg.Clock.Now()}
 	for i, s := range pod.Sandboxes {
 		// An old sandbox that is not ready says all by being listed.
-		if i > 0 && s.State == StateExited {
+		if i > 0 && s.State == actual.StateExited {
 			st.Sandboxes = append(st.Sandboxes, &cri.PodSandboxStatus{
 				Id: s.ID, Metadata: &cri.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: s.Attempt},
 				State: cri.PodSandboxState_SANDBOX_NOTREADY, CreatedAt: s.CreatedAt.UnixNano(),
@@ -137,7 +119,7 @@ func (m *Manager) GetPodStatus(ctx context.Context, pod *Pod) (*PodStatus, error
 	attempts := map[string]int{}
 	for _, c := range pod.Containers {
 		attempts[c.Name]++
-		if attempts[c.Name] > 2 && c.State == StateExited {
+		if attempts[c.Name] > 2 && c.State == actual.StateExited {
 			continue
 		}
 		r, err := m.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.ID})
@@ -165,15 +147,15 @@ func sandboxIPs(s *cri.PodSandboxStatus) []string {
 	return ips
 }
 
-func (m *Manager) containerStatus(c *cri.ContainerStatus) *ContainerStatus {
+func (m *Manager) containerStatus(c *cri.ContainerStatus) *actual.ContainerStatus {
 	// What cannot be read back of an annotation is zero: it only makes the node
 	// forget a detail of a container that somebody has tampered with.
-	recorded, _ := criconfig.ReadAnnotations(c.Annotations)
-	s := &ContainerStatus{
-		ID:        ContainerID{Runtime: m.cfg.Name, ID: c.Id},
-		Name:      c.Labels[criconfig.LabelContainerName],
-		State:     containerState(c.State),
-		CreatedAt: instant(c.CreatedAt), StartedAt: instant(c.StartedAt), FinishedAt: instant(c.FinishedAt),
+	recorded, _ := pods.ReadAnnotations(c.Annotations)
+	s := &actual.ContainerStatus{
+		ID:        actual.ContainerID{Runtime: m.cfg.Name, ID: c.Id},
+		Name:      c.Labels[pods.LabelContainerName],
+		State:     actual.ContainerState(c.State),
+		CreatedAt: actual.Instant(c.CreatedAt), StartedAt: actual.Instant(c.StartedAt), FinishedAt: actual.Instant(c.FinishedAt),
 		ExitCode:     c.ExitCode,
 		Image:        cmp.Or(c.GetImage().GetUserSpecifiedImage(), c.GetImage().GetImage()),
 		ImageID:      cmp.Or(c.ImageRef, c.ImageId),
@@ -189,18 +171,10 @@ func (m *Manager) containerStatus(c *cri.ContainerStatus) *ContainerStatus {
 		StopSignal:   c.StopSignal,
 		Recorded:     recorded,
 	}
-	if s.State == StateExited {
+	if s.State == actual.StateExited {
 		s.Message = terminationMessage(c, recorded)
 	}
 	return s
-}
-
-// instant is a CRI time: nanoseconds, zero for none.
-func instant(ns int64) time.Time {
-	if ns <= 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns)
 }
 
 func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }

@@ -24,7 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // CRI is what the runtime service is asked for.
@@ -52,8 +52,8 @@ type Statuses interface {
 
 // Cache is what was last seen at the runtime. Its values must not be changed.
 type Cache interface {
-	Pods() []*kuberuntime.Pod
-	GetNewerThan(context.Context, types.UID, time.Time) (*kuberuntime.PodStatus, error)
+	Pods() []*actual.Pod
+	GetNewerThan(context.Context, types.UID, time.Time) (*actual.PodStatus, error)
 }
 
 // Config is what an Access is made of; all of it is required.

@@ -17,7 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // fakeCRI has containers and sandboxes, and records the last request to each.
@@ -106,13 +106,13 @@ func (s statuses) Get(uid types.UID) (v1.PodStatus, bool) {
 
 // cache is one pod's status as PLEG sees it; nil: it has not looked yet.
 type cache struct {
-	pods   []*kuberuntime.Pod
-	status func() (*kuberuntime.PodStatus, error)
+	pods   []*actual.Pod
+	status func() (*actual.PodStatus, error)
 }
 
-func (c *cache) Pods() []*kuberuntime.Pod { return c.pods }
+func (c *cache) Pods() []*actual.Pod { return c.pods }
 
-func (c *cache) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*kuberuntime.PodStatus, error) {
+func (c *cache) GetNewerThan(ctx context.Context, uid types.UID, _ time.Time) (*actual.PodStatus, error) {
 	if c.status == nil {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -278,10 +278,10 @@ func TestARuntimeThatDoesNotHelpIsAnError(t *testing.T) {
 
 func TestRunningPods(t *testing.T) {
 	a, _ := newAccess(t)
-	a.cfg.Cache = &cache{pods: []*kuberuntime.Pod{
-		{UID: "dead", Containers: []kuberuntime.Container{{Name: "c", State: kuberuntime.StateExited}}},
-		{UID: "u1", Namespace: "ns", Name: "web", Sandboxes: []kuberuntime.Sandbox{{State: kuberuntime.StateRunning}},
-			Containers: []kuberuntime.Container{{Name: "c", ImageID: "sha256:1", State: kuberuntime.StateRunning}, {Name: "c", State: kuberuntime.StateExited}}},
+	a.cfg.Cache = &cache{pods: []*actual.Pod{
+		{UID: "dead", Containers: []actual.Container{{Name: "c", State: actual.StateExited}}},
+		{UID: "u1", Namespace: "ns", Name: "web", Sandboxes: []actual.Sandbox{{State: actual.StateRunning}},
+			Containers: []actual.Container{{Name: "c", ImageID: "sha256:1", State: actual.StateRunning}, {Name: "c", State: actual.StateExited}}},
 	}}
 	pods, err := a.RunningPods(t.Context())
 	if err != nil || len(pods) != 1 || pods[0].Name != "web" || fmt.Sprint(pods[0].Spec.Containers) != fmt.Sprint([]v1.Container{{Name: "c", Image: "sha256:1"}}) {

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // pod finds the pod that is meant. A mirror pod has its static pod's name, but
@@ -38,19 +38,8 @@ func (a *Access) pod(name types.NamespacedName, uid types.UID) (*v1.Pod, error) 
 // declared reports whether the pod's spec has a container of that name, of any kind,
 // and whether it has a terminal.
 func declared(pod *v1.Pod, name string) (ok, tty bool) {
-	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return true, list[i].TTY
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if e := &pod.Spec.EphemeralContainers[i]; e.Name == name {
-			return true, e.TTY
-		}
-	}
-	return false, false
+	c, _ := pods.Container(pod, name)
+	return c != nil, c != nil && c.TTY
 }
 
 // container returns a pod, and the ID of the named container that is running now.
@@ -68,7 +57,7 @@ func (a *Access) container(ctx context.Context, name types.NamespacedName, uid t
 func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string, error) {
 	r, err := a.cfg.CRI.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
 		State:         &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING},
-		LabelSelector: map[string]string{criconfig.LabelPodUID: string(pod.UID), criconfig.LabelContainerName: name},
+		LabelSelector: map[string]string{pods.LabelPodUID: string(pod.UID), pods.LabelContainerName: name},
 	}})
 	if err != nil {
 		return "", fmt.Errorf("list containers of pod %q: %w", pod.Name, err)
@@ -89,7 +78,7 @@ func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string,
 func (a *Access) sandbox(ctx context.Context, pod *v1.Pod) (string, error) {
 	r, err := a.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
 		State:         &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY},
-		LabelSelector: map[string]string{criconfig.LabelPodUID: string(pod.UID)},
+		LabelSelector: map[string]string{pods.LabelPodUID: string(pod.UID)},
 	}})
 	if err != nil {
 		return "", fmt.Errorf("list sandboxes of pod %q: %w", pod.Name, err)
@@ -116,7 +105,7 @@ func (a *Access) RunningPods(context.Context) ([]*v1.Pod, error) {
 		}
 		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: seen.UID, Namespace: seen.Namespace, Name: seen.Name}}
 		for _, c := range seen.Containers {
-			if c.State == kuberuntime.StateRunning {
+			if c.State == actual.StateRunning {
 				pod.Spec.Containers = append(pod.Spec.Containers, v1.Container{Name: c.Name, Image: c.ImageID})
 			}
 		}

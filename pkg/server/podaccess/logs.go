@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
 // Logs writes the log of o.Container, of its current attempt or of the last one that
@@ -78,9 +78,9 @@ const cacheWait = time.Second
 
 func (f follower) running(ctx context.Context) (bool, error) {
 	switch f.seen(ctx) {
-	case kuberuntime.StateRunning:
+	case actual.StateRunning:
 		return true, nil
-	case kuberuntime.StateExited:
+	case actual.StateExited:
 		return false, nil
 	}
 	r, err := f.access.cfg.CRI.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: f.id})
@@ -95,28 +95,28 @@ func (f follower) running(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-func (f follower) seen(ctx context.Context) kuberuntime.State {
+func (f follower) seen(ctx context.Context) actual.State {
 	ctx, cancel := context.WithTimeout(ctx, cacheWait)
 	defer cancel()
 	pod, err := f.access.cfg.Cache.GetNewerThan(ctx, f.pod, time.Time{})
 	if err != nil {
-		return kuberuntime.StateUnknown
+		return actual.StateUnknown
 	}
 	for _, c := range pod.Containers {
 		if c.ID.ID == f.id {
 			return c.State
 		}
 	}
-	return kuberuntime.StateUnknown
+	return actual.StateUnknown
 }
 
 // logged returns the container whose log is meant: the running one, else the last
 // that ended; or an error that says why there is none. Rules and words are the
 // kubelet's.
-func logged(pod string, s *v1.PodStatus, name string, previous bool) (kuberuntime.ContainerID, error) {
+func logged(pod string, s *v1.PodStatus, name string, previous bool) (actual.ContainerID, error) {
 	c := find(s, name)
 	if c == nil {
-		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is not available", name, pod)
+		return actual.ContainerID{}, fmt.Errorf("container %q in pod %q is not available", name, pod)
 	}
 	last := ""
 	if t := c.LastTerminationState.Terminated; t != nil {
@@ -126,7 +126,7 @@ func logged(pod string, s *v1.PodStatus, name string, previous bool) (kuberuntim
 	switch state := c.State; {
 	case previous:
 		if id = last; id == "" {
-			return kuberuntime.ContainerID{}, fmt.Errorf("previous terminated container %q in pod %q not found", name, pod)
+			return actual.ContainerID{}, fmt.Errorf("previous terminated container %q in pod %q not found", name, pod)
 		}
 	case state.Running != nil:
 		id = c.ContainerID
@@ -138,7 +138,7 @@ func logged(pod string, s *v1.PodStatus, name string, previous bool) (kuberuntim
 			id = last
 		}
 		if id == "" {
-			return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is terminated", name, pod)
+			return actual.ContainerID{}, fmt.Errorf("container %q in pod %q is terminated", name, pod)
 		}
 	case state.Waiting != nil:
 		why := state.Waiting.Reason
@@ -148,11 +148,11 @@ func logged(pod string, s *v1.PodStatus, name string, previous bool) (kuberuntim
 		case "ImagePullBackOff":
 			why = "trying and failing to pull image"
 		}
-		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start: %s", name, pod, why)
+		return actual.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start: %s", name, pod, why)
 	default:
-		return kuberuntime.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", name, pod)
+		return actual.ContainerID{}, fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", name, pod)
 	}
-	return kuberuntime.ParseContainerID(id)
+	return actual.ParseContainerID(id)
 }
 
 func find(s *v1.PodStatus, name string) *v1.ContainerStatus {

@@ -20,7 +20,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 )
 
@@ -249,11 +249,11 @@ func (c *collected) waitFor(t *testing.T, text string) {
 func TestFollowing(t *testing.T) {
 	a, f, path := withLog(t)
 	var mu sync.Mutex
-	state := kuberuntime.StateRunning
-	a.cfg.Cache = &cache{status: func() (*kuberuntime.PodStatus, error) {
+	state := actual.StateRunning
+	a.cfg.Cache = &cache{status: func() (*actual.PodStatus, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		return &kuberuntime.PodStatus{Containers: []*kuberuntime.ContainerStatus{{ID: kuberuntime.ContainerID{Runtime: "docker", ID: "new"}, State: state}}}, nil
+		return &actual.PodStatus{Containers: []*actual.ContainerStatus{{ID: actual.ContainerID{Runtime: "docker", ID: "new"}, State: state}}}, nil
 	}}
 	out, done := &collected{more: make(chan struct{}, 1)}, make(chan error, 1)
 	go func() {
@@ -272,7 +272,7 @@ func TestFollowing(t *testing.T) {
 
 	appendTo(t, path, "2026-01-02T03:04:10.000000000Z stdout F six\n")
 	mu.Lock()
-	state = kuberuntime.StateExited
+	state = actual.StateExited
 	mu.Unlock()
 	if err := <-done; err != nil {
 		t.Errorf("at the container's end: %v", err)
@@ -297,7 +297,7 @@ func appendTo(t *testing.T, path, text string) {
 
 func TestFollowingEndsWithItsClient(t *testing.T) {
 	a, _, _ := withLog(t)
-	a.cfg.Cache = &cache{status: func() (*kuberuntime.PodStatus, error) { return &kuberuntime.PodStatus{}, nil }}
+	a.cfg.Cache = &cache{status: func() (*actual.PodStatus, error) { return &actual.PodStatus{}, nil }}
 	ctx, cancel := context.WithCancel(t.Context())
 	out, done := &collected{more: make(chan struct{}, 1)}, make(chan error, 1)
 	go func() {
@@ -311,26 +311,26 @@ func TestFollowingEndsWithItsClient(t *testing.T) {
 }
 
 func TestWhetherAFollowedContainerRuns(t *testing.T) {
-	seen := func(s kuberuntime.State) func() (*kuberuntime.PodStatus, error) {
-		return func() (*kuberuntime.PodStatus, error) {
-			return &kuberuntime.PodStatus{Containers: []*kuberuntime.ContainerStatus{{ID: kuberuntime.ContainerID{ID: "new"}, State: s}}}, nil
+	seen := func(s actual.State) func() (*actual.PodStatus, error) {
+		return func() (*actual.PodStatus, error) {
+			return &actual.PodStatus{Containers: []*actual.ContainerStatus{{ID: actual.ContainerID{ID: "new"}, State: s}}}, nil
 		}
 	}
-	failed := func() (*kuberuntime.PodStatus, error) { return nil, errors.New("relist") }
+	failed := func() (*actual.PodStatus, error) { return nil, errors.New("relist") }
 	tests := []struct {
 		name  string
-		cache func() (*kuberuntime.PodStatus, error)
+		cache func() (*actual.PodStatus, error)
 		cri   error
 		want  bool
 		asked int
 	}{
-		{"seen running", seen(kuberuntime.StateRunning), nil, true, 0},
-		{"seen exited", seen(kuberuntime.StateExited), nil, false, 0},
-		{"seen created only", seen(kuberuntime.StateCreated), nil, true, 1},
-		{"not seen yet", func() (*kuberuntime.PodStatus, error) { return &kuberuntime.PodStatus{}, nil }, nil, true, 1},
+		{"seen running", seen(actual.StateRunning), nil, true, 0},
+		{"seen exited", seen(actual.StateExited), nil, false, 0},
+		{"seen created only", seen(actual.StateCreated), nil, true, 1},
+		{"not seen yet", func() (*actual.PodStatus, error) { return &actual.PodStatus{}, nil }, nil, true, 1},
 		{"looking failed", failed, nil, true, 1},
 		{"no look yet", nil, nil, true, 1},
-		{"seen created only, and ended", seen(kuberuntime.StateCreated), status.Error(codes.NotFound, "gone"), false, 1},
+		{"seen created only, and ended", seen(actual.StateCreated), status.Error(codes.NotFound, "gone"), false, 1},
 		{"the runtime is away", failed, status.Error(codes.Unavailable, "restarting"), true, 1},
 		{"removed", failed, status.Error(codes.NotFound, "gone"), false, 1},
 	}

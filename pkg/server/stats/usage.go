@@ -25,7 +25,7 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Runtime is what the container runtime is asked.
@@ -82,13 +82,13 @@ func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Sum
 // does not belong to a pod that this node knows.
 func (s *Source) pod(sandbox *cri.PodSandboxStats, brief bool) (stats.PodStats, bool) {
 	labels := sandbox.GetAttributes().GetLabels()
-	uid := types.UID(labels[criconfig.LabelPodUID])
+	uid := types.UID(labels[pods.LabelPodUID])
 	if _, known := s.cfg.Pod(uid); !known {
 		return stats.PodStats{}, false
 	}
 	status, _ := s.cfg.Status(uid)
 	p := stats.PodStats{
-		PodRef:     stats.PodReference{Name: labels[criconfig.LabelPodName], Namespace: labels[criconfig.LabelPodNamespace], UID: string(uid)},
+		PodRef:     stats.PodReference{Name: labels[pods.LabelPodName], Namespace: labels[pods.LabelPodNamespace], UID: string(uid)},
 		Containers: []stats.ContainerStats{},
 	}
 	if status.StartTime != nil {

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 type runtimeStats struct {
@@ -40,7 +40,7 @@ func sandbox(uid string) *cri.PodSandboxStats {
 		}
 	}
 	return &cri.PodSandboxStats{
-		Attributes: &cri.PodSandboxAttributes{Labels: map[string]string{criconfig.LabelPodName: "p", criconfig.LabelPodNamespace: "n", criconfig.LabelPodUID: uid}},
+		Attributes: &cri.PodSandboxAttributes{Labels: map[string]string{pods.LabelPodName: "p", pods.LabelPodNamespace: "n", pods.LabelPodUID: uid}},
 		Linux: &cri.LinuxPodSandboxStats{Containers: []*cri.ContainerStats{
 			c("b", 2e9, 200), c("a", 1e9, 100), {Attributes: &cri.ContainerAttributes{Metadata: &cri.ContainerMetadata{Name: "gone"}}},
 		}},

@@ -14,7 +14,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/diskusage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -75,7 +75,7 @@ func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, erro
 // run; the logs are those of all their runs.
 func (m *Manager) measureContainers(ctx context.Context, pod *v1.Pod, u *use) error {
 	list, err := m.cfg.Runtime.ListContainerStats(ctx, &cri.ListContainerStatsRequest{Filter: &cri.ContainerStatsFilter{
-		LabelSelector: map[string]string{criconfig.LabelPodUID: string(pod.UID)},
+		LabelSelector: map[string]string{pods.LabelPodUID: string(pod.UID)},
 	}})
 	if err != nil {
 		return fmt.Errorf("ask the runtime what containers occupy: %w", err)

@@ -1,0 +1,39 @@
+package pods
+
+import v1 "k8s.io/api/core/v1"
+
+// Names of the sources, as they stand in the kubernetes.io/config.source annotation.
+const (
+	SourceFile = "file"
+	SourceHTTP = "http"
+	SourceAPI  = "api"
+)
+
+// Annotations that tell where a static pod comes from, as the kubelet sets them.
+const (
+	AnnotationConfigSource = "kubernetes.io/config.source"
+	AnnotationConfigHash   = "kubernetes.io/config.hash"
+	AnnotationConfigSeen   = "kubernetes.io/config.seen"
+	AnnotationConfigMirror = "kubernetes.io/config.mirror"
+)
+
+// IsStatic tells whether the pod came from a manifest rather than the API server.
+func IsStatic(pod *v1.Pod) bool {
+	s := pod.Annotations[AnnotationConfigSource]
+	return s == SourceFile || s == SourceHTTP
+}
+
+// IsMirror tells whether the pod is an API server's image of a static pod.
+func IsMirror(pod *v1.Pod) bool {
+	_, ok := pod.Annotations[AnnotationConfigMirror]
+	return ok
+}
+
+// systemCriticalPriority is the least of the PriorityClasses system-*-critical.
+const systemCriticalPriority = 2_000_000_000
+
+// IsCritical tells whether the node is not to end the pod for others' sake: by its
+// priority, or because nobody would make it anew elsewhere (the kubelet's rule).
+func IsCritical(pod *v1.Pod) bool {
+	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
+}

@@ -1,0 +1,63 @@
+package pods
+
+import (
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+)
+
+// Bounds of the kernel and of the kubelet's arithmetic.
+const (
+	MinShares = 2 // cpu.shares of what requests none
+	maxShares = 262144
+	minQuota  = 1000 // microseconds, the least CFS takes
+)
+
+// CPUShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
+// converts it to cpu.weight).
+func CPUShares(milliCPU int64) int64 {
+	return min(max(milliCPU*1024/1000, MinShares), maxShares)
+}
+
+// CPUQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
+// means no limit.
+func CPUQuota(milliCPU, period int64) int64 {
+	if milliCPU <= 0 {
+		return 0
+	}
+	return max(milliCPU*period/1000, minQuota)
+}
+
+// PageSizeName returns a huge page size as the kernel's cgroup files and CRI
+// name it: "64KB", "2MB", "1GB".
+func PageSizeName(bytes int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB"}
+	i := 0
+	for bytes >= 1024 && bytes%1024 == 0 && i < len(units)-1 {
+		bytes /= 1024
+		i++
+	}
+	return strconv.FormatInt(bytes, 10) + units[i]
+}
+
+// HugePageSize returns the page size in bytes that a resource name of huge pages
+// ("hugepages-2Mi") is for; ok is false for any other name and for a size that is none.
+func HugePageSize(name v1.ResourceName) (bytes int64, ok bool) {
+	text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
+	if !ok {
+		return 0, false
+	}
+	q, err := bounds.ParseQuantity(text)
+	if err != nil || q.Value() <= 0 {
+		return 0, false
+	}
+	return q.Value(), true
+}
+
+// IsHugePages reports whether a resource name is for huge pages, of whatever size.
+func IsHugePages(name v1.ResourceName) bool {
+	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
+}
