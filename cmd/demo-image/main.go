@@ -1,6 +1,6 @@
-// Command demo-image builds cmd/demo and puts it into Docker as an image, by the
-// Docker API alone: nothing is pulled, and no Dockerfile or builder is needed.
-// `make run` calls it; the image's content decides its id, so doing it again
+// Command demo-image builds cmd/demo and loads it into Docker as an image, through
+// the Docker API alone: nothing is pulled, and no Dockerfile or builder is needed.
+// `make run` calls it; the image's content determines its id, so repeating it
 // changes nothing.
 package main
 
@@ -23,7 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagetar"
 )
 
-// ref is the image's name in manifests/. Its domain exists nowhere.
+// ref is the image's name in manifests/. Its domain does not exist.
 const ref = "mini-kubelet.local/demo:v1"
 
 func main() {
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// run puts the image under the name, and says on out what it did.
+// run makes the image available under that name, and says on out what it did.
 func run(ctx context.Context, ref string, out io.Writer) error {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -64,7 +64,7 @@ func run(ctx context.Context, ref string, out io.Writer) error {
 	return err
 }
 
-// build compiles cmd/demo to the file program, of which the image is made.
+// build compiles cmd/demo to the file program, from which the image is made.
 func build(ctx context.Context, ref, program string) (imagetar.Image, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program,
 		"github.com/mini-kubelet/mini-kubelet/cmd/demo")
@@ -84,7 +84,7 @@ func build(ctx context.Context, ref, program string) (imagetar.Image, error) {
 }
 
 // ensure loads the image unless Docker has it under its name. A daemon with
-// containerd's image store gives other ids; there it is loaded each time.
+// containerd's image store assigns other ids; there it is loaded each time.
 func ensure(ctx context.Context, docker *client.Client, img imagetar.Image) (did, id string, err error) {
 	id, err = imagetar.Write(io.Discard, img)
 	if err != nil {

@@ -1,9 +1,9 @@
 // Command demo is what the sample pods of manifests/ run: a web server and two
 // small programs that share a directory. It is one static binary, made into an
-// image by cmd/demo-image, and does nothing that needs a privilege.
+// image by cmd/demo-image, and needs no privileges.
 //
 //	demo web [DIR]          serve a page about the pod, and the files of DIR, on :8080
-//	demo init FILE TEXT     write TEXT to FILE, and end
+//	demo init FILE TEXT     write TEXT to FILE, and exit
 //	demo write FILE         append a line with the time to FILE every 5 s
 package main
 
@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	// As PID 1 a program gets only those signals that it asks for.
+	// As PID 1 a program gets only the signals that it handles.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.New("usage: demo web [DIR] | demo init FILE TEXT | demo write FILE")
 }
 
-// lastAnswers is how long requests that are under way may take once the end is told.
+// lastAnswers is how long requests in progress may take after the signal to stop.
 const lastAnswers = time.Second
 
 func web(ctx context.Context, handler http.Handler, out io.Writer) error {
@@ -73,14 +73,15 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, out
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil {
-		// A client that holds on must not cost the pod its grace period, nor its exit code.
+		// A client that holds on must cost the pod neither its grace period nor its exit
+		// code.
 		_ = server.Close()
 	}
 	<-failed
 	return nil
 }
 
-// page says which pod this is, and shows the files of a directory.
+// page shows which pod this is, and the files of a directory.
 func page(dir string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -108,7 +109,7 @@ func page(dir string) http.Handler {
 	})
 }
 
-// write keeps the file short: what runs for months must not fill a disk.
+// write keeps the file short: a program that runs for months must not fill a disk.
 func write(ctx context.Context, file string, every time.Duration, out io.Writer) error {
 	const most = 20
 	var lines []string

@@ -60,7 +60,7 @@ func TestWriteKeepsTheFileShortAndEndsWhenTold(t *testing.T) {
 	}
 }
 
-// As PID 1 it has to end well and in good time whatever its clients do.
+// As PID 1 it has to end cleanly and in time, whatever its clients do.
 func TestProgramEndsWhenToldTo(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "demo")
 	if text, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
@@ -75,11 +75,11 @@ func TestProgramEndsWhenToldTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	lines.Scan() // it asks for the signal before it says anything
+	lines.Scan() // it handles the signal before it writes anything
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	for lines.Scan() { // Wait may be called once all is read
+	for lines.Scan() { // Wait may be called once everything is read
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)

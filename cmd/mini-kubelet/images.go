@@ -57,12 +57,12 @@ func printImages(out io.Writer, list []*cri.Image, format string) error {
 	return writeTable(out, []string{"REPOSITORY", "TAG", "IMAGE ID", "SIZE", "PINNED"}, rows)
 }
 
-// imageNames is one repository and tag per name of the image; an image that has
-// lost its tag is shown by its digest's repository, as docker images does.
+// imageNames returns one repository and tag per name of the image; an image without
+// a tag is shown with its digest's repository, as docker images does.
 func imageNames(img *cri.Image) [][2]string {
 	var names [][2]string
 	for _, t := range img.RepoTags {
-		// The last colon is the tag's, unless it belongs to a registry's port.
+		// The last colon separates the tag, unless it belongs to a registry's port.
 		if i := strings.LastIndexByte(t, ':'); i > strings.LastIndexByte(t, '/') {
 			names = append(names, [2]string{t[:i], t[i+1:]})
 		} else {

@@ -1,9 +1,9 @@
-// Command mini-kubelet is the node agent and the command line that looks at it.
+// Command mini-kubelet is the node agent, and the command line that inspects it.
 // Without a subcommand it runs the agent, with the kubelet's own flags:
 //
 //	mini-kubelet [flags]          the agent, until SIGINT or SIGTERM
 //	mini-kubelet pods|ps|images   what runs, read from the agent and over CRI
-//	mini-kubelet reset            remove all that the agent made
+//	mini-kubelet reset            remove everything that the agent made
 //
 // Nothing is decided here: flags become a config.Config, which package agent runs.
 package main
@@ -20,14 +20,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// After the first signal the default action is back, so that a second one ends
+	// After the first signal the default action is restored, so that a second one ends
 	// a shutdown that hangs.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run executes one command line and returns the exit code. Errors are said in
-// plain lines on stderr.
+// run executes one command line and returns the exit code. It writes errors as
+// plain lines to stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCommand()
 	root.SetArgs(args)

@@ -56,7 +56,7 @@ func writeTable(out io.Writer, header []string, rows [][]string) error {
 	return w.Flush()
 }
 
-// since says how long ago t was, as kubectl does: 5s, 3m20s, 4d.
+// since returns how long ago t was, as kubectl does: 5s, 3m20s, 4d.
 func since(t, now time.Time) string {
 	if t.IsZero() || t.Unix() == 0 {
 		return "<unknown>"

@@ -114,7 +114,7 @@ func podRow(p *v1.Pod, wide bool, now time.Time) []string {
 	if s.restarts > 0 && !s.lastRestart.IsZero() {
 		restarts += fmt.Sprintf(" (%s ago)", since(s.lastRestart, now))
 	}
-	// A static pod has no creation time where no API server made one.
+	// A static pod has no creation time if no API server created one.
 	born := p.CreationTimestamp.Time
 	if born.IsZero() && p.Status.StartTime != nil {
 		born = p.Status.StartTime.Time

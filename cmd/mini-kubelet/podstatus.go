@@ -18,8 +18,9 @@ type podSummary struct {
 }
 
 // summarise reduces a pod to one status word and its counts by the rules of
-// `kubectl get pods`: the first unfinished init container speaks for the pod, then
-// the first regular container that has something to say, and a deletion over all.
+// `kubectl get pods`: the first unfinished init container determines the status,
+// then the first regular container with something to report, and a deletion
+// overrides both.
 func summarise(p *v1.Pod) podSummary {
 	s := podSummary{status: string(p.Status.Phase), total: len(p.Spec.Containers)}
 	if s.status == "" {
@@ -46,8 +47,8 @@ func summarise(p *v1.Pod) podSummary {
 	return s
 }
 
-// addInit looks at the init containers in order and tells whether one of them is
-// still to finish.
+// addInit goes through the init containers in order and reports whether one of them
+// is still unfinished.
 func (s *podSummary) addInit(p *v1.Pod) (initializing bool) {
 	sidecar := map[string]bool{}
 	for _, c := range p.Spec.InitContainers {
@@ -61,7 +62,7 @@ func (s *podSummary) addInit(p *v1.Pod) (initializing bool) {
 		s.countRestarts(c)
 		switch {
 		case initializing:
-			continue // only the first one speaks
+			continue // only the first one counts
 		case sidecar[c.Name] && c.Started != nil && *c.Started:
 			if c.Ready {
 				s.ready++
@@ -81,12 +82,12 @@ func (s *podSummary) addInit(p *v1.Pod) (initializing bool) {
 	return initializing
 }
 
-// addRegular looks at the regular containers from the last to the first, so that
-// the first with something to say wins.
+// addRegular goes through the regular containers from last to first, so that the
+// first with something to report wins.
 func (s *podSummary) addRegular(p *v1.Pod, initializing bool) {
 	if !initializing {
-		// Restarts of init containers are history once they have all succeeded;
-		// those of sidecars are not.
+		// Restarts of init containers no longer count once they have all succeeded; those
+		// of sidecars do.
 		s.restarts, s.lastRestart = 0, time.Time{}
 		for i := range p.Status.InitContainerStatuses {
 			if i < len(p.Spec.InitContainers) && p.Spec.InitContainers[i].RestartPolicy != nil {

@@ -62,8 +62,8 @@ func printContainers(out io.Writer, list []*cri.Container, format string, now ti
 	return writeTable(out, []string{"CONTAINER ID", "IMAGE", "CREATED", "STATE", "NAME", "ATTEMPT", "SANDBOX ID", "POD"}, rows)
 }
 
-// containerImage is the image as the pod named it where the runtime still knows,
-// else what it was resolved to.
+// containerImage is the image as the pod named it, if the runtime still knows;
+// otherwise what the name was resolved to.
 func containerImage(c *cri.Container) string {
 	img := c.GetImage()
 	name := cmp.Or(img.GetUserSpecifiedImage(), img.GetImage(), c.ImageRef)

@@ -56,7 +56,7 @@ func isTerminal(in io.Reader) bool {
 
 var errNotConfirmed = errors.New("nothing was removed")
 
-// confirm asks and returns nil only for a yes.
+// confirm asks the question and returns nil only for a yes.
 func confirm(in io.Reader, out io.Writer, question string) error {
 	fmt.Fprint(out, question)
 	line, err := bufio.NewReader(in).ReadString('\n')

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	logsapi "k8s.io/component-base/logs/api/v1"
-	_ "k8s.io/component-base/logs/json/register" // makes --logging-format=json known
+	_ "k8s.io/component-base/logs/json/register" // registers --logging-format=json
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
@@ -72,7 +72,7 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// loadConfig reads the configuration, sets up logging and says the warnings.
+// loadConfig reads the configuration, sets up logging and prints the warnings.
 func loadConfig(flags *config.Flags) (*config.Config, error) {
 	cfg, warnings, err := flags.Load()
 	if err != nil {

@@ -6,10 +6,10 @@
 //	                          ├─▶ default ─▶ validate ─▶ Config, warnings
 //	command line ─▶ Flags ────┘   (flags win)
 //
-// Two tables say what is known: fields (fields.go) and flags (flagtable.go). What
-// is in neither is an error that names it and its line; what the kubelet knows and
-// this agent does not act on is one warning. The command and the agent call it; it
-// starts nothing and, but for the files it is told to read, touches nothing.
+// Two tables list what is known: fields (fields.go) and flags (flagtable.go). What is in
+// neither is an error that names it and its line; what the kubelet knows and this agent does
+// not act on is one warning. The command and the agent call this package; it starts nothing
+// and, except for the files it is told to read, touches nothing.
 package config
 
 import (
@@ -26,23 +26,23 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
-// Config is the agent's whole configuration: the defaulted KubeletConfiguration
-// and what the kubelet takes by flag only. It is not changed after Load.
+// Config is the agent's whole configuration: the defaulted KubeletConfiguration,
+// and what the kubelet takes only as flags. It does not change after Load.
 type Config struct {
 	kubeletconfig.KubeletConfiguration
 
 	// NodeName is --hostname-override or the host's name, in lower case.
 	NodeName string
-	// NodeIPs are --node-ip, primary first; empty: chosen by the agent.
+	// NodeIPs are --node-ip, primary first; empty: the agent chooses.
 	NodeIPs []string
-	// NodeLabels are --node-labels, put on the node object at registration.
+	// NodeLabels are --node-labels, set on the node object at registration.
 	NodeLabels map[string]string
 	// RootDir holds the pods' directories and the agent's lock; /var/lib/kubelet.
 	RootDir string
 	// CertDir holds certificates that the agent makes or requests; RootDir/pki.
 	CertDir string
-	// Kubeconfig and BootstrapKubeconfig say how to reach the API server. With
-	// neither the agent runs standalone.
+	// Kubeconfig and BootstrapKubeconfig say how to reach the API server. Without
+	// either, the agent runs standalone.
 	Kubeconfig          string
 	BootstrapKubeconfig string
 
@@ -54,11 +54,11 @@ type Config struct {
 	DockershimSocket string
 	// PodInfraContainerImage is the sandbox image. Empty: the built-in one.
 	PodInfraContainerImage string
-	// ImagePullProgressDeadline cancels a pull that makes no progress for so long.
+	// ImagePullProgressDeadline cancels a pull that makes no progress for that long.
 	ImagePullProgressDeadline time.Duration
 
-	// NetworkPlugin is "docker", "cni" or "kubenet". Empty: cni where CNIConfDir
-	// holds a configuration, else docker.
+	// NetworkPlugin is "docker", "cni" or "kubenet". Empty: cni if CNIConfDir has a
+	// configuration, else docker.
 	NetworkPlugin     string
 	NetworkPluginMTU  int32
 	CNIConfDir        string
@@ -66,10 +66,10 @@ type Config struct {
 	CNICacheDir       string
 	NonMasqueradeCIDR string
 
-	// MinimumContainerTTL is how long a dead container is kept at least.
+	// MinimumContainerTTL is the least time that a dead container is kept.
 	MinimumContainerTTL time.Duration
-	// MaxDeadPerContainer and MaxDeadContainers bound how many dead containers are
-	// kept, per container of a pod and on the node; negative: no bound.
+	// MaxDeadPerContainer and MaxDeadContainers limit how many dead containers are
+	// kept, per container of a pod and on the node; negative: no limit.
 	MaxDeadPerContainer int32
 	MaxDeadContainers   int32
 
@@ -77,7 +77,8 @@ type Config struct {
 	ImageCredentialProviderConfig string
 	ImageCredentialProviderBinDir string
 
-	// ShowPods asks for plain words on standard output whenever what runs changes.
+	// ShowPods describes on standard output, in plain words, whenever something changes
+	// in what runs.
 	ShowPods bool
 
 	origins origins
@@ -89,7 +90,7 @@ const (
 	DefaultDockerEndpoint    = "unix:///var/run/docker.sock"
 	DefaultDockershimRootDir = "/var/lib/dockershim"
 	DefaultDockershimSocket  = "unix:///var/run/dockershim.sock"
-	// DefaultReadOnlyPort is served in standalone mode when nothing else is said.
+	// DefaultReadOnlyPort is served in standalone mode unless configured otherwise.
 	DefaultReadOnlyPort = 10255
 )
 
@@ -132,7 +133,7 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// Load reads the files that the parsed flags name, lets the flags win over them,
+// Load reads the files that the parsed flags name, lets the flags override them,
 // sets defaults and validates. It may be called once fs.Parse has succeeded.
 func (f *Flags) Load() (cfg *Config, warnings []string, err error) {
 	cfg = newConfig()
@@ -182,8 +183,8 @@ func (c *Config) complete() error {
 		c.CertDir = filepath.Join(c.RootDir, "pki")
 	}
 	setDefaults(c)
-	// Relative paths are the caller's working directory's, said once and for all
-	// so that a later change of directory cannot move them.
+	// Relative paths refer to the caller's working directory. They are resolved once,
+	// so that a later change of directory cannot change them.
 	var err error
 	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig,
 		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir} {
@@ -197,7 +198,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// Standalone tells whether the agent works without an API server.
+// Standalone reports whether the agent works without an API server.
 func (c *Config) Standalone() bool { return c.Kubeconfig == "" && c.BootstrapKubeconfig == "" }
 
 // RuntimeEndpoint is where CRI is reached: the configured endpoint, or the
@@ -217,13 +218,13 @@ func (c *Config) ImageEndpoint() string {
 	return c.RuntimeEndpoint()
 }
 
-// InProcessDockershim tells whether the agent has to run the dockershim itself:
-// also where its own socket was named, as kubeadm does.
+// InProcessDockershim reports whether the agent runs the dockershim itself, which
+// is also so if the endpoint names the dockershim's own socket, as kubeadm does.
 func (c *Config) InProcessDockershim() bool {
 	return c.ContainerRuntimeEndpoint == "" || c.ContainerRuntimeEndpoint == c.DockershimSocket
 }
 
-// HealthzListen is the host:port of the health endpoint, "" when switched off.
+// HealthzListen is the host:port of the health endpoint, "" if it is off.
 func (c *Config) HealthzListen() string {
 	if c.HealthzPort == nil || *c.HealthzPort == 0 {
 		return ""
@@ -231,13 +232,14 @@ func (c *Config) HealthzListen() string {
 	return hostPort(c.HealthzBindAddress, *c.HealthzPort)
 }
 
-// APIListen is the host:port of the kubelet API, which TLS and authentication guard.
+// APIListen is the host:port of the kubelet API, protected by TLS and
+// authentication.
 func (c *Config) APIListen() string { return hostPort(c.Address, c.Port) }
 
-// ReadOnlyListen is the host:port of the port without authentication, "" when
-// switched off. Standalone it stays on loopback, unless both address and
-// readOnlyPort were set by hand: a port that is open by default must not be
-// open to the network.
+// ReadOnlyListen is the host:port of the port without authentication, "" if it is
+// off. In standalone mode it stays on loopback, unless both address and
+// readOnlyPort were set explicitly: a port that is open by default must not be open
+// to the network.
 func (c *Config) ReadOnlyListen() string {
 	if c.ReadOnlyPort == 0 {
 		return ""
@@ -256,7 +258,7 @@ func hostPort(host string, port int32) string {
 // "file:line" or "--flag".
 type origins map[string]string
 
-// has tells whether the field or anything in it was set.
+// has reports whether the field or anything in it was set.
 func (o origins) has(path string) bool {
 	if _, ok := o[path]; ok {
 		return true
@@ -269,8 +271,8 @@ func (o origins) has(path string) bool {
 	return false
 }
 
-// at names the place and the field of a problem: "kubelet.yaml:3: maxPods" or
-// "--max-pods"; just the field when nobody set it.
+// at returns the place and the field of a problem: "kubelet.yaml:3: maxPods" or
+// "--max-pods"; only the field if nobody set it.
 func (o origins) at(path string) string {
 	for p := path; p != ""; {
 		switch place := o[p]; {
@@ -288,5 +290,5 @@ func (o origins) at(path string) string {
 	return path
 }
 
-// errs joins problems, one a line.
+// errs joins problems, one per line.
 func errs(list []error) error { return errors.Join(list...) }

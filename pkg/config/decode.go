@@ -19,8 +19,8 @@ import (
 
 const configKind = "KubeletConfiguration"
 
-// dropInFiles lists the *.conf files of dir in order of their names, which is the
-// order the kubelet merges them in.
+// dropInFiles lists the *.conf files of dir in the order of their names, in which
+// the kubelet merges them.
 func dropInFiles(dir string) ([]string, error) {
 	if dir == "" {
 		return nil, nil
@@ -42,7 +42,8 @@ func dropInFiles(dir string) ([]string, error) {
 	return files, nil
 }
 
-// readFile lays one file over cfg: what it sets wins, maps are merged, lists replaced.
+// readFile merges one file into cfg: what it sets wins, maps are merged, lists
+// replaced.
 func readFile(cfg *Config, name string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -51,11 +52,11 @@ func readFile(cfg *Config, name string) error {
 	return decode(cfg, name, data)
 }
 
-// decode reads YAML or JSON over cfg and notes where each field was set. All
+// decode merges YAML or JSON into cfg and notes where each field was set. All
 // problems are reported at once, each as "file:line: field: cause".
 //
-// It walks the document beside the type instead of handing the whole to a decoder:
-// that is what gives every error a line and a field path.
+// It walks the document alongside the type instead of passing the whole to a
+// decoder: that gives every error a line and a field path.
 func decode(cfg *Config, name string, data []byte) error {
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
 		// JSON allows tabs between tokens and never inside strings; YAML does not.
@@ -153,11 +154,11 @@ func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
 	}
 }
 
-// value decodes any node into v: structs are walked, everything else is a leaf and
-// is decoded as the API machinery would, by way of JSON.
+// value decodes any node into v: structs are walked; everything else is a leaf,
+// decoded through JSON as the API machinery would.
 func (d *decoder) value(n *yamlv3.Node, v reflect.Value, path string) {
 	if n.Tag == "!!null" {
-		return // as in JSON: says nothing, the default applies
+		return // as in JSON: not set, the default applies
 	}
 	t := v.Type()
 	if t.Kind() == reflect.Pointer && isObject(t.Elem()) {
@@ -210,11 +211,11 @@ func (d *decoder) leaf(n *yamlv3.Node, v reflect.Value, path string) {
 	}
 }
 
-// maxNodes bounds what a file may unfold to; a full configuration is under a thousand.
+// maxNodes limits what a file may expand to; a full configuration is under a thousand.
 const maxNodes = 100_000
 
-// overgrown returns a node at which the document would not end when its aliases
-// are followed, or would grow beyond the budget; nil when all is well.
+// overgrown returns a node at which the document, with its aliases followed, would
+// never end or would exceed the budget; nil if there is none.
 func overgrown(n *yamlv3.Node, open map[*yamlv3.Node]bool, budget *int) *yamlv3.Node {
 	if *budget--; *budget < 0 || open[n] {
 		return n
@@ -247,7 +248,7 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// isObject tells whether values of the type are written as a mapping of its fields,
+// isObject reports whether values of the type are written as a mapping of its fields,
 // unlike a Duration or a Quantity, which have a form of their own.
 func isObject(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
@@ -272,8 +273,8 @@ func fieldByJSON(v reflect.Value, name string) (reflect.Value, bool) {
 	return reflect.Value{}, false
 }
 
-// suggest names the field that differs from an unknown one in case only, the
-// commonest slip.
+// suggest returns the field that differs from an unknown one only in case, the most
+// common mistake.
 func suggest(name string, t reflect.Type) string {
 	for i := range t.NumField() {
 		tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
@@ -284,7 +285,7 @@ func suggest(name string, t reflect.Type) string {
 	return ""
 }
 
-// describeType says in words what JSON is wanted for a Go type.
+// describeType describes the JSON that a Go type needs.
 func describeType(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzDecode holds that no file makes the reader panic, and that every problem it
+// FuzzDecode checks that no file makes the reader panic, and that every problem it
 // reports names the file.
 func FuzzDecode(f *testing.F) {
 	for _, name := range []string{"testdata/kubeadm.yaml", "testdata/defaults.yaml", "../../config/kubelet.yaml"} {

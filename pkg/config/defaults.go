@@ -10,8 +10,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// defaults returns what a field has when nobody sets it: the values of the
-// kubelet 1.36, except where a comment says otherwise.
+// defaults returns the values of fields that nobody sets: those of the kubelet
+// 1.36, except where a comment says otherwise.
 func defaults() *kubeletconfig.KubeletConfiguration {
 	every := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 	d := &kubeletconfig.KubeletConfiguration{
@@ -35,7 +35,7 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		HealthzPort:                    ptr.To[int32](10248),
 		HealthzBindAddress:             "127.0.0.1",
 		EnableDebuggingHandlers:        ptr.To(true),
-		EnableSystemLogHandler:         ptr.To(false), // the kubelet says true: all of /var/log for whoever may read node logs
+		EnableSystemLogHandler:         ptr.To(false), // the kubelet has true: all of /var/log for anybody who may read node logs
 		EnableProfilingHandler:         ptr.To(true),
 		EnableDebugFlagsHandler:        ptr.To(true),
 		StreamingConnectionIdleTimeout: every(4 * time.Hour),
@@ -70,8 +70,8 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		MakeIPTablesUtilChains:    ptr.To(true),
 		IPTablesMasqueradeBit:     ptr.To[int32](14),
 		IPTablesDropBit:           ptr.To[int32](15),
-		// The kubelet says true in both. Hosts that run Docker of the ages we serve
-		// are often on cgroup v1, and swap is not looked at.
+		// The kubelet has true in both. Hosts with the Docker versions that we support are
+		// often on cgroup v1, and swap is not examined.
 		FailCgroupV1: ptr.To(false),
 		FailSwapOn:   ptr.To(false),
 
@@ -83,8 +83,9 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		ContentType:    "application/vnd.kubernetes.protobuf",
 		ConfigMapAndSecretChangeDetectionStrategy: kubeletconfig.WatchChangeDetectionStrategy,
 
-		// Resources. CgroupDriver stays empty, which takes Docker's; the kubelet has
-		// "cgroupfs" there, and a mismatch was its commonest failure to start.
+		// Resources. CgroupDriver stays empty, which means Docker's; the kubelet has
+		// "cgroupfs" there, and a mismatch was the most common reason why it failed to
+		// start.
 		CgroupsPerQOS:                    ptr.To(true),
 		CPUManagerPolicy:                 "none",
 		CPUManagerReconcilePeriod:        every(10 * time.Second),
@@ -109,7 +110,7 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		ContainerLogMaxWorkers:        ptr.To[int32](1),
 		ContainerLogMonitorInterval:   ptr.To(every(10 * time.Second)),
 
-		// ContainerRuntimeEndpoint stays empty, which is the built-in dockershim; the
+		// ContainerRuntimeEndpoint stays empty, which means the built-in dockershim; the
 		// kubelet has containerd's socket there.
 	}
 	logsapi.SetRecommendedLoggingConfiguration(&d.Logging)
@@ -133,7 +134,7 @@ func setDefaults(c *Config) {
 	k := &c.KubeletConfiguration
 	k.TypeMeta = metav1.TypeMeta{Kind: configKind, APIVersion: kubeletconfig.SchemeGroupVersion.String()}
 
-	// Defaults that hang on another field.
+	// Defaults that depend on another field.
 	if k.SerializeImagePulls == nil {
 		k.SerializeImagePulls = ptr.To(k.MaxParallelImagePulls == nil || *k.MaxParallelImagePulls < 2)
 	}
@@ -156,15 +157,15 @@ func setDefaults(c *Config) {
 	if k.UserNamespaces != nil && k.UserNamespaces.IDsPerPod == nil {
 		k.UserNamespaces.IDsPerPod = ptr.To[int64](65536)
 	}
-	// The kubelet keeps this port shut. Standalone it is the only way to see what
-	// runs, so there it is open, on loopback, unless someone said 0.
+	// The kubelet keeps this port closed. Standalone it is the only way to see what
+	// runs, so it is open there, on loopback, unless someone set 0.
 	if k.ReadOnlyPort == 0 && c.Standalone() && !c.origins.has("readOnlyPort") {
 		k.ReadOnlyPort = DefaultReadOnlyPort
 	}
 	fill(reflect.ValueOf(k).Elem(), reflect.ValueOf(defaults()).Elem())
 }
 
-// fill copies from src every field that is zero in dst, and looks into structs.
+// fill copies from src every field that is zero in dst, descending into structs.
 func fill(dst, src reflect.Value) {
 	if isObject(dst.Type()) {
 		for i := range dst.NumField() {

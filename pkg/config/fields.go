@@ -1,28 +1,28 @@
 package config
 
-// verdict says what this agent does with a setting that the kubelet knows.
+// verdict is what this agent does with a setting that the kubelet knows.
 type verdict string
 
 const (
 	honoured    verdict = "honoured"
-	notHonoured verdict = "not honoured" // set to something else than what is done anyway: one warning
+	notHonoured verdict = "not honoured" // set to something other than what happens anyway: one warning
 )
 
-// field is one line of the table of every KubeletConfiguration field. A test holds
-// the table against the upstream type.
+// field is one line of the table of every KubeletConfiguration field. A test
+// compares the table with the upstream type.
 type field struct {
 	path string
 	verdict
 	// does is, for a field that is not honoured, the JSON value that describes what
-	// happens anyway, so that setting just that is not worth a warning. Empty: the
+	// happens anyway, so that setting that value is not worth a warning. Empty: the
 	// default's value. "*": any value.
 	does string
 	text string // what the field is for; also the help of its flag
 }
 
-// fields lists every leaf of KubeletConfiguration in the order of the type. When
-// a part of the agent begins to act on a field, its verdict changes here, and
-// `go test ./pkg/config -update` rewrites docs/configuration.md.
+// fields lists every leaf of KubeletConfiguration in the order of the type. When a
+// part of the agent starts to act on a field, change its verdict here, and run `go
+// test ./pkg/config -update` to rewrite docs/configuration.md.
 var fields = []field{
 	{"enableServer", honoured, "", "serve the kubelet API; the secured port is not served in standalone mode"},
 	{"staticPodPath", honoured, "", "manifest file, or directory of manifests, of the pods to run"},

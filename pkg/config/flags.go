@@ -16,8 +16,8 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
-// Flags are the kubelet's command-line flags. They only note what was said; Load
-// lays it over the files, which can be read only once --config is known. The zero
+// Flags are the kubelet's command-line flags. They only record what was given; Load
+// applies it to the files, which can be read only once --config is known. The zero
 // value is ready for AddTo.
 type Flags struct {
 	configFile string
@@ -30,8 +30,8 @@ type assignment struct {
 	value string
 }
 
-// AddTo defines every flag on fs. Flags that are not honoured are accepted but
-// left out of the help.
+// AddTo defines every flag on fs. Flags that are not honoured are accepted but left
+// out of the help.
 func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	// As in the kubelet, --root_dir is --root-dir.
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
@@ -57,7 +57,7 @@ func (f *Flags) AddTo(fs *pflag.FlagSet) {
 }
 
 // flagValue is the pflag.Value of a table line: it checks each value by setting it
-// on a scratch configuration, so that a wrong one is refused where it stands.
+// on a scratch configuration, so that a wrong one is refused at its flag.
 type flagValue struct {
 	flags   *Flags
 	flag    *flag
@@ -73,7 +73,7 @@ func (v *flagValue) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value: it is the word in the help.
+// Type implements pflag.Value: the word in the help.
 func (v *flagValue) Type() string {
 	if v.flag.own == nil && v.flag.field == "" {
 		if v.flag.bool {
@@ -104,7 +104,7 @@ func (v *flagValue) String() string {
 	return display(v.flag.target(v.scratch).Elem())
 }
 
-// display writes a setting as a flag's value would be.
+// display formats a setting as a flag's value.
 func display(v reflect.Value) string {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -163,7 +163,7 @@ func (fl *flag) target(c *Config) reflect.Value {
 }
 
 // apply sets the flag's place in c. The first use of a list or map flag replaces
-// what the file said, further uses add to it.
+// the file's value, further uses add to it.
 func (fl *flag) apply(c *Config, s string) error {
 	if fl.own == nil && fl.field == "" {
 		return nil
@@ -262,7 +262,7 @@ func (fl *flag) apply(c *Config, s string) error {
 	return nil
 }
 
-// separator stands between key and value in the flag's maps.
+// separator is put between key and value in the flag's maps.
 func (fl *flag) separator() string {
 	if fl.name == "eviction-hard" || fl.name == "eviction-soft" {
 		return "<"
@@ -316,7 +316,7 @@ func merge[V any](old, add map[string]V, keep bool) map[string]V {
 	return old
 }
 
-// parseTaints reads key=value:Effect or key:Effect, several with commas.
+// parseTaints reads key=value:Effect or key:Effect, separated by commas.
 func parseTaints(p *[]v1.Taint, s string) error {
 	for _, item := range splitList(s) {
 		kv, effect, ok := strings.Cut(item, ":")
@@ -330,7 +330,7 @@ func parseTaints(p *[]v1.Taint, s string) error {
 	return nil
 }
 
-// parseReservedMemory reads NODE:memory=QUANTITY,... , several with semicolons.
+// parseReservedMemory reads NODE:memory=QUANTITY,... , separated by semicolons.
 func parseReservedMemory(p *[]kubeletconfig.MemoryReservation, s string) error {
 	for item := range strings.SplitSeq(s, ";") {
 		if item == "" {

@@ -1,19 +1,19 @@
 package config
 
-// flag is one line of the table of every flag that the kubelet has, or had while
-// it carried the dockershim.
+// flag is one line of the table of every flag that the kubelet has, or had while it
+// contained the dockershim.
 type flag struct {
 	name string
-	// field is the KubeletConfiguration field that the flag sets; verdict and help
-	// are the field's.
+	// field is the KubeletConfiguration field that the flag sets; the flag has the
+	// field's verdict and help.
 	field string
-	// own gives the place in Config that a flag without a field sets; nil for a flag
-	// that is accepted and dropped.
+	// own returns the place in Config that a flag without a field sets; nil for a flag
+	// that is accepted and ignored.
 	own func(*Config) any
 	verdict
-	does string // values that mean what happens anyway, "|" between them; see field.does
+	does string // values that mean what happens anyway, separated by "|"; see field.does
 	text string
-	bool bool // a flag without own is switched on by its name alone
+	bool bool // a flag without own that needs no value
 }
 
 func ofField(name, path string) flag {
@@ -25,7 +25,7 @@ func ofAgent(name string, own func(*Config) any, text string) flag {
 	return flag{name: name, own: own, verdict: honoured, text: text}
 }
 
-// flags is the table. Those of a field follow the fields' verdicts.
+// flags is the table. Flags of fields take the fields' verdicts.
 var flags = []flag{
 	// What a newcomer looks for first.
 	ofField("pod-manifest-path", "staticPodPath"),
@@ -173,8 +173,8 @@ var flags = []flag{
 	ofField("volume-plugin-dir", "volumePluginDir"),
 	ofField("volume-stats-agg-period", "volumeStatsAggPeriod"),
 
-	// Flags that kubelets had while they could run Docker, and cAdvisor's, which
-	// still stand in unit files.
+	// Flags that kubelets had while they could run Docker, and cAdvisor's, which unit
+	// files still contain.
 	{name: "container-runtime", verdict: notHonoured, does: "docker|remote", text: "decided by --container-runtime-endpoint"},
 	{name: "experimental-dockershim", verdict: notHonoured, does: "false", bool: true, text: "run the dockershim only"},
 	{name: "experimental-dockershim-root-directory", own: func(c *Config) any { return &c.DockershimRootDir }, verdict: honoured, text: "older name of --dockershim-root-directory"},

@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// Gate is a feature that can be switched on or off (featureGates).
+// Gate is a feature that can be turned on or off (featureGates).
 type Gate string
 
-// The features that this agent can be told about. What else a kubelet can switch is
-// here as it is there by default.
+// The features that this agent lets you change. The kubelet's other features are as
+// they are there by default.
 const (
-	// DisableCPUQuotaWithExclusiveCPUs holds no CPU quota for containers that have
+	// DisableCPUQuotaWithExclusiveCPUs enforces no CPU quota for containers that have
 	// CPUs to themselves.
 	DisableCPUQuotaWithExclusiveCPUs Gate = "DisableCPUQuotaWithExclusiveCPUs"
-	// MemoryQoS protects and throttles memory by cgroup v2 (KEP-2570).
+	// MemoryQoS protects and throttles memory with cgroup v2 (KEP-2570).
 	MemoryQoS Gate = "MemoryQoS"
 )
 
-// gates are their defaults, the kubelet's of 1.36.
+// gates are the defaults, those of the kubelet 1.36.
 var gates = map[Gate]bool{DisableCPUQuotaWithExclusiveCPUs: true, MemoryQoS: false}
 
-// Enabled tells whether a feature is on.
+// Enabled reports whether a feature is on.
 func (c *Config) Enabled(g Gate) bool {
 	if on, set := c.FeatureGates[string(g)]; set {
 		return on
@@ -30,7 +30,7 @@ func (c *Config) Enabled(g Gate) bool {
 	return gates[g]
 }
 
-// gateWarnings names the features that were switched and cannot be.
+// gateWarnings names the features that were set and cannot be changed.
 func (c *Config) gateWarnings() []string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {

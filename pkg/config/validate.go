@@ -45,8 +45,8 @@ func (k *checker) positive(path string, d time.Duration) {
 	k.want(d > 0, path, "must be longer than 0s, got %s", d)
 }
 
-// validate checks what this agent acts on, and the limits that the kubelet checks
-// where a wrong value would be taken for a right one. It reports all problems.
+// validate checks what this agent acts on, and enforces the kubelet's limits where
+// a wrong value would be taken for a right one. It reports all problems.
 func (c *Config) validate() error {
 	k := &checker{origins: c.origins}
 	c.validateServing(k)
@@ -104,7 +104,7 @@ func (c *Config) validatePods(k *checker) {
 	k.want(c.MinimumContainerTTL >= 0, "--minimum-container-ttl-duration", "must not be negative, got %s", c.MinimumContainerTTL)
 }
 
-// redact leaves a password in a URL out of an error.
+// redact removes the password in a URL from an error.
 func redact(u *url.URL, raw string) string {
 	if u == nil {
 		return "something else"
@@ -115,7 +115,7 @@ func redact(u *url.URL, raw string) string {
 	return raw
 }
 
-// validHeader tells whether s is a token of RFC 9110, as header names must be.
+// validHeader reports whether s is a token of RFC 9110, as header names must be.
 func validHeader(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// KubernetesVersion is the release whose kubelet this agent stands in for, and
-// whose libraries it is built with: what --version prints and the node reports.
-// A test holds it against go.mod.
+// KubernetesVersion is the release whose kubelet this agent replaces, and whose
+// libraries it is built with: --version prints it and the node reports it. A test
+// compares it with go.mod.
 const KubernetesVersion = "v1.36.3"
 
-// AgentVersion is the version of this program: the module's version where it was
-// built as one, else the commit it was built from, else "devel".
+// AgentVersion is the version of this program: the module's version if it was built
+// as a module, else the commit it was built from, else "devel".
 func AgentVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// warnings names what was set, is known to the kubelet and is not acted on here,
-// once each, in the order of the tables.
+// warnings names what was set and the kubelet knows but is not acted on here, once
+// each, in the order of the tables.
 func (c *Config) warnings(set *Flags) []string {
 	var list []string
 	for _, f := range fields {
@@ -42,7 +42,7 @@ func describe(place, path string) string {
 	return place + ": " + path
 }
 
-// harmless tells whether the value that was set is what happens anyway.
+// harmless reports whether the value that was set is what happens anyway.
 func (c *Config) harmless(f field) bool {
 	switch f.does {
 	case "*":
@@ -54,15 +54,15 @@ func (c *Config) harmless(f field) bool {
 	return got == f.does || got == "null" && f.does == "{}"
 }
 
-// defaultedConfiguration is the configuration of an agent to which nothing was said.
+// defaultedConfiguration is the configuration of an agent for which nothing was set.
 func defaultedConfiguration() any {
 	c := newConfig()
 	setDefaults(c)
 	return &c.KubeletConfiguration
 }
 
-// jsonOf encodes the field at path of the configuration that root points to;
-// "null" where an object on the way is absent.
+// jsonOf encodes the field at path of the configuration that root points to; "null"
+// if an object on the way is absent.
 func jsonOf(root any, path string) string {
 	v := reflect.ValueOf(root).Elem()
 	for name := range strings.SplitSeq(path, ".") {

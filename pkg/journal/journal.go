@@ -1,6 +1,6 @@
 // Package journal records what happened to each pod and why, as the kubelet's
-// events: the one record behind logs, the API server's events and the teaching
-// views. Whoever decides or acts records; each Sink gets every entry.
+// events: the one record behind logs and the API server's events. Whoever decides
+// or acts records; each Sink gets every entry.
 package journal
 
 import (
@@ -39,8 +39,8 @@ func New(now func() time.Time, sinks ...Sink) *Journal {
 	return &Journal{now: now, sinks: sinks}
 }
 
-// maxMessage is how long the API lets an event's note be, in bytes. What a message
-// repeats of a spec, a command or an output may be of any length.
+// maxMessage is how long an event's note may be in the API, in bytes. What a
+// message repeats of a spec, a command or an output may be of any length.
 const maxMessage = 1024
 
 // Normal records that something went as it should for the pod as a whole. Like all that

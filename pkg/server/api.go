@@ -21,28 +21,30 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// Host is what the kubelet API needs of the node. It is called concurrently; every
-// call ends soon after its context. An error's gRPC code says how it is answered:
-// NotFound 404, InvalidArgument 400, ResourceExhausted 429, any other 500 (400 for
-// logs). A pod is meant by name, and by uid as well unless that is empty.
+// Host is what the kubelet API needs from the node. It is called concurrently;
+// every call ends soon after its context. An error's gRPC code decides the HTTP
+// status: NotFound 404, InvalidArgument 400, ResourceExhausted 429, any other 500
+// (400 for logs). A pod is given by name, and also by uid unless that is empty.
 type Host interface {
-	// RunningPods lists the pods of which something runs, as the runtime knows them.
+	// RunningPods lists the pods that have something running, as the runtime knows
+	// them.
 	RunningPods(ctx context.Context) ([]*v1.Pod, error)
-	// Logs writes a container's log. A writer is nil when its stream is not wanted.
-	// It writes to one of them, if only nothing, before it waits for news to follow.
+	// Logs writes a container's log. A writer is nil if its stream is not wanted.
+	// Before it waits for more to follow, it writes to one of them, even if only
+	// nothing.
 	Logs(ctx context.Context, pod types.NamespacedName, o *v1.PodLogOptions, stdout, stderr io.Writer) error
 	// Exec and Attach return the URL at which the runtime serves the streams.
 	Exec(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error)
 	Attach(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodAttachOptions) (*url.URL, error)
-	// PortForward returns such a URL for connections to the pod.
+	// PortForward returns a URL of that kind for connections to the pod.
 	PortForward(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodPortForwardOptions) (*url.URL, error)
 	// Run runs a command to its end and returns what it wrote.
 	Run(ctx context.Context, pod types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error)
-	// Summary tells what the node and its pods use.
+	// Summary returns what the node and its pods use.
 	Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Summary, error)
 }
 
-// Metrics are the sets of metrics; nil: empty.
+// Metrics are the sets of metrics; a nil one is empty.
 type Metrics struct {
 	Agent    prometheus.Gatherer // /metrics
 	CAdvisor prometheus.Gatherer // /metrics/cadvisor
@@ -50,15 +52,15 @@ type Metrics struct {
 	Probes   prometheus.Gatherer // /metrics/probes
 }
 
-// APIConfig is what the kubelet API is built from. All that is not said to be
-// optional is needed.
+// APIConfig is what the kubelet API is built from. Everything not marked optional
+// is required.
 type APIConfig struct {
 	Listen string // host:port
 	// TLS has the serving certificate (GetCertificate or Certificates), MinVersion
 	// and CipherSuites. It is copied.
 	TLS *tls.Config
-	// ClientCA is told to clients, so that they know which certificate to show;
-	// Authenticator verifies it. Optional; of NewAuth, like the next two.
+	// ClientCA is announced to clients, so that they know which certificate to show;
+	// Authenticator verifies it. Optional; from NewAuth, like the next two.
 	ClientCA      dynamiccertificates.CAContentProvider
 	Authenticator authenticator.Request
 	Authorizer    authorizer.Authorizer
@@ -66,16 +68,17 @@ type APIConfig struct {
 	Host          Host
 	Configz       func() any // the KubeletConfiguration in use
 	Metrics       Metrics    // optional
-	// LogsDir is what /logs/ shows; empty: that is off.
+	// LogsDir is what /logs/ shows; empty: /logs/ is off.
 	LogsDir string
 	// Profiling serves /debug/pprof/.
 	Profiling bool
-	// Debugging is enableDebuggingHandlers: without it whatever reaches into
-	// containers, /logs/, /configz and /debug/pprof/ are off.
+	// Debugging is enableDebuggingHandlers: without it everything that reaches into
+	// containers is off, as are /logs/, /configz and /debug/pprof/.
 	Debugging bool
 }
 
-// maxAPIConnections is for a full node, each pod's log followed by several.
+// maxAPIConnections is enough for a full node with several followers of each pod's
+// log.
 const maxAPIConnections = 1024
 
 // listenAPI opens the endpoint of the kubelet API.
@@ -97,8 +100,8 @@ func (s *Server) listenAPI(cfg Config, health *health) error {
 	if err != nil {
 		return err
 	}
-	// One request a connection: streams take over connections, and a log that is
-	// not taken must hold up no other answer.
+	// One request per connection: streams take over connections, and a log that nobody
+	// reads must not block other answers.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	s.endpoints = append(s.endpoints, &endpoint{
@@ -120,8 +123,8 @@ func (s *Server) listenAPI(cfg Config, health *health) error {
 	return nil
 }
 
-// servingTLS asks clients for a certificate, and names the CAs of this moment. The
-// certificate is verified by the authenticator: one that is not good is as none.
+// servingTLS asks clients for a certificate, and names the current CAs. The
+// authenticator verifies the certificate: an invalid one counts as none.
 func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls.Config {
 	base = base.Clone()
 	base.ClientAuth = tls.RequestClientCert
@@ -142,7 +145,7 @@ func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls
 	return serving
 }
 
-// api answers requests that the filter has let pass.
+// api answers requests that have passed the filter.
 type api struct {
 	APIConfig
 	pods Pods
@@ -238,9 +241,9 @@ func writeJSON(w http.ResponseWriter, r *http.Request, what any) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	// The encoder writes only once all is encoded, so a failure leaves nothing half
-	// said; what fails after that is the client's connection.
+	// The encoder writes only after everything is encoded, so its failure leaves no
+	// partial answer; later failures are the client's connection.
 	if err := json.NewEncoder(w).Encode(what); err != nil {
-		klog.V(4).InfoS("Client did not take the answer", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
+		klog.V(4).InfoS("Client did not read the answer", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// paths are all that is served, and more, with what they are authorized as.
+// paths lists everything that is served, and more, with the authorization of each.
 var paths = []struct {
 	method, path, verb, subresources string
 }{

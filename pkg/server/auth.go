@@ -25,12 +25,12 @@ type AuthConfig struct {
 	Authorization  kubeletconfig.KubeletAuthorization
 }
 
-// Auth decides about requests to the kubelet API. Its fields are what APIConfig takes.
+// Auth decides about requests to the kubelet API. Its fields go into APIConfig.
 type Auth struct {
 	Authenticator authenticator.Request
 	Authorizer    authorizer.Authorizer
-	// ClientCA is the bundle that client certificates are verified with, as it is
-	// now; nil without a client CA file.
+	// ClientCA is the current bundle that client certificates are verified with; nil
+	// without a client CA file.
 	ClientCA dynamiccertificates.CAContentProvider
 
 	reload *dynamiccertificates.DynamicFileCAContent
@@ -39,10 +39,10 @@ type Auth struct {
 // reviewTimeout bounds a TokenReview.
 const reviewTimeout = 10 * time.Second
 
-// NewAuth builds authentication and authorization as they are configured. Client
-// certificates, then bearer tokens, then anonymous where that is on. Without a
-// client (a node that has no API server) nobody can be asked about tokens and
-// users: tokens are worth nothing and mode Webhook allows nothing.
+// NewAuth builds authentication and authorization as configured: client
+// certificates, then bearer tokens, then anonymous if that is on. Without a client
+// (a node that has no API server) nobody can be asked about tokens and users: every
+// token is rejected, and mode Webhook allows nothing.
 func NewAuth(client kubernetes.Interface, cfg AuthConfig) (*Auth, error) {
 	a := &Auth{}
 	if file := cfg.Authentication.X509.ClientCAFile; file != "" {
@@ -62,7 +62,7 @@ func NewAuth(client kubernetes.Interface, cfg AuthConfig) (*Auth, error) {
 	return a, nil
 }
 
-// Run keeps the client CA as its file is, until ctx ends.
+// Run reloads the client CA when its file changes, until ctx ends.
 func (a *Auth) Run(ctx context.Context) error {
 	if a.reload == nil {
 		<-ctx.Done()
@@ -112,8 +112,8 @@ func newAuthorizer(client kubernetes.Interface, cfg kubeletconfig.KubeletAuthori
 	return nil, fmt.Errorf("unknown mode %q", cfg.Mode)
 }
 
-// retryBackOff is that of k8s.io/apiserver's own servers. Importing it from there
-// would bring in all of an API server.
+// retryBackOff is the one that k8s.io/apiserver's own servers use. Importing it
+// from there would pull in a whole API server.
 func retryBackOff() *wait.Backoff {
 	return &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 5}
 }

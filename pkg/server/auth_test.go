@@ -87,8 +87,8 @@ func (a *authority) client(t *testing.T, name string) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-// apiServer knows the token "good" as user bob, and lets those do anything whose
-// names are in allowed; it counts what it was asked.
+// apiServer knows the token "good" as user bob, and permits everything to users in
+// allowed; it counts the questions.
 func apiServer(t *testing.T, allowed ...string) (client kubernetes.Interface, reviews, access *atomic.Int32) {
 	t.Helper()
 	reviews, access = new(atomic.Int32), new(atomic.Int32)
@@ -139,7 +139,7 @@ func configured(mode kubeletconfig.KubeletAuthorizationMode, anonymous, tokens b
 	}
 }
 
-// visit asks a kubelet API that a decides about for its pods.
+// visit asks a kubelet API for its pods.
 func visit(t *testing.T, base string, trusted *http.Client, cert *tls.Certificate, token string) int {
 	t.Helper()
 	transport := trusted.Transport.(*http.Transport).Clone()
@@ -265,7 +265,7 @@ func TestTheClientCAIsFollowed(t *testing.T) {
 	}
 }
 
-// asked is which CAs the server would have a client's certificate of.
+// asked returns the CAs from which the server would accept a client's certificate.
 func asked(t *testing.T, base string) (cas [][]byte) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", base[len("https://"):], &tls.Config{

@@ -5,7 +5,7 @@ import (
 	"net/http/pprof"
 )
 
-// addDebug serves the node's own logs and the agent's profiles, where those are on.
+// addDebug serves the node's own logs and the agent's profiles, if they are on.
 func (a *api) addDebug(mux *http.ServeMux) {
 	if a.LogsDir == "" {
 		mux.Handle("/logs/", disabled("logs endpoint is disabled."))

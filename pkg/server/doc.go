@@ -1,14 +1,14 @@
-// Package server answers HTTP: the health endpoint, the read-only port and the
-// kubelet API. The agent builds one Server and runs it for its own life.
+// Package server answers HTTP: the health endpoint, the read-only port and the kubelet
+// API. The agent builds one Server and runs it as long as it lives.
 //
 //	127.0.0.1:10248  /healthz /healthz/{check}
 //	127.0.0.1:10255  /healthz /healthz/{check} /pods /metrics
 //	:10250           those, and /exec /attach /portForward /run /containerLogs /logs
 //	                 /runningpods /stats/summary /metrics/* /configz /debug/pprof
 //
-// Each port is an endpoint: an address and a handler. Requests to the first two
-// only read and are bounded in number and time. The kubelet API has TLS, and every
-// request to it is authenticated, then authorized as access to a subresource of
-// the node (filter.go), before anything else looks at it. What may last there, a
-// stream or a followed log, ends with its client or the server (long.go).
+// Each port is an endpoint: an address and a handler. Requests to the first two only read,
+// and are limited in number and time. The kubelet API has TLS, and every request to it is
+// authenticated, then authorized as access to a subresource of the node (filter.go), before
+// anything else looks at it. Requests that may take long there, streams and followed logs,
+// end with the client or the server (long.go).
 package server

@@ -11,7 +11,7 @@ import (
 )
 
 // fail answers with an error in plain text, as the kubelet does; otherwise is the
-// HTTP status of errors that do not tell one.
+// HTTP status for errors that do not imply one.
 func fail(w http.ResponseWriter, r *http.Request, err error, otherwise int) {
 	klog.V(2).InfoS("Request failed", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
 	code := otherwise

@@ -12,7 +12,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// filter lets only those requests pass whose user is known and may do what it asks.
+// filter passes only requests whose user is known and may do what the request asks
+// for.
 type filter struct {
 	authenticator authenticator.Request
 	authorizer    authorizer.Authorizer
@@ -47,7 +48,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	say(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
 }
 
-// attributes is what a request is authorized for: one of them is enough.
+// attributes returns what a request may be authorized as: one of them is enough.
 func attributes(u user.Info, r *http.Request, nodeName string) []authorizer.AttributesRecord {
 	var all []authorizer.AttributesRecord
 	for _, subresource := range subresources(r.URL.Path) {
@@ -59,7 +60,7 @@ func attributes(u user.Info, r *http.Request, nodeName string) []authorizer.Attr
 	return all
 }
 
-// verbOf is the API verb of a method, "" where there is none.
+// verbOf is the API verb of a method, "" if there is none.
 func verbOf(method string) string {
 	switch method {
 	case http.MethodPost:
@@ -76,7 +77,8 @@ func verbOf(method string) string {
 	return ""
 }
 
-// subresources are those of nodes that a path belongs to, the finer first (KEP-2862).
+// subresources returns the subresources of nodes that a path belongs to, the more
+// specific first (KEP-2862).
 func subresources(path string) []string {
 	for _, p := range []struct {
 		prefix string
@@ -98,7 +100,7 @@ func subresources(path string) []string {
 	return []string{"proxy"}
 }
 
-// say answers with plain text and nothing else.
+// say answers with plain text only.
 func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)

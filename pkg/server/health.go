@@ -11,24 +11,24 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// Check is one thing that the agent's health depends on.
+// Check is one of the things that the agent's health depends on.
 type Check struct {
 	Name string
-	// Check returns nil when all is well and otherwise what is wrong, in words.
-	// It should look at known state rather than ask anyone, and heed ctx.
+	// Check returns nil if all is well, otherwise what is wrong, in words. It should
+	// look at known state rather than ask anyone, and respect ctx.
 	Check func(ctx context.Context) error
 }
 
 // checkTimeout is how long a check may take before it counts as failed.
 const checkTimeout = 5 * time.Second
 
-// health answers /healthz in the form of the API server's: "ok", or one line a
-// check when something failed or ?verbose was asked; ?exclude=NAME leaves one out.
+// health answers /healthz in the form of the API server's: "ok", or one line per
+// check if something failed or ?verbose was given; ?exclude=NAME leaves one out.
 type health struct {
 	checks []*runner
 }
 
-// runner runs a check at most once at a time: a check that hangs costs one
+// runner runs at most one call of a check at a time: a check that hangs costs one
 // goroutine, however often it is asked.
 type runner struct {
 	Check
@@ -91,7 +91,7 @@ func (h *health) answer(w http.ResponseWriter, r *http.Request, checks []*runner
 	}
 }
 
-// runAll runs the checks side by side, so that the slowest sets the time.
+// runAll runs the checks in parallel, so that the slowest determines the time.
 func runAll(ctx context.Context, checks []*runner, exclude []string) []error {
 	results := make([]error, len(checks))
 	done := make(chan struct{}, len(checks))
@@ -109,7 +109,7 @@ func runAll(ctx context.Context, checks []*runner, exclude []string) []error {
 	return results
 }
 
-// run gives the check's answer, or says that there was none in time.
+// run returns the check's answer, or says that there was none in time.
 func (c *runner) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	select {

@@ -23,7 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
-// host is a Host that says what it was asked.
+// host is a Host that records what it was asked.
 type host struct {
 	mu    sync.Mutex
 	calls []string
@@ -87,7 +87,8 @@ var (
 	})
 )
 
-// startAPI serves the kubelet API of h. What the test does not set lets all pass.
+// startAPI serves the kubelet API of h. What the test does not set permits
+// everything.
 func startAPI(t *testing.T, h Host, change func(*APIConfig)) (base string, client *http.Client) {
 	t.Helper()
 	certs := httptest.NewTLSServer(nil)

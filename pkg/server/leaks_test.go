@@ -39,8 +39,8 @@ func eventually(t *testing.T, wrong func() string) {
 	}
 }
 
-// leavesNothing checks at the test's end that no goroutine was left behind, but for
-// those that client-go's WebSocket client leaves for some seconds.
+// leavesNothing checks at the test's end that no goroutine was left behind, except
+// for those that client-go's WebSocket client leaves for some seconds.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	all := func() []string {

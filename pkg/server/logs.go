@@ -40,14 +40,14 @@ func (a *api) containerLogs(w http.ResponseWriter, r *http.Request) {
 	case !out.begun:
 		fail(w, r, err, http.StatusBadRequest)
 	default:
-		// Too late for an HTTP status. An answer that breaks off tells the client
-		// that the log is not whole.
+		// Too late for an HTTP status. An answer that breaks off shows the client that the
+		// log is incomplete.
 		klog.V(2).InfoS("Log broke off", "path", r.URL.Path, "err", err, "client", r.RemoteAddr)
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// logWriter sends a followed log line by line, and another as it fills buffers.
+// logWriter sends a followed log line by line, and any other log as buffers fill.
 type logWriter struct {
 	w     http.ResponseWriter
 	flush bool
@@ -66,8 +66,8 @@ func (l *logWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// logOptions reads v1.PodLogOptions from a query as the API's own decoding does,
-// which is not to be had without k8s.io/kubernetes. "tail" is an old name of tailLines.
+// logOptions reads v1.PodLogOptions from a query as the API's own decoding does, which
+// only k8s.io/kubernetes has. "tail" is an old name for tailLines.
 func logOptions(q url.Values) (*v1.PodLogOptions, error) {
 	all := v1.LogStreamAll
 	o := &v1.PodLogOptions{Stream: &all}
@@ -108,7 +108,7 @@ func logOptions(q url.Values) (*v1.PodLogOptions, error) {
 	return o, nil
 }
 
-// validateLogOptions has the API's rules for v1.PodLogOptions.
+// validateLogOptions applies the API's rules for v1.PodLogOptions.
 func validateLogOptions(o *v1.PodLogOptions) error {
 	switch s := *o.Stream; {
 	case o.TailLines != nil && *o.TailLines < 0:

@@ -13,22 +13,22 @@ import (
 )
 
 // Limits of requests to the kubelet API. Its server has no timeouts for reading a
-// request or writing an answer, as a log may be followed for days: each request is
-// given its own instead.
+// request or writing an answer, because a log may be followed for days: each
+// request gets its own instead.
 const (
-	// shortTimeout bounds requests that ask for what is known.
+	// shortTimeout bounds requests for known state.
 	shortTimeout = time.Minute
-	// stallTimeout is how long a client may take none of what it asked for before
-	// it is cut off. The kubelet's write timeout: a person may pause a pager.
+	// stallTimeout is how long a client may read nothing of its answer before it is cut
+	// off. It is the kubelet's write timeout: a person may pause a pager.
 	stallTimeout = 4 * time.Hour
-	// apiIdleTimeout is as long as Go's clients, the API server among them, keep a
-	// connection: one that is closed earlier may be just being used again.
+	// apiIdleTimeout is as long as Go's clients, including the API server, keep a
+	// connection: one that is closed earlier may be in use again at that moment.
 	apiIdleTimeout = 90 * time.Second
 	// maxBody is more than any request has: parameters are in the URL.
 	maxBody = 64 << 10
 )
 
-// short bounds every request; those that are wrapped by longRequests lift it again.
+// short bounds every request; longRequests lifts the bounds for those it wraps.
 func short(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		until := time.Now().Add(shortTimeout)
@@ -41,10 +41,10 @@ func short(next http.Handler) http.Handler {
 }
 
 // longRequests are those that last as long as the client, the container or the
-// server does: streams, followed logs, commands. It owns them: end and wait leave
-// none behind. The nil *longRequests has none.
+// server: streams, followed logs, commands. It owns them: after end and wait none
+// is left. A nil *longRequests has none.
 type longRequests struct {
-	stall   time.Duration // stallTimeout, but for tests
+	stall   time.Duration // stallTimeout, except in tests
 	ctx     context.Context
 	cancel  context.CancelFunc
 	mu      sync.Mutex
@@ -58,7 +58,7 @@ func newLongRequests() *longRequests {
 	return l
 }
 
-// end cancels all of them, and refuses new ones.
+// end cancels all of them and refuses new ones.
 func (l *longRequests) end() {
 	if l == nil {
 		return
@@ -86,7 +86,7 @@ func (l *longRequests) begin() bool {
 }
 
 // handler lifts the limits of short requests. The request's context ends with the
-// client's connection, also after an upgrade, and when the server is shut down.
+// client's connection, even after an upgrade, and when the server shuts down.
 func (l *longRequests) handler(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !l.begin() {
@@ -94,7 +94,7 @@ func (l *longRequests) handler(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		defer l.running.Done()
-		// Only once the body has been read does the server watch for the client's end.
+		// The server watches for the client's end only once the body has been read.
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -109,14 +109,14 @@ func (l *longRequests) handler(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// longWriter cuts off a client that takes nothing for too long.
+// longWriter cuts off a client that reads nothing for too long.
 type longWriter struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	stall  time.Duration
 	ctx    context.Context
 	cancel context.CancelFunc
-	set    time.Time // when the deadline was last put off
+	set    time.Time // when the deadline was last extended
 }
 
 func (w *longWriter) Write(p []byte) (int, error) {
@@ -130,10 +130,10 @@ func (w *longWriter) FlushError() error {
 	return w.rc.Flush()
 }
 
-// Flush is for those who do not ask whether it worked.
+// Flush is for callers that do not check for errors.
 func (w *longWriter) Flush() { _ = w.FlushError() }
 
-// putOff moves the deadline, though not for each of many lines.
+// putOff extends the deadline, but not for each of many lines.
 func (w *longWriter) putOff() {
 	if now := time.Now(); now.Sub(w.set) > w.stall/16 {
 		w.set = now
@@ -141,8 +141,8 @@ func (w *longWriter) putOff() {
 	}
 }
 
-// Hijack gives away the connection as one that is closed when the request's
-// context ends, and ends that when the client hangs up.
+// Hijack hands over the connection, which closes when the request's context ends,
+// and whose end by the client ends the context.
 func (w *longWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	raw, buffered, err := w.rc.Hijack()
 	if err != nil {
@@ -156,7 +156,7 @@ func (w *longWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // upgraded is the connection of a client that speaks SPDY or WebSocket.
 type upgraded struct {
 	net.Conn
-	buffered *bufio.Reader // begins with what came together with the request
+	buffered *bufio.Reader // begins with what arrived together with the request
 	stall    time.Duration
 	cancel   context.CancelFunc
 }

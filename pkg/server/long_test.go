@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// pipes is a listener of connections in memory, for tests with synthetic time.
+// pipes is a listener for connections in memory, for tests with synthetic time.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -116,7 +116,7 @@ func TestALongRequestEndsWithItsClient(t *testing.T) {
 				conn := send(request)
 				<-entered
 				conn.Close()
-				<-ended // else synctest says that all is blocked
+				<-ended // otherwise synctest reports a deadlock
 			})
 		})
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Pods lists the pods of this node with their current statuses. It is called
-// concurrently; what it returns is only read.
+// concurrently; its results must not be changed.
 type Pods interface {
 	Pods() []*v1.Pod
 }
@@ -33,7 +33,7 @@ type Config struct {
 	Pods    Pods                // needed with ReadOnlyListen and API
 	Metrics prometheus.Gatherer // needed with ReadOnlyListen
 	Probes  prometheus.Gatherer // the read-only port's /metrics/probes; nil: not served
-	Checks  []Check             // what /healthz asks, besides "ping"
+	Checks  []Check             // what /healthz checks, besides "ping"
 }
 
 // Server serves the agent's HTTP endpoints.
@@ -41,8 +41,8 @@ type Server struct {
 	endpoints []*endpoint
 }
 
-// Limits of one endpoint. A client that is slow to ask or to read is cut off; one
-// that connects too often waits.
+// Limits of one endpoint. A client that is slow to send or to read is cut off; one
+// that opens too many connections waits.
 const (
 	maxConnections = 128
 	headerTimeout  = 5 * time.Second
@@ -53,7 +53,7 @@ const (
 	shutdownGrace  = 3 * time.Second
 )
 
-// endpoint is one port: a listener and what answers on it.
+// endpoint is one port: a listener and its handler.
 type endpoint struct {
 	name     string
 	listener net.Listener
@@ -61,9 +61,9 @@ type endpoint struct {
 	long     *longRequests // of the kubelet API, else nil
 }
 
-// New takes the ports, so that a port in use is found before anything else is
-// started. The listeners are Run's to close; a Server that is not run must be
-// given to Run with a context that has ended.
+// New opens the ports, so that a port in use is found before anything else is
+// started. Run closes the listeners; a Server that is not needed must be given to
+// Run with a context that has ended.
 func New(cfg Config) (*Server, error) {
 	if cfg.ReadOnlyListen != "" && (cfg.Pods == nil || cfg.Metrics == nil) {
 		return nil, errors.New("server: the read-only port needs Pods and Metrics")
@@ -102,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// listen opens one endpoint. The flag is named where another one helps.
+// listen opens one endpoint. The error names the flag if another value would help.
 func (s *Server) listen(name, address, flag string, h http.Handler) error {
 	l, err := takePort(name, address, flag)
 	if err != nil {
@@ -135,7 +135,7 @@ func takePort(name, address, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// withHeaders marks every answer as what it says it is, and as of this moment only.
+// withHeaders tells clients neither to guess the type of an answer nor to cache it.
 func withHeaders(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -144,7 +144,7 @@ func withHeaders(h http.Handler) http.Handler {
 	})
 }
 
-// Run serves until ctx ends, then lets requests under way finish for a moment. It
+// Run serves until ctx ends, then lets requests in progress finish for a moment. It
 // returns nil, or the error that ended an endpoint before that.
 func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, len(s.endpoints))
@@ -183,7 +183,7 @@ func (e *endpoint) serve() error {
 	return e.http.Serve(e.listener)
 }
 
-// shutdown ends all endpoints at once, first kindly, then at any rate.
+// shutdown ends all endpoints at once, first gracefully, then in any case.
 func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
@@ -201,7 +201,7 @@ func (s *Server) shutdown() {
 	for range s.endpoints {
 		<-done
 	}
-	s.close() // a listener that Serve never took
+	s.close() // for a listener that Serve never took over
 }
 
 func (s *Server) close() {

@@ -13,10 +13,10 @@ import (
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
-// The runtime serves streams at URLs of its own, which only this node reaches. A
-// request is proxied there byte by byte, or translated where its protocol is one
-// that runtimes leave to the kubelet (KEP-4006): fifth WebSocket protocol, and
-// port-forwarding through a WebSocket.
+// The runtime serves streams at URLs of its own, which only this node can reach. A
+// request is proxied there byte by byte, or translated if it uses a protocol that
+// runtimes leave to the kubelet (KEP-4006): version 5 of the WebSocket protocol,
+// and port-forwarding through a WebSocket.
 
 func (a *api) exec(w http.ResponseWriter, r *http.Request) {
 	streams, err := remotecommand.NewOptions(r)
@@ -88,7 +88,7 @@ func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *r
 	h.ServeHTTP(w, quiet(r))
 }
 
-// proxyTo passes an upgrade on, but not what the client proved itself with.
+// proxyTo passes on an upgrade, but not the client's credentials.
 func proxyTo(u *url.URL, r *http.Request) http.Handler {
 	r.Header.Del("Authorization")
 	r.Header.Del("Cookie")

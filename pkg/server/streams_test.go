@@ -66,8 +66,9 @@ func (process) PortForward(_ context.Context, _ string, port int32, stream io.Re
 	return err
 }
 
-// runtimeHost has a runtime as others than the dockershim are: streams as in
-// k8s.io/cri-streaming, which knows neither the fifth WebSocket protocol nor tunnels.
+// runtimeHost has a runtime like others than the dockershim: streams as in
+// k8s.io/cri-streaming, which supports neither version 5 of the WebSocket protocol
+// nor tunnels.
 type runtimeHost struct {
 	host
 	server streaming.Server
@@ -236,7 +237,7 @@ func TestPortForwarding(t *testing.T) {
 	}
 }
 
-// notify tells when something has been written to it.
+// notify signals that something has been written to it.
 type notify chan struct{}
 
 func (n notify) Write(p []byte) (int, error) {
@@ -251,7 +252,7 @@ func TestAClientThatVanishesLeavesNothing(t *testing.T) {
 	for name, visit := range transports {
 		for _, cmd := range []string{"hang", "talk"} {
 			t.Run(name+" "+cmd, func(t *testing.T) {
-				leavesNothing(t) // checked last: when the server has ended as well
+				leavesNothing(t) // checked last: after the server has ended
 				base, _ := startAPI(t, newRuntimeHost(t), nil)
 				e, err := visit(base + "/exec/ns/p/c?output=1&command=" + cmd)
 				if err != nil {

@@ -17,17 +17,17 @@ import (
 type APIConfig struct {
 	Client   kubernetes.Interface
 	NodeName string
-	// Ready is closed when pods may be judged, because the node's labels and taints
-	// are known; nil: at once.
+	// Ready is closed when pods may be judged, because the node's labels and taints are
+	// known; nil: at once.
 	Ready <-chan struct{}
 }
 
-// APISource is the pods that the API server has bound to this node: one watch with
-// a field selector, whose cache it hands on. While the API server is away its pods
-// stay as they were.
+// APISource gives the pods that the API server has bound to this node: one watch
+// with a field selector, whose cache it passes on. While the API server is away its
+// pods stay as they were.
 type APISource struct {
 	cfg APIConfig
-	now chan []*v1.Pod // the newest list, not yet handed on
+	now chan []*v1.Pod // the newest list, not yet passed on
 }
 
 // NewAPI checks the configuration.
@@ -39,7 +39,7 @@ func NewAPI(cfg APIConfig) (*APISource, error) {
 }
 
 // Run sends a snapshot after the first list and after each change, until ctx ends.
-// Changes that come faster than they are taken are merged. Run it once.
+// Changes that come faster than they are received are merged. Run it once.
 func (s *APISource) Run(ctx context.Context, out chan<- Snapshot) error {
 	if s.cfg.Ready != nil {
 		select {
@@ -58,7 +58,7 @@ func (s *APISource) Run(ctx context.Context, out chan<- Snapshot) error {
 	}()
 	defer func() { <-watched }()
 	var next Snapshot
-	var to chan<- Snapshot // out while next waits to be taken
+	var to chan<- Snapshot // out while next waits to be received
 	for {
 		select {
 		case <-ctx.Done():
@@ -71,7 +71,7 @@ func (s *APISource) Run(ctx context.Context, out chan<- Snapshot) error {
 	}
 }
 
-// push keeps the newest list for Run. The reflector is the only one that calls it.
+// push keeps the newest list for Run. Only the reflector calls it.
 func (s *APISource) push(objs []any) {
 	pods := make([]*v1.Pod, 0, len(objs))
 	for _, o := range objs {

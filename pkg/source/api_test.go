@@ -25,7 +25,7 @@ func apiPod(name, image string) *v1.Pod {
 	}
 }
 
-// follow runs an APISource until the test ends, which fails if a goroutine is left.
+// follow runs an APISource until the test ends; it fails if a goroutine is left.
 func follow(t *testing.T, api *testapi.Server, ready <-chan struct{}) <-chan Snapshot {
 	s, err := NewAPI(APIConfig{Client: api.Client(t), NodeName: "n1", Ready: ready})
 	if err != nil {
@@ -36,7 +36,8 @@ func follow(t *testing.T, api *testapi.Server, ready <-chan struct{}) <-chan Sna
 	return out
 }
 
-// waiting is the snapshot that waits to be taken, as "name=image ..."; "-" for none.
+// waiting returns the snapshot that waits to be received, as "name=image ..."; "-"
+// for none.
 func waiting(out <-chan Snapshot) string {
 	synctest.Wait()
 	select {
@@ -123,8 +124,8 @@ func TestSourceThatNeverGetsReadyEnds(t *testing.T) {
 }
 
 func TestPodsStayWhileTheAPIServerIsAway(t *testing.T) {
-	// client-go's handler sleeps by the time of its last error, which is outside of
-	// the bubble: for decades.
+	// client-go's handler sleeps according to the time of its last error, which is
+	// outside of the bubble: for decades.
 	handlers := utilruntime.ErrorHandlers
 	utilruntime.ErrorHandlers = nil
 	defer func() { utilruntime.ErrorHandlers = handlers }()

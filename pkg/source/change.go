@@ -5,9 +5,9 @@
 //
 //	file ─┐ Snapshot          Change
 //	http ─┼──────────▶ Mux ──────────▶ loop
-//	api  ─┘             └─ Objects ──▶ objects.Local, on a standalone node
+//	api  ─┘             └─ Objects ──▶ podobjects.Local, on a standalone node
 //
-// Pods and objects leave this package defaulted as the API server would and validated.
+// Pods and objects leave this package validated, and defaulted as by the API server.
 package source
 
 import (
@@ -27,7 +27,7 @@ const (
 	Delete              // gained a deletionTimestamp: terminate gracefully
 )
 
-// String returns the kubelet's name of the operation, e.g. "ADD".
+// String returns the kubelet's name for the operation, e.g. "ADD".
 func (o Op) String() string {
 	if o < Add || o > Delete {
 		return "UNKNOWN"
@@ -40,14 +40,14 @@ type Snapshot struct {
 	Source string
 	Pods   []*v1.Pod
 	// Objects are the *v1.ConfigMap, *v1.Secret, *v1.PersistentVolume and
-	// *v1.PersistentVolumeClaim that a manifest gives beside pods. They are not changed
+	// *v1.PersistentVolumeClaim that a manifest has beside pods. They are not changed
 	// afterwards.
 	Objects []metav1.Object
 }
 
-// Change is a step of the merged stream. An Add without pods is sent once for a
-// source whose first snapshot is empty: it tells the loop that the source has spoken.
-// The pods belong to the receiver and must not be modified in place by anyone.
+// Change is a step of the merged stream. For a source whose first snapshot is empty,
+// an Add without pods is sent once: it tells the loop that the source has spoken. The
+// pods belong to the receiver, and nobody may modify them in place.
 type Change struct {
 	Op     Op
 	Source string

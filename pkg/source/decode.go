@@ -20,24 +20,24 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// written is one pod or object as a manifest has it: neither defaulted nor
-// validated. What could not be decoded has neither but problems.
+// written is one pod or object as in a manifest: neither defaulted nor validated.
+// If it could not be decoded, it has only problems.
 type written struct {
 	document int
-	prefix   string // of field paths, "items[2]." for the third of a list
+	prefix   string // of field paths, "items[2]." for the third in a list
 	lines    *lines
 	pod      *v1.Pod
 	content  []byte        // canonical form of the pod's metadata and spec, see canonical
-	object   metav1.Object // of the kinds of newObject
-	kind     string        // "" where it is not known
-	empty    bool          // a list of nothing: the way to say that nothing is wanted
+	object   metav1.Object // of a kind that newObject knows
+	kind     string        // "" if unknown
+	empty    bool          // an empty list: the way to say that nothing is wanted
 	name     types.NamespacedName
 	problems []Problem
 }
 
-// decode reads a manifest: YAML or JSON documents of the kinds that are documented,
-// and lists of them. A document that is wrong does not touch the others.
-// The problems have neither Source nor File yet.
+// decode reads a manifest: YAML or JSON documents of the documented kinds, and
+// lists of them. An invalid document does not affect the others. The problems do
+// not have Source and File yet.
 func decode(data []byte) []written {
 	var all []written
 	for i, text := range split(data) {
@@ -53,7 +53,7 @@ func decodeDocument(w written) []written {
 			problems[i].Document = w.document
 		}
 		w.problems = problems
-		// A duplicate key spoils a document, but its name may still be readable.
+		// A duplicate key makes a document invalid, but its name may still be readable.
 		if lax, err := yaml.YAMLToJSON(w.lines.text.text); err == nil {
 			w.name = readName(lax)
 		}
@@ -64,10 +64,10 @@ func decodeDocument(w written) []written {
 		Kind       any               `json:"kind"`
 		Items      []json.RawMessage `json:"items"`
 	}
-	_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &head) // what is wrong with it comes to light below
+	_ = kjson.UnmarshalCaseSensitivePreserveInts(raw, &head) // errors in it are found below
 	apiVersion, _ := head.APIVersion.(string)
 	kind, _ := head.Kind.(string)
-	of, list := strings.CutSuffix(kind, "List") // List alone is of any kind
+	of, list := strings.CutSuffix(kind, "List") // List alone may have items of any kind
 	switch {
 	case bytes.TrimSpace(raw)[0] != '{':
 		return w.fail("", "a manifest must be an object with apiVersion and kind")
@@ -106,8 +106,8 @@ func decodeDocument(w written) []written {
 	return all
 }
 
-// itemKind returns the kind of an item of a list, "" with a problem where that is
-// not one for a manifest. In a list of one kind an item need not say it.
+// itemKind returns the kind of an item of a list, or "" and a problem if a manifest
+// cannot have that kind. In a list of one kind an item may omit it.
 func (w *written) itemKind(raw []byte, of string) string {
 	var head struct {
 		APIVersion string `json:"apiVersion"`
@@ -132,7 +132,7 @@ func (w *written) itemKind(raw []byte, of string) string {
 	return ""
 }
 
-// strange says why a kind has no place in a manifest.
+// strange returns why a manifest cannot have a kind.
 func strange(apiVersion, kind string) string {
 	return fmt.Sprintf("%s of %s cannot be used from a manifest: only %s and lists of these of v1 can", kind, apiVersion, strings.Join(kinds, ", "))
 }
@@ -149,7 +149,7 @@ func (w *written) decodeOne(raw []byte) {
 		} else {
 			w.decodeObject(raw)
 		}
-		// Before anybody compares them.
+		// Before anything compares them.
 		bad := func(path string, err error) { w.problem(path, err.Error()) }
 		bounds.Quantities(w.pod, "", bad)
 		bounds.Quantities(w.object, "", bad)
@@ -159,7 +159,7 @@ func (w *written) decodeOne(raw []byte) {
 	})
 }
 
-// guarded has a panic be a problem of this document alone.
+// guarded turns a panic into a problem of this document alone.
 func (w *written) guarded(do func()) {
 	err := recovery.Call(func() error { do(); return nil })
 	if err != nil {
@@ -168,7 +168,7 @@ func (w *written) guarded(do func()) {
 	}
 }
 
-// decodePod decodes strictly: unknown and doubled fields are problems.
+// decodePod decodes strictly: unknown and duplicate fields are problems.
 func (w *written) decodePod(raw []byte) {
 	pod := &v1.Pod{}
 	strict, err := kjson.UnmarshalStrict(raw, pod)
@@ -179,7 +179,7 @@ func (w *written) decodePod(raw []byte) {
 	for _, p := range explain(raw, reflect.TypeFor[v1.Pod](), "") {
 		w.problem(p.path, p.message)
 	}
-	if len(w.problems) == 0 { // explain knows fields and types, not doubled keys of JSON
+	if len(w.problems) == 0 { // explain finds unknown fields and wrong types, but not duplicate keys of JSON
 		for _, e := range append(strict, err) {
 			if e != nil {
 				w.problem("", e.Error())
@@ -193,8 +193,8 @@ func (w *written) fail(path, message string) []written {
 	return []written{*w}
 }
 
-// refuse notes what is wrong with what was decoded, if anything is, and that
-// nothing comes of it.
+// refuse records what is wrong with what was decoded, and if anything is, drops the
+// result.
 func (w *written) refuse(errs field.ErrorList) {
 	for _, e := range errs {
 		w.problem(e.Field, e.ErrorBody())
@@ -204,7 +204,7 @@ func (w *written) refuse(errs field.ErrorList) {
 	}
 }
 
-// problem notes what is wrong with a field, and on which line it stands.
+// problem records what is wrong with a field, and on which line the field is.
 func (w *written) problem(path, message string) {
 	path = strings.TrimSuffix(w.prefix+path, ".")
 	w.problems = append(w.problems, Problem{
@@ -212,9 +212,9 @@ func (w *written) problem(path, message string) {
 	})
 }
 
-// canonical is the content of a pod's manifest whatever its formatting, comments
-// and order of keys: metadata and spec as JSON with sorted keys. It depends on the
-// text alone, not on the API's types, so that it stays the same in later releases.
+// canonical is the content of a pod's manifest regardless of formatting, comments
+// and order of keys: metadata and spec as JSON with sorted keys. It depends only on
+// the text, not on the API's types, so that it stays the same in later releases.
 func canonical(raw []byte) []byte {
 	var all struct {
 		Metadata any `json:"metadata"`
@@ -232,7 +232,7 @@ func canonical(raw []byte) []byte {
 	return out
 }
 
-// readName reads a name from a document that may have any other fault.
+// readName reads the name from a document that may have any other error.
 func readName(raw []byte) types.NamespacedName {
 	var o struct {
 		Metadata json.RawMessage `json:"metadata"`
@@ -254,7 +254,7 @@ func readName(raw []byte) types.NamespacedName {
 
 var yamlLine = regexp.MustCompile(`^(?:error converting YAML to JSON: )?(?:yaml: )?(?:unmarshal errors:)?\s*(?:line (\d+): )?`)
 
-// toJSON turns a document into JSON. The problems of YAML say on which line.
+// toJSON converts a document to JSON. Problems with YAML have line numbers.
 func toJSON(p piece) ([]byte, []Problem) {
 	if p.json {
 		return p.text, nil

@@ -41,11 +41,11 @@ func defaultContainer(c *v1.Container, hostNetwork bool) {
 	}
 }
 
-// pullPolicy is Always for an image whose tag is latest, given or by default.
+// pullPolicy is Always for an image whose tag is latest, explicitly or by default.
 func pullPolicy(image string) v1.PullPolicy {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return v1.PullIfNotPresent // not an image's name, which validation or the pull will say
+		return v1.PullIfNotPresent // not the name of an image; validation or the pull will say so
 	}
 	tagged, hasTag := named.(reference.Tagged)
 	_, hasDigest := named.(reference.Digested)

@@ -8,9 +8,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// SetDefaults sets what the API server would set in a pod that is created, field
-// by field as Kubernetes 1.36 does with its default feature gates. Fields that an
-// admission plug-in of the API server would set stay as they are.
+// SetDefaults sets what the API server would set when a pod is created, field by
+// field as Kubernetes 1.36 does with its default feature gates. Fields that
+// admission plug-ins of the API server would set stay as they are.
 func SetDefaults(pod *v1.Pod) {
 	spec := &pod.Spec
 	defaultTo(&spec.DNSPolicy, v1.DNSClusterFirst)
@@ -49,7 +49,7 @@ func SetDefaults(pod *v1.Pod) {
 		roundUp(spec.Resources.Limits)
 		roundUp(spec.Resources.Requests)
 	}
-	for _, gone := range []string{ // in which init containers stood before 1.8
+	for _, gone := range []string{ // where init containers were before 1.8
 		"pod.beta.kubernetes.io/init-containers", "pod.alpha.kubernetes.io/init-containers",
 		"pod.beta.kubernetes.io/init-container-statuses", "pod.alpha.kubernetes.io/init-container-statuses",
 	} {
@@ -57,8 +57,7 @@ func SetDefaults(pod *v1.Pod) {
 	}
 }
 
-// requestLimits has a container request what it is limited to, where it requests
-// nothing.
+// requestLimits sets a container's missing requests to its limits.
 func requestLimits(c *v1.Container) {
 	if c.Resources.Limits == nil {
 		return
@@ -73,9 +72,9 @@ func requestLimits(c *v1.Container) {
 	}
 }
 
-// defaultPodResources completes the resources of the pod as a whole (KEP-2837),
-// where it has any: limits of huge pages are the sum of the containers', requests
-// the sum of theirs, and else the pod's limits.
+// defaultPodResources completes the resources of the pod as a whole (KEP-2837), if
+// it has any: the limits of huge pages are the sum of the containers', and the
+// requests are the sum of theirs, or else the pod's limits.
 func defaultPodResources(pod *v1.Pod) {
 	r := pod.Spec.Resources
 	if r == nil || len(r.Limits) == 0 && len(r.Requests) == 0 {
@@ -101,7 +100,7 @@ func defaultPodResources(pod *v1.Pod) {
 	}
 }
 
-// roundUp rounds to thousandths, the finest that the API keeps.
+// roundUp rounds up to thousandths, the finest unit that the API keeps.
 func roundUp(list v1.ResourceList) {
 	for name, q := range list {
 		q.RoundUp(-3)

@@ -63,8 +63,8 @@ func defaultPersistentVolume(pv *v1.PersistentVolume) {
 	}
 }
 
-// defaultRetiredVolume is for volumes that no node mounts any more: a pod that has
-// one is refused, but looks as at the API server until then.
+// defaultRetiredVolume is for volumes that no node mounts any more: a pod with one
+// is refused, but until then it looks as at the API server.
 func defaultRetiredVolume(v *v1.Volume) {
 	if s := v.RBD; s != nil {
 		defaultTo(&s.RBDPool, "rbd")

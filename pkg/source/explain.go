@@ -18,9 +18,9 @@ import (
 // the value.
 type fault struct{ path, message, bare string }
 
-// explain says which fields of a JSON value do not fit the type: unknown ones and
-// values of the wrong kind, each with its path. The decoder itself stops at the
-// first, and names neither index nor line.
+// explain returns which fields of a JSON value do not fit the type: unknown ones
+// and values of the wrong type, each with its path. The decoder itself stops at the
+// first, and gives neither index nor line.
 func explain(raw json.RawMessage, t reflect.Type, path string) []fault {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
@@ -93,7 +93,7 @@ func explainStruct(raw []byte, t reflect.Type, path string) []fault {
 	return faults
 }
 
-// explainList looks at all of a list but its items.
+// explainList checks a list except for its items.
 func explainList(raw []byte) []fault {
 	type list struct {
 		Kind       string         `json:"kind"`
@@ -135,7 +135,7 @@ func jsonFields(t reflect.Type, fields map[string]reflect.Type) {
 	}
 }
 
-// leaf tries one value on its own.
+// leaf decodes one value on its own.
 func leaf(raw []byte, t reflect.Type, path string) []fault {
 	if t.Kind() == reflect.Interface {
 		return nil
@@ -163,7 +163,8 @@ func wrongKind(raw []byte, path, want string) []fault {
 	return []fault{{path, field.TypeInvalid(field.NewPath(""), show(raw), bare).ErrorBody(), bare}}
 }
 
-// show is a JSON value as a message gives it: simple ones as they are, others by kind.
+// show is a JSON value as shown in a message: scalars as they are, others by their
+// type.
 func show(raw []byte) any {
 	switch raw[0] {
 	case '{':
@@ -178,16 +179,16 @@ func show(raw []byte) any {
 	return v
 }
 
-// lines finds fields in a document's text. The text is parsed when the first is
-// looked for.
+// lines finds fields in a document's text. The text is parsed when the first field
+// is looked up.
 type lines struct {
 	text   piece
 	parsed bool
 	root   *yamlv3.Node
 }
 
-// of finds the line of the file on which the field stands, or else the deepest
-// part of its path that the document has.
+// of returns the line of the file that has the field, or else the deepest part of
+// its path that the document has.
 func (l *lines) of(path string) int {
 	if !l.parsed {
 		l.parsed = true
@@ -213,8 +214,8 @@ func (l *lines) of(path string) int {
 	return l.text.line + line - 1
 }
 
-// child steps from a node to the value of a key or index, and says on which line
-// that stands: a key's own, for its value may begin on the next.
+// child steps from a node to the value of a key or index, and returns its line: the
+// key's, because the value may begin on the next.
 func child(n *yamlv3.Node, key string) (*yamlv3.Node, int) {
 	switch n.Kind {
 	case yamlv3.MappingNode:
@@ -231,7 +232,7 @@ func child(n *yamlv3.Node, key string) (*yamlv3.Node, int) {
 	return nil, 0
 }
 
-// pathKeys takes a path such as spec.containers[0].resources.limits[a.b/c] apart.
+// pathKeys splits a path such as spec.containers[0].resources.limits[a.b/c].
 func pathKeys(path string) []string {
 	var keys []string
 	for path != "" {

@@ -18,8 +18,8 @@ import (
 const (
 	// defaultPeriod is the kubelet's fileCheckFrequency and httpCheckFrequency.
 	defaultPeriod = 20 * time.Second
-	// quiet is how long nothing must happen after an event before the directory is
-	// looked at, and longest how long that can be put off.
+	// quiet is how long no event must come before the directory is looked at, and
+	// longest is how long events can delay that.
 	quiet, longest = 2 * time.Millisecond, 50 * time.Millisecond
 )
 
@@ -29,26 +29,23 @@ type FileConfig struct {
 	NodeName string        // of this node
 	Period   time.Duration // between full rescans; 0: 20 s
 	Clock    clock.WithTicker
-	Report   func(Problem) // is told of each problem once; nil: LogProblem
-	// StateDir, where not empty, is a directory of this source's own in which it
-	// keeps each manifest that was good, so that also after a restart of the agent a
-	// bad edit leaves the running pod as it was.
+	Report   func(Problem) // is called once with each problem; nil: LogProblem
+	// StateDir, if not empty, is a directory for this source alone, in which it keeps
+	// each manifest that was good, so that a bad edit leaves the running pod as it was
+	// even after a restart of the agent.
 	StateDir string
-	// Objects has documents of objects that pods use taken, for a standalone node;
-	// false refuses them.
+	// Objects accepts documents of objects that pods use, for a standalone node; false
+	// refuses them.
 	Objects bool
 }
 
-// FileSource reads pods, and the objects that they use, from a manifest file, or from
-// the files of a directory.
-// It looks when the file system says that something has changed, and every
-// period in case that was missed. Files whose names begin with a dot are hidden,
-// as the kubelet has it, and editors' backups ("web.yaml~", "#web.yaml#") are
-// passed over with a warning.
+// FileSource reads pods, and the objects that they use, from a manifest file or from the
+// files of a directory. It looks when the file system reports a change, and every period
+// in case one was missed. Files whose names begin with a dot are hidden, as in the
+// kubelet, and editors' backups ("web.yaml~", "#web.yaml#") are skipped with a warning.
 //
-// A file that cannot be read, or a document in it that is not valid, keeps the
-// what that last gave; so does a directory that has vanished as a whole. A
-// file that is removed gives up its pods.
+// If a file cannot be read, or a document in it is not valid, what it last gave stays; so it
+// does if the whole directory vanishes. If a file is removed, its pods go.
 type FileSource struct {
 	cfg    FileConfig
 	origin origin
@@ -56,8 +53,8 @@ type FileSource struct {
 
 	files   map[string]*file // by path
 	watch   *watcher
-	links   []string        // that the last look found
-	removed map[string]bool // files that an event said were removed, since the last good look at their directory
+	links   []string        // found by the last look
+	removed map[string]bool // files reported as removed since the last good look at their directory
 	spoken  bool
 	started time.Time
 
@@ -99,8 +96,8 @@ func (s *FileSource) Problems() []Problem {
 	return s.problems.all
 }
 
-// Run sends a snapshot at once and after each change, until ctx ends. It stops no
-// sooner; what is wrong is reported and waited for. Run it once.
+// Run sends a snapshot at once and after each change, until ctx ends. It does not
+// stop earlier: it reports problems and waits until they are fixed. Run it once.
 func (s *FileSource) Run(ctx context.Context, out chan<- Snapshot) error {
 	s.watch = &watcher{}
 	defer s.watch.close()
@@ -109,7 +106,7 @@ func (s *FileSource) Run(ctx context.Context, out chan<- Snapshot) error {
 	defer rescan.Stop()
 	settle := s.cfg.Clock.NewTimer(time.Hour)
 	defer settle.Stop()
-	var firstEvent time.Time // of those not yet looked at
+	var firstEvent time.Time // of those not yet handled
 
 	look := func() bool {
 		firstEvent = time.Time{}

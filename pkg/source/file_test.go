@@ -75,8 +75,8 @@ func (r *fileRun) write(name, text string) {
 	}
 }
 
-// wait reads snapshots until one has just the pods of these names, without the
-// node's.
+// wait reads snapshots until one has exactly the pods of these names, without the
+// node's name.
 func (r *fileRun) wait(names ...string) Snapshot {
 	r.t.Helper()
 	deadline := time.After(2 * time.Minute)
@@ -128,7 +128,8 @@ func TestDirectoryIsFollowed(t *testing.T) {
 }
 
 func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
-	// The moment cannot be chosen, only tried for: while the other files are read.
+	// The moment, while the other files are being read, cannot be chosen, only tried
+	// for.
 	for i := range 20 {
 		dir := t.TempDir()
 		var names []string
@@ -147,8 +148,9 @@ func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
 	}
 }
 
-// One document of a directory does not stop the others, whatever quantities it has. What
-// 64 bits do not hold takes minutes to compare, or ends the agent where it is divided by.
+// One document in a directory does not stop the others, whatever quantities it has. A
+// quantity that does not fit in 64 bits takes minutes to compare, or crashes the agent
+// when something is divided by it.
 func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
 	r := startFile(t, t.TempDir())
 	r.wait()
@@ -170,7 +172,8 @@ func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
 	}
 }
 
-// A UID in a manifest is one among pods of that name: another pod's it cannot be.
+// A UID in a manifest only distinguishes pods of one name: it cannot be another
+// pod's.
 func TestAUIDInAManifestIsNoOtherPods(t *testing.T) {
 	r := startFile(t, t.TempDir())
 	r.wait()

@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// askTimeout is how long the kubelet lets the server of a manifest URL take.
+// askTimeout is how long the server of a manifest URL may take, as in the kubelet.
 const askTimeout = 10 * time.Second
 
 // HTTPConfig is what an HTTPSource is made of.
@@ -28,14 +28,14 @@ type HTTPConfig struct {
 	NodeName string
 	Period   time.Duration // between requests; 0: 20 s
 	Clock    clock.WithTicker
-	Report   func(Problem)     // is told of each problem once; nil: LogProblem
+	Report   func(Problem)     // is called once with each problem; nil: LogProblem
 	Client   http.RoundTripper // nil: http.DefaultTransport
 	StateDir string            // as FileConfig's, for the last good answer
 	Objects  bool              // as FileConfig's
 }
 
-// HTTPSource reads pods from a URL every period, in the forms that a manifest file
-// may have. Whatever is wrong with an answer, as a whole or in one document, the
+// HTTPSource reads pods from a URL every period, in the same forms as a manifest
+// file. If anything is wrong with an answer, as a whole or in one document, the
 // pods of the last good one stay; an empty list means no pods.
 type HTTPSource struct {
 	cfg    HTTPConfig
@@ -44,7 +44,7 @@ type HTTPSource struct {
 	store  *lastGood
 
 	spoken bool
-	asked  bool   // the first answer or failure is in
+	asked  bool   // the first answer or failure has arrived
 	last   []byte // body of the last answer that was decoded
 	etag   string // of it
 	given
@@ -84,8 +84,8 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	return s, nil
 }
 
-// redirect follows where the server points, but tells another host no headers
-// that were meant for this one.
+// redirect follows redirects, but does not send another host the headers that were
+// meant for this one.
 func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("stopped after 10 redirects")
@@ -131,7 +131,7 @@ func (s *HTTPSource) Run(ctx context.Context, out chan<- Snapshot) error {
 	}
 }
 
-// look asks once. It returns a snapshot if another one is wanted than before.
+// look asks once. It returns a snapshot if what is wanted may have changed.
 func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 	body, etag, err := s.ask(ctx)
 	if ctx.Err() != nil {
@@ -151,7 +151,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
 		s.note(s.faults)
 	case len(bytes.TrimSpace(body)) == 0:
-		// The kubelet takes this for no pods; it is more likely a server in trouble.
+		// The kubelet takes this for no pods; more likely the server is in trouble.
 		s.note(append([]Problem{s.problem("answered with nothing; an empty list is what stops all pods")}, s.faults...))
 		changed = !s.spoken
 	default:
@@ -199,7 +199,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	klog.V(2).InfoS("Manifests read", "url", s.origin.from, "pods", len(s.pods), "objects", len(s.objects), "problems", len(s.faults))
 }
 
-// ask gets the answer: nil if the server says that it is the last one.
+// ask gets the answer: nil if the server says that it has not changed.
 func (s *HTTPSource) ask(ctx context.Context) (body []byte, etag string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.URL, nil)
 	if err != nil {
@@ -242,8 +242,8 @@ func (s *HTTPSource) note(problems []Problem) {
 	s.problems.set(problems)
 }
 
-// message says what went wrong in the same words each time, so that it is
-// reported once: without the port that this end happened to have.
+// message words an error the same way each time, so that it is reported once:
+// without the local port of the connection.
 func message(err error) string {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err

@@ -23,13 +23,13 @@ type origin struct {
 	source string // File or HTTP
 	from   string // absolute path of the file, or the URL
 	node   string
-	// objects tells whether ConfigMaps and Secrets are taken.
+	// objects reports whether ConfigMaps and Secrets are accepted.
 	objects bool
 }
 
-// static makes of each pod of a manifest the pod that runs on this node:
-// defaulted, with its identity, and valid; and of each object the one that pods
-// see. What is not valid loses its pod or object and gets problems.
+// static turns each pod of a manifest into the pod that runs on this node:
+// defaulted, with its identity, and valid; and each object into the one that pods
+// see. An invalid one loses its pod or object and gets problems.
 func (o origin) static(all []written) []written {
 	for i := range all {
 		w := &all[i]
@@ -46,7 +46,7 @@ func (o origin) one(w *written) {
 		return
 	}
 	pod := w.pod
-	// What the API server would set, and a copy of its output may carry.
+	// What the API server would set, and a copy of its output may contain.
 	pod.TypeMeta = metav1.TypeMeta{}
 	pod.Status = v1.PodStatus{Phase: v1.PodPending}
 	pod.ManagedFields, pod.ResourceVersion, pod.Generation = nil, "", 0
@@ -63,7 +63,7 @@ func (o origin) one(w *written) {
 }
 
 // identify gives a static pod its identity as the kubelet does: a name that is
-// unique among the nodes, a UID that follows from what and where it is, and the
+// unique among the nodes, a UID that follows from its content and place, and the
 // node. It is called on a pod as its user named it.
 func (o origin) identify(pod *v1.Pod, content []byte) {
 	hash := contentHash(o, content)
@@ -79,14 +79,14 @@ func (o origin) identify(pod *v1.Pod, content []byte) {
 		pod.Annotations = map[string]string{}
 	}
 	pod.Annotations[pods.AnnotationConfigSource] = o.source
-	// Unlike the kubelet's, which is the UID, it changes with the content also
-	// where the manifest gives a UID: a mirror pod can then be seen to be stale.
+	// Unlike the kubelet's, which is the UID, it changes with the content even if the
+	// manifest sets a UID: this shows when a mirror pod is stale.
 	pod.Annotations[pods.AnnotationConfigHash] = hash
 	tolerateNoExecute(pod)
 }
 
 // contentHash identifies a manifest's content on this node, as 32 hex digits. It
-// must never change for the same content: a pod's UID hangs on it, and a new UID
+// must never change for the same content: a pod's UID depends on it, and a new UID
 // is a new pod.
 func contentHash(o origin, content []byte) string {
 	h := sha256.New()
@@ -97,10 +97,10 @@ func contentHash(o origin, content []byte) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// uidOf is the UID of a pod whose manifest gives one: the same while that and its name
-// stay, whatever else changes. Unlike the kubelet's it is not the manifest's own, which may
-// be another pod's: what is done to the one would be done to the other, and a manifest
-// that was saved with kubectl has its original's.
+// uidOf is the UID of a pod whose manifest sets one: it stays the same while that and the
+// name stay, whatever else changes. Unlike the kubelet's it is not the manifest's own,
+// which may be another pod's: what is done to one would be done to the other, and a
+// manifest saved with kubectl has the UID of the original.
 func uidOf(pod *v1.Pod, node string) types.UID {
 	h := sha256.New()
 	for _, part := range []string{node, pod.Namespace, pod.Name, string(pod.UID)} {
@@ -109,11 +109,11 @@ func uidOf(pod *v1.Pod, node string) types.UID {
 	return types.UID(hex.EncodeToString(h.Sum(nil)[:16]))
 }
 
-// nameOnNode is the name of a static pod: with the node's, in lower case.
+// nameOnNode is the name of a static pod: with the node's appended, in lower case.
 func nameOnNode(name, node string) string { return name + "-" + strings.ToLower(node) }
 
 // tolerateNoExecute lets the pod stay whatever taints the node gets. The kubelet
-// does so for pods from files only; one from a URL is no less static.
+// does so only for pods from files; a pod from a URL is just as static.
 func tolerateNoExecute(pod *v1.Pod) {
 	all := v1.Toleration{Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoExecute}
 	pod.Spec.Tolerations = slices.Clone(pod.Spec.Tolerations)
@@ -126,11 +126,11 @@ func tolerateNoExecute(pod *v1.Pod) {
 	pod.Spec.Tolerations = append(pod.Spec.Tolerations, all)
 }
 
-// uidForm is what a UID may be: it is a directory's name, and part of container
-// and cgroup names that are taken apart at "_".
+// uidForm is what a UID may look like: it is a directory's name, and part of
+// container and cgroup names that are split at "_".
 var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
 
-// validateStatic checks what only a static pod can get wrong: its identity.
+// validateStatic checks what only a static pod can have wrong: its identity.
 func validateStatic(pod *v1.Pod, node string) field.ErrorList {
 	meta := field.NewPath("metadata")
 	var errs field.ErrorList

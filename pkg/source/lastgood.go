@@ -14,15 +14,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// lastGood keeps on disk each manifest as it was when last good. Nothing hangs on
-// it but what an agent started beside a bad manifest knows of its running pods; a
-// failure is therefore logged and no more. Without a directory it keeps nothing.
+// lastGood keeps on disk each manifest as it was when last good. It only serves an
+// agent that starts with a bad manifest and has running pods from it, so a failure
+// is only logged. Without a directory it keeps nothing.
 type lastGood struct {
 	dir     string
 	pending map[string][]byte // to be written, by path; nil: to be removed
 }
 
-// keep and forget take effect with flush, so that no snapshot waits for a disk.
+// keep and forget take effect at flush, so that no snapshot waits for a disk.
 func (g *lastGood) keep(path string, data []byte) { g.put(path, bytes.Clone(data)) }
 
 func (g *lastGood) forget(path string) { g.put(path, nil) }
@@ -44,15 +44,15 @@ func (g *lastGood) load(path string) []byte {
 	data, err := durable.Read(g.name(path))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			klog.ErrorS(err, "Could not read the kept manifest", "file", path)
+			klog.ErrorS(err, "Could not read the saved manifest", "file", path)
 		}
 		return nil
 	}
 	return data
 }
 
-// prune removes what was kept of manifests that are not among the paths: they were
-// removed while no agent ran.
+// prune removes what was kept of manifests other than paths: they were removed
+// while no agent ran.
 func (g *lastGood) prune(paths []string) {
 	if g.dir == "" {
 		return
@@ -63,12 +63,12 @@ func (g *lastGood) prune(paths []string) {
 	}
 	entries, err := os.ReadDir(g.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		klog.ErrorS(err, "Could not list the kept manifests")
+		klog.ErrorS(err, "Could not list the saved manifests")
 	}
 	for _, e := range entries {
 		if p := filepath.Join(g.dir, e.Name()); !there[p] {
 			if err := os.Remove(p); err != nil {
-				klog.ErrorS(err, "Could not remove a kept manifest")
+				klog.ErrorS(err, "Could not remove a saved manifest")
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func (g *lastGood) flush() {
 			err = durable.Write(g.name(path), data)
 		}
 		if err != nil {
-			klog.ErrorS(err, "Could not keep the manifest", "file", path)
+			klog.ErrorS(err, "Could not save the manifest", "file", path)
 		}
 	}
 	clear(g.pending)

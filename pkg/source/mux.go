@@ -19,12 +19,12 @@ import (
 
 // MuxConfig is what a Mux is made of.
 type MuxConfig struct {
-	Clock  clock.PassiveClock // for the time at which a pod was first seen; nil: the real one
-	Report func(Problem)      // is told once of each pod or object that another source's bars; nil: LogProblem
-	// Sources are the names of the sources whose snapshots will come.
+	Clock  clock.PassiveClock // gives the time at which a pod was first seen; nil: the real one
+	Report func(Problem)      // is called once for each pod or object that another source's bars; nil: LogProblem
+	// Sources are the names of the sources that will send snapshots.
 	Sources []string
-	// Objects is told of all objects that the sources give, before the changes of the
-	// same snapshot, and whether each source has spoken. nil: nobody is.
+	// Objects is called with all objects of the sources, before the changes of the same
+	// snapshot, and with whether each source has spoken. nil: nobody is told.
 	Objects func(all []metav1.Object, complete bool)
 }
 
@@ -36,7 +36,7 @@ type Mux struct {
 	clashes problemBook
 }
 
-// wanted is what one source wants, and what of it was sent.
+// wanted is what one source wants, and what was sent of it.
 type wanted struct {
 	latest Snapshot
 	sent   map[types.UID]sentPod
@@ -46,7 +46,7 @@ type sentPod struct {
 	in, out *v1.Pod // as the source gave it, and as it was sent
 }
 
-// NewMux returns a Mux of no sources: each makes itself known by its first snapshot.
+// NewMux returns a Mux without sources: each is added by its first snapshot.
 func NewMux(cfg MuxConfig) (*Mux, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
@@ -62,8 +62,8 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 // Changes is the stream. It is never closed.
 func (m *Mux) Changes() <-chan Change { return m.changes }
 
-// Run merges snapshots until ctx ends. A receiver that is slow holds up the
-// sources, so that nothing is lost, but not the end. Run it once.
+// Run merges snapshots until ctx ends. A slow receiver delays the sources, so that
+// nothing is lost, but does not delay the end. Run it once.
 func (m *Mux) Run(ctx context.Context, in <-chan Snapshot) error {
 	for {
 		select {
@@ -84,14 +84,14 @@ func (m *Mux) Run(ctx context.Context, in <-chan Snapshot) error {
 	}
 }
 
-// rank orders the sources: of two static pods with one name that of the first
-// counts. It does not matter who spoke first, or an agent's restart could replace
-// a running pod.
+// rank orders the sources: if two static pods have one name, the pod of the first
+// source wins. The order of arrival does not matter: otherwise a restart of the
+// agent could replace a running pod.
 var rank = []string{pods.SourceFile, pods.SourceHTTP, pods.SourceAPI}
 
-// merge takes a snapshot in and returns what has changed by it: of the source
-// itself, and of those whose pods it bars or no longer bars. All that must go comes
-// before anything that comes.
+// merge applies a snapshot and returns the resulting changes: of the source itself,
+// and of sources whose pods it bars or no longer bars. Everything that must go
+// comes before anything that comes.
 func (m *Mux) merge(s Snapshot) []Change {
 	first := m.sources[s.Source] == nil
 	if first {
@@ -139,9 +139,9 @@ func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {
 	return append(to, Change{Op: op, Source: source, Pods: pods})
 }
 
-// unbarred leaves out the pods whose name or UID another one has that counts
-// before it. Names at the API server are its own business: a mirror pod has its
-// static pod's by design.
+// unbarred drops pods whose name or UID is used by another pod that ranks before
+// them. Names at the API server are its own business: a mirror pod has its static
+// pod's by design.
 func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
 	if source == pods.SourceAPI {
 		taken = newTaken()
@@ -162,14 +162,15 @@ type difference struct {
 	added, updated, deleted, reconciled, removed []*v1.Pod
 }
 
-// diff compares what a source wants with what was sent of it, and notes it as sent.
+// diff compares what a source wants with what was sent of it, and records it as
+// sent.
 func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 	var d difference
 	sent := make(map[types.UID]sentPod, len(now))
 	for _, in := range now {
 		before, ok := w.sent[in.UID]
 		if ok && nameOf(before.out) != nameOf(in) {
-			ok = false // a UID given in the manifest, and a new name: another pod
+			ok = false // the manifest's UID with a new name: another pod
 		}
 		switch {
 		case !ok:
@@ -209,8 +210,9 @@ func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 	return d
 }
 
-// compare says what has become of a pod: changed in what the node acts on (deleted
-// if it has a deletion timestamp), in its status at the API server only, or not.
+// compare returns what has changed in a pod: something that the node acts on
+// (Delete if it has a deletion timestamp), only its status at the API server, or
+// nothing.
 func compare(before, now *v1.Pod) (op Op, changed bool) {
 	same := equality.Semantic.DeepEqual(before.Spec, now.Spec) &&
 		equality.Semantic.DeepEqual(before.Labels, now.Labels) &&
@@ -226,7 +228,7 @@ func compare(before, now *v1.Pod) (op Op, changed bool) {
 	return Reconcile, !equality.Semantic.DeepEqual(before.Status, now.Status)
 }
 
-// foreign returns the annotations that are not of the node's own making.
+// foreign returns the annotations that the node did not set itself.
 func foreign(pod *v1.Pod) map[string]string {
 	a := maps.Clone(pod.Annotations)
 	for _, own := range []string{pods.AnnotationConfigSource, pods.AnnotationConfigSeen, pods.AnnotationConfigMirror} {

@@ -14,7 +14,7 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// Kinds of documents that a manifest may hold, all of v1.
+// Kinds of documents that a manifest may have, all of v1.
 const (
 	kindPod       = "Pod"
 	kindConfigMap = "ConfigMap"
@@ -25,7 +25,7 @@ const (
 
 var kinds = []string{kindPod, kindConfigMap, kindSecret, kindVolume, kindClaim}
 
-// documented tells whether documents of a kind of v1 are for a node.
+// documented reports whether a manifest may have documents of a v1 kind.
 func documented(kind string) bool { return slices.Contains(kinds, kind) }
 
 // newObject returns an empty object of a kind that is not Pod.
@@ -41,7 +41,7 @@ func newObject(kind string) metav1.Object {
 	return &v1.ConfigMap{}
 }
 
-// kindOfObject is the kind of what newObject returns.
+// kindOfObject is the kind of an object that newObject returned.
 func kindOfObject(o metav1.Object) string {
 	switch o.(type) {
 	case *v1.Secret:
@@ -54,26 +54,27 @@ func kindOfObject(o metav1.Object) string {
 	return kindConfigMap
 }
 
-// given is what a manifest, or all of a source, gives: pods, and the objects that
+// given is what a manifest, or a whole source, contains: pods, and the objects that
 // they use, of the kinds of newObject.
 type given struct {
 	pods    []*v1.Pod
 	objects []metav1.Object
 }
 
-// ident tells what a manifest gives from everything else that it gives.
+// ident distinguishes the contents of a manifest.
 type ident struct {
 	kind string
 	name types.NamespacedName
 }
 
-// identOf is of an object; pods have another name in a manifest than on the node.
+// identOf is the ident of an object; pods have a different name in a manifest than
+// on the node.
 func identOf(o metav1.Object) ident {
 	return ident{kindOfObject(o), types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
 }
 
-// ident is of what the document should have given, as it runs on the node. The
-// kind is "" where it is not known.
+// ident is the ident of what the document should have contained, as it runs on the
+// node. The kind is "" if it is unknown.
 func (w *written) ident(node string) ident {
 	id := ident{w.kind, w.name}
 	switch w.kind {
@@ -85,11 +86,11 @@ func (w *written) ident(node string) ident {
 	return id
 }
 
-// failed tells whether the document gave nothing although it should have.
+// failed reports whether the document gave nothing although it should have.
 func (w *written) failed() bool { return w.pod == nil && w.object == nil && !w.empty }
 
-// decodeObject decodes what is not a pod as strictly as a pod. What is wrong with a
-// Secret is told without a value: problems are logged.
+// decodeObject decodes an object other than a pod, just as strictly. Problems with
+// a Secret are reported without values, because they are logged.
 func (w *written) decodeObject(raw []byte) {
 	object := newObject(w.kind)
 	strict, err := kjson.UnmarshalStrict(raw, object)
@@ -106,7 +107,7 @@ func (w *written) decodeObject(raw []byte) {
 	if len(w.problems) > 0 {
 		return
 	}
-	for _, e := range strict { // doubled keys, which name keys only
+	for _, e := range strict { // duplicate keys, whose errors name only keys
 		w.problem("", e.Error())
 	}
 	if err != nil {
@@ -118,8 +119,8 @@ func (w *written) decodeObject(raw []byte) {
 	}
 }
 
-// object makes of an object of a manifest the one that pods of this node see: in its
-// namespace, defaulted and valid.
+// object turns an object of a manifest into the one that pods of this node see: with
+// its namespace, defaulted and valid.
 func (o origin) object(w *written) {
 	if !o.objects {
 		w.object = nil
@@ -170,8 +171,8 @@ func (o origin) object(w *written) {
 	}
 }
 
-// refuseChanges refuses what the API server would in an object that is updated:
-// changes of what is immutable. before is what the manifest gave until now.
+// refuseChanges refuses what the API server would refuse when an object is updated:
+// changes of immutable fields. before is what the manifest gave until now.
 func refuseChanges(docs []written, before given) {
 	had := map[ident]metav1.Object{}
 	for _, o := range before.objects {
@@ -188,9 +189,9 @@ func refuseChanges(docs []written, before given) {
 	}
 }
 
-// keepFailed returns what the documents give and, of what there was before, that
-// whose document has failed now: what has the same kind and name, or, where a
-// document is so broken that no name can be read, anything that is missing.
+// keepFailed returns what the documents give, plus those parts of before whose
+// document has failed now: what has the same kind and name or, if a document is so
+// broken that no name can be read, anything that is missing.
 func keepFailed(before given, docs []written, node string) given {
 	var now given
 	present, failed := map[ident]bool{}, map[ident]bool{}

@@ -290,8 +290,8 @@ func TestMuxTellsOfObjectsBeforePods(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what a manifest gives is whole or has problems, and no problem quotes a
-// Secret. Mutations that change its value itself prove nothing.
+// FuzzDecode: what a manifest gives is complete or has problems, and no problem
+// quotes a Secret. Mutations that change the Secret's value itself prove nothing.
 func FuzzDecode(f *testing.F) {
 	const secret = "hunter2-correct-horse"
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))

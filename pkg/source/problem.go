@@ -7,8 +7,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Problem is something wrong with a manifest, in the words of the API server and
-// in terms of what the user wrote. What is not known is zero.
+// Problem is something wrong with a manifest, in the words of the API server and in
+// terms of what the user wrote. Unknown fields are zero.
 type Problem struct {
 	Source   string // File or HTTP
 	File     string // path or URL
@@ -38,13 +38,13 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// LogProblem writes the problem to the log. It is what a source reports to when
-// it is given no function of its own.
+// LogProblem writes the problem to the log. A source without a Report function uses
+// it.
 func LogProblem(p Problem) {
 	klog.ErrorS(p, "Manifest problem", "source", p.Source, "file", p.File)
 }
 
-// problemBook holds the problems of a source as of its last look and reports each
+// problemBook holds the problems of a source as of its last look, and reports each
 // of them once, until it is gone and comes back.
 type problemBook struct {
 	report func(Problem)

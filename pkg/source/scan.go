@@ -17,27 +17,27 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// goneFor is how long a file must be gone before its pods are: editors replace a
+// goneFor is how long a file must be gone before its pods go: editors replace a
 // file by moving the old one away before they write the new one.
 const goneFor = 50 * time.Millisecond
 
 // firstWait bounds how long the first snapshot waits for files that are being
-// written: without their pods it would have these taken down.
+// written: without their pods the snapshot would stop those.
 const firstWait = 3 * time.Second
 
-// file is what is known of one manifest.
+// file is what is known about one manifest.
 type file struct {
 	reading
-	given    // now: of the last read, or kept from before it
+	given    // now: from the last read, or kept from before it
 	problems []Problem
 	gone     time.Time // when it was first found missing; zero while it is there
 }
 
-// look reads what has changed. It returns a snapshot if another one is wanted than
-// before, and after how long to look again although nothing happens: 0 for never.
+// look reads what has changed. It returns a snapshot if what is wanted may have
+// changed, and after how long to look again even if nothing happens: 0 for never.
 func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	now := s.cfg.Clock.Now()
-	// Before the list is made: a change after it is not to be missed.
+	// Before the list is made, so as not to miss a change after it.
 	s.watch.follow(s.cfg.Path, s.links)
 	paths, links, whole, complete := s.list()
 	s.links = links
@@ -61,7 +61,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 			continue
 		}
 		if !complete && !s.removed[p] && f.gone.IsZero() {
-			continue // its directory cannot be read: nothing says that it is gone
+			continue // its directory cannot be read: it may still exist
 		}
 		if f.gone.IsZero() {
 			f.gone = now
@@ -96,7 +96,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		return nil, again
 	}
 	if !s.spoken && !complete && !errors.Is(s.missing(), fs.ErrNotExist) {
-		return nil, again // unreadable, not missing: what is wanted is not known
+		return nil, again // unreadable, not missing: it is not known what is wanted
 	}
 	if !s.spoken && complete {
 		s.store.prune(paths)
@@ -110,9 +110,9 @@ func (s *FileSource) missing() error {
 	return err
 }
 
-// list finds the manifests, in order; those that are symbolic links; what is wrong
-// with the path or its entries as such; and whether the listing is complete, so
-// that a file that is not in it does not exist.
+// list returns the manifests, in order; those that are symbolic links; what is
+// wrong with the path or its entries; and whether the listing is complete, so that
+// a file which is not in it does not exist.
 func (s *FileSource) list() (paths, links []string, problems []Problem, complete bool) {
 	path := s.cfg.Path
 	problem := func(p, message string) { problems = append(problems, Problem{File: p, Message: message}) }
@@ -172,8 +172,8 @@ func kindOf(m fs.FileMode) string {
 	return "a device"
 }
 
-// read takes in a file that has changed. It reports whether other pods may be
-// wanted from it than before.
+// read reads a file that has changed. It reports whether what is wanted from it may
+// have changed.
 func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	first := !f.read
 	data, err := f.reading.next(path, now)
@@ -214,9 +214,9 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	return true
 }
 
-// consultsKept tells whether it matters what documents that are read for the first
-// time gave when they were last good: because one has failed, or an object may
-// have changed that must not.
+// consultsKept reports whether it matters what documents that are read for the first
+// time gave when they were last good: because one has failed, or an object may have
+// changed that must not change.
 func consultsKept(docs []written) bool {
 	return len(docs) == 0 || slices.ContainsFunc(docs, func(w written) bool { return w.failed() || w.object != nil })
 }
@@ -232,9 +232,9 @@ func (s *FileSource) kept(path string) given {
 	return keepFailed(given{}, from.static(decode(data)), s.cfg.NodeName)
 }
 
-// merge puts what the files give together, in the order of the files. Of two pods
-// that have a name or UID in common, and of two objects with one name, the first is
-// wanted, and the other is a problem.
+// merge combines what the files give, in the order of the files. Of two pods with a
+// common name or UID, and of two objects with one name, the first is wanted, and
+// the other is a problem.
 func (s *FileSource) merge() (given, []Problem) {
 	paths := make([]string, 0, len(s.files))
 	for p := range s.files {
@@ -258,7 +258,7 @@ func (s *FileSource) merge() (given, []Problem) {
 			add(p, f, true)
 		}
 	}
-	// A file that has just gone may have been moved to another's name: that one counts.
+	// A file that has just gone may have been renamed: then the new name counts.
 	for _, p := range paths {
 		if f := s.files[p]; !f.gone.IsZero() {
 			add(p, f, false)
@@ -271,7 +271,7 @@ func nameOf(pod *v1.Pod) types.NamespacedName {
 	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }
 
-// sooner returns the shorter of two waits, of which 0 means none.
+// sooner returns the shorter of two waits, where 0 means none.
 func sooner(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b

@@ -14,13 +14,13 @@ const (
 	// maxManifest is the kubelet's limit for a manifest.
 	maxManifest = 10 << 20
 	// A file that somebody has open for writing is read when it has not changed for
-	// heldFor; where the file system cannot tell, when it has not for unsureFor.
+	// heldFor; if the file system cannot tell, when it has not changed for unsureFor.
 	heldFor, unsureFor = 2 * time.Second, 20 * time.Millisecond
 	// retryFirst doubles up to retryMost while a file is being written.
 	retryFirst, retryMost = 5 * time.Millisecond, 250 * time.Millisecond
 )
 
-// stamp tells one content of a file from another without reading it.
+// stamp distinguishes versions of a file's content without reading it.
 type stamp struct {
 	dev, ino   uint64
 	size       int64
@@ -32,8 +32,8 @@ func stampOf(st *unix.Stat_t) stamp {
 	return stamp{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtim: st.Mtim, ctim: st.Ctim, mode: st.Mode}
 }
 
-// reading reads a file each time it has changed, and not while it is being
-// written: half a manifest can be a valid one.
+// reading reads a file each time it has changed, but not while it is being written:
+// half a manifest can be valid.
 type reading struct {
 	read  bool  // at least once, successfully or not
 	last  stamp // as of the last read
@@ -43,8 +43,8 @@ type reading struct {
 	fault string
 }
 
-// next returns the file's content if it has changed since the last read, or nil.
-// An error is returned at every call until it has been overcome.
+// next returns the file's content if it has changed since the last read, or nil. An
+// error is returned at every call until it is resolved.
 func (r *reading) next(path string, now time.Time) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -95,7 +95,7 @@ func (r *reading) fail(at stamp, err error) error {
 
 var errUnsettled = errors.New("the file is being written")
 
-// readSettled reads a regular file that nobody is writing. It has looked the same
+// readSettled reads a regular file that nobody is writing. It has looked unchanged
 // for the given time.
 func readSettled(path string, same time.Duration) ([]byte, stamp, error) {
 	// Without O_NONBLOCK, opening a pipe that took the file's place would block.
@@ -132,9 +132,9 @@ func readSettled(path string, same time.Duration) ([]byte, stamp, error) {
 	return data, stampOf(&after), nil
 }
 
-// openForWriting tells whether anybody has the file open for writing: the kernel
-// then grants no read lease. It is not known where leases are not supported, and
-// on files of other users without CAP_LEASE.
+// openForWriting reports whether anybody has the file open for writing: the kernel
+// then grants no read lease. This is unknown where leases are not supported, and
+// for files of other users without CAP_LEASE.
 func openForWriting(fd int) (held, known bool) {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	switch {

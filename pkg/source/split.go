@@ -5,16 +5,16 @@ import (
 	"encoding/json"
 )
 
-// piece is one document of a manifest as it is written.
+// piece is one document of a manifest as written.
 type piece struct {
 	text []byte
 	json bool
 	line int // of the file on which the text begins, counted from 1
 }
 
-// split cuts a manifest into its documents: YAML at the document markers "---"
-// and "...", JSON between its values. Documents of nothing but comments are left
-// out. Cutting before parsing keeps a document that cannot be parsed from hiding
+// split cuts a manifest into its documents: YAML at the document markers "---" and
+// "...", JSON between its values. Documents with only comments are left out.
+// Because it cuts before parsing, a document that cannot be parsed does not hide
 // those after it.
 func split(data []byte) []piece {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
@@ -47,8 +47,8 @@ func split(data []byte) []piece {
 	return pieces
 }
 
-// splitJSON cuts a stream of JSON values. It reports false where the manifest is
-// not JSON all the way.
+// splitJSON cuts a stream of JSON values. It reports false if the manifest is not
+// JSON throughout.
 func splitJSON(data []byte) ([]piece, bool) {
 	if t := bytes.TrimLeft(data, " \t\r\n"); len(t) == 0 || t[0] != '{' {
 		return nil, false
@@ -67,13 +67,13 @@ func splitJSON(data []byte) ([]piece, bool) {
 	}
 }
 
-// marks tells whether a line is the YAML document marker, alone or before text.
+// marks reports whether a line is the YAML document marker, alone or before text.
 func marks(line []byte, marker string) bool {
 	rest, ok := bytes.CutPrefix(line, []byte(marker))
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
-// blank tells whether a document holds nothing but markers, comments and
+// blank reports whether a document has nothing except markers, comments and
 // directives.
 func blank(text []byte) bool {
 	for line := range bytes.Lines(text) {

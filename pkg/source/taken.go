@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// taken holds the names and UIDs that pods have, the names of objects, and where
-// these came from.
+// taken holds the names and UIDs of pods and the names of objects, with where these
+// came from.
 type taken struct {
 	names   map[types.NamespacedName]string
 	uids    map[types.UID]string
@@ -21,7 +21,7 @@ func newTaken() taken {
 	return taken{names: map[types.NamespacedName]string{}, uids: map[types.UID]string{}, objects: map[ident]string{}}
 }
 
-// addAll adds what does not clash to all, and returns the clashes.
+// addAll adds to all what does not clash, and returns the clashes.
 func (t taken) addAll(all *given, more given, from string) (clashes []string) {
 	for _, pod := range more.pods {
 		if clash := t.add(pod, from); clash != "" {
@@ -40,7 +40,7 @@ func (t taken) addAll(all *given, more given, from string) (clashes []string) {
 	return clashes
 }
 
-// addObject is add for what is not a pod.
+// addObject is add for objects other than pods.
 func (t taken) addObject(o metav1.Object, from string) (clash string) {
 	id := identOf(o)
 	if first, ok := t.objects[id]; ok {
@@ -50,8 +50,8 @@ func (t taken) addObject(o metav1.Object, from string) (clash string) {
 	return ""
 }
 
-// add takes the pod's name and UID. If another pod has one of them it takes none
-// and says so.
+// add takes the pod's name and UID. If another pod has one of them, it takes
+// neither and returns why.
 func (t taken) add(pod *v1.Pod, from string) (clash string) {
 	name := nameOf(pod)
 	if first, ok := t.names[name]; ok {

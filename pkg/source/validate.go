@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Validate says what the API server would refuse in a defaulted pod that is
+// Validate returns what the API server would refuse when a defaulted pod is
 // created, in its words (k8s.io/kubernetes, pkg/apis/core/validation).
 func Validate(pod *v1.Pod) field.ErrorList {
 	meta, spec := field.NewPath("metadata"), field.NewPath("spec")
@@ -74,7 +74,7 @@ func validateSpec(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// maxHostname is how long the kernel lets a host's name be.
+// maxHostname is the longest host name that the kernel allows.
 const maxHostname = 64
 
 func validateHostnameOverride(s *v1.PodSpec, path *field.Path) field.ErrorList {
@@ -107,7 +107,7 @@ func validateReferences(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// nameErrors makes errors of what a validation function says of a value.
+// nameErrors turns a validation function's messages about a value into errors.
 func nameErrors(messages []string, value string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, m := range messages {
@@ -177,10 +177,10 @@ func validateDNS(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// climbs tells whether a path has an element that leads up.
+// climbs reports whether a path has an element that leads up.
 func climbs(p string) bool { return slices.Contains(strings.Split(p, "/"), "..") }
 
-// unique refuses a second entry of the same key.
+// unique refuses a second entry with the same key.
 func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList {
 	if seen.Has(key) {
 		return field.ErrorList{field.Duplicate(path, key)}
@@ -189,8 +189,8 @@ func unique(seen sets.Set[string], key string, path *field.Path) field.ErrorList
 	return nil
 }
 
-// isIP tells whether text is an IP address, without a zone: nothing checks what is in one,
-// and it becomes a line of the pod's files.
+// isIP reports whether text is an IP address without a zone: nobody checks a zone's content,
+// and the address becomes a line of the pod's files.
 func isIP(text string) bool {
 	addr, err := netip.ParseAddr(text)
 	return err == nil && addr.Zone() == ""

@@ -16,7 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// containerSet is what the containers of a pod must not share, and what they use.
+// containerSet holds what the containers of a pod must not share, and what they
+// use.
 type containerSet struct {
 	pod       *v1.PodSpec
 	volumes   map[string]*v1.Volume
@@ -126,7 +127,7 @@ func portErrors(port int, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// envFields are those of the pod that an environment variable may take.
+// envFields are the fields of the pod that an environment variable may use.
 var envFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
 
 func validateEnv(c *v1.Container, path *field.Path) field.ErrorList {
@@ -266,8 +267,8 @@ func (s *containerSet) validateMounts(c *v1.Container, path *field.Path) field.E
 	return append(errs, s.validateDevices(c, path.Child("volumeDevices"))...)
 }
 
-// validateDevices checks what a container has as raw block devices, which it may not
-// have mounted as well.
+// validateDevices checks a container's raw block devices, which it may not also have
+// mounted.
 func (s *containerSet) validateDevices(c *v1.Container, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	names, paths := sets.New[string](), sets.New[string]()
@@ -332,7 +333,7 @@ func validatePropagation(m *v1.VolumeMount, c *v1.Container, path *field.Path) f
 	return errs
 }
 
-// validateSubPath refuses paths that are absolute or climb.
+// validateSubPath refuses paths that are absolute or lead up.
 func validateSubPath(p string, at *field.Path) field.ErrorList {
 	if path.IsAbs(p) {
 		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
@@ -343,7 +344,7 @@ func validateSubPath(p string, at *field.Path) field.ErrorList {
 	return nil
 }
 
-// handler is what a probe or a hook does; one of them is set.
+// handler is what a probe or a hook does; one field is set.
 type handler struct {
 	exec  *v1.ExecAction
 	http  *v1.HTTPGetAction

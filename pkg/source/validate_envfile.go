@@ -27,8 +27,8 @@ func validateFileKey(r *v1.FileKeySelector, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateFileKeyVolumes has the files of an environment lie in emptyDirs of the
-// pod, mounted or not.
+// validateFileKeyVolumes requires that the files of an environment are in emptyDirs
+// of the pod, mounted or not.
 func (s *containerSet) validateFileKeyVolumes(c *v1.Container, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range c.Env {

@@ -38,7 +38,7 @@ func validateStopSignal(s v1.Signal, os *v1.PodOS, path *field.Path) field.Error
 	if os == nil || os.Name == "" {
 		return field.ErrorList{field.Forbidden(path, "may not be set for containers with empty `spec.os.name`")}
 	}
-	// The API's signals are those that CRI can name, whose names are identifiers.
+	// The API's signals are those that CRI has names for, which are identifiers.
 	written := strings.NewReplacer("MINPLUS", "MIN+", "MAXMINUS", "MAX-")
 	var known []v1.Signal
 	for n, name := range cri.Signal_name {

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// validateConfigMap says what the API server would refuse in a ConfigMap that is
+// validateConfigMap returns what the API server would refuse when a ConfigMap is
 // created (k8s.io/kubernetes, pkg/apis/core/validation, ValidateConfigMap).
 func validateConfigMap(m *v1.ConfigMap) field.ErrorList {
 	data, binary := field.NewPath("data"), field.NewPath("binaryData")
@@ -88,7 +88,8 @@ func dataKeyErrors(key string, path *field.Path) field.ErrorList {
 	return nameErrors(validation.IsConfigMapKey(key), key, path.Key(key))
 }
 
-// validateChange says what the API server would refuse in an update of an object.
+// validateChange returns what the API server would refuse when an object is
+// updated.
 func validateChange(old, now metav1.Object) field.ErrorList {
 	const message = "field is immutable when `immutable` is set"
 	var errs field.ErrorList

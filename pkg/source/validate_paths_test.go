@@ -46,7 +46,7 @@ func TestDevicesThatAreMountedAsWell(t *testing.T) {
 	}
 }
 
-// To compare all with all takes minutes.
+// Comparing each with each takes minutes.
 func TestVeryManyDevicesAndMounts(t *testing.T) {
 	s := &containerSet{volumes: map[string]*v1.Volume{}}
 	c := &v1.Container{}

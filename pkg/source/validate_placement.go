@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// validatePlacement checks what says on which node a pod may run, as far as a node
-// looks at it.
+// validatePlacement checks the fields that say on which node a pod may run, as far
+// as a node looks at them.
 func validatePlacement(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	errs := unversioned.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))
 	if os := s.OS; os != nil {
@@ -53,8 +53,8 @@ func validateNodeSelector(s *v1.NodeSelector, path *field.Path) field.ErrorList 
 	return errs
 }
 
-// validateTerm checks a term of a node selector. Only where the term is a must do its
-// values have to be ones that a label can have.
+// validateTerm checks a term of a node selector. Only if the term is required must
+// its values be possible label values.
 func validateTerm(t *v1.NodeSelectorTerm, must bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range t.MatchExpressions {

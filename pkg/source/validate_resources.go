@@ -16,7 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// validateRequirements checks the resources of a container, or of what is like one.
+// validateRequirements checks the resources of a container, or of something
+// similar.
 func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	limits, requests := path.Child("limits"), path.Child("requests")
@@ -52,12 +53,12 @@ func hugePages(name v1.ResourceName) bool {
 	return pods.IsHugePages(name)
 }
 
-// native tells whether a resource is one of Kubernetes' own.
+// native reports whether a resource is one of Kubernetes' own.
 func native(name v1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), v1.ResourceDefaultNamespacePrefix)
 }
 
-// overcommitted tells whether containers may be promised more than there is.
+// overcommitted reports whether containers may be promised more than there is.
 func overcommitted(name v1.ResourceName) bool { return native(name) && !hugePages(name) }
 
 func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Path) field.ErrorList {
@@ -108,8 +109,8 @@ func (s *containerSet) validateResizePolicy(c *v1.Container, path *field.Path, i
 	return errs
 }
 
-// What a container's environment and the downward API can say of its resources, and
-// in which units.
+// What a container's environment and the downward API can show of its resources,
+// and in which units.
 var (
 	resourceFields = []string{"limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"}
 	cpuUnits       = []string{"1m", "1"}
@@ -137,7 +138,7 @@ func validateResourceField(r *v1.ResourceFieldSelector, path *field.Path) field.
 	return nil
 }
 
-// listed joins words as the API server's messages do: few by "and", many by commas.
+// listed joins words as the API server's messages do: two by "and", more by commas.
 func listed(words []string) string {
 	if len(words) == 2 {
 		return words[0] + " and " + words[1]

@@ -39,7 +39,7 @@ func validatePodSecurity(s *v1.PodSpec, path *field.Path) field.ErrorList {
 	return append(errs, validateSysctls(s, at.Child("sysctls"))...)
 }
 
-// sysctlForm is that of a sysctl's name, with dots or slashes.
+// sysctlForm is the form of a sysctl's name, with dots or slashes.
 var sysctlForm = regexp.MustCompile(`^[a-z0-9]([-_a-z0-9]*[a-z0-9])?([\./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*$`)
 
 func validateSysctls(s *v1.PodSpec, path *field.Path) field.ErrorList {

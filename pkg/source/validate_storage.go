@@ -14,9 +14,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 )
 
-// validatePersistentVolume says what the API server would refuse in a defaulted
-// PersistentVolume that is created (k8s.io/kubernetes, pkg/apis/core/validation,
-// ValidatePersistentVolume), and which types of volumes this node has not.
+// validatePersistentVolume returns what the API server would refuse when a
+// defaulted PersistentVolume is created (k8s.io/kubernetes,
+// pkg/apis/core/validation, ValidatePersistentVolume), and the types of volumes
+// that this node does not have.
 func validatePersistentVolume(pv *v1.PersistentVolume) field.ErrorList {
 	s, at := &pv.Spec, field.NewPath("spec")
 	errs := apivalidation.ValidateObjectMeta(&pv.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
@@ -75,7 +76,7 @@ func validateVolumeMode(mode v1.PersistentVolumeMode, at *field.Path) field.Erro
 	return oneOf(mode, at, v1.PersistentVolumeBlock, v1.PersistentVolumeFilesystem)
 }
 
-// validateClass is of the name of a class; none may be named.
+// validateClass checks the name of a class; it may be missing.
 func validateClass(name *string, at *field.Path) field.ErrorList {
 	if name == nil || *name == "" {
 		return nil
@@ -132,8 +133,8 @@ func validateLocal(l *v1.LocalVolumeSource, at *field.Path) field.ErrorList {
 	return nil
 }
 
-// maxInitiatorInterface is how long the name of an iSCSI interface may be that is made
-// for a volume.
+// maxInitiatorInterface is how long the name of an iSCSI interface that is made for a
+// volume may be.
 const maxInitiatorInterface = 64
 
 func validatePersistentISCSI(name string, i *v1.ISCSIPersistentVolumeSource, at *field.Path) field.ErrorList {
@@ -201,11 +202,11 @@ func validateClaimSpec(s *v1.PersistentVolumeClaimSpec, at *field.Path) field.Er
 	return errs
 }
 
-// again says how an object is changed that may not be.
+// again says how to change an object that may not be changed.
 const again = "; take the document away and give it anew"
 
-// validateVolumeChange says what the API server would refuse in an update of a
-// PersistentVolume: that it becomes another volume.
+// validateVolumeChange returns what the API server would refuse when a
+// PersistentVolume is updated: that it becomes another volume.
 func validateVolumeChange(old, now *v1.PersistentVolume) field.ErrorList {
 	var errs field.ErrorList
 	forbid := func(name, what string, same bool) {
@@ -221,11 +222,11 @@ func validateVolumeChange(old, now *v1.PersistentVolume) field.ErrorList {
 }
 
 // validateClaimChange is validateVolumeChange for claims. What may change in a bound
-// claim, a larger request, needs somebody who makes the volume larger.
+// claim, a larger request, needs somebody who enlarges the volume.
 func validateClaimChange(old, now *v1.PersistentVolumeClaim) field.ErrorList {
 	before := old.DeepCopy()
 	if before.Spec.VolumeName == "" {
-		before.Spec.VolumeName = now.Spec.VolumeName // may be said once
+		before.Spec.VolumeName = now.Spec.VolumeName // may be set once
 	}
 	if equality.Semantic.DeepEqual(before.Spec, now.Spec) {
 		return nil

@@ -8,7 +8,7 @@ import (
 )
 
 // volumeDocument is a manifest of a PersistentVolume "v" whose spec has the lines
-// besides what each has.
+// besides those that every one has.
 func volumeDocument(lines ...string) string {
 	return document("PersistentVolume", "v", append([]string{"spec:", "  capacity: {storage: 1Gi}", "  accessModes: [ReadWriteOnce]"}, indent(lines)...)...)
 }
@@ -137,7 +137,7 @@ func TestStorageThatMayNotChange(t *testing.T) {
 	}
 }
 
-// A volume is of no namespace, whatever is read of a document that has failed.
+// A volume has no namespace, whatever is read from a document that has failed.
 func TestAFailedVolumeKeepsWhatItWas(t *testing.T) {
 	good, bad := volumeDocument(hostPathLine), volumeDocument(hostPathLine, "fsType: x")
 	before := keepFailed(given{}, standalone.static(decode([]byte(good))), node)

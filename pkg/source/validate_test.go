@@ -1,9 +1,10 @@
 package source
 
 import (
-	"k8s.io/utils/ptr"
 	"slices"
 	"testing"
+
+	"k8s.io/utils/ptr"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -11,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// validPod is a pod that the API server takes, with something of everything.
+// validPod is a pod that the API server accepts, with a bit of everything.
 func validPod() *v1.Pod {
 	always := v1.ContainerRestartPolicyAlways
 	p := &v1.Pod{

@@ -21,7 +21,7 @@ func validateTrustBundle(b *v1.ClusterTrustBundleProjection, path *field.Path) f
 		if name == "" {
 			errs = append(errs, field.Required(at, "must be a valid object name"))
 		}
-		// What is before the last ':' is the bundle's signer.
+		// The part before the last ':' is the bundle's signer.
 		for _, m := range apivalidation.NameIsDNSSubdomain(name[strings.LastIndex(name, ":")+1:], false) {
 			errs = append(errs, field.Invalid(at, name, "not a valid clustertrustbundlename: "+m))
 		}
@@ -41,7 +41,7 @@ func validateTrustBundle(b *v1.ClusterTrustBundleProjection, path *field.Path) f
 	return append(errs, validateLocalPath(b.Path, path.Child("path"))...)
 }
 
-// validateSignerName wants "domain/name", as of a CertificateSigningRequest.
+// validateSignerName requires "domain/name", as in a CertificateSigningRequest.
 func validateSignerName(name string, path *field.Path) field.ErrorList {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -51,7 +51,7 @@ func validateSignerName(name string, path *field.Path) field.ErrorList {
 		return field.ErrorList{field.Invalid(path, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
 	}
 	var errs field.ErrorList
-	// One label that is wrong says it for all.
+	// One error is enough for several wrong labels.
 	each := func(part string, check func(string) []string) {
 		for label := range strings.SplitSeq(part, ".") {
 			if wrong := check(label); len(wrong) > 0 {

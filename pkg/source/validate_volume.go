@@ -15,8 +15,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// validateVolumes returns the volumes by name, also those that are wrong, so that
-// a mount of one is not said to be wrong as well.
+// validateVolumes returns the volumes by name, including invalid ones, so that a
+// mount of one is not called wrong as well.
 func validateVolumes(all []v1.Volume, path *field.Path) (map[string]*v1.Volume, field.ErrorList) {
 	var errs field.ErrorList
 	byName := map[string]*v1.Volume{}
@@ -85,7 +85,8 @@ func validateVolumeSource(v *v1.VolumeSource, path *field.Path) field.ErrorList 
 	return errs
 }
 
-// setFields names the fields of a struct of pointers that are set, as JSON does.
+// setFields returns the JSON names of the fields that are set in a struct of
+// pointers.
 func setFields(of any) []string {
 	v := reflect.ValueOf(of).Elem()
 	var names []string
@@ -142,8 +143,8 @@ func validateItems(items []v1.KeyToPath, mode *int32, path *field.Path) field.Er
 	return errs
 }
 
-// validateLocalPath is for files that the node writes into a volume: beside its own
-// names, which begin with "..", and not outside.
+// validateLocalPath is for files that the node writes into a volume: they must not
+// have its own names, which begin with "..", and not be outside.
 func validateLocalPath(p string, at *field.Path) field.ErrorList {
 	switch {
 	case p == "":
@@ -160,8 +161,8 @@ func validateLocalPath(p string, at *field.Path) field.ErrorList {
 	return nil
 }
 
-// volumeFields are those of the pod that a downward API file may have; labels and
-// annotations as a whole besides.
+// volumeFields are the fields of the pod that a downward API file may have; it may
+// also have labels and annotations as a whole.
 var volumeFields = []string{"metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"}
 
 func validateDownward(items []v1.DownwardAPIVolumeFile, path *field.Path) field.ErrorList {
@@ -217,7 +218,8 @@ func validateProjected(p *v1.ProjectedVolumeSource, path *field.Path) field.Erro
 	return errs
 }
 
-// projectedPaths are the files that a source names; a token may take another's place.
+// projectedPaths returns the files that a source names; a token may replace another's
+// file.
 func projectedPaths(s *v1.VolumeProjection) []string {
 	var paths []string
 	keys := func(items []v1.KeyToPath) {
@@ -251,7 +253,8 @@ func validateNFS(n *v1.NFSVolumeSource, at *field.Path) field.ErrorList {
 	return errs
 }
 
-// iscsiName is that of a target or an initiator, by the naming authority it begins with.
+// iscsiName is the form of a target's or initiator's name, by the naming authority that
+// it begins with.
 var iscsiName = map[string]*regexp.Regexp{
 	"iqn": regexp.MustCompile(`^iqn\.\d{4}-\d{2}\.([[:alnum:]-.]+)(:[^,;*&$|\s]+)$`),
 	"eui": regexp.MustCompile(`^eui.[[:alnum:]]{16}$`),

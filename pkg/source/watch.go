@@ -10,13 +10,13 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// watcher has the kernel tell of changes to the manifest path: to the directory
-// itself, to its name in the one above, and to each symbolic link on the way to a
-// manifest. Where the path does not exist, it watches for its next part to appear.
+// watcher has the kernel report changes to the manifest path: to the directory
+// itself, to its name in its parent, and to each symbolic link on the way to a
+// manifest. If the path does not exist, it watches for the next part to appear.
 type watcher struct {
 	fs     *fsnotify.Watcher
 	dirs   map[string]inode
-	names  map[string]map[string]bool // per directory what matters in it; nil: everything
+	names  map[string]map[string]bool // per directory: the names in it that matter; nil: everything
 	real   string                     // manifest path without symbolic links
 	failed bool
 }
@@ -43,11 +43,11 @@ func (w *watcher) close() {
 	}
 }
 
-// concerns tells whether an event can change what the manifests are.
+// concerns reports whether an event can change what the manifests are.
 func (w *watcher) concerns(e fsnotify.Event) bool {
 	if _, itself := w.dirs[e.Name]; itself {
 		if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
-			_ = w.fs.Remove(e.Name) // gone already where the kernel has dropped it
+			_ = w.fs.Remove(e.Name) // already gone if the kernel has dropped it
 			delete(w.dirs, e.Name)
 		}
 		return true
@@ -56,8 +56,8 @@ func (w *watcher) concerns(e fsnotify.Event) bool {
 	return ok && (names == nil || names[filepath.Base(e.Name)])
 }
 
-// follow watches what the path and the links now lead through. Where it cannot,
-// the periodic rescan has to do; it tries again at the next.
+// follow watches what the path and the links lead through now. Where it cannot, the
+// periodic rescan has to do; it tries again at the next.
 func (w *watcher) follow(path string, links []string) {
 	names := map[string]map[string]bool{}
 	w.real = waypoints(path, names)
@@ -76,9 +76,9 @@ func (w *watcher) follow(path string, links []string) {
 		w.fs, w.dirs = fs, map[string]inode{}
 	}
 	for dir, was := range w.dirs {
-		// A path that has become another directory needs a watch of its own.
+		// A path that has become another directory needs a new watch.
 		if _, wanted := names[dir]; !wanted || inodeOf(dir) != was {
-			_ = w.fs.Remove(dir) // gone already where the kernel has dropped it
+			_ = w.fs.Remove(dir) // already gone if the kernel has dropped it
 			delete(w.dirs, dir)
 		}
 	}
@@ -116,8 +116,8 @@ func inodeOf(path string) inode {
 	return inode{uint64(st.Dev), st.Ino}
 }
 
-// waypoints collects the directories in which a change can make the path another
-// file, each with the names in it that matter: the path's last part, every
+// waypoints collects the directories in which a change can make the path lead to
+// another file, each with the names in it that matter: the path's last part, every
 // symbolic link on the way, and the first part that does not exist. It returns the
 // path without symbolic links, as far as it exists.
 func waypoints(path string, names map[string]map[string]bool) string {

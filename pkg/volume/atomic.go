@@ -29,14 +29,14 @@ type file struct {
 	uid  int         // -1: root
 }
 
-// Names in a volume that are the node's own: none of a pod's begins so.
+// Names in a volume that belong to the node: no name of a pod begins like this.
 const (
 	dataLink    = "..data"
 	newDataLink = "..data_tmp"
 	stampLayout = "..2006_01_02_15_04_05."
 )
 
-// writeFiles makes files, and nothing else, be what dir shows; paths are clean.
+// writeFiles makes dir show these files and nothing else; paths are clean.
 // A reader sees all of the old ones or all of the new ones:
 //
 //	dir/key  ─▶ ..data/key                   a link for each first element of a path
@@ -44,9 +44,9 @@ const (
 //	dir/..2026_01_02_03_04_05.6789/key       the files, never written to again
 //
 // It returns the name of that last directory, a new one only if the files differ.
-// gid -1 is root's. What a crash left of earlier calls is cleared. Nothing is
-// written outside of dir, whatever links it holds. It costs as much as the paths are
-// long, and ends between files with ctx.
+// gid -1 is root's. Leftovers of a crash in earlier calls are removed. Nothing is
+// written outside of dir, whatever links it holds. The cost grows with the length of
+// the paths, and ctx can end the call between files.
 func writeFiles(ctx context.Context, dir string, files map[string]file, gid int) (string, error) {
 	if err := validPaths(files); err != nil {
 		return "", err
@@ -71,8 +71,9 @@ func writeFiles(ctx context.Context, dir string, files map[string]file, gid int)
 	return current, show(ctx, root, current, files, gid)
 }
 
-// validPaths refuses what would not be a file of dir or take one of the node's names.
-// The API server looks at no path's length: this is where all pods come by.
+// validPaths refuses paths that would not be a file in dir, or that take one of the
+// node's names. The API server does not check the length of a path: all pods pass
+// through here.
 func validPaths(files map[string]file) error {
 	for p := range files {
 		if err := bounds.NewPath(p); err != nil {
@@ -98,8 +99,8 @@ func validPaths(files map[string]file) error {
 	return nil
 }
 
-// byDirectory returns the paths in an order in which all that is below a path follows
-// it at once.
+// byDirectory returns the paths in an order in which everything below a path follows
+// it directly.
 func byDirectory(files map[string]file) []string {
 	return slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(a+"/", b+"/") })
 }
@@ -119,7 +120,7 @@ func directories(files map[string]file) int {
 	return count
 }
 
-// isStamp tells whether name is one that writeStamp gives.
+// isStamp reports whether name is one that writeStamp gives.
 func isStamp(name string) bool {
 	at := len(stampLayout)
 	if len(name) <= at {
@@ -129,9 +130,9 @@ func isStamp(name string) bool {
 	return err == nil && strings.Trim(name[at:], "0123456789") == ""
 }
 
-// holds tells whether the directory has these files and no others, with their
-// modes and owners. It looks no further than the first thing too many: what a container
-// made there may be without end.
+// holds reports whether the directory has these files and no others, with their modes
+// and owners. It stops at the first entry too many: a container can create any number
+// of them.
 func holds(ctx context.Context, root *os.Root, stamp string, files map[string]file, gid int) bool {
 	dir, err := root.Open(".")
 	if err != nil {
@@ -149,7 +150,7 @@ func holds(ctx context.Context, root *os.Root, stamp string, files map[string]fi
 			return false
 		}
 	}
-	// The files are there and their directories with them, so their number tells the rest.
+	// The files are there, and so are their directories, so the number decides the rest.
 	left := len(files) + directories(files)
 	err = tree.Walk(ctx, top, tree.Visitor{Entry: func(int, string) (enter bool, err error) {
 		if left--; left < 0 {
@@ -174,7 +175,7 @@ func holdsFile(dir int, name string, f file, gid int) bool {
 	return err == nil && bytes.Equal(have, f.data)
 }
 
-// eachEntry calls do with the entries of the directory, and reads few at a time.
+// eachEntry calls do with the entries of the directory, reading a few at a time.
 func eachEntry(root *os.Root, do func(fs.DirEntry) error) error {
 	d, err := root.Open(".")
 	if err != nil {
@@ -229,8 +230,8 @@ func writeBelow(ctx context.Context, root *os.Root, stamp string, files map[stri
 	return nil
 }
 
-// writeOne goes from directory to directory, and looks up none twice: with a whole
-// path at each level, the deepest that there are take half a minute.
+// writeOne goes from directory to directory, and looks none of them up twice: with
+// a whole path at each level, the deepest paths possible take half a minute.
 func writeOne(top int, p string, f file, gid int) error {
 	at, err := unix.FcntlInt(uintptr(top), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -264,8 +265,9 @@ func writeOne(top int, p string, f file, gid int) error {
 	return errors.Join(err, out.Close())
 }
 
-// makeOwned makes a directory that anybody may read and, where the volume has a
-// group, belongs to that. It opens it, or the one that is there.
+// makeOwned makes a directory that anybody may read and that belongs to the
+// volume's group, if it has one. It returns the directory opened; one that exists
+// is opened as it is.
 func makeOwned(parent int, name string, gid int) (int, error) {
 	err := unix.Mkdirat(parent, name, 0o755)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -291,7 +293,7 @@ func makeOwned(parent int, name string, gid int) (int, error) {
 	return fd, nil
 }
 
-// swap makes the stamp the volume's data at once.
+// swap makes the stamp the volume's data, atomically.
 func swap(root *os.Root, stamp string) error {
 	if err := root.Remove(newDataLink); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -302,8 +304,8 @@ func swap(root *os.Root, stamp string) error {
 	return root.Rename(newDataLink, dataLink)
 }
 
-// show makes the links that the pod's containers see, and removes those and the
-// data of before.
+// show makes the links that the pod's containers see, and removes the links and
+// data of earlier calls.
 func show(ctx context.Context, root *os.Root, current string, files map[string]file, gid int) error {
 	wanted := map[string]bool{}
 	for p, f := range files {

@@ -285,7 +285,8 @@ func TestPathsThatAreRefused(t *testing.T) {
 	}
 }
 
-// As many levels as a path can have, and files enough to make each of them dear.
+// As many levels as a path can have, and enough files to make each of them
+// expensive.
 func TestDeepPathsAreWrittenAndKnownAgain(t *testing.T) {
 	deep := strings.Repeat("a/", 2046)
 	files := map[string]string{"a.b": "beside", "b/a/n": "other"}

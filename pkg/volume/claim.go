@@ -20,10 +20,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Claims gives the persistent volume claims that pods name and the persistent
+// Claims gives the persistent volume claims that pods name, and the persistent
 // volumes that those are bound to. It is asked until a pod is set up, not at every
-// sync: a pod that has a volume keeps it, whatever becomes of the claim. A missing
-// object is an error for which apierrors.IsNotFound holds.
+// sync: a pod that has a volume keeps it, whatever becomes of the claim. For a
+// missing object the error satisfies apierrors.IsNotFound.
 type Claims interface {
 	Claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error)
 	Volume(ctx context.Context, name string) (*v1.PersistentVolume, error)
@@ -33,7 +33,7 @@ type Claims interface {
 
 var errNoClaims = errors.New("this node has no source of PersistentVolumeClaims")
 
-// claimed is a volume by way of a claim: what it is, its persistent volume says.
+// claimed is a volume given by a claim: its persistent volume says what it is.
 type claimed struct {
 	m   *Manager
 	pod *v1.Pod
@@ -73,7 +73,7 @@ func (c *claimed) setUp(ctx context.Context) error {
 	}
 	if err := k.setUp(ctx); err != nil {
 		if first {
-			c.m.unbind(c.pod.UID, c.v.Name) // the next time it may be another volume
+			c.m.unbind(c.pod.UID, c.v.Name) // next time it may be another volume
 		}
 		return err
 	}
@@ -84,7 +84,7 @@ func (c *claimed) setUp(ctx context.Context) error {
 }
 
 // bound returns the persistent volume that the pod's volume is bound to, if the pod
-// may have it on this node, or why not in the kubelet's words.
+// may have it on this node; otherwise an error in the kubelet's words.
 func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.PersistentVolume, error) {
 	if m.claims == nil {
 		return nil, errNoClaims
@@ -121,7 +121,8 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 	return pv, nil
 }
 
-// ClaimName is the claim of a volume, named or made for the pod; "" where it has none.
+// ClaimName is the claim of a volume, named in it or generated for the pod; "" if it
+// has none.
 func ClaimName(pod *v1.Pod, v *v1.Volume) string {
 	switch {
 	case v.PersistentVolumeClaim != nil:
@@ -135,7 +136,7 @@ func ClaimName(pod *v1.Pod, v *v1.Volume) string {
 // protection keeps a claim that is being deleted while a pod uses it.
 const protection = "kubernetes.io/pvc-protection"
 
-// checkClaim says why a pod cannot use a claim.
+// checkClaim returns why a pod cannot use a claim.
 func checkClaim(c *v1.PersistentVolumeClaim) error {
 	switch {
 	case c.DeletionTimestamp != nil && !slices.Contains(c.Finalizers, protection):
@@ -148,7 +149,7 @@ func checkClaim(c *v1.PersistentVolumeClaim) error {
 	return nil
 }
 
-// checkBinding says why a volume is not the claim's.
+// checkBinding returns why a volume does not belong to the claim.
 func checkBinding(pv *v1.PersistentVolume, claim types.UID) error {
 	switch ref := pv.Spec.ClaimRef; {
 	case ref == nil:
@@ -166,7 +167,7 @@ func modeOfVolume(pv *v1.PersistentVolume) v1.PersistentVolumeMode {
 	return *pv.Spec.VolumeMode
 }
 
-// checkMode refuses a device as a file system and the other way round.
+// checkMode refuses a block device used as a file system, and the other way round.
 func checkMode(pod *v1.Pod, name string, mode v1.PersistentVolumeMode) error {
 	mounts, devices := uses(pod, name)
 	switch {
@@ -178,7 +179,7 @@ func checkMode(pod *v1.Pod, name string, mode v1.PersistentVolumeMode) error {
 	return nil
 }
 
-// uses tells how the pod's containers use a volume.
+// uses reports how the pod's containers use a volume.
 func uses(pod *v1.Pod, name string) (mounts, devices bool) {
 	for _, c := range pods.AllContainers(pod) {
 		mounts = mounts || slices.ContainsFunc(c.VolumeMounts, func(m v1.VolumeMount) bool { return m.Name == name })
@@ -187,15 +188,16 @@ func uses(pod *v1.Pod, name string) (mounts, devices bool) {
 	return mounts, devices
 }
 
-// boundTo is the persistent volume that was found for a pod's volume, nil before.
+// boundTo is the persistent volume that was found for a pod's volume, nil if none
+// was yet.
 func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.bindings[uid][name]
 }
 
-// loadBindings takes up what volumes of pods were bound to under an agent before:
-// what these still have is no other pod's.
+// loadBindings reads what the volumes of pods were bound to by earlier agents: no
+// other pod may have what they still hold.
 func (m *Manager) loadBindings() error {
 	files, err := filepath.Glob(filepath.Join(m.layout.pods(), "*", claimsDir, "*.json"))
 	if err != nil {
@@ -206,15 +208,15 @@ func (m *Manager) loadBindings() error {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		if pv := m.keptBinding(uid, name); pv != nil {
 			if err := m.bind(uid, name, pv); err != nil {
-				klog.ErrorS(err, "Two pods have a volume that is for one", "podUID", uid, "volume", name)
+				klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
 			}
 		}
 	}
 	return nil
 }
 
-// bind notes which persistent volume a pod's volume is until the pod is torn down.
-// One of access mode ReadWriteOncePod is one pod's at a time.
+// bind records which persistent volume a pod's volume is, until the pod is torn
+// down. A volume with access mode ReadWriteOncePod is given to one pod at a time.
 func (m *Manager) bind(uid types.UID, name string, pv *v1.PersistentVolume) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -234,15 +236,16 @@ func (m *Manager) bind(uid types.UID, name string, pv *v1.PersistentVolume) erro
 	return nil
 }
 
-// unbind forgets what was bound and not set up.
+// unbind forgets a binding whose volume was not set up.
 func (m *Manager) unbind(uid types.UID, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.bindings[uid], name)
 }
 
-// claimFile is where it is kept which persistent volume a pod's volume is: an agent
-// that starts anew gives the pod no other, and needs neither claim nor API server.
+// claimFile is the file that records which persistent volume a pod's volume is: an
+// agent that restarts gives the pod the same one, and needs neither claim nor API
+// server.
 func (m *Manager) claimFile(uid types.UID, name string) (string, error) {
 	dir, err := m.layout.pod(uid)
 	if err != nil {
@@ -266,8 +269,8 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 	return durable.Write(file, text)
 }
 
-// keptBinding is what an agent before has kept; nil where it has not. Half a file is
-// of a machine that died, and the pod with it.
+// keptBinding is what an earlier agent has recorded; nil if it has not. Half a file
+// is left by a machine that died, and the pod died with it.
 func (m *Manager) keptBinding(uid types.UID, name string) *v1.PersistentVolume {
 	file, err := m.claimFile(uid, name)
 	if err != nil {

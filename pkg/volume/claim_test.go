@@ -200,7 +200,7 @@ func TestAVolumeForOnePodIsNotGivenToAnother(t *testing.T) {
 	first, second := podOfClaim(false), podOfClaim(false)
 	second.UID = "uid-2"
 	setUp(t, m, first)
-	m = newManager(t, Config{Claims: c, Root: root}) // of an agent that finds the first on its way out
+	m = newManager(t, Config{Claims: c, Root: root}) // the agent finds the first pod on its way out
 	if err := m.SetUp(t.Context(), second); err == nil || !strings.Contains(err.Error(), "is already in use by another pod") {
 		t.Errorf("error %v", err)
 	}
@@ -218,11 +218,11 @@ func TestAPodKeepsItsVolumeWhateverBecomesOfTheClaim(t *testing.T) {
 	if err := m.SetUp(t.Context(), pod); err == nil {
 		t.Fatal("a directory that is not there was set up")
 	}
-	c.volumes["pv"].Spec.HostPath.Path = dir // as long as it is not set up the claim counts
+	c.volumes["pv"].Spec.HostPath.Path = dir // until the volume is set up the claim counts
 	setUp(t, m, pod)
 	clear(c.claims)
 	setUp(t, m, pod)
-	m = newManager(t, Config{Claims: c, Root: root}) // an agent that starts anew
+	m = newManager(t, Config{Claims: c, Root: root}) // a new agent
 	setUp(t, m, pod)
 	if p, err := m.Path(pod, "v"); err != nil || p.Host != dir {
 		t.Errorf("path %+v, error %v", p, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/downward"
 )
 
-// Why a node without Objects cannot make a volume.
+// Why a volume cannot be made on a node without Objects.
 var (
 	errNoConfigMaps = errors.New("this node has no source of ConfigMaps")
 	errNoSecrets    = errors.New("this node has no source of Secrets")
@@ -26,7 +26,7 @@ var (
 )
 
 // maxContent is how much the node writes into all volumes of one pod, in bytes. One
-// Secret or field can be the content of any number of files, which are not counted as
+// Secret or field can be the content of any number of files, which are not charged to
 // the pod's memory, as those of an emptyDir are.
 const maxContent = 128 << 20
 
@@ -37,11 +37,11 @@ type content struct {
 	pod         *v1.Pod
 	objects     Objects
 	allocatable func() v1.ResourceList
-	mode        os.FileMode // of files that say none
-	room        *int        // what is left of maxContent for this volume and the next; nil: all of it
+	mode        os.FileMode // of files without one of their own
+	room        *int        // what is left of maxContent for this volume and the next ones; nil: all of it
 }
 
-// take takes from the room what a file needs.
+// take takes the room that a file needs.
 func (c *content) take(size int) error {
 	if c.room == nil {
 		all := maxContent
@@ -97,7 +97,7 @@ func (c *content) secret(ctx context.Context, name string, items []v1.KeyToPath,
 	return c.keys(o.Data, items, optional, "references non-existent secret key: %s")
 }
 
-// keys returns all keys of an object as files, or those of items where there are any.
+// keys returns all keys of an object as files, or those of items if there are any.
 func (c *content) keys(data map[string][]byte, items []v1.KeyToPath, optional bool, missing string) (map[string]file, error) {
 	files := make(map[string]file, len(data))
 	if len(items) == 0 {
@@ -124,7 +124,7 @@ func (c *content) keys(data map[string][]byte, items []v1.KeyToPath, optional bo
 	return files, nil
 }
 
-// clean spells a path as writeFiles wants it, but does not make one of what is none.
+// clean cleans a path as writeFiles wants it, but leaves an invalid path invalid.
 func clean(p string) string {
 	if p == "" || slices.Contains(strings.Split(p, "/"), "..") {
 		return p
@@ -132,7 +132,7 @@ func clean(p string) string {
 	return path.Clean(p)
 }
 
-// downward returns the files of what the pod may know of itself.
+// downward returns the files with what the pod may know about itself.
 func (c *content) downward(items []v1.DownwardAPIVolumeFile) (map[string]file, error) {
 	files := make(map[string]file, len(items))
 	var failed []error
@@ -184,8 +184,8 @@ func (c *content) trustBundle(ctx context.Context, p *v1.ClusterTrustBundleProje
 	return c.private(p.Path, text)
 }
 
-// private is a file that nobody but the user of the pod, or the group of the
-// volume, may read where one is known.
+// private is a file that, where possible, only the pod's user or the volume's group
+// may read.
 func (c *content) private(path string, data []byte) (map[string]file, error) {
 	if err := c.take(len(data)); err != nil {
 		return nil, err
@@ -197,8 +197,8 @@ func (c *content) private(path string, data []byte) (map[string]file, error) {
 	return map[string]file{clean(path): f}, nil
 }
 
-// projected returns the files of all sources, the later before the earlier where
-// two have one path.
+// projected returns the files of all sources; where two have the same path, the
+// later one wins.
 func (c *content) projected(ctx context.Context, sources []v1.VolumeProjection) (map[string]file, error) {
 	all := map[string]file{}
 	var failed []error

@@ -15,11 +15,11 @@ import (
 // CSI mounts volumes with their drivers: *csi.Manager.
 type CSI interface {
 	SetUp(ctx context.Context, v csi.Volume) error
-	// Target is where a volume lies once it is set up.
+	// Target is where a volume is once it is set up.
 	Target(v csi.Volume) string
 	// TearDown takes down what is published in a directory of a pod.
 	TearDown(ctx context.Context, dir string) error
-	// Clean gives back what no pod has any more.
+	// Clean gives back what no pod uses any more.
 	Clean(ctx context.Context) error
 }
 
@@ -33,7 +33,7 @@ type csiVolume struct {
 	v csi.Volume
 }
 
-// csiVolume returns a volume of the pod's own or a persistent one.
+// csiVolume returns a CSI volume: an inline one, or a persistent one.
 func (m *Manager) csiVolume(v csi.Volume) (kind, error) {
 	if m.csi == nil {
 		return nil, errNoCSI
@@ -60,7 +60,7 @@ func (c *csiVolume) setUp(ctx context.Context) error {
 	return err
 }
 
-// tearDownCSI takes down the CSI volumes of a pod, whose drivers must be asked to.
+// tearDownCSI takes down the CSI volumes of a pod, which only their drivers can do.
 func (m *Manager) tearDownCSI(ctx context.Context, podDir string, at func(string)) error {
 	if m.csi == nil {
 		return nil
@@ -73,7 +73,7 @@ func (m *Manager) tearDownCSI(ctx context.Context, podDir string, at func(string
 	if err != nil {
 		return err
 	}
-	// What lies on top of a volume goes first.
+	// Mounts on top of a volume go first.
 	if err := unmountBelow(filepath.Join(podDir, subPathsDir), at); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (m *Manager) tearDownCSI(ctx context.Context, podDir string, at func(string
 	return errors.Join(failed...)
 }
 
-// inlineCSI is a CSI volume of the pod's own.
+// inlineCSI is a CSI volume that the pod's spec defines itself.
 func (m *Manager) inlineCSI(pod *v1.Pod, name string, s *v1.CSIVolumeSource) (kind, error) {
 	return m.csiVolume(csi.Volume{Pod: pod, Name: name, Inline: s, ReadOnly: isTrue(s.ReadOnly)})
 }

@@ -54,7 +54,7 @@ func TestDriversTakeTheirVolumesDownBeforeAPodsDirectoryGoes(t *testing.T) {
 	if _, err := os.Stat(p.Host); err != nil {
 		t.Errorf("the volume was removed all the same: %v", err)
 	}
-	// The same by housekeeping, of a pod that a new agent does not know.
+	// Housekeeping does the same, for a pod that a new agent does not know.
 	m.setLive(pod.UID, false)
 	if err := m.Orphans(t.Context(), all); err == nil {
 		t.Error("a failure is not told")

@@ -16,9 +16,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// emptyDir is a directory of the pod's own: on the node's disk, in memory
-// (tmpfs) or in huge pages (hugetlbfs). sizeLimit bounds a tmpfs by the kernel;
-// what exceeds it elsewhere is evicted (package eviction/localstorage).
+// emptyDir is a directory that belongs to the pod: on the node's disk, in memory
+// (tmpfs) or in huge pages (hugetlbfs). The kernel enforces the sizeLimit of a
+// tmpfs; a pod that exceeds another one is evicted (package eviction/localstorage).
 type emptyDir struct {
 	pod         *v1.Pod
 	source      *v1.EmptyDirVolumeSource
@@ -53,7 +53,7 @@ func (e *emptyDir) setUp(context.Context) error {
 	}
 }
 
-// memorySize bounds a tmpfs by the least of sizeLimit, the pod's memory limit
+// memorySize bounds a tmpfs by the smallest of sizeLimit, the pod's memory limit
 // and what the node can give to pods; 0 leaves it to the kernel.
 func (e *emptyDir) memorySize() int64 {
 	alloc := e.allocatable()
@@ -73,7 +73,8 @@ func (e *emptyDir) memorySize() int64 {
 	return size
 }
 
-// everyContainerLimitsMemory tells whether the sum of the limits bounds the pod.
+// everyContainerLimitsMemory reports whether the sum of the containers' limits
+// bounds the pod.
 func everyContainerLimitsMemory(pod *v1.Pod) bool {
 	if r := pod.Spec.Resources; r != nil && !r.Limits.Memory().IsZero() {
 		return true
@@ -86,10 +87,10 @@ func everyContainerLimitsMemory(pod *v1.Pod) bool {
 	return true
 }
 
-// pageSize returns the size in bytes of the huge pages that are meant: named by
-// the medium, or else the only one that the pod asks for. Pages that the pod does
-// not ask for it cannot have: the volume's would be taken from others (the
-// kubelet's words).
+// pageSize returns the size in bytes of the huge pages to use: the size that the
+// medium names, or else the only one that the pod requests. A pod cannot use pages
+// that it does not request: the volume would take them from others (the kubelet's
+// words).
 func (e *emptyDir) pageSize() (int64, error) {
 	sizes := map[int64]bool{}
 	for name := range resource.PodRequests(e.pod, resource.PodResourcesOptions{}) {
@@ -123,9 +124,9 @@ func fsGroup(pod *v1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
-// makeDir makes dir with exactly that mode and group (gid -1: root's), all at
-// once: it is made beside and renamed, so a directory that is there is right and
-// what containers did to it since is kept.
+// makeDir makes dir with exactly that mode and group (gid -1: root's), atomically:
+// it is made under another name and renamed. So a directory that exists is right,
+// and what containers have changed in it since is kept.
 func makeDir(dir string, mode os.FileMode, gid int) error {
 	if fi, err := os.Lstat(dir); err == nil {
 		if !fi.IsDir() {

@@ -22,8 +22,8 @@ import (
 )
 
 // writtenFiles is a volume of files that the node writes and keeps up to date:
-// configMap, secret, downwardAPI, projected. They lie in an emptyDir, in memory
-// but for configMap, as with the kubelet.
+// configMap, secret, downwardAPI, projected. They are in an emptyDir, in memory
+// except for configMap, as with the kubelet.
 type writtenFiles struct {
 	emptyDir
 	m       *Manager
@@ -32,7 +32,7 @@ type writtenFiles struct {
 	content func(context.Context, *content) (map[string]file, error)
 }
 
-// stamp is what a volume was written with last: which files, and where.
+// stamp is what a volume was last written with: which files, and where.
 type stamp struct {
 	sum  [sha256.Size]byte
 	name string
@@ -40,9 +40,9 @@ type stamp struct {
 
 func (w *writtenFiles) path() Path { return Path{Host: w.dir, ReadOnly: true, Relabel: true} }
 
-// setUp costs a few looks when nothing has changed since the last. A volume that
-// was written before and whose content is not to be had now keeps the old: its
-// pod runs, and what restarts may go on with it.
+// setUp costs only a few looks if nothing has changed since the last call. A volume
+// that was written before, and whose content is not available now, keeps the old
+// content: its pod runs, and containers that restart can use it.
 func (w *writtenFiles) setUp(ctx context.Context) error {
 	files, err := w.content(ctx, w.from)
 	if err != nil {
@@ -84,7 +84,7 @@ func (w *writtenFiles) written() bool {
 	return err == nil
 }
 
-// digest tells contents apart.
+// digest identifies the content of the files.
 func digest(files map[string]file, gid int) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	number := func(n int) { h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
@@ -118,8 +118,9 @@ func (m *Manager) setStamp(uid types.UID, name string, s stamp) {
 	m.stamps[uid][name] = s
 }
 
-// makeMountPoints makes the directories in a volume that other volumes are mounted
-// at, which the runtime cannot make: containers have this one read-only.
+// makeMountPoints makes the directories in a volume at which other volumes are
+// mounted. The runtime cannot make them, because containers have this volume
+// read-only.
 func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) error {
 	below := mountPointsBelow(pod, name)
 	if len(below) == 0 {
@@ -129,7 +130,7 @@ func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) 
 		if err := bounds.NewPath(p); err != nil {
 			return fmt.Errorf("make mount point %w", err)
 		}
-		if strings.HasPrefix(p, "..") { // a directory of files, or the link to it
+		if strings.HasPrefix(p, "..") { // a directory of files, or the link to one
 			return fmt.Errorf("make mount point %q: names that begin with '..' are the volume's own", bounds.Quote(p))
 		}
 	}
@@ -153,12 +154,12 @@ func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) 
 }
 
 // mountPointsBelow returns the paths within the volume at which a container that
-// mounts it mounts something else; of two below each other the upper.
+// mounts it mounts something else; of two nested paths only the upper.
 func mountPointsBelow(pod *v1.Pod, name string) []string {
 	var all []string
 	see := func(mounts []v1.VolumeMount) {
-		// In this order all that is below a path follows it: a spec may have ten thousands
-		// of mounts, too many to compare all with all.
+		// In this order everything below a path follows it: a spec may have tens of
+		// thousands of mounts, too many to compare each with each.
 		at := make([]string, len(mounts))
 		for i := range mounts {
 			at[i] = strings.TrimSuffix(path.Clean("/"+mounts[i].MountPath), "/") + "/"

@@ -280,7 +280,7 @@ func TestAVolumeThatCannotBeRefreshedKeepsItsContent(t *testing.T) {
 	setUp(t, m, pod)
 	o.err = errors.New("the API server is away")
 	again := newManager(t, Config{Root: m.layout.root, Objects: o})
-	setUp(t, again, pod) // an agent that was started meanwhile
+	setUp(t, again, pod) // a new agent
 	if got := shown(t, pathOf(t, m, pod, "v")); got["a"] != "1" {
 		t.Errorf("shows %q", got)
 	}
@@ -391,7 +391,7 @@ func TestMountPointsOfVeryManyMounts(t *testing.T) {
 	if got := mountPointsBelow(pod, "v"); len(got) != 30_000 {
 		t.Errorf("%d mount points", len(got))
 	}
-	if took := time.Since(begun); took > 30*time.Second { // comparing all with all takes minutes
+	if took := time.Since(begun); took > 30*time.Second { // comparing each with each takes minutes
 		t.Errorf("took %v", took)
 	}
 }

@@ -15,30 +15,31 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// Found is what the first agent found in its root directory: another kubelet's, as a rule.
-// None of it is ours to remove, but for pods that were given to an agent of ours since.
+// Found is what the first agent found in its root directory, as a rule left by another
+// kubelet. We remove none of it, except pods that an agent of ours was given since.
 type Found struct {
-	Root  bool     `json:"root"`  // the directory itself was there
-	Names []string `json:"names"` // in it, and in directories that are shared
+	Root  bool     `json:"root"`  // the directory itself existed
+	Names []string `json:"names"` // in it, and in shared directories
 	Pods  []string `json:"pods"`  // that had a directory
 }
 
-// Places of our records below the root. ownPods has a mark for each pod whose directory we
-// have made or taken over: other kubelets come and go in the same root at any time.
+// Our records below the root. ownPods has a mark for each pod whose directory we have made
+// or taken over: other kubelets may come and go in the same root at any time.
 const (
 	recordsDir = "mini-kubelet"
 	foundFile  = recordsDir + "/found.json"
 	ownPods    = recordsDir + "/pods"
 )
 
-// Note puts on record what there is in the root directory, which was there or has just been
-// made, before the first agent begins there with the file own. Later calls change nothing.
+// Note records what is in the root directory, which already existed or has just been made,
+// before the first agent starts to use it with the file own. Later calls change nothing.
 func Note(root string, wasThere bool, own string) error {
 	if _, err := os.Lstat(filepath.Join(root, ownPods)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// Whatever an agent keeps, it keeps there: one from before there was a record, too.
-	// Less is of one that did not come to its first record.
+	// Everything that an agent records is in this directory, even from before there was
+	// a list of what was found. If it holds less, the agent did not get to its first
+	// record.
 	kept, err := os.ReadDir(filepath.Join(root, recordsDir))
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -61,7 +62,7 @@ func markAll(root string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("note which pods are ours: %w", err)
 	}
-	// The directory is there once it has them all.
+	// The directory gets its name once all marks are in it.
 	temp := filepath.Join(root, ownPods+".new")
 	if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
 		return fmt.Errorf("note which pods are ours: %w", err)
@@ -106,7 +107,8 @@ func note(root string, wasThere bool, own string) error {
 	return nil
 }
 
-// ReadFound returns what Note has put on record; the zero value where it has not.
+// ReadFound returns what Note has recorded; the zero value if it has recorded
+// nothing.
 func ReadFound(root string) (f Found, err error) {
 	text, err := durable.Read(filepath.Join(root, foundFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +123,7 @@ func ReadFound(root string) (f Found, err error) {
 	return f, nil
 }
 
-// Has tells whether the name, below the root, is not ours to remove.
+// Has reports whether the name, below the root, is not ours to remove.
 func (f Found) Has(name string) bool {
 	if name == "" {
 		return f.Root
@@ -129,8 +131,8 @@ func (f Found) Has(name string) bool {
 	return slices.Contains(f.Names, name)
 }
 
-// Owns tells whether the pod's directory below root is ours: made or taken over by an
-// agent of ours, and not yet removed.
+// Owns reports whether the pod's directory below root is ours: made or taken over by an
+// agent of ours, and not removed since.
 func Owns(root string, uid types.UID) bool {
 	if element("pod UID", string(uid)) != nil {
 		return false
@@ -152,8 +154,9 @@ func ownedPods(root string) ([]string, error) {
 	return names, nil
 }
 
-// own marks a pod as ours, before anything is made for it, also if another kubelet has
-// made its directory. A mark that a dying machine loses costs an orphan that stays.
+// own marks a pod as ours, before anything is made for it, even if another kubelet has
+// made its directory. A mark that is lost when the machine dies leaves an orphan
+// behind.
 func (m *Manager) own(uid types.UID) error {
 	if Owns(m.layout.root, uid) {
 		return nil

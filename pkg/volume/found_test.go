@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// A root directory that another kubelet has used before: what it left stays, also over
-// restarts of the agent and a reset, until the agent is given a pod of the same UID.
+// Another kubelet has used the root directory before: what it left stays, even after
+// restarts of the agent and a reset, until the agent is given a pod with the same UID.
 func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 	root := t.TempDir()
 	data := func(uid string) string {
@@ -58,7 +58,7 @@ func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 	if err := m.SetUp(t.Context(), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "ours"}}); err != nil {
 		t.Fatal(err)
 	}
-	// Another kubelet was here in between.
+	// Meanwhile another kubelet was here.
 	put(data("later"))
 	m = start() // it knows of nothing that the one before has set up
 	if err := m.Orphans(t.Context(), func(uid types.UID) bool { return uid != "ours" }); err != nil {
@@ -76,7 +76,7 @@ func TestWhatAnotherKubeletLeftIsNotRemoved(t *testing.T) {
 	}
 }
 
-// An agent of a version without the record goes on with what it has made.
+// An agent from a version without the record continues with what it has made.
 func TestNoteOfARootThatAnAgentUsesAlready(t *testing.T) {
 	root := t.TempDir()
 	for _, dir := range []string{"mini-kubelet", "pods/ours"} {
@@ -93,7 +93,7 @@ func TestNoteOfARootThatAnAgentUsesAlready(t *testing.T) {
 	}
 }
 
-// Disks that another kubelet has mounted since stay mounted: whose they are cannot be told.
+// Disks that another kubelet has mounted since stay mounted: nobody knows whose they are.
 func TestResetLeavesSharedDisksToAnotherKubelet(t *testing.T) {
 	root := t.TempDir()
 	if err := Note(root, true, "lock"); err != nil {

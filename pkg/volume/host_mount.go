@@ -24,9 +24,9 @@ func (m *Manager) bindDir(source, dir string, readOnly bool, options []string) e
 }
 
 // mountHelper mounts with the host's mount(8) and its helpers unless something is
-// mounted at dir. What a failure leaves is taken away.
+// mounted at dir. After a failure it cleans up.
 func (m *Manager) mountHelper(source, dir, fsType string, options []string) error {
-	if strings.HasPrefix(source, "-") { // a server's name, perhaps: mount(8) takes it for an option
+	if strings.HasPrefix(source, "-") { // perhaps a server's name: mount(8) takes it for an option
 		return fmt.Errorf("%q cannot be mounted", source)
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -42,7 +42,7 @@ func (m *Manager) mountHelper(source, dir, fsType string, options []string) erro
 	return nil
 }
 
-// undoMount takes away what a mount that failed with err has left.
+// undoMount cleans up after a mount that failed with err.
 func (m *Manager) undoMount(dir string, err error) error {
 	if mounted, _ := isMounted(dir); mounted {
 		if e := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); e != nil {
@@ -54,7 +54,7 @@ func (m *Manager) undoMount(dir string, err error) error {
 }
 
 // mountDisk mounts a disk's file system at dir unless it is mounted there. A disk
-// without one is formatted, unless it is to be read only.
+// without a file system is formatted, unless it is to be mounted read-only.
 func (m *Manager) mountDisk(disk, dir, fsType string, readOnly bool, options []string) error {
 	if fsType != "" { // it becomes the name of a program, mkfs.<type>
 		if err := element("file system", fsType); err != nil {
@@ -78,7 +78,7 @@ func (m *Manager) mountDisk(disk, dir, fsType string, readOnly bool, options []s
 	return nil
 }
 
-// command runs a program of the host's and returns all that it says.
+// command runs a program of the host and returns all of its output.
 func command(ctx context.Context, name string, args ...string) (string, error) {
 	if p, err := lookPath(name); err == nil {
 		name = p
@@ -87,5 +87,5 @@ func command(ctx context.Context, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// plugin is the directory of what a plug-in keeps for all pods.
+// plugin is the directory in which a plug-in keeps what all pods share.
 func (l layout) plugin(name string) string { return filepath.Join(l.root, "plugins", name) }

@@ -16,8 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/hostdir"
 )
 
-// hostPath is a file or directory of the node, checked or made by its type. It
-// is not ours: nothing of it is removed, relabelled or given to fsGroup.
+// hostPath is a file or directory of the node, checked or made according to its
+// type. It is not ours: it is never removed, relabelled or given to the fsGroup.
 type hostPath struct {
 	source   *v1.HostPathVolumeSource
 	readOnly bool // by its claim
@@ -32,7 +32,7 @@ func (h *hostPath) setUp(context.Context) error {
 	}
 	switch {
 	case !filepath.IsAbs(p):
-		// A runtime may take a relative path for the name of a volume of its own.
+		// A runtime may take a relative path for the name of one of its own volumes.
 		return fmt.Errorf("hostPath %q is not an absolute path", bounds.Quote(p))
 	case slices.Contains(strings.Split(p, "/"), ".."):
 		return fmt.Errorf("hostPath %q must not contain '..'", bounds.Quote(p))
@@ -43,7 +43,7 @@ func (h *hostPath) setUp(context.Context) error {
 	}
 	switch want {
 	case v1.HostPathUnset:
-		return nil // unchecked; a missing directory is the runtime's to make, as under any kubelet
+		return nil // unchecked; the runtime makes a missing directory, as under any kubelet
 	case v1.HostPathDirectoryOrCreate:
 		if err := hostdir.Make(p); err != nil {
 			return err
@@ -69,7 +69,7 @@ func makeFile(p string) error {
 	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
-// checkType compares what is at p, links followed, with the type asked for.
+// checkType compares what is at p, following links, with the type asked for.
 func checkType(p string, want v1.HostPathType) error {
 	is := map[v1.HostPathType]struct {
 		name string

@@ -44,7 +44,7 @@ func TestHostPathTypes(t *testing.T) {
 	if err := os.Symlink("nowhere", broken); err != nil {
 		t.Fatal(err)
 	}
-	// A short path: a socket's name has 107 characters.
+	// A short path: a socket's name can have 107 characters.
 	sockets, err := os.MkdirTemp("", "s")
 	if err != nil {
 		t.Fatal(err)

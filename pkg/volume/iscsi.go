@@ -19,7 +19,7 @@ import (
 //
 //	plugins/kubernetes.io/iscsi/iface-<interface>/<portal>-<iqn>-lun-<lun>
 //
-// and bind-mounted for each. What to log out of lies beside, in <that>.json.
+// and bind-mounted for each. <that>.json beside it records how to log out.
 type iscsi struct {
 	m        *Manager
 	pod      *v1.Pod
@@ -34,7 +34,7 @@ type iscsi struct {
 	initiator                  string
 }
 
-// iscsiDisk is where a disk is.
+// iscsiDisk says where a disk is.
 type iscsiDisk struct {
 	Portals   []string `json:"Portals"` // host:port
 	IQN       string   `json:"Iqn"`
@@ -50,7 +50,7 @@ const (
 	iscsiInterface = "default"
 )
 
-// newISCSIDisk takes a disk from what a source says of it.
+// newISCSIDisk makes a disk from the fields of a volume source.
 func newISCSIDisk(portal string, portals []string, iqn string, lun int32, iface string) iscsiDisk {
 	if iface == "" {
 		iface = iscsiInterface
@@ -65,12 +65,12 @@ func newISCSIDisk(portal string, portals []string, iqn string, lun int32, iface 
 	return d
 }
 
-// name is the disk's as a file name below its interface.
+// name is the disk's file name below its interface.
 func (d iscsiDisk) name() string {
 	return d.Portals[0] + "-" + d.IQN + "-lun-" + strconv.Itoa(int(d.LUN))
 }
 
-// device is the link that udev makes to the disk, once it is there.
+// device is the link that udev makes to the disk once it is there.
 func (d iscsiDisk) device(portal string) string {
 	return "ip-" + strings.NewReplacer("[", "", "]", "").Replace(portal) + "-iscsi-" + d.IQN + "-lun-" + strconv.Itoa(int(d.LUN))
 }
@@ -89,7 +89,7 @@ func (i *iscsi) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, portal := range i.disk.Portals { // a path could lead to what a pod has made
+	for _, portal := range i.disk.Portals { // a path could lead to something that a pod has made
 		if err := element("iscsi device", i.disk.device(portal)); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (i *iscsi) setUp(ctx context.Context) error {
 	if i.initiator != "" {
 		return errors.New("initiatorName is not supported by this node: configure an iscsi interface with that name on the host")
 	}
-	// One login to a target at a time: another volume of it may be logging out.
+	// One login to a target at a time: another of its volumes may be logging out.
 	unlock, err := i.m.devices.Lock(ctx, i.disk.IQN)
 	if err != nil {
 		return err
@@ -122,8 +122,8 @@ func (i *iscsi) setUp(ctx context.Context) error {
 	return i.m.bindDir(global, i.dir, i.readOnly, nil)
 }
 
-// attach logs in to all portals and returns the disk that appears by one of them;
-// of several paths to a disk the multipath device.
+// attach logs in to all portals and returns the disk that appears through one of
+// them; if there are several paths to it, the multipath device.
 func (i *iscsi) attach(ctx context.Context) (string, error) {
 	var secret *v1.Secret
 	if i.secret != nil {
@@ -163,7 +163,7 @@ func (i *iscsi) login(ctx context.Context, portal string, secret *v1.Secret) err
 	discovery := []string{"-m", "discoverydb", "-t", "sendtargets", "-p", portal, "-I", i.disk.Interface}
 	node := []string{"-m", "node", "-p", portal, "-T", i.disk.IQN, "-I", i.disk.Interface}
 	with := func(base []string, args ...string) []string { return append(base[:len(base):len(base)], args...) }
-	_ = adm(with(discovery, "-o", "new")...) // fails when it is there
+	_ = adm(with(discovery, "-o", "new")...) // fails if it exists
 	if i.chapDiscovery {
 		if err := setCHAP(adm, with(discovery, "-o", "update"), "discovery.sendtargets.auth.", secret); err != nil {
 			return err
@@ -182,12 +182,12 @@ func (i *iscsi) login(ctx context.Context, portal string, secret *v1.Secret) err
 		_ = adm(with(node, "-o", "delete")...)
 		return err
 	}
-	// A host that starts again leaves it to the agent.
+	// After the host restarts, the agent logs in, not the host.
 	_ = adm(with(node, "-o", "update", "-n", "node.startup", "-v", "manual")...)
 	return nil
 }
 
-// setCHAP gives a record of iscsiadm what the secret says under that prefix.
+// setCHAP sets in a record of iscsiadm what the secret holds under that prefix.
 func setCHAP(adm func(...string) error, record []string, prefix string, secret *v1.Secret) error {
 	if secret == nil {
 		return errors.New("iscsi: CHAP is enabled but no secret is given")
@@ -208,7 +208,7 @@ func setCHAP(adm func(...string) error, record []string, prefix string, secret *
 	return nil
 }
 
-// awaitDisk waits until udev has linked a disk and returns the disk.
+// awaitDisk waits until udev has made the link to a disk, and returns the disk.
 func awaitDisk(ctx context.Context, link string) (string, error) {
 	tick := time.NewTicker(diskLook)
 	defer tick.Stop()
@@ -230,7 +230,8 @@ func awaitDisk(ctx context.Context, link string) (string, error) {
 	}
 }
 
-// multipath is the device that joins all paths to a disk, the disk itself if none does.
+// multipath is the device that joins all paths to a disk, or the disk itself if there
+// is none.
 func multipath(disk string) string {
 	holders, _ := filepath.Glob(filepath.Join("/sys/block", filepath.Base(disk), "holders", "dm-*"))
 	for _, h := range holders {

@@ -11,15 +11,15 @@ import (
 
 // kind is one volume of one pod, of one type.
 type kind interface {
-	// setUp makes the volume or finds it made. Repeatable after a crash at any
-	// point; it may hang where the kernel hangs, but ends between steps with ctx.
+	// setUp makes the volume or finds it made. It can be repeated after a crash at any
+	// point. It may hang where the kernel hangs, but ctx ends it between steps.
 	setUp(ctx context.Context) error
-	// path is where the volume lies once it is set up.
+	// path is where the volume is once it is set up.
 	path() Path
 }
 
-// kind returns the volume as what its source says it is, or why this node
-// cannot have it. There is no other place that knows all types.
+// kind returns the volume as the type that its source names, or why this node
+// cannot have it. No other place knows all types.
 func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 	dir := func(plugin string) (string, error) { return m.layout.volume(pod.UID, plugin, v.Name) }
 	switch s := v.VolumeSource; {
@@ -72,7 +72,7 @@ func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 	}
 }
 
-// files is a volume of files that make returns.
+// files is a volume of the files that make returns.
 func (m *Manager) files(pod *v1.Pod, name, plugin string, medium v1.StorageMedium, mode *int32, make func(context.Context, *content) (map[string]file, error)) (kind, error) {
 	dir, err := m.layout.volume(pod.UID, plugin, name)
 	if err != nil {

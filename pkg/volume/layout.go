@@ -20,8 +20,8 @@ const (
 	hostsFile     = "etc-hosts"
 )
 
-// layout knows the paths below the root directory. What comes from a pod's spec
-// becomes a path element only if it is a single one.
+// layout knows the paths below the root directory. A name from a pod's spec becomes
+// part of a path only if it is a single path element.
 type layout struct{ root string }
 
 func (l layout) pods() string { return filepath.Join(l.root, "pods") }
@@ -48,7 +48,7 @@ func (l layout) volume(uid types.UID, plugin, name string) (string, error) {
 // escape is a plug-in's name as a file name.
 func escape(plugin string) string { return strings.ReplaceAll(plugin, "/", "~") }
 
-// element refuses a name that would leave or not enter a directory.
+// element refuses a name that would leave a directory or not enter it.
 func element(what, name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%s %q is not a file name", what, name)

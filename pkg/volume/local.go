@@ -15,8 +15,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// local is a persistent volume that lies on this node: a directory, which is
-// bind-mounted, or a disk, whose file system is mounted once for all its pods at
+// local is a persistent volume on this node: a directory, which is bind-mounted, or
+// a disk, whose file system is mounted once for all its pods at
 // plugins/kubernetes.io/local-volume/mounts/<volume>.
 type local struct {
 	m        *Manager
@@ -77,7 +77,7 @@ func (l *local) setUp(ctx context.Context) error {
 		return err
 	}
 	if !l.readOnly {
-		// Before the pod's mount is there, which says that all is done.
+		// Before the pod's mount exists, since that says that everything is done.
 		if err := setOwnership(ctx, root, l.pod); err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (l *local) setUp(ctx context.Context) error {
 	if err := l.m.bindDir(source, l.dir, l.readOnly, l.pv.Spec.MountOptions); err != nil {
 		return err
 	}
-	// mount(8) takes only paths. A pod that has a directory above may have exchanged this
+	// mount(8) takes only paths. A pod that has a directory above may have replaced this
 	// one since it was opened.
 	if err := checkSame(root, l.dir); err != nil {
 		return l.m.undoMount(l.dir, fmt.Errorf("mount %s: %w", source, err))
@@ -93,10 +93,10 @@ func (l *local) setUp(ctx context.Context) error {
 	return nil
 }
 
-// openPlace opens what a path leads to without doing anything to it.
+// openPlace opens what a path leads to, without doing anything to it (O_PATH).
 func openPlace(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
 
-// checkSame wants to find at path what is open.
+// checkSame requires that path still leads to the open file.
 func checkSame(open *os.File, path string) error {
 	want, err := open.Stat()
 	if err != nil {
@@ -109,7 +109,7 @@ func checkSame(open *os.File, path string) error {
 	return err
 }
 
-// device is a persistent volume that containers have as a block device.
+// device is a persistent volume that containers see as a block device.
 type device struct {
 	node     string
 	readOnly bool

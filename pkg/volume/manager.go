@@ -18,14 +18,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
-// Objects gives the API objects that volumes are made of. A missing object is an
-// error for which apierrors.IsNotFound holds. It is asked at every SetUp and is
-// expected to answer from memory.
+// Objects gives the API objects that volumes are made of. For a missing object the
+// error satisfies apierrors.IsNotFound. It is asked at every SetUp and should
+// answer from memory.
 type Objects interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
 	// Token returns a token of the pod's service account that is bound to the pod.
-	// Audience "" is the API server's own, 0 seconds are an hour.
+	// Audience "" is the API server's own, 0 seconds means an hour.
 	Token(ctx context.Context, pod *v1.Pod, audience string, expirationSeconds int64) (string, error)
 	// TrustAnchors returns the certificates of ClusterTrustBundles, in PEM.
 	TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundleProjection) ([]byte, error)
@@ -41,15 +41,16 @@ type Config struct {
 	Claims Claims
 	// CSI mounts volumes of CSI drivers; nil refuses them.
 	CSI CSI
-	// NodeLabels are what the node affinity of persistent volumes is compared with.
+	// NodeLabels are compared with the node affinity of persistent volumes.
 	NodeLabels func() map[string]string
-	// Allocatable of the node bounds emptyDirs in memory and answers
-	// resourceFieldRefs of containers without limits; nil bounds and knows nothing.
+	// Allocatable of the node bounds emptyDirs in memory, and answers resourceFieldRefs
+	// of containers without limits; if nil, neither is known.
 	Allocatable func() v1.ResourceList
-	// Warn is told, as a kubelet event, of a volume that could not be brought up to
-	// date and keeps the content it has; nil drops it.
+	// Warn is called, with the fields of a kubelet event, for a volume that could not
+	// be brought up to date and keeps its content; nil: nobody is told.
 	Warn func(pod *v1.Pod, reason, message string)
-	// Timeout of one SetUp or TearDown, after which it says what hangs; 0 is 2 min.
+	// Timeout of one SetUp or TearDown, after which the error says what hangs; 0 is 2
+	// min.
 	Timeout time.Duration
 }
 
@@ -67,15 +68,15 @@ type Manager struct {
 	timeout     time.Duration
 	serial      serial
 	devices     keylock.Locks          // by source: disks and directories that pods share
-	mounter     func() mount.Interface // asks the host once what its mount can do
+	mounter     func() mount.Interface // asks the host once what its mount program supports
 	lookPath    func(program string) (string, error)
 	command     func(ctx context.Context, name string, args ...string) (output string, err error)
-	disks       string // where udev links disks by their paths
+	disks       string // where udev links to disks by their paths
 
 	mu       sync.Mutex
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
-	stamps   map[types.UID]map[string]stamp                // of those, what was written, by volume
-	bindings map[types.UID]map[string]*v1.PersistentVolume // of those, what claims are bound to, by volume
+	stamps   map[types.UID]map[string]stamp                // of those: what was last written, by volume
+	bindings map[types.UID]map[string]*v1.PersistentVolume // of those: what claims are bound to, by volume
 }
 
 // New returns a Manager and makes the directory of the pods, which only root and
@@ -131,7 +132,7 @@ func New(c Config) (*Manager, error) {
 	return m, nil
 }
 
-// SetUp makes every volume of the pod ready, or finds it so, and brings the
+// SetUp makes every volume of the pod ready, or finds it ready, and brings the
 // content of configMap, secret, downwardAPI and projected volumes up to date. It
 // tries all volumes and returns what failed, in the kubelet's words. Idempotent.
 func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
@@ -175,8 +176,8 @@ func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume, room 
 	return k.setUp(ctx)
 }
 
-// Path returns where the named volume of the pod lies on the host once SetUp has
-// succeeded. It looks at nothing on disk.
+// Path returns where the named volume of the pod is on the host once SetUp has
+// succeeded. It does not look at the disk.
 func (m *Manager) Path(pod *v1.Pod, name string) (Path, error) {
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == name {
@@ -194,9 +195,9 @@ func (m *Manager) Path(pod *v1.Pod, name string) (Path, error) {
 	return Path{}, fmt.Errorf("the pod has no volume %q", name)
 }
 
-// TearDown unmounts and removes the volumes of a pod, emptyDir data included.
-// What the pod's dead containers still refer to (termination logs, etc-hosts)
-// stays until Orphans finds the pod gone. Idempotent; succeeds for an unknown pod.
+// TearDown unmounts and removes the volumes of a pod, including emptyDir data. What
+// the pod's dead containers still refer to (termination logs, etc-hosts) stays
+// until Orphans finds the pod gone. Idempotent; succeeds for an unknown pod.
 func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	dir, err := m.layout.pod(uid)
 	if err != nil {
@@ -220,8 +221,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	})
 }
 
-// clear unmounts all that is mounted below dir and then removes the named
-// entries of it.
+// clear unmounts everything below dir and then removes the named entries of it.
 func (m *Manager) clear(ctx context.Context, w *work, dir string, names ...string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filesystem is what the kernel is to mount. These need no helper program, so
-// they are mounted by system call: a pod with ten secrets forks nothing.
+// filesystem is what the kernel is to mount. These kinds need no helper program, so
+// they are mounted by system call: a pod with ten secrets starts no process.
 type filesystem struct {
 	kind    string
 	options []string
 }
 
-// mountAt makes dir and mounts the filesystem there, unless one is mounted.
+// mountAt makes dir and mounts the filesystem there, unless something is mounted.
 func mountAt(dir string, fs filesystem) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
@@ -30,8 +30,8 @@ func mountAt(dir string, fs filesystem) error {
 	}
 	data := strings.Join(fs.options, ",")
 	if fs.kind == "tmpfs" {
-		// What was asked to be in memory stays there, where the kernel knows how
-		// (6.4 and later; others know no such option).
+		// What is meant to be in memory stays there, if the kernel supports that (6.4 and
+		// later; others do not know the option).
 		err := unix.Mount(fs.kind, dir, fs.kind, 0, data+",noswap")
 		if err == nil || !errors.Is(err, unix.EINVAL) {
 			return wrapMount(err, fs.kind, dir, data)
@@ -47,8 +47,8 @@ func wrapMount(err error, kind, dir, data string) error {
 	return nil
 }
 
-// tmpfsOptions of a tmpfs with that root directory; size 0 is the kernel's
-// choice (half of memory), gid -1 root's.
+// tmpfsOptions are those of a tmpfs whose root directory has that mode and group;
+// size 0 is the kernel's choice (half of memory), gid -1 root's.
 func tmpfsOptions(size int64, mode os.FileMode, gid int) []string {
 	o := []string{"mode=" + octal(mode)}
 	if size > 0 {
@@ -68,7 +68,7 @@ func octal(mode os.FileMode) string {
 	return strconv.FormatUint(uint64(bits), 8)
 }
 
-// isMounted tells whether something is mounted at path, bind mounts included.
+// isMounted reports whether something is mounted at path, bind mounts included.
 func isMounted(path string) (bool, error) {
 	mounted, err := mountinfo.Mounted(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -77,9 +77,8 @@ func isMounted(path string) (bool, error) {
 	return mounted, err
 }
 
-// mountsBelow returns the mount points at or below dir, deepest and latest
-// first: the order in which they can be unmounted. A mount point that is
-// stacked is named as often.
+// mountsBelow returns the mount points at or below dir, deepest and latest first:
+// the order in which they can be unmounted. Stacked mounts are listed once each.
 func mountsBelow(dir string) ([]string, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
@@ -95,9 +94,9 @@ func mountsBelow(dir string) ([]string, error) {
 	return points, nil
 }
 
-// unmountBelow unmounts all that is mounted at or below dir and tells at what it
-// is at. It goes on after a failure, and looks again after a success: a mount
-// may have hidden another.
+// unmountBelow unmounts everything at or below dir, and calls at with each step. It
+// goes on after a failure, and looks again after a success: a mount may have hidden
+// another.
 func unmountBelow(dir string, at func(string)) error {
 	for {
 		points, err := mountsBelow(dir)
@@ -107,7 +106,7 @@ func unmountBelow(dir string, at func(string)) error {
 		var failed []error
 		for _, p := range points {
 			at("unmounting " + p)
-			// Never through a link that took the place of a directory.
+			// Never through a link that has replaced a directory.
 			if err := unix.Unmount(p, unix.UMOUNT_NOFOLLOW); err != nil {
 				failed = append(failed, fmt.Errorf("unmount %s: %w", p, err))
 			}

@@ -163,7 +163,7 @@ func TestADiskOfAnISCSITargetIsSharedAndLoggedOutOfAtLast(t *testing.T) {
 	if slices.Contains(calls, "--logout") {
 		t.Error("logged out while a pod has the disk")
 	}
-	// Of a pod that no agent remembers, too.
+	// Also for a pod that no agent remembers.
 	m.setLive(b.UID, false)
 	if err := m.Orphans(t.Context(), all); err != nil {
 		t.Fatal(err)

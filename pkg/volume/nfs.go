@@ -14,7 +14,7 @@ import (
 )
 
 // nfs is a directory of an NFS server, mounted for each pod by the host's mount.nfs.
-// Its files are the server's: fsGroup and SELinux labels leave them alone.
+// The files belong to the server: fsGroup and SELinux labels leave them alone.
 type nfs struct {
 	m        *Manager
 	source   *v1.NFSVolumeSource
@@ -46,8 +46,8 @@ func (n *nfs) setUp(context.Context) error {
 	return n.m.mountHelper(server+":"+n.source.Path, n.dir, "nfs", options)
 }
 
-// needs refuses a volume for which the host lacks a program. The helpers of mount
-// are where root finds them, also when the agent's PATH has no sbin.
+// needs refuses a volume for which the host lacks a program. Helpers of mount are
+// found in root's usual directories, even if the agent's PATH has no sbin.
 func (m *Manager) needs(kind, program, packages string) error {
 	if _, err := m.lookPath(program); err == nil {
 		return nil

@@ -41,7 +41,7 @@ func (m *Manager) Orphans(ctx context.Context, gone func(types.UID) bool) error 
 			if err := removePod(ctx, m.layout, string(uid), w.at); err != nil {
 				return err
 			}
-			m.setLive(uid, false) // nor has it what it was bound to
+			m.setLive(uid, false) // its bindings go as well
 			return nil
 		})
 		if w != nil {
@@ -58,8 +58,8 @@ func (m *Manager) Orphans(ctx context.Context, gone func(types.UID) bool) error 
 	return errors.Join(failed...)
 }
 
-// releaseShared gives back what no pod has any more of what pods share. One goroutine
-// does it at a time, with no pod's name, so that one which hangs is not joined by others.
+// releaseShared releases what pods share and no pod uses any more. One goroutine at a
+// time does it, under no pod's name, so that while one hangs no others pile up.
 func (m *Manager) releaseShared(ctx context.Context) error {
 	w := m.serial.try("", func(*work) error {
 		err := m.releaseDisks(ctx)
@@ -92,9 +92,9 @@ func removePod(ctx context.Context, l layout, name string, at func(string)) erro
 
 // Reset unmounts and removes every pod directory below root ("" is DefaultRoot) that is
 // ours (see Owns), and what pods shared below plugins/kubernetes.io unless another kubelet
-// was or is there, and nothing else. Drivers and targets of volumes are not told. For a
-// node that is being cleaned while no agent and no container of its pods runs. A missing
-// root is fine.
+// was or is there, and nothing else. It does not tell CSI drivers or iSCSI targets. It is
+// for a node that is being cleaned while neither the agent nor containers of its pods run.
+// A missing root is fine.
 func Reset(ctx context.Context, root string) error {
 	if root == "" {
 		root = DefaultRoot
@@ -125,7 +125,7 @@ func Reset(ctx context.Context, root string) error {
 	}
 	plugins := filepath.Dir(l.plugin(csiPlugin))
 	if len(left) > 0 || found.Has(filepath.Join("plugins", filepath.Base(plugins))) {
-		return errors.Join(failed...) // whose disks they are cannot be told
+		return errors.Join(failed...) // nobody knows whose disks they are
 	}
 	if err := unmountBelow(plugins, func(string) {}); err != nil {
 		return errors.Join(append(failed, err)...)

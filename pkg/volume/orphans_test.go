@@ -17,8 +17,7 @@ func TestOrphansAreUnmountedAndRemovedButKnownPodsKept(t *testing.T) {
 	m := newManager(t, Config{})
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "precious"), "x")
-	// What a pod of an earlier life left: a tmpfs, a bind mount hidden below
-	// another mount, files.
+	// Left by a pod earlier: a tmpfs, a bind mount hidden below another mount, files.
 	left := filepath.Join(m.layout.pods(), "gone", volumesDir, "kubernetes.io~csi", "v")
 	if err := os.MkdirAll(filepath.Join(left, "deep"), 0o755); err != nil {
 		t.Fatal(err)
@@ -111,7 +110,7 @@ func TestResetRemovesPodsAndNothingElse(t *testing.T) {
 	}
 }
 
-// mountFor mounts for the time of the test.
+// mountFor mounts for the duration of the test.
 func mountFor(t *testing.T, source, target, kind string, flags uintptr) {
 	t.Helper()
 	if err := unix.Mount(source, target, kind, flags, ""); err != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// owned tells whether a file belongs to that user and group; -1 is root.
+// owned reports whether a file belongs to that user and group; -1 is root.
 func owned(fi fs.FileInfo, uid, gid int) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && st.Uid == id(uid) && st.Gid == id(gid)
 }
 
-// id is what the owner -1 stands for: who the agent runs as.
+// id replaces the owner -1 by the one that the agent runs as.
 func id(n int) uint32 {
 	if n < 0 {
 		return uint32(os.Getuid())
@@ -24,8 +24,8 @@ func id(n int) uint32 {
 	return uint32(n)
 }
 
-// fsUser is the user that all containers of the pod run as, or -1 when they
-// differ or an image decides: who a token belongs to (KEP-2451).
+// fsUser is the user that all containers of the pod run as, or -1 if they differ or
+// an image decides: the owner of a token (KEP-2451).
 func fsUser(pod *v1.Pod) int {
 	user := -1
 	same := true
@@ -42,7 +42,7 @@ func fsUser(pod *v1.Pod) int {
 	return user
 }
 
-// runAsUser is what the spec says of one container, -1 for nothing.
+// runAsUser is what the spec sets for one container, -1 for nothing.
 func runAsUser(pod *v1.Pod, c *v1.SecurityContext) int {
 	switch {
 	case c != nil && c.RunAsUser != nil:

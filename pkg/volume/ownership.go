@@ -13,23 +13,24 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
-// What the group of a volume gets, the kubelet's: all may be read and written,
-// directories entered, and what is made in them is the group's as well.
+// The rights that a volume's group gets, as with the kubelet: to read and write
+// everything and to enter directories; new entries belong to the group as well.
 const (
 	groupFile = 0o660
 	groupDir  = 0o770 | unix.S_ISGID
 )
 
-// setOwnership gives a volume that was just mounted to the pod's fsGroup, as
-// fsGroupChangePolicy says. A file that cannot be changed is skipped (kubelet
-// behaviour). Another pod may have the volume and change it meanwhile: what is changed
-// is what was opened, never a path, so that no link leads out of the volume. Links are
-// given, not followed, pipes and devices are given and not opened, and what is mounted
-// within the volume is left alone.
+// setOwnership gives a volume that was just mounted to the pod's fsGroup, according to
+// fsGroupChangePolicy. A file that cannot be changed is skipped (kubelet behaviour).
+// Another pod may have the volume and change it meanwhile: only what was opened is
+// changed, never a path, so that no link leads out of the volume. Links are changed, not
+// followed; pipes and devices are changed without being opened; what is mounted within
+// the volume is left alone.
 //
-// A file of several names is given as well (the kubelet does, and package stores are
-// full of them). No pod gets at a file of the host's so: a hard link is made within one
-// mount, hence a container that can link a file into a volume has the file there as well.
+// A file with several hard links is changed as well (the kubelet does so, and package
+// stores are full of them). This gives a pod no access to a file of the host: a hard link
+// stays within one mount, so a container that can link a file into a volume already has
+// the file there.
 func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 	gid := fsGroup(pod)
 	if gid == nil {
@@ -39,8 +40,8 @@ func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 		return nil
 	}
 	g := giver{gid: int(*gid)}
-	// Directories after all that is in them, the root last: a walk that was interrupted
-	// must not look complete to OnRootMismatch.
+	// Directories after everything in them, the root last: an interrupted walk must not
+	// look complete to OnRootMismatch.
 	if err := tree.Walk(ctx, root, tree.Visitor{Entry: g.entry, Leave: g.leave}); err != nil {
 		return fmt.Errorf("give volume to group %d: %w", g.gid, err)
 	}
@@ -50,7 +51,7 @@ func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 	return nil
 }
 
-// setOwnershipOf does so for the directory that a path leads to.
+// setOwnershipOf is setOwnership for the directory that a path leads to.
 func setOwnershipOf(ctx context.Context, dir string, pod *v1.Pod) error {
 	root, err := openPlace(dir)
 	if err != nil {
@@ -60,7 +61,7 @@ func setOwnershipOf(ctx context.Context, dir string, pod *v1.Pod) error {
 	return setOwnership(ctx, root, pod)
 }
 
-// giver gives files to a group, and counts those that it could not.
+// giver gives files to a group, and counts those that it could not change.
 type giver struct {
 	gid    int
 	failed int
@@ -81,7 +82,7 @@ func (g *giver) entry(dir int, name string) (enter bool, err error) {
 		return false, err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return true, nil // given when it is left
+		return true, nil // given when the walk leaves it
 	}
 	g.note(name, g.give(fd, &st, groupFile))
 	return false, nil
@@ -105,7 +106,7 @@ func (g *giver) note(name string, err error) {
 	}
 }
 
-// give gives what is open, be it as a place, to the group.
+// give gives an open file to the group, even one opened with O_PATH.
 func (g *giver) give(fd int, st *unix.Stat_t, rights uint32) error {
 	given := int(st.Gid) == g.gid
 	if !given {
@@ -116,16 +117,16 @@ func (g *giver) give(fd int, st *unix.Stat_t, rights uint32) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK || given && st.Mode&rights == rights {
 		return nil
 	}
-	// Also where the rights are there: chown takes set-user-ID bits, which the kubelet
-	// keeps. fchmod takes no place, and fchmodat2 needs Linux 6.6, but by /proc all
-	// kernels get from a place to what is open.
+	// Even if the rights are right already: chown drops set-user-ID bits, which the
+	// kubelet keeps. fchmod does not work with O_PATH, and fchmodat2 needs Linux 6.6,
+	// but /proc works with all kernels.
 	if err := unix.Chmod(procPath(fd), st.Mode&0o7777|rights); err != nil {
 		return fmt.Errorf("change the mode: %w", err)
 	}
 	return nil
 }
 
-// hasGroup tells whether the root of a volume looks as setOwnership leaves it.
+// hasGroup reports whether the root of a volume looks as setOwnership leaves it.
 func hasGroup(root *os.File, gid int) bool {
 	var st unix.Stat_t
 	err := unix.Fstat(int(root.Fd()), &st)

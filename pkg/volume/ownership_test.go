@@ -80,13 +80,13 @@ func TestOwnershipIsChangedByPolicy(t *testing.T) {
 	}
 }
 
-// A pod that has the volume already exchanges a directory for a link while another
-// pod's fsGroup is applied: no file of the host's is given to the group.
+// A pod that already has the volume replaces a directory with a link while another
+// pod's fsGroup is applied: no file of the host is given to the group.
 func TestOwnershipIsSafeAgainstAContainerThatExchangesDirectoriesForLinks(t *testing.T) {
 	needRoot(t)
 	for name, names := range map[string]struct{ inVolume, onHost string }{
 		"the same names in both": {"f", "f"},      // won by the chmod of what was listed
-		"other names":            {"f", "only/h"}, // won by the walk's going through the link
+		"other names":            {"f", "only/h"}, // won by the walk following the link
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
@@ -136,7 +136,8 @@ func stat(t *testing.T, path string) (st unix.Stat_t) {
 	return st
 }
 
-// The modes are the kubelet's; nothing is opened that waits or does things when it is.
+// The modes are the kubelet's; nothing is opened that waits or has effects when
+// opened.
 func TestOwnershipOfEachKindOfFile(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()

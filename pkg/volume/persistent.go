@@ -11,8 +11,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
-// persistent returns what a persistent volume is to the pod. Its directory has the
-// persistent volume's name, as the kubelet's.
+// persistent returns a persistent volume as one of the pod's volumes. Like the
+// kubelet, it names the directory after the persistent volume.
 func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume) (kind, error) {
 	readOnly := v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly
 	dir := func(plugin string) (string, error) { return m.layout.volume(pod.UID, plugin, pv.Name) }
@@ -58,7 +58,8 @@ func sourceName(s *v1.PersistentVolumeSource) string {
 	return "none"
 }
 
-// volumeSecret gets a secret that a persistent volume names; nil when it names none.
+// volumeSecret returns a function that gets the secret a persistent volume names;
+// nil if it names none.
 func (m *Manager) volumeSecret(ref *v1.SecretReference) func(context.Context) (*v1.Secret, error) {
 	if ref == nil {
 		return nil

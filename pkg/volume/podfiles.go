@@ -19,8 +19,8 @@ func (m *Manager) HostsPath(uid types.UID) (string, error) {
 }
 
 // HostsFile writes the pod's managed /etc/hosts and returns its path. Running
-// containers have the file itself mounted, with root's rights to it: it is rewritten
-// in place, and what they have made of it is not trusted.
+// containers have the file itself mounted, and root in them may write to it: it is
+// rewritten in place, and its present content is not trusted.
 func (m *Manager) HostsFile(uid types.UID, content []byte) (string, error) {
 	path, err := m.HostsPath(uid)
 	if err != nil {
@@ -37,9 +37,9 @@ func (m *Manager) HostsFile(uid types.UID, content []byte) (string, error) {
 	return path, nil
 }
 
-// TerminationLog makes the empty file that an attempt of a container may write
-// its termination message to, as any user, and returns its path. It is called
-// before that attempt is created; what a failed creation left is replaced.
+// TerminationLog makes the empty file to which an attempt of a container may write
+// its termination message, as any user, and returns its path. It is called before
+// that attempt is created; what a failed creation left is replaced.
 func (m *Manager) TerminationLog(uid types.UID, container string, attempt uint32) (string, error) {
 	_, err := m.layout.pod(uid)
 	if err = errors.Join(err, element("container name", container)); err != nil {
@@ -60,7 +60,8 @@ func (m *Manager) TerminationLog(uid types.UID, container string, attempt uint32
 	return filepath.Join(m.layout.pods(), name), nil
 }
 
-// makePodDir makes a directory of a pod, and no link leads it out of those of pods.
+// makePodDir makes a directory of a pod. No link can lead it out of the pods'
+// directory.
 func (m *Manager) makePodDir(dir string) error {
 	if err := os.MkdirAll(m.layout.pods(), 0o750); err != nil {
 		return err

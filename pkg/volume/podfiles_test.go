@@ -14,7 +14,7 @@ import (
 const uid = types.UID("uid-1")
 
 // TestHostsFileThatIsNone: root in a container grows its /etc/hosts, a pod with a
-// hostPath puts anything in the place of another's.
+// hostPath puts anything in the place of another pod's.
 func TestHostsFileThatIsNone(t *testing.T) {
 	var m *Manager
 	place := func(t *testing.T) string {
@@ -108,8 +108,8 @@ func TestPodDirectoryThatLeadsElsewhere(t *testing.T) {
 	}
 }
 
-// TestWrittenVolumeWithSomethingElseInIt: who can write to a volume of files that the
-// node writes gets them back as they were.
+// TestWrittenVolumeWithSomethingElseInIt: files that the node writes into a volume
+// are restored, whatever somebody who can write to it has done to them.
 func TestWrittenVolumeWithSomethingElseInIt(t *testing.T) {
 	files := map[string]file{"a": {data: []byte("old"), mode: 0o644, uid: -1}, "d/b": {data: []byte("new"), mode: 0o600, uid: -1}}
 	for _, name := range []string{"a", "d/b", "d", "."} {
@@ -148,7 +148,7 @@ func TestEnvFileThatIsNone(t *testing.T) {
 	}
 	safefiletest.Each(t, place, func(t *testing.T, what, path string) {
 		text, err := readInVolume(filepath.Dir(path), "env", 1<<20)
-		if err == nil && what != safefiletest.HardLink { // made by who can read it anyway
+		if err == nil && what != safefiletest.HardLink { // made by somebody who can read it anyway
 			t.Errorf("read %.50q", text)
 		}
 	})

@@ -11,11 +11,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
-// ReadFile returns the regular file at path of the named volume, which is set up.
-// Containers may write to the volume meanwhile: links are followed as if the volume
-// were the whole file system, by the kernel (openat2), mounts within are not
-// entered, and what is no file, or one of more than limit bytes, is refused.
-// fs.ErrNotExist holds for the error when there is none.
+// ReadFile returns the regular file at path in the named volume, which is set up.
+// Containers may write to the volume meanwhile: the kernel follows links as if the
+// volume were the whole file system (openat2), mounts within it are not entered,
+// and anything that is not a regular file, or has more than limit bytes, is
+// refused. If there is no file, the error satisfies fs.ErrNotExist.
 func (m *Manager) ReadFile(ctx context.Context, pod *v1.Pod, name, path string, limit int64) ([]byte, error) {
 	v, err := m.Path(pod, name)
 	if err != nil {
@@ -42,7 +42,7 @@ func readInVolume(root, path string, limit int64) (text []byte, err error) {
 		defer f.Close()
 		text, err = safefile.Read(f, limit)
 	}
-	// By the path that the pod knows, not by the node's.
+	// With the path that the pod knows, not the node's.
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		err = fmt.Errorf("%s %q: %w", at.Op, path, at.Err)
 	}

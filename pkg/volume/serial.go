@@ -10,10 +10,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// serial runs the work of each pod in a goroutine of its own, one piece at a
-// time. A caller that gives up leaves the work to finish by itself; the next
-// caller waits for that first, so a system call that hangs costs one goroutine
-// however often it is tried again.
+// serial runs the work of each pod in a goroutine of its own, one piece at a time.
+// A caller that gives up leaves the work to finish by itself, and the next caller
+// waits for that first. So a system call that hangs costs one goroutine, however
+// often it is tried.
 type serial struct {
 	mu      sync.Mutex
 	running map[types.UID]*work
@@ -27,7 +27,7 @@ type work struct {
 	step string
 }
 
-// at notes what is being done, for the message when it hangs.
+// at notes the current step, for the message if it hangs.
 func (w *work) at(step string) {
 	w.mu.Lock()
 	w.step = step
@@ -40,8 +40,8 @@ func (w *work) where() string {
 	return w.step
 }
 
-// do runs fn when no other work of the pod is under way and returns its error,
-// or says what it was waiting for when ctx ends first.
+// do runs fn when no other work of the pod is in progress and returns its error, or
+// says what it was waiting for if ctx ends first.
 func (s *serial) do(ctx context.Context, uid types.UID, fn func(*work) error) error {
 	for {
 		s.mu.Lock()
@@ -60,8 +60,8 @@ func (s *serial) do(ctx context.Context, uid types.UID, fn func(*work) error) er
 	}
 }
 
-// try starts fn unless the pod is busy, in which case it returns nil. wait
-// returns its error.
+// try starts fn unless the pod is busy, in which case it returns nil. The error is
+// returned by wait.
 func (s *serial) try(uid types.UID, fn func(*work) error) *work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *serial) try(uid types.UID, fn func(*work) error) *work {
 	return s.start(uid, fn)
 }
 
-// wait returns the work's error, or what it is at when ctx ends first.
+// wait returns the work's error, or its current step if ctx ends first.
 func (w *work) wait(ctx context.Context) error {
 	select {
 	case <-w.done:

@@ -19,7 +19,7 @@ import (
 
 const localPlugin = "kubernetes.io/local-volume"
 
-// writeRecord notes beside a disk's mount point how it was attached, before it is.
+// writeRecord records beside a disk's mount point how it is attached, before it is.
 func writeRecord(global string, d iscsiDisk) error {
 	b, err := json.Marshal(d)
 	if err != nil {
@@ -29,12 +29,12 @@ func writeRecord(global string, d iscsiDisk) error {
 }
 
 // releaseDisks unmounts the disks that no pod has any more, and logs out of their
-// targets. One that is being worked on is left for the next time.
+// targets. A disk that is being worked on is left for the next time.
 func (m *Manager) releaseDisks(ctx context.Context) error {
 	locals, _ := filepath.Glob(filepath.Join(m.layout.plugin(localPlugin), "mounts", "*"))
 	records, _ := filepath.Glob(filepath.Join(m.layout.plugin(iscsiPlugin), "iface-*", "*.json"))
 	if len(locals)+len(records) == 0 {
-		return nil // the rule: nothing is looked at
+		return nil // common case: nothing to look at
 	}
 	var failed []error
 	for _, global := range locals {
@@ -74,13 +74,14 @@ func (m *Manager) releaseDisk(global string) error {
 	return err
 }
 
-// releaseISCSI logs out of the disk's target, unless another disk of it is there.
+// releaseISCSI logs out of the disk's target, unless another of its disks is
+// attached.
 func (m *Manager) releaseISCSI(ctx context.Context, global string, d iscsiDisk, records []string) error {
 	if err := m.releaseDisk(global); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(global); err == nil {
-		return nil // a pod has it
+		return nil // a pod uses it
 	}
 	shared := slices.ContainsFunc(records, func(r string) bool {
 		_, err := os.Lstat(r)
@@ -98,8 +99,8 @@ func (m *Manager) releaseISCSI(ctx context.Context, global string, d iscsiDisk, 
 	return os.Remove(global + ".json")
 }
 
-// unmountUnused unmounts what is mounted at global unless it is in use: a pod's mount
-// shows the same device, or one may be on its way.
+// unmountUnused unmounts what is mounted at global unless it is in use, which is when
+// a pod's mount shows the same device.
 func (m *Manager) unmountUnused(global string) error {
 	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.layout.root))
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// SubPath returns a host path that shows subPath of the named volume, made as a
-// directory when missing. A container that can write to the volume may swap its
-// directories for links at any moment, so the path is walked by the kernel
-// without leaving the volume (openat2), and what was found is bind-mounted by
-// its descriptor to volume-subpaths/<volume>/<container>/<index>, which only the
-// agent can write. Repeated calls find that mount again.
+// SubPath returns a host path that shows subPath of the named volume; if it is
+// missing, it is made as a directory. A container that can write to the volume may
+// replace its directories with links at any moment, so the kernel walks the path
+// without leaving the volume (openat2), and the result is bind-mounted by its
+// descriptor to volume-subpaths/<volume>/<container>/<index>, which only the agent
+// can write. Repeated calls find that mount again.
 func (m *Manager) SubPath(ctx context.Context, pod *v1.Pod, container string, index int, name, subPath string) (string, error) {
 	dir, err := m.layout.pod(pod.UID)
 	if err == nil {
@@ -52,8 +52,8 @@ func (m *Manager) SubPath(ctx context.Context, pod *v1.Pod, container string, in
 	return target, nil
 }
 
-// openBeneath opens subPath below root as a place (O_PATH), never outside of it,
-// and makes the directories that are missing with root's own mode.
+// openBeneath opens subPath below root with O_PATH, never outside of it, and makes
+// missing directories with root's own mode.
 func openBeneath(root, subPath string) (int, error) {
 	if !filepath.IsLocal(subPath) {
 		return -1, fmt.Errorf("subPath %q leaves the volume", bounds.Quote(subPath))
@@ -83,7 +83,7 @@ func makeBeneath(base int, subPath string, mode uint32) (int, error) {
 	walked := ""
 	for part := range strings.SplitSeq(filepath.Clean(subPath), "/") {
 		walked = filepath.Join(walked, part)
-		// From base, not from at: a link among the parts may point up, within.
+		// From base, not from at: a link on the way may point up, within base.
 		next, err := openIn(base, walked)
 		if errors.Is(err, unix.ENOENT) {
 			if err = makeDirectory(at, part, mode); err == nil || errors.Is(err, unix.EEXIST) {
@@ -116,10 +116,10 @@ func explain(err error, path string) error {
 	return fmt.Errorf("open subPath %q: %w", bounds.Quote(path), err)
 }
 
-// makeDirectory makes a directory with these rights, whatever the umask, and with the
-// sticky bit; that of set-group-ID it has from the directory above. A chmod afterwards
-// could hit what a container has put in its place. The umask is the process's, unless a
-// thread leaves that: such a thread is not fit for anything else, and ends.
+// makeDirectory makes a directory with these rights and the sticky bit, whatever the
+// umask; the set-group-ID bit comes from the parent. A chmod afterwards could hit what
+// a container has put in its place. The umask belongs to the process, unless a thread
+// unshares it: such a thread is fit for nothing else, and ends.
 func makeDirectory(at int, name string, mode uint32) error {
 	made := make(chan error)
 	go func() {
@@ -134,7 +134,8 @@ func makeDirectory(at int, name string, mode uint32) error {
 	return <-made
 }
 
-// bindTo bind-mounts what fd is to target, unless it is mounted there already.
+// bindTo bind-mounts what fd refers to at target, unless it is mounted there
+// already.
 func bindTo(fd int, target string) error {
 	var source unix.Stat_t
 	if err := unix.Fstat(fd, &source); err != nil {
@@ -162,7 +163,7 @@ func bindTo(fd int, target string) error {
 	return nil
 }
 
-// makeTarget makes the empty directory or file that is mounted over.
+// makeTarget makes the empty directory or file to mount over.
 func makeTarget(target string, dir bool) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
 		return err

@@ -111,8 +111,8 @@ func TestSubPath(t *testing.T) {
 	})
 }
 
-// A container that owns the volume swaps a directory for a link as fast as it
-// can; whatever the mount shows must still be of the volume.
+// A container that owns the volume swaps a directory for a link as fast as it can;
+// whatever the mount shows must still be in the volume.
 func TestSubPathIsSafeAgainstAContainerThatSwapsLinks(t *testing.T) {
 	needRoot(t)
 	m := newManager(t, Config{})
@@ -142,8 +142,8 @@ func TestSubPathIsSafeAgainstAContainerThatSwapsLinks(t *testing.T) {
 	}
 }
 
-// A container puts a directory of somebody else's in the place of the one that is made,
-// at the right moment: that keeps its mode.
+// A container puts another directory in the place of the one that is being made, at the
+// right moment: that directory keeps its mode.
 func TestSubPathChangesNoModeOfWhatWasThere(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()

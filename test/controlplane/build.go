@@ -13,14 +13,14 @@ import (
 	"syscall"
 )
 
-// Version of Kubernetes that is built; test/cluster/go.mod requires it.
+// Version of Kubernetes to build; test/cluster/go.mod requires it.
 const Version = "v1.36.3"
 
-// programs are what is built of it.
+// programs are the programs to build.
 var programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"}
 
-// Binaries returns the directory with the programs and etcd's place in PATH. It
-// fails with what to do about it when they have not been built.
+// Binaries returns the directory of the programs, with etcd in PATH. If they have
+// not been built, the error says what to do.
 func Binaries() (dir string, err error) {
 	dir, err = cacheDir()
 	if err != nil {
@@ -37,7 +37,7 @@ func Binaries() (dir string, err error) {
 	return dir, nil
 }
 
-// cacheDir outlives clones of the project: a fresh clone builds nothing again.
+// cacheDir is outside of the project: a fresh clone does not build again.
 func cacheDir() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -46,8 +46,8 @@ func cacheDir() (string, error) {
 	return filepath.Join(cache, "mini-kubelet", "kubernetes-"+Version), nil
 }
 
-// Build builds what is missing, from the Go module in moduleDir, and says on out
-// what it does. Several may call it at once.
+// Build builds what is missing, from the Go module in moduleDir, and reports its
+// progress on out. It may be called several times at once.
 func Build(ctx context.Context, moduleDir string, out io.Writer) error {
 	dir, err := cacheDir()
 	if err != nil {
@@ -95,7 +95,7 @@ func Build(ctx context.Context, moduleDir string, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// ldflags stamp the version: kubeadm compares its own with the API server's.
+// ldflags sets the version: kubeadm compares its own with the API server's.
 func ldflags() string {
 	minor := strings.Split(Version, ".")[1]
 	flags := "-s -w"

@@ -8,11 +8,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// claimFile is in each directory that is all ours: what lies beside it was made after it.
+// claimFile is in each directory that is entirely ours: everything beside it is newer.
 const claimFile = "made-by-controlplane"
 
-// claim makes a directory our own, with all that will come into it. One with
-// somebody else's files in it is refused.
+// claim makes a directory ours, with everything that will be put into it. A
+// directory with somebody else's files is refused.
 func claim(dir string) error {
 	if claimed(dir) {
 		return nil
@@ -35,7 +35,7 @@ func claimed(dir string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// realPath is the path without links, also where its end is not there yet.
+// realPath is the path without links, even if its end does not exist yet.
 func realPath(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

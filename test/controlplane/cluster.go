@@ -28,13 +28,13 @@ const Token = "abcdef.0123456789abcdef"
 
 // Config says which cluster to run.
 type Config struct {
-	Dir     string // all that it keeps; made when missing, and nobody else's
-	Address string // that it is reached at and the nodes join
-	Port    int    // of the API server; etcd and the others take the ones after it
+	Dir     string // everything that it keeps; made if missing, and used by nobody else
+	Address string // at which it is reached and nodes join
+	Port    int    // of the API server; etcd and the others use the next ones
 	// KubeletConfiguration is the kubelet-config ConfigMap's, as YAML; "" is one that
 	// suits this machine's Docker.
 	KubeletConfiguration string
-	// SigningDuration is how long the certificates that it signs last; 0: a year.
+	// SigningDuration is how long the certificates that it signs are valid; 0: a year.
 	SigningDuration time.Duration
 	// APIServerArgs and ControllerManagerArgs are added to theirs.
 	APIServerArgs, ControllerManagerArgs []string
@@ -52,12 +52,12 @@ type Cluster struct {
 const (
 	podCIDR     = "10.244.0.0/16"
 	serviceCIDR = "10.96.0.0/16"
-	// stopPatience is how long a program may take to end on request.
+	// stopPatience is how long a program may take to end when asked to.
 	stopPatience = 10 * time.Second
 )
 
-// New says what the cluster is made of; it starts nothing. It also finds one that
-// runs already, in its directory.
+// New prepares a cluster; it starts nothing. It also finds one that is already
+// running in its directory.
 func New(cfg Config) (*Cluster, error) {
 	bin, err := Binaries()
 	if err != nil {
@@ -84,8 +84,8 @@ func New(cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// Start makes what is missing and starts what does not run, and returns when the
-// cluster is ready for nodes. When it fails, it stops what it has started.
+// Start makes what is missing and starts what is not running, and returns when the
+// cluster is ready for nodes. If it fails, it stops what it has started.
 func (c *Cluster) Start(ctx context.Context) (err error) {
 	if err := claim(c.cfg.Dir); err != nil {
 		return err
@@ -145,13 +145,13 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	return nil
 }
 
-// APIServerPID is the number of the API server's process, 0 when none runs.
+// APIServerPID is the process ID of the API server, 0 if it is not running.
 func (c *Cluster) APIServerPID() int { return c.apiServer.pid() }
 
-// StopAPIServer takes the API server away, at once.
+// StopAPIServer kills the API server.
 func (c *Cluster) StopAPIServer() error { return c.apiServer.stop(0) }
 
-// Stop ends all programs. What they have stored stays.
+// Stop ends all programs. Their data stays.
 func (c *Cluster) Stop() error {
 	var group errgroup.Group
 	for _, p := range []*program{c.scheduler, c.controllers, c.apiServer} {
@@ -160,8 +160,8 @@ func (c *Cluster) Stop() error {
 	return errors.Join(group.Wait(), c.etcd.stop(stopPatience))
 }
 
-// Remove stops the cluster and removes all that it has kept. A directory that Start has
-// not made its own stays as it is.
+// Remove stops the cluster and removes all of its data. A directory that Start has not
+// claimed stays as it is.
 func (c *Cluster) Remove() error {
 	if !claimed(c.cfg.Dir) {
 		return nil
@@ -169,7 +169,7 @@ func (c *Cluster) Remove() error {
 	return errors.Join(c.Stop(), os.RemoveAll(c.cfg.Dir))
 }
 
-// Kubeconfig is the file of the cluster's administrator.
+// Kubeconfig is the administrator's kubeconfig file.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.cfg.Dir, "admin.conf") }
 
 // Program is the path of one of the built programs, e.g. "kubectl".
@@ -181,7 +181,7 @@ func (c *Cluster) Endpoint() string { return net.JoinHostPort(c.cfg.Address, str
 // PKI is the file of that name in the directory of keys and certificates.
 func (c *Cluster) PKI(name string) string { return filepath.Join(c.cfg.Dir, "pki", name) }
 
-// Log is the end of what a program has logged.
+// Log is the end of a program's log.
 func (c *Cluster) Log(name string) string {
 	return (&program{dir: c.cfg.Dir, name: name}).tail()
 }
@@ -196,7 +196,7 @@ func (c *Cluster) RESTConfig() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// Client is the administrator's.
+// Client is the administrator's client.
 func (c *Cluster) Client() (*kubernetes.Clientset, error) {
 	cfg, err := c.RESTConfig()
 	if err != nil {
@@ -214,7 +214,7 @@ func (c *Cluster) super() (*kubernetes.Clientset, error) {
 	return kubernetes.NewForConfig(cfg)
 }
 
-// CAHash is what `kubeadm join` is given to know the cluster by.
+// CAHash is what `kubeadm join` is given to identify the cluster.
 func (c *Cluster) CAHash() (string, error) {
 	text, err := os.ReadFile(c.PKI("ca.crt"))
 	if err != nil {
@@ -227,7 +227,7 @@ func (c *Cluster) CAHash() (string, error) {
 	return hash, nil
 }
 
-// caHash is that of a certificate's PEM.
+// caHash is the hash of a certificate in PEM.
 func caHash(text []byte) (string, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {
@@ -241,7 +241,8 @@ func caHash(text []byte) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// BootstrapKubeconfig writes a file by which a node requests its first certificate.
+// BootstrapKubeconfig writes a file with which a node requests its first
+// certificate.
 func (c *Cluster) BootstrapKubeconfig(path string) error {
 	return os.WriteFile(path, []byte(fmt.Sprintf(`apiVersion: v1
 kind: Config
@@ -261,7 +262,7 @@ current-context: bootstrap
 `, c.Endpoint(), c.PKI("ca.crt"), Token)), 0o600)
 }
 
-// Unreachable tells whether nothing answers at the API server's address.
+// Unreachable reports whether nothing answers at the API server's address.
 func (c *Cluster) Unreachable() bool {
 	_, err := (&http.Client{Timeout: time.Second}).Get("https://" + c.Endpoint())
 	return err != nil && strings.Contains(err.Error(), "connection refused")

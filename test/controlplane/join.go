@@ -15,18 +15,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Machine is this machine as a node: kubeadm knows no other places than
-// /etc/kubernetes and /var/lib/kubelet, so there is only one.
+// Machine is this machine as a node: kubeadm only uses /etc/kubernetes and
+// /var/lib/kubelet, so there can be only one.
 type Machine struct {
 	Agent string // mini-kubelet's binary
-	Dir   string // for its log and the like; made when missing, and nobody else's
-	// Name of the node; "" is the host's.
+	Dir   string // for its log and other files; made if missing, and used by nobody else
+	// Name of the node; "" is the host's name.
 	Name string
 	// Socket of the container runtime; "" is the built-in dockershim's.
 	Socket string
-	// Args are added to the agent's, before kubeadm's, and are reset's as well.
+	// Args are added to the agent's, before kubeadm's; reset gets them as well.
 	Args []string
-	Env  []string // of kubeadm and the agent; nil: that of the cluster's programs
+	Env  []string // for kubeadm and the agent; nil: that of the cluster's programs
 }
 
 func (c *Cluster) with(m Machine) Machine {
@@ -36,7 +36,7 @@ func (c *Cluster) with(m Machine) Machine {
 	return m
 }
 
-// The places that kubeadm writes to.
+// The paths that kubeadm writes to.
 const (
 	kubernetesDir = "/etc/kubernetes"
 	kubeletDir    = "/var/lib/kubelet"
@@ -72,11 +72,11 @@ func (m Machine) agent() (*program, error) {
 	return &program{dir: dir, name: "kubelet", path: filepath.Join(dir, "bin", "kubelet"), env: m.env()}, nil
 }
 
-// Join runs the real `kubeadm join`, with the agent installed as the kubelet, and
-// waits until the node is Ready. In place of systemd, which kubeadm asks to start
-// the kubelet and a test machine may not have, it starts the agent itself, as
-// kubeadm's unit would, when kubeadm has written what the agent starts from. Leave undoes
-// it, also when it has failed or its process has died.
+// Join runs the real `kubeadm join`, with the agent installed as the kubelet, and waits
+// until the node is Ready. kubeadm asks systemd to start the kubelet, which a test
+// machine may not have: instead, Join starts the agent itself, as kubeadm's unit would,
+// once kubeadm has written what the agent needs. Leave undoes it, even if Join has failed
+// or its process has died.
 func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
 	m = c.with(m)
 	agent, err := m.agent()
@@ -102,14 +102,14 @@ func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	// The one that fails ends the other.
+	// If one fails, the other ends.
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.supervise(both, agent) })
 	group.Go(func() error {
 		text, err := run(both, agent.dir, append(m.env(), "PATH="+filepath.Dir(agent.path)+":"+os.Getenv("PATH")), c.Program("kubeadm"),
 			"join", c.Endpoint(), "--token", Token, "--discovery-token-ca-cert-hash", hash, "--node-name", name, "--cri-socket", m.socket(),
-			// The runtime is the agent's own and starts with it; the kernel's configuration
-			// is not readable in every test machine, and a second agent may have the ports.
+			// The runtime belongs to the agent and starts with it; the kernel's configuration
+			// is not readable on every test machine, and a second agent may have the ports.
 			"--ignore-preflight-errors", "CRI,ContainerRuntimeVersion,SystemVerification,Swap,FileExisting-crictl")
 		fmt.Fprint(out, text)
 		return err
@@ -123,8 +123,8 @@ func (c *Cluster) Join(ctx context.Context, m Machine, out io.Writer) error {
 	return nil
 }
 
-// install puts the agent where PATH finds it as "kubelet", and a systemctl that
-// has nothing to do beside it.
+// install puts the agent where PATH finds it as "kubelet", together with a
+// systemctl that does nothing.
 func (m Machine) install(agent *program) error {
 	bin := filepath.Dir(agent.path)
 	for _, dir := range []string{bin, filepath.Join(agent.dir, "logs")} {
@@ -160,7 +160,7 @@ func copyFile(from, to string) error {
 }
 
 // supervise starts the agent, as kubeadm's drop-in for the kubelet's unit does,
-// once what it starts from is there.
+// once the files that it needs are there.
 func (m Machine) supervise(ctx context.Context, agent *program) error {
 	flags := filepath.Join(kubeletDir, "kubeadm-flags.env")
 	err := await(ctx, 2*time.Minute, func(context.Context) error {

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// defaultKubelet is what kubeadm puts into kubelet-config but for the cgroup
+// defaultKubelet is what kubeadm puts into kubelet-config, except for the cgroup
 // driver, which must be Docker's.
 const defaultKubelet = `cgroupDriver: cgroupfs
 failCgroupV1: false
@@ -32,7 +32,7 @@ func lookPath(name string) (string, error) {
 
 func (c *Cluster) kubeadmConfig() string { return filepath.Join(c.cfg.Dir, "kubeadm.yaml") }
 
-// initConfiguration is what `kubeadm init` would be given.
+// initConfiguration is the configuration for `kubeadm init`.
 func (c *Cluster) initConfiguration() string {
 	kubelet := c.cfg.KubeletConfiguration
 	if kubelet == "" {
@@ -61,7 +61,7 @@ kind: KubeletConfiguration
 %s`, Token, c.cfg.Address, c.cfg.Port, Version, filepath.Join(c.cfg.Dir, "pki"), c.Endpoint(), podCIDR, serviceCIDR, kubelet)
 }
 
-// credentials makes the certificates and kubeconfigs that are missing.
+// credentials makes missing certificates and kubeconfigs.
 func (c *Cluster) credentials(ctx context.Context) error {
 	if _, err := c.kubeadm(ctx, "init", "phase", "certs", "all", "--config", c.kubeadmConfig()); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *Cluster) credentials(ctx context.Context) error {
 }
 
 // layOut puts into the API server what kubeadm would: the administrators' rights,
-// ConfigMaps, the bootstrap token and what it may do.
+// ConfigMaps, the bootstrap token and its rights.
 func (c *Cluster) layOut(ctx context.Context) error {
 	client, err := c.super()
 	if err != nil {
@@ -98,7 +98,8 @@ func (c *Cluster) layOut(ctx context.Context) error {
 			return err
 		}
 	}
-	// Pods can be made once the controllers have given the namespace its account.
+	// Pods can be created once the controllers have given the namespace its service
+	// account.
 	err = await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err
@@ -106,7 +107,7 @@ func (c *Cluster) layOut(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wait for the controllers: %w; their log ends:\n%s", err, c.controllers.tail())
 	}
-	// cluster-info must be signed before a node can join by the token.
+	// cluster-info must be signed before a node can join with the token.
 	err = await(ctx, 3*time.Minute, func(ctx context.Context) error {
 		cm, err := client.CoreV1().ConfigMaps("kube-public").Get(ctx, "cluster-info", metav1.GetOptions{})
 		if err == nil && cm.Data["jws-kubeconfig-abcdef"] == "" {
@@ -124,8 +125,8 @@ func (c *Cluster) kubeadm(ctx context.Context, args ...string) (string, error) {
 	return run(ctx, c.cfg.Dir, c.cfg.Env, filepath.Join(c.bin, "kubeadm"), args...)
 }
 
-// port is the nth of the cluster's ports: 0 the API server's, 1 and 2 etcd's, 3
-// and 4 those of controllers and scheduler.
+// port is the nth of the cluster's ports: 0 is the API server's, 1 and 2 etcd's, 3
+// and 4 those of the controllers and the scheduler.
 func (c *Cluster) port(n int) string { return strconv.Itoa(c.cfg.Port + n) }
 
 func (c *Cluster) etcdArgs() []string {
@@ -157,7 +158,7 @@ func (c *Cluster) apiServerArgs() []string {
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + c.PKI("sa.pub"), "--service-account-signing-key-file=" + c.PKI("sa.key"),
 		"--service-cluster-ip-range=" + serviceCIDR,
-		// Not on by default, and a volume source of pods.
+		// Off by default, and a volume source of pods.
 		"--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true", "--feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true",
 		"--tls-cert-file=" + c.PKI("apiserver.crt"), "--tls-private-key-file=" + c.PKI("apiserver.key"),
 	}, c.cfg.APIServerArgs...)
@@ -173,7 +174,8 @@ func (c *Cluster) controllerArgs() []string {
 		"--requestheader-client-ca-file=" + c.PKI("front-proxy-ca.crt"),
 		"--service-account-private-key-file=" + c.PKI("sa.key"), "--use-service-account-credentials=true",
 		"--allocate-node-cidrs=true", "--cluster-cidr=" + podCIDR, "--service-cluster-ip-range=" + serviceCIDR,
-		// It makes the directory where it looks for plug-ins, by default one of the machine's own.
+		// It creates the directory in which it looks for plug-ins, by default one of the
+		// machine's.
 		"--flex-volume-plugin-dir=" + filepath.Join(c.cfg.Dir, "flexvolume"),
 		"--controllers=*,bootstrapsigner,tokencleaner", "--kube-api-qps=200", "--kube-api-burst=400",
 	}
@@ -191,8 +193,8 @@ func (c *Cluster) schedulerArgs() []string {
 	}
 }
 
-// HostAddress is the address of this machine that nodes and API server reach each
-// other at: that of the default route, or loopback's on a machine without one.
+// HostAddress is the address of this machine at which nodes and API server reach
+// each other: that of the default route, or loopback on a machine without one.
 func HostAddress() string {
 	conn, err := net.Dial("udp", "192.0.2.1:9") // sends nothing
 	if err != nil {

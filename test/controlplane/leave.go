@@ -20,10 +20,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// joined is what Join puts on record, in the machine's directory, before it changes
+// joined is what Join records, in the machine's directory, before it changes
 // anything. Leave does nothing without it, and nothing beyond it.
 type joined struct {
-	Dirs []string `json:"dirs"` // of the places below that were there, empty
+	Dirs []string `json:"dirs"` // those of the directories below that existed, empty
 	CA   string   `json:"ca"`   // CAHash of the cluster
 	Args []string `json:"args"` // Machine.Args
 }
@@ -31,23 +31,23 @@ type joined struct {
 // JoinedFile is the record's name in Machine.Dir.
 const JoinedFile = "joined.json"
 
-// The directories of this machine that kubeadm and the agent write to. Of each pair that
-// lies in one another the inner one comes first.
+// The directories of this machine that kubeadm and the agent write to. Of two nested
+// ones the inner comes first.
 var (
-	// There a file of somebody else's means that the machine is taken: kubeadm gives up,
-	// or the agent takes it for one of its own.
+	// Here a file of somebody else's means that the machine is taken: kubeadm gives up,
+	// or the agent takes the file for its own.
 	exclusive = []string{
 		kubernetesDir + "/pki", kubernetesDir + "/manifests", kubernetesDir,
 		kubeletDir, "/var/lib/dockershim",
 	}
-	// There the agent keeps to names of its own.
+	// Here the agent uses only names of its own.
 	shared = []string{
 		"/var/log/pods", "/var/log/containers", "/var/lib/cni/cache", "/var/lib/cni",
 	}
 )
 
-// Occupied says why the machine cannot be made a node: it is one, or was, or somebody
-// keeps files where a node has its own.
+// Occupied returns why the machine cannot be made a node: it is or was one, or
+// somebody keeps files where a node has its own.
 func (m Machine) Occupied() error {
 	for _, dir := range exclusive {
 		entries, err := os.ReadDir(dir)
@@ -56,7 +56,7 @@ func (m Machine) Occupied() error {
 		}
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
-			// Packages of Kubernetes bring empty directories.
+			// Kubernetes packages install empty directories.
 			if below, err := os.ReadDir(path); err != nil || len(below) > 0 && !slices.Contains(exclusive, path) {
 				return fmt.Errorf("%s exists: this machine is or was a node", path)
 			}
@@ -67,7 +67,7 @@ func (m Machine) Occupied() error {
 			return fmt.Errorf("%s exists: another dockershim runs on this machine, or ran", path)
 		}
 	}
-	// The kubelet's API and its health, which kubeadm asks for.
+	// The kubelet's API, and its health endpoint, which kubeadm asks.
 	for _, address := range []string{":10250", "127.0.0.1:10248"} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -78,8 +78,8 @@ func (m Machine) Occupied() error {
 	return nil
 }
 
-// record looks whether the machine is free, makes the directory the machine's own and
-// notes what Leave will need.
+// record checks that the machine is free, claims the directory for it, and records
+// what Leave will need.
 func (c *Cluster) record(m Machine, dir string) error {
 	if exists(filepath.Join(dir, JoinedFile)) {
 		return errors.New("this machine has been made a node before: undo that first")
@@ -137,9 +137,9 @@ func (c *Cluster) Leave(ctx context.Context, m Machine, out io.Writer) error {
 	return m.Leave(ctx, out)
 }
 
-// Leave undoes on the machine what Join has done there, by the record in m.Dir: it does
-// nothing without one, and leaves alone what was there before Join or has become somebody
-// else's since. It may be repeated after a death between any two of its steps.
+// Leave undoes on the machine what Join has done there, by the record in m.Dir: without a
+// record it does nothing, and it leaves alone what existed before Join or has become
+// somebody else's since. It can be repeated after dying between any two of its steps.
 func (m Machine) Leave(ctx context.Context, out io.Writer) error {
 	agent, err := m.agent()
 	if err != nil {
@@ -174,14 +174,14 @@ func (m Machine) Leave(ctx context.Context, out io.Writer) error {
 	}
 	for _, dir := range append(exclusive[:len(exclusive):len(exclusive)], shared...) {
 		if !slices.Contains(j.Dirs, dir) {
-			_ = os.Remove(dir) // stays where somebody else has something in it
+			_ = os.Remove(dir) // stays if somebody else has something in it
 		}
 	}
 	return os.RemoveAll(agent.dir)
 }
 
-// stillOurs tells whether the machine is still a node of the cluster that it joined, or
-// none. Files of another cluster are not for us to remove.
+// stillOurs returns an error if the machine has become a node of another cluster than the
+// one that it joined: we must not remove that cluster's files.
 func (j joined) stillOurs() error {
 	cas := map[string][]byte{}
 	path := filepath.Join(kubernetesDir, "pki", "ca.crt")
@@ -212,8 +212,8 @@ func (j joined) stillOurs() error {
 	return nil
 }
 
-// removeFiles removes what kubeadm and the agent have written, by name: none of it was
-// there when Join began.
+// removeFiles removes what kubeadm and the agent have written, by name: none of it
+// existed when Join began.
 func (j joined) removeFiles() error {
 	files := []string{
 		kubernetesDir + "/kubelet.conf", kubernetesDir + "/bootstrap-kubelet.conf", kubernetesDir + "/pki/ca.crt",

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// program is a daemon with a log. It is found again, by any later run, as the process
-// that was started by its path in its directory: there is no moment at which it runs
-// and nobody can tell.
+// program is a daemon with a log. Any later run finds it again as the process that
+// was started from its path in its directory: there is no moment at which it runs
+// unnoticed.
 type program struct {
 	dir  string // of the cluster, its working directory; a path without links
 	name string
@@ -45,11 +45,11 @@ func (p *program) start() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	go func() { _ = cmd.Wait() }() // no zombies, also when it is stopped by its number
+	go func() { _ = cmd.Wait() }() // no zombies, even if it is stopped by its process ID
 	return nil
 }
 
-// pid is the number of the program's process, 0 when none runs.
+// pid is the process ID of the program, 0 if it is not running.
 func (p *program) pid() int {
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range processes {
@@ -68,7 +68,7 @@ func (p *program) pid() int {
 	return 0
 }
 
-// stop ends the program, by force when it does not end in time.
+// stop ends the program, by force if it does not end in time.
 func (p *program) stop(patience time.Duration) error {
 	pid := p.pid()
 	if pid == 0 {
@@ -99,12 +99,12 @@ func (p *program) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// run runs a command to its end, which comes with this process's at the latest; its
-// output is part of the error. env nil is this process's own.
+// run runs a command until it ends, at the latest when this process does; its
+// output is part of the error. A nil env is this process's own.
 func run(ctx context.Context, dir string, env []string, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.Env = dir, env
-	// The signal comes when the thread ends that has started the command.
+	// The signal is sent when the thread that started the command ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -115,7 +115,8 @@ func run(ctx context.Context, dir string, env []string, path string, args ...str
 	return string(out), nil
 }
 
-// await asks again until there is no error, and gives the last one when time is up.
+// await repeats ask until it returns no error, and returns the last error when time
+// is up.
 func await(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -25,22 +25,22 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// AgentConfig is what an agent is started with. Zero values get defaults that
-// no other agent uses.
+// AgentConfig is what an agent is started with. Zero values get defaults that no
+// other agent uses.
 type AgentConfig struct {
 	Docker   *Dockerd       // nil: the shared private daemon
-	Endpoint string         // of Docker for the agent, e.g. a Proxy's; empty: the daemon's own
+	Endpoint string         // of Docker, for the agent, e.g. a Proxy's; empty: the daemon's own
 	Config   map[string]any // fields of KubeletConfiguration on top of the harness's own
 	Args     []string       // more flags
 	Env      []string       // more environment, "name=value"
 }
 
-// Agent is one mini-kubelet with directories, socket, ports and a node name of
-// its own. It can be stopped, killed and started again over the same state.
-// Its methods that start and end the process may not be called concurrently.
+// Agent is one mini-kubelet with directories, socket, ports and a node name of its
+// own. It can be stopped, killed and started again with the same state. The methods
+// that start and end the process must not be called concurrently.
 type Agent struct {
 	Node      string
-	Dir       string // everything of this agent lies below it
+	Dir       string // everything that belongs to this agent is below it
 	Manifests string // the static pod path
 	Docker    *Dockerd
 
@@ -54,8 +54,8 @@ type Agent struct {
 	http    http.Client
 }
 
-// NewAgent prepares an agent without starting it. When the test ends it is
-// killed and everything that it made is taken away.
+// NewAgent prepares an agent without starting it. When the test ends, the agent is
+// killed and everything that it made is removed.
 func NewAgent(t T, cfg AgentConfig) *Agent {
 	t.Helper()
 	if cfg.Docker == nil {
@@ -101,7 +101,7 @@ func StartAgent(t T, cfg AgentConfig) *Agent {
 	return a
 }
 
-// Flags are the command line flags that make this agent a world of its own.
+// Flags are the command line flags that isolate this agent from others.
 func (a *Agent) Flags() []string {
 	return append([]string{
 		"--config", filepath.Join(a.Dir, "kubelet.yaml"),
@@ -110,7 +110,7 @@ func (a *Agent) Flags() []string {
 		"--docker-endpoint", a.cfg.Endpoint,
 		"--dockershim-root-directory", filepath.Join(a.Dir, "shim"),
 		"--dockershim-socket", "unix://" + a.CRISocket(),
-		// Tests that want another network say so; the machine's is not asked.
+		// Tests that want another network say so; the machine's is not used.
 		"--network-plugin", "docker",
 		"--cni-conf-dir", filepath.Join(a.Dir, "cni"),
 		"--cni-cache-dir", filepath.Join(a.Dir, "cni-cache"),
@@ -170,7 +170,7 @@ func (a *Agent) Start() {
 	}, a.Explain)
 }
 
-// Launch starts the agent's process and does not wait for anything.
+// Launch starts the agent's process without waiting for anything.
 func (a *Agent) Launch() {
 	a.t.Helper()
 	cmd, err := a.command()
@@ -208,7 +208,7 @@ func (a *Agent) command() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Run runs a subcommand of the binary and returns what it wrote.
+// Run runs a subcommand of the binary and returns its output.
 func (a *Agent) Run(args ...string) (stdout, stderr string, err error) {
 	a.t.Helper()
 	binary, err := Binary()
@@ -225,8 +225,8 @@ func (a *Agent) Run(args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-// Kill ends the agent with SIGKILL and waits for its end. Does nothing when it
-// does not run.
+// Kill ends the agent with SIGKILL and waits until it has ended. It does nothing if
+// the agent is not running.
 func (a *Agent) Kill() { a.signal(syscall.SIGKILL) }
 
 // Interrupt ends the agent as Ctrl-C does.
@@ -253,7 +253,7 @@ func (a *Agent) signal(s syscall.Signal) {
 	a.cmd = nil
 }
 
-// WaitExit waits for the agent to end by itself and returns how it did.
+// WaitExit waits for the agent to end by itself and returns the result.
 func (a *Agent) WaitExit() error {
 	a.t.Helper()
 	select {
@@ -268,8 +268,8 @@ func (a *Agent) WaitExit() error {
 // PID of the running agent.
 func (a *Agent) PID() int { return a.cmd.Process.Pid }
 
-// Get fetches a path of the healthz server (/healthz) or of the read-only
-// server (all else).
+// Get fetches a path of the healthz server (/healthz) or of the read-only server
+// (all others).
 func (a *Agent) Get(path string) ([]byte, error) {
 	host := a.pods
 	if path == "/healthz" {
@@ -319,8 +319,8 @@ func (a *Agent) Containers() ([]container.Summary, error) {
 	return own, nil
 }
 
-// owns tells a container of this node by the state directory of the dockershim that
-// made it, or by the pod's name, which ends in the node's.
+// owns reports whether a container belongs to this node, by the state directory of
+// the dockershim that made it, or by the pod's name, which ends in the node's.
 func (a *Agent) owns(c container.Summary) bool {
 	if c.Labels[stateLabel] == filepath.Join(a.Dir, "shim") {
 		return true
@@ -333,7 +333,8 @@ func (a *Agent) owns(c container.Summary) bool {
 	return false
 }
 
-// stateLabel has, on what a dockershim makes in Docker, the directory of its state.
+// stateLabel is the label in which a dockershim's containers have its state
+// directory.
 const stateLabel = "io.mini-kubelet.state-dir"
 
 func (a *Agent) removeContainers() {
@@ -345,7 +346,7 @@ func (a *Agent) removeContainers() {
 	}
 	for _, c := range own {
 		rmErr := a.Docker.Client.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		// A conflict: Docker removes it already, as the agent that was killed had asked.
+		// A conflict: Docker is already removing it, as the killed agent had asked.
 		if rmErr != nil && !cerrdefs.IsNotFound(rmErr) && !cerrdefs.IsConflict(rmErr) {
 			err = errors.Join(err, rmErr)
 		}
@@ -355,10 +356,10 @@ func (a *Agent) removeContainers() {
 	}
 }
 
-// LogPath is the file that the agent writes its log to.
+// LogPath is the agent's log file.
 func (a *Agent) LogPath() string { return filepath.Join(a.Dir, "agent.log") }
 
-// Log returns all that the agent has written, over all its starts.
+// Log returns everything that the agent has logged, over all its starts.
 func (a *Agent) Log() string {
 	b, err := os.ReadFile(a.LogPath())
 	if err != nil {
@@ -367,7 +368,7 @@ func (a *Agent) Log() string {
 	return string(b)
 }
 
-// Explain shows what there is to see when a test fails: pods, containers, log.
+// Explain returns what helps when a test fails: pods, containers, log.
 func (a *Agent) Explain() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "agent %s:\n", a.Node)
@@ -398,19 +399,19 @@ func describeStatus(s *v1.PodStatus) string {
 	return text
 }
 
-// Ports for agents lie below those that the kernel gives to outgoing connections,
-// which would take one between its being found free and its being listened on.
+// Ports for agents are below those that the kernel gives to outgoing connections,
+// which could take a port between being found free and being listened on.
 const firstPort, portCount = 22000, 10000
 
 // portsTaken counts the ports that this process has given out.
 var portsTaken atomic.Int64
 
 // FreePort returns a loopback address with a port that is free and that no other
-// agent of this process has got.
+// agent of this process has.
 func FreePort(t T) string {
 	t.Helper()
 	for range portCount {
-		// Test binaries that run at the same time begin at different places.
+		// Test binaries that run at the same time start at different ports.
 		n := firstPort + (int64(os.Getpid())*97+portsTaken.Add(1))%portCount
 		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(n, 10))
 		l, err := net.Listen("tcp", address)

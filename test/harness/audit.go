@@ -14,8 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Audit counts what an agent and the Docker behind it hold at one moment, to be
-// compared with another moment at which as many pods ran: what has grown leaks.
+// Audit counts what an agent and its Docker hold at one moment, to compare it with
+// another moment at which as many pods ran: anything that has grown is a leak.
 type Audit struct {
 	Containers int // of this node, dead ones included
 	Mounts     int // below the agent's directory
@@ -30,7 +30,7 @@ type Audit struct {
 
 func errTooFew(got, want int) error { return fmt.Errorf("%d so far, want %d", got, want) }
 
-// Audit takes the count of a running agent.
+// Audit counts for a running agent.
 func (a *Agent) Audit() (Audit, error) {
 	var c Audit
 	own, err := a.Containers()
@@ -55,7 +55,7 @@ func (a *Agent) Audit() (Audit, error) {
 	return c, err
 }
 
-// Leaks says what has grown from before to after by more than the slack that
+// Leaks returns what has grown from before to after by more than the slack that
 // idle connections and the Go runtime need.
 func (before Audit) Leaks(after Audit) error {
 	var grown []string
@@ -78,7 +78,7 @@ func (before Audit) Leaks(after Audit) error {
 	return nil
 }
 
-// Audit takes the count of a dockershim, whose Docker must be its own.
+// Audit counts for a dockershim, which must have its Docker to itself.
 func (r *Runtime) Audit() (Audit, error) {
 	all, err := r.Docker.Client.ContainerList(context.Background(), container.ListOptions{All: true})
 	if err != nil {
@@ -137,7 +137,7 @@ func (d *Dockerd) veths() int {
 // RSS is the resident memory of a process in KiB.
 func RSS(pid int) (int, error) { return kilobytes(pid, "VmRSS:") }
 
-// PeakRSS is the most that RSS has been.
+// PeakRSS is the highest RSS so far.
 func PeakRSS(pid int) (int, error) { return kilobytes(pid, "VmHWM:") }
 
 func kilobytes(pid int, field string) (int, error) {

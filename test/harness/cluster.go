@@ -41,7 +41,7 @@ var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
 })
 
 // SharedCluster returns the control plane that most tests share. A test that
-// harms one starts its own.
+// damages one starts its own.
 func SharedCluster(t T) *Cluster {
 	t.Helper()
 	needCluster(t)
@@ -68,8 +68,8 @@ func StartCluster(t T, cfg controlplane.Config) *Cluster {
 	return c
 }
 
-// needCluster skips where the control plane's programs are not built, unless it was
-// said that they must be (MINI_KUBELET_E2E, as `make e2e` says).
+// needCluster skips the test if the control plane's programs are not built, unless
+// they are required (MINI_KUBELET_E2E, which `make e2e` sets).
 func needCluster(t T) {
 	t.Helper()
 	if _, err := controlplane.Binaries(); err != nil {
@@ -106,7 +106,7 @@ func startCluster(cfg controlplane.Config) (*Cluster, error) {
 	return &Cluster{Cluster: cp, Client: client, dir: dir}, nil
 }
 
-// freePorts finds that many ports in a row that nobody listens on.
+// freePorts finds that many consecutive ports that nobody listens on.
 func freePorts(n int) (int, error) {
 	for range 50 {
 		b := make([]byte, 2)
@@ -135,7 +135,7 @@ type Node struct {
 	Port    int // of its kubelet API
 }
 
-// NewNode prepares a node without starting its agent: it will bootstrap by the
+// NewNode prepares a node without starting its agent: it will bootstrap with the
 // cluster's token.
 func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	t.Helper()
@@ -161,7 +161,7 @@ func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	}
 	a.cfg.Args = append([]string{"--bootstrap-kubeconfig", bootstrap, "--kubeconfig", n.Kubeconfig()}, a.cfg.Args...)
 	t.Cleanup(func() {
-		// The agent still runs here: cleanups go last to first.
+		// The agent is still running here: cleanups run last to first.
 		err := c.Client.CoreV1().Nodes().Delete(context.Background(), a.Node, metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) && !c.Unreachable() {
 			t.Errorf("remove node %s: %v", a.Node, err)
@@ -170,7 +170,7 @@ func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	return n
 }
 
-// StartNode starts an agent and waits until the cluster has it as a Ready node.
+// StartNode starts an agent and waits until the cluster shows it as a Ready node.
 func StartNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	t.Helper()
 	n := NewNode(t, c, cfg)
@@ -182,7 +182,7 @@ func StartNode(t T, c *Cluster, cfg AgentConfig) *Node {
 // Kubeconfig is the file that the agent writes once it has a certificate.
 func (n *Node) Kubeconfig() string { return filepath.Join(n.Dir, "kubelet.conf") }
 
-// WaitReady waits until the cluster has the node as Ready.
+// WaitReady waits until the cluster shows the node as Ready.
 func (n *Node) WaitReady() {
 	n.t.Helper()
 	if err := n.Cluster.WaitReady(n.t.Context(), n.Node()); err != nil {
@@ -193,8 +193,8 @@ func (n *Node) WaitReady() {
 // Node is the name of the node.
 func (n *Node) Node() string { return n.Agent.Node }
 
-// Namespace makes a namespace for the test, ready for pods, and takes it away with
-// all that is in it.
+// Namespace makes a namespace for the test, ready for pods, and later removes it
+// with everything in it.
 func (n *Node) Namespace() string {
 	n.t.Helper()
 	b := make([]byte, 4)
@@ -209,7 +209,7 @@ func (n *Node) Namespace() string {
 		return err
 	})
 	n.t.Cleanup(func() {
-		// Pods go at once: the node may be gone, or about to.
+		// Pods go at once: the node may be gone, or about to go.
 		ctx, zero := context.Background(), int64(0)
 		if n.Cluster.Unreachable() {
 			return
@@ -220,7 +220,7 @@ func (n *Node) Namespace() string {
 	return name
 }
 
-// Create makes a pod that is bound to this node, without the scheduler.
+// Create creates a pod that is bound to this node, without the scheduler.
 func (n *Node) Create(namespace string, pod *v1.Pod) *v1.Pod {
 	n.t.Helper()
 	pod = pod.DeepCopy()
@@ -232,8 +232,8 @@ func (n *Node) Create(namespace string, pod *v1.Pod) *v1.Pod {
 	return made
 }
 
-// Await waits until the API server has the pod as cond wants it. It watches, so
-// that a state that lasts for milliseconds is seen too.
+// Await waits until cond accepts the pod as the API server has it. It watches, so
+// that a state that lasts only milliseconds is seen too.
 func (n *Node) Await(namespace, name, what string, cond func(*v1.Pod) bool) *v1.Pod {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), Patience)
@@ -246,8 +246,8 @@ func (n *Node) Await(namespace, name, what string, cond func(*v1.Pod) bool) *v1.
 	return pod
 }
 
-// watch returns the first state of the pod that meets cond, or an error that
-// tells the last one when the watch or the context ends.
+// watch returns the first state of the pod that meets cond, or an error with the
+// last one when the watch or the context ends.
 func (n *Node) watch(ctx context.Context, namespace, name string, cond func(*v1.Pod) bool) (*v1.Pod, error) {
 	pods := n.Cluster.Client.CoreV1().Pods(namespace)
 	only := metav1.SingleObject(metav1.ObjectMeta{Name: name})
@@ -284,7 +284,7 @@ func (n *Node) watch(ctx context.Context, namespace, name string, cond func(*v1.
 	return nil, last
 }
 
-// AwaitReady waits until the API server has the pod as Ready.
+// AwaitReady waits until the API server shows the pod as Ready.
 func (n *Node) AwaitReady(namespace, name string) *v1.Pod {
 	n.t.Helper()
 	return n.Await(namespace, name, "is Ready", Ready)
@@ -302,7 +302,7 @@ func (n *Node) AwaitGone(namespace, name string) {
 	}, n.Explain)
 }
 
-// Kubectl runs the real kubectl as the administrator and returns what it wrote.
+// Kubectl runs the real kubectl as the administrator and returns its output.
 func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) (stdout []byte, stderr string, err error) {
 	cmd := exec.CommandContext(ctx, c.Program("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
 	cmd.Env = environ()
@@ -315,7 +315,7 @@ func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) 
 	return out.Bytes(), errOut.String(), err
 }
 
-// MustKubectl is Kubectl in a namespace, that has to succeed.
+// MustKubectl is Kubectl in a namespace; the test fails if it does.
 func (n *Node) MustKubectl(namespace string, args ...string) string {
 	n.t.Helper()
 	out, _, err := n.Cluster.Kubectl(n.t.Context(), nil, append([]string{"-n", namespace}, args...)...)
@@ -325,8 +325,8 @@ func (n *Node) MustKubectl(namespace string, args ...string) string {
 	return string(out)
 }
 
-// AwaitLog waits until the pod's log is want: a container runs before its first line is read.
-// The arguments are further ones of kubectl logs.
+// AwaitLog waits until the pod's log is want: a container runs before its first line can be
+// read. args are further arguments of kubectl logs.
 func (n *Node) AwaitLog(namespace, pod, want string, args ...string) {
 	n.t.Helper()
 	Eventually(n.t, "the log of pod "+pod, Patience, func() error {
@@ -338,7 +338,7 @@ func (n *Node) AwaitLog(namespace, pod, want string, args ...string) {
 	}, n.Explain)
 }
 
-// As returns a client with the node's own identity, as its kubeconfig has it.
+// As returns a client with the node's own identity, from its kubeconfig.
 func (n *Node) As() *kubernetes.Clientset {
 	n.t.Helper()
 	cfg := &rest.Config{

@@ -38,7 +38,7 @@ const cniNetwork = `{
   }]
 }`
 
-// CNIBinDir is where the CNI plug-ins are; the test is skipped where they are not.
+// CNIBinDir is the directory of the CNI plug-ins; without them the test is skipped.
 func CNIBinDir(t T) string {
 	t.Helper()
 	for _, dir := range []string{"/opt/cni/bin", "/usr/lib/cni"} {
@@ -104,7 +104,7 @@ func writeCNI(dir, bridge string) error {
 	return os.WriteFile(filepath.Join(dir, "cni", "10.conflist"), fmt.Appendf(nil, cniNetwork, bridge, dir, subnet), 0o644)
 }
 
-// load gives containerd an image.
+// load loads an image into containerd.
 func (r *Runtime) load(t T, img imagetar.Image) {
 	t.Helper()
 	var archive bytes.Buffer
@@ -118,7 +118,7 @@ func (r *Runtime) load(t T, img imagetar.Image) {
 	}
 }
 
-// BusyboxImage is the test image as an archive's description.
+// BusyboxImage is the description of the test image for an archive.
 func BusyboxImage(t T, refs ...string) imagetar.Image {
 	t.Helper()
 	var program imagetar.File

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// CPUTime is the processor time that all threads of a process have had, to the
-// nanosecond. Threads that have ended are not in it.
+// CPUTime is the processor time that all threads of a process have used, to the
+// nanosecond. Threads that have ended are not included.
 func CPUTime(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(files) == 0 {
@@ -32,7 +32,7 @@ func CPUTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// Millicores is the processor time that a process takes over a while, in
+// Millicores is the processor time that a process uses over a period, in
 // thousandths of a core.
 func Millicores(pid int, over time.Duration) (float64, error) {
 	before, err := CPUTime(pid)

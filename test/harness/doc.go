@@ -1,15 +1,14 @@
-// Package harness is what the integration tests and the benchmark stand on. It
-// runs the real thing: agent processes of bin/mini-kubelet against a real,
-// private Docker daemon, with a proxy between them that can misbehave.
+// Package harness is the foundation of the integration tests and the benchmark. It runs the
+// real thing: agent processes of bin/mini-kubelet against a real, private Docker daemon,
+// with a proxy between them that can misbehave.
 //
 //	test ──▶ Agent ──▶ Proxy ──▶ Dockerd (own data root, socket, bridge)
 //	  ▲        │ /pods            ▲
 //	  └────────┴── watches both ──┘
 //
-// Everything that it makes lies under one run directory, held by a file lock:
-// what a killed run left behind is found by the next one and taken away.
-// Every wait has a deadline and, when it passes, shows the pod, the containers
-// and the end of the agent's log.
+// Everything that it makes is below one run directory, held by a file lock: the next run
+// finds and removes what a killed one left behind. Every wait has a deadline and, when it
+// passes, shows the pod, the containers and the end of the agent's log.
 package harness
 
 import (
@@ -30,14 +29,14 @@ type T interface {
 	Context() context.Context
 }
 
-// Patience is how long a wait may take before it fails, unless told otherwise.
-// It is far above what anything should take, so that a slow machine is not a
-// failure; what must be quick is measured instead.
+// Patience is how long a wait may take before it fails, unless specified otherwise.
+// It is far longer than anything should take, so that a slow machine is no failure;
+// what must be fast is measured instead.
 const Patience = 2 * time.Minute
 
-// Eventually calls cond until it returns nil, at short intervals, and fails the
-// test with its last error and the answers of the explain functions when
-// patience runs out.
+// Eventually calls cond at short intervals until it returns nil. When patience runs
+// out, it fails the test with the last error and the results of the explain
+// functions.
 func Eventually(t T, what string, patience time.Duration, cond func() error, explain ...func() string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -58,8 +57,8 @@ func Eventually(t T, what string, patience time.Duration, cond func() error, exp
 	}
 }
 
-// Never fails the test when cond returns an error within d: for what must not
-// happen. It looks often, so that a short lapse is seen too.
+// Never fails the test if cond returns an error within d: for what must not happen.
+// It looks often, so that a short lapse is seen too.
 func Never(t T, what string, d time.Duration, cond func() error, explain ...func() string) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -23,10 +23,10 @@ type DockerdConfig struct {
 	LiveRestore bool // containers outlive the daemon
 }
 
-// Dockerd is a private Docker daemon: own data root, exec root, socket, bridge
-// and containerd namespace, no iptables, no change of kernel settings. Nothing
-// of the machine's own daemon is shared or touched. Its methods may not be
-// called concurrently with Kill, Stop and Start.
+// Dockerd is a private Docker daemon: own data root, exec root, socket, bridge and
+// containerd namespace, no iptables, no change of kernel settings. It shares and
+// touches nothing of the machine's own daemon. Its methods must not be called
+// concurrently with Kill, Stop and Start.
 type Dockerd struct {
 	Endpoint string // unix:///...
 	Client   *client.Client
@@ -40,7 +40,7 @@ type Dockerd struct {
 	exited chan struct{}
 }
 
-// NeedDockerd skips the test where no private daemon can be run, saying why.
+// NeedDockerd skips the test, with the reason, if no private daemon can run here.
 func NeedDockerd(t T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -70,8 +70,8 @@ func StartDockerd(t T, cfg DockerdConfig) *Dockerd {
 
 var shared = sync.OnceValues(func() (*Dockerd, error) { return startDockerd(DockerdConfig{}) })
 
-// Docker is the private daemon that all tests of this process share. It runs
-// until Main ends it; tests that kill their daemon start one of their own.
+// Docker is the private daemon that all tests of this process share. It runs until
+// Main ends it; tests that kill their daemon start one of their own.
 func Docker(t T) *Dockerd {
 	t.Helper()
 	NeedDockerd(t)
@@ -114,7 +114,7 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 	return d, d.Start()
 }
 
-// Start starts the daemon, again after Stop or Kill, and returns when it answers.
+// Start starts the daemon, also after Stop or Kill, and returns when it answers.
 func (d *Dockerd) Start() error {
 	log, err := os.OpenFile(filepath.Join(d.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -124,7 +124,7 @@ func (d *Dockerd) Start() error {
 	d.cmd = exec.Command("dockerd", d.args...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.Env = environ()
-	// A group of its own: Ctrl-C at the test is not for the daemon.
+	// A process group of its own: Ctrl-C at the test must not reach the daemon.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
@@ -151,8 +151,8 @@ func (d *Dockerd) Start() error {
 	}
 }
 
-// Kill ends the daemon with SIGKILL. Its containerd goes with it; containers
-// and their shims run on.
+// Kill ends the daemon with SIGKILL. Its containerd goes with it; containers and
+// their shims keep running.
 func (d *Dockerd) Kill() { d.signal(syscall.SIGKILL) }
 
 // Stop ends the daemon with SIGTERM, as `systemctl stop docker` does: without
@@ -165,14 +165,14 @@ func (d *Dockerd) signal(s syscall.Signal) {
 	d.awaitContainerd()
 }
 
-// awaitContainerd waits for the end of the containerd that ends with its daemon,
-// and removes its pid file: where init is slow to reap, the next daemon would
-// take the zombie for a containerd that still runs.
+// awaitContainerd waits until the containerd that goes with its daemon has ended,
+// and removes its pid file: if init is slow to reap, the next daemon would take the
+// zombie for a running containerd.
 func (d *Dockerd) awaitContainerd() {
 	file := filepath.Join(d.dir, "exec", "containerd", "containerd.pid")
 	pid, err := os.ReadFile(file)
 	if err != nil {
-		return // it ended in an orderly way
+		return // it ended cleanly
 	}
 	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		cmdline, _ := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(pid)), "cmdline"))
@@ -183,7 +183,7 @@ func (d *Dockerd) awaitContainerd() {
 	}
 }
 
-// Close ends the daemon and takes away all that it made.
+// Close ends the daemon and removes everything that it made.
 func (d *Dockerd) Close() error {
 	if d == nil {
 		return nil
@@ -206,8 +206,8 @@ func (d *Dockerd) Log(lines int) string { return tail(filepath.Join(d.dir, "log"
 // bridgeMu keeps two daemons from taking the same subnet.
 var bridgeMu sync.Mutex
 
-// addBridge makes a bridge for the daemon's containers, on a /24 that nothing
-// else of the machine uses, and notes its name for Reap.
+// addBridge makes a bridge for the daemon's containers, on a /24 that nothing else
+// on the machine uses, and records its name for Reap.
 func addBridge(dir, name string) error {
 	bridgeMu.Lock()
 	defer bridgeMu.Unlock()

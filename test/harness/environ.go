@@ -5,13 +5,13 @@ import (
 	"path/filepath"
 )
 
-// runVariable names the run directory in the environment of all that a run starts, and
-// of all that these start in turn: by it Reap tells a run's own processes from those that
-// only look at its files.
+// runVariable names the run directory in the environment of everything that a run starts,
+// directly or not: Reap uses it to distinguish a run's own processes from those that only
+// look at its files.
 const runVariable = "MINI_KUBELET_TEST_RUN"
 
-// inherited are the variables that reach a program of the tests. Others, as proxies,
-// DOCKER_HOST, DOCKER_CONFIG and KUBECONFIG, are for what the user does with the machine.
+// inherited are the variables that reach a program of the tests. Others, such as proxies,
+// DOCKER_HOST, DOCKER_CONFIG and KUBECONFIG, are for the user's own work on the machine.
 var inherited = []string{"PATH", "TZ", "GOCOVERDIR", "GODEBUG", "GORACE", "GOTRACEBACK", runVariable}
 
 // environ is the environment of this run's programs.
@@ -23,7 +23,7 @@ func environ() []string {
 	return environOf(r.dir)
 }
 
-// environOf is that of the run whose directory that is.
+// environOf is the environment for the run with that directory.
 func environOf(dir string) []string {
 	env := []string{"HOME=" + home(dir)}
 	for _, name := range inherited {
@@ -37,7 +37,7 @@ func environOf(dir string) []string {
 func home(dir string) string { return filepath.Join(dir, "home") }
 
 // makeHome makes the home of a run's programs, with a Docker configuration that knows no
-// registry: whoever finds it does not look for the machine's.
+// registry: a program that finds it does not look for the machine's.
 func makeHome(dir string) error {
 	docker := filepath.Join(home(dir), ".docker")
 	if err := os.MkdirAll(docker, 0o700); err != nil {

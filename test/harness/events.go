@@ -10,15 +10,15 @@ import (
 	"github.com/docker/docker/api/types/filters"
 )
 
-// Events records what Docker itself says happens to the containers of one agent,
-// in its order and with its times: the witness that no test can argue with.
+// Events records what Docker itself reports about the containers of one agent, in
+// its order and with its times: a witness that no test can argue with.
 type Events struct {
 	agent *Agent
 	mu    sync.Mutex
 	all   []Event
 }
 
-// Event is one Docker event of a container of a pod.
+// Event is one Docker event for a container of a pod.
 type Event struct {
 	Action    string // start, die, kill, destroy, ...
 	Pod       string // name in the manifest
@@ -30,8 +30,8 @@ type Event struct {
 	At        time.Time
 }
 
-// WatchEvents records the events of the agent's containers from now on, until
-// the test ends.
+// WatchEvents records the events of the agent's containers from now on, until the
+// test ends.
 func WatchEvents(a *Agent) *Events {
 	a.t.Helper()
 	e := &Events{agent: a}
@@ -78,8 +78,8 @@ func (e *Events) add(m events.Message) {
 	})
 }
 
-// Of returns the events with the action of the pod's container, oldest first.
-// Empty strings match all.
+// Of returns the events with that action for the pod's container, oldest first.
+// Empty strings match everything.
 func (e *Events) Of(action, pod, container string) []Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -92,7 +92,7 @@ func (e *Events) Of(action, pod, container string) []Event {
 	return of
 }
 
-// Wait waits until the pod's container has had n events with the action, and
+// Wait waits until the pod's container has had n events with that action, and
 // returns them.
 func (e *Events) Wait(n int, action, pod, container string, patience time.Duration) []Event {
 	e.agent.t.Helper()

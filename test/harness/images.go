@@ -12,14 +12,14 @@ import (
 	"github.com/docker/docker/api/types/image"
 )
 
-// Busybox is the image that test containers run: Debian's static busybox with
-// its applets, made on the spot. Nothing is pulled.
+// Busybox is the image that test containers run: Debian's static busybox with its
+// applets, made on the spot. Nothing is pulled.
 const Busybox = "test.local/busybox:1"
 
 // busyboxPaths are where distributions put a static busybox.
 var busyboxPaths = []string{"/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static", "/usr/bin/busybox-static"}
 
-// applets that the tests' shell lines use.
+// applets that the tests' shell commands use.
 var applets = []string{"sh", "sleep", "cat", "echo", "touch", "ls", "id", "env", "hostname", "nc", "wget", "httpd", "kill", "ps", "true", "false", "test", "mkdir", "date", "trap", "ip", "grep", "readlink", "head", "seq", "dd", "wc", "stat", "mount", "rm", "tr", "yes", "usleep", "chmod", "printf", "tar", "sha256sum", "tail", "base64"}
 
 // busyboxTar is the root filesystem of the test image.
@@ -63,7 +63,7 @@ var busyboxTar = sync.OnceValues(func() ([]byte, error) {
 
 const passwd = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 
-// LoadBusybox puts the test image under ref into the daemon, unless it is there.
+// LoadBusybox loads the test image into the daemon as ref, unless it is there.
 func (d *Dockerd) LoadBusybox(t T, ref string) {
 	t.Helper()
 	if err := d.loadBusybox(t.Context(), ref); err != nil {

@@ -21,20 +21,20 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/controlplane"
 )
 
-// borrowed is what a run puts on record, in its directory, before it uses the machine's
-// own Docker: Reap undoes it.
+// borrowed is what a run records, in its directory, before it uses the machine's own
+// Docker: Reap undoes it.
 type borrowed struct {
 	Endpoint string   `json:"endpoint"`
-	Images   []string `json:"images"` // names that were free
+	Images   []string `json:"images"` // names that were unused
 }
 
 const borrowedFile = "machine.json"
 
 var borrowedMu sync.Mutex
 
-// MachineDocker is the machine's own daemon: that of DOCKER_HOST, or the default
-// one. It is used as any client would and never restarted, and it has again what it had
-// when the run ends. The test is skipped where none answers.
+// MachineDocker is the machine's own daemon: that of DOCKER_HOST, or the default one.
+// It is used as any client would use it, never restarted, and has the same content
+// again when the run ends. If none answers, the test is skipped.
 func MachineDocker(t T) *Dockerd {
 	t.Helper()
 	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
@@ -52,8 +52,8 @@ func MachineDocker(t T) *Dockerd {
 	return d
 }
 
-// Own returns a name for an image in the machine's Docker that is this run's alone: the
-// repository with the run as its tag. The image goes when the run ends.
+// Own returns a name for an image in the machine's Docker that only this run uses: the
+// repository with the run as its tag. The image is removed when the run ends.
 func (d *Dockerd) Own(t T, repository string) string {
 	t.Helper()
 	r, err := run()
@@ -67,7 +67,8 @@ func (d *Dockerd) Own(t T, repository string) string {
 	return ref
 }
 
-// borrow notes that the run may give an image this name, unless somebody has.
+// borrow records that the run may give an image this name, unless the name is in
+// use.
 func (d *Dockerd) borrow(ctx context.Context, ref string) error {
 	borrowedMu.Lock()
 	defer borrowedMu.Unlock()
@@ -107,8 +108,8 @@ func readBorrowed(dir string) (b borrowed, err error) {
 }
 
 // giveBack undoes what a run has done to the machine itself: nodes that kubeadm made of
-// it, containers and images in its Docker, links to logs. dir is the run's, or of one
-// thing in it. It may be repeated.
+// it, containers and images in its Docker, links to logs. dir is the directory of the
+// run, or of one thing in it. It can be repeated.
 func giveBack(dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
 	defer cancel()
@@ -151,7 +152,7 @@ func (b borrowed) undo(ctx context.Context, c *client.Client, dir string) error 
 		}
 	}
 	for _, ref := range b.Images {
-		// A conflict: somebody else's container uses it by now.
+		// A conflict: somebody else's container uses it now.
 		if _, err := c.ImageRemove(ctx, ref, image.RemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
 			errs = append(errs, err)
 		}
@@ -159,7 +160,7 @@ func (b borrowed) undo(ctx context.Context, c *client.Client, dir string) error 
 	return errors.Join(errs...)
 }
 
-// removeLinks removes the links in a directory that lead to below dir.
+// removeLinks removes the links in a directory that lead below dir.
 func removeLinks(links, dir string) {
 	entries, _ := os.ReadDir(links)
 	for _, e := range entries {
@@ -170,14 +171,15 @@ func removeLinks(links, dir string) {
 	}
 }
 
-// machineDirs are directories of the machine that agents, shims and plug-ins make where
-// they are missing, and leave; inner ones first.
+// machineDirs are directories of the machine that agents, shims and plug-ins make if
+// they are missing, and leave behind; inner ones first.
 var machineDirs = []string{
 	"/var/log/containers", "/run/containerd/s", "/run/containerd", "/run/docker/containerd", "/run/docker/plugins",
 	"/var/lib/cni/results", "/var/lib/cni/cache", "/var/lib/cni", "/run/netns",
 }
 
-// noteMissing writes the list of the directories that are not there, if nobody has.
+// noteMissing writes the list of those directories that do not exist, unless it has
+// been written.
 func noteMissing(file string) error {
 	if _, err := os.Lstat(file); err == nil {
 		return nil
@@ -191,7 +193,8 @@ func noteMissing(file string) error {
 	return durable.Write(file, []byte(strings.Join(missing, "\n")+"\n"))
 }
 
-// removeMissing removes what was missing, is there, and is empty.
+// removeMissing removes the directories that were missing, exist now, and are
+// empty.
 func removeMissing(file string) {
 	for _, dir := range readLines(file) {
 		if slices.Contains(machineDirs, dir) {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Main runs a package's tests and takes away what they shared. It is called by
-// TestMain with testing.M's Run and returns the exit code.
+// Main runs a package's tests and removes what they shared. TestMain calls it with
+// testing.M's Run; it returns the exit code.
 func Main(runTests func() int) int {
 	code := runTests()
 	if err := closeRun(); err != nil {
@@ -33,8 +33,8 @@ var Root = sync.OnceValue(func() string {
 	panic("no go.mod above " + dir)
 })
 
-// Binary is the path of the mini-kubelet under test: that of the environment
-// variable MINI_KUBELET, or else one built from this tree.
+// Binary is the path of the mini-kubelet under test: from the environment variable
+// MINI_KUBELET, or else built from this tree.
 var Binary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("MINI_KUBELET"); path != "" {
 		return filepath.Abs(path)

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Pod returns a pod of one busybox container "c" that runs the shell lines; none
-// means to sleep for good and to end at once on SIGTERM. Its grace period is one
+// Pod returns a pod with one busybox container "c" that runs the shell script; an
+// empty one sleeps for ever and ends at once on SIGTERM. Its grace period is one
 // second, so that tests end soon.
 func Pod(name, script string, change ...func(*v1.Pod)) *v1.Pod {
 	grace := int64(1)
@@ -34,16 +34,16 @@ func Pod(name, script string, change ...func(*v1.Pod)) *v1.Pod {
 	return p
 }
 
-// Container returns a busybox container that runs the shell lines, as in Pod.
+// Container returns a busybox container that runs the shell script, as in Pod.
 func Container(name, script string) v1.Container {
 	if script == "" {
-		// A shell waiting in the foreground would take SIGTERM only afterwards.
+		// A shell that waits in the foreground would handle SIGTERM only afterwards.
 		script = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
 	}
 	return v1.Container{Name: name, Image: Busybox, Command: []string{"/bin/sh", "-c", script}}
 }
 
-// Manifest renders pods as one YAML file of several documents.
+// Manifest renders pods as one YAML file with several documents.
 func Manifest(pods ...*v1.Pod) string {
 	var docs []string
 	for _, p := range pods {
@@ -57,7 +57,7 @@ func Manifest(pods ...*v1.Pod) string {
 }
 
 // ReadyOnceTouched makes a pod Ready once its first container has made /tmp/ready, for
-// scripts that have to be prepared before they are sent a signal.
+// scripts that have to be prepared before they get a signal.
 func ReadyOnceTouched(p *v1.Pod) {
 	p.Spec.Containers[0].ReadinessProbe = &v1.Probe{
 		ProbeHandler:  v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"test", "-e", "/tmp/ready"}}},
@@ -65,13 +65,13 @@ func ReadyOnceTouched(p *v1.Pod) {
 	}
 }
 
-// Write puts pods into a manifest file, in one step as a careful user does.
+// Write writes pods to a manifest file, atomically as a careful user does.
 func (a *Agent) Write(file string, pods ...*v1.Pod) {
 	a.t.Helper()
 	a.WriteText(file, Manifest(pods...))
 }
 
-// WriteText puts text into a manifest file, in one step.
+// WriteText writes text to a manifest file, atomically.
 func (a *Agent) WriteText(file, text string) {
 	a.t.Helper()
 	tmp := filepath.Join(a.Manifests, "."+file+".tmp")
@@ -89,10 +89,10 @@ func (a *Agent) Remove(file string) {
 	}
 }
 
-// Name is the name that a static pod has on this node.
+// Name is the name of a static pod on this node.
 func (a *Agent) Name(pod string) string { return pod + "-" + a.Node }
 
-// Get returns the pod of that manifest name from a list, or nil.
+// find returns the pod with that manifest name from a list, or nil.
 func (a *Agent) find(list *v1.PodList, pod string) *v1.Pod {
 	for i := range list.Items {
 		if list.Items[i].Name == a.Name(pod) {
@@ -102,7 +102,7 @@ func (a *Agent) find(list *v1.PodList, pod string) *v1.Pod {
 	return nil
 }
 
-// Pod returns the pod of that manifest name as /pods shows it now, or nil.
+// Pod returns the pod with that manifest name as /pods shows it now, or nil.
 func (a *Agent) Pod(pod string) *v1.Pod {
 	a.t.Helper()
 	var found *v1.Pod
@@ -150,7 +150,7 @@ func (a *Agent) WaitRunning(pod string) *v1.Pod {
 	return a.WaitPod(pod, "is Running and Ready", Ready)
 }
 
-// Ready tells whether the pod is Running with all its containers ready.
+// Ready reports whether the pod is Running with all its containers ready.
 func Ready(p *v1.Pod) bool {
 	if p.Status.Phase != v1.PodRunning || len(p.Status.ContainerStatuses) != len(p.Spec.Containers) {
 		return false
@@ -204,8 +204,8 @@ func Status(p *v1.Pod, container string) v1.ContainerStatus {
 // ID is the Docker ID in a "docker://..." container ID.
 func ID(containerID string) string { return strings.TrimPrefix(containerID, "docker://") }
 
-// ContainersOf lists the pod's Docker containers, sandboxes and dead ones
-// included, newest first.
+// ContainersOf lists the pod's Docker containers, including sandboxes and dead
+// ones, newest first.
 func (a *Agent) ContainersOf(pod string) ([]container.Summary, error) {
 	own, err := a.Containers()
 	if err != nil {
@@ -220,7 +220,7 @@ func (a *Agent) ContainersOf(pod string) ([]container.Summary, error) {
 	return of, nil
 }
 
-// ContainerName is what a Docker container's name says.
+// ContainerName is the information in a Docker container's name.
 type ContainerName struct {
 	Container, Pod, Namespace, UID, Attempt string
 }
@@ -235,11 +235,11 @@ func ParseName(c container.Summary) ContainerName {
 	return ContainerName{}
 }
 
-// Sandbox is the name under which a pod's sandbox stands among its containers.
+// Sandbox is the name of a pod's sandbox among its containers.
 const Sandbox = "POD"
 
-// Running returns the pod's running containers by name, the sandbox among them,
-// and an error when a name runs twice.
+// Running returns the pod's running containers by name, including the sandbox, and
+// an error if two have one name.
 func (a *Agent) Running(pod string) (map[string]container.Summary, error) {
 	of, err := a.ContainersOf(pod)
 	if err != nil {
@@ -259,9 +259,9 @@ func (a *Agent) Running(pod string) (map[string]container.Summary, error) {
 	return running, nil
 }
 
-// CheckExactly fails the test unless exactly these pods run on the node, each
-// with one sandbox and one of each of its containers, and every running
-// container belongs to one of them: nothing orphaned, nothing doubled.
+// CheckExactly fails the test unless exactly these pods run on the node, each with
+// one sandbox and one of each of its containers, and every running container
+// belongs to one of them: no orphans, no duplicates.
 func (a *Agent) CheckExactly(pods ...*v1.Pod) {
 	a.t.Helper()
 	if err := a.exactly(pods...); err != nil {

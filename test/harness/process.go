@@ -15,15 +15,15 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// process is a program of a test's that logs into its directory.
+// process is a program that a test runs, with a log in its directory.
 type process struct {
 	dir    string
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
 
-// startProcess starts a program in a process group of its own: Ctrl-C at the test
-// is not for it.
+// startProcess starts a program in a process group of its own, which Ctrl-C at the
+// test does not reach.
 func startProcess(dir, program string, args ...string) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -57,11 +57,11 @@ type Runtime struct {
 	cri.ImageServiceClient
 	Name     string // dockershim or containerd
 	Endpoint string
-	Dir      string   // for logs, volumes and the like of the test
-	Docker   *Dockerd // nil: it is not Docker that runs the containers
+	Dir      string   // for logs, volumes and other files of the test
+	Docker   *Dockerd // nil: the containers do not run on Docker
 	Shim     *Shim    // nil: it is not a dockershim
 
-	bridge  string // that its CNI network has
+	bridge  string // of its CNI network
 	process *process
 	conn    *grpc.ClientConn
 }
@@ -92,7 +92,8 @@ func (r *Runtime) connect() error {
 	}
 }
 
-// Addresses lists what the host-local plug-in has given out of a CNI network.
+// Addresses lists the addresses that the host-local plug-in has given out of a CNI
+// network.
 func (r *Runtime) Addresses() ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(r.Dir, "ipam", "*", "[0-9]*"))
 	for i := range files {
@@ -107,7 +108,7 @@ func (r *Runtime) PID() int { return r.process.cmd.Process.Pid }
 // Log returns the last lines of the runtime's log.
 func (r *Runtime) Log() string { return r.process.log(60) }
 
-// Restart kills the runtime's process and starts it again; containers run on.
+// Restart kills the runtime's process and starts it again; containers keep running.
 func (r *Runtime) Restart(t T) {
 	t.Helper()
 	r.process.signal(syscall.SIGKILL)
@@ -123,11 +124,11 @@ func (r *Runtime) Restart(t T) {
 	}
 }
 
-// Shim is where a dockershim of a test keeps its state.
+// Shim says where a test's dockershim keeps its state.
 type Shim struct{ StateDir string }
 
 // StartShim runs `mini-kubelet dockershim` on a private Docker daemon until the
-// test ends. extra are flags besides.
+// test ends. extra are additional flags.
 func StartShim(t T, docker *Dockerd, extra ...string) *Runtime {
 	t.Helper()
 	r := newShim(t, docker)
@@ -170,7 +171,7 @@ func (r *Runtime) runShim(t T, extra ...string) {
 	r.run(t, binary, append(args, extra...)...)
 }
 
-// run starts the runtime and has it stopped when the test ends.
+// run starts the runtime, and stops it when the test ends.
 func (r *Runtime) run(t T, program string, args ...string) {
 	t.Helper()
 	p, err := startProcess(r.Dir, program, args...)

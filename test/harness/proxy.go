@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Proxy stands between an agent and its Docker daemon. It notes every call and
-// can delay, hang, fail or cut those that a rule picks: the tests' fault harness.
+// Proxy is between an agent and its Docker daemon. It records every call, and can
+// delay, hang, fail or cut those that match a rule: it injects the tests' faults.
 type Proxy struct {
 	Endpoint string // for the agent's --docker-endpoint
 
@@ -37,7 +37,7 @@ type Call struct {
 	At     time.Time
 }
 
-// Changes tells whether the call may change something at Docker.
+// Changes reports whether the call may change something in Docker.
 func (c Call) Changes() bool { return c.Method != http.MethodGet && c.Method != http.MethodHead }
 
 // String returns e.g. "POST /containers/create".
@@ -78,7 +78,7 @@ func StartProxy(t T, d *Dockerd) *Proxy {
 		},
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
-		// What a daemon that is gone looks like: no answer at all.
+		// This is how a dead daemon looks: no answer at all.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	l, err := net.Listen("unix", sock)
@@ -125,9 +125,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.forward.ServeHTTP(w, r)
 }
 
-// On applies the fault to every call that match picks, until the returned
-// function is called. Of several rules the one added first wins. match runs
-// under a lock, one call after the other, so it may count.
+// On applies the fault to every call that match accepts, until the returned
+// function is called. Of several rules the one added first wins. match is called
+// under a lock, one call at a time, so it may count.
 func (p *Proxy) On(match func(Call) bool, fault Fault) (remove func()) {
 	added := &rule{match: match, fault: fault}
 	p.mu.Lock()
@@ -147,7 +147,7 @@ func (p *Proxy) Clear() {
 	p.mu.Unlock()
 }
 
-// CutEvents breaks every event stream that is open now and returns how many.
+// CutEvents breaks every open event stream and returns how many there were.
 func (p *Proxy) CutEvents() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,15 +171,15 @@ func (p *Proxy) Forget() {
 	p.mu.Unlock()
 }
 
-// Path matches calls whose method is one of those given (space separated, ""
-// for any) and whose path contains the text.
+// Path matches calls whose method is one of those given (space separated, "" for
+// any) and whose path contains the text.
 func Path(methods, contains string) func(Call) bool {
 	return func(c Call) bool {
 		return (methods == "" || slices.Contains(strings.Fields(methods), c.Method)) && strings.Contains(c.Path, contains)
 	}
 }
 
-// Fail answers with an error of Docker's form.
+// Fail answers with an error in Docker's form.
 func Fail(status int, message string) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		w.Header().Set("Content-Type", "application/json")
@@ -188,7 +188,7 @@ func Fail(status int, message string) Fault {
 	}
 }
 
-// Hang gives no answer until release is closed or the caller leaves.
+// Hang gives no answer until release is closed or the caller gives up.
 func Hang(release <-chan struct{}) Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 		select {
@@ -218,11 +218,11 @@ func CutBefore(do func()) Fault {
 	}
 }
 
-// CutAfter lets Docker carry out the call in full, calls do, and breaks the
-// connection: the caller never learns how it ended.
+// CutAfter lets Docker complete the call, calls do, and breaks the connection: the
+// caller never learns the result.
 func CutAfter(do func()) Fault {
 	return func(_ http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		// The caller may die in do; Docker's work is done by then.
+		// The caller may die in do; Docker has finished by then.
 		next(httptest.NewRecorder(), r)
 		do()
 		panic(http.ErrAbortHandler)

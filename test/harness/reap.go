@@ -21,8 +21,8 @@ import (
 // Reap undoes what was done to the machine from below dir, a run directory or one in it:
 // it ends every process that was started there (agents, Docker daemons, their shims and
 // the containers' own processes), unmounts what is mounted there, removes their cgroups
-// and bridges, and then dir itself. It asks nobody: it works after any kind of death of
-// those who should have cleaned up. It goes by what was noted before each step, and by
+// and bridges, and then dir itself. It needs no help from others: it works however those
+// that should have cleaned up have died. It uses what was recorded before each step, and
 // names that only this run gives.
 func Reap(dir string) error {
 	run := runOf(dir)
@@ -53,7 +53,7 @@ func Reap(dir string) error {
 		}
 		for _, pid := range pids {
 			sockets = append(sockets, shimSockets(pid)...)
-			_ = unix.Kill(pid, unix.SIGKILL) // gone already is as good
+			_ = unix.Kill(pid, unix.SIGKILL) // already gone is just as good
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -75,7 +75,7 @@ func Reap(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// runOf is the run directory that dir is or lies in.
+// runOf is the run directory that dir is or is in.
 func runOf(dir string) string {
 	rest, ok := strings.CutPrefix(dir, base+"/")
 	id, _, _ := strings.Cut(rest, "/")
@@ -89,7 +89,8 @@ func withPrefix(names []string, prefix string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
 }
 
-// below finds a file in a daemon's directory, or in all of a run directory's.
+// below finds a file in a daemon's directory, or in all of those in a run
+// directory.
 func below(dir string, elem ...string) []string {
 	pattern := filepath.Join(elem...)
 	own, _ := filepath.Glob(filepath.Join(dir, pattern))
@@ -109,8 +110,8 @@ func containerIDs(dir string) []string {
 	return ids
 }
 
-// processesOf finds the living processes of dir's run whose command line names a path
-// below dir, and those whose cgroup is that of one of the containers. Never this process.
+// processesOf finds the living processes of dir's run whose command line contains a path
+// below dir, and those in the cgroup of one of the containers. Never this process.
 func processesOf(dir string, containers []string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -133,8 +134,8 @@ func processesOf(dir string, containers []string) []int {
 	return pids
 }
 
-// startedBy tells whether the process comes of that run, by its environment: somebody may
-// look at a log with a command line that names it.
+// startedBy reports whether the run has started the process, by its environment: somebody
+// else may be looking at a log with a command line that contains the path.
 func startedBy(pid int, run string) bool {
 	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	return slices.Contains(strings.Split(string(env), "\x00"), runVariable+"="+run)
@@ -156,8 +157,9 @@ func inCgroupOf(pid int, containers []string) bool {
 	return false
 }
 
-// shimSockets are the socket files that a containerd shim listens on. They lie
-// in a directory of all containerds of the machine, and a killed shim leaves them.
+// shimSockets are the socket files that a containerd shim listens on. They are in a
+// directory shared by all containerds of the machine, and a killed shim leaves them
+// behind.
 func shimSockets(pid int) []string {
 	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if !bytes.Contains(cmdline, []byte("containerd-shim")) {
@@ -180,7 +182,7 @@ func shimSockets(pid int) []string {
 	return paths
 }
 
-// unmountBelow detaches every mount at or below dir, the deepest first.
+// unmountBelow detaches every mount at or below dir, deepest first.
 func unmountBelow(dir string) error {
 	mounts, err := MountsBelow(dir)
 	if err != nil {
@@ -208,7 +210,8 @@ func MountsBelow(dir string) ([]string, error) {
 	return points, nil
 }
 
-// cgroupFile holds, in an agent's directory, the cgroup that is all its own.
+// cgroupFile, in an agent's directory, contains the cgroup that only this agent
+// uses.
 const cgroupFile = "cgroup-root"
 
 // removeCgroupTree removes a cgroup and those below it, in every hierarchy, and ends

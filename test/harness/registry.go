@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Registry is an image registry in this process, on loopback, where Docker
-// takes plain HTTP. It can be told to fail.
+// Registry is an image registry in this process, on loopback, where Docker accepts
+// plain HTTP. It can be made to fail.
 type Registry struct {
 	Host   string // 127.0.0.1:port
 	down   atomic.Bool
@@ -54,14 +54,14 @@ func StartRegistry(t T) *Registry {
 	return r
 }
 
-// pusher is the user agent of the test's own requests, which are no pulls.
+// pusher is the user agent of the test's own requests, which are not pulls.
 const pusher = "harness-pusher"
 
-// SetDown makes every request fail with 503, or no longer.
+// SetDown makes every request fail with 503, or ends that.
 func (r *Registry) SetDown(down bool) { r.down.Store(down) }
 
-// SetLogins has the registry ask for one of these users and passwords; nil has it
-// let everybody in again.
+// SetLogins makes the registry require one of these users and passwords; nil lets
+// everybody in again.
 func (r *Registry) SetLogins(passwords map[string]string) { r.logins.Store(&passwords) }
 
 func (r *Registry) letsIn(req *http.Request) bool {
@@ -74,10 +74,10 @@ func (r *Registry) letsIn(req *http.Request) bool {
 	return ok && known && password == want
 }
 
-// Pulls counts the requests for manifests, failed ones included.
+// Pulls counts the requests for manifests, including failed ones.
 func (r *Registry) Pulls() int64 { return r.pulls.Load() }
 
-// Push puts the busybox image into the registry and returns its reference.
+// Push pushes the busybox image to the registry and returns its reference.
 func (r *Registry) Push(t T, repo, tag string) string {
 	t.Helper()
 	ref := fmt.Sprintf("%s/%s:%s", r.Host, repo, tag)

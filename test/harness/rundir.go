@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// base holds the run directories of all test runs. It is short because Unix
+// base contains the run directories of all test runs. It is short because Unix
 // socket paths under it must stay below 108 bytes.
 const base = "/tmp/mini-kubelet-test"
 
@@ -28,7 +28,7 @@ type runDir struct {
 	lock *os.File
 }
 
-// openRun takes away what dead runs left and makes a directory for this one.
+// openRun removes what dead runs left, and makes a directory for this one.
 func openRun() (*runDir, error) {
 	gate, err := openBase()
 	if err != nil {
@@ -59,13 +59,13 @@ func openRun() (*runDir, error) {
 	return r, os.Setenv(runVariable, r.dir)
 }
 
-// missingDirs lists the directories of the machine that were not there when the first of
-// the runs began that there are now.
+// missingDirs lists the directories of the machine that did not exist when the first of
+// the current runs started.
 const missingDirs = base + "/missing"
 
-// openBase opens the directory of the run directories, and lets nobody else look into it
-// until that is closed: a run that has a directory and has not locked it yet looks dead.
-// One that others may write to is refused: what is found below is deleted by root.
+// openBase opens the directory of the run directories, and locks it until it is closed:
+// a run that has made its directory but not yet locked it looks dead. If others may
+// write to base, it is refused: root deletes what is found below.
 func openBase() (*os.File, error) {
 	if err := os.Mkdir(base, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
@@ -93,10 +93,10 @@ func own(info os.FileInfo) bool {
 	return ok && int(st.Uid) == os.Geteuid()
 }
 
-// runName is what run directories are called; nothing else in base is touched.
+// runName is the form of run directories' names; nothing else in base is touched.
 var runName = regexp.MustCompile(`^[0-9a-f]{6}$`)
 
-// isRun tells a run directory from what others may have put beside it.
+// isRun distinguishes a run directory from what others may have put beside it.
 func isRun(dir string) bool {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() || !own(info) || !runName.MatchString(filepath.Base(dir)) {
@@ -110,7 +110,7 @@ func isRun(dir string) bool {
 	return err == nil && lock.Mode().IsRegular()
 }
 
-// reapDeadRuns takes away what runs left whose processes are dead. A run is
+// reapDeadRuns removes what is left of runs whose processes are dead. A run is
 // alive while its process holds the lock file of its directory.
 func reapDeadRuns() error {
 	entries, err := os.ReadDir(base)
@@ -148,12 +148,12 @@ func lockRun(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// closeRun takes the run directory of this process away, with all that was
-// started in it.
+// closeRun removes the run directory of this process, with everything started in
+// it.
 func closeRun() error {
 	r, err := run()
 	if err != nil {
-		return nil // it was never there
+		return nil // it never existed
 	}
 	defer r.lock.Close()
 	if err := Reap(r.dir); err != nil {
@@ -170,8 +170,8 @@ func closeRun() error {
 	return nil
 }
 
-// Dir makes a directory of this run, for what must be found again, and undone, also when
-// the test is killed.
+// Dir makes a directory of this run, for what must be found again and undone even if the
+// test is killed.
 func Dir(t T, kind string) string {
 	t.Helper()
 	dir, _, err := newDir(kind)
@@ -182,7 +182,7 @@ func Dir(t T, kind string) string {
 }
 
 // CgroupRoot is the name of a cgroup of this run, for an agent that the harness does not
-// start; it goes with the run.
+// start; it is removed with the run.
 func CgroupRoot(t T) string {
 	t.Helper()
 	dir, name, err := newDir("g")
@@ -200,8 +200,8 @@ var (
 	dirSeq = map[string]int{}
 )
 
-// newDir makes a directory for one thing of this run and returns its path and
-// its name, which no other thing of any run has.
+// newDir makes a directory for one thing of this run and returns its path and its
+// name, which nothing else in any run has.
 func newDir(kind string) (dir, name string, err error) {
 	r, err := run()
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package bounds holds what the author of a pod's spec writes at any length to what
-// Linux takes, and to what a message may repeat of it. The API server bounds few of
-// these strings, and the kernel would refuse a path only after it was copied, split
-// and quoted, at each step of the pod.
+// Package bounds limits what the author of a pod's spec may write at any length: to
+// what Linux accepts, and to what a message may repeat of it. The API server limits
+// few of these strings, and the kernel would refuse a path only after it was
+// copied, split and quoted at each step of the pod.
 package bounds
 
 import (
@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long Linux takes paths, and the names that they are made of, in bytes.
+// How long paths, and the names that they are made of, may be in Linux, in bytes.
 const (
 	MaxPath = unix.PathMax - 1 // without the NUL at its end
 	MaxName = 255
 )
 
-// quoted is how much of a path or a command a message repeats, in bytes.
+// quoted is how much of a path or command a message repeats, in bytes.
 const quoted = 100
 
-// Path refuses, as the kernel does, a path that is too long. It counts the path as it is
-// written; one that is cleaned before it is used is to be cleaned before it is counted.
+// Path refuses a path that is too long, as the kernel does. It counts the path as
+// written; clean it before, if it is cleaned before use.
 func Path(p string) error {
 	return atMost(MaxPath, p)
 }
 
-// NewPath refuses as well a path of which a part is too long to be made.
+// NewPath also refuses a path with an element that is too long to be created.
 func NewPath(p string) error {
 	if err := Path(p); err != nil {
 		return err
@@ -47,16 +47,16 @@ func atMost(most int, p string) error {
 	return nil
 }
 
-// Quote returns what a message is to repeat of a path or a command.
+// Quote returns the part of a path or command that a message may repeat.
 func Quote(p string) string { return Cut(p, quoted) }
 
-// Cut returns text, or its start and "..." in at most most bytes, which are three or more.
+// Cut returns text, or its start and "..." in at most most bytes; most is at least three.
 func Cut(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
 	end := most - len("...")
-	for range utf8.UTFMax - 1 { // no part of a character
+	for range utf8.UTFMax - 1 { // do not split a character
 		if end == 0 || utf8.RuneStart(text[end]) {
 			break
 		}

@@ -13,12 +13,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// A quantity is written in a few bytes, and the library that reads, compares and writes it
+// A quantity takes a few bytes to write, but the library that reads, compares and writes it
 // makes a number with as many digits as its exponent says: one of 300,000,000 takes minutes
-// of a core and a gigabyte, each time. What does not fit 64 bits has besides any value for
-// those who ask for one: 1e30 is 0.
+// of a core and a gigabyte, each time. And a value that does not fit in 64 bits is read as
+// an arbitrary number: 1e30 is 0.
 
-// Longest text of a quantity, and the exponents that none needs.
+// The longest text of a quantity, and exponents that nobody needs.
 const maxQuantityText = 100
 
 var hugeExponent = regexp.MustCompile(`[eE][+-]?0*[1-9][0-9]{3,}\s*$`)
@@ -27,7 +27,7 @@ func unreadable(text string) bool {
 	return len(text) > maxQuantityText || hugeExponent.MatchString(text)
 }
 
-// ParseQuantity is resource.ParseQuantity for text that anybody may have written.
+// ParseQuantity is resource.ParseQuantity for text from anybody.
 func ParseQuantity(text string) (resource.Quantity, error) {
 	if unreadable(text) {
 		return resource.Quantity{}, fmt.Errorf("%q: %w", Quote(text), resource.ErrFormatWrong)
@@ -39,8 +39,9 @@ func ParseQuantity(text string) (resource.Quantity, error) {
 // quantities, or lists of them.
 var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "overhead": true, "sizeLimit": true, "divisor": true}
 
-// UnreadableQuantity tells whether a pod, a persistent volume or a claim, in JSON, has a
-// quantity that takes too long to read: it is not to be decoded. What is no JSON has none.
+// UnreadableQuantity reports whether a pod, a persistent volume or a claim, in JSON, has a
+// quantity that takes too long to read: such a document must not be decoded. Text that is
+// not JSON has none.
 func UnreadableQuantity(document []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(document))
 	d.UseNumber()
@@ -66,8 +67,8 @@ func unreadableIn(v any, quantity bool) bool {
 	return false
 }
 
-// Quantity refuses an amount that 64 bits do not hold, in thousandths where they are asked
-// for as well. It neither compares nor writes the amount, which is what takes long.
+// Quantity refuses an amount that does not fit in 64 bits, and with thousandths one whose
+// thousandths do not. It neither compares nor writes the amount, which is what takes long.
 func Quantity(q resource.Quantity, thousandths bool) error {
 	most := float64(math.MaxInt64)
 	if thousandths {
@@ -81,7 +82,7 @@ func Quantity(q resource.Quantity, thousandths bool) error {
 }
 
 // Quantities calls bad for each quantity in an API object that Quantity refuses, with its
-// path below that of the object.
+// path, which starts with path.
 func Quantities(object any, path string, bad func(path string, err error)) {
 	quantities(reflect.ValueOf(object), path, false, bad)
 }
@@ -90,7 +91,7 @@ var quantityType = reflect.TypeFor[resource.Quantity]()
 
 func quantities(v reflect.Value, path string, thousandths bool, bad func(string, error)) {
 	if !v.IsValid() {
-		return // of a nil pointer
+		return // a nil pointer
 	}
 	if v.Type() == quantityType {
 		if err := Quantity(v.Interface().(resource.Quantity), thousandths); err != nil {
@@ -107,7 +108,7 @@ func quantities(v reflect.Value, path string, thousandths bool, bad func(string,
 		}
 	case reflect.Map:
 		if v.Type().Elem() != quantityType {
-			return // of strings
+			return // strings
 		}
 		keys := v.MapKeys()
 		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })

@@ -1,5 +1,5 @@
-// Package crimeta carries what the agent has to tell the dockershim with a CRI call and
-// CRI has no field for, as gRPC metadata. Other runtimes do not look at it.
+// Package crimeta carries, as gRPC metadata, what the agent has to tell the dockershim
+// with a CRI call and CRI has no field for. Other runtimes ignore it.
 package crimeta
 
 import (
@@ -10,14 +10,14 @@ import (
 
 const unlessRunning = "mini-kubelet-unless-running"
 
-// UnlessRunning has RemoveContainer refuse a container that runs, with
-// codes.FailedPrecondition, where CRI wants it killed: the caller takes it for one that
-// was never started or has ended, and it may have been started since.
+// UnlessRunning makes RemoveContainer refuse a running container, with
+// codes.FailedPrecondition, where CRI wants it killed: the caller believes that the
+// container was never started or has ended, but it may have been started since.
 func UnlessRunning(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, unlessRunning, "true")
 }
 
-// IsUnlessRunning tells the server of a call whether it was made with UnlessRunning.
+// IsUnlessRunning reports to the server of a call whether UnlessRunning was set.
 func IsUnlessRunning(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, unlessRunning)) > 0
 }

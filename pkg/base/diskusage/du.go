@@ -1,6 +1,6 @@
-// Package du measures what directories occupy on disk, by walking them. It is for
-// directories that containers write to: they may hold anything, change under the
-// walk, and be as large as they like.
+// Package diskusage measures what directories occupy on disk, by walking them. It
+// is for directories that containers write to: they may hold anything, change
+// during the walk, and be as large as they like.
 package diskusage
 
 import (
@@ -14,19 +14,22 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
-// Usage is what a directory and all in it occupy: blocks, not lengths of files.
+// Usage is what a directory and everything in it occupy: blocks, not lengths of
+// files.
 type Usage struct{ Bytes, Inodes uint64 }
 
 // longest is how long a measurement takes at most: a container that makes files faster
-// than they are counted would have one go on for ever, and others wait for their turn.
+// than they are counted would make one last for ever, and others wait for their turn.
 const longest = 2 * time.Minute
 
-// Of measures the file or directory at path until ctx ends, or for two minutes. It follows
-// no link and enters nothing that is mounted there, at any depth; a file of several names
-// counts once. What goes away meanwhile does not count, but path itself has to be there.
+// Of measures the file or directory at path until ctx ends, but no longer than two
+// minutes. It follows no link and enters no mount, at any depth; a file with several names
+// counts once. Entries that disappear meanwhile do not count, but path itself has to
+// exist.
 //
-// With an error comes what was counted until then. It is context.DeadlineExceeded after
-// the two minutes, and tree.ErrTooDeep where somebody seems to hide from being measured.
+// With an error it returns what was counted so far. The error is context.DeadlineExceeded
+// after the two minutes, and tree.ErrTooDeep if somebody seems to hide from being
+// measured.
 func Of(ctx context.Context, path string) (Usage, error) { return within(ctx, longest, path) }
 
 func within(ctx context.Context, d time.Duration, path string) (Usage, error) {
@@ -39,13 +42,13 @@ func within(ctx context.Context, d time.Duration, path string) (Usage, error) {
 	return u, nil
 }
 
-// Rest is how long not to measure again what took so long to measure: a little less
-// than the ten seconds between two looks at what pods use (the kubelet's), or so long
-// that walking takes at most a twentieth of the time.
+// Rest is how long to wait before repeating a measurement that took that long: a
+// little less than the ten seconds between two looks at what pods use (the
+// kubelet's), or so long that walking takes at most a twentieth of the time.
 func Rest(took time.Duration) time.Duration { return max(9*time.Second, 20*took) }
 
 func of(ctx context.Context, path string) (Usage, error) {
-	// As a place: a pipe that is opened waits.
+	// With O_PATH: opening a pipe would wait.
 	root, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return Usage{}, err
@@ -81,7 +84,7 @@ func (c *counter) entry(dir int, name string) (enter bool, err error) {
 	return c.count(&st), nil
 }
 
-// count counts a file, once, and tells whether it is a directory.
+// count counts a file, once, and reports whether it is a directory.
 func (c *counter) count(st *unix.Stat_t) (directory bool) {
 	directory = st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if st.Nlink > 1 && !directory {

@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/treetest"
 )
 
-// fill writes n bytes that take up room.
+// fill writes n bytes that take up space.
 func fill(t *testing.T, path string, n int) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -38,7 +38,7 @@ func TestOf(t *testing.T) {
 	const mib = 1 << 20
 	for name, tc := range map[string]struct {
 		make      func(t *testing.T, dir string)
-		mebibytes uint64 // rounded down: directories take up room, too
+		mebibytes uint64 // rounded down: directories take up space, too
 		inodes    uint64
 		measured  string // of dir; empty: all of it
 	}{
@@ -77,8 +77,8 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// A path can be longer than the kernel takes at once: the pod that makes one must
-// not escape being measured, or be told to hide.
+// A path can be longer than the kernel accepts at once: the pod that makes one must
+// not escape being measured, or at least be reported as hiding.
 func TestWhatLiesDeepIsMeasuredOrTooDeep(t *testing.T) {
 	for levels, want := range map[int]error{4000: nil, 5000: tree.ErrTooDeep} {
 		dir := t.TempDir()

@@ -1,6 +1,7 @@
-// Package durable writes small files that a crash of the process or of the machine
-// leaves whole: with the old content or with the new. And it reads them, trusting
-// nobody who can write to their directories, as a pod with a hostPath can.
+// Package durable writes small files that stay whole if the process or the machine
+// crashes: with the old content or with the new. It also reads them, without
+// trusting others who can write to their directories, such as a pod with a
+// hostPath.
 package durable
 
 import (
@@ -11,11 +12,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
-// maxSize is what Read takes for a file of ours, in bytes.
+// maxSize is the largest file that Read accepts, in bytes.
 const maxSize = 64 << 20
 
-// Read returns what the file holds. It must be a regular file; errors.Is(err,
-// fs.ErrNotExist) where there is none.
+// Read returns the content of the file, which must be a regular file. If there is
+// none, the error satisfies errors.Is(err, fs.ErrNotExist).
 func Read(path string) ([]byte, error) {
 	f, err := safefile.Open(filepath.Split(path))
 	if err != nil {
@@ -25,9 +26,9 @@ func Read(path string) ([]byte, error) {
 	return safefile.Read(f, maxSize)
 }
 
-// Write makes the file have this content, readable by us alone, or leaves it as it
-// was; on success also a machine that dies has it. The directory is made where it
-// is missing. One file has one writer at a time.
+// Write gives the file this content, readable by us alone, or leaves it as it was;
+// after a success, the content also survives a crash of the machine. A missing
+// directory is made. One file has one writer at a time.
 func Write(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

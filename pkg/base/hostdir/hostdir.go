@@ -1,5 +1,5 @@
-// Package hostdir makes directories of the host that a pod is to see and that are
-// not there. The kubelet's volumes (type DirectoryOrCreate) and the dockershim's
+// Package hostdir makes directories of the host that a pod is to see and that do
+// not exist. The kubelet's volumes (type DirectoryOrCreate) and the dockershim's
 // mounts use it.
 package hostdir
 
@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mode is what Kubernetes documents of hostPath, and what container runtimes give.
+// mode is what Kubernetes documents for hostPath, and what container runtimes use.
 const mode = 0o755
 
-// Make makes a directory at path, which is absolute and has no "..", and those above
-// it that are missing, each of mode 0755 whatever the process's umask. What is
-// there is left as it is, a file too. Links that lead somewhere are followed; one
-// that does not is an error, as for Docker, containerd and CRI-O. It may be repeated
-// and called concurrently.
+// Make makes a directory at path, which is absolute and has no "..", and its missing
+// parents, each with mode 0755 whatever the process's umask. What exists is left as
+// it is, even a file. Links that lead somewhere are followed; one that does not is
+// an error, as for Docker, containerd and CRI-O. It can be repeated and called
+// concurrently.
 func Make(path string) error {
 	var missing []string // from the end of the path to its beginning
 	at := filepath.Clean(path)
@@ -41,8 +41,8 @@ func Make(path string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	// From here by descriptors: who can write to a directory on the way must not have
-	// another file made 0755 in place of the one that was made.
+	// From here on by descriptors: somebody who can write to a directory on the way
+	// must not get another file made 0755 in place of the one that was made.
 	dir, err := unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: at, Err: err}
@@ -69,7 +69,7 @@ func makeIn(dir int, name string) (int, error) {
 	if err != nil || made != nil {
 		return fd, err
 	}
-	// What the umask took away; a setgid bit that the parent gave stays.
+	// Restores what the umask took away; a setgid bit from the parent stays.
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&0o777 != mode {
 		err = unix.Fchmod(fd, st.Mode&0o7000|mode)

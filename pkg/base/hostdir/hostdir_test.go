@@ -12,8 +12,8 @@ import (
 )
 
 func TestMake(t *testing.T) {
-	// The umask of the strictest service manager; it is the process's, so nothing here
-	// runs in parallel.
+	// The umask of the strictest service manager; it belongs to the process, so nothing
+	// here runs in parallel.
 	old := unix.Umask(0o077)
 	t.Cleanup(func() { unix.Umask(old) })
 	dir := t.TempDir()
@@ -30,7 +30,7 @@ func TestMake(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name, path string
-		made       map[string]fs.FileMode // what is there afterwards
+		made       map[string]fs.FileMode // what exists afterwards
 		err        string
 	}{
 		{"with its parents", "a/b/c", map[string]fs.FileMode{"a": 0o755, "a/b": 0o755, "a/b/c": 0o755}, ""},

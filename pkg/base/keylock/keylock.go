@@ -1,6 +1,6 @@
 // Package keylock has locks by name, for what several pods share: a volume, a disk.
-// A caller waits with its context, so that who hangs while holding one holds up only
-// those who need the same.
+// A caller waits with its context, so that a holder that hangs delays only those who
+// need the same lock.
 package keylock
 
 import (
@@ -30,7 +30,7 @@ func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
-// TryLock is Lock for who does not wait; ok tells whether it was free.
+// TryLock is Lock without waiting; ok reports whether the name was free.
 func (l *Locks) TryLock(name string) (unlock func(), ok bool) {
 	if l.take(name) != nil {
 		return nil, false
@@ -38,7 +38,8 @@ func (l *Locks) TryLock(name string) (unlock func(), ok bool) {
 	return func() { l.release(name) }, true
 }
 
-// take returns nil to the new holder, to others what is closed when it is free.
+// take returns nil to the new holder, and to others a channel that is closed when
+// the name is free.
 func (l *Locks) take(name string) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

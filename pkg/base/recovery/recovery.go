@@ -1,5 +1,5 @@
-// Package recovery lets a panic end what one caller has asked for, and not the agent,
-// on which all pods of the node depend.
+// Package recovery lets a panic end only the call that caused it, not the agent, on
+// which all pods of the node depend.
 package recovery
 
 import (
@@ -9,8 +9,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Call calls f and returns its error. Where f panics, the panic is logged with its
-// stack and comes back as an error. A goroutine that works for a call or a request
+// Call calls f and returns its error. If f panics, the panic is logged with its
+// stack and returned as an error. A goroutine that works for a call or a request
 // needs a Call of its own: nobody else can recover its panic.
 func Call(f func() error) (err error) {
 	defer func() {

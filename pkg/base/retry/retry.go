@@ -1,5 +1,5 @@
-// Package retry is how work on the API server is done from a queue, and when it is
-// tried again after a failure.
+// Package retry runs work on the API server from a queue, and decides when work
+// that has failed is tried again.
 package retry
 
 import (
@@ -11,9 +11,9 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// Limiter lets an item of a work queue be tried again after first, which doubles
-// with each failure up to most, and is up to half as long again at random: the
-// nodes of a cluster must not come back all at once.
+// Limiter retries an item of a work queue after first, doubling with each failure
+// up to most, plus up to half of that at random: the nodes of a cluster must not
+// come back all at once.
 func Limiter[T comparable](first, most time.Duration) workqueue.TypedRateLimiter[T] {
 	return jittered[T]{workqueue.NewTypedItemExponentialFailureRateLimiter[T](first, most)}
 }
@@ -27,9 +27,9 @@ func (j jittered[T]) When(item T) time.Duration {
 	return wait.Jitter(j.TypedRateLimiter.When(item), 0.5)
 }
 
-// Serve has each item of the queue worked on until ctx ends, at most n at a time and
-// never one item twice at once. It shuts the queue down and returns when the work
-// under way has ended.
+// Serve works on the items of the queue until ctx ends, at most n at a time and
+// never one item twice at once. It shuts the queue down and returns when the work in
+// progress has ended.
 func Serve[T comparable](ctx context.Context, queue workqueue.TypedInterface[T], n int, work func(context.Context, T)) {
 	var wg sync.WaitGroup
 	for range n {

@@ -1,14 +1,14 @@
-// Package safefile opens, reads and writes files that a container may have put its
-// hands on: its /etc/hosts is a file of the node's, and who has a volume or a hostPath
-// can put anything in a file's place. So nothing here follows a link that leads
-// elsewhere, waits for a pipe or a lease, opens a device, reads more than it was told
-// to, or writes to a file that has another name.
+// Package safefile opens, reads and writes files that a container may have tampered
+// with: its /etc/hosts is a file of the node, and whoever has a volume or a hostPath can
+// put anything in a file's place. So nothing here follows a link that leads elsewhere,
+// waits for a pipe or a lease, opens a device, reads more than it was told to, or writes
+// to a file that has another name.
 //
 //	directory ─openat2─▶ a place (O_PATH) ─fstat: a regular file?─▶ /proc/self/fd ─▶ file
 //
-// What is opened is what was looked at, whatever is done to the name meanwhile. The
-// directory is the caller's own and may be reached through links; below it the
-// kernel crosses into no mount. Errors are *fs.PathError.
+// The file that is opened is the file that was checked, whatever happens to the name
+// meanwhile. The directory is the caller's own and may be reached through links; below it
+// the kernel crosses into no mount. Errors are *fs.PathError.
 package safefile
 
 import (
@@ -38,8 +38,8 @@ const (
 	inRoot  = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 )
 
-// Open opens the regular file name below dir for reading. With one path it is
-// called as Open(filepath.Split(path)).
+// Open opens the regular file name below dir for reading. Callers with a single
+// path use Open(filepath.Split(path)).
 func Open(dir, name string) (*os.File, error) { return open(dir, name, os.O_RDONLY, noLinks) }
 
 // OpenInRoot is Open for users' files: links are followed as if dir were the whole
@@ -48,8 +48,8 @@ func OpenInRoot(dir, name string) (*os.File, error) {
 	return open(dir, strings.TrimLeft(name, "/"), os.O_RDONLY, inRoot)
 }
 
-// OpenFile is os.OpenFile for the regular file name below dir, with the flags of it but
-// O_EXCL. perm, less the umask, is that of a file which it creates.
+// OpenFile is os.OpenFile for the regular file name below dir, with any flags except
+// O_EXCL. A file that it creates gets the permissions perm, less the umask.
 func OpenFile(dir, name string, flag int, perm os.FileMode) (*os.File, error) {
 	f, err := open(dir, name, flag&^os.O_CREATE, noLinks)
 	if flag&os.O_CREATE == 0 || !errors.Is(err, fs.ErrNotExist) {
@@ -63,8 +63,8 @@ func OpenFile(dir, name string, flag int, perm os.FileMode) (*os.File, error) {
 }
 
 // Create makes an empty file with these permissions, whatever the umask, and opens it
-// for writing. What has the name is unlinked first, unless it is a directory, and
-// stays what it is for those who have it open or mounted.
+// for writing. Anything of that name except a directory is unlinked first, and stays
+// as it is for those who have it open or mounted.
 func Create(dir, name string, perm os.FileMode) (*os.File, error) {
 	f, err := create(dir, name, os.O_WRONLY, perm, true)
 	if err != nil {
@@ -77,9 +77,9 @@ func Create(dir, name string, perm os.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// Rewrite makes the file have this content and these permissions, in place: who has it
-// mounted sees the new content. What has the right size already is compared, all else
-// is written without having been read, and cut to its size.
+// Rewrite gives the file this content and these permissions, in place: whoever has it
+// mounted sees the new content. The old content is read for comparison only if its
+// size matches; otherwise the file is written unread, and truncated.
 func Rewrite(dir, name string, data []byte, perm os.FileMode) (err error) {
 	f, err := OpenFile(dir, name, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil {
@@ -106,8 +106,8 @@ func Rewrite(dir, name string, data []byte, perm os.FileMode) (err error) {
 	return f.Truncate(int64(len(data)))
 }
 
-// Read returns all that a file just opened holds. More than limit bytes are an error,
-// and not read.
+// Read returns the whole content of a file just opened. More than limit bytes are an
+// error, and are not read.
 func Read(f *os.File, limit int64) ([]byte, error) {
 	fi, err := f.Stat()
 	if err != nil {
@@ -126,8 +126,8 @@ func Read(f *os.File, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// ReadEnd returns the last bytes of the file, at most limit; whole tells that they are
-// all of it.
+// ReadEnd returns the last bytes of the file, at most limit; whole reports whether
+// they are all of it.
 func ReadEnd(dir, name string, limit int64) (data []byte, whole bool, err error) {
 	f, err := Open(dir, name)
 	if err != nil {
@@ -145,7 +145,7 @@ func ReadEnd(dir, name string, limit int64) (data []byte, whole bool, err error)
 
 func open(dir, name string, flag int, resolve uint64) (*os.File, error) {
 	full := filepath.Join(dir, name)
-	// As a place first: to open a pipe waits, and to open a device does things.
+	// First with O_PATH: opening a pipe waits, and opening a device has effects.
 	at, err := place(dir, name, unix.O_PATH, resolve)
 	if resolve == noLinks && errors.Is(err, unix.ELOOP) {
 		err = ErrLink
@@ -164,8 +164,8 @@ func open(dir, name string, flag int, resolve uint64) (*os.File, error) {
 	case flag&(os.O_WRONLY|os.O_RDWR) != 0 && st.Nlink > 1:
 		return nil, failed("open", full, ErrLinked)
 	}
-	// Without waiting: who owns a file can have a lease on it, for which an open waits
-	// up to 45 s.
+	// Without waiting: the owner of a file can hold a lease on it, for which an open
+	// waits up to 45 s.
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), flag|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, failed("open", full, err)
@@ -193,7 +193,7 @@ func create(dir, name string, flag int, perm os.FileMode, anew bool) (*os.File, 
 	return os.NewFile(uintptr(fd), full), nil
 }
 
-// place opens what name is below dir.
+// place opens name below dir.
 func place(dir, name string, flag int, resolve uint64) (int, error) {
 	if dir == "" {
 		dir = "."

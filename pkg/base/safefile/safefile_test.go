@@ -16,7 +16,7 @@ import (
 
 const name = "dir/file"
 
-// place makes dir/file, which holds "old".
+// place makes dir/file, which contains "old".
 func place(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -26,8 +26,8 @@ func place(t *testing.T) string {
 	return path
 }
 
-// TestWhatIsOpened says for each function what it makes of each thing in a file's place:
-// nil is that it opens it.
+// TestWhatIsOpened lists what each function does with each thing in a file's place: nil
+// means that it opens it.
 func TestWhatIsOpened(t *testing.T) {
 	type outcomes = map[string]error
 	const irregular = safefiletest.Directory
@@ -129,7 +129,7 @@ func TestRewrite(t *testing.T) {
 	})
 }
 
-// TestALeaseIsNotWaitedFor: root in a container owns its /etc/hosts, and can have a
+// TestALeaseIsNotWaitedFor: root in a container owns its /etc/hosts, and can hold a
 // lease on it.
 func TestALeaseIsNotWaitedFor(t *testing.T) {
 	path := place(t)

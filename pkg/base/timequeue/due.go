@@ -1,4 +1,4 @@
-// Package due keeps what is to be done when.
+// Package timequeue is a queue by time: what is due when.
 package timequeue
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Queue says what is due when. A key has one time, the one set last. Asking costs
+// Queue records what is due when. A key has one time, the last one set. Asking costs
 // nothing for keys that are not due. The zero Queue is empty and ready to use; it is
 // safe for concurrent use.
 type Queue[K comparable] struct {
@@ -22,7 +22,7 @@ type item[K comparable] struct {
 	index int
 }
 
-// Set makes the key due at that time, and reports whether it is the first one then.
+// Set makes the key due at that time, and reports whether it is now the first.
 func (q *Queue[K]) Set(key K, at time.Time) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -51,8 +51,8 @@ func (q *Queue[K]) Forget(key K) {
 	}
 }
 
-// Take removes and returns the keys that are due at now, earliest first, and says
-// when the next one is; the zero time where there is none.
+// Take removes and returns the keys that are due at now, earliest first, and
+// returns when the next one is due; the zero time if there is none.
 func (q *Queue[K]) Take(now time.Time) (due []K, next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,7 +13,7 @@ func TestQueue(t *testing.T) {
 		key   string
 		at    int
 		first bool
-	}{{"a", 3, true}, {"b", 1, true}, {"c", 2, false}, {"a", 0, true}, {"d", 1, false}, {"a", 1, false}} { // the last word counts
+	}{{"a", 3, true}, {"b", 1, true}, {"c", 2, false}, {"a", 0, true}, {"d", 1, false}, {"a", 1, false}} { // the last value counts
 		if got := q.Set(s.key, at(s.at)); got != s.first && s.key != "a" {
 			t.Errorf("Set(%s, %d) = %v", s.key, s.at, got)
 		}

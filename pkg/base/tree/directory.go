@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is one that is being read. Package os does not say where it is in a
-// directory, which is needed to go on after it was closed.
+// directory is a directory that is being read. Package os does not reveal the
+// position in it, which is needed to continue after it was closed.
 type directory struct {
 	fd   int
 	name string
@@ -32,15 +32,15 @@ func (d *directory) place() (place, error) {
 	return place{device: st.Dev, inode: st.Ino, off: d.off, seen: d.seen}, err
 }
 
-// goOn reads on from where p is; nothing was read yet.
+// goOn continues reading from p; nothing was read yet.
 func (d *directory) goOn(p place) error {
 	d.off, d.seen = p.off, p.seen
 	_, err := unix.Seek(d.fd, p.off, unix.SEEK_SET)
 	return err
 }
 
-// again reads from the start, of a new descriptor: ext4 shows nothing after a seek to
-// the start of one that was first read at its end.
+// again reads from the start, through a new descriptor: ext4 shows nothing after a
+// seek to the start of one that was first read at its end.
 func (d *directory) again() error {
 	fd, err := openDirectory(d.fd, ".")
 	if err != nil {
@@ -54,8 +54,8 @@ func (d *directory) again() error {
 // readSize is how much of a directory is read at once, in bytes.
 const readSize = 8 << 10
 
-// headerLength is that of the kernel's struct linux_dirent64 without the name:
-// inode (8 bytes), offset of the next entry (8), length (2), type (1).
+// headerLength is the length of the kernel's struct linux_dirent64 without the
+// name: inode (8 bytes), offset of the next entry (8), length (2), type (1).
 const headerLength = 19
 
 // next returns the name of the next entry, "" after the last one.

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove removes the entry of a directory and all below it, at any depth, until ctx ends,
-// and never what is mounted there nor what links point to: a mount is an error that names
-// it. A missing entry or directory is fine. Links in the path of the directory itself are
-// followed: it has to be one that only root can exchange.
+// Remove removes an entry of a directory and everything below it, at any depth, until ctx
+// ends. It never removes what is mounted there or what links point to: a mount is an
+// error that names it. A missing entry or directory is fine. Links in the path of the
+// directory itself are followed: it has to be one that only root can replace.
 func Remove(ctx context.Context, dir, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return fmt.Errorf("remove %q of %s: it is not a file name", name, dir)
@@ -35,14 +35,14 @@ func Remove(ctx context.Context, dir, name string) error {
 
 var errMounted = errors.New("something is mounted there")
 
-// maxIdle is how many directories in a row may be left with nothing removed between:
-// where all goes well these are two readings of one.
+// maxIdle is how many directories in a row may be left without removing anything: if
+// all goes well, it is two readings of one.
 const maxIdle = 16
 
-// maxRemembered is how many levels a removal finds its way back up, of 32 bytes each. The
-// upper ones of a deeper tree are left for the next descent from the root: ErrTooDeep would
-// leave the tree on the disk for good, and without a bound a container could have the agent
-// take gigabytes by what it leaves behind.
+// maxRemembered is how many levels a removal can find its way back up, at 32 bytes each. In
+// a deeper tree the upper ones are left for the next descent from the root: ErrTooDeep
+// would leave the tree on the disk for good, and without a limit a container could make the
+// agent use gigabytes by what it leaves behind.
 const maxRemembered = 1 << 20
 
 type remover struct{ idle, levels int }
@@ -79,7 +79,7 @@ func (r *remover) remove(ctx context.Context, parent *os.File, name string) erro
 	}
 }
 
-// entry removes what is no directory or an empty one, and has others entered.
+// entry removes a file or an empty directory, and has other directories entered.
 func (r *remover) entry(dir int, name string) (enter bool, err error) {
 	err = unix.Unlinkat(dir, name, 0)
 	if errors.Is(err, unix.EISDIR) {
@@ -90,16 +90,15 @@ func (r *remover) entry(dir int, name string) (enter bool, err error) {
 		r.idle = 0
 		return false, nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR):
-		return true, nil // ENOTDIR: it was exchanged just now
+		return true, nil // ENOTDIR: it was replaced just now
 	case errors.Is(err, unix.EBUSY):
 		return false, errMounted
 	}
 	return false, err
 }
 
-// leave has a directory read again until there is nothing in it: what is removed
-// while a directory is read may hide others, and those that were entered are empty
-// only now.
+// leave has a directory read again until it is empty: removing entries while
+// reading may hide others, and directories that were entered are empty only now.
 func (r *remover) leave(_ int, seen bool) (again bool, err error) {
 	if r.idle++; r.idle > maxIdle {
 		return false, unix.ENOTEMPTY

@@ -30,7 +30,7 @@ func TestRemoveRemovesAnyDepthAndWidth(t *testing.T) {
 	}
 }
 
-// What is deeper than a removal remembers is removed in several descents.
+// Deeper levels than a removal remembers are removed in several descents.
 func TestRemoveRemovesWhatIsDeeperThanItRemembers(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "tree"), 0o755))
@@ -77,7 +77,7 @@ func TestRemoveIsSafeAgainstWhoeverExchangesDirectoriesForLinks(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Join(tree, d), 0o755))
 		}
 		stop := treetest.Exchange(t, filepath.Join(tree, "a"), link)
-		// It may find the link in the place of the directory, which then lies beside.
+		// It may find the link in place of the directory, which is then beside it.
 		err := Remove(t.Context(), dir, "tree")
 		stop()
 		must(t, err, Remove(t.Context(), dir, "tree"))

@@ -1,11 +1,11 @@
 // Package tree walks and removes directory trees that others write to meanwhile:
-// volumes, of which a container may exchange a directory for a link at any moment.
+// volumes, in which a container may replace a directory with a link at any moment.
 //
-// Every step leads from an open directory to an entry of it, by openat2: the kernel
-// refuses links and whatever is mounted below. No path is looked up twice, none is
-// longer than a name, and a tree of any depth costs bounded descriptors and memory.
-// It needs Linux 5.6: an older kernel answers each call with ENOSYS, and nothing is
-// walked or removed there.
+// Every step leads from an open directory to one of its entries, by openat2: the
+// kernel refuses links and mounts. No path is looked up twice, none is longer than
+// a name, and a tree of any depth costs bounded descriptors and memory. It needs
+// Linux 5.6: an older kernel answers each call with ENOSYS, and nothing is walked
+// or removed there.
 package tree
 
 import (
@@ -22,31 +22,32 @@ import (
 // maxOpen is how many directories of a walk are open at once.
 const maxOpen = 64
 
-// maxDepth is how many levels below the root Walk goes. What works with path names makes
-// and finds half as many, as PATH_MAX is 4096 bytes and a level takes two. Without a bound
-// a container leads the walk down for ever, by moving what it has passed below it.
+// maxDepth is how many levels below the root Walk goes. Programs that use path names make
+// and find half as many, since PATH_MAX is 4096 bytes and a level takes two. Without a
+// limit a container can lead the walk down for ever, by moving directories it has passed
+// below it.
 const maxDepth = 4096
 
-// ErrTooDeep is that of a tree with more levels than Walk goes down, or of one that looks
-// so because directories are moved about in it.
+// ErrTooDeep is returned for a tree with more levels than Walk goes down, or one that
+// looks so because directories are moved about in it.
 var ErrTooDeep = fmt.Errorf("more than %d directories below each other", maxDepth)
 
-// Visitor is what is done with what a walk comes across. An error of it ends the walk.
+// Visitor says what to do with what a walk finds. An error from it ends the walk.
 type Visitor struct {
-	// Entry sees an entry of an open directory, by its name: the one who calls looks for
-	// itself what that is, and it may be something else a moment later. Those that it
-	// says to enter are entered if they are directories then.
+	// Entry is called with an entry of an open directory, by name: it must look for
+	// itself what the entry is, and that may be different a moment later. An entry for
+	// which it returns true is entered if it is a directory then.
 	Entry func(dir int, name string) (enter bool, err error)
-	// Leave sees an open directory after all that is in it, the root as the last one;
-	// seen says whether there was anything. It may ask for the directory to be read
-	// again. nil is for walks that do nothing then.
+	// Leave is called with an open directory after everything in it, the root last;
+	// seen reports whether there was anything. It may ask for the directory to be read
+	// again. nil is for walks that do nothing here.
 	Leave func(dir int, seen bool) (again bool, err error)
 }
 
-// Walk visits all that is below root, an open directory, until ctx ends: who writes to a
-// directory while it is read can have it never end otherwise. It enters no mount, and
-// ends with ErrTooDeep where directories are deeper than any path name leads. What goes
-// away meanwhile is not visited, and what is moved about may be missed.
+// Walk visits everything below root, an open directory, until ctx ends: somebody who
+// writes to a directory while it is read can make it endless. It enters no mount, and
+// ends with ErrTooDeep if directories are deeper than any path name can be. Entries that
+// disappear meanwhile are not visited, and entries that are moved may be missed.
 func Walk(ctx context.Context, root *os.File, v Visitor) error {
 	w := &walk{visitor: v, mounted: func(string) error { return nil }, levels: maxDepth}
 	return w.from(ctx, root)
@@ -72,13 +73,13 @@ func (w *walk) from(ctx context.Context, root *os.File) error {
 
 type walk struct {
 	visitor Visitor
-	mounted func(path string) error // is called for a mount, which is not entered
-	levels  int                     // below the root that are walked, or remembered
-	forget  bool                    // the upper ones rather than end with ErrTooDeep
+	mounted func(path string) error // called for a mount, which is not entered
+	levels  int                     // levels below the root that are walked, or remembered
+	forget  bool                    // forget the upper levels rather than end with ErrTooDeep
 
-	open   []*directory // the root, then the deepest ones
-	closed []place      // those between, uppermost first
-	spare  []byte       // of a directory that was left, for the next
+	open   []*directory // the root, then the deepest directories
+	closed []place      // those in between, uppermost first
+	spare  []byte       // buffer of a directory that was left, for the next
 }
 
 func (w *walk) close() {
@@ -87,7 +88,7 @@ func (w *walk) close() {
 	}
 }
 
-// step visits the next entry of the deepest directory, or leaves that.
+// step visits the next entry of the deepest directory, or leaves that directory.
 func (w *walk) step() error {
 	d := w.open[len(w.open)-1]
 	name, err := d.next()
@@ -149,8 +150,8 @@ func (w *walk) leave(d *directory) error {
 	if len(w.open) != 1 || len(w.closed) == 0 {
 		return nil
 	}
-	// The one above was closed. A container may have moved this one: what is above it now
-	// is walked on only if it is the same, and else the walk goes on at the root.
+	// The one above was closed. A container may have moved this one: if the directory
+	// above it now is not the same, the walk goes on at the root.
 	p := w.closed[len(w.closed)-1]
 	w.closed = w.closed[:len(w.closed)-1]
 	fd, err := open(d.fd, "..", unix.O_RDONLY|unix.O_DIRECTORY)
@@ -178,7 +179,7 @@ func (w *walk) leave(d *directory) error {
 // maxNamed is how many directories a message names.
 const maxNamed = 8
 
-// path is for messages.
+// path names an entry in messages.
 func (w *walk) path(name string) string {
 	p, below := w.open[0].name, w.open[1:]
 	if len(w.closed) > 0 || len(below) > maxNamed {
@@ -196,13 +197,13 @@ func openDirectory(dir int, name string) (int, error) {
 	return open(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
-// OpenPlace opens an entry of a directory as a place (O_PATH), a link as the link: it
-// does nothing to pipes and devices. What is mounted is refused with EXDEV.
+// OpenPlace opens an entry of a directory with O_PATH, a link as the link: this does
+// nothing to pipes and devices. A mount is refused with EXDEV.
 func OpenPlace(dir int, name string) (int, error) { return open(dir, name, unix.O_PATH) }
 
-// open takes a name that a directory was read with, or "." or "..". RESOLVE_BENEATH
-// would add nothing to one name, but has EXDEV mean a directory as well that is moved
-// away at that moment.
+// open takes a name read from the directory, or "." or "..". RESOLVE_BENEATH would
+// add nothing for a single name, but would make EXDEV also mean a directory that is
+// being moved away at that moment.
 func open(dir int, name string, flags uint64) (int, error) {
 	for {
 		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
@@ -215,7 +216,8 @@ func open(dir int, name string, flags uint64) (int, error) {
 	}
 }
 
-// Gone tells whether an error is that of what is no longer there as what it was.
+// Gone reports whether an error means that the entry no longer exists or is of
+// another type.
 func Gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

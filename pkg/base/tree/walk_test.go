@@ -52,7 +52,7 @@ func TestWalkVisitsEachEntryOnceAndDirectoriesAfterTheirContent(t *testing.T) {
 			if left[above.Ino] {
 				t.Errorf("%s is visited after its directory was left", name)
 			}
-			return true, nil // also what is none: that is found out
+			return true, nil // even if it is not a directory: Walk finds out
 		},
 		Leave: func(dir int, _ bool) (bool, error) {
 			var st unix.Stat_t
@@ -91,13 +91,13 @@ func TestWalkEntersNoMount(t *testing.T) {
 	}
 }
 
-// A container can make as many levels as it likes, and must not take the agent's
-// descriptors by that.
+// A container can make as many levels as it likes, and must not exhaust the agent's
+// descriptors that way.
 func TestWalkOfManyLevelsHasFewDirectoriesOpen(t *testing.T) {
 	for levels, want := range map[int]error{maxDepth: nil, maxDepth + 1: ErrTooDeep, 10_000: ErrTooDeep} {
 		t.Run(fmt.Sprint(levels), func(t *testing.T) {
 			dir := t.TempDir()
-			treetest.MountTmpfs(t, dir) // a disk takes its time
+			treetest.MountTmpfs(t, dir) // a disk would be slow
 			top := filepath.Join(dir, "top")
 			must(t, os.Mkdir(top, 0o755))
 			treetest.Deep(t, top, levels)
@@ -126,9 +126,9 @@ func TestWalkOfManyLevelsHasFewDirectoriesOpen(t *testing.T) {
 	}
 }
 
-// Three short chains of directories hang below each other, and whenever the walk comes to
-// the end of one, the one above that is hung below the lowest: the walk would go down for
-// ever, and remember all it passed.
+// Three short chains of directories hang below each other. Whenever the walk reaches the
+// end of one, the chain above it is moved below the lowest: the walk would go down for
+// ever, and remember everything it passed.
 func TestWalkEndsWhereWhatItPassedIsMovedBelowIt(t *testing.T) {
 	dir := t.TempDir()
 	root := opened(t, dir)
@@ -165,7 +165,8 @@ func TestWalkEndsWhereWhatItPassedIsMovedBelowIt(t *testing.T) {
 	}
 }
 
-// A container may move what is walked, also up and over what is open.
+// A container may move directories that are being walked, even above those that are
+// open.
 func TestWalkEndsWhereDirectoriesAreMoved(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	low := dir
@@ -220,7 +221,7 @@ func TestWalkEndsWithItsContextAndNamesTheEntryThatFailed(t *testing.T) {
 				}
 				return false, do(fd, name, fmt.Sprint(n))
 			},
-			// Not every file system shows what came while it was read.
+			// Not every file system shows entries added while it was being read.
 			Leave: func(_ int, seen bool) (bool, error) { return seen, nil },
 		})
 		if !errors.Is(err, failed) || n != 5000 {

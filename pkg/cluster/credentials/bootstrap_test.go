@@ -29,17 +29,17 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
-// signer approves and signs all requests of an API server once it is allowed to.
+// signer approves and signs all requests at an API server once it is allowed to.
 type signer struct {
 	api     *testapi.Server
 	key     *ecdsa.PrivateKey
 	allowed chan struct{}
 
 	mu    sync.Mutex
-	asked []string // "user METHOD path", of nodes and certificate requests
+	asked []string // "user METHOD path", for nodes and certificate requests
 }
 
-// sign gives a certificate for an hour to each request that has none.
+// sign issues a certificate for an hour to each request that has none.
 func (s *signer) sign() error {
 	for _, r := range s.api.CertificateRequests() {
 		if len(r.Status.Certificate) > 0 {
@@ -73,7 +73,7 @@ func (s *signer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.api.ServeHTTP(w, r)
 }
 
-// of returns what was asked by a user.
+// of returns the requests of a user.
 func (s *signer) of(user string) (out []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,11 +29,11 @@ type Config struct {
 	QPS, EventQPS     int32
 	Burst, EventBurst int32
 	ContentType       string        // of requests; "" is protobuf
-	HeartbeatTimeout  time.Duration // of one request that renews the lease or reports the node
+	HeartbeatTimeout  time.Duration // for one request that renews the lease or reports the node
 }
 
-// Client is the node's access to the API server. The three clients differ in
-// their limits only: a flood of events or pods must not delay a heartbeat.
+// Client is the node's access to the API server. The three clients differ only in
+// their limits: a flood of events or pods must not delay a heartbeat.
 type Client struct {
 	kubernetes.Interface
 	Heartbeat kubernetes.Interface
@@ -46,9 +46,9 @@ type Client struct {
 	usable  bool                 // there is one already, with a certificate of its own
 }
 
-// NewClient reads the kubeconfig, or the bootstrap kubeconfig where that is missing
-// or its certificate has expired. It asks nobody: requests work, or wait, from
-// when Run is called.
+// NewClient reads the kubeconfig, or the bootstrap kubeconfig if there is none or
+// its certificate has expired. It sends no request: once Run is called, requests
+// work, or wait for a certificate.
 func NewClient(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
 	own, err := load(cfg.Kubeconfig)
@@ -58,14 +58,14 @@ func NewClient(cfg Config) (*Client, error) {
 	case err != nil && cfg.Bootstrap == "":
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	case err != nil:
-		klog.ErrorS(err, "The kubeconfig cannot be used, bootstrapping anew", "path", cfg.Kubeconfig)
+		klog.ErrorS(err, "The kubeconfig cannot be used, bootstrapping again", "path", cfg.Kubeconfig)
 		own = nil
 	}
 	withCertificate := own == nil || own.CertFile != "" || len(own.CertData) > 0
 	if own != nil && (!withCertificate || !cfg.Rotate && certificateValid(own)) {
 		return c, c.connect(own)
 	}
-	first := own // whom the first certificate is requested as, and where
+	first := own // where, and as whom, the first certificate is requested
 	bootstrap := own == nil || !certificateValid(own)
 	if bootstrap {
 		if cfg.Bootstrap == "" {
@@ -87,8 +87,9 @@ func NewClient(cfg Config) (*Client, error) {
 }
 
 // manage prepares the manager of the client certificate. first names the API server
-// and whom the first certificate is requested as; with bootstrap that is not the
-// node itself, and its own certificate is not to be used for anything else.
+// and the identity that requests the first certificate; with bootstrap that
+// identity is not the node itself, and its certificate must not be used for
+// anything else.
 func (c *Client) manage(first *rest.Config, bootstrap bool) error {
 	store, err := certificate.NewFileStore(clientPair, c.cfg.CertDir, c.cfg.CertDir, "", "")
 	if err != nil {
@@ -123,7 +124,7 @@ func (c *Client) manage(first *rest.Config, bootstrap bool) error {
 	return nil
 }
 
-// connect makes the clients of a finished REST configuration.
+// connect makes the clients from a complete REST configuration.
 func (c *Client) connect(base *rest.Config) error {
 	limited := func(qps float32, burst int, timeout time.Duration) (kubernetes.Interface, error) {
 		cfg := rest.CopyConfig(base)
@@ -152,8 +153,8 @@ func (c *Client) connect(base *rest.Config) error {
 	return nil
 }
 
-// Run requests the client certificate where there is none and renews it, until
-// ctx ends.
+// Run requests the client certificate if there is none, and renews it until ctx
+// ends.
 func (c *Client) Run(ctx context.Context) error {
 	if c.manager == nil {
 		<-ctx.Done()
@@ -166,11 +167,11 @@ func (c *Client) Run(ctx context.Context) error {
 		return nil
 	case <-c.holder.stored:
 	}
-	// Not sooner: who waits for the file uses it at once.
+	// Not earlier: whoever waits for the file uses it at once.
 	switch err := writeKubeconfig(c.cfg.Kubeconfig, c.write); {
 	case err == nil:
 	case c.usable:
-		klog.ErrorS(err, "The kubeconfig could not be made to name the renewed certificate: it is good until its own expires", "path", c.cfg.Kubeconfig)
+		klog.ErrorS(err, "Could not put the renewed certificate into the kubeconfig; the old one works until it expires", "path", c.cfg.Kubeconfig)
 	default:
 		return fmt.Errorf("write %s: %w", c.cfg.Kubeconfig, err)
 	}

@@ -17,7 +17,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Names of the pairs in the certificate directory, and who signs them.
+// Names of the key pairs in the certificate directory, and who signs them.
 const (
 	clientPair    = "kubelet-client"
 	serverPair    = "kubelet-server"
@@ -25,8 +25,8 @@ const (
 	servingSigner = certificates.KubeletServingSignerName
 )
 
-// holder is the certificate store of client-go with the current certificate at
-// hand, and tells when the first one is there.
+// holder is the certificate store of client-go, with the current certificate at
+// hand; it signals when the first one is there.
 type holder struct {
 	certificate.Store
 	current atomic.Pointer[tls.Certificate]
@@ -45,8 +45,8 @@ func newHolder(store certificate.Store) *holder {
 	return h
 }
 
-// unexpired tells whether a certificate can still be used. One that has expired is
-// no better than none: requests wait for its successor, and are not refused.
+// unexpired reports whether a certificate can still be used. An expired one is no
+// better than none: requests wait for its successor instead of being refused.
 func unexpired(cert *tls.Certificate) bool {
 	leaf := cert.Leaf
 	if leaf == nil {
@@ -87,13 +87,13 @@ func (h *holder) use(certPEM, keyPEM []byte) error {
 	return nil
 }
 
-// storeOf makes a holder into what the manager wants: its Current returns an error.
+// storeOf turns a holder into what the manager wants: its Current returns an error.
 type storeOf struct{ *holder }
 
 func (s storeOf) Current() (*tls.Certificate, error) { return forgiving{s.Store}.Current() }
 
-// forgiving is a store in which a pair that cannot be read, as after a power failure,
-// is none: the manager would give up, where all that is wanted is another.
+// forgiving is a store that treats a pair which cannot be read, as after a power
+// failure, as missing: the manager would give up, although all it needs is a new one.
 type forgiving struct{ certificate.Store }
 
 func (s forgiving) Current() (*tls.Certificate, error) {
@@ -106,8 +106,8 @@ func (s forgiving) Current() (*tls.Certificate, error) {
 	return cert, err
 }
 
-// requester makes the client by which certificates are requested: the node's own
-// while that has one, else whoever the bootstrap kubeconfig is.
+// requester makes the client that requests certificates: the node's own while it
+// has a certificate, else the identity of the bootstrap kubeconfig.
 func (c *Client) requester(first *rest.Config) certificate.ClientsetFunc {
 	return func(current *tls.Certificate) (kubernetes.Interface, error) {
 		if current != nil && c.Interface != nil {
@@ -123,7 +123,7 @@ func clientTemplate(node string) *x509.CertificateRequest {
 	return &x509.CertificateRequest{Subject: subject(node)}
 }
 
-// subject is what the Node authorizer knows a node by.
+// subject is the name by which the Node authorizer knows a node.
 func subject(node string) pkix.Name {
 	return pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// load reads a kubeconfig's current context. A missing file is fs.ErrNotExist.
+// load reads a kubeconfig's current context. For a missing file the error is
+// fs.ErrNotExist.
 func load(path string) (*rest.Config, error) {
 	if path == "" {
 		return nil, fs.ErrNotExist
@@ -34,7 +35,7 @@ func load(path string) (*rest.Config, error) {
 	return cfg, nil
 }
 
-// pair is the client certificate of a kubeconfig with its key, nil when it has none.
+// pair is the client certificate of a kubeconfig with its key, nil if it has none.
 func pair(cfg *rest.Config) (certPEM, keyPEM []byte) {
 	certPEM, keyPEM = cfg.CertData, cfg.KeyData
 	if len(certPEM) == 0 && cfg.CertFile != "" {
@@ -49,14 +50,14 @@ func pair(cfg *rest.Config) (certPEM, keyPEM []byte) {
 	return certPEM, keyPEM
 }
 
-// certificateValid tells whether a kubeconfig's client certificate can be used now.
+// certificateValid reports whether a kubeconfig's client certificate can be used now.
 func certificateValid(cfg *rest.Config) bool {
 	cert, err := tls.X509KeyPair(pair(cfg))
 	return err == nil && unexpired(&cert)
 }
 
-// kubeconfigOf is the kubeconfig of a node whose certificate and key lie at pem,
-// in the form in which the kubelet writes it.
+// kubeconfigOf is the kubeconfig of a node whose certificate and key are in the
+// file pem, in the form in which the kubelet writes it.
 func kubeconfigOf(base *rest.Config, pem string) *clientcmdapi.Config {
 	cluster := &clientcmdapi.Cluster{
 		Server: base.Host + base.APIPath, InsecureSkipTLSVerify: base.Insecure, TLSServerName: base.ServerName,
@@ -66,7 +67,7 @@ func kubeconfigOf(base *rest.Config, pem string) *clientcmdapi.Config {
 		cluster.CertificateAuthorityData = base.CAData
 	}
 	if base.Proxy != nil {
-		// That of a kubeconfig's proxy-url, which is the same for every request.
+		// The kubeconfig's proxy-url, which is the same for every request.
 		if proxy, err := base.Proxy(&http.Request{}); err == nil && proxy != nil {
 			cluster.ProxyURL = proxy.String()
 		}
@@ -79,8 +80,8 @@ func kubeconfigOf(base *rest.Config, pem string) *clientcmdapi.Config {
 	}
 }
 
-// writeKubeconfig writes the file as a whole or not at all, and not where it says
-// the same already.
+// writeKubeconfig writes the file as a whole or not at all, and only if its content
+// changes.
 func writeKubeconfig(path string, cfg *clientcmdapi.Config) error {
 	if have, err := clientcmd.LoadFromFile(path); err == nil {
 		for _, a := range have.AuthInfos {

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/util/certificate"
 )
 
-// newPair makes a client certificate, signed by itself, that ends in that time.
+// newPair makes a self-signed client certificate that expires after that time.
 func newPair(t *testing.T, name string, ends time.Duration) (certPEM, keyPEM []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -55,7 +55,7 @@ func commonName(t *testing.T, c *tls.Certificate) string {
 	return leaf.Subject.CommonName
 }
 
-// kubeconfig writes one of a user for a server.
+// kubeconfig writes a user's kubeconfig for a server.
 func kubeconfig(t *testing.T, path, server string, user clientcmdapi.AuthInfo) {
 	t.Helper()
 	c := kubeconfigOf(&rest.Config{Host: server}, "")
@@ -77,7 +77,7 @@ func TestWhichKubeconfigIsUsed(t *testing.T) {
 		garbage   bool // in place of own
 		bootstrap bool
 		rotate    bool
-		stored    time.Duration // when the certificate in the store ends; 0: none
+		stored    time.Duration // when the certificate in the store expires; 0: none
 
 		fails   bool
 		host    string

@@ -22,9 +22,9 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// ServingConfig says where the serving certificate is from.
+// ServingConfig says where the serving certificate comes from.
 type ServingConfig struct {
-	CertFile, KeyFile string // given by the operator, and read anew when they change
+	CertFile, KeyFile string // given by the operator, and read again when they change
 	// Client, with Bootstrap, requests it from the cluster (serverTLSBootstrap).
 	Client    kubernetes.Interface
 	Bootstrap bool
@@ -33,14 +33,14 @@ type ServingConfig struct {
 	Addresses func() []v1.NodeAddress // of the node, for the request
 }
 
-// Serving is the certificate that the agent's port 10250 shows.
+// Serving is the certificate that the agent shows on port 10250.
 type Serving struct {
 	run func(context.Context) error
 	get func() *tls.Certificate
 }
 
 // NewServing reads the operator's certificate, prepares the request for one, or
-// makes one that is signed by itself, as the kubelet does.
+// makes a self-signed one, as the kubelet does.
 func NewServing(cfg ServingConfig) (*Serving, error) {
 	switch {
 	case cfg.CertFile != "":
@@ -57,7 +57,7 @@ func NewServing(cfg ServingConfig) (*Serving, error) {
 	return servingFromFiles(certFile, keyFile)
 }
 
-// Certificate is what a TLS server asks at each handshake.
+// Certificate is called by a TLS server at each handshake.
 func (s *Serving) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c := s.get(); c != nil {
 		return c, nil
@@ -95,8 +95,8 @@ func servingFromCluster(cfg ServingConfig) (*Serving, error) {
 	}, nil
 }
 
-// servingTemplate is the request for a serving certificate; nil, which waits, until
-// the node has an address.
+// servingTemplate is the request for a serving certificate; nil, which makes the
+// manager wait, until the node has an address.
 func servingTemplate(node string, addresses []v1.NodeAddress) *x509.CertificateRequest {
 	r := &x509.CertificateRequest{Subject: subject(node)}
 	for _, a := range addresses {
@@ -112,7 +112,7 @@ func servingTemplate(node string, addresses []v1.NodeAddress) *x509.CertificateR
 	if len(r.IPAddresses) == 0 {
 		return nil
 	}
-	// One order, so that the manager sees a change only where there is one.
+	// A fixed order, so that the manager sees a change only if there is one.
 	slices.Sort(r.DNSNames)
 	r.DNSNames = slices.Compact(r.DNSNames)
 	slices.SortFunc(r.IPAddresses, func(a, b net.IP) int { return slices.Compare(a.To16(), b.To16()) })
@@ -137,7 +137,7 @@ func servingFromFiles(certFile, keyFile string) (*Serving, error) {
 	}, nil
 }
 
-// fileCertificate parses what the files hold when they change.
+// fileCertificate parses the files' content when it changes.
 type fileCertificate struct {
 	content *dynamiccertificates.DynamicCertKeyPairContent
 	current atomic.Pointer[tls.Certificate]
@@ -147,13 +147,13 @@ type fileCertificate struct {
 func (f *fileCertificate) Enqueue() {
 	cert, err := tls.X509KeyPair(f.content.CurrentCertKeyContent())
 	if err != nil {
-		klog.ErrorS(err, "The new serving certificate cannot be used, keeping the one before")
+		klog.ErrorS(err, "The new serving certificate cannot be used, keeping the previous one")
 		return
 	}
 	f.current.Store(&cert)
 }
 
-// lasts tells whether the pair can be used for another day at least.
+// lasts reports whether the pair can be used for another day at least.
 func lasts(certFile, keyFile string) bool {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -139,7 +139,7 @@ func TestServingCertificateFollowsItsFiles(t *testing.T) {
 	go func() { done <- s.Run(ctx) }()
 	become := func(want string) {
 		t.Helper()
-		for range 20_000 { // the files are watched; nothing tells when they were read
+		for range 20_000 { // the files are watched; nothing signals when they were read
 			if name() == want {
 				return
 			}

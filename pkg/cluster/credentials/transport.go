@@ -17,8 +17,8 @@ import (
 )
 
 // transports sends each request with the client certificate that is current when
-// it begins. A new certificate means a new set of connections; the old ones are
-// left to what still runs on them and close when nothing does.
+// the request starts. A new certificate means a new set of connections; the old
+// ones are left to the requests still in progress, and close when there are none.
 type transports struct {
 	base   *tls.Config
 	proxy  func(*http.Request) (*url.URL, error)
@@ -52,8 +52,8 @@ func newTransport(cfg *rest.Config, h *holder) (http.RoundTripper, error) {
 	return &transports{base: base, proxy: proxy, holder: h}, nil
 }
 
-// RoundTrip waits for the first certificate as long as the request's context lets
-// it, at most firstWait.
+// RoundTrip waits for the first certificate as long as the request's context
+// permits, but at most firstWait.
 func (t *transports) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := t.await(r.Context()); err != nil {
 		if r.Body != nil {
@@ -85,11 +85,11 @@ func (t *transports) await(ctx context.Context) error {
 	}
 }
 
-// now is the transport of the current certificate.
+// now returns the transport of the current certificate.
 func (t *transports) now() *http.Transport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	cert := t.holder.Current() // under the lock: of two requests none goes back to the one before
+	cert := t.holder.Current() // under the lock: no request goes back to the previous certificate
 	if t.current != nil && t.cert == cert {
 		return t.current
 	}
@@ -106,7 +106,7 @@ func (t *transports) now() *http.Transport {
 	return t.current
 }
 
-// CloseIdleConnections is what client-go asks of a transport.
+// CloseIdleConnections is called by client-go.
 func (t *transports) CloseIdleConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -32,8 +32,8 @@ func newTestHolder(t *testing.T, dir string) *holder {
 	return newHolder(store)
 }
 
-// apiServer answers with the client certificate's name, and goes on with /watch
-// until the test ends.
+// apiServer answers with the client certificate's name, and keeps /watch open until
+// the test ends.
 func apiServer(t *testing.T, http2 bool) (*httptest.Server, *atomic.Int32, chan<- string) {
 	var connections atomic.Int32
 	lines := make(chan string)
@@ -129,7 +129,7 @@ func TestNewCertificateMeansNewConnectionsAndStreamsGoOn(t *testing.T) {
 	}
 }
 
-// noted tells whether a request's body was closed.
+// noted reports whether a request's body was closed.
 type noted struct {
 	io.Reader
 	closed bool
@@ -199,7 +199,7 @@ func TestKubeconfigIsWrittenOnceThereIsACertificate(t *testing.T) {
 				done := make(chan error, 1)
 				go func() { done <- c.Run(ctx) }()
 				synctest.Wait()
-				if err := h.use(certPEM, keyPEM); err != nil { // of a kubeconfig, not from the store
+				if err := h.use(certPEM, keyPEM); err != nil { // from a kubeconfig, not from the store
 					t.Fatal(err)
 				}
 				synctest.Wait()

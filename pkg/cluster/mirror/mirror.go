@@ -1,6 +1,6 @@
 // Package mirror keeps a mirror pod at the API server for each static pod of this
-// node, so that the cluster sees what runs here and counts with it. A mirror pod is
-// only an image: it is never started, and removing it stops nothing.
+// node, so that the cluster sees what runs here and takes it into account. A mirror pod
+// is only an image: it is never started, and removing it stops nothing.
 //
 //	static pods ─┐
 //	             ├─▶ decide (pure) ─▶ create · delete
@@ -30,7 +30,7 @@ import (
 // After a failure a mirror pod is tried again after retryFirst, doubling to retryMost.
 const retryFirst, retryMost = 500 * time.Millisecond, 30 * time.Second
 
-// Pods are the pods of this node and the mirror pods among them.
+// Pods gives the pods of this node and the mirror pods among them.
 type Pods interface {
 	ByName(namespace, name string) (*v1.Pod, bool)
 	MirrorByName(namespace, name string) (*v1.Pod, bool)
@@ -41,10 +41,10 @@ type Config struct {
 	Client kubernetes.Interface
 	Pods   Pods
 	Node   func() *v1.Node // nil result: not known yet
-	// Ready tells whether every source has spoken. Before that a mirror pod without
+	// Ready reports whether every source has spoken. Before that a mirror pod without
 	// a static pod stays: its static pod may be yet to come.
 	Ready func() bool
-	// Failed makes it known that a static pod cannot be shown in the cluster.
+	// Failed reports that a static pod cannot be shown in the cluster.
 	Failed func(pod *v1.Pod, err error)
 }
 
@@ -54,7 +54,7 @@ type Manager struct {
 	queue workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
 	mu   sync.Mutex
-	said map[types.NamespacedName]string // the failure that was made known, until it is over
+	said map[types.NamespacedName]string // the failure that was reported, until it is over
 }
 
 // New checks the configuration.
@@ -94,8 +94,8 @@ func (m *Manager) serve(ctx context.Context, name types.NamespacedName) {
 	m.queue.AddRateLimited(name)
 }
 
-// news notes how it stands with a name, "" for well, and tells whether that is
-// something else than before.
+// news notes the failure of a name, "" for none, and reports whether it differs
+// from the one before.
 func (m *Manager) news(name types.NamespacedName, failure string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -107,7 +107,7 @@ func (m *Manager) news(name types.NamespacedName, failure string) bool {
 	return failure != before
 }
 
-// errNotYet is of what has to wait for something that is on its way.
+// errNotYet means that something has to wait for something else that is on its way.
 var errNotYet = errors.New("not yet")
 
 func (m *Manager) sync(ctx context.Context, name types.NamespacedName) error {
@@ -124,7 +124,7 @@ func (m *Manager) sync(ctx context.Context, name types.NamespacedName) error {
 		if err := m.delete(ctx, mirror); err != nil {
 			return err
 		}
-		return nil // the watch tells when it is gone
+		return nil // the watch reports when it is gone
 	case remove:
 		if !m.cfg.Ready() {
 			return errNotYet
@@ -139,12 +139,12 @@ type action int
 const (
 	nothing action = iota
 	create
-	replace // delete, to create anew once it is gone
+	replace // delete, and create again once it is gone
 	remove
 )
 
-// decide says what a static pod's mirror needs. pod may be a pod of the API
-// server, or nil; mirror may be nil.
+// decide returns what the mirror of a static pod needs. pod may also be a pod of
+// the API server, or nil; mirror may be nil.
 func decide(pod, mirror *v1.Pod) action {
 	static := pod != nil && pods.IsStatic(pod)
 	switch {
@@ -158,7 +158,7 @@ func decide(pod, mirror *v1.Pod) action {
 	return nothing
 }
 
-// Shows tells whether a mirror pod is of just this static pod, not of one that had
+// Shows reports whether a mirror pod shows exactly this static pod, not one that had
 // its name before.
 func Shows(mirror, pod *v1.Pod) bool {
 	return mirror.Annotations[pods.AnnotationConfigMirror] == pod.Annotations[pods.AnnotationConfigHash]
@@ -171,13 +171,14 @@ func (m *Manager) create(ctx context.Context, pod *v1.Pod, node *v1.Node) error 
 		klog.V(2).InfoS("Made the mirror pod of a static pod", "pod", klog.KObj(pod), "podUID", pod.UID)
 		return nil
 	case apierrors.IsAlreadyExists(err):
-		// Ours, and not seen yet; or somebody's pod of that name, which goes first.
+		// Ours, and not seen yet; or somebody else's pod of that name, which has to go
+		// first.
 		return errNotYet
 	}
 	return fmt.Errorf("create the mirror pod of static pod %s: %w", klog.KObj(pod), err)
 }
 
-// delete removes a mirror pod at once: nothing of it has to be stopped.
+// delete removes a mirror pod at once: it has nothing to stop.
 func (m *Manager) delete(ctx context.Context, mirror *v1.Pod) error {
 	err := m.cfg.Client.CoreV1().Pods(mirror.Namespace).Delete(ctx, mirror.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: ptr.To[int64](0), Preconditions: &metav1.Preconditions{UID: &mirror.UID},
@@ -189,9 +190,9 @@ func (m *Manager) delete(ctx context.Context, mirror *v1.Pod) error {
 	return nil
 }
 
-// Of is the mirror pod of a static pod: the same in all that the cluster sees, an
-// object of its own, and the node's (the NodeRestriction plug-in asks for the
-// owner).
+// Of returns the mirror pod of a static pod: the same in all that the cluster sees,
+// but an object of its own, owned by the node (the NodeRestriction plug-in requires
+// the owner).
 func Of(pod *v1.Pod, node *v1.Node) *v1.Pod {
 	mirror := &v1.Pod{
 		ObjectMeta: metav1.ObjectMeta{

@@ -272,7 +272,7 @@ func TestMirrorPodThatIsGoneAlreadyIsNoFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := run(t, testapi.New())
-				g.store.Set(mirrorOf("m", "h1")) // by a watch that is behind
+				g.store.Set(mirrorOf("m", "h1")) // from a watch that lags behind
 				if other {
 					g.api.Put(mirrorOf("m2", "h1"))
 				}

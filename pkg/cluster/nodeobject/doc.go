@@ -1,6 +1,6 @@
-// Package node makes this machine a node of a cluster: it registers the node
-// object, says every ten seconds by a lease that it lives, and reports its status
-// when that has changed, or every five minutes besides.
+// Package nodeobject makes this machine a node of a cluster: it registers the node
+// object, renews a lease every ten seconds as a sign of life, and reports the node's
+// status when it has changed, and otherwise every five minutes.
 //
 //	machine ── Measure ──┐
 //	pressure, runtime ───┼─▶ Status (pure) ─▶ PATCH nodes/NAME/status

@@ -16,23 +16,23 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 )
 
-// Machine is what this machine has and is.
+// Machine describes this machine.
 type Machine struct {
 	Capacity v1.ResourceList
-	// Allocatable is what pods may request in sum: the capacity less what is kept
-	// for the system and for the node to have room to evict in.
+	// Allocatable is what all pods together may request: the capacity less what is
+	// reserved for the system and for eviction to have room.
 	Allocatable v1.ResourceList
 	Info        v1.NodeSystemInfo // without the versions of kubelet and runtime
 }
 
-// Reserved is what is kept from pods.
+// Reserved is what pods cannot have.
 type Reserved struct {
 	System, Kube v1.ResourceList // systemReserved and kubeReserved
-	Eviction     []Threshold     // of hard eviction: that much is to stay free
+	Eviction     []Threshold     // of hard eviction: that much has to stay free
 }
 
-// Measure finds out what the machine has. root is the agent's directory, on whose
-// file system the pods' ephemeral storage is; pods is how many may run.
+// Measure finds out what the machine has. root is the agent's directory, whose file
+// system holds the pods' ephemeral storage; pods is how many may run.
 func Measure(root string, pods int64, r Reserved) (Machine, error) {
 	memory, err := machine.ReadMemory()
 	if err != nil {
@@ -58,8 +58,8 @@ func Measure(root string, pods int64, r Reserved) (Machine, error) {
 	return m, nil
 }
 
-// allocatable is capacity less all that is kept, never below none. What
-// huge pages take is no longer there as memory (KubeletConfiguration, node
+// allocatable is the capacity less all that is reserved, never below zero. Memory
+// that huge pages take is not available as memory (KubeletConfiguration, node
 // allocatable).
 func allocatable(capacity v1.ResourceList, r Reserved) v1.ResourceList {
 	out := capacity.DeepCopy()
@@ -118,7 +118,7 @@ func hugePages(dir string) v1.ResourceList {
 	return list
 }
 
-// systemInfo reads who the machine is. What cannot be read stays empty.
+// systemInfo reads the machine's identity. What cannot be read stays empty.
 func systemInfo() v1.NodeSystemInfo {
 	info := v1.NodeSystemInfo{
 		MachineID:       machine.Line("/etc/machine-id"),

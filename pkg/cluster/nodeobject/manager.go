@@ -27,7 +27,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
-// Runtime is what is asked of the container runtime.
+// Runtime is what the container runtime is asked.
 type Runtime interface {
 	Status(context.Context) (*cri.StatusResponse, error)
 	Images(context.Context) ([]*cri.Image, error)
@@ -51,22 +51,22 @@ type Config struct {
 	ProviderID     string
 	MaxImages      int
 	Register       bool // registerNode
-	// NodeFS and ImageFS are directories on the file systems whose room counts.
+	// NodeFS and ImageFS are directories on the file systems whose free space counts.
 	NodeFS, ImageFS string
 	Eviction        []Threshold
 	PressureHold    time.Duration
-	// Period is how often the status is computed, Report how often one is sent that
-	// has not changed, LeaseDuration how long a lease lasts.
+	// Period is how often the status is computed, Report how often an unchanged one is
+	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
-	// InUse are the attachable volumes of the status; nil for none.
+	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
-	// Healthy returns what keeps the node from being ready, beside the runtime.
+	// Healthy returns what, besides the runtime, keeps the node from being ready.
 	Healthy func() []string
 	Event   journal.NodeEvent
 	Clock   clock.WithTicker
 }
 
-// Manager is the node's part in the cluster. Run it once.
+// Manager maintains the node's object and lease in the cluster. Run it once.
 type Manager struct {
 	cfg      Config
 	pressure pressure
@@ -75,15 +75,15 @@ type Manager struct {
 	imagesAt  time.Time
 	runtimeOK time.Time // when the runtime last answered
 	reported  time.Time // when the status was last sent
-	last      *v1.Node  // as the API server answered
-	cordoned  bool      // what was told last
+	last      *v1.Node  // the API server's last answer
+	cordoned  bool      // as last recorded
 }
 
-// imagePeriod is how often the images are listed anew.
+// imagePeriod is how often the images are listed again.
 const imagePeriod = time.Minute
 
-// runtimePatience is how long a runtime may be silent before the node is not
-// ready, the kubelet's.
+// runtimePatience is how long a runtime may be silent before the node is not ready,
+// as in the kubelet.
 const runtimePatience = 30 * time.Second
 
 // New checks the configuration.
@@ -123,8 +123,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// register makes the node object, or brings the one that is there up to date. It
-// goes on until it has, or ctx ends.
+// register creates the node object, or brings an existing one up to date. It
+// retries until it succeeds or ctx ends.
 func (m *Manager) register(ctx context.Context) error {
 	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
 	var failing logonce.Error
@@ -162,7 +162,7 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 	}
 	have, getErr := nodes.Get(ctx, m.cfg.Name, metav1.GetOptions{})
 	if getErr != nil {
-		return errors.Join(err, getErr) // a Forbidden of the first is the cause
+		return errors.Join(err, getErr) // if the first was Forbidden, that is the cause
 	}
 	patch, err := reconcile(have, wanted)
 	if err != nil {
@@ -194,9 +194,9 @@ func (m *Manager) initial(ctx context.Context) *v1.Node {
 	return n
 }
 
-// reconcile returns the patch that gives an existing node what is this node's to
-// say: its standard labels and the annotation. Taints, cordon and the labels of
-// others stay (kubelet behaviour). nil: nothing is to be changed.
+// reconcile returns the patch that brings an existing node's own part up to date:
+// its standard labels and the annotation. Taints, cordon and other labels stay
+// (kubelet behaviour). nil: nothing needs to change.
 func reconcile(have, wanted *v1.Node) ([]byte, error) {
 	now := have.DeepCopy()
 	if now.Labels == nil {
@@ -227,7 +227,7 @@ func metaPatch(have, now *v1.Node) ([]byte, error) {
 	return strategicpatch.CreateTwoWayMergePatch(old, fresh, v1.Node{})
 }
 
-// heartbeat renews the node's lease, four times in its duration.
+// heartbeat renews the node's lease four times within its duration.
 func (m *Manager) heartbeat(ctx context.Context) {
 	failing := func() {
 		klog.InfoS("The lease could not be renewed several times in a row; opening new connections", "node", m.cfg.Name)
@@ -277,7 +277,7 @@ func (m *Manager) tell(old, now v1.NodeStatus) {
 	}
 }
 
-// tryReport sends the status when it has changed or is due.
+// tryReport sends the status if it has changed or is due.
 func (m *Manager) tryReport(ctx context.Context) error {
 	base := m.base()
 	if base == nil {
@@ -310,8 +310,8 @@ func (m *Manager) tryReport(ctx context.Context) error {
 	return nil
 }
 
-// base is the newest node object that is known: what the watch has, unless our own
-// last write is newer; nil when it was deleted.
+// base is the newest known node object: the watch's, unless our own last write is
+// newer; nil if it was deleted.
 func (m *Manager) base() *v1.Node {
 	seen := m.cfg.Watch.Node()
 	if seen == nil && m.wasSeen() {
@@ -332,7 +332,7 @@ func (m *Manager) wasSeen() bool {
 	}
 }
 
-// status looks at the machine and the runtime.
+// status examines the machine and the runtime.
 func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 	now := m.cfg.Clock.Now()
 	in := Input{
@@ -357,13 +357,13 @@ func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 		}
 	}
 	in.Images = m.images
-	if err != nil { // what it has said before still holds
+	if err != nil { // its earlier answer still holds
 		in.Handlers, in.Features = handlersOf(old), featuresOf(old)
 	}
 	return Status(in)
 }
 
-// runtimeProblems says why the runtime keeps the node from being ready, in the
+// runtimeProblems returns why the runtime keeps the node from being ready, in the
 // kubelet's words. err is why it did not answer, silent for how long it has not.
 func runtimeProblems(r *cri.StatusResponse, err error, silent time.Duration) []string {
 	if err != nil {

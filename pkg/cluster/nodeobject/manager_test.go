@@ -22,7 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
-// house is a Manager with an API server and all else that it looks at.
+// house is a Manager with an API server and everything else that it looks at.
 type house struct {
 	*Manager
 	*Watch
@@ -68,7 +68,7 @@ func (h *house) said(event string) bool {
 	return slices.Contains(h.events, event)
 }
 
-// live runs a Manager until the test ends, which fails if a goroutine is left.
+// live runs a Manager until the test ends; it fails if a goroutine is left.
 func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 	h := &house{api: api}
 	cfg := Config{
@@ -324,7 +324,7 @@ func TestReportOverwritesWhatTheControllerSaid(t *testing.T) {
 		synctest.Wait()
 		n := h.api.Node("n1")
 		for i := range n.Status.Conditions {
-			n.Status.Conditions[i].Status = v1.ConditionUnknown // the node controller's, after an outage
+			n.Status.Conditions[i].Status = v1.ConditionUnknown // set by the node controller after an outage
 		}
 		h.api.Put(n)
 		time.Sleep(11 * time.Second)
@@ -391,8 +391,8 @@ func TestOlder(t *testing.T) {
 }
 
 func TestRunEndsAtOnceWhileTheAPIServerIsAway(t *testing.T) {
-	// client-go's handler sleeps by the time of its last error, which is outside of
-	// the bubble: for decades.
+	// client-go's handler sleeps according to the time of its last error, which is
+	// outside of the bubble: for decades.
 	handlers := utilruntime.ErrorHandlers
 	utilruntime.ErrorHandlers = nil
 	defer func() { utilruntime.ErrorHandlers = handlers }()

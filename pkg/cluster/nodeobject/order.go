@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 )
 
-// older tells whether the API server has made a after b. Versions that cannot be
+// older reports whether a is an older version than b. Versions that cannot be
 // compared count as not older.
 func older(a, b *v1.Node) bool {
 	if a.UID != b.UID {

@@ -26,7 +26,7 @@ const (
 	pidAvailable      = "pid.available"
 )
 
-// conditionOf says which condition a signal speaks for.
+// conditionOf is the condition that each signal belongs to.
 var conditionOf = map[string]v1.NodeConditionType{
 	memoryAvailable: v1.NodeMemoryPressure,
 	nodefsAvailable: v1.NodeDiskPressure, nodefsInodesFree: v1.NodeDiskPressure,
@@ -34,15 +34,15 @@ var conditionOf = map[string]v1.NodeConditionType{
 	pidAvailable: v1.NodePIDPressure,
 }
 
-// Threshold is how little of something may be left: a quantity, or a percentage of
-// the whole.
+// Threshold is the least of something that must be left: a quantity, or a
+// percentage of the total.
 type Threshold struct {
 	Signal   string
 	Quantity int64
 	Percent  float64
 }
 
-// of is the threshold in the signal's unit, of a whole.
+// of returns the threshold in the signal's unit, for a capacity.
 func (t Threshold) of(capacity int64) int64 {
 	if t.Percent > 0 {
 		return int64(float64(capacity) * t.Percent / 100)
@@ -51,8 +51,8 @@ func (t Threshold) of(capacity int64) int64 {
 }
 
 // ParseThresholds reads thresholds in the form of evictionHard, e.g.
-// "memory.available": "100Mi". Signals that this node does not observe are left out;
-// 0% and 100% switch one off, as in the kubelet.
+// "memory.available": "100Mi". Signals that this node does not observe are ignored;
+// 0% and 100% turn one off, as in the kubelet.
 func ParseThresholds(in map[string]string) ([]Threshold, error) {
 	var out []Threshold
 	for _, signal := range slices.Sorted(maps.Keys(in)) {
@@ -62,7 +62,7 @@ func ParseThresholds(in map[string]string) ([]Threshold, error) {
 		}
 		if p, ok := strings.CutSuffix(text, "%"); ok {
 			percent, err := strconv.ParseFloat(p, 64)
-			if err != nil || !(percent >= 0 && percent <= 100) { // nor NaN
+			if err != nil || !(percent >= 0 && percent <= 100) { // rejects NaN, too
 				return nil, fmt.Errorf("evictionHard: %s: %q is not a percentage", signal, text)
 			}
 			if percent > 0 && percent < 100 {
@@ -81,10 +81,10 @@ func ParseThresholds(in map[string]string) ([]Threshold, error) {
 	return out, nil
 }
 
-// Observation is how much of something is left, of how much.
+// Observation is how much of something is left, and how much there is.
 type Observation struct{ Available, Capacity int64 }
 
-// pressing returns the conditions of which a threshold is crossed.
+// pressing returns the conditions for which a threshold is crossed.
 func pressing(thresholds []Threshold, seen map[string]Observation) map[v1.NodeConditionType]bool {
 	out := map[v1.NodeConditionType]bool{}
 	for _, t := range thresholds {
@@ -95,15 +95,15 @@ func pressing(thresholds []Threshold, seen map[string]Observation) map[v1.NodeCo
 	return out
 }
 
-// pressure remembers a condition for a while after its cause has gone, so that it
-// does not flap.
+// pressure keeps a condition for a while after its cause has gone, so that it does
+// not flap.
 type pressure struct {
 	hold time.Duration // evictionPressureTransitionPeriod
 	last map[v1.NodeConditionType]time.Time
 }
 
-// update returns the conditions that hold at now, given those of which a threshold
-// is crossed now.
+// update returns the conditions that hold at now, given those whose threshold is
+// crossed now.
 func (p *pressure) update(crossed map[v1.NodeConditionType]bool, now time.Time) map[v1.NodeConditionType]bool {
 	if p.last == nil {
 		p.last = map[v1.NodeConditionType]time.Time{}
@@ -122,8 +122,8 @@ func (p *pressure) update(crossed map[v1.NodeConditionType]bool, now time.Time) 
 	return out
 }
 
-// observe looks at memory, file systems and processes. What cannot be read is left
-// out: no pressure is said of what is not known. An empty imagefs is nodefs.
+// observe examines memory, file systems and processes. What cannot be read is left
+// out: there is no pressure on something unknown. An empty imagefs means nodefs.
 func observe(nodefs, imagefs string) map[string]Observation {
 	seen := map[string]Observation{}
 	if m, err := machine.ReadMemory(); err == nil {

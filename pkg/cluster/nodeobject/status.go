@@ -15,7 +15,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Input is all that a node's status is made from.
+// Input is everything that a node's status is made from.
 type Input struct {
 	Old          v1.NodeStatus // as the API server has it
 	Addresses    []v1.NodeAddress
@@ -26,14 +26,14 @@ type Input struct {
 	Handlers     []*cri.RuntimeHandler         // of the runtime
 	Features     *cri.RuntimeFeatures          // of the runtime
 	Pressure     map[v1.NodeConditionType]bool // those that hold
-	Problems     []string                      // why the node is not ready; none: it is
+	Problems     []string                      // why the node is not ready; none: it is ready
 	VolumesInUse []v1.UniqueVolumeName         // nil: not known, the old list stays
 	Versions     struct{ Kubelet, Runtime string }
 	Now          time.Time
 }
 
-// Status makes the node's status. Conditions of others stay as they are. It
-// modifies nothing that it is given.
+// Status makes the node's status. Conditions of others stay as they are. It does
+// not modify its input.
 func Status(in Input) v1.NodeStatus {
 	s := *in.Old.DeepCopy()
 	s.Addresses = in.Addresses
@@ -59,8 +59,8 @@ func Status(in Input) v1.NodeStatus {
 	return s
 }
 
-// foreign adds to a list what others have put into the old one: extended
-// resources, which stand with a domain.
+// foreign adds to a list what others have put into the old one: extended resources,
+// whose names have a domain.
 func foreign(old, own v1.ResourceList) v1.ResourceList {
 	out := own.DeepCopy()
 	for name, q := range old {
@@ -71,7 +71,7 @@ func foreign(old, own v1.ResourceList) v1.ResourceList {
 	return out
 }
 
-// conditions are the node's own, in the kubelet's order and words.
+// conditions returns the node's own conditions, in the kubelet's order and words.
 func conditions(in Input) []v1.NodeCondition {
 	of := func(t v1.NodeConditionType, yes, no, yesText, noText string) v1.NodeCondition {
 		if in.Pressure[t] {
@@ -99,8 +99,8 @@ func list(problems []string) string {
 	return "[" + strings.Join(problems, ", ") + "]"
 }
 
-// setCondition puts a condition in its place. Its transition time changes with
-// its status only.
+// setCondition sets a condition in place. Its transition time changes only with its
+// status.
 func setCondition(s *v1.NodeStatus, c v1.NodeCondition, now time.Time) {
 	c.LastHeartbeatTime = metav1.NewTime(now.Truncate(time.Second))
 	c.LastTransitionTime = c.LastHeartbeatTime
@@ -116,10 +116,10 @@ func setCondition(s *v1.NodeStatus, c v1.NodeCondition, now time.Time) {
 	s.Conditions = append(s.Conditions, c)
 }
 
-// maxNames is how many names of an image are listed, the kubelet's.
+// maxNames is how many names of an image are listed, as in the kubelet.
 const maxNames = 5
 
-// images lists the largest, which matter most to the scheduler.
+// images lists the largest images, which matter most to the scheduler.
 func images(in []*cri.Image, most int) []v1.ContainerImage {
 	sorted := slices.SortedFunc(slices.Values(in), func(a, b *cri.Image) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Id, b.Id))
@@ -135,9 +135,9 @@ func images(in []*cri.Image, most int) []v1.ContainerImage {
 	return out
 }
 
-// declared are the features without which the scheduler sends no pod that needs them
-// (KEP-5328): of those that the kubelet declares by default, the ones that this agent
-// has, in their order.
+// declared lists the features that the scheduler wants a node to have for pods that
+// need them (KEP-5328): of those that the kubelet declares by default, the ones that
+// this agent has, in the kubelet's order.
 func declared() []string { return []string{"RestartAllContainersOnContainerExits"} }
 
 func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {
@@ -150,7 +150,7 @@ func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {
 	return out
 }
 
-// changed tells whether two statuses differ in more than the time.
+// changed reports whether two statuses differ in more than times.
 func changed(a, b v1.NodeStatus) bool {
 	a, b = *a.DeepCopy(), *b.DeepCopy()
 	for _, s := range []*v1.NodeStatus{&a, &b} {
@@ -164,12 +164,12 @@ func changed(a, b v1.NodeStatus) bool {
 // event is something to be recorded about the node.
 type event struct{ kind, reason, message string }
 
-// isNow is the kubelet's event of a node that has become something.
+// isNow is the kubelet's event for a node whose state has changed to reason.
 func isNow(name, reason string) event {
 	return event{v1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", name, reason)}
 }
 
-// schedulable is the event of a node that was cordoned, or no longer is.
+// schedulable is the event for a node that was cordoned or uncordoned.
 func schedulable(name string, is bool) event {
 	if is {
 		return isNow(name, "NodeSchedulable")
@@ -177,7 +177,7 @@ func schedulable(name string, is bool) event {
 	return isNow(name, "NodeNotSchedulable")
 }
 
-// events says what has happened between two statuses, in the kubelet's words.
+// events returns what has happened between two statuses, in the kubelet's words.
 func events(name string, old, now v1.NodeStatus) []event {
 	var out []event
 	words := map[v1.NodeConditionType][2]string{
@@ -206,7 +206,7 @@ func events(name string, old, now v1.NodeStatus) []event {
 	return out
 }
 
-// labels that every node has.
+// defaultLabels returns the labels that every node has.
 func defaultLabels(hostname string, info v1.NodeSystemInfo, given map[string]string) map[string]string {
 	l := map[string]string{
 		v1.LabelHostname: hostname, v1.LabelOSStable: info.OperatingSystem, v1.LabelArchStable: info.Architecture,
@@ -216,7 +216,8 @@ func defaultLabels(hostname string, info v1.NodeSystemInfo, given map[string]str
 	return l
 }
 
-// Addresses are the node's, from its IPs, primary first, and its name.
+// Addresses returns the node's addresses from its IPs, primary first, and its host
+// name.
 func Addresses(ips []string, hostname string) []v1.NodeAddress {
 	var out []v1.NodeAddress
 	for _, ip := range ips {
@@ -225,7 +226,7 @@ func Addresses(ips []string, hostname string) []v1.NodeAddress {
 	return append(out, v1.NodeAddress{Type: v1.NodeHostName, Address: hostname})
 }
 
-// ResourcePIDs is the name of processes among what is reserved, the kubelet's.
+// ResourcePIDs is the kubelet's name for processes among reserved resources.
 const ResourcePIDs v1.ResourceName = "pid"
 
 // Resources reads a ResourceList in the form of systemReserved. Process IDs ("pid")

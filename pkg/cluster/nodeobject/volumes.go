@@ -9,16 +9,16 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// InUse are the attachable volumes that pods of this node have or are about to have:
-// the node's status.volumesInUse, which keeps the attach/detach controller from
-// detaching them. Safe for concurrent use.
+// InUse holds the attachable volumes that pods of this node have or are about to
+// have: the node's status.volumesInUse, which keeps the attach/detach controller
+// from detaching them. Safe for concurrent use.
 type InUse struct {
-	changed chan struct{} // has a place for one who has not looked yet
+	changed chan struct{} // holds one token while a change has not been looked at
 
 	mu       sync.Mutex
 	names    map[v1.UniqueVolumeName]bool
-	told     map[v1.UniqueVolumeName]bool // that the API server has
-	reported chan struct{}                // closed with the next report
+	told     map[v1.UniqueVolumeName]bool // those that the API server knows
+	reported chan struct{}                // closed at the next report
 }
 
 // NewInUse returns an InUse of no volumes.
@@ -35,8 +35,8 @@ func (u *InUse) Keep(left []v1.UniqueVolumeName) {
 	}
 }
 
-// Use adds a volume and returns once the API server knows that it is in use: it must
-// not be mounted before.
+// Use adds a volume and returns once the API server knows that it is in use: the
+// volume must not be mounted before.
 func (u *InUse) Use(ctx context.Context, name v1.UniqueVolumeName) error {
 	for {
 		u.mu.Lock()
@@ -56,8 +56,8 @@ func (u *InUse) Use(ctx context.Context, name v1.UniqueVolumeName) error {
 	}
 }
 
-// Release takes a volume that is no longer mounted off the list. Fine for one that
-// is not on it.
+// Release removes a volume that is no longer mounted from the list. Fine for one
+// that is not on it.
 func (u *InUse) Release(name v1.UniqueVolumeName) {
 	u.mu.Lock()
 	had := u.names[name]
@@ -75,7 +75,7 @@ func (u *InUse) poke() {
 	}
 }
 
-// list is what is to be reported, never nil.
+// list returns the volumes to report, never nil.
 func (u *InUse) list() []v1.UniqueVolumeName {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -28,7 +28,7 @@ func NewWatch(client kubernetes.Interface, name string) *Watch {
 }
 
 // Node returns the node object as last seen, nil before that and while it is deleted. It
-// is only read.
+// must not be changed.
 func (w *Watch) Node() *v1.Node { return w.seen.Load() }
 
 // Synced is closed once the node object has been seen.
@@ -45,11 +45,11 @@ func (w *Watch) Run(ctx context.Context) error {
 		w.seen.Store(n)
 		w.once.Do(func() { close(w.synced) })
 	}
-	// Who deletes a node means it, so it is not made anew while the agent runs (kubelet
-	// behaviour). Made by another, it is taken up again.
+	// Deleting a node is taken as intended, so the agent does not create it again while
+	// it runs (kubelet behaviour). If somebody else creates it, it is used again.
 	lose := func(any) {
 		w.seen.Store(nil)
-		klog.InfoS("The node object was deleted: this node is no part of the cluster until the agent is started again", "node", w.name)
+		klog.InfoS("The node object was deleted: this node is not part of the cluster until the agent is restarted", "node", w.name)
 	}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw, ObjectType: &v1.Node{},

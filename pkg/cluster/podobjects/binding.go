@@ -12,7 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// bindings says which persistent volume a claim has, by the claim's key.
+// bindings maps the key of a claim to the name of its persistent volume.
 type bindings map[string]string
 
 // claimKey is "namespace/name".
@@ -22,17 +22,17 @@ func claimKey(namespace, name string) string { return namespace + "/" + name }
 // volume controller and scheduler would with this one node (k8s.io/kubernetes,
 // pkg/controller/volume/persistentvolume), and why the others have none yet:
 //
-//   - What was bound before stays, whatever documents come or go, as long as there is
-//     one of the two: a claim does not move to another volume, and what a claim has
-//     written into a volume is shown to no other claim. Only the documents themselves
-//     can say otherwise, by volumeName or claimRef.
-//   - A claim that names a volume has that one or none.
+//   - What was bound before stays bound, whatever documents come or go, as long as the
+//     claim or the volume exists: a claim does not move to another volume, and what a
+//     claim has written to a volume is shown to no other claim. Only the documents can
+//     say otherwise, by volumeName or claimRef.
+//   - A claim that names a volume gets that one or none.
 //   - A volume that names a claim is for that one only.
-//   - Any other claim has the smallest volume that suits it and the node.
+//   - Any other claim gets the smallest volume that suits it and the node.
 //
-// Claims are served in the order of their names, and of volumes of one size the first
-// by name is taken, so that the same documents come to the same result. Nothing that
-// is given is changed. labels are the node's.
+// Claims are served in the order of their names, and among volumes of one size the first
+// by name is taken, so that the same documents give the same result. The arguments are not
+// changed. labels are the node's.
 func bind(volumes []*v1.PersistentVolume, claims []*v1.PersistentVolumeClaim, before bindings, labels map[string]string) (now bindings, pending map[string]error) {
 	free := make(map[string]*v1.PersistentVolume, len(volumes))
 	for _, pv := range volumes {
@@ -55,7 +55,7 @@ func bind(volumes []*v1.PersistentVolume, claims []*v1.PersistentVolumeClaim, be
 		taken[name] = true
 	}
 	keys := slices.SortedFunc(maps.Keys(there), func(a, b string) int {
-		// One that names its volume comes before others could take that.
+		// Claims that name their volume come first, before others could take it.
 		x, y := there[a].Spec.VolumeName != "", there[b].Spec.VolumeName != ""
 		switch {
 		case x == y:
@@ -81,8 +81,8 @@ func bind(volumes []*v1.PersistentVolume, claims []*v1.PersistentVolumeClaim, be
 	return now, pending
 }
 
-// mayStay tells whether the documents, of which one may be missing, still let the
-// claim have the volume.
+// mayStay reports whether the claim may keep the volume, by their documents, one of
+// which may be missing.
 func mayStay(key string, c *v1.PersistentVolumeClaim, volume string, pv *v1.PersistentVolume) bool {
 	if c != nil && c.Spec.VolumeName != "" && c.Spec.VolumeName != volume {
 		return false
@@ -127,8 +127,8 @@ func choose(c *v1.PersistentVolumeClaim, free map[string]*v1.PersistentVolume, t
 	return nil, errors.New("no persistent volumes available for this claim and no storage class is set")
 }
 
-// satisfies says in the controller's words why a claim cannot have the volume that it
-// names.
+// satisfies returns in the controller's words why a claim cannot have the volume that
+// it names.
 func satisfies(pv *v1.PersistentVolume, c *v1.PersistentVolumeClaim) error {
 	size, request := pv.Spec.Capacity[v1.ResourceStorage], c.Spec.Resources.Requests[v1.ResourceStorage]
 	switch {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// aVolume is a volume of a size that may be changed.
+// aVolume is a volume of a size, possibly changed.
 func aVolume(name, size string, change ...func(*v1.PersistentVolume)) *v1.PersistentVolume {
 	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	pv.Spec.Capacity = v1.ResourceList{v1.ResourceStorage: resource.MustParse(size)}
@@ -29,7 +29,7 @@ func aVolume(name, size string, change ...func(*v1.PersistentVolume)) *v1.Persis
 	return pv
 }
 
-// aClaim is a claim in the namespace "ns" for that much.
+// aClaim is a claim in the namespace "ns" for that size.
 func aClaim(name, size string, change ...func(*v1.PersistentVolumeClaim)) *v1.PersistentVolumeClaim {
 	c := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
 	c.Spec.Resources.Requests = v1.ResourceList{v1.ResourceStorage: resource.MustParse(size)}
@@ -134,7 +134,7 @@ func TestBind(t *testing.T) {
 			if why != tt.pending {
 				t.Errorf("claim a waits: %q, want %q", why, tt.pending)
 			}
-			// What was decided is decided, and in any order of the documents.
+			// Decisions stay, whatever the order of the documents.
 			slices.Reverse(tt.volumes)
 			slices.Reverse(tt.claims)
 			if again, _ := bind(tt.volumes, tt.claims, tt.before, labels); !maps.Equal(again, now) {
@@ -209,7 +209,7 @@ func TestLocalGivesClaimsAndTellsTheirPods(t *testing.T) {
 	step("and is another", []metav1.Object{a, b, aVolume("v", "5Gi", withSecret), w}, true, "of-a", "v", "w")
 	step("whose secret comes", []metav1.Object{a, b, aVolume("v", "5Gi", withSecret), w, localSecret("s", "x")}, true, "of-a", "v", "w")
 
-	l = newLocal(t, config) // an agent that starts anew
+	l = newLocal(t, config) // a new agent
 	step("what was bound is, before all is read", []metav1.Object{a, v}, false, "", "v", claimUnread("b"))
 	step("and after", []metav1.Object{a, b, v, w, aVolume("0", "1Gi")}, true, "", "v", "w")
 	if _, err := l.Volume(t.Context(), "0"); !apierrors.IsNotFound(err) {

@@ -21,15 +21,16 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// errNoBundles is why nobody can have a bundle.
+// errNoBundles is why no pod can have a bundle.
 var errNoBundles = errors.New("the API server has no ClusterTrustBundles: it serves neither certificates.k8s.io/v1beta1 nor v1alpha1 of them")
 
-// TrustBundles are the ClusterTrustBundles of the cluster. Few clusters serve them
-// and few pods ask: which version there is is found out, and the watch of all
-// begins, when the first pod does, as with the kubelet. Safe for concurrent use.
+// TrustBundles gives the ClusterTrustBundles of the cluster. Few clusters serve
+// them and few pods need them: the first pod that does makes it find out which
+// version is served and watch all bundles, as with the kubelet. Safe for concurrent
+// use.
 type TrustBundles struct {
 	client kubernetes.Interface
-	asking chan struct{} // held by the one who finds out the version
+	asking chan struct{} // held by whoever finds out the version
 
 	mu      sync.Mutex
 	running context.Context // of Run; nil before and after
@@ -45,8 +46,8 @@ func NewTrustBundles(client kubernetes.Interface) (*TrustBundles, error) {
 	return &TrustBundles{client: client, asking: make(chan struct{}, 1)}, nil
 }
 
-// Run lets a watch be kept until ctx ends, and returns when it has stopped. What was
-// known stays known. It is called once.
+// Run permits a watch until ctx ends, and returns when the watch has stopped. What
+// was known stays known. It is called once.
 func (b *TrustBundles) Run(ctx context.Context) error {
 	b.mu.Lock()
 	b.running = ctx
@@ -60,9 +61,9 @@ func (b *TrustBundles) Run(ctx context.Context) error {
 }
 
 // TrustAnchors returns the certificates of the bundles that p selects, by name or
-// by signer and labels: PEM, each once, in an order that depends on them alone. An
-// optional one that selects nothing is empty. It answers from memory but for the
-// first time.
+// by signer and labels: PEM, each once, in an order that depends only on them. If p
+// is optional and selects nothing, the result is empty. Except for the first time,
+// it answers from memory.
 func (b *TrustBundles) TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundleProjection) ([]byte, error) {
 	known, err := b.watched(ctx)
 	if err != nil {
@@ -85,7 +86,7 @@ func (b *TrustBundles) TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundl
 			return nil, fmt.Errorf("while getting ClusterTrustBundle: %w", apierrors.NewNotFound(certsv1beta1.Resource("clustertrustbundle"), *p.Name))
 		}
 	case p.SignerName != nil:
-		// Of all labels where it is empty, of none where there is none.
+		// An empty selector selects all labels, a missing one none.
 		selector, err := metav1.LabelSelectorAsSelector(p.LabelSelector)
 		if err != nil {
 			return nil, fmt.Errorf("while parsing label selector: %w", err)
@@ -104,8 +105,8 @@ func (b *TrustBundles) TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundl
 	return anchors(texts), nil
 }
 
-// anchors are the certificates in some texts of PEM, without what stands between
-// and beside them.
+// anchors returns the certificates in PEM texts, without anything between and
+// around them.
 func anchors(texts []string) []byte {
 	var all []string
 	for _, text := range texts {
@@ -137,14 +138,14 @@ func bundleOf(o any) bundle {
 	return bundle{}
 }
 
-// version is one that an API server may have of the bundles.
+// version is a version of the bundles that an API server may serve.
 type version struct {
 	example runtime.Object
 	list    func(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch   func(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-// versions has the newest first.
+// versions returns the versions, newest first.
 func (b *TrustBundles) versions() []version {
 	beta, alpha := b.client.CertificatesV1beta1().ClusterTrustBundles(), b.client.CertificatesV1alpha1().ClusterTrustBundles()
 	return []version{
@@ -161,7 +162,7 @@ func (b *TrustBundles) versions() []version {
 	}
 }
 
-// watched is the watch of all bundles, which the first caller begins.
+// watched returns the watch of all bundles, which the first caller starts.
 func (b *TrustBundles) watched(ctx context.Context) (*informed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("no answer within %v", claimTimeout))
 	defer cancel()
@@ -180,7 +181,7 @@ func (b *TrustBundles) watched(ctx context.Context) (*informed, error) {
 	for _, v := range b.versions() {
 		_, err := v.list(ctx, metav1.ListOptions{Limit: 1})
 		if apierrors.IsNotFound(err) {
-			continue // the version, for a list that is empty is none
+			continue // no such version: an empty list is no error
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ask the API server for ClusterTrustBundles: %w", err)
@@ -197,7 +198,7 @@ func (b *TrustBundles) begin(v version) (*informed, error) {
 	if b.running == nil {
 		return nil, errors.New("ClusterTrustBundles are not watched: the agent is starting or ending")
 	}
-	klog.V(2).InfoS("Watching ClusterTrustBundles: a pod asks for one", "version", fmt.Sprintf("%T", v.example))
+	klog.V(2).InfoS("Watching ClusterTrustBundles, because a pod needs one", "version", fmt.Sprintf("%T", v.example))
 	lw := &cache.ListWatch{ListWithContextFunc: v.list, WatchFuncWithContext: v.watch}
 	known := &informed{
 		informer: cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(lw, b.client), v.example, 0, nil),

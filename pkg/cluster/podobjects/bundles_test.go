@@ -17,7 +17,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// certificates are some in PEM, as an author may write them.
+// certificates returns some in PEM, as an author may write them.
 func certificates(names ...string) string {
 	var b strings.Builder
 	for _, n := range names {
@@ -27,7 +27,7 @@ func certificates(names ...string) string {
 	return b.String()
 }
 
-// named are those of TrustAnchors.
+// named returns the names of the certificates from TrustAnchors.
 func named(t *testing.T, text []byte) string {
 	t.Helper()
 	var all []string
@@ -48,7 +48,7 @@ func trustBundle(name, signer string, labels map[string]string, text string) *ce
 	return &certsv1beta1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Spec: certsv1beta1.ClusterTrustBundleSpec{SignerName: signer, TrustBundle: text}}
 }
 
-// without has a server refuse some versions.
+// without makes a server refuse some versions.
 func without(client *fake.Clientset, err error, versions ...string) {
 	client.PrependReactor("list", "clustertrustbundles", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		for _, v := range versions {
@@ -62,7 +62,7 @@ func without(client *fake.Clientset, err error, versions ...string) {
 
 var notServed = &apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonNotFound, Message: "the server could not find the requested resource"}}
 
-// run runs b while f does.
+// run runs b while f runs.
 func run(t *testing.T, b *TrustBundles, f func(context.Context)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

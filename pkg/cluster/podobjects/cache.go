@@ -18,29 +18,30 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Bounds of what a caller waits for.
+// Limits on how long a caller waits.
 const (
 	syncWait   = 5 * time.Second // for the first answer, from the first reference on
-	defaultTTL = time.Minute     // of the Cache strategy, the kubelet's
+	defaultTTL = time.Minute     // for the Cache strategy, as in the kubelet
 )
 
 // Config is what a Cache is made of.
 type Config struct {
 	Client core.CoreV1Interface
-	// Strategy is configMapAndSecretChangeDetectionStrategy: Watch, Cache or Get;
-	// "" is Watch.
+	// Strategy is configMapAndSecretChangeDetectionStrategy: Watch, Cache or Get; "" is
+	// Watch.
 	Strategy kubeletconfig.ResourceChangeDetectionStrategy
-	// TTL says how long the Cache strategy trusts an answer, by the Node's
+	// TTL returns how long the Cache strategy trusts an answer, by the Node's
 	// annotation node.alpha.kubernetes.io/ttl; nil is 1 min.
 	TTL func() time.Duration
-	// Changed is told which pods refer to an object that has changed, appeared or
-	// gone, in no order. It must not block. With Watch only; nil tells nobody.
+	// Changed is called with the pods that refer to an object that has changed,
+	// appeared or gone, in no order. It must not block. Only with Watch; nil tells
+	// nobody.
 	Changed func(pods []types.UID)
 	Clock   clock.PassiveClock // nil is the real one
 }
 
 // Cache gives ConfigMaps and Secrets of registered pods. Safe for concurrent use.
-// Objects it returns are shared: they must not be changed.
+// Objects that it returns are shared and must not be changed.
 type Cache struct {
 	cfg   Config
 	kinds map[kind]api
@@ -52,7 +53,7 @@ type Cache struct {
 	watches sync.WaitGroup
 }
 
-// registered is a pod and the objects it refers to.
+// registered is a pod and the objects that it refers to.
 type registered struct {
 	pod  *v1.Pod
 	refs map[key]struct{}
@@ -63,12 +64,12 @@ type entry struct {
 	key    key
 	pods   map[types.UID]struct{}
 	object metav1.Object // nil: there is none
-	synced chan struct{} // closed once object says what is there
+	synced chan struct{} // closed once object is known
 
 	patience time.Time          // until when callers wait for the first answer
 	stop     context.CancelFunc // of the watch; nil when none was started
-	err      error              // why the server could not be asked last
-	missed   bool               // somebody went without an answer
+	err      error              // why the last question to the server failed
+	missed   bool               // somebody got no answer
 
 	fetching chan struct{} // Cache and Get: held by the one who asks
 	fetched  time.Time     // Cache: when it was asked last; zero when stale
@@ -118,9 +119,9 @@ func (c *Cache) Run(ctx context.Context) error {
 	return nil
 }
 
-// Register has the objects that the pod refers to watched until Unregister. A pod
-// that is registered again is registered with what it refers to now. It waits
-// for nothing and costs next to nothing for a pod that has not changed.
+// Register watches the objects that the pod refers to until Unregister. A pod that
+// is registered again is registered with what it refers to now. It does not wait,
+// and costs next to nothing for a pod that has not changed.
 func (c *Cache) Register(pod *v1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +143,7 @@ func (c *Cache) Register(pod *v1.Pod) {
 		}
 		if _, known := e.pods[pod.UID]; !known {
 			e.pods[pod.UID] = struct{}{}
-			e.fetched = time.Time{} // a pod that is new sees what is there now
+			e.fetched = time.Time{} // a new pod sees what exists now
 		}
 	}
 	for k := range before.refs {
@@ -162,8 +163,8 @@ func (c *Cache) Unregister(uid types.UID) {
 	delete(c.pods, uid)
 }
 
-// release takes the pod's reference back, and stops the watch with the last one.
-// Called with the lock held.
+// release drops the pod's reference, and with the last one the watch. Called with
+// the lock held.
 func (c *Cache) release(k key, uid types.UID) {
 	e := c.entries[k]
 	delete(e.pods, uid)
@@ -177,10 +178,10 @@ func (c *Cache) release(k key, uid types.UID) {
 }
 
 // ConfigMap returns a ConfigMap that a registered pod refers to. It waits for the
-// first answer of the API server, until 5 s after the first pod was registered: a
-// pod of many objects waits for all together, and one that still finds nothing
-// known is told of by Changed. apierrors.IsNotFound holds for the error when there
-// is no such object.
+// API server's first answer, until 5 s after the first pod was registered: a pod
+// with many objects waits for all of them together, and if one is still unknown,
+// Changed tells of it later. If there is no such object, the error satisfies
+// apierrors.IsNotFound.
 func (c *Cache) ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error) {
 	o, err := c.get(ctx, key{configMap, namespace, name})
 	if err != nil {
@@ -212,7 +213,7 @@ func (c *Cache) get(ctx context.Context, k key) (metav1.Object, error) {
 		return c.fetch(ctx, e)
 	}
 	select {
-	case <-e.synced: // the rule: no timer is made
+	case <-e.synced: // common case: no timer needed
 	default:
 		ctx, cancel := context.WithDeadlineCause(ctx, e.patience, timedOut)
 		defer cancel()
@@ -229,8 +230,8 @@ func (c *Cache) get(ctx context.Context, k key) (metav1.Object, error) {
 	return e.answer()
 }
 
-// unanswered says why nothing is known of the object yet, and nil when it is known
-// after all.
+// unanswered returns why nothing is known about the object yet, or nil if it is
+// known after all.
 func (c *Cache) unanswered(ctx context.Context, e *entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -255,7 +256,7 @@ func (e *entry) answer() (metav1.Object, error) {
 	return e.object, nil
 }
 
-// set notes what is there now, nil for nothing, and tells of a change.
+// set notes the current object, nil for none, and tells of a change.
 func (c *Cache) set(e *entry, now metav1.Object) {
 	c.mu.Lock()
 	e.err = nil
@@ -265,7 +266,7 @@ func (c *Cache) set(e *entry, now metav1.Object) {
 	case <-e.synced:
 	default:
 		close(e.synced)
-		news = e.missed // whoever still waits is told by the answer
+		news = e.missed // whoever still waits gets the answer itself
 	}
 	var pods []types.UID
 	if news {
@@ -275,7 +276,7 @@ func (c *Cache) set(e *entry, now metav1.Object) {
 		}
 	}
 	if immutable(now) && e.stop != nil {
-		e.stop() // it can only be deleted, and its pods keep it then
+		e.stop() // it can only be deleted, and then its pods keep it
 	}
 	c.mu.Unlock()
 	if len(pods) > 0 {
@@ -283,7 +284,7 @@ func (c *Cache) set(e *entry, now metav1.Object) {
 	}
 }
 
-// same tells whether two answers are of one version of an object.
+// same reports whether two answers are the same version of an object.
 func same(a, b metav1.Object) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil

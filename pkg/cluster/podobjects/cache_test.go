@@ -29,7 +29,7 @@ func podOf(uid string, names ...string) *v1.Pod {
 	return p
 }
 
-// start runs a Cache and returns what it tells of changes.
+// start runs a Cache and returns the changes that it reports.
 func start(t *testing.T, cfg Config) (*Cache, <-chan []types.UID) {
 	t.Helper()
 	changes := make(chan []types.UID, 100)
@@ -212,7 +212,7 @@ func TestWhatIsKnownIsServedWhileTheAPIServerIsAway(t *testing.T) {
 	}
 	s.put(configMapOf("b", "1"))
 	s.fail(false)
-	changed(t, changes, "2") // the one that went without
+	changed(t, changes, "2") // the one that got no answer
 	if value(t, c, "a") != "1" || value(t, c, "b") != "1" {
 		t.Error("wrong values after the server's return")
 	}

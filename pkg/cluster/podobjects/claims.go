@@ -19,23 +19,23 @@ import (
 // claimTimeout bounds one question about a claim.
 const claimTimeout = 10 * time.Second
 
-// awaitedLook is the rest between two looks at the claims that pods wait for.
+// awaitedLook is the pause between two looks at the claims that pods wait for.
 const awaitedLook = time.Second
 
-// ClaimsConfig is what Claims are made of; all of it is required.
+// ClaimsConfig is what Claims is made of; all of it is required.
 type ClaimsConfig struct {
 	Client core.CoreV1Interface
-	// Users are the pods of this node that have the claim.
+	// Users returns the pods of this node that use the claim.
 	Users func(namespace, claim string) []types.UID
-	// Changed is told of pods whose claim is not as it was said to be when they could
-	// not have it. It must not block.
+	// Changed is called with pods whose claim is no longer as it was when they could
+	// not use it. It must not block.
 	Changed func(pods []types.UID)
 }
 
-// Claims gives the persistent volume claims of the node's pods and the volumes
-// that they are bound to. The Node authorizer permits to get them, not to watch: every
-// call asks the API server, and while a pod waits for a claim, Run looks at it again
-// and again, one claim at a time. Safe for concurrent use.
+// Claims gives the persistent volume claims of the node's pods and the volumes that
+// they are bound to. The Node authorizer permits a node to get them, not to watch
+// them: every call asks the API server, and while a pod waits for a claim, Run looks
+// at it again and again, one claim at a time. Safe for concurrent use.
 type Claims struct {
 	cfg  ClaimsConfig
 	wake chan struct{}
@@ -81,8 +81,8 @@ func (c *Claims) waiting() []types.NamespacedName {
 	return slices.Collect(maps.Keys(c.awaited))
 }
 
-// check looks at an awaited claim and tells its pods when it has changed. What fails
-// is tried again: it is the pods' to complain.
+// check looks at an awaited claim and tells its pods if it has changed. It ignores
+// other errors: the pods report them, and it tries again.
 func (c *Claims) check(ctx context.Context, name types.NamespacedName) {
 	pods := c.cfg.Users(name.Namespace, name.Name)
 	if len(pods) > 0 {
@@ -105,7 +105,7 @@ func (c *Claims) check(ctx context.Context, name types.NamespacedName) {
 	}
 }
 
-// versionOf tells one state of a claim from another.
+// versionOf distinguishes the states of a claim.
 func versionOf(o *v1.PersistentVolumeClaim, err error) string {
 	if err != nil {
 		return ""
@@ -114,7 +114,7 @@ func versionOf(o *v1.PersistentVolumeClaim, err error) string {
 }
 
 // Claim returns a claim that a pod of this node names. One that cannot be used is
-// looked at from then on.
+// watched from then on.
 func (c *Claims) Claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
 	o, err := c.get(ctx, namespace, name)
 	if apierrors.IsNotFound(err) || err == nil && o.Status.Phase != v1.ClaimBound {

@@ -37,7 +37,7 @@ func TestPodsAreToldWhenTheClaimTheyWaitForChanges(t *testing.T) {
 			}
 			return n
 		}
-		// quiet sees to it that nobody is told for a minute, and returns how often the API
+		// quiet checks that nobody is told for a minute, and returns how often the API
 		// server was asked.
 		quiet := func(what string) int {
 			t.Helper()

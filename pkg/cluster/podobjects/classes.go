@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// RuntimeClasses are those of the cluster, from one watch: sandboxes are made also
-// while the API server is away. Safe for concurrent use.
+// RuntimeClasses gives those of the cluster, from one watch: sandboxes can be made
+// even while the API server is away. Safe for concurrent use.
 type RuntimeClasses struct{ informed }
 
 // NewRuntimeClasses returns the RuntimeClasses that client sees.
@@ -35,8 +35,8 @@ func NewRuntimeClasses(client nodeclient.NodeV1Interface) (*RuntimeClasses, erro
 	return &RuntimeClasses{informed{informer: informer, unread: errors.New("RuntimeClasses have not yet been read at least once")}}, nil
 }
 
-// Handler returns the runtime handler that a class names. It waits for the classes
-// as Wait does. apierrors.IsNotFound holds for the error when there is no such class.
+// Handler returns the runtime handler that a class names. It waits for the classes as
+// Wait does. If there is no such class, the error satisfies apierrors.IsNotFound.
 func (c *RuntimeClasses) Handler(ctx context.Context, class string) (string, error) {
 	if err := c.Wait(ctx); err != nil {
 		return "", fmt.Errorf("failed to lookup RuntimeClass %s: %w", class, err)

@@ -1,4 +1,4 @@
-// Package objects has what pods take from the API server besides themselves:
+// Package podobjects provides what pods take from the API server besides themselves:
 // ConfigMaps, Secrets, service-account tokens, services of their namespaces,
 // RuntimeClasses, trust bundles, persistent volume claims.
 //
@@ -6,10 +6,10 @@
 //	volume, criconfig, image ──ConfigMap, Secret──▶ │ ──Changed──▶ agent: sync these pods
 //	volume ──Token──▶ Tokens ──TokenRequest──▶ API server
 //
-// The Node authorizer lets a node read only objects that its pods name, one by
-// one: so there is no informer of all, but a watch of each; of services, classes and
-// trust bundles it may read all. Answers come from memory, also while the API server
-// is away. Claims it may only get: they are asked for, and while a pod waits for one
-// it is looked at each second. On a standalone node Local has the objects of the
-// manifests in their place, and binds claims itself: binding.go.
+// The Node authorizer lets a node read only objects that its pods name, one by one: so
+// each has a watch of its own instead of one informer for all. Services, classes and trust
+// bundles it may read as a whole. Answers come from memory, even while the API server is
+// away. Claims it may only get: they are asked for at each call, and once a second while a
+// pod waits for one. On a standalone node Local provides the objects of the manifests
+// instead, and binds claims itself: binding.go.
 package podobjects

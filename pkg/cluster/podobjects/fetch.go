@@ -11,8 +11,8 @@ import (
 )
 
 // fetch is get for the strategies that do not watch. Get asks the server every
-// time. Cache asks when its answer is too old, and keeps that one while the
-// server cannot be asked. One caller asks for an object at a time.
+// time. Cache asks when its answer is too old, and keeps the old one while the
+// server cannot be reached. One caller at a time asks for an object.
 func (c *Cache) fetch(ctx context.Context, e *entry) (metav1.Object, error) {
 	cached := c.cfg.Strategy == kubeletconfig.TTLCacheChangeDetectionStrategy
 	select {
@@ -46,7 +46,7 @@ func (c *Cache) fetch(ctx context.Context, e *entry) (metav1.Object, error) {
 	case apierrors.IsNotFound(err):
 		now = nil
 	case err != nil && cached && last != nil:
-		klog.ErrorS(err, "Could not refresh an object; the last one known is used", "kind", e.key.kind, "object", klog.KRef(e.key.namespace, e.key.name))
+		klog.ErrorS(err, "Could not refresh an object, using the last known one", "kind", e.key.kind, "object", klog.KRef(e.key.namespace, e.key.name))
 		return e.answer()
 	case err != nil:
 		return nil, err

@@ -16,25 +16,26 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// errNoTokens is why a standalone node makes no volume of a token.
+// errNoTokens is why a standalone node cannot make a volume from a token.
 var errNoTokens = errors.New("a standalone node has nobody who issues service-account tokens")
 
-// errNoAnchors is why it makes none of a cluster's trust bundles.
+// errNoAnchors is why it cannot make one from a cluster's trust bundles.
 var errNoAnchors = errors.New("a standalone node has no cluster whose trust bundles it could give")
 
 // LocalConfig is what a Local is made of.
 type LocalConfig struct {
-	// Changed is told which registered pods refer to an object that has changed,
-	// appeared or gone, in no order. It must not block; nil tells nobody.
+	// Changed is called with the registered pods that refer to an object that has
+	// changed, appeared or gone, in no order. It must not block; nil tells nobody.
 	Changed func(pods []types.UID)
-	// Labels are the node's: the node affinity of persistent volumes asks for them.
+	// Labels are the node's, for the node affinity of persistent volumes.
 	Labels map[string]string
-	// Bindings is the file that keeps which claim has which volume; "": none does.
+	// Bindings is the file that records which claim has which volume; "": nothing is
+	// recorded.
 	Bindings string
 }
 
-// Local is the objects of a standalone node: those that its manifests give. Safe for
-// concurrent use. Objects it returns are shared: they must not be changed.
+// Local provides the objects of a standalone node: those in its manifests. Safe for
+// concurrent use. Objects that it returns are shared and must not be changed.
 type Local struct {
 	changed func(pods []types.UID)
 
@@ -62,8 +63,8 @@ func NewLocal(c LocalConfig) (*Local, error) {
 
 // Set replaces all objects, *v1.ConfigMap, *v1.Secret, *v1.PersistentVolume and
 // *v1.PersistentVolumeClaim, by these, which are not changed afterwards. complete
-// tells that no source of objects is still to speak: until then one that is missing
-// may only not have been read yet, and no claim is bound that was not.
+// means that every source of objects has spoken: until then a missing object may
+// only not have been read yet, and no further claim is bound.
 func (l *Local) Set(all []metav1.Object, complete bool) {
 	now := make(map[key]metav1.Object, len(all))
 	for _, o := range all {
@@ -103,8 +104,8 @@ func (l *Local) Set(all []metav1.Object, complete bool) {
 	}
 }
 
-// Register has the pod told of by changed until Unregister. A pod that is
-// registered again is registered with what it refers to now.
+// Register has changed told of the pod until Unregister. A pod that is registered
+// again is registered with what it refers to now.
 func (l *Local) Register(pod *v1.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,8 +125,8 @@ func (l *Local) Unregister(uid types.UID) {
 	delete(l.pods, uid)
 }
 
-// ConfigMap returns a ConfigMap of the manifests. apierrors.IsNotFound holds for
-// the error when they have none of that name; not while they are not all read.
+// ConfigMap returns a ConfigMap of the manifests. If they have none of that name,
+// the error satisfies apierrors.IsNotFound; not while some are still unread.
 func (l *Local) ConfigMap(_ context.Context, namespace, name string) (*v1.ConfigMap, error) {
 	o, err := l.get(key{configMap, namespace, name})
 	if err != nil {
@@ -165,7 +166,7 @@ func (l *Local) get(k key) (metav1.Object, error) {
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: string(k.kind)}, k.name)
 }
 
-// unread is why nothing is said of an object before every source has spoken.
+// unread is the error for a missing object before every source has spoken.
 func unread(k kind, name string) error {
 	return fmt.Errorf("%s %q is not known yet: not all manifests have been read", k, name)
 }
@@ -182,7 +183,7 @@ func kindOf(o metav1.Object) kind {
 	return configMap
 }
 
-// sameData tells whether pods see no difference between two ConfigMaps or Secrets.
+// sameData reports whether pods see no difference between two ConfigMaps or Secrets.
 func sameData(a, b metav1.Object) bool {
 	switch a := a.(type) {
 	case *v1.ConfigMap:

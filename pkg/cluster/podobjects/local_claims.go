@@ -19,26 +19,26 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
-// localClaims are the claims of the manifests and what they are bound to. Which
-// claim has which volume is on disk: by the documents alone, one that is added, with
-// a smaller volume, could move a claim away from its data. Guarded by Local.mu.
+// localClaims holds the claims of the manifests and what they are bound to. The
+// bindings are on disk: by the documents alone, a smaller volume that is added later
+// could move a claim away from its data. Guarded by Local.mu.
 type localClaims struct {
-	file    string // of the bindings; "": they are not kept
+	file    string // of the bindings; "": they are not recorded
 	labels  map[string]string
 	bound   bindings
 	unsaved bool
 	answers map[string]claimed // by claimKey
 }
 
-// claimed is what is said of a claim of the manifests: it and its volume, or why it
-// has none.
+// claimed is the answer about a claim of the manifests: the claim and its volume,
+// or why it has none.
 type claimed struct {
 	claim  *v1.PersistentVolumeClaim
 	volume *v1.PersistentVolume
 	err    error
 }
 
-// same tells whether pods see no difference.
+// same reports whether pods see no difference.
 func (c claimed) same(d claimed) bool {
 	if c.err != nil || d.err != nil {
 		return c.err != nil && d.err != nil && c.err.Error() == d.err.Error()
@@ -47,7 +47,7 @@ func (c claimed) same(d claimed) bool {
 		c.volume.Name == d.volume.Name && equality.Semantic.DeepEqual(c.volume.Spec, d.volume.Spec)
 }
 
-// loadBindings reads what was bound by an agent before.
+// loadBindings reads what earlier agents have bound.
 func loadBindings(file string) (bindings, error) {
 	b := bindings{}
 	if file == "" {
@@ -66,7 +66,7 @@ func loadBindings(file string) (bindings, error) {
 	return b, nil
 }
 
-// write replaces the file as a whole or not at all, also if the machine dies.
+// write replaces the file as a whole or not at all, even if the machine dies.
 func (b bindings) write(file string) error {
 	text, err := json.Marshal(b)
 	if err != nil {
@@ -76,7 +76,7 @@ func (b bindings) write(file string) error {
 }
 
 // settle binds what can be bound, once all documents are known, and returns the keys
-// of the claims of which pods now see something else.
+// of the claims that pods now see differently.
 func (l *localClaims) settle(objects map[key]metav1.Object, complete bool) (news map[key]bool) {
 	volumes := map[string]*v1.PersistentVolume{}
 	var claims []*v1.PersistentVolumeClaim
@@ -121,8 +121,8 @@ func (l *localClaims) settle(objects map[key]metav1.Object, complete bool) (news
 	return news
 }
 
-// boundPair is a claim and its volume as the control plane would bind them: as
-// copies, each saying what it is bound to.
+// boundPair returns copies of a claim and its volume as the control plane would
+// bind them, each saying what it is bound to.
 func boundPair(c *v1.PersistentVolumeClaim, pv *v1.PersistentVolume) claimed {
 	c, pv = c.DeepCopy(), pv.DeepCopy()
 	if c.UID == "" {
@@ -133,13 +133,14 @@ func boundPair(c *v1.PersistentVolumeClaim, pv *v1.PersistentVolume) claimed {
 	return claimed{claim: c, volume: pv}
 }
 
-// save keeps the bindings; what cannot be written now is with the next change.
+// save records the bindings; what cannot be written now is written at the next
+// change.
 func (l *localClaims) save() {
 	if l.file == "" || !l.unsaved {
 		return
 	}
 	if err := l.bound.write(l.file); err != nil {
-		klog.ErrorS(err, "Could not keep which claims have which volumes", "file", l.file)
+		klog.ErrorS(err, "Could not save which claims have which volumes", "file", l.file)
 		return
 	}
 	l.unsaved = false
@@ -172,7 +173,7 @@ func (l *Local) Volume(_ context.Context, name string) (*v1.PersistentVolume, er
 	return nil, apierrors.NewNotFound(v1.Resource(string(volume)+"s"), name)
 }
 
-// volumeSecrets are the secrets that a node needs for a persistent volume.
+// volumeSecrets returns the secrets that a node needs for a persistent volume.
 func volumeSecrets(pv *v1.PersistentVolume) []key {
 	var all []key
 	add := func(refs ...*v1.SecretReference) {

@@ -6,13 +6,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// kind of object, as the kubelet's messages name it.
+// kind is the kind of an object, as the kubelet's messages name it.
 type kind string
 
 const (
 	configMap kind = "configmap"
 	secret    kind = "secret"
-	// These two of a standalone node only: the API server gives them one by one.
+	// These two only on a standalone node: the API server gives them one by one.
 	claim  kind = "persistentvolumeclaim"
 	volume kind = "persistentvolume"
 )

@@ -19,7 +19,7 @@ import (
 
 // apiServer serves ConfigMaps and Secrets as far as a Cache asks for them: get,
 // list and watch of one name, and TokenRequests. It refuses what the Node
-// authorizer would.
+// authorizer would refuse.
 type apiServer struct {
 	t    *testing.T
 	http *httptest.Server
@@ -242,7 +242,7 @@ func (s *apiServer) serveToken(w http.ResponseWriter, r *http.Request) {
 
 func reply(w http.ResponseWriter, o any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(o) // the client tells what it misses
+	_ = json.NewEncoder(w).Encode(o) // the client reports errors
 }
 
 func status(w http.ResponseWriter, code int, reason metav1.StatusReason) {

@@ -13,10 +13,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// errNotRead is the kubelet's, of a pod whose containers cannot be told of services.
+// errNotRead is the kubelet's error for a pod whose containers cannot be told of
+// services yet.
 var errNotRead = errors.New("services have not yet been read at least once, cannot construct envvars")
 
-// Services are those of the whole cluster, from one watch: a node may read all of
+// Services gives those of the whole cluster, from one watch: a node may read all of
 // them. Safe for concurrent use.
 type Services struct{ informed }
 
@@ -41,7 +42,8 @@ func NewServices(client core.CoreV1Interface) (*Services, error) {
 	return &Services{informed{informer: informer, unread: errNotRead}}, nil
 }
 
-// essence is a service without what no container is told: there may be thousands.
+// essence strips a service to the fields that containers can see: there may be
+// thousands.
 func essence(o any) (any, error) {
 	s, ok := o.(*v1.Service)
 	if !ok {
@@ -53,8 +55,8 @@ func essence(o any) (any, error) {
 	}, nil
 }
 
-// Of returns what is known of the services in the namespaces: names, addresses and
-// ports. They are shared and must not be changed.
+// Of returns what is known about the services in the namespaces: names, addresses
+// and ports. They are shared and must not be changed.
 func (s *Services) Of(namespaces ...string) ([]*v1.Service, error) {
 	var all []*v1.Service
 	for _, n := range namespaces {

@@ -12,7 +12,7 @@ import (
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// listing is a client whose watches do not list, as those of the fake.
+// listing is a client whose watches do not list, like those of the fake.
 type listing struct{ core.CoreV1Interface }
 
 func (listing) IsWatchListSemanticsUnSupported() bool { return true }

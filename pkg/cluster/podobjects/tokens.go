@@ -17,12 +17,12 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// When tokens are renewed, the kubelet's rules.
+// When tokens are renewed, by the kubelet's rules.
 const (
 	maxTokenAge    = 24 * time.Hour
 	maxTokenJitter = 10 * time.Second
-	tokenTimeout   = 10 * time.Second // of one TokenRequest
-	tokenRetry     = 10 * time.Second // after a failed renewal of a token that still holds
+	tokenTimeout   = 10 * time.Second // for one TokenRequest
+	tokenRetry     = 10 * time.Second // after a failed renewal of a token that is still valid
 )
 
 // Tokens gives service-account tokens that are bound to pods. Safe for concurrent use.
@@ -40,13 +40,14 @@ type tokenKey struct {
 	seconds                   int64
 }
 
-// token is one that was or is being asked for. The holder of asking may change it.
+// token is a token that was requested or is being requested. The holder of asking
+// may change it.
 type token struct {
 	asking  chan struct{}
 	value   string
-	renew   time.Time // when it is to be replaced
+	renew   time.Time // when to replace it
 	expires time.Time
-	retry   time.Time // not to be asked for before
+	retry   time.Time // not to be requested before
 }
 
 // NewTokens returns a Tokens that asks client; c nil is the real clock.
@@ -62,8 +63,8 @@ func NewTokens(client core.CoreV1Interface, c clock.PassiveClock) (*Tokens, erro
 
 // Token returns a token of the pod's service account for that audience ("" is the
 // API server's own), valid as long as the pod exists and for that many seconds (0
-// is an hour), of which at least a fifth is left unless the server could not be
-// asked since. Callers of one token share one request.
+// is an hour). At least a fifth of that time is left, unless the server could not
+// be reached since. Callers of one token share one request.
 func (t *Tokens) Token(ctx context.Context, pod *v1.Pod, audience string, expirationSeconds int64) (string, error) {
 	s, err := t.TokenStatus(ctx, pod, audience, expirationSeconds)
 	return s.Token, err
@@ -101,17 +102,17 @@ func (t *Tokens) TokenStatus(ctx context.Context, pod *v1.Pod, audience string, 
 	case !now.Before(tok.expires):
 		return s, fmt.Errorf("token of service account %s/%s expired and refresh failed: %w", k.namespace, k.name, err)
 	}
-	klog.ErrorS(err, "Could not renew a token; the one that still holds is used", "pod", klog.KObj(pod), "podUID", pod.UID, "serviceAccount", k.name, "expires", tok.expires)
+	klog.ErrorS(err, "Could not renew a token, using the one that is still valid", "pod", klog.KObj(pod), "podUID", pod.UID, "serviceAccount", k.name, "expires", tok.expires)
 	tok.retry = now.Add(tokenRetry)
 	return tok.status(), nil
 }
 
-// status is what there is to say of a token. For the holder of asking.
+// status is the token with its expiry. For the holder of asking.
 func (t *token) status() authentication.TokenRequestStatus {
 	return authentication.TokenRequestStatus{Token: t.value, ExpirationTimestamp: metav1.NewTime(t.expires)}
 }
 
-// Forget drops the tokens of a pod, which is gone.
+// Forget drops the tokens of a pod that is gone.
 func (t *Tokens) Forget(pod types.UID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,8 +135,8 @@ func (t *Tokens) entry(k tokenKey) *token {
 	return tok
 }
 
-// sweep drops what serves nobody any more: tokens that have expired, as of a pod
-// that was forgotten while one was asked for. Called with the lock held.
+// sweep drops tokens that have expired, such as one that was requested while its
+// pod was forgotten. Called with the lock held.
 func (t *Tokens) sweep() {
 	now := t.clock.Now()
 	for k, tok := range t.tokens {
@@ -167,9 +168,9 @@ func (t *Tokens) request(ctx context.Context, pod *v1.Pod, k tokenKey) (*authent
 	return answer, err
 }
 
-// renewal is when a token that was issued now is to be replaced: at 80 % of its
-// life or after 24 h, and a little before, so that pods of one start do not ask
-// together. The server may have granted another life than was asked for.
+// renewal returns when to replace a token that was issued now: at 80 % of its life
+// or after 24 h, and a little earlier, so that pods started together do not ask
+// together. The server may have granted another lifetime than was requested.
 func renewal(now, expires time.Time, granted *int64, asked int64) time.Time {
 	seconds := asked
 	if granted != nil {

@@ -15,7 +15,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// issuer answers TokenRequests with numbered tokens of the life asked for.
+// issuer answers TokenRequests with numbered tokens that live as long as requested.
 type issuer struct {
 	clock *clocktesting.FakePassiveClock
 

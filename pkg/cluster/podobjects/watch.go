@@ -15,10 +15,10 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
-// minWatch is how long a watch lasts at least before the server ends it, the kubelet's.
+// minWatch is the least time before the server ends a watch, as in the kubelet.
 const minWatch = 30 * time.Minute
 
-// api is how objects of one kind are asked for.
+// api is how objects of one kind are requested.
 type api struct {
 	example runtime.Object
 	get     func(ctx context.Context, namespace, name string, o metav1.GetOptions) (metav1.Object, error)
@@ -55,7 +55,7 @@ func apis(client core.CoreV1Interface) map[kind]api {
 	}
 }
 
-// watch starts the watch of an entry while Run runs; Run waits for it. Called
+// watch starts the watch of an entry if Run is running; Run waits for it. Called
 // with the lock held.
 func (c *Cache) watch(e *entry) {
 	if c.running == nil || e.stop != nil || c.cfg.Strategy != kubeletconfig.WatchChangeDetectionStrategy {
@@ -84,7 +84,7 @@ func (c *Cache) watch(e *entry) {
 	c.watches.Go(func() { r.RunWithContext(ctx) })
 }
 
-// asked notes how the server took the last question.
+// asked notes the result of the last question to the server.
 func (c *Cache) asked(e *entry, err error) error {
 	if err != nil {
 		c.mu.Lock()

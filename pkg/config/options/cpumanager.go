@@ -19,8 +19,8 @@ type CPUManager struct {
 	StrictReservation bool
 }
 
-// ParseCPUManager reads the options; what the kubelet knows and this agent does not
-// have is an error that names it, unless it is switched off.
+// ParseCPUManager reads the options. An option that the kubelet knows and this agent
+// does not support is an error that names it, unless the option is off.
 func ParseCPUManager(options map[string]string) (CPUManager, error) {
 	var o CPUManager
 	for _, name := range slices.Sorted(maps.Keys(options)) {

@@ -1,8 +1,8 @@
-// Package events shows what the journal records as Events of the API server: of
-// equal ones only the count grows, similar ones are joined, and one pod cannot
-// flood the others (client-go's correlator). It is a sink of the journal and never
-// holds up who records; while the API server is away the newest are tried again
-// for a while, and then lost, as by the kubelet.
+// Package apievents shows what the journal records as Events of the API server:
+// equal ones only raise a count, similar ones are joined, and one pod cannot crowd
+// out the others (client-go's correlator). It is a sink of the journal and never
+// blocks whoever records; while the API server is away the newest events are tried
+// again for a while, and then lost, as with the kubelet.
 package apievents
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// component is whom events are from, as clients look for it.
+// component is the source of events, as clients expect it.
 const component = "kubelet"
 
 // Sink is a journal.Sink that writes to the API server. Safe for concurrent use.
@@ -31,7 +31,7 @@ type Sink struct {
 	watch       watch.Interface
 }
 
-// NewSink returns a Sink of a node. client bounds the rate of writing. What is
+// NewSink returns a Sink for a node. client limits the rate of writing. What is
 // recorded before Run is written too; Run must be called to end it.
 func NewSink(client kubernetes.Interface, node string) *Sink {
 	b := record.NewBroadcaster()
@@ -42,7 +42,7 @@ func NewSink(client kubernetes.Interface, node string) *Sink {
 	}
 }
 
-// Run writes what is recorded until ctx ends.
+// Run keeps the Sink writing until ctx ends, and then stops it.
 func (s *Sink) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.watch.Stop()
@@ -57,12 +57,12 @@ func (s *Sink) Record(e journal.Entry) {
 
 // Node records something about the node itself.
 func (s *Sink) Node(eventType, reason, message string) {
-	// The kubelet's reference: the node's name in place of its UID.
+	// The kubelet's reference: it has the node's name in place of its UID.
 	s.recorder.Event(&v1.ObjectReference{Kind: "Node", Name: s.node, UID: types.UID(s.node)}, eventType, reason, message)
 }
 
-// reference is what an event is about. A static pod is known to the cluster by its
-// hash: kubectl looks for a mirror pod's events under that.
+// reference is the object that an event is about. A static pod's UID in the cluster
+// is its hash: kubectl looks for a mirror pod's events under that.
 func reference(pod *v1.Pod, container string) *v1.ObjectReference {
 	ref := &v1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
@@ -74,7 +74,7 @@ func reference(pod *v1.Pod, container string) *v1.ObjectReference {
 	return ref
 }
 
-// fieldPath names a container of the pod, "" when that has none of the name.
+// fieldPath names a container of the pod, "" if the pod has none of that name.
 func fieldPath(pod *v1.Pod, container string) string {
 	if container == "" {
 		return ""

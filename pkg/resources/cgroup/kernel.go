@@ -22,8 +22,8 @@ import (
 type kernel struct {
 	layout Layout
 	v2     bool
-	// sizes of the huge pages that can be limited, in bytes; none where there is no
-	// such controller.
+	// sizes of the huge pages that can be limited, in bytes; none without that
+	// controller.
 	sizes []int64
 }
 
@@ -48,8 +48,8 @@ func (k *kernel) limitsHugePages() bool {
 	return err == nil && slices.Contains(strings.Fields(string(text)), "hugetlb")
 }
 
-// write makes the cgroup where it is missing, with those above it, and sets the
-// values. Idempotent.
+// write makes the cgroup and its parents if they are missing, and sets the values.
+// Idempotent.
 func (k *kernel) write(n name, v Values) error {
 	m, r, err := k.manager(n, v)
 	if err != nil {
@@ -65,7 +65,7 @@ func (k *kernel) write(n name, v Values) error {
 	return nil
 }
 
-// exists tells whether there is the cgroup in any hierarchy.
+// exists reports whether the cgroup exists in any hierarchy.
 func (k *kernel) exists(n name) bool {
 	for _, hierarchy := range k.hierarchies() {
 		if _, err := os.Stat(filepath.Join(hierarchy, k.layout.path(n))); err == nil {
@@ -75,8 +75,8 @@ func (k *kernel) exists(n name) bool {
 	return false
 }
 
-// remove takes the cgroup away, with those below it. One in which something runs
-// cannot be removed, unless kill ends that first. One that is missing is fine.
+// remove removes the cgroup and those below it. A cgroup in which something runs
+// can only be removed with kill, which ends that first. A missing one is fine.
 func (k *kernel) remove(n name, kill bool) error {
 	m, _, err := k.manager(n, Values{})
 	if err != nil {
@@ -112,7 +112,7 @@ func (k *kernel) manager(n name, v Values) (cgroups.Manager, *cgroups.Resources,
 	return m, r, err
 }
 
-// resources are the values in the library's terms.
+// resources returns the values in the library's terms.
 func (k *kernel) resources(v Values) *cgroups.Resources {
 	r := &cgroups.Resources{SkipDevices: true, SkipFreezeOnSet: true, PidsLimit: v.PIDs}
 	if v.CPUShares != nil {

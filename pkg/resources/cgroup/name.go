@@ -12,7 +12,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// name is a cgroup's place below the root of all cgroups, one element a level.
+// name is a cgroup's path below the root of all cgroups, one element per level.
 type name []string
 
 func (n name) child(element string) name {
@@ -25,7 +25,7 @@ type Layout struct {
 	systemd bool
 }
 
-// Elements of the names, which the kubelet has given them.
+// Elements of the names, as in the kubelet.
 const (
 	allPods    = "kubepods"
 	burstable  = "burstable"
@@ -35,8 +35,8 @@ const (
 )
 
 // NewLayout places the pods' cgroups below cgroupRoot, a path from the root of all
-// cgroups ("" and "/" are that root itself), or, with systemd, the path that the
-// slices' names stand for: "/a/b" is a-b.slice.
+// cgroups ("" and "/" are that root). With systemd the path stands for the slices'
+// names: "/a/b" is a-b.slice.
 func NewLayout(cgroupRoot string, systemd bool) (Layout, error) {
 	var root name
 	for e := range strings.SplitSeq(cgroupRoot, "/") {
@@ -53,7 +53,7 @@ func NewLayout(cgroupRoot string, systemd bool) (Layout, error) {
 	return Layout{root: root.child(allPods), systemd: systemd}, nil
 }
 
-// qos is the parent of the cgroups of pods of that class.
+// qos is the parent of the cgroups of pods in that class.
 func (l Layout) qos(class v1.PodQOSClass) name {
 	switch class {
 	case v1.PodQOSBurstable:
@@ -68,11 +68,11 @@ func (l Layout) pod(pod *v1.Pod) name {
 	return l.qos(pods.QOSClass(pod)).child(podPrefix + string(pod.UID))
 }
 
-// Parent is the cgroup of the pod as CRI's cgroup_parent names it: its path from
-// the root of all cgroups, also with systemd.
+// Parent is the pod's cgroup in the form of CRI's cgroup_parent: its path from the
+// root of all cgroups, even with systemd.
 func (l Layout) Parent(pod *v1.Pod) string { return l.path(l.pod(pod)) }
 
-// path is where the cgroup is below a hierarchy's mount.
+// path is the cgroup's path below a hierarchy's mount.
 func (l Layout) path(n name) string {
 	if !l.systemd {
 		return "/" + path.Join(n...)
@@ -89,7 +89,7 @@ func (l Layout) path(n name) string {
 	return p
 }
 
-// unit is the slice's name and its parent's, as systemd is told them.
+// unit returns the slice's name and its parent's, as given to systemd.
 func (l Layout) unit(n name) (parent, unit string) {
 	dir, unit := path.Split(l.path(n))
 	if dir == "/" {
@@ -98,7 +98,8 @@ func (l Layout) unit(n name) (parent, unit string) {
 	return path.Base(dir), unit
 }
 
-// uid reads a directory's name as that of a pod's cgroup below parent.
+// uid takes the UID from the name of a directory below parent, if it is a pod's
+// cgroup.
 func (l Layout) uid(parent name, dir string) (types.UID, error) {
 	if l.systemd {
 		_, unit := l.unit(parent)

@@ -9,13 +9,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// PodSettings are what the configuration says of the limits of pods.
+// PodSettings are the configured settings for the limits of pods.
 type PodSettings struct {
-	CFSQuota  bool          // cpuCFSQuota: hold CPU limits
+	CFSQuota  bool          // cpuCFSQuota: enforce CPU limits
 	CFSPeriod time.Duration // cpuCFSQuotaPeriod; 0 is 100 ms
 	PIDs      int64         // podPidsLimit; 0 or less: none
-	// ExclusiveCPUs tells of a pod that a container of it has CPUs to itself, so that
-	// no quota is held for the pod; nil: none has.
+	// ExclusiveCPUs reports whether a container of the pod has CPUs to itself, so that
+	// no quota is enforced for the pod; nil: none has.
 	ExclusiveCPUs func(*v1.Pod) bool
 	// ReserveMemory protects what pods request (cgroup v2, MemoryQoS with
 	// memoryReservationPolicy TieredReservation).
@@ -23,9 +23,9 @@ type PodSettings struct {
 }
 
 // ForPod returns the limits of the pod's cgroup: requests and limits of the pod as
-// a whole, overhead, init containers and sidecars counted as the scheduler counts
-// them (the kubelet's ResourceConfigForPod). CPU and memory are limited only where
-// every container is, or the pod as a whole.
+// a whole, with overhead, init containers and sidecars counted as the scheduler
+// counts them (the kubelet's ResourceConfigForPod). CPU and memory are limited only
+// if every container is, or the pod as a whole.
 func ForPod(pod *v1.Pod, s PodSettings) Values {
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	allCPU, allMemory := true, true
@@ -64,8 +64,8 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 	return v
 }
 
-// memoryProtection is the file of cgroup v2 by which a pod of that class keeps its
-// memory: hard for Guaranteed ones, soft for the others (KEP-2570).
+// memoryProtection is the file of cgroup v2 that protects the memory of a pod in
+// that class: hard for Guaranteed pods, soft for the others (KEP-2570).
 func memoryProtection(class v1.PodQOSClass) string {
 	if class == v1.PodQOSGuaranteed {
 		return memoryMin

@@ -89,8 +89,8 @@ func TestHugePagesOfAPod(t *testing.T) {
 	}
 }
 
-// Cgroup v2 is not on the machine that these tests were written on: the values are
-// checked, not what the kernel makes of them.
+// The machine on which this test was written has no cgroup v2: the values are
+// checked, not what the kernel does with them.
 func TestMemoryThatIsKeptForPods(t *testing.T) {
 	keep := PodSettings{ReserveMemory: true}
 	for name, tt := range map[string]struct {

@@ -15,14 +15,15 @@ import (
 // Parent is the pod's cgroup as CRI's cgroup_parent names it.
 func (t *Tree) Parent(pod *v1.Pod) string { return t.cfg.Layout.Parent(pod) }
 
-// HugePageSizes are the sizes of huge pages, in bytes, that the kernel can limit;
-// none where it cannot.
+// HugePageSizes returns the sizes of huge pages, in bytes, that the kernel can
+// limit; none if it cannot.
 func (t *Tree) HugePageSizes() []int64 { return t.kernel.hugePageSizes() }
 
-// SetUp makes the pod's cgroup with the limits that the pod asks for. One that
-// there is gets those of them that are higher: what runs in it may still have
-// more, and Settle is called when it has not. Idempotent; nothing is written where
-// nothing has changed. Of one pod these three are called from one goroutine at a time.
+// SetUp makes the pod's cgroup with the limits that the pod asks for. If the cgroup
+// exists, SetUp raises its limits of CPU and memory but does not lower them, since
+// what runs in it may still have more; Settle is called once it does not. Idempotent;
+// it writes nothing if nothing has changed. For one pod, SetUp, Settle and Remove are
+// called from one goroutine at a time.
 func (t *Tree) SetUp(pod *v1.Pod) error {
 	values := ForPod(pod, t.cfg.Pods)
 	old, known := t.written(pod.UID)
@@ -31,7 +32,7 @@ func (t *Tree) SetUp(pod *v1.Pod) error {
 	}
 	err := t.write(pod, values)
 	if err != nil && t.kernel.exists(t.cfg.Layout.pod(pod)) {
-		// An agent before this one was about to lower the limits.
+		// An earlier agent was about to lower the limits.
 		open := values
 		open.CPUQuota, open.Memory = ref[int64](noLimit), ref[int64](noLimit)
 		return t.write(pod, open)
@@ -65,7 +66,8 @@ func (t *Tree) written(uid types.UID) (written, bool) {
 	return w, ok
 }
 
-// widest are the new values with the higher limits of CPU and memory of the two.
+// widest returns the new values, with the higher of the two limits of CPU and
+// memory.
 func widest(old, values Values) Values {
 	values.CPUQuota, values.Memory = higher(old.CPUQuota, values.CPUQuota), higher(old.Memory, values.Memory)
 	return values
@@ -78,11 +80,11 @@ func higher(a, b *int64) *int64 {
 	return a
 }
 
-// Remove takes away the cgroup of a pod of which no container runs any more, and
-// kills what is left in it. It succeeds when there is none.
+// Remove removes the cgroup of a pod that has no running container any more, and
+// kills what is left in it. It succeeds if there is none.
 func (t *Tree) Remove(uid types.UID) error {
 	w, known := t.written(uid)
-	if !known { // made by an agent before this one, if at all
+	if !known { // made by an earlier agent, if at all
 		found, err := t.kernel.pods()
 		if err != nil {
 			return err
@@ -103,8 +105,8 @@ func (t *Tree) Remove(uid types.UID) error {
 	return nil
 }
 
-// Orphans removes the cgroups of pods that are gone. It kills nothing: what runs in
-// one may be a pod of another agent that was given the same cgroupRoot.
+// Orphans removes the cgroups of pods that are gone. It kills nothing: a process in
+// one may belong to a pod of another agent that was given the same cgroupRoot.
 func (t *Tree) Orphans(ctx context.Context, gone func(types.UID) bool) error {
 	found, err := t.kernel.pods()
 	if err != nil {
@@ -127,7 +129,7 @@ func (t *Tree) Orphans(ctx context.Context, gone func(types.UID) bool) error {
 
 // Reset removes the cgroups of all pods below cgroupRoot and those above them, of
 // both drivers, for a node that is being cleaned while no agent runs. It leaves
-// what is in use, and says so.
+// cgroups that are in use, and returns an error that says so.
 func Reset(cgroupRoot string) error {
 	var all error
 	for _, withSystemd := range []bool{false, true} {

@@ -19,19 +19,19 @@ import (
 )
 
 // updatePeriod is how often the values above the pods are written again, in case
-// somebody has changed them. The kubelet's.
+// somebody has changed them. It is the kubelet's.
 const updatePeriod = time.Minute
 
 // Config is what a Tree is made of.
 type Config struct {
 	Layout   Layout
-	Capacity v1.ResourceList // of the machine, "pid" for processes among it
-	// Reserved are what is kept from pods, which is held if EnforcePods says so
+	Capacity v1.ResourceList // of the machine, including "pid" for processes
+	// Reserved is withheld from pods, which is enforced if EnforcePods is set
 	// (enforceNodeAllocatable: pods).
 	Reserved    []v1.ResourceList
 	EnforcePods bool
-	// MemoryQoS has memory protected, or protection taken back, by Pods.ReserveMemory;
-	// cgroup v2 only (KEP-2570).
+	// MemoryQoS protects memory, or withdraws the protection, depending on
+	// Pods.ReserveMemory; cgroup v2 only (KEP-2570).
 	MemoryQoS bool
 	Pods      PodSettings
 	Clock     clock.WithTicker
@@ -39,27 +39,27 @@ type Config struct {
 	Event func(eventType, reason, message string)
 }
 
-// Tree is the cgroups of all pods. Safe for concurrent use.
+// Tree manages the cgroups of all pods. Safe for concurrent use.
 type Tree struct {
 	cfg    Config
 	kernel driver
 
 	mu   sync.Mutex
-	pods map[types.UID]written // whose cgroup there is
+	pods map[types.UID]written // those that have a cgroup
 
 	above   sync.Mutex // held while the cgroups above the pods are written
-	sums    *requests  // by which the classes were last written; nil: never
-	held    bool       // what all pods may use has been written once
-	refused string     // the last complaint of the kernel, so that one is logged once
+	sums    *requests  // that the classes were last written with; nil: never
+	held    bool       // the limit of all pods has been written once
+	refused string     // the kernel's last refusal, so that each is logged once
 }
 
-// written is what a pod's cgroup holds.
+// written is the content of a pod's cgroup.
 type written struct {
-	pod    *v1.Pod // for which
+	pod    *v1.Pod // the pod that it was written for
 	values Values
 }
 
-// driver writes cgroups; kernel is the one that there is.
+// driver writes cgroups; kernel is the only implementation outside tests.
 type driver interface {
 	write(n name, v Values) error
 	remove(n name, kill bool) error
@@ -68,13 +68,13 @@ type driver interface {
 	hugePageSizes() []int64
 }
 
-// New makes the cgroups above those of pods. The error is errors.Is ErrRefused
-// where the host does not let this process make cgroups at all.
+// New makes the cgroups above those of pods. The error is ErrRefused, by errors.Is,
+// if the host does not let this process make cgroups at all.
 func New(cfg Config) (*Tree, error) {
 	return newTree(cfg, newKernel(cfg.Layout))
 }
 
-// ErrRefused is of a host that keeps this process from making cgroups.
+// ErrRefused is returned when the host does not let this process make cgroups.
 var ErrRefused = errors.New("this host does not let the agent make cgroups")
 
 func newTree(cfg Config, k driver) (*Tree, error) {
@@ -85,8 +85,8 @@ func newTree(cfg Config, k driver) (*Tree, error) {
 		return nil, errors.New("cgroup: no Clock")
 	}
 	t := &Tree{cfg: cfg, kernel: k, pods: map[types.UID]written{}}
-	// Made without limits first: those that the kernel refuses, for what runs
-	// already, are tried again later.
+	// Made without limits first: limits that the kernel refuses, because of what
+	// already runs, are tried again later.
 	for _, n := range []name{cfg.Layout.root, cfg.Layout.qos(v1.PodQOSBurstable), cfg.Layout.qos(v1.PodQOSBestEffort)} {
 		if err := k.write(n, Values{}); err != nil {
 			if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
@@ -121,8 +121,8 @@ func (t *Tree) update() {
 	t.note(errors.Join(err, t.writeClasses()))
 }
 
-// tell records whether what all pods may use is held to, until it is for the first
-// time: as the kubelet's event.
+// tell records, as the kubelet's event, whether the limit of all pods is enforced,
+// until it is for the first time.
 func (t *Tree) tell(err error) {
 	if t.held || t.cfg.Event == nil {
 		return
@@ -134,7 +134,7 @@ func (t *Tree) tell(err error) {
 	t.cfg.Event(v1.EventTypeWarning, "FailedNodeAllocatableEnforcement", fmt.Sprintf("Failed to update Node Allocatable Limits %q: %v", t.cfg.Layout.root, err))
 }
 
-// podsChanged writes the values of the QoS classes if that makes a difference.
+// podsChanged writes the values of the QoS classes if they have changed.
 func (t *Tree) podsChanged() {
 	t.above.Lock()
 	defer t.above.Unlock()
@@ -143,7 +143,7 @@ func (t *Tree) podsChanged() {
 	}
 }
 
-// writeClasses is called with the lock of those above.
+// writeClasses is called with t.above locked.
 func (t *Tree) writeClasses() error {
 	sums := t.requests()
 	t.sums = &sums
@@ -156,14 +156,14 @@ func (t *Tree) writeClasses() error {
 		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
 	}
 	if t.cfg.MemoryQoS {
-		// What is above protects no less than what is below.
+		// A parent protects no less than its children.
 		v := Values{Unified: protect(memoryMin, sums.guaranteed+sums.burstable)}
 		all = errors.Join(all, t.kernel.write(t.cfg.Layout.root, v))
 	}
 	return all
 }
 
-// requests are what the pods of a class request in sum, of what its cgroup goes by.
+// requests are the sums of the pods' requests that determine the classes' cgroups.
 type requests struct {
 	milliCPU              int64 // of burstable pods, in thousandths of a CPU
 	guaranteed, burstable int64 // memory that is protected, in bytes
@@ -189,7 +189,7 @@ func (t *Tree) requests() (sums requests) {
 	return sums
 }
 
-// note logs what the kernel has refused, once for each complaint.
+// note logs a refusal of the kernel, once until it changes.
 func (t *Tree) note(err error) {
 	switch {
 	case err == nil:

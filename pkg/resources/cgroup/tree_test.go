@@ -137,15 +137,15 @@ func TestAHostThatRefusesCgroups(t *testing.T) {
 	}
 }
 
-// Cgroup v2 is not on the machine that this was written on: the values are checked,
-// not what the kernel makes of them.
+// The machine on which this test was written has no cgroup v2: the values are
+// checked, not what the kernel does with them.
 func TestClassesProtectWhatTheirPodsRequest(t *testing.T) {
 	guaranteed := podOf("g", container(list("cpu", "1", "memory", "4Mi"), list("cpu", "1", "memory", "4Mi")))
 	burstable := podOf("b", container(list("memory", "1Mi"), nil))
 	for name, tt := range map[string]struct {
 		qos, reserve bool
 		root, class  map[string]string // with both pods
-		left         map[string]string // of the root, with the burstable one gone
+		left         map[string]string // of the root, after the burstable one is gone
 		pod          map[string]string // of the Guaranteed one
 	}{
 		"tiered":    {true, true, map[string]string{"memory.min": "5242880"}, map[string]string{"memory.low": "1048576"}, map[string]string{"memory.min": "4194304"}, map[string]string{"memory.min": "4194304"}},

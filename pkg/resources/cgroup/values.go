@@ -9,21 +9,21 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Values are the limits of a cgroup. What is nil stays as it is.
+// Values are the limits of a cgroup. Values that are nil stay as they are.
 type Values struct {
-	CPUShares *int64 // cgroup v1's cpu.shares; v2 is given the weight that stands for them
-	CPUQuota  *int64 // µs a period, -1 for no limit
+	CPUShares *int64 // cgroup v1's cpu.shares; v2 gets the equivalent weight
+	CPUQuota  *int64 // µs per period, -1 for no limit
 	CPUPeriod *int64 // µs
 	Memory    *int64 // bytes, -1 for no limit
 	PIDs      *int64 // processes, -1 for no limit
-	// HugePages in bytes by the bytes of one page. Sizes that are not named are
-	// limited to none, but only where the map is not nil.
+	// HugePages in bytes by page size in bytes. If the map is not nil, sizes that it
+	// does not name are limited to 0.
 	HugePages map[int64]int64
-	// Unified are files of cgroup v2 and what they hold.
+	// Unified are files of cgroup v2 and their content.
 	Unified map[string]string
 }
 
-// noLimit is written for a limit that there is not, and so takes away one that was.
+// noLimit is written if there is no limit, so that it removes an earlier one.
 const noLimit = -1
 
 // unbounded is the kubelet's limit of huge pages for the QoS classes: none. The
@@ -36,7 +36,7 @@ const (
 	memoryLow = "memory.low"
 )
 
-// hugePages reads the amounts of huge pages from a list.
+// hugePages extracts the amounts of huge pages from a list.
 func hugePages(list v1.ResourceList) map[int64]int64 {
 	sizes := map[int64]int64{}
 	for name, q := range list {
@@ -47,16 +47,16 @@ func hugePages(list v1.ResourceList) map[int64]int64 {
 	return sizes
 }
 
-// cpuWeight is cgroup v2's weight for v1's shares, by the kubelet's line from
-// [2, 262144] to [1, 10000] (KEP-2254).
+// cpuWeight is cgroup v2's weight for v1's shares, by the kubelet's linear mapping
+// from [2, 262144] to [1, 10000] (KEP-2254).
 func cpuWeight(shares int64) uint64 {
 	return uint64(1 + (min(max(shares, 2), 262144)-2)*9999/262142)
 }
 
-// forAllPods are the limits of the cgroup of all pods: capacity less what is
-// reserved. Nothing is taken off for eviction, which is to happen before the limit
-// is met. Where it is not enforced, the limits are the whole capacity: without
-// shares the pods would starve beside the machine's own processes.
+// forAllPods returns the limits of the cgroup of all pods: capacity less what is
+// reserved. Nothing is subtracted for eviction, which should happen before the
+// limit is reached. If it is not enforced, the limits are the whole capacity:
+// without shares the pods would starve beside the machine's own processes.
 func forAllPods(capacity v1.ResourceList, reserved []v1.ResourceList, enforce bool) Values {
 	if !enforce {
 		reserved = nil
@@ -88,11 +88,11 @@ func forAllPods(capacity v1.ResourceList, reserved []v1.ResourceList, enforce bo
 	return v
 }
 
-// resourcePIDs is the kubelet's name for processes, as systemReserved has it.
+// resourcePIDs is the kubelet's name for processes, as in systemReserved.
 const resourcePIDs v1.ResourceName = "pid"
 
-// forClass are the values of a QoS class's cgroup, by the sum of what its pods
-// request. sizes are those of the kernel's huge pages.
+// forClass returns the values of a QoS class's cgroup, by the sum of its pods'
+// requests. sizes are the kernel's huge page sizes.
 func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 	if class != v1.PodQOSBurstable {
 		milliCPU = 0
@@ -104,7 +104,7 @@ func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 	return v
 }
 
-// protect writes bytes of memory into a file of cgroup v2.
+// protect returns the cgroup v2 file with that many bytes of memory.
 func protect(file string, bytes int64) map[string]string {
 	return map[string]string{file: strconv.FormatInt(bytes, 10)}
 }

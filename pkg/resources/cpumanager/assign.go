@@ -15,13 +15,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// state is who has which CPUs. It is not changed: decisions return a new one.
+// state records which container has which CPUs. It is immutable: decisions return a
+// new one.
 type state struct {
-	shared   cpuset.CPUSet // of all that have none of their own
+	shared   cpuset.CPUSet // for all containers without CPUs of their own
 	assigned map[types.UID]map[string]cpuset.CPUSet
 }
 
-// unexpected words what the kubelet does not expect at admission: the scheduler
+// unexpected is the kubelet's message for what it does not expect at admission: the scheduler
 // should not have sent the pod.
 func unexpected(err error) *pods.Rejection {
 	return &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
@@ -38,7 +39,7 @@ type policy struct {
 	reserved cpuset.CPUSet // never given to one container alone
 }
 
-// newPolicy reserves the named CPUs, or so many as are reserved, rounded up, from
+// newPolicy reserves the named CPUs, or as many as are reserved, rounded up, from
 // the first cores.
 func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o options.CPUManager) (policy, error) {
 	if amount.Sign() <= 0 {
@@ -58,7 +59,7 @@ func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o o
 	return p, nil
 }
 
-// all are the CPUs that the state accounts for.
+// all returns the CPUs that the state accounts for.
 func (p policy) all() cpuset.CPUSet {
 	if p.options.StrictReservation {
 		return p.topology.CPUs().Difference(p.reserved)
@@ -70,7 +71,7 @@ func (p policy) initial() state {
 	return state{shared: p.all(), assigned: map[types.UID]map[string]cpuset.CPUSet{}}
 }
 
-// check says what makes a state of an agent before this one useless: another
+// check returns what makes the state of an earlier agent unusable: another
 // reservation, other CPUs, or contradictions.
 func (p policy) check(s state) error {
 	kept := p.reserved.Intersection(s.shared)
@@ -98,8 +99,9 @@ func (p policy) check(s state) error {
 }
 
 // assign gives the pod's containers the CPUs that they are entitled to and do not
-// have yet: to all of them, or a *pods.Rejection and to none. Containers take over CPUs of
-// the init containers before them, which have ended by then, but not of sidecars.
+// have yet: either to all of them, or to none with a *pods.Rejection. Containers reuse the
+// CPUs of the init containers before them, which have ended by then, but not those
+// of sidecars.
 func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 	had := s.assigned[pod.UID]
 	has := maps.Clone(had)
@@ -144,8 +146,8 @@ func (p policy) assign(s state, pod *v1.Pod) (state, error) {
 	return next, nil
 }
 
-// aligned says why n CPUs cannot be whole cores, where they have to be. Cores of
-// which one CPU is reserved are not to be had.
+// aligned returns why n CPUs cannot be whole cores, if they have to be. Cores with
+// a reserved CPU are not available.
 func (p policy) aligned(available cpuset.CPUSet, n int) error {
 	if !p.options.FullCores {
 		return nil
@@ -160,7 +162,7 @@ func (p policy) aligned(available cpuset.CPUSet, n int) error {
 	return nil
 }
 
-// release takes back what the pods that are not in use have.
+// release takes back the CPUs of pods that are gone.
 func (s state) release(gone func(types.UID) bool) state {
 	next := state{shared: s.shared, assigned: map[types.UID]map[string]cpuset.CPUSet{}}
 	for uid, containers := range s.assigned {
@@ -175,9 +177,9 @@ func (s state) release(gone func(types.UID) bool) state {
 	return next
 }
 
-// entitled is how many CPUs the container has to itself: those that it requests,
-// if these are whole ones and the pod is Guaranteed. Pods with resources of their
-// own are served by PodLevelResourceManagers only, which is off by default.
+// entitled is how many CPUs the container gets to itself: those that it requests,
+// if it requests whole CPUs and the pod is Guaranteed. Pods with resources of their
+// own are served only by PodLevelResourceManagers, which is off by default.
 func entitled(pod *v1.Pod, c *v1.Container) int {
 	if resource.IsPodLevelResourcesSet(pod) || pods.QOSClass(pod) != v1.PodQOSGuaranteed {
 		return 0

@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// container requests CPUs and memory, and is limited to that.
+// container requests CPUs and memory, with equal limits.
 func container(name, cpus string) v1.Container {
 	list := v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpus), v1.ResourceMemory: resource.MustParse("64Mi")}
 	return v1.Container{Name: name, Resources: v1.ResourceRequirements{Requests: list, Limits: list}}

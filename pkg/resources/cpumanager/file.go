@@ -17,10 +17,10 @@ import (
 )
 
 // FileName is the name of the state's file in the agent's root directory. File and
-// format are the kubelet's, so that one can take over from the other.
+// format are the kubelet's, so that either can take over from the other.
 const FileName = "cpu_manager_state"
 
-// The policies by their names.
+// The names of the policies.
 const (
 	policyStatic = "static"
 	policyNone   = "none"
@@ -36,8 +36,8 @@ type checkpoint struct {
 
 type checksum uint64
 
-// sum is the kubelet's: FNV of the value as spew prints it, with the names that
-// its types have there.
+// sum is the kubelet's checksum: FNV of the value as spew prints it, with the names
+// that its types have there.
 func (c checkpoint) sum() checksum {
 	c.Checksum = 0
 	if c.Entries == nil {
@@ -93,7 +93,7 @@ func decode(text []byte, policy string) (state, error) {
 	return s, nil
 }
 
-// load returns false where there is no file.
+// load returns false if there is no file.
 func load(path, policy string) (state, bool, error) {
 	text, err := durable.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,7 +109,7 @@ func load(path, policy string) (state, bool, error) {
 	return s, true, nil
 }
 
-// useless says of a state that cannot be gone on with what the kubelet says.
+// useless is the kubelet's message about a state that cannot be used.
 func useless(path string, err error) error {
 	return fmt.Errorf("could not restore state from checkpoint: %w, please drain this node and delete the CPU manager checkpoint file %q before restarting Kubelet", err, path)
 }
@@ -125,8 +125,9 @@ func save(path string, s state) error {
 	return nil
 }
 
-// CheckUnused is for an agent without the static policy: an error if the state of
-// one that had it is still there, whose containers are bound to CPUs.
+// CheckUnused is for an agent without the static policy: it returns an error if the
+// state of an agent that had it is still there, since its containers are bound to
+// CPUs.
 func CheckUnused(root string) error {
 	_, _, err := load(filepath.Join(root, FileName), policyNone)
 	return err

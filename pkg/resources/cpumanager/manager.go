@@ -17,8 +17,8 @@ import (
 // Config is what a Manager is made of.
 type Config struct {
 	Topology Topology
-	// Named are the reserved CPUs (reservedSystemCPUs); empty: as many as Reserved,
-	// the sum of systemReserved and kubeReserved, says.
+	// Named are the reserved CPUs (reservedSystemCPUs); if empty, as many are reserved
+	// as Reserved says, the sum of systemReserved and kubeReserved.
 	Named    cpuset.CPUSet
 	Reserved apiresource.Quantity
 	Options  options.CPUManager
@@ -36,11 +36,11 @@ type Manager struct {
 	changed chan struct{}
 
 	mu    sync.Mutex
-	state state // what the file has
+	state state // as in the file
 }
 
-// New goes on with the state of an agent before this one, if there was one. It is
-// an error if that cannot be: another policy, other CPUs, or a broken file.
+// New continues with the state of an earlier agent, if there was one. It is an
+// error if that is impossible: another policy, other CPUs, or a broken file.
 func New(cfg Config) (*Manager, error) {
 	if len(cfg.Topology) == 0 || cfg.Root == "" {
 		return nil, errors.New("cpumanager: no Topology or Root")
@@ -69,7 +69,7 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// put is called with the lock.
+// put is called with the lock held.
 func (m *Manager) put(s state) error {
 	if err := save(m.file, s); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (m *Manager) Allocate(pod *v1.Pod) error {
 		return err
 	}
 	if len(next.assigned[pod.UID]) == len(m.state.assigned[pod.UID]) {
-		return nil // nothing is to be given; what others have is released in its time
+		return nil // nothing to give; CPUs of others are released in time
 	}
 	if err := m.put(next); err != nil {
 		return unexpected(err)
@@ -123,7 +123,7 @@ func (m *Manager) plan(pod *v1.Pod) (state, error) {
 	return m.policy.assign(s, pod)
 }
 
-// CPUs are those that the container runs on, in the form of cpuset.cpus, and
+// CPUs returns the CPUs that the container runs on, in the form of cpuset.cpus, and
 // whether it has them to itself.
 func (m *Manager) CPUs(uid types.UID, container string) (cpus string, exclusive bool) {
 	set, exclusive := m.cpus(uid, container)
@@ -139,13 +139,14 @@ func (m *Manager) cpus(uid types.UID, container string) (cpus cpuset.CPUSet, exc
 	return m.state.shared, false
 }
 
-// Release takes back the CPUs of a pod of which nothing runs any more. Idempotent.
+// Release takes back the CPUs of a pod that has nothing running any more.
+// Idempotent.
 func (m *Manager) Release(uid types.UID) error {
 	return m.release(func(u types.UID) bool { return u == uid })
 }
 
-// Orphans takes back the CPUs of pods that are gone. It holds off Allocate while it
-// asks, so a pod that is wanted before it is allocated is never taken for one.
+// Orphans takes back the CPUs of pods that are gone. Allocate waits while it asks,
+// so a pod that becomes wanted before it is allocated is never taken for gone.
 func (m *Manager) Orphans(gone func(types.UID) bool) error { return m.release(gone) }
 
 func (m *Manager) release(gone func(types.UID) bool) error {

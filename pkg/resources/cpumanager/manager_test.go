@@ -157,11 +157,11 @@ func TestStateOfTheStaticPolicyIsInTheWayOfNone(t *testing.T) {
 	}
 }
 
-// engine is a runtime of which containers and their CPUs are known.
+// engine is a runtime with known containers and CPUs.
 type engine struct {
 	mu      sync.Mutex
 	pods    map[types.UID][]*actual.ContainerStatus
-	silent  bool  // says nothing of resources
+	silent  bool  // does not report resources
 	err     error // of updates
 	updates []string
 	looks   int

@@ -8,10 +8,10 @@ import (
 	"k8s.io/utils/cpuset"
 )
 
-// take picks n of the available CPUs so that they lie close together and break up
+// take picks n of the available CPUs so that they are close together and break up
 // as little as possible, by the kubelet's "packed" rule: first whole NUMA nodes and
 // sockets, the larger kind first, then whole cores, then single threads, each time
-// from where the fewest CPUs are free. It is a function of its arguments.
+// where the fewest CPUs are free. It is a pure function.
 func (t Topology) take(available cpuset.CPUSet, n int) (cpuset.CPUSet, error) {
 	if n > available.Size() {
 		return cpuset.New(), fmt.Errorf("not enough cpus available to satisfy request: requested=%d, available=%d", n, available.Size())
@@ -23,7 +23,7 @@ func (t Topology) take(available cpuset.CPUSet, n int) (cpuset.CPUSet, error) {
 		sizes := t.sizes(part)
 		left := t.packed(free, levels)
 		for len(left) > 0 {
-			together := 1 // CPUs of one part, which lie next to each other
+			together := 1 // CPUs of one part, next to each other
 			for together < len(left) && part(t[left[together]]) == part(t[left[0]]) {
 				together++
 			}
@@ -43,7 +43,7 @@ func (t Topology) take(available cpuset.CPUSet, n int) (cpuset.CPUSet, error) {
 }
 
 // packed sorts free CPUs by the parts that they are in, the largest kind first:
-// those with fewer free CPUs come before those with more, else lower numbers first.
+// parts with fewer free CPUs come first, and among equals the lower numbers.
 func (t Topology) packed(free []int, levels []level) []int {
 	in := make([]map[int]int, len(levels)) // free CPUs in each part of a kind
 	for i, part := range levels {

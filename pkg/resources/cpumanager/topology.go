@@ -14,16 +14,16 @@ import (
 	"k8s.io/utils/cpuset"
 )
 
-// Topology says of each online CPU (a hardware thread) where it is.
+// Topology is the place of each online CPU (a hardware thread).
 type Topology map[int]Place
 
-// Place is what a CPU is part of. A core has the number of its first CPU, which is
-// unique on the machine; the kernel's core_id is so only within a socket.
+// Place is what a CPU is part of. A core is numbered by its first CPU, which is
+// unique on the machine; the kernel's core_id is unique only within a socket.
 type Place struct{ Core, Socket, NUMA int }
 
-// Discover reads the topology from a /sys/devices/system. What a kernel does not
-// tell is taken for the simplest: a CPU is a core of its own, socket and NUMA node
-// are number 0.
+// Discover reads the topology from a /sys/devices/system. If the kernel does not
+// say, the simplest is assumed: a CPU is a core of its own, and socket and NUMA
+// node are number 0.
 func Discover(system string) (Topology, error) {
 	online, err := readSet(filepath.Join(system, "cpu", "online"))
 	if err != nil {
@@ -79,7 +79,7 @@ func readSet(path string) (cpuset.CPUSet, error) {
 	return cpuset.Parse(strings.TrimSpace(string(text)))
 }
 
-// readNumber reads a file that holds a number; 0 where there is none.
+// readNumber reads a file that holds a number; 0 if there is none.
 func readNumber(path string) (int, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,18 +91,18 @@ func readNumber(path string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// CPUs are all that are online.
+// CPUs returns all online CPUs.
 func (t Topology) CPUs() cpuset.CPUSet { return cpuset.New(slices.Collect(maps.Keys(t))...) }
 
-// level tells which part of the machine, of one kind, a CPU is in.
+// level returns the part of the machine, of one kind, that a CPU is in.
 type level func(Place) int
 
 func core(p Place) int   { return p.Core }
 func socket(p Place) int { return p.Socket }
 func numa(p Place) int   { return p.NUMA }
 
-// levels are the kinds of parts, largest first: a NUMA node has several sockets or
-// a socket several NUMA nodes.
+// levels returns the kinds of parts, largest first: a NUMA node has several
+// sockets, or a socket several NUMA nodes.
 func (t Topology) levels() []level {
 	if len(t.sizes(socket)) >= len(t.sizes(numa)) {
 		return []level{numa, socket, core}
@@ -110,7 +110,7 @@ func (t Topology) levels() []level {
 	return []level{socket, numa, core}
 }
 
-// sizes are how many CPUs each part of that kind has.
+// sizes returns how many CPUs each part of that kind has.
 func (t Topology) sizes(of level) map[int]int {
 	sizes := map[int]int{}
 	for _, p := range t {
@@ -119,10 +119,10 @@ func (t Topology) sizes(of level) map[int]int {
 	return sizes
 }
 
-// threadsPerCore is how many CPUs a core has, on the average as the kubelet counts.
+// threadsPerCore is how many CPUs a core has, on average, as the kubelet counts.
 func (t Topology) threadsPerCore() int { return len(t) / len(t.sizes(core)) }
 
-// wholeCores are all CPUs of the cores that these CPUs are of.
+// wholeCores returns all CPUs of the cores that these CPUs belong to.
 func (t Topology) wholeCores(of cpuset.CPUSet) cpuset.CPUSet {
 	cores := map[int]bool{}
 	for _, cpu := range of.UnsortedList() {

@@ -22,7 +22,7 @@ type Runtime interface {
 	UpdateContainerResources(context.Context, *cri.UpdateContainerResourcesRequest, ...grpc.CallOption) (*cri.UpdateContainerResourcesResponse, error)
 }
 
-// Cache is what is known of the pods at the runtime.
+// Cache is what is known about the pods at the runtime.
 type Cache interface {
 	// GetNewerThan returns a pod's status as observed at or after t.
 	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error)
@@ -43,11 +43,11 @@ type UpdaterConfig struct {
 }
 
 // Updater moves running containers to the CPUs that they should run on: at once
-// when the shared ones change, and now and then in case that failed.
+// when the shared CPUs change, and periodically in case that failed.
 type Updater struct {
 	cfg    UpdaterConfig
-	moved  map[string]cpuset.CPUSet // by container ID, for runtimes that do not say what a container has
-	failed string                   // the last complaint, so that one is logged once
+	moved  map[string]cpuset.CPUSet // by container ID, for runtimes that do not report a container's CPUs
+	failed string                   // the last error, so that each is logged once
 }
 
 // NewUpdater checks the configuration.
@@ -61,9 +61,9 @@ func NewUpdater(cfg UpdaterConfig) (*Updater, error) {
 	return &Updater{cfg: cfg, moved: map[string]cpuset.CPUSet{}}, nil
 }
 
-// Run updates until ctx ends. Once the shared CPUs have changed, pods are looked at
-// anew: a container that was started before it with the old ones is not to be missed.
-// One that is started after it gets the new ones, see runtime.
+// Run updates until ctx ends. After the shared CPUs have changed, it looks at pods
+// anew, so as not to miss a container that was started with the old CPUs just before.
+// Containers that are started later get the new ones, see package kuberuntime.
 func (u *Updater) Run(ctx context.Context) error {
 	tick := u.cfg.Clock.NewTicker(u.cfg.Period)
 	defer tick.Stop()
@@ -83,7 +83,7 @@ func (u *Updater) Run(ctx context.Context) error {
 	}
 }
 
-// podPatience is how long one pod may keep the others waiting.
+// podPatience is how long one pod may delay the others.
 const podPatience = 10 * time.Second
 
 // update moves all containers that run on other CPUs than they should.
@@ -135,7 +135,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 			moved[c.ID.ID] = want
 			continue
 		}
-		if want.IsEmpty() { // which a runtime takes for what it is
+		if want.IsEmpty() { // which a runtime would take as no change
 			all = errors.Join(all, fmt.Errorf("container %s of pod %s: no CPU is left to share", c.Name, uid))
 			continue
 		}
@@ -150,7 +150,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 		moved[c.ID.ID], changed = want, true
 	}
 	if changed {
-		// What is known of it is out of date: the next round is not to move it again.
+		// What is known is out of date: the next round must not move it again.
 		if _, err := u.cfg.Cache.Look(ctx, uid); err != nil {
 			all = errors.Join(all, fmt.Errorf("look at pod %s: %w", uid, err))
 		}
@@ -158,7 +158,7 @@ func (u *Updater) updatePod(ctx context.Context, uid types.UID, since time.Time,
 	return all
 }
 
-// has are the CPUs that the container runs on, if they are known.
+// has returns the CPUs that the container runs on, if they are known.
 func (u *Updater) has(c *actual.ContainerStatus) (cpuset.CPUSet, bool) {
 	linux := c.Resources.GetLinux()
 	if linux == nil {
@@ -169,8 +169,7 @@ func (u *Updater) has(c *actual.ContainerStatus) (cpuset.CPUSet, bool) {
 	return cpus, err == nil
 }
 
-// note logs what went wrong, once for each complaint: a container may have ended
-// meanwhile.
+// note logs an error, once until it changes: a container may have ended meanwhile.
 func (u *Updater) note(err error) {
 	switch {
 	case err == nil:

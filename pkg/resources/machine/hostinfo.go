@@ -1,5 +1,5 @@
-// Package hostinfo reads what the kernel tells of the machine as a whole: memory and
-// processes. It keeps nothing.
+// Package machine reads what the kernel says about the machine as a whole: memory
+// and processes. It keeps no state.
 package machine
 
 import (
@@ -14,8 +14,8 @@ import (
 // Memory of the machine, in bytes.
 type Memory struct{ Total, Free, InactiveFile, Anonymous int64 }
 
-// WorkingSet is what is used and not to be had back at once: usage less inactive file
-// pages, as the kubelet counts it.
+// WorkingSet is what is used and cannot be reclaimed at once: usage less inactive
+// file pages, as the kubelet counts it.
 func (m Memory) WorkingSet() int64 { return max(m.Total-m.Free-m.InactiveFile, 0) }
 
 // Available is the rest.
@@ -57,8 +57,8 @@ func parseMemory(text []byte) (m Memory, err error) {
 	return m, nil
 }
 
-// Processes says how many processes and threads there are, and how many there may be
-// at most. ok is false where the kernel does not tell.
+// Processes returns how many processes and threads there are, and how many there may
+// be. ok is false if the kernel does not say.
 func Processes() (running, most int64, ok bool) {
 	most = MaxProcesses()
 	load, err := os.ReadFile("/proc/loadavg") // "0.00 0.01 0.05 1/123 4567"
@@ -75,7 +75,7 @@ func Processes() (running, most int64, ok bool) {
 }
 
 // MaxProcesses is how many processes and threads the machine may have, 0 if the
-// kernel does not tell.
+// kernel does not say.
 func MaxProcesses() int64 {
 	most := int64(0)
 	for _, path := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
@@ -86,7 +86,7 @@ func MaxProcesses() int64 {
 	return most
 }
 
-// Line is what a file of one line holds, "" for one that cannot be read.
+// Line returns the content of a one-line file, "" if it cannot be read.
 func Line(path string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {

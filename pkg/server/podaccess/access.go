@@ -1,12 +1,12 @@
-// Package access leads from a pod's name to its containers at the runtime: logs,
-// exec, attach, port-forward and commands. The kubelet API (package server) calls it.
+// Package podaccess leads from a pod's name to its containers at the runtime: logs, exec,
+// attach, port-forward and commands. The kubelet API (package server) calls it.
 //
 //	(namespace, pod, uid, container) ──▶ pod ──▶ container ID ──▶ CRI
 //
-// A static pod may also be meant by the UID of its mirror pod. Logs are found by
-// the pod's published status, so that they can be read of what has ended, too; all
-// else needs something that runs, which the runtime is asked for. Errors that a
-// request is the cause of have a gRPC code: NotFound or InvalidArgument.
+// A static pod can also be given by the UID of its mirror pod. Logs are found through the
+// pod's published status, so that logs of ended containers can be read too; everything else
+// needs a running container, for which the runtime is asked. Errors caused by the request
+// have a gRPC code: NotFound or InvalidArgument.
 package podaccess
 
 import (
@@ -38,25 +38,25 @@ type CRI interface {
 	PortForward(context.Context, *cri.PortForwardRequest, ...grpc.CallOption) (*cri.PortForwardResponse, error)
 }
 
-// Pods are the pods of this node. Get and ByName know no mirror pods.
+// Pods gives the pods of this node. Get and ByName do not know mirror pods.
 type Pods interface {
 	Get(types.UID) (*v1.Pod, bool)
 	ByName(namespace, name string) (*v1.Pod, bool)
 	Mirror(static *v1.Pod) (*v1.Pod, bool)
 }
 
-// Statuses are the pods' published statuses.
+// Statuses gives the pods' published statuses.
 type Statuses interface {
 	Get(types.UID) (v1.PodStatus, bool)
 }
 
-// Cache is what was last seen of the runtime. Its values are only read.
+// Cache is what was last seen at the runtime. Its values must not be changed.
 type Cache interface {
 	Pods() []*actual.Pod
 	GetNewerThan(context.Context, types.UID, time.Time) (*actual.PodStatus, error)
 }
 
-// Config is what an Access is made of; all of it is needed.
+// Config is what an Access is made of; all of it is required.
 type Config struct {
 	CRI      CRI
 	Pods     Pods
@@ -70,7 +70,7 @@ type Access struct {
 	watched atomic.Int32 // logs, each with an inotify instance
 }
 
-// New refuses a Config that lacks a part.
+// New refuses a Config in which a part is missing.
 func New(cfg Config) (*Access, error) {
 	if cfg.CRI == nil || cfg.Pods == nil || cfg.Statuses == nil || cfg.Cache == nil {
 		return nil, errors.New("access: CRI, Pods, Statuses and Cache are needed")
@@ -78,7 +78,8 @@ func New(cfg Config) (*Access, error) {
 	return &Access{cfg: cfg}, nil
 }
 
-// Exec returns the URL at which the runtime runs the command once, for a minute.
+// Exec returns the URL at which the runtime runs the command; it works once, for a
+// minute.
 func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error) {
 	_, id, err := a.container(ctx, name, uid, o.Container)
 	if err != nil {
@@ -94,7 +95,7 @@ func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.
 }
 
 // Attach returns the URL at which the runtime serves the container's own streams.
-// Whether they are a terminal's is the container's matter, not the request's.
+// Whether they are a terminal depends on the container, not on the request.
 func (a *Access) Attach(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodAttachOptions) (*url.URL, error) {
 	pod, id, err := a.container(ctx, name, uid, o.Container)
 	if err != nil {
@@ -127,8 +128,8 @@ func (a *Access) PortForward(ctx context.Context, name types.NamespacedName, uid
 	return streamURL(r.GetUrl())
 }
 
-// Run runs a command in a container until it ends, or ctx does, and returns what
-// it wrote, standard output first.
+// Run runs a command in a container until it or ctx ends, and returns its output,
+// standard output first.
 func (a *Access) Run(ctx context.Context, name types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error) {
 	_, id, err := a.container(ctx, name, uid, container)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// fakeCRI has containers and sandboxes, and keeps the last request to each.
+// fakeCRI has containers and sandboxes, and records the last request to each.
 type fakeCRI struct {
 	containers []*cri.Container
 	sandboxes  []*cri.PodSandbox

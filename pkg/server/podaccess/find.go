@@ -15,9 +15,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// pod finds the pod that is meant. A mirror pod has its static pod's name; its UID
-// is another one. While a static pod is being replaced two have one name, and a UID
-// can mean either.
+// pod finds the pod that is meant. A mirror pod has its static pod's name, but
+// another UID. While a static pod is being replaced, two pods have one name, and a
+// UID can mean either.
 func (a *Access) pod(name types.NamespacedName, uid types.UID) (*v1.Pod, error) {
 	if uid != "" {
 		if pod, ok := a.cfg.Pods.Get(uid); ok && pod.Namespace == name.Namespace && pod.Name == name.Name {
@@ -35,14 +35,14 @@ func (a *Access) pod(name types.NamespacedName, uid types.UID) (*v1.Pod, error) 
 	return pod, nil
 }
 
-// declared tells whether the pod's spec has a container of that name, of any kind,
+// declared reports whether the pod's spec has a container of that name, of any kind,
 // and whether it has a terminal.
 func declared(pod *v1.Pod, name string) (ok, tty bool) {
 	c, _ := pods.Container(pod, name)
 	return c != nil, c != nil && c.TTY
 }
 
-// container returns a pod, and the ID of its container that runs now.
+// container returns a pod, and the ID of the named container that is running now.
 func (a *Access) container(ctx context.Context, name types.NamespacedName, uid types.UID, container string) (*v1.Pod, string, error) {
 	pod, err := a.pod(name, uid)
 	if err != nil {
@@ -52,8 +52,8 @@ func (a *Access) container(ctx context.Context, name types.NamespacedName, uid t
 	return pod, id, err
 }
 
-// running returns the ID of the container's attempt that runs now. The runtime is
-// asked: the published status may lag behind a restart.
+// running returns the ID of the container's attempt that is running now. It asks
+// the runtime: the published status may lag behind a restart.
 func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string, error) {
 	r, err := a.cfg.CRI.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
 		State:         &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING},
@@ -95,8 +95,8 @@ func (a *Access) sandbox(ctx context.Context, pod *v1.Pod) (string, error) {
 	return newest.Id, nil
 }
 
-// RunningPods returns the pods of which something ran when the runtime was last
-// looked at, with the containers that ran: names and images, no more.
+// RunningPods returns the pods that had something running when the runtime was last
+// looked at, with the containers that ran: names and images only.
 func (a *Access) RunningPods(context.Context) ([]*v1.Pod, error) {
 	var pods []*v1.Pod
 	for _, seen := range a.cfg.Cache.Pods() {

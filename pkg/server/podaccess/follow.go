@@ -17,18 +17,18 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
-// lookEvery is how often a followed log is looked at when nothing tells of a change.
+// lookEvery is how often a followed log is looked at without any event.
 const lookEvery = time.Second
 
-// maxWatched is how many followed logs are watched at a time. A user has but 128 inotify
-// instances for all programs, and each watcher is one.
+// maxWatched is how many followed logs are watched at a time. A user has only 128
+// inotify instances for all programs, and each watcher is one.
 const maxWatched = 32
 
 // logFile is a log that may be rotated, truncated, removed or replaced at any moment.
 type logFile struct {
 	path    string
 	file    *os.File
-	watched *atomic.Int32 // how many logs are, of those that share it
+	watched *atomic.Int32 // number of watched logs, shared by all logFiles
 }
 
 func openLog(path string, watched *atomic.Int32) (*logFile, error) {
@@ -41,8 +41,8 @@ func openLog(path string, watched *atomic.Int32) (*logFile, error) {
 
 func (l *logFile) close() { l.file.Close() }
 
-// write writes what o wants of the log, and when following what is added to it until
-// the container has stopped running.
+// write writes what o asks for, and when following also what is added to the log
+// until the container has stopped.
 func (l *logFile) write(ctx context.Context, o *v1.PodLogOptions, now time.Time, running func(context.Context) (bool, error), stdout, stderr io.Writer) error {
 	r := newLogReader(o, now, stdout, stderr)
 	if o.TailLines != nil {
@@ -68,9 +68,9 @@ func (l *logFile) write(ctx context.Context, o *v1.PodLogOptions, now time.Time,
 	return err
 }
 
-// follow reads the log until running says that nobody writes to it any more and its
-// end is reached, also that of the file which rotation has put in its place. It asks
-// whenever there is nothing to read.
+// follow reads the log until running reports that nobody writes to it any more and
+// its end is reached, including the file that rotation has put in its place. It
+// calls running whenever there is nothing to read.
 func (l *logFile) follow(ctx context.Context, r *logReader, running func(context.Context) (bool, error)) error {
 	changes := watch(l.path, l.watched)
 	defer changes.close()
@@ -90,7 +90,7 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 		if runs, err := running(ctx); err != nil {
 			return err
 		} else if !runs {
-			ended = true // what it wrote last may not have been read
+			ended = true // its last output may not have been read yet
 			continue
 		}
 		if err := changes.wait(ctx); err != nil {
@@ -99,7 +99,7 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 	}
 }
 
-// moveOn tells whether there is something to read that the file's end hides: another
+// moveOn reports whether there is more to read although the file has ended: another
 // file has its name, or it is shorter than it was.
 func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
 	was, err := l.file.Stat()
@@ -134,7 +134,7 @@ func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
 	return true, nil
 }
 
-// changes tells when a file may have changed.
+// changes waits for changes to a file.
 type changes struct {
 	name    string
 	watched *atomic.Int32

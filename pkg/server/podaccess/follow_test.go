@@ -18,8 +18,9 @@ import (
 
 func entry(text string) string { return "2026-01-02T03:04:09.000000000Z stdout F " + text + "\n" }
 
-// What happens to a log each time its follower asks whether the container runs, that is
-// when it has read all there was; with the last it has ended.
+// Each case is what happens to a log whenever its follower asks if the container is
+// running, which is when it has read everything so far; after the last step the
+// container has ended.
 func TestWhatHappensToAFollowedLog(t *testing.T) {
 	add := func(text string) func(*testing.T, string) {
 		return func(t *testing.T, path string) { appendTo(t, path, text) }
@@ -112,7 +113,7 @@ func TestFollowedLogIsReplacedByNone(t *testing.T) {
 		defer func() { log.close() }()
 		var out bytes.Buffer
 		err := log.write(t.Context(), &v1.PodLogOptions{Follow: true}, time.Time{}, func(context.Context) (bool, error) { return false, nil }, &out, &out)
-		// A file of another's that can be read has no lines of a log.
+		// Another file that can be read has no lines of a log.
 		ends := what == safefiletest.Removed || what == safefiletest.HardLink
 		if out.String() != "one\ntwo\nthree\n" || (err == nil) != ends {
 			t.Errorf("%q, %v", out.String(), err)

@@ -13,9 +13,9 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// A pod with a hostPath can put anything into a log, so a line is held in pieces.
-// Runtimes cut what a container writes after 16 KiB; containerd's
-// max_container_log_line_size can be more.
+// A pod with a hostPath can put anything into a log, so a line is read in pieces.
+// Runtimes split a container's output after 16 KiB; containerd's
+// max_container_log_line_size can be larger.
 const (
 	pieceSize = 64 << 10
 	maxLine   = 1 << 20
@@ -32,13 +32,13 @@ var eol = []byte("\n")
 // stampFormat is RFC3339Nano with all nine digits.
 const stampFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
-// header is what a line of a CRI log begins with:
+// header is what a line of a CRI log starts with:
 //
 //	2016-10-06T00:17:09.669794202Z stdout P text
 type header struct {
 	time    time.Time
 	stream  cri.LogStreamType
-	partial bool // tag P: the line's end is not the container's
+	partial bool // tag P: the end of this line is not the end of the container's line
 }
 
 func parseHeader(line []byte) (h header, text []byte, ok bool) {
@@ -55,8 +55,8 @@ func parseHeader(line []byte) (h header, text []byte, ok bool) {
 	return header{stamp, stream, cri.LogTag(tag) == cri.LogTagPartial}, fields[3], true
 }
 
-// tailStart returns where the last n lines of the log begin. As for the kubelet, text
-// after the last line's end is not counted.
+// tailStart returns where the last n lines of the log start. As in the kubelet, text
+// after the last newline is not counted.
 func tailStart(ctx context.Context, log io.ReaderAt, size, n int64) (int64, error) {
 	buf := make([]byte, min(size, pieceSize))
 	lineEnd := size
@@ -88,18 +88,18 @@ func tailStart(ctx context.Context, log io.ReaderAt, size, n int64) (int64, erro
 	return 0, nil
 }
 
-// logReader writes what is wanted of a log. The rules are the kubelet's, of the
-// library k8s.io/cri-client/pkg/logs, with which the tests compare it.
+// logReader writes the requested part of a log. The rules are the kubelet's, from
+// the library k8s.io/cri-client/pkg/logs, with which the tests compare it.
 type logReader struct {
 	out    output
-	whole  bool  // what the file ends with is a line even without a newline
-	lines  int64 // that are yet to be written; negative: all
-	offset int64 // in the file, of the first byte that was not dealt with
+	whole  bool  // text at the end of the file is a line even without a newline
+	lines  int64 // still to be written; negative: all
+	offset int64 // in the file, of the first unprocessed byte
 
 	buf    *bufio.Reader
-	isLog  bool   // a line has been one of a CRI log
+	isLog  bool   // some line has been one of a CRI log
 	line   header // of the line whose piece was read last
-	valid  bool   // it is one
+	valid  bool   // whether header is valid
 	length int    // of its pieces so far; 0: the next piece begins a line
 }
 
@@ -132,8 +132,8 @@ func since(o *v1.PodLogOptions, now time.Time) time.Time {
 // begin makes the next read start at this offset, with a new line.
 func (r *logReader) begin(offset int64) { r.offset, r.length = offset, 0 }
 
-// read goes from where it was to the log's present end. It returns errEnough when
-// nothing after that is wanted.
+// read continues to the log's present end. It returns errEnough when nothing after
+// that is wanted.
 func (r *logReader) read(ctx context.Context, log io.ReaderAt) error {
 	r.buf.Reset(io.NewSectionReader(log, r.offset, math.MaxInt64))
 	for r.lines != 0 {
@@ -158,7 +158,7 @@ func (r *logReader) read(ctx context.Context, log io.ReaderAt) error {
 	return errEnough
 }
 
-// pass deals with the next piece of the log: a line, or a part of one.
+// pass processes the next piece of the log: a line, or a part of one.
 func (r *logReader) pass(piece []byte) error {
 	text, first, last := piece, r.length == 0, bytes.HasSuffix(piece, eol)
 	if first {
@@ -170,7 +170,7 @@ func (r *logReader) pass(piece []byte) error {
 	if last {
 		r.length = 0
 	}
-	if !r.valid { // not a line of a log, left out unless none has been one
+	if !r.valid { // not a line of a log; skipped unless no line has been one
 		if !r.isLog {
 			return errNoLog
 		}
@@ -189,13 +189,13 @@ func (r *logReader) pass(piece []byte) error {
 	return nil
 }
 
-// output is where a log is written to; a stream that is not wanted is nil.
+// output is where a log is written; a stream that is not wanted is nil.
 type output struct {
 	stdout, stderr io.Writer
 	stamps         bool
 	since          time.Time
-	remain         int64 // bytes that may still be written, of both streams together
-	fresh          bool  // a line begins, in whichever stream
+	remain         int64 // bytes that may still be written, to both streams together
+	fresh          bool  // a line begins, in either stream
 	buf            []byte
 }
 

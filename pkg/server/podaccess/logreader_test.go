@@ -82,7 +82,7 @@ func TestTailStart(t *testing.T) {
 			}
 		})
 	}
-	// Truncated after its size was asked for.
+	// Truncated after its size was read.
 	if _, err := tailStart(t.Context(), strings.NewReader("a\n"), 3*pieceSize, 5); err != nil {
 		t.Error(err)
 	}
@@ -112,7 +112,7 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
-// endless is a log without an end, whose reader's client leaves after a few reads.
+// endless is an endless log, whose reader's client leaves after a few reads.
 type endless struct {
 	line  string
 	leave context.CancelFunc
@@ -171,7 +171,7 @@ func (over) ContainerStatus(context.Context, string, bool) (*cri.ContainerStatus
 
 var logBegan = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// randomLog is of a few lines, some of which are none, a second apart.
+// randomLog has a few lines, a second apart, some of them invalid.
 func randomLog(r *rand.Rand) string {
 	var log strings.Builder
 	garbage := []string{"\n", "garbage\n", "a b c d\n", "2026-01-02T03:04:05Z stdin F x\n", "2026-01-02T03:04:05Z stdout F\n", "\x00\x00\n"}
@@ -195,7 +195,7 @@ func randomLog(r *rand.Rand) string {
 	if len(text) > 0 && r.IntN(3) == 0 {
 		text = text[:len(text)-1-r.IntN(min(50, len(text)))]
 	}
-	if len(text)-strings.LastIndexByte(text, '\n') > pieceSize { // followers are given what there is of it
+	if len(text)-strings.LastIndexByte(text, '\n') > pieceSize { // followers get the part that is there
 		text += "\n"
 	}
 	return text

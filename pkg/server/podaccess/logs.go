@@ -15,11 +15,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Logs writes the log of o.Container, of its current attempt or of the last that
-// ended. A writer is nil when its stream is not wanted. Before it waits for anything
-// it writes, if only nothing, so that a client that follows hears at once. It
-// returns at the log's end, when following once the container has ended, or when
-// ctx ends, with an error.
+// Logs writes the log of o.Container, of its current attempt or of the last one that
+// ended. A writer is nil if its stream is not wanted. Before it waits for anything
+// it writes, even if only nothing, so that a client that follows gets an answer at
+// once. It returns at the log's end, or when following once the container has ended;
+// if ctx ends, it returns an error.
 func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodLogOptions, stdout, stderr io.Writer) error {
 	pod, err := a.pod(name, "")
 	if err != nil {
@@ -64,9 +64,9 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 	return nil
 }
 
-// follower tells whether the container whose log is followed still runs. It is asked
-// with each line and each second, and what PLEG has seen answers that. PLEG is told of
-// an end by the runtime's events; when it knows nothing the runtime is asked.
+// follower reports whether the container whose log is followed still runs. It is asked
+// with each line and each second, and answers from what PLEG has seen, which the
+// runtime's events keep current. If PLEG knows nothing, it asks the runtime.
 type follower struct {
 	access *Access
 	pod    types.UID
@@ -110,8 +110,9 @@ func (f follower) seen(ctx context.Context) actual.State {
 	return actual.StateUnknown
 }
 
-// logged returns the container whose log is meant: the one that runs, else the last
-// that ended; or says why there is none. Rules and words are the kubelet's.
+// logged returns the container whose log is meant: the running one, else the last
+// that ended; or an error that says why there is none. Rules and words are the
+// kubelet's.
 func logged(pod string, s *v1.PodStatus, name string, previous bool) (actual.ContainerID, error) {
 	c := find(s, name)
 	if c == nil {
@@ -133,7 +134,7 @@ func logged(pod string, s *v1.PodStatus, name string, previous bool) (actual.Con
 		if state.Terminated != nil {
 			id = state.Terminated.ContainerID
 		}
-		if id == "" { // the attempt after that was never made
+		if id == "" { // the attempt after that was never created
 			id = last
 		}
 		if id == "" {

@@ -100,7 +100,7 @@ func TestSince(t *testing.T) {
 
 const lines = "2026-01-02T03:04:05.000000000Z stdout F one\n2026-01-02T03:04:06.000000000Z stderr F two\n2026-01-02T03:04:07.000000000Z stdout F three\n"
 
-// withLog gives web's container c, which runs, a log of three lines.
+// withLog gives web's container c, which is running, a log of three lines.
 func withLog(t *testing.T) (a *Access, f *fakeCRI, path string) {
 	t.Helper()
 	a, f = newAccess(t)
@@ -174,7 +174,7 @@ func TestLogsThatCannotBeHad(t *testing.T) {
 	}
 }
 
-// TestLogThatIsNone: a pod with a hostPath can reach the logs of all.
+// TestLogThatIsNone: a pod with a hostPath can reach the logs of all pods.
 func TestLogThatIsNone(t *testing.T) {
 	var a *Access
 	place := func(t *testing.T) (path string) {
@@ -184,7 +184,7 @@ func TestLogThatIsNone(t *testing.T) {
 	safefiletest.Each(t, place, func(t *testing.T, what, _ string) {
 		want := ""
 		if what == safefiletest.Grown {
-			want = "one\ntwo\nthree\n" // up to where it is none
+			want = "one\ntwo\nthree\n" // up to where it is not a log
 		}
 		var out bytes.Buffer
 		err := a.Logs(t.Context(), named("web"), &v1.PodLogOptions{Container: "c"}, &out, &out)
@@ -263,7 +263,7 @@ func TestFollowing(t *testing.T) {
 	appendTo(t, path, "2026-01-02T03:04:08.000000000Z stdout F four\n")
 	out.waitFor(t, "one\ntwo\nthree\nfour\n")
 
-	// Rotation: the file is renamed, and the runtime begins another.
+	// Rotation: the file is renamed, and the runtime starts another.
 	if err := os.Rename(path, path+".20260102"); err != nil {
 		t.Fatal(err)
 	}

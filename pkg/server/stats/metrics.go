@@ -9,7 +9,7 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// scrapeTimeout bounds one look for /metrics/resource.
+// scrapeTimeout bounds one scrape of /metrics/resource.
 const scrapeTimeout = 10 * time.Second
 
 var (

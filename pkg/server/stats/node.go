@@ -40,7 +40,8 @@ func (r *nodeReader) stats(name string, booted, now time.Time, brief bool) stats
 	return n
 }
 
-// cpu is the CPU time of the root cgroup and, from the second look on, its rate.
+// cpu returns the CPU time of the root cgroup and, from the second look on, its
+// rate.
 func (r *nodeReader) cpu(now time.Time) *stats.CPUStats {
 	used, ok := r.cpuTime()
 	if !ok {
@@ -58,7 +59,7 @@ func (r *nodeReader) cpu(now time.Time) *stats.CPUStats {
 	return out
 }
 
-// cpuTime in nanoseconds, from cgroup v1 or v2.
+// cpuTime returns nanoseconds, from cgroup v1 or v2.
 func (r *nodeReader) cpuTime() (uint64, bool) {
 	if text, err := os.ReadFile(filepath.Join(r.cgroups, "cpuacct", "cpuacct.usage")); err == nil {
 		n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
@@ -77,7 +78,7 @@ func (r *nodeReader) cpuTime() (uint64, bool) {
 	return 0, false
 }
 
-// memory of the machine.
+// memory returns the machine's memory use.
 func (r *nodeReader) memory(now time.Time) *stats.MemoryStats {
 	m, err := machine.ReadMemory()
 	if err != nil {

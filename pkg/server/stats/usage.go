@@ -1,12 +1,12 @@
-// Package usage says what the node, its pods and their containers use, in the two
-// forms that the kubelet API has for it: the Summary of /stats/summary and the
-// metrics of /metrics/resource, which metrics-server and so `kubectl top` read.
+// Package stats reports what the node, its pods and their containers use, in the two forms
+// of the kubelet API: the Summary of /stats/summary, and the metrics of /metrics/resource,
+// which metrics-server and so `kubectl top` read.
 //
 //	CRI ListPodSandboxStats ─┐
 //	                         ├─▶ Summary ─▶ /stats/summary, /metrics/resource
 //	cgroup root, /proc, statfs ┘
 //
-// Every request looks anew, in one call to the runtime.
+// Every request reads the values anew, with one call to the runtime.
 package stats
 
 import (
@@ -38,14 +38,14 @@ type Config struct {
 	Runtime Runtime
 	Node    string // its name
 	Root    string // directory on the node's file system
-	// Pod returns the pod of that UID; ok is false for one that is not known.
+	// Pod returns the pod with that UID; ok is false if it is not known.
 	Pod func(types.UID) (*v1.Pod, bool)
-	// Status returns the pod's last status, for its start and its containers'.
+	// Status returns the pod's last status, for its start time and its containers'.
 	Status func(types.UID) (v1.PodStatus, bool)
 	Booted time.Time
 }
 
-// Source looks at what is used. Safe for concurrent use.
+// Source reads what is used. Safe for concurrent use.
 type Source struct {
 	cfg  Config
 	node *nodeReader
@@ -59,8 +59,8 @@ func New(cfg Config) (*Source, error) {
 	return &Source{cfg: cfg, node: newNodeReader("/sys/fs/cgroup", cfg.Root)}, nil
 }
 
-// Summary says what the node and its running pods use. With onlyCPUAndMemory it
-// leaves the rest out.
+// Summary returns what the node and its running pods use. With onlyCPUAndMemory it
+// leaves out the rest.
 func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Summary, error) {
 	list, err := s.cfg.Runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Sum
 	return out, nil
 }
 
-// pod is what one sandbox and its containers use; ok is false of one that is not
-// of a pod that this node knows.
+// pod returns what one sandbox and its containers use; ok is false if the sandbox
+// does not belong to a pod that this node knows.
 func (s *Source) pod(sandbox *cri.PodSandboxStats, brief bool) (stats.PodStats, bool) {
 	labels := sandbox.GetAttributes().GetLabels()
 	uid := types.UID(labels[pods.LabelPodUID])
@@ -190,7 +190,7 @@ func network(n *cri.NetworkUsage) *stats.NetworkStats {
 	return out
 }
 
-// sumCPU and sumMemory are a pod's where the runtime tells only of containers.
+// sumCPU and sumMemory compute a pod's use if the runtime reports only containers.
 func sumCPU(containers []stats.ContainerStats) *stats.CPUStats {
 	var out *stats.CPUStats
 	for _, c := range containers {

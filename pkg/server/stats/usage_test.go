@@ -30,7 +30,7 @@ func (r runtimeStats) ListPodSandboxStats(context.Context, *cri.ListPodSandboxSt
 
 func number(n uint64) *cri.UInt64Value { return &cri.UInt64Value{Value: n} }
 
-// sandbox of a pod with two containers, "b" before "a", of which "gone" has ended.
+// sandbox belongs to a pod with two containers, "b" before "a"; "gone" has ended.
 func sandbox(uid string) *cri.PodSandboxStats {
 	c := func(name string, cpu, memory uint64) *cri.ContainerStats {
 		return &cri.ContainerStats{
@@ -70,7 +70,7 @@ func TestSummaryIsOfThePodsOfThisNode(t *testing.T) {
 	if len(s.Pods) != 1 || s.Pods[0].PodRef.UID != "1" || len(s.Pods[0].Containers) != 2 || s.Pods[0].Containers[0].Name != "a" {
 		t.Fatalf("pods: %+v", s.Pods)
 	}
-	// The runtime says nothing of the pod as a whole: it is the sum.
+	// The runtime does not report the pod as a whole: it is the sum.
 	if p := s.Pods[0]; *p.CPU.UsageCoreNanoSeconds != 3e9 || *p.Memory.WorkingSetBytes != 300 {
 		t.Errorf("pod: cpu %d, memory %d", *p.CPU.UsageCoreNanoSeconds, *p.Memory.WorkingSetBytes)
 	}

@@ -39,7 +39,7 @@ type house struct {
 	root   string
 	client *fake.Clientset
 	driver *csidriver.Driver
-	alone  bool // without the API server, but for its secrets
+	alone  bool // without the API server, except for its secrets
 	used   []v1.UniqueVolumeName
 	freed  []v1.UniqueVolumeName
 	came   atomic.Int32 // drivers that have registered
@@ -90,7 +90,7 @@ func start(t *testing.T, cfg csidriver.Config, objects ...runtime.Object) *house
 	return h
 }
 
-// restart makes a new Manager, as a new agent does.
+// restart makes a new Manager, like a new agent.
 func (h *house) restart() {
 	if h.stop != nil {
 		h.stop()
@@ -213,7 +213,7 @@ func TestADriverIsPutIntoTheCSINodeAndTakenOut(t *testing.T) {
 	h.until("the driver is told", func() bool { s := h.driver.Registered(); return s != nil && s.PluginRegistered })
 	h.until("pods that wait for it are", func() bool { return h.came.Load() == 1 })
 
-	// The agent's end leaves it there, the driver's does not.
+	// The CSINode keeps the driver when the agent ends, but not when the driver ends.
 	h.stop()
 	if o, err = h.client.StorageV1().CSINodes().Get(t.Context(), "n1", metav1.GetOptions{}); err != nil || len(o.Spec.Drivers) != 1 {
 		t.Errorf("after the agent's end: %v, %v", o, err)
@@ -272,7 +272,7 @@ func TestAVolumeIsStagedOnceForAllItsPods(t *testing.T) {
 	if c, err := os.ReadFile(filepath.Join(h.Target(b), "f")); string(c) != "x" {
 		t.Errorf("the other pod does not see it: %v", err)
 	}
-	h.restart() // what follows needs the disk only
+	h.restart() // what follows needs only the disk
 	h.registered()
 	h.setUp(a)
 	before := len(h.driver.Calls())
@@ -445,7 +445,7 @@ func TestADriverThatHangsHoldsUpItsVolumeOnly(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a call that was given up succeeded")
 	}
-	// It may be staged after all: whoever cleans up has it unstaged.
+	// It may be staged after all: Clean unstages it.
 	close(release)
 	if err := h.Clean(t.Context()); err != nil {
 		t.Error(err)

@@ -21,7 +21,7 @@ const (
 	volumesDir = "kubernetes.io~csi"
 )
 
-// data is what vol_data.json says, in the kubelet's words and two of our own.
+// data is the content of vol_data.json: the kubelet's fields and two of our own.
 type data struct {
 	Name         string                      `json:"specVolID,omitempty"`
 	Handle       string                      `json:"volumeHandle"`
@@ -29,9 +29,10 @@ type data struct {
 	Node         string                      `json:"nodeName,omitempty"`
 	Mode         storage.VolumeLifecycleMode `json:"volumeLifecycleMode,omitempty"`
 	AttachmentID string                      `json:"attachmentID,omitempty"`
-	// Target is where a block device is published: not beside the file.
+	// Target is where a block device is published, which is not beside the file.
 	Target string `json:"target,omitempty"`
-	// Staging is where it is staged, if it is. In the file of the staged volume.
+	// Staging is where the volume is staged, if it is; set in the staged volume's file
+	// only.
 	Staging string `json:"staging,omitempty"`
 	// Ready is set once the volume is published and its files have their group.
 	Ready bool `json:"ready,omitempty"`
@@ -40,7 +41,7 @@ type data struct {
 // key names the volume on this node.
 func (d data) key() string { return d.Driver + "^" + d.Handle }
 
-// target is where the volume of that directory is published.
+// target is where the volume in that directory is published.
 func (d data) target(dir string) string {
 	if d.Target != "" {
 		return d.Target
@@ -58,15 +59,15 @@ func load(dir string) (d data, err error) {
 	if err != nil {
 		return d, err
 	}
-	// The kubelet writes strings only; a flag of ours it never wrote.
+	// The kubelet writes only strings; it never wrote our flag.
 	if err := json.Unmarshal(b, &d); err != nil {
 		return d, fmt.Errorf("read %s: %w", filepath.Join(dir, dataFile), err)
 	}
 	return d, nil
 }
 
-// save writes the file in one step: half a one would keep the volume from being
-// taken down.
+// save writes the file atomically: with half a file the volume could not be taken
+// down.
 func (d data) save(dir string) error {
 	b, err := json.Marshal(d)
 	if err != nil {
@@ -75,7 +76,7 @@ func (d data) save(dir string) error {
 	return durable.Write(filepath.Join(dir, dataFile), b)
 }
 
-// forget removes the file and the directory, if nothing else is in it.
+// forget removes the file, and the directory if nothing else is in it.
 func forget(dir string) error {
 	for _, p := range []string{filepath.Join(dir, dataFile+".new"), filepath.Join(dir, dataFile), dir} {
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -96,7 +97,8 @@ func hash(parts ...string) string {
 // attachmentName is the VolumeAttachment of a volume on a node.
 func attachmentName(handle, driver, node string) string { return "csi-" + hash(handle, driver, node) }
 
-// stagedDir holds the data of a staged volume; its file system is at globalmount in it.
+// stagedDir holds the data of a staged volume; its file system is mounted at
+// globalmount in it.
 func (m *Manager) stagedDir(d data, block bool) (dir, staging string) {
 	if block {
 		devices := filepath.Join(m.cfg.Root, pluginDir, "volumeDevices")
@@ -106,13 +108,13 @@ func (m *Manager) stagedDir(d data, block bool) (dir, staging string) {
 	return dir, filepath.Join(dir, "globalmount")
 }
 
-// published returns the directories of pods that have a volume published, with
-// what their files say.
+// published returns the directories of pods that have a volume published, with the
+// data of each.
 func (m *Manager) published() map[string]data {
 	return loadAll(m.cfg.Root, "pods/*/volumes", volumesDir, "*")
 }
 
-// staged is published for volumes that are staged.
+// staged is like published, for staged volumes.
 func (m *Manager) staged() map[string]data {
 	all := loadAll(m.cfg.Root, pluginDir, "*", "*")
 	maps.Copy(all, loadAll(m.cfg.Root, pluginDir, "volumeDevices", "*", "data"))
@@ -121,7 +123,7 @@ func (m *Manager) staged() map[string]data {
 
 func loadAll(root string, pattern ...string) map[string]data {
 	all := map[string]data{}
-	files, _ := filepath.Glob(filepath.Join(append(append([]string{root}, pattern...), dataFile)...)) // the pattern is good
+	files, _ := filepath.Glob(filepath.Join(append(append([]string{root}, pattern...), dataFile)...)) // the pattern is valid
 	for _, f := range files {
 		dir := filepath.Dir(f)
 		if d, err := load(dir); err == nil {
@@ -131,8 +133,8 @@ func loadAll(root string, pattern ...string) map[string]data {
 	return all
 }
 
-// InUse are the volumes that are staged or published, from what the disk says: a
-// new agent's first word on the node's volumesInUse.
+// InUse returns the volumes that are staged or published according to the disk: a
+// new agent reports them first in the node's volumesInUse.
 func (m *Manager) InUse() []v1.UniqueVolumeName {
 	var all []v1.UniqueVolumeName
 	for _, volumes := range []map[string]data{m.published(), m.staged()} {

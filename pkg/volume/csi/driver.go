@@ -13,14 +13,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// driver is one that is registered.
+// driver is a registered driver.
 type driver struct {
 	name string
 	conn *grpc.ClientConn
 	csipb.NodeClient
 
 	mu   sync.Mutex
-	caps map[csipb.NodeServiceCapability_RPC_Type]bool // nil until the driver has said
+	caps map[csipb.NodeServiceCapability_RPC_Type]bool // nil until the driver has answered
 }
 
 func dial(endpoint string) (*grpc.ClientConn, error) {
@@ -39,7 +39,8 @@ func newDriver(name, endpoint string) (*driver, error) {
 	return &driver{name: name, conn: conn, NodeClient: csipb.NewNodeClient(conn)}, nil
 }
 
-// can tells what the driver's node service does. It is asked once.
+// can reports whether the driver's node service has a capability. The driver is
+// asked once.
 func (d *driver) can(ctx context.Context, what csipb.NodeServiceCapability_RPC_Type) (bool, error) {
 	d.mu.Lock()
 	caps := d.caps
@@ -60,7 +61,7 @@ func (d *driver) can(ctx context.Context, what csipb.NodeServiceCapability_RPC_T
 	return caps[what], nil
 }
 
-// capability says what is wanted of a volume.
+// capability describes how a volume is to be used.
 func (d *driver) capability(ctx context.Context, v Volume, group *int64) (*csipb.VolumeCapability, error) {
 	single, err := d.can(ctx, csipb.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER)
 	if err != nil {
@@ -79,8 +80,8 @@ func (d *driver) capability(ctx context.Context, v Volume, group *int64) (*csipb
 	return c, nil
 }
 
-// accessMode is what a mode of Kubernetes is to a driver, which may or may not tell
-// one writer from several on a node.
+// accessMode translates an access mode of Kubernetes for a driver, which may or may
+// not distinguish single and multiple writers on a node.
 func accessMode(mode v1.PersistentVolumeAccessMode, single bool) csipb.VolumeCapability_AccessMode_Mode {
 	switch {
 	case mode == v1.ReadWriteOnce && single:
@@ -97,8 +98,8 @@ func accessMode(mode v1.PersistentVolumeAccessMode, single bool) csipb.VolumeCap
 	return csipb.VolumeCapability_AccessMode_UNKNOWN
 }
 
-// finished tells whether a call that failed has certainly ended: otherwise the
-// driver may still be at it, and what it does must be undone later (the kubelet's
+// finished reports whether a call that failed has certainly ended. If not, the
+// driver may still be working, and its result must be undone later (the kubelet's
 // rule).
 func finished(err error) bool {
 	s, ok := status.FromError(err)

@@ -22,8 +22,8 @@ import (
 type Config struct {
 	Root     string // the kubelet's directory, without links
 	NodeName string
-	// Client is nil on a standalone node: nobody is told of the drivers there, and what
-	// a CSIDriver says of one is standalone.
+	// Client is nil on a standalone node: drivers are announced to nobody there, and
+	// standalone stands in for every CSIDriver.
 	Client kubernetes.Interface
 	// Node is the node object, nil until it is known; the CSINode belongs to it. Needed
 	// with a Client.
@@ -36,15 +36,15 @@ type Config struct {
 	// use; nil: nobody is.
 	Left func([]v1.UniqueVolumeName)
 	// Use has the volume reported in the node's volumesInUse and returns once it is;
-	// Release takes it back. Both may be nil.
+	// Release removes it from there. Both may be nil.
 	Use     func(context.Context, v1.UniqueVolumeName) error
 	Release func(v1.UniqueVolumeName)
-	// Registered is told when a driver has come, for which pods may wait. It must not
-	// block; nil tells nobody.
+	// Registered is called when a driver has registered, since pods may be waiting for
+	// it. It must not block; nil: nobody is told.
 	Registered func()
 }
 
-// callTimeout bounds one call of a driver, the kubelet's.
+// callTimeout bounds one call of a driver, as in the kubelet.
 const callTimeout = 2 * time.Minute
 
 // Manager knows the node's drivers and mounts volumes with them. Safe for
@@ -60,13 +60,13 @@ type Manager struct {
 	object sync.Mutex // held while the CSINode is changed
 }
 
-// info is what the API server says of a driver.
+// info is what the API server says about a driver.
 type info struct {
 	driver *storage.CSIDriver
 	asked  time.Time
 }
 
-// infoTTL is how long a CSIDriver is trusted: hardly anything of it can change.
+// infoTTL is how long a CSIDriver is trusted: hardly anything in it can change.
 const infoTTL = time.Minute
 
 // New checks the configuration.
@@ -98,7 +98,7 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// driver returns a registered driver, or the kubelet's words for there being none.
+// driver returns a registered driver, or an error in the kubelet's words.
 func (m *Manager) driver(name string) (*driver, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,14 +108,14 @@ func (m *Manager) driver(name string) (*driver, error) {
 	return nil, fmt.Errorf("driver name %s not found in the list of registered CSI drivers", name)
 }
 
-// standalone is taken for every driver's CSIDriver on a standalone node. Nobody could
-// attach a volume there: a driver that needs it says so itself.
+// standalone is used as every driver's CSIDriver on a standalone node. Nobody could
+// attach a volume there; a driver that needs attaching fails with its own error.
 var standalone = &storage.CSIDriver{Spec: storage.CSIDriverSpec{
 	AttachRequired: new(bool), VolumeLifecycleModes: []storage.VolumeLifecycleMode{storage.VolumeLifecyclePersistent},
 }}
 
-// info returns the CSIDriver object, nil when there is none. While the API server
-// is away the last one known holds.
+// info returns the CSIDriver object, nil if there is none. While the API server is
+// away, the last known one is used.
 func (m *Manager) info(ctx context.Context, name string) (*storage.CSIDriver, error) {
 	if m.cfg.Client == nil {
 		return standalone, nil
@@ -141,7 +141,7 @@ func (m *Manager) info(ctx context.Context, name string) (*storage.CSIDriver, er
 	return o, nil
 }
 
-// secret returns what is in a secret that a volume refers to.
+// secret returns the content of a secret that a volume refers to.
 func (m *Manager) secret(ctx context.Context, ref *v1.SecretReference) (map[string]string, error) {
 	if ref == nil {
 		return nil, nil

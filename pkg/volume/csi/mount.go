@@ -19,7 +19,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Target is where a volume lies once it is set up.
+// Target is where a volume is once it is set up.
 func (m *Manager) Target(v Volume) string {
 	if v.Block {
 		return filepath.Join(m.cfg.Root, pluginDir, "volumeDevices", "publish", v.Name, string(v.Pod.UID))
@@ -27,8 +27,8 @@ func (m *Manager) Target(v Volume) string {
 	return filepath.Join(v.Dir, "mount")
 }
 
-// RepublishError is why a volume that a pod has could not be published anew: it stays
-// as it was.
+// RepublishError is why a volume that a pod already has could not be published again;
+// it stays as it was.
 type RepublishError struct{ err error }
 
 // Error implements error.
@@ -37,9 +37,9 @@ func (e *RepublishError) Error() string { return fmt.Sprintf("publish anew: %v",
 // Unwrap returns the cause.
 func (e *RepublishError) Unwrap() error { return e.err }
 
-// SetUp stages and publishes a volume, or finds it so; one whose driver wants it is
-// published again at every call, with a RepublishError when that fails. Errors are in
-// the kubelet's words.
+// SetUp stages and publishes a volume, or finds that done. If its driver asks for it,
+// the volume is published again at every call, and a failure of that is a
+// RepublishError. Errors are in the kubelet's words.
 func (m *Manager) SetUp(ctx context.Context, v Volume) error {
 	now := v.data(m.cfg.NodeName)
 	if v.Block {
@@ -48,7 +48,7 @@ func (m *Manager) SetUp(ctx context.Context, v Volume) error {
 	ready := m.isReady(v, now)
 	o, err := m.info(ctx, now.Driver)
 	if ready && (err != nil || o == nil || !is(o.Spec.RequiresRepublish, false)) {
-		return nil // also before the driver has registered with a new agent
+		return nil // even before the driver has registered with a new agent
 	}
 	if err == nil {
 		err = m.setUp(ctx, v, now, o, ready)
@@ -88,7 +88,7 @@ func (m *Manager) setUp(ctx context.Context, v Volume, now data, o *storage.CSID
 	return p.publish(ctx, ready)
 }
 
-// isReady tells whether an earlier call, perhaps of an earlier agent, got to its end.
+// isReady reports whether an earlier call, perhaps by an earlier agent, has finished.
 func (m *Manager) isReady(v Volume, now data) bool {
 	have, err := load(v.Dir)
 	if err != nil || !have.Ready || have.key() != now.key() {
@@ -98,7 +98,7 @@ func (m *Manager) isReady(v Volume, now data) bool {
 	return err == nil && mounted
 }
 
-// publishing is one SetUp under way.
+// publishing is a SetUp in progress.
 type publishing struct {
 	m       *Manager
 	d       *driver
@@ -107,11 +107,11 @@ type publishing struct {
 	now     data
 	group   *int64 // for the driver to apply
 	staging string
-	context map[string]string // what attaching gave
+	context map[string]string // what attaching returned
 }
 
 // stage waits until the volume is attached, and stages it for all its pods. again
-// is for a volume that is published already: that needs only what the calls name.
+// means that the volume is already published: only what publish needs is filled in.
 func (p *publishing) stage(ctx context.Context, again bool) error {
 	m, d := p.m, p.d
 	if attaches(p.o) {
@@ -164,7 +164,7 @@ func (p *publishing) stage(ctx context.Context, again bool) error {
 	return nil
 }
 
-// publish shows the volume to the pod.
+// publish makes the volume visible to the pod.
 func (p *publishing) publish(ctx context.Context, again bool) error {
 	target := p.m.Target(p.v)
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
@@ -202,7 +202,7 @@ func (p *publishing) publish(ctx context.Context, again bool) error {
 		VolumeCapability: capability, Readonly: p.v.ReadOnly, Secrets: secrets, VolumeContext: attributes,
 	})
 	if err != nil {
-		// A pod that has the volume keeps it: it may be published anew the next time.
+		// A pod that has the volume keeps it: publishing may work the next time.
 		if finished(err) && !again && removeIfUnmounted(target) == nil {
 			_ = forget(p.v.Dir)
 		}
@@ -224,7 +224,7 @@ func (p *publishing) publish(ctx context.Context, again bool) error {
 	return nil
 }
 
-// tokens are those of the pod's service account that the driver asks for.
+// tokens returns the tokens of the pod's service account that the driver asks for.
 func (p *publishing) tokens(ctx context.Context) (map[string]string, error) {
 	if p.o == nil || len(p.o.Spec.TokenRequests) == 0 {
 		return nil, nil
@@ -251,14 +251,14 @@ func (p *publishing) tokens(ctx context.Context) (map[string]string, error) {
 	return map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": string(b)}, nil
 }
 
-// How often an attachment is looked at: the Node authorizer permits no watch.
+// How often an attachment is polled: the Node authorizer permits no watch.
 const (
 	attachLook    = 500 * time.Millisecond
 	maxAttachLook = 7 * time.Second
 )
 
-// attached waits until the controller has attached the volume to this node and
-// returns what its driver says of that.
+// attached waits until the controller has attached the volume to this node, and
+// returns what the controller's driver says about the attachment.
 func (m *Manager) attached(ctx context.Context, d data) (map[string]string, error) {
 	for wait := attachLook; ; wait = min(wait+wait/4, maxAttachLook) {
 		a, err := m.cfg.Client.StorageV1().VolumeAttachments().Get(ctx, d.AttachmentID, metav1.GetOptions{})
@@ -281,8 +281,8 @@ func (m *Manager) attached(ctx context.Context, d data) (map[string]string, erro
 	}
 }
 
-// removeIfUnmounted removes an empty directory or file that nothing is mounted at.
-// The specification has drivers do so; not all do.
+// removeIfUnmounted removes an empty directory or file if nothing is mounted at it.
+// The specification wants drivers to do so; not all do.
 func removeIfUnmounted(p string) error {
 	mounted, err := mountinfo.Mounted(p)
 	if errors.Is(err, os.ErrNotExist) {

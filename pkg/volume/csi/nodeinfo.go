@@ -19,18 +19,18 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// nodeIDs is the annotation that names the node to its drivers.
+// nodeIDs is the annotation with the node's names at its drivers.
 const nodeIDs = "csi.volume.kubernetes.io/nodeid"
 
-// nodeInfo is what a driver says of this node.
+// nodeInfo is what a driver says about this node.
 type nodeInfo struct {
 	id       string
-	most     int64 // volumes; 0 for no bound
+	most     int64 // volumes; 0: no limit
 	topology map[string]string
 }
 
-// announce puts a driver into the node's CSINode, and its topology into the labels
-// of the node.
+// announce adds a driver to the node's CSINode, and its topology to the node's
+// labels.
 func (m *Manager) announce(ctx context.Context, name string, i nodeInfo) error {
 	if m.cfg.Client == nil {
 		return nil
@@ -49,7 +49,7 @@ func (m *Manager) announce(ctx context.Context, name string, i nodeInfo) error {
 	return m.change(ctx, node, name, &entry)
 }
 
-// withdraw takes a driver out of the CSINode and the annotation. Labels stay, as
+// withdraw removes a driver from the CSINode and the annotation. Labels stay, as
 // with the kubelet: pods were scheduled by them.
 func (m *Manager) withdraw(ctx context.Context, name string) error {
 	if m.cfg.Client == nil {
@@ -62,8 +62,8 @@ func (m *Manager) withdraw(ctx context.Context, name string) error {
 	return errors.Join(m.label(ctx, node, name, nil), m.change(ctx, node, name, nil))
 }
 
-// label brings the annotation and labels of the node up to date; i nil is for a
-// driver that is gone.
+// label brings the annotation and labels of the node up to date; a nil i means that
+// the driver is gone.
 func (m *Manager) label(ctx context.Context, node *v1.Node, name string, i *nodeInfo) error {
 	ids := map[string]string{}
 	if text := node.Annotations[nodeIDs]; text != "" {
@@ -109,8 +109,9 @@ func (m *Manager) label(ctx context.Context, node *v1.Node, name string, i *node
 	return nil
 }
 
-// change replaces a driver's entry of the CSINode, or removes it. The object is made
-// when it is missing, and made anew when it is of another node of this name.
+// change replaces a driver's entry in the CSINode, or removes it. The object is
+// created if it is missing, and created anew if it belongs to another node of this
+// name.
 func (m *Manager) change(ctx context.Context, node *v1.Node, name string, entry *storage.CSINodeDriver) error {
 	m.object.Lock()
 	defer m.object.Unlock()

@@ -23,15 +23,15 @@ import (
 const registryDir = "plugins_registry"
 
 const (
-	registerTimeout = 10 * time.Second // of one question to a registration socket
+	registerTimeout = 10 * time.Second // for one call to a registration socket
 	firstRetry      = 500 * time.Millisecond
 	lastRetry       = 2 * time.Minute
 	rescan          = 30 * time.Second // in case an event was missed
 )
 
 // Run registers drivers whose sockets appear in the registry and withdraws those
-// whose sockets go, until ctx ends. Each has a goroutine while its socket is there:
-// one that hangs holds up no other.
+// whose sockets disappear, until ctx ends. Each has a goroutine while its socket
+// exists, so that one which hangs does not delay the others.
 func (m *Manager) Run(ctx context.Context) error {
 	dir := filepath.Join(m.cfg.Root, registryDir)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -44,8 +44,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err == nil {
 		defer w.Close()
 		events, failures = w.Events, w.Errors
-		watch = func(path string) { _ = w.Add(path) } // the rescan will do
-	} else { // a user has but 128 inotify instances, and containers that run as root share them
+		watch = func(path string) { _ = w.Add(path) } // if it fails, the rescan finds changes
+	} else { // a user has only 128 inotify instances, and containers that run as root share them
 		klog.ErrorS(err, "The directory of plug-ins is not watched, scanning instead", "path", dir, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)
@@ -60,12 +60,12 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-events:
 		case <-tick.C:
 		case err := <-failures:
-			klog.ErrorS(err, "Watching for plug-ins", "path", dir) // looks again
+			klog.ErrorS(err, "The watch for plug-ins failed, scanning for them", "path", dir) // then scans again
 		}
 	}
 }
 
-// socket is one that a plug-in made; made anew it is another.
+// socket is a plug-in's socket; one created anew is a different one.
 type socket struct{ path, inode string }
 
 type registry struct {
@@ -74,14 +74,14 @@ type registry struct {
 	wait  sync.WaitGroup
 }
 
-// scan starts what has appeared and stops what has gone. The kubelet looks into
-// directories as well.
+// scan starts what has appeared and stops what has gone. Like the kubelet, it looks
+// into subdirectories too.
 func (r *registry) scan(ctx context.Context, watch func(path string), dir string) {
 	found := map[socket]bool{}
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil, strings.HasPrefix(d.Name(), ".") && p != dir:
-			return nil // it has just gone, or is none of ours
+			return nil // it has just gone, or is not for us
 		case d.IsDir():
 			watch(p)
 			return nil
@@ -111,7 +111,7 @@ func (r *registry) scan(ctx context.Context, watch func(path string), dir string
 }
 
 // keep registers the driver behind a socket, and withdraws it when own ends but the
-// agent does not.
+// agent goes on.
 func (m *Manager) keep(ctx, own context.Context, path string) {
 	said := ""
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
@@ -138,8 +138,8 @@ func (m *Manager) keep(ctx, own context.Context, path string) {
 
 var errOther = errors.New("not a CSI driver")
 
-// register asks what is behind a socket, has it say what it knows of the node, and
-// tells it how that went. ctx is the agent's, own the socket's.
+// register asks what is behind a socket, asks it about the node, and tells it
+// whether it was registered. ctx is the agent's, own the socket's.
 func (m *Manager) register(ctx, own context.Context, path string) (*driver, error) {
 	conn, err := dial(path)
 	if err != nil {
@@ -179,7 +179,7 @@ func (m *Manager) register(ctx, own context.Context, path string) (*driver, erro
 	return d, nil
 }
 
-// add makes a driver known once it has said what it knows of the node.
+// add makes a driver known after asking it about the node.
 func (m *Manager) add(ctx context.Context, name, endpoint string, versions []string) (*driver, error) {
 	if err := checkVersions(versions); err != nil {
 		return nil, fmt.Errorf("CSI driver %q: %w", name, err)
@@ -207,7 +207,7 @@ func (m *Manager) add(ctx context.Context, name, endpoint string, versions []str
 	return d, nil
 }
 
-// checkVersions wants one that is compatible with 1.x.
+// checkVersions requires one that is compatible with 1.x.
 func checkVersions(versions []string) error {
 	for _, v := range versions {
 		major, _, _ := strings.Cut(strings.TrimPrefix(v, "v"), ".")
@@ -218,8 +218,8 @@ func checkVersions(versions []string) error {
 	return fmt.Errorf("none of the versions %q is supported: want 1.x", versions)
 }
 
-// deregister forgets a driver whose socket has gone, unless another has its name by
-// now. When the agent stops, the node has its drivers still.
+// deregister forgets a driver whose socket has gone, unless another driver has its
+// name by now. When only the agent stops, the node still has its drivers.
 func (m *Manager) deregister(ctx context.Context, d *driver) {
 	_ = d.conn.Close()
 	m.mu.Lock()

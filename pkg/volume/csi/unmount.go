@@ -11,8 +11,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// TearDown takes the volume in that directory of a pod down, and unstages it with
-// the last pod that had it. A directory without a volume is fine.
+// TearDown unpublishes the volume in that directory of a pod, and unstages it if no
+// other pod has it. A directory without a volume is fine.
 func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	d, err := load(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -46,7 +46,7 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	if d.Mode == storage.VolumeLifecycleEphemeral || m.isPublished(d) {
 		return nil
 	}
-	// What fails from here on, Clean tries again: the pod has nothing more to wait for.
+	// Clean tries again what fails from here on: the pod has nothing more to wait for.
 	for staged, s := range m.staged() {
 		if s.key() == d.key() {
 			if err := m.unstage(ctx, drv, staged, s); err != nil {
@@ -59,7 +59,7 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	return nil
 }
 
-// isPublished tells whether a pod of this node has the volume.
+// isPublished reports whether a pod of this node has the volume.
 func (m *Manager) isPublished(d data) bool {
 	for _, other := range m.published() {
 		if other.key() == d.key() {
@@ -69,8 +69,8 @@ func (m *Manager) isPublished(d data) bool {
 	return false
 }
 
-// Clean unstages volumes that no pod has any more: what a crash or a driver that was
-// away has left. One that is being worked on is left for the next time.
+// Clean unstages volumes that no pod has any more, as left by a crash or by a driver
+// that was away. A volume that is being worked on is left for the next time.
 func (m *Manager) Clean(ctx context.Context) error {
 	var failed []error
 	for dir, d := range m.staged() {
@@ -88,7 +88,7 @@ func (m *Manager) clean(ctx context.Context, dir string, d data) error {
 	}
 	drv, err := m.driver(d.Driver)
 	if err != nil {
-		return nil // nobody to ask: once it is back
+		return nil // nobody to ask: done once the driver is back
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("no answer of driver %s within %v", d.Driver, callTimeout))
 	defer cancel()
@@ -99,10 +99,10 @@ func (m *Manager) clean(ctx context.Context, dir string, d data) error {
 	return nil
 }
 
-// unstage is called with the volume's lock.
+// unstage is called with the volume locked.
 func (m *Manager) unstage(ctx context.Context, drv *driver, dir string, d data) error {
 	if d.Staging == "" {
-		_, d.Staging = m.stagedDir(d, false) // a kubelet's file does not name it
+		_, d.Staging = m.stagedDir(d, false) // a file of the kubelet's does not name it
 	}
 	if _, err := drv.NodeUnstageVolume(ctx, &csipb.NodeUnstageVolumeRequest{VolumeId: d.Handle, StagingTargetPath: d.Staging}); err != nil {
 		return fmt.Errorf("UnmountDevice failed for volume %s: %w", d.Handle, err)

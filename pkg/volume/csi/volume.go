@@ -11,14 +11,14 @@ import (
 	storage "k8s.io/api/storage/v1"
 )
 
-// Volume is a CSI volume of a pod: of its own (Inline) or a persistent one (PV).
+// Volume is a CSI volume of a pod: inline (Inline) or persistent (PV).
 type Volume struct {
 	Pod    *v1.Pod
 	Name   string // of the volume in the pod, or of the persistent volume
 	Dir    string // pods/<uid>/volumes/kubernetes.io~csi/<name>
 	Inline *v1.CSIVolumeSource
 	PV     *v1.PersistentVolume
-	// ReadOnly publishes it so.
+	// ReadOnly publishes the volume read-only.
 	ReadOnly bool
 	Block    bool
 	// SetGroup gives the files below a directory to the pod's fsGroup.
@@ -72,7 +72,7 @@ func (v Volume) accessMode() v1.PersistentVolumeAccessMode {
 	return v1.ReadWriteOnce
 }
 
-// attributes are the volume's own, and the pod's where the driver wants them.
+// attributes are the volume's own, plus the pod's if the driver wants them.
 func (v Volume) attributes(podInfo bool) map[string]string {
 	all := map[string]string{}
 	if v.PV != nil {
@@ -109,8 +109,8 @@ func (v Volume) publishSecret() *v1.SecretReference {
 	return nil
 }
 
-// checkMode says why a driver cannot have a volume of that kind. Without a CSIDriver
-// it has persistent ones only.
+// checkMode returns why a driver cannot have a volume of that mode. Without a
+// CSIDriver object it can have persistent ones only.
 func checkMode(name string, o *storage.CSIDriver, mode storage.VolumeLifecycleMode) error {
 	switch {
 	case o == nil && mode == storage.VolumeLifecyclePersistent:
@@ -123,10 +123,10 @@ func checkMode(name string, o *storage.CSIDriver, mode storage.VolumeLifecycleMo
 	return fmt.Errorf("volume mode %q not supported by driver %s (only supports %q)", mode, name, o.Spec.VolumeLifecycleModes)
 }
 
-// attaches tells whether the driver's volumes must be attached by the controller.
+// attaches reports whether the driver's volumes must be attached by the controller.
 func attaches(o *storage.CSIDriver) bool { return o == nil || is(o.Spec.AttachRequired, true) }
 
-// is tells what a flag says, otherwise where it says nothing.
+// is returns the flag's value, or otherwise if it is not set.
 func is(flag *bool, otherwise bool) bool {
 	if flag == nil {
 		return otherwise
@@ -134,7 +134,7 @@ func is(flag *bool, otherwise bool) bool {
 	return *flag
 }
 
-// groupByNode tells whether the node changes the group of the volume's files.
+// groupByNode reports whether the node changes the group of the volume's files.
 func (v Volume) groupByNode(o *storage.CSIDriver) bool {
 	if v.ReadOnly || v.Block || v.group() == nil {
 		return false
