@@ -66,7 +66,7 @@ type PLEG struct {
 	wanted map[types.UID]bool // pods to look at, and whether at once
 	wake   chan struct{}
 	seen   time.Time // end of the last full relist
-	lastOK error     // why the last relist failed; nil when it did not
+	lastErr error     // why the last relist failed; nil when it did not
 
 	// Of the goroutine that runs Run alone:
 	listed map[types.UID]*actual.Pod // what the runtime has, by the last list or look
@@ -134,8 +134,8 @@ func (p *PLEG) Healthy(now time.Time) error {
 		return nil
 	}
 	err := fmt.Errorf("pleg was last seen active %v ago; threshold is %v", age.Round(time.Second), relistThreshold)
-	if p.lastOK != nil {
-		err = fmt.Errorf("%w: last relist: %w", err, p.lastOK)
+	if p.lastErr != nil {
+		err = fmt.Errorf("%w: last relist: %w", err, p.lastErr)
 	}
 	return err
 }
@@ -277,15 +277,15 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) 
 	p.took.Observe(time.Since(l.asOf).Seconds())
 	p.mu.Lock()
 	if l.err != nil {
-		if p.lastOK == nil {
+		if p.lastErr == nil {
 			klog.ErrorS(l.err, "Could not list the runtime's pods, trying again each period")
 		}
-		p.lastOK = l.err
+		p.lastErr = l.err
 	} else {
-		if p.lastOK != nil {
+		if p.lastErr != nil {
 			klog.InfoS("The runtime's pods can be listed again")
 		}
-		p.lastOK, p.seen = nil, time.Now()
+		p.lastErr, p.seen = nil, time.Now()
 	}
 	p.mu.Unlock()
 	if l.err != nil {

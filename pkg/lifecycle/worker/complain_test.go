@@ -23,7 +23,7 @@ func TestComplaint(t *testing.T) {
 		"said, and its back-off is over": {complaint{"no map", now.Add(-errorBackOff)}, "no map", true},
 	} {
 		after := tc.said
-		if got := after.again(tc.text, now); got != tc.want {
+		if got := after.isDue(tc.text, now); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 		if want := (complaint{tc.text, now}); tc.want && after != want || !tc.want && after != tc.said {

@@ -71,9 +71,9 @@ func (w *Workers) stopped(st step) error {
 	return nil
 }
 
-// release gives back the rest, the last first: what was set up later may need what was
+// releaseAll gives back the rest, the last first: what was set up later may need what was
 // set up before.
-func (w *Workers) releaseHoldings(ctx context.Context, st step) error {
+func (w *Workers) releaseAll(ctx context.Context, st step) error {
 	for i := len(w.cfg.Holdings) - 1; i >= 0; i-- {
 		h := w.cfg.Holdings[i]
 		if h.Release == nil {

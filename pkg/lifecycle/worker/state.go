@@ -76,14 +76,14 @@ type state struct {
 	static  bool
 	arrived uint64 // order among pods that wait for one name
 
-	pod     *v1.Pod     // as wanted last; nil for an orphan
-	running *actual.Pod // of an orphan
-	phase   Phase
-	settled bool // Terminated, and that step is done
-	removed bool
-	grace   *int64
-	explain func(*v1.PodStatus)
-	again   *v1.Pod // the same UID, wanted anew while this one is on its way out
+	pod         *v1.Pod     // as wanted last; nil for an orphan
+	running     *actual.Pod // of an orphan
+	phase       Phase
+	settled     bool // Terminated, and that step is done
+	removed     bool
+	grace       *int64
+	explain     func(*v1.PodStatus)
+	wantedAgain *v1.Pod // the same UID, wanted anew while this one is on its way out
 
 	said complaint // of this pod's steps alone, which come one after the other
 
@@ -112,7 +112,7 @@ func newState(u Update, arrived uint64) *state {
 func (s *state) merge(u Update) (interrupt bool) {
 	if u.Kind == Create || u.Kind == Change {
 		if s.removed {
-			s.again = u.Pod
+			s.wantedAgain = u.Pod
 			return false
 		}
 	}
@@ -132,7 +132,7 @@ func (s *state) merge(u Update) (interrupt bool) {
 			s.explain = u.Explain
 		}
 		if u.Removed {
-			s.removed, s.again = true, nil
+			s.removed, s.wantedAgain = true, nil
 		}
 	}
 	if s.pod != nil && s.pod.DeletionTimestamp != nil {
@@ -168,9 +168,9 @@ type complaint struct {
 	at   time.Time
 }
 
-// again tells whether a complaint is to be made now: one that was made already only
+// isDue reports whether a complaint is to be made now: one that was made already only
 // once its back-off is over. If so, it is noted.
-func (c *complaint) again(text string, now time.Time) bool {
+func (c *complaint) isDue(text string, now time.Time) bool {
 	if text == c.text && now.Sub(c.at) < errorBackOff {
 		return false
 	}

@@ -63,7 +63,7 @@ func TestMerge(t *testing.T) {
 			want{phase: Terminating, interrupt: true, dirty: true, removed: true, pod: pod}},
 		{"a pod wanted again on its way out comes later", state{phase: Terminating, pod: pod, removed: true}, Update{Kind: Create, Pod: changed},
 			want{phase: Terminating, removed: true, pod: pod, again: changed}},
-		{"a pod wanted again and removed again does not come", state{phase: Terminating, pod: pod, removed: true, again: changed}, Update{Kind: Kill, Pod: changed, Removed: true},
+		{"a pod wanted again and removed again does not come", state{phase: Terminating, pod: pod, removed: true, wantedAgain: changed}, Update{Kind: Kill, Pod: changed, Removed: true},
 			want{phase: Terminating, dirty: true, removed: true, pod: pod}},
 		{"a sync of a pod that has come to rest does nothing", state{phase: Terminated, pod: pod, settled: true}, Update{Kind: Sync, Pod: pod},
 			want{phase: Terminated, pod: pod}},
@@ -81,8 +81,8 @@ func TestMerge(t *testing.T) {
 			if !ptr.Equal(s.grace, tt.want.grace) {
 				t.Errorf("grace = %v, want %v", ptr.Deref(s.grace, -1), ptr.Deref(tt.want.grace, -1))
 			}
-			if s.again != tt.want.again {
-				t.Errorf("again = %v, want %v", s.again, tt.want.again)
+			if s.wantedAgain != tt.want.again {
+				t.Errorf("again = %v, want %v", s.wantedAgain, tt.want.again)
 			}
 			if (s.pod.DeletionTimestamp == nil) != (tt.want.pod.DeletionTimestamp == nil) || len(s.pod.Labels) != len(tt.want.pod.Labels) {
 				t.Errorf("pod = %v, want %v", s.pod, tt.want.pod)

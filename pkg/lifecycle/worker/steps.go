@@ -33,7 +33,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	pod := *st.pod // with its status, which says when it started and what may not start again
 	pod.Status = s
 	if pods.IsFinished(s.Phase) || kuberuntime.Over(&pod, observed) {
-		return w.done(st, before, s)
+		return w.finished(st, before, s)
 	}
 	deadline, limited := podstatus.Deadline(st.pod, s.StartTime)
 	if !limited {
@@ -46,15 +46,15 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	o.deadline = deadline
 	if ctx.Err() == nil && limitedCtx.Err() != nil {
 		if s = w.publish(st, observed, o.waiting, false); s.Phase == v1.PodFailed {
-			return w.done(st, before, s)
+			return w.finished(st, before, s)
 		}
 	}
 	return o
 }
 
-// done ends the syncing of a pod that has succeeded or failed, and was in another
+// finished ends the syncing of a pod that has succeeded or failed, and was in another
 // phase before, unless an agent before this one has found so.
-func (w *Workers) done(st step, before v1.PodPhase, s v1.PodStatus) outcome {
+func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 	if s.Reason == podstatus.DeadlineExceeded && before != v1.PodFailed {
 		w.cfg.Journal.Normal(st.pod, s.Reason, s.Message)
 	}
@@ -110,7 +110,7 @@ func (w *Workers) unseen(ctx context.Context, st step, err error) {
 // complain records why a pod does not get on, once a back-off however often it is
 // looked at.
 func (w *Workers) complain(st step, reason, message string) {
-	if st.said.again(reason+": "+message, w.cfg.Clock.Now()) {
+	if st.said.isDue(reason+": "+message, w.cfg.Clock.Now()) {
 		w.cfg.Journal.Warn(st.pod, reason, message)
 	}
 }
@@ -159,7 +159,7 @@ func (w *Workers) stop(ctx context.Context, st step, observed *actual.PodStatus)
 // terminated gives back what a stopped pod no longer needs. Its dead containers
 // stay, so that their logs can be read.
 func (w *Workers) terminated(ctx context.Context, st step) error {
-	if err := w.releaseHoldings(ctx, st); err != nil {
+	if err := w.releaseAll(ctx, st); err != nil {
 		return err
 	}
 	if st.pod != nil {

@@ -52,12 +52,12 @@ type Workers struct {
 	cfg Config
 	due timequeue.Queue[types.UID] // to be synced again
 
-	mu     sync.Mutex
-	states map[types.UID]*state
-	names  map[types.NamespacedName]types.UID // static pod or orphan that holds a name
-	seq    uint64
-	born   []*state      // wait for their goroutine
-	births chan struct{} // signals born
+	mu        sync.Mutex
+	states    map[types.UID]*state
+	names     map[types.NamespacedName]types.UID // static pod or orphan that holds a name
+	seq       uint64
+	newStates []*state      // wait for their goroutine
+	startNew  chan struct{} // signals newStates
 }
 
 // New returns Workers that do nothing until Run; updates are kept until then.
@@ -80,10 +80,10 @@ func New(cfg Config) (*Workers, error) {
 		cfg.Probes = noProbes{}
 	}
 	return &Workers{
-		cfg:    cfg,
-		states: map[types.UID]*state{},
-		names:  map[types.NamespacedName]types.UID{},
-		births: make(chan struct{}, 1),
+		cfg:      cfg,
+		states:   map[types.UID]*state{},
+		names:    map[types.NamespacedName]types.UID{},
+		startNew: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -96,13 +96,13 @@ func (w *Workers) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.births:
+		case <-w.startNew:
 		}
 		w.mu.Lock()
-		born := w.born
-		w.born = nil
+		started := w.newStates
+		w.newStates = nil
 		w.mu.Unlock()
-		for _, s := range born {
+		for _, s := range started {
 			wg.Go(func() { w.serve(ctx, s) })
 		}
 	}
@@ -197,9 +197,9 @@ func (w *Workers) admit(u Update) *state {
 		klog.V(2).InfoS("Static pod waits until the one before it is gone", "pod", klog.KObj(u.Pod), "podUID", s.uid, "waitsFor", holder)
 	}
 	w.states[s.uid] = s
-	w.born = append(w.born, s)
+	w.newStates = append(w.newStates, s)
 	select {
-	case w.births <- struct{}{}:
+	case w.startNew <- struct{}{}:
 	default:
 	}
 	return s
@@ -213,8 +213,8 @@ func (w *Workers) release(s *state) {
 	if w.names[s.name] == s.uid {
 		delete(w.names, s.name)
 	}
-	if s.again != nil {
-		next := Update{Kind: Create, Pod: s.again}
+	if s.wantedAgain != nil {
+		next := Update{Kind: Create, Pod: s.wantedAgain}
 		ns := w.admit(next)
 		ns.merge(next)
 		ns.signal()
@@ -233,9 +233,9 @@ func (w *Workers) release(s *state) {
 	}
 }
 
-// yield gives a static pod's name to the pod that was found running under it,
+// yieldName gives a static pod's name to the pod that was found running under it,
 // which is stopped and removed first.
-func (w *Workers) yield(s *state, old *actual.Pod) {
+func (w *Workers) yieldName(s *state, old *actual.Pod) {
 	klog.InfoS("Static pod was replaced while no agent ran, waits until the old one is gone", "pod", s.name, "podUID", s.uid, "oldPodUID", old.UID)
 	w.names[s.name] = old.UID
 	u := Update{Kind: Kill, Running: old, Removed: true}
@@ -285,23 +285,23 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 		case <-s.wake:
 		}
 		for {
-			stepCtx, st, ok := w.begin(ctx, s)
+			stepCtx, st, ok := w.beginStep(ctx, s)
 			if !ok {
 				break
 			}
 			var o outcome
-			if err := recovery.Call(func() error { o = w.do(stepCtx, st); return nil }); err != nil {
+			if err := recovery.Call(func() error { o = w.doStep(stepCtx, st); return nil }); err != nil {
 				o = outcome{err: fmt.Errorf("pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize} // of this pod alone
 			}
-			if w.end(ctx, s, st, o) {
+			if w.finishStep(ctx, s, st, o) {
 				return
 			}
 		}
 	}
 }
 
-// begin takes the next step of a pod, if there is one to take.
-func (w *Workers) begin(ctx context.Context, s *state) (context.Context, step, bool) {
+// beginStep takes the next step of a pod, if there is one to take.
+func (w *Workers) beginStep(ctx context.Context, s *state) (context.Context, step, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !s.dirty || s.phase == Waiting || ctx.Err() != nil {
@@ -315,8 +315,8 @@ func (w *Workers) begin(ctx context.Context, s *state) (context.Context, step, b
 	}, true
 }
 
-// end takes in what a step came to, and reports whether the pod is gone.
-func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone bool) {
+// finishStep takes in what a step came to, and reports whether the pod is gone.
+func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) (gone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.cancel()
@@ -342,7 +342,7 @@ func (w *Workers) end(ctx context.Context, s *state, st step, o outcome) (gone b
 	case v.gone:
 		w.release(s)
 	case o.inTheWay != nil:
-		w.yield(s, o.inTheWay)
+		w.yieldName(s, o.inTheWay)
 	case v.now:
 		s.dirty = true
 	case v.retry:
@@ -372,7 +372,7 @@ func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/2+1)
 }
 
-func (w *Workers) do(ctx context.Context, st step) outcome {
+func (w *Workers) doStep(ctx context.Context, st step) outcome {
 	switch st.phase {
 	case Syncing:
 		st, err := w.allocate(st)
