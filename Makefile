@@ -42,14 +42,14 @@ demo-image:
 .PHONY: test
 test: build cluster-build ## unit tests, then those against real Docker and a real control plane (RACE=1: with the race detector)
 	$(GO) build -o $(BIN)/summary ./test/summary
-	{ $(GO) test -json $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... || echo "FAIL: go test of the units: exit $$?"; \
+	{ $(GO) test -json $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... ./test/architecture/... || echo "FAIL: go test of the units: exit $$?"; \
 	  MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -json -p 1 -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) \
 		./test/cri/... ./test/integration/... ./test/e2e/... ./test/pods/... $(ARGS) || echo "FAIL: go test of test/cri, test/integration, test/e2e and test/pods: exit $$?"; \
 	} | $(BIN)/summary -verbose test/integration,test/cri,test/e2e,test/pods
 
 .PHONY: unit
 unit: ## unit tests only
-	$(GO) test $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/...
+	$(GO) test $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... ./test/architecture/...
 
 .PHONY: integration
 integration: build ## integration tests only; ARGS='-run TestReset' picks

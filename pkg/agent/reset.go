@@ -17,6 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
@@ -106,15 +107,11 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 			continue
 		}
 		wg.Go(func() {
-			grace := resetGrace
-			err := rt.KillPod(ctx, nil, pod, &grace)
-			if err == nil {
-				err = rt.RemovePod(ctx, pod.UID, types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
-			}
+			err := resetPod(ctx, rt, pod)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("remove pod %s/%s: %w", pod.Namespace, pod.Name, err))
+				errs = append(errs, err)
 				return
 			}
 			fmt.Fprintf(out, "removed pod %s/%s\n", pod.Namespace, pod.Name)
@@ -122,6 +119,18 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+func resetPod(ctx context.Context, rt *kuberuntime.Manager, pod *actual.Pod) error {
+	grace := resetGrace
+	err := rt.KillPod(ctx, nil, pod, &grace)
+	if err == nil {
+		err = rt.RemovePod(ctx, pod.UID, types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
+	}
+	if err != nil {
+		return fmt.Errorf("remove pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return nil
 }
 
 // resetState removes the agent's own files, and the root where nothing is left in it. What
