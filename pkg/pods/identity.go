@@ -1,6 +1,9 @@
 package pods
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // Names of the sources, as they stand in the kubernetes.io/config.source annotation.
 const (
@@ -36,4 +39,9 @@ const systemCriticalPriority = 2_000_000_000
 // priority, or because nobody would make it anew elsewhere (the kubelet's rule).
 func IsCritical(pod *v1.Pod) bool {
 	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
+}
+
+// NameOf returns the pod's namespace and name.
+func NameOf(pod *v1.Pod) types.NamespacedName {
+	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 const (
@@ -29,7 +30,7 @@ type FileConfig struct {
 	NodeName string        // of this node
 	Period   time.Duration // between full rescans; 0: 20 s
 	Clock    clock.WithTicker
-	Report   func(Problem) // is called once with each problem; nil: LogProblem
+	Report   func(manifest.Problem) // is called once with each problem; nil: LogProblem
 	// StateDir, if not empty, is a directory for this source alone, in which it keeps
 	// each manifest that was good, so that a bad edit leaves the running pod as it was
 	// even after a restart of the agent.
@@ -48,7 +49,7 @@ type FileConfig struct {
 // does if the whole directory vanishes. If a file is removed, its pods go.
 type FileSource struct {
 	cfg    FileConfig
-	origin origin
+	origin manifest.Origin
 	store  *lastGood
 
 	files   map[string]*file // by path
@@ -59,7 +60,7 @@ type FileSource struct {
 	started time.Time
 
 	mu       sync.Mutex
-	problems problemBook
+	problems manifest.Book
 }
 
 // NewFile checks the configuration. It touches no file.
@@ -80,20 +81,20 @@ func NewFile(cfg FileConfig) (*FileSource, error) {
 	}
 	return &FileSource{
 		cfg:      cfg,
-		origin:   origin{source: pods.SourceFile, node: cfg.NodeName, objects: cfg.Objects},
+		origin:   manifest.Origin{Source: pods.SourceFile, Node: cfg.NodeName, Objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
 		files:    map[string]*file{},
 		removed:  map[string]bool{},
-		problems: newProblemBook(cfg.Report),
+		problems: manifest.NewBook(cfg.Report),
 	}, nil
 }
 
 // Problems returns what is wrong as of the last look, in the order of the files.
 // Safe for concurrent use.
-func (s *FileSource) Problems() []Problem {
+func (s *FileSource) Problems() []manifest.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.problems.all
+	return s.problems.All
 }
 
 // Run sends a snapshot at once and after each change, until ctx ends. It does not

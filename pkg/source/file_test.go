@@ -11,12 +11,14 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 const node = "Node-1"
 
 // manifest is a small valid manifest of a pod.
-func manifest(name string, lines ...string) string {
+func podManifest(name string, lines ...string) string {
 	text := "apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + name + "\nspec:\n  containers:\n  - name: c\n    image: busybox:1\n"
 	for _, l := range lines {
 		text += l + "\n"
@@ -33,13 +35,13 @@ type fileRun struct {
 	stop context.CancelFunc
 
 	mu       sync.Mutex
-	reported []Problem
+	reported []manifest.Problem
 }
 
 func startFile(t *testing.T, path string, more ...func(*FileConfig)) *fileRun {
 	t.Helper()
 	r := &fileRun{t: t, dir: path, out: make(chan Snapshot)}
-	cfg := FileConfig{Path: path, NodeName: node, Period: time.Hour, Report: func(p Problem) {
+	cfg := FileConfig{Path: path, NodeName: node, Period: time.Hour, Report: func(p manifest.Problem) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.reported = append(r.reported, p)
@@ -117,9 +119,9 @@ func equalNames(got, want []string) bool {
 func TestDirectoryIsFollowed(t *testing.T) {
 	r := startFile(t, t.TempDir())
 	r.wait()
-	r.write("b.yaml", manifest("b"))
+	r.write("b.yaml", podManifest("b"))
 	r.wait("b")
-	r.write("a.yaml", manifest("a"))
+	r.write("a.yaml", podManifest("a"))
 	r.wait("a", "b")
 	if err := os.Remove(filepath.Join(r.dir, "b.yaml")); err != nil {
 		t.Fatal(err)
@@ -136,13 +138,13 @@ func TestAFileThatAppearsDuringTheFirstLookIsSeen(t *testing.T) {
 		for j := range 20 {
 			name := fmt.Sprintf("p%02d", j)
 			names = append(names, name)
-			if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(manifest(name)), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(podManifest(name)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		r := startFile(t, dir)
 		time.Sleep(time.Duration(i) * 150 * time.Microsecond)
-		r.write("z.yaml", manifest("z"))
+		r.write("z.yaml", podManifest("z"))
 		r.wait(append(names, "z")...)
 		r.stop()
 	}
@@ -163,9 +165,9 @@ func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
 		"long":     `{memory: "12345678901234567890123e999999"}`,
 		"over":     `{memory: "1e19"}`,
 	} {
-		r.write(name+".yaml", manifest(name, "    resources: {requests: {memory: 1}, limits: "+limits+"}"))
+		r.write(name+".yaml", podManifest(name, "    resources: {requests: {memory: 1}, limits: "+limits+"}"))
 	}
-	r.write("well.yaml", manifest("well"))
+	r.write("well.yaml", podManifest("well"))
 	r.wait("well")
 	if n := len(r.src.Problems()); n < 7 {
 		t.Errorf("%d problems: %v", n, r.src.Problems())
@@ -178,7 +180,7 @@ func TestAUIDInAManifestIsNoOtherPods(t *testing.T) {
 	r := startFile(t, t.TempDir())
 	r.wait()
 	fixed := func(name, more string) string {
-		return strings.Replace(manifest(name), "name: "+name, "name: "+name+"\n  uid: 0f1e2d3c"+more, 1)
+		return strings.Replace(podManifest(name), "name: "+name, "name: "+name+"\n  uid: 0f1e2d3c"+more, 1)
 	}
 	r.write("victim.yaml", fixed("victim", ""))
 	before := r.wait("victim").Pods[0].UID

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 // askTimeout is how long the server of a manifest URL may take, as in the kubelet.
@@ -28,10 +29,10 @@ type HTTPConfig struct {
 	NodeName string
 	Period   time.Duration // between requests; 0: 20 s
 	Clock    clock.WithTicker
-	Report   func(Problem)     // is called once with each problem; nil: LogProblem
-	Client   http.RoundTripper // nil: http.DefaultTransport
-	StateDir string            // as FileConfig's, for the last good answer
-	Objects  bool              // as FileConfig's
+	Report   func(manifest.Problem) // is called once with each problem; nil: LogProblem
+	Client   http.RoundTripper      // nil: http.DefaultTransport
+	StateDir string                 // as FileConfig's, for the last good answer
+	Objects  bool                   // as FileConfig's
 }
 
 // HTTPSource reads pods from a URL every period, in the same forms as a manifest
@@ -40,18 +41,18 @@ type HTTPConfig struct {
 type HTTPSource struct {
 	cfg    HTTPConfig
 	client *http.Client
-	origin origin
+	origin manifest.Origin
 	store  *lastGood
 
 	spoken bool
 	asked  bool   // the first answer or failure has arrived
 	last   []byte // body of the last answer that was decoded
 	etag   string // of it
-	given
-	faults []Problem // of the last decoded answer
+	manifest.Content
+	faults []manifest.Problem // of the last decoded answer
 
 	mu       sync.Mutex
-	problems problemBook
+	problems manifest.Book
 }
 
 // NewHTTP checks the configuration. It sends no request.
@@ -76,9 +77,9 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	from.User = nil // a new password must not make new pods
 	s := &HTTPSource{
 		cfg:      cfg,
-		origin:   origin{source: pods.SourceHTTP, from: from.String(), node: cfg.NodeName, objects: cfg.Objects},
+		origin:   manifest.Origin{Source: pods.SourceHTTP, From: from.String(), Node: cfg.NodeName, Objects: cfg.Objects},
 		store:    &lastGood{dir: cfg.StateDir},
-		problems: newProblemBook(cfg.Report),
+		problems: manifest.NewBook(cfg.Report),
 	}
 	s.client = &http.Client{Transport: cfg.Client, Timeout: askTimeout, CheckRedirect: s.redirect}
 	return s, nil
@@ -99,10 +100,10 @@ func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
 }
 
 // Problems returns what is wrong as of the last answer. Safe for concurrent use.
-func (s *HTTPSource) Problems() []Problem {
+func (s *HTTPSource) Problems() []manifest.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.problems.all
+	return s.problems.All
 }
 
 // Run asks at once and every period, and sends a snapshot whenever the answer has
@@ -142,17 +143,17 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 	changed := false
 	switch {
 	case err != nil:
-		s.note(append([]Problem{s.problem(message(err))}, s.faults...))
+		s.note(append([]manifest.Problem{s.problem(message(err))}, s.faults...))
 		if first {
-			if kept := s.store.load(s.origin.from); kept != nil {
-				s.given, changed = keepFailed(given{}, s.origin.static(decode(kept)), s.cfg.NodeName), true
+			if kept := s.store.load(s.origin.From); kept != nil {
+				s.Content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName), true
 			}
 		}
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
 		s.note(s.faults)
 	case len(bytes.TrimSpace(body)) == 0:
 		// The kubelet takes this for no pods; more likely the server is in trouble.
-		s.note(append([]Problem{s.problem("answered with nothing; an empty list is what stops all pods")}, s.faults...))
+		s.note(append([]manifest.Problem{s.problem("answered with nothing; an empty list is what stops all pods")}, s.faults...))
 		changed = !s.spoken
 	default:
 		s.take(body, first)
@@ -163,40 +164,40 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceHTTP, Pods: s.pods, Objects: s.objects}
+	return &Snapshot{Source: pods.SourceHTTP, Pods: s.Pods, Objects: s.Objects}
 }
 
 // take decodes an answer.
 func (s *HTTPSource) take(body []byte, first bool) {
-	docs := s.origin.static(decode(body))
-	before := s.given
-	if first && consultsKept(docs) {
-		if kept := s.store.load(s.origin.from); kept != nil {
-			before = keepFailed(given{}, s.origin.static(decode(kept)), s.cfg.NodeName)
+	docs := s.origin.Read(body)
+	before := s.Content
+	if first && manifest.NeedsKept(docs) {
+		if kept := s.store.load(s.origin.From); kept != nil {
+			before = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName)
 		}
 	}
-	refuseChanges(docs, before)
+	manifest.RefuseChanges(docs, before)
 	s.faults = nil
 	failed := len(docs) == 0
 	for i := range docs {
-		failed = failed || docs[i].failed()
-		for _, p := range docs[i].problems {
-			p.Source, p.File = pods.SourceHTTP, s.origin.from
+		failed = failed || docs[i].Failed()
+		for _, p := range docs[i].Problems {
+			p.Source, p.File = pods.SourceHTTP, s.origin.From
 			s.faults = append(s.faults, p)
 		}
 	}
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}
-	s.given = given{}
-	for _, clash := range newTaken().addAll(&s.given, keepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
+	s.Content = manifest.Content{}
+	for _, clash := range manifest.NewTaken().AddAll(&s.Content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
 		s.faults = append(s.faults, s.problem(clash))
 	}
 	if !failed {
-		s.store.keep(s.origin.from, body)
+		s.store.keep(s.origin.From, body)
 	}
 	s.note(s.faults)
-	klog.V(2).InfoS("Manifests read", "url", s.origin.from, "pods", len(s.pods), "objects", len(s.objects), "problems", len(s.faults))
+	klog.V(2).InfoS("Manifests read", "url", s.origin.From, "pods", len(s.Pods), "objects", len(s.Objects), "problems", len(s.faults))
 }
 
 // ask gets the answer: nil if the server says that it has not changed.
@@ -232,14 +233,14 @@ func (s *HTTPSource) ask(ctx context.Context) (body []byte, etag string, err err
 	return body, answer.Header.Get("ETag"), nil
 }
 
-func (s *HTTPSource) problem(message string) Problem {
-	return Problem{Source: pods.SourceHTTP, File: s.origin.from, Message: message}
+func (s *HTTPSource) problem(message string) manifest.Problem {
+	return manifest.Problem{Source: pods.SourceHTTP, File: s.origin.From, Message: message}
 }
 
-func (s *HTTPSource) note(problems []Problem) {
+func (s *HTTPSource) note(problems []manifest.Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.problems.set(problems)
+	s.problems.Set(problems)
 }
 
 // message words an error the same way each time, so that it is reported once:

@@ -15,12 +15,13 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 // MuxConfig is what a Mux is made of.
 type MuxConfig struct {
-	Clock  clock.PassiveClock // gives the time at which a pod was first seen; nil: the real one
-	Report func(Problem)      // is called once for each pod or object that another source's bars; nil: LogProblem
+	Clock  clock.PassiveClock     // gives the time at which a pod was first seen; nil: the real one
+	Report func(manifest.Problem) // is called once for each pod or object that another source's bars; nil: LogProblem
 	// Sources are the names of the sources that will send snapshots.
 	Sources []string
 	// Objects is called with all objects of the sources, before the changes of the same
@@ -33,7 +34,7 @@ type Mux struct {
 	cfg     MuxConfig
 	changes chan Change
 	sources map[string]*wanted
-	clashes problemBook
+	clashes manifest.Book
 }
 
 // wanted is what one source wants, and what was sent of it.
@@ -55,7 +56,7 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		cfg:     cfg,
 		changes: make(chan Change, 50),
 		sources: map[string]*wanted{},
-		clashes: newProblemBook(cfg.Report),
+		clashes: manifest.NewBook(cfg.Report),
 	}, nil
 }
 
@@ -99,10 +100,10 @@ func (m *Mux) merge(s Snapshot) []Change {
 	}
 	m.sources[s.Source].latest = s
 
-	var objects given
+	var objects manifest.Content
 	var removed, others []Change
-	taken := newTaken()
-	var clashes []Problem
+	taken := manifest.NewTaken()
+	var clashes []manifest.Problem
 	names := slices.SortedFunc(maps.Keys(m.sources), func(a, b string) int {
 		return slices.Index(rank, a) - slices.Index(rank, b)
 	})
@@ -110,8 +111,8 @@ func (m *Mux) merge(s Snapshot) []Change {
 		src := m.sources[name]
 		pods, barred := m.unbarred(name, src.latest.Pods, taken)
 		clashes = append(clashes, barred...)
-		for _, clash := range taken.addAll(&objects, given{objects: src.latest.Objects}, "source "+name) {
-			clashes = append(clashes, Problem{Source: name, File: name, Message: clash})
+		for _, clash := range taken.AddAll(&objects, manifest.Content{Objects: src.latest.Objects}, "source "+name) {
+			clashes = append(clashes, manifest.Problem{Source: name, File: name, Message: clash})
 		}
 		d := src.diff(name, pods, m.cfg.Clock.Now())
 		removed = appendChange(removed, Remove, name, d.removed)
@@ -125,9 +126,9 @@ func (m *Mux) merge(s Snapshot) []Change {
 		}
 		others = appendChange(others, Reconcile, name, d.reconciled)
 	}
-	m.clashes.set(clashes)
+	m.clashes.Set(clashes)
 	if m.cfg.Objects != nil {
-		m.cfg.Objects(objects.objects, !slices.ContainsFunc(m.cfg.Sources, func(name string) bool { return m.sources[name] == nil }))
+		m.cfg.Objects(objects.Objects, !slices.ContainsFunc(m.cfg.Sources, func(name string) bool { return m.sources[name] == nil }))
 	}
 	return append(removed, others...)
 }
@@ -142,15 +143,15 @@ func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {
 // unbarred drops pods whose name or UID is used by another pod that ranks before
 // them. Names at the API server are its own business: a mirror pod has its static
 // pod's by design.
-func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken taken) ([]*v1.Pod, []Problem) {
+func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken manifest.Taken) ([]*v1.Pod, []manifest.Problem) {
 	if source == pods.SourceAPI {
-		taken = newTaken()
+		taken = manifest.NewTaken()
 	}
 	var ok []*v1.Pod
-	var barred []Problem
+	var barred []manifest.Problem
 	for _, p := range wanted {
-		if clash := taken.add(p, "source "+source); clash != "" {
-			barred = append(barred, Problem{Source: source, File: source, Message: clash})
+		if clash := taken.Add(p, "source "+source); clash != "" {
+			barred = append(barred, manifest.Problem{Source: source, File: source, Message: clash})
 			continue
 		}
 		ok = append(ok, p)
@@ -169,7 +170,7 @@ func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 	sent := make(map[types.UID]sentPod, len(now))
 	for _, in := range now {
 		before, ok := w.sent[in.UID]
-		if ok && nameOf(before.out) != nameOf(in) {
+		if ok && pods.NameOf(before.out) != pods.NameOf(in) {
 			ok = false // the manifest's UID with a new name: another pod
 		}
 		switch {
@@ -199,12 +200,12 @@ func (w *wanted) diff(source string, now []*v1.Pod, at time.Time) difference {
 		}
 	}
 	for uid, s := range w.sent {
-		if now, ok := sent[uid]; !ok || nameOf(now.out) != nameOf(s.out) {
+		if now, ok := sent[uid]; !ok || pods.NameOf(now.out) != pods.NameOf(s.out) {
 			d.removed = append(d.removed, s.out)
 		}
 	}
 	slices.SortFunc(d.removed, func(a, b *v1.Pod) int {
-		return compareNames(nameOf(a), nameOf(b))
+		return compareNames(pods.NameOf(a), pods.NameOf(b))
 	})
 	w.sent = sent
 	return d

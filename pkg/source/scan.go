@@ -10,11 +10,10 @@ import (
 	"strings"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 // goneFor is how long a file must be gone before its pods go: editors replace a
@@ -28,9 +27,9 @@ const firstWait = 3 * time.Second
 // file is what is known about one manifest.
 type file struct {
 	reading
-	given    // now: from the last read, or kept from before it
-	problems []Problem
-	gone     time.Time // when it was first found missing; zero while it is there
+	manifest.Content // now: from the last read, or kept from before it
+	problems         []manifest.Problem
+	gone             time.Time // when it was first found missing; zero while it is there
 }
 
 // look reads what has changed. It returns a snapshot if what is wanted may have
@@ -71,7 +70,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 			again = sooner(again, left)
 			continue
 		}
-		klog.V(2).InfoS("Manifest removed", "file", p, "pods", len(f.pods))
+		klog.V(2).InfoS("Manifest removed", "file", p, "pods", len(f.Pods))
 		s.store.forget(p)
 		delete(s.files, p)
 		delete(s.removed, p)
@@ -90,7 +89,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		whole[i].Source = pods.SourceFile
 	}
 	s.mu.Lock()
-	s.problems.set(append(whole, problems...))
+	s.problems.Set(append(whole, problems...))
 	s.mu.Unlock()
 	if s.spoken && !changed {
 		return nil, again
@@ -102,7 +101,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		s.store.prune(paths)
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceFile, Pods: all.pods, Objects: all.objects}, again
+	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects}, again
 }
 
 func (s *FileSource) missing() error {
@@ -113,9 +112,9 @@ func (s *FileSource) missing() error {
 // list returns the manifests, in order; those that are symbolic links; what is
 // wrong with the path or its entries; and whether the listing is complete, so that
 // a file which is not in it does not exist.
-func (s *FileSource) list() (paths, links []string, problems []Problem, complete bool) {
+func (s *FileSource) list() (paths, links []string, problems []manifest.Problem, complete bool) {
 	path := s.cfg.Path
-	problem := func(p, message string) { problems = append(problems, Problem{File: p, Message: message}) }
+	problem := func(p, message string) { problems = append(problems, manifest.Problem{File: p, Message: message}) }
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -179,76 +178,69 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	data, err := f.reading.next(path, now)
 	switch {
 	case err != nil:
-		f.problems = []Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
+		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
 		if first {
-			f.given = s.kept(path)
+			f.Content = s.kept(path)
 		}
-		return first && len(f.pods)+len(f.objects) > 0
+		return first && len(f.Pods)+len(f.Objects) > 0
 	case data == nil:
 		return false
 	}
 	from := s.origin
-	from.from = path
-	docs := from.static(decode(data))
-	if first && consultsKept(docs) {
-		f.given = s.kept(path)
+	from.From = path
+	docs := from.Read(data)
+	if first && manifest.NeedsKept(docs) {
+		f.Content = s.kept(path)
 	}
-	refuseChanges(docs, f.given)
+	manifest.RefuseChanges(docs, f.Content)
 	f.problems = nil
 	failed := len(docs) == 0
 	for i := range docs {
-		failed = failed || docs[i].failed()
-		for _, p := range docs[i].problems {
+		failed = failed || docs[i].Failed()
+		for _, p := range docs[i].Problems {
 			p.Source, p.File = pods.SourceFile, path
 			f.problems = append(f.problems, p)
 		}
 	}
 	if len(docs) == 0 {
-		f.problems = []Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
+		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
-	f.given = keepFailed(f.given, docs, s.cfg.NodeName)
+	f.Content = manifest.KeepFailed(f.Content, docs, s.cfg.NodeName)
 	if !failed {
 		s.store.keep(path, data)
 	}
-	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.pods), "objects", len(f.objects), "problems", len(f.problems))
+	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.Pods), "objects", len(f.Objects), "problems", len(f.problems))
 	return true
 }
 
-// consultsKept reports whether it matters what documents that are read for the first
-// time gave when they were last good: because one has failed, or an object may have
-// changed that must not change.
-func consultsKept(docs []written) bool {
-	return len(docs) == 0 || slices.ContainsFunc(docs, func(w written) bool { return w.failed() || w.object != nil })
-}
-
 // kept returns what a file gave when it was last good, before this agent started.
-func (s *FileSource) kept(path string) given {
+func (s *FileSource) kept(path string) manifest.Content {
 	data := s.store.load(path)
 	if data == nil {
-		return given{}
+		return manifest.Content{}
 	}
 	from := s.origin
-	from.from = path
-	return keepFailed(given{}, from.static(decode(data)), s.cfg.NodeName)
+	from.From = path
+	return manifest.KeepFailed(manifest.Content{}, from.Read(data), s.cfg.NodeName)
 }
 
 // merge combines what the files give, in the order of the files. Of two pods with a
 // common name or UID, and of two objects with one name, the first is wanted, and
 // the other is a problem.
-func (s *FileSource) merge() (given, []Problem) {
+func (s *FileSource) merge() (manifest.Content, []manifest.Problem) {
 	paths := make([]string, 0, len(s.files))
 	for p := range s.files {
 		paths = append(paths, p)
 	}
 	slices.Sort(paths)
-	var all given
-	var problems []Problem
-	taken := newTaken()
+	var all manifest.Content
+	var problems []manifest.Problem
+	taken := manifest.NewTaken()
 	add := func(path string, f *file, report bool) {
-		clashes := taken.addAll(&all, f.given, path)
+		clashes := taken.AddAll(&all, f.Content, path)
 		if report {
 			for _, clash := range clashes {
-				problems = append(problems, Problem{Source: pods.SourceFile, File: path, Message: clash})
+				problems = append(problems, manifest.Problem{Source: pods.SourceFile, File: path, Message: clash})
 			}
 		}
 	}
@@ -265,10 +257,6 @@ func (s *FileSource) merge() (given, []Problem) {
 		}
 	}
 	return all, problems
-}
-
-func nameOf(pod *v1.Pod) types.NamespacedName {
-	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }
 
 // sooner returns the shorter of two waits, where 0 means none.

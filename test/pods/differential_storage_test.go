@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -77,7 +78,7 @@ func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 		spec, isClaim := strings.CutPrefix(spec, "claim: ")
 		kind := map[bool]string{true: "PersistentVolumeClaim", false: "PersistentVolume"}[isClaim]
 		text := "apiVersion: v1\nkind: " + kind + "\nmetadata: {name: differential}\nspec: " + spec + "\n"
-		object, problems := manifest(t, text)
+		object, problems := podManifest(t, text)
 		var theirs any
 		var err error
 		if isClaim {
@@ -119,14 +120,14 @@ func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 	}
 }
 
-// manifest is what a standalone node makes of a document.
-func manifest(t *testing.T, text string) (metav1.Object, []source.Problem) {
+// podManifest is what a standalone node makes of a document.
+func podManifest(t *testing.T, text string) (metav1.Object, []manifest.Problem) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "m.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := source.NewFile(source.FileConfig{Path: file, NodeName: "node", Objects: true, Report: func(source.Problem) {}})
+	s, err := source.NewFile(source.FileConfig{Path: file, NodeName: "node", Objects: true, Report: func(manifest.Problem) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
-	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -91,8 +91,8 @@ func judge(ctx context.Context, cluster *harness.Cluster, ours *v1.Pod) error {
 	if refusal != nil && !apierrors.IsInvalid(refusal) {
 		return refusal
 	}
-	source.SetDefaults(ours)
-	problems := source.Validate(ours)
+	manifest.SetDefaults(ours)
+	problems := manifest.Validate(ours)
 	switch {
 	case refusal != nil && len(podfields.Refused(ours, everything)) > 0:
 		return nil // for the node's own reason

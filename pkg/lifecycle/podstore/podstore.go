@@ -81,7 +81,7 @@ func (s *Store) ByName(namespace, name string) (*v1.Pod, bool) {
 func (s *Store) Mirror(pod *v1.Pod) (*v1.Pod, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p, ok := s.mirrors.byName[nameOf(pod)]
+	p, ok := s.mirrors.byName[pods.NameOf(pod)]
 	return p, ok
 }
 
@@ -128,7 +128,7 @@ func newIndex() index {
 
 func (x *index) set(pod *v1.Pod) {
 	x.byUID[pod.UID] = pod
-	x.byName[nameOf(pod)] = pod
+	x.byName[pods.NameOf(pod)] = pod
 }
 
 func (x *index) remove(uid types.UID) {
@@ -137,13 +137,13 @@ func (x *index) remove(uid types.UID) {
 		return
 	}
 	delete(x.byUID, uid)
-	n := nameOf(pod)
+	n := pods.NameOf(pod)
 	if x.byName[n] == nil || x.byName[n].UID != uid {
 		return
 	}
 	delete(x.byName, n)
 	for _, p := range x.byUID {
-		if nameOf(p) == n {
+		if pods.NameOf(p) == n {
 			x.byName[n] = p
 		}
 	}
@@ -158,8 +158,4 @@ func (x *index) list() []*v1.Pod {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
 	})
 	return pods
-}
-
-func nameOf(pod *v1.Pod) types.NamespacedName {
-	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }

@@ -1,4 +1,4 @@
-package source
+package manifest
 
 import (
 	"strings"
@@ -42,8 +42,8 @@ func TestStorageOfAManifest(t *testing.T) {
 		t.Fatalf("%d documents", len(docs))
 	}
 	for i, d := range docs {
-		if d.failed() || len(d.problems) > 0 {
-			t.Errorf("document %d: %v", i+1, d.problems)
+		if d.Failed() || len(d.Problems) > 0 {
+			t.Errorf("document %d: %v", i+1, d.Problems)
 		}
 	}
 	pv := docs[0].object.(*v1.PersistentVolume)
@@ -98,11 +98,11 @@ func TestBadStorageIsRefusedWithFieldAndLine(t *testing.T) {
 		"data source":          {claimDocument("dataSource: {kind: PersistentVolumeClaim, name: other}"), `document 1 (line 8): spec.dataSource: Forbidden: a standalone node has nobody who fills a volume from another source`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			docs := standalone.static(decode([]byte(tt.text)))
-			if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) == 0 {
+			docs := standalone.Read([]byte(tt.text))
+			if len(docs) != 1 || !docs[0].Failed() || len(docs[0].Problems) == 0 {
 				t.Fatalf("got %+v", docs)
 			}
-			if got := strings.TrimPrefix(docs[0].problems[0].Error(), ": "); !strings.HasPrefix(got, tt.want) {
+			if got := strings.TrimPrefix(docs[0].Problems[0].Error(), ": "); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -123,15 +123,15 @@ func TestStorageThatMayNotChange(t *testing.T) {
 		"a claim's class":        {claimDocument(), claimDocument("storageClassName: c"), "spec"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := keepFailed(given{}, standalone.static(decode([]byte(tt.old))), node)
-			docs := standalone.static(decode([]byte(tt.now)))
-			refuseChanges(docs, before)
+			before := KeepFailed(Content{}, standalone.Read([]byte(tt.old)), node)
+			docs := standalone.Read([]byte(tt.now))
+			RefuseChanges(docs, before)
 			var fields []string
-			for _, p := range docs[0].problems {
+			for _, p := range docs[0].Problems {
 				fields = append(fields, p.Field)
 			}
-			if got := strings.Join(fields, " "); got != tt.want || docs[0].failed() != (tt.want != "") {
-				t.Errorf("problems %v, want %q", docs[0].problems, tt.want)
+			if got := strings.Join(fields, " "); got != tt.want || docs[0].Failed() != (tt.want != "") {
+				t.Errorf("problems %v, want %q", docs[0].Problems, tt.want)
 			}
 		})
 	}
@@ -140,18 +140,18 @@ func TestStorageThatMayNotChange(t *testing.T) {
 // A volume has no namespace, whatever is read from a document that has failed.
 func TestAFailedVolumeKeepsWhatItWas(t *testing.T) {
 	good, bad := volumeDocument(hostPathLine), volumeDocument(hostPathLine, "fsType: x")
-	before := keepFailed(given{}, standalone.static(decode([]byte(good))), node)
-	now := keepFailed(before, standalone.static(decode([]byte(bad))), node)
-	if len(before.objects) != 1 || len(now.objects) != 1 || now.objects[0] != before.objects[0] {
-		t.Errorf("kept %v of %v", now.objects, before.objects)
+	before := KeepFailed(Content{}, standalone.Read([]byte(good)), node)
+	now := KeepFailed(before, standalone.Read([]byte(bad)), node)
+	if len(before.Objects) != 1 || len(now.Objects) != 1 || now.Objects[0] != before.Objects[0] {
+		t.Errorf("kept %v of %v", now.Objects, before.Objects)
 	}
 }
 
 func TestTwoVolumesOfOneName(t *testing.T) {
-	now := keepFailed(given{}, standalone.static(decode([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument()))), node)
-	var all given
-	clashes := newTaken().addAll(&all, now, "a file")
-	if len(all.objects) != 2 || len(clashes) != 1 || clashes[0] != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
-		t.Errorf("%d objects, clashes %q", len(all.objects), clashes)
+	now := KeepFailed(Content{}, standalone.static(decode([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument()))), node)
+	var all Content
+	clashes := NewTaken().AddAll(&all, now, "a file")
+	if len(all.Objects) != 2 || len(clashes) != 1 || clashes[0] != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
+		t.Errorf("%d objects, clashes %q", len(all.Objects), clashes)
 	}
 }

@@ -1,4 +1,4 @@
-package source
+package manifest
 
 import (
 	"crypto/sha256"
@@ -18,19 +18,23 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// origin is where static pods come from and where they run.
-type origin struct {
-	source string // File or HTTP
-	from   string // absolute path of the file, or the URL
-	node   string
-	// objects reports whether ConfigMaps and Secrets are accepted.
-	objects bool
+// Origin is where static pods come from and where they run.
+type Origin struct {
+	Source string // File or HTTP
+	From   string // absolute path of the file, or the URL
+	Node   string
+	// Objects reports whether ConfigMaps and Secrets are accepted.
+	Objects bool
 }
+
+// Read decodes a manifest and makes of it what runs on this node, see static. An invalid
+// document does not affect the others.
+func (o Origin) Read(data []byte) []Document { return o.static(decode(data)) }
 
 // static turns each pod of a manifest into the pod that runs on this node:
 // defaulted, with its identity, and valid; and each object into the one that pods
 // see. An invalid one loses its pod or object and gets problems.
-func (o origin) static(all []written) []written {
+func (o Origin) static(all []Document) []Document {
 	for i := range all {
 		w := &all[i]
 		w.guarded(func() { o.one(w) })
@@ -38,7 +42,7 @@ func (o origin) static(all []written) []written {
 	return all
 }
 
-func (o origin) one(w *written) {
+func (o Origin) one(w *Document) {
 	if w.object != nil {
 		o.object(w)
 	}
@@ -55,7 +59,7 @@ func (o origin) one(w *written) {
 		pod.Namespace = metav1.NamespaceDefault
 	}
 	SetDefaults(pod)
-	errs := validateStatic(pod, o.node)
+	errs := validateStatic(pod, o.Node)
 	w.refuse(append(errs, Validate(pod)...))
 	if w.pod != nil {
 		o.identify(pod, w.content)
@@ -65,20 +69,20 @@ func (o origin) one(w *written) {
 // identify gives a static pod its identity as the kubelet does: a name that is
 // unique among the nodes, a UID that follows from its content and place, and the
 // node. It is called on a pod as its user named it.
-func (o origin) identify(pod *v1.Pod, content []byte) {
+func (o Origin) identify(pod *v1.Pod, content []byte) {
 	hash := contentHash(o, content)
 	if pod.UID == "" {
 		pod.UID = types.UID(hash)
 	} else {
-		pod.UID = uidOf(pod, o.node)
+		pod.UID = uidOf(pod, o.Node)
 	}
-	pod.Name = nameOnNode(pod.Name, o.node)
-	pod.Spec.NodeName = o.node
+	pod.Name = nameOnNode(pod.Name, o.Node)
+	pod.Spec.NodeName = o.Node
 	pod.Annotations = maps.Clone(pod.Annotations)
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
-	pod.Annotations[pods.AnnotationConfigSource] = o.source
+	pod.Annotations[pods.AnnotationConfigSource] = o.Source
 	// Unlike the kubelet's, which is the UID, it changes with the content even if the
 	// manifest sets a UID: this shows when a mirror pod is stale.
 	pod.Annotations[pods.AnnotationConfigHash] = hash
@@ -88,9 +92,9 @@ func (o origin) identify(pod *v1.Pod, content []byte) {
 // contentHash identifies a manifest's content on this node, as 32 hex digits. It
 // must never change for the same content: a pod's UID depends on it, and a new UID
 // is a new pod.
-func contentHash(o origin, content []byte) string {
+func contentHash(o Origin, content []byte) string {
 	h := sha256.New()
-	for _, part := range []string{o.node, o.source, o.from} {
+	for _, part := range []string{o.Node, o.Source, o.From} {
 		fmt.Fprintf(h, "%d:%s,", len(part), part)
 	}
 	h.Write(content)

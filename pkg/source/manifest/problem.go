@@ -1,4 +1,4 @@
-package source
+package manifest
 
 import (
 	"fmt"
@@ -44,23 +44,24 @@ func LogProblem(p Problem) {
 	klog.ErrorS(p, "Manifest problem", "source", p.Source, "file", p.File)
 }
 
-// problemBook holds the problems of a source as of its last look, and reports each
+// Book holds the problems of a source as of its last look, and reports each
 // of them once, until it is gone and comes back.
-type problemBook struct {
+type Book struct {
 	report func(Problem)
 	known  map[Problem]bool
-	all    []Problem
+	All    []Problem // as last set; they must not be changed
 }
 
-func newProblemBook(report func(Problem)) problemBook {
+// NewBook returns a Book without problems. report is called once with each new one; nil: LogProblem.
+func NewBook(report func(Problem)) Book {
 	if report == nil {
 		report = LogProblem
 	}
-	return problemBook{report: report, known: map[Problem]bool{}}
+	return Book{report: report, known: map[Problem]bool{}}
 }
 
-// set replaces the problems and reports the new ones.
-func (b *problemBook) set(problems []Problem) {
+// Set replaces the problems and reports the new ones.
+func (b *Book) Set(problems []Problem) {
 	known := make(map[Problem]bool, len(problems))
 	for _, p := range problems {
 		if !b.known[p] && !known[p] {
@@ -68,5 +69,5 @@ func (b *problemBook) set(problems []Problem) {
 		}
 		known[p] = true
 	}
-	b.known, b.all = known, problems
+	b.known, b.All = known, problems
 }

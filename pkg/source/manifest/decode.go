@@ -1,4 +1,4 @@
-package source
+package manifest
 
 import (
 	"bytes"
@@ -20,9 +20,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// written is one pod or object as in a manifest: neither defaulted nor validated.
+// Document is one pod or object as in a manifest: neither defaulted nor validated.
 // If it could not be decoded, it has only problems.
-type written struct {
+type Document struct {
 	document int
 	prefix   string // of field paths, "items[2]." for the third in a list
 	lines    *lines
@@ -32,32 +32,32 @@ type written struct {
 	kind     string        // "" if unknown
 	empty    bool          // an empty list: the way to say that nothing is wanted
 	name     types.NamespacedName
-	problems []Problem
+	Problems []Problem
 }
 
 // decode reads a manifest: YAML or JSON documents of the documented kinds, and
 // lists of them. An invalid document does not affect the others. The problems do
 // not have Source and File yet.
-func decode(data []byte) []written {
-	var all []written
+func decode(data []byte) []Document {
+	var all []Document
 	for i, text := range split(data) {
-		all = append(all, decodeDocument(written{document: i + 1, lines: &lines{text: text}})...)
+		all = append(all, decodeDocument(Document{document: i + 1, lines: &lines{text: text}})...)
 	}
 	return all
 }
 
-func decodeDocument(w written) []written {
+func decodeDocument(w Document) []Document {
 	raw, problems := toJSON(w.lines.text)
 	if len(problems) > 0 {
 		for i := range problems {
 			problems[i].Document = w.document
 		}
-		w.problems = problems
+		w.Problems = problems
 		// A duplicate key makes a document invalid, but its name may still be readable.
 		if lax, err := yaml.YAMLToJSON(w.lines.text.text); err == nil {
 			w.name = readName(lax)
 		}
-		return []written{w}
+		return []Document{w}
 	}
 	var head struct {
 		APIVersion any               `json:"apiVersion"`
@@ -82,17 +82,17 @@ func decodeDocument(w written) []written {
 	case !list:
 		w.kind = kind
 		w.decodeOne(raw)
-		return []written{w}
+		return []Document{w}
 	}
 	if problems := explainList(raw); len(problems) > 0 {
 		for _, p := range problems {
 			w.problem(p.path, p.bare) // the values may be those of Secrets
 		}
-		return []written{w}
+		return []Document{w}
 	}
-	var all []written
+	var all []Document
 	for i, item := range head.Items {
-		one := written{document: w.document, prefix: fmt.Sprintf("items[%d].", i), lines: w.lines}
+		one := Document{document: w.document, prefix: fmt.Sprintf("items[%d].", i), lines: w.lines}
 		one.kind = one.itemKind(item, of)
 		if one.kind != "" {
 			one.decodeOne(item)
@@ -101,14 +101,14 @@ func decodeDocument(w written) []written {
 	}
 	if len(all) == 0 {
 		w.empty = true
-		return []written{w}
+		return []Document{w}
 	}
 	return all
 }
 
 // itemKind returns the kind of an item of a list, or "" and a problem if a manifest
 // cannot have that kind. In a list of one kind an item may omit it.
-func (w *written) itemKind(raw []byte, of string) string {
+func (w *Document) itemKind(raw []byte, of string) string {
 	var head struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
@@ -137,7 +137,7 @@ func strange(apiVersion, kind string) string {
 	return fmt.Sprintf("%s of %s cannot be used from a manifest: only %s and lists of these of v1 can", kind, apiVersion, strings.Join(kinds, ", "))
 }
 
-func (w *written) decodeOne(raw []byte) {
+func (w *Document) decodeOne(raw []byte) {
 	w.name = readName(raw)
 	w.guarded(func() {
 		if w.kind != kindConfigMap && w.kind != kindSecret && bounds.UnreadableQuantity(raw) {
@@ -153,14 +153,14 @@ func (w *written) decodeOne(raw []byte) {
 		bad := func(path string, err error) { w.problem(path, err.Error()) }
 		bounds.Quantities(w.pod, "", bad)
 		bounds.Quantities(w.object, "", bad)
-		if len(w.problems) > 0 {
+		if len(w.Problems) > 0 {
 			w.pod, w.object = nil, nil
 		}
 	})
 }
 
 // guarded turns a panic into a problem of this document alone.
-func (w *written) guarded(do func()) {
+func (w *Document) guarded(do func()) {
 	err := recovery.Call(func() error { do(); return nil })
 	if err != nil {
 		w.pod, w.object = nil, nil
@@ -169,7 +169,7 @@ func (w *written) guarded(do func()) {
 }
 
 // decodePod decodes strictly: unknown and duplicate fields are problems.
-func (w *written) decodePod(raw []byte) {
+func (w *Document) decodePod(raw []byte) {
 	pod := &v1.Pod{}
 	strict, err := kjson.UnmarshalStrict(raw, pod)
 	if err == nil && len(strict) == 0 {
@@ -179,7 +179,7 @@ func (w *written) decodePod(raw []byte) {
 	for _, p := range explain(raw, reflect.TypeFor[v1.Pod](), "") {
 		w.problem(p.path, p.message)
 	}
-	if len(w.problems) == 0 { // explain finds unknown fields and wrong types, but not duplicate keys of JSON
+	if len(w.Problems) == 0 { // explain finds unknown fields and wrong types, but not duplicate keys of JSON
 		for _, e := range append(strict, err) {
 			if e != nil {
 				w.problem("", e.Error())
@@ -188,14 +188,14 @@ func (w *written) decodePod(raw []byte) {
 	}
 }
 
-func (w *written) fail(path, message string) []written {
+func (w *Document) fail(path, message string) []Document {
 	w.problem(path, message)
-	return []written{*w}
+	return []Document{*w}
 }
 
 // refuse records what is wrong with what was decoded, and if anything is, drops the
 // result.
-func (w *written) refuse(errs field.ErrorList) {
+func (w *Document) refuse(errs field.ErrorList) {
 	for _, e := range errs {
 		w.problem(e.Field, e.ErrorBody())
 	}
@@ -205,9 +205,9 @@ func (w *written) refuse(errs field.ErrorList) {
 }
 
 // problem records what is wrong with a field, and on which line the field is.
-func (w *written) problem(path, message string) {
+func (w *Document) problem(path, message string) {
 	path = strings.TrimSuffix(w.prefix+path, ".")
-	w.problems = append(w.problems, Problem{
+	w.Problems = append(w.Problems, Problem{
 		Document: w.document, Line: w.lines.of(path), Field: path, Message: message,
 	})
 }

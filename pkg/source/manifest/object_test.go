@@ -1,19 +1,11 @@
-package source
+package manifest
 
 import (
 	"encoding/base64"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -23,7 +15,14 @@ func document(kind, name string, lines ...string) string {
 	return "apiVersion: v1\nkind: " + kind + "\nmetadata:\n  name: " + name + "\n" + strings.Join(lines, "\n") + "\n"
 }
 
-var standalone = origin{source: pods.SourceFile, from: "/m/a.yaml", node: node, objects: true}
+const node = "Node-1"
+
+// podManifest is a small valid manifest of a pod.
+func podManifest(name string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + name + "\nspec:\n  containers:\n  - name: c\n    image: busybox:1\n"
+}
+
+var standalone = Origin{Source: pods.SourceFile, From: "/m/a.yaml", Node: node, Objects: true}
 
 func TestObjectsOfAManifest(t *testing.T) {
 	docs := standalone.static(decode([]byte(document("ConfigMap", "settings", "data: {a: x}", "binaryData: {b: AAE=}") + "---\n" +
@@ -34,8 +33,8 @@ func TestObjectsOfAManifest(t *testing.T) {
 		t.Fatalf("%d documents", len(docs))
 	}
 	for _, d := range docs {
-		if d.failed() || len(d.problems) > 0 {
-			t.Fatalf("%s: %v", d.name, d.problems)
+		if d.Failed() || len(d.Problems) > 0 {
+			t.Fatalf("%s: %v", d.name, d.Problems)
 		}
 	}
 	m := docs[0].object.(*v1.ConfigMap)
@@ -88,11 +87,11 @@ func TestBadObjectsAreRefusedWithFieldAndLineAndWithoutSecrets(t *testing.T) {
 		"item of another kind":    {"apiVersion: v1\nkind: SecretList\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n", `document 1 (line 5): items[0].kind: ConfigMap of v1 is not a Secret of v1`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			docs := standalone.static(decode([]byte(tt.text)))
-			if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) != 1 {
+			docs := standalone.Read([]byte(tt.text))
+			if len(docs) != 1 || !docs[0].Failed() || len(docs[0].Problems) != 1 {
 				t.Fatalf("got %+v", docs)
 			}
-			if got := strings.TrimPrefix(docs[0].problems[0].Error(), ": "); got != tt.want || strings.Contains(got, secret) {
+			if got := strings.TrimPrefix(docs[0].Problems[0].Error(), ": "); got != tt.want || strings.Contains(got, secret) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -101,11 +100,11 @@ func TestBadObjectsAreRefusedWithFieldAndLineAndWithoutSecrets(t *testing.T) {
 
 func TestANodeOfAClusterTakesNoObjects(t *testing.T) {
 	from := standalone
-	from.objects = false
+	from.Objects = false
 	for _, kind := range []string{"ConfigMap", "Secret", "PersistentVolume", "PersistentVolumeClaim"} {
 		docs := from.static(decode([]byte(document(kind, "o"))))
-		if len(docs) != 1 || !docs[0].failed() || len(docs[0].problems) != 1 || docs[0].problems[0].Line != 2 ||
-			docs[0].problems[0].Message != "a "+kind+" cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any" {
+		if len(docs) != 1 || !docs[0].Failed() || len(docs[0].Problems) != 1 || docs[0].Problems[0].Line != 2 ||
+			docs[0].Problems[0].Message != "a "+kind+" cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any" {
 			t.Errorf("%s: %+v", kind, docs)
 		}
 	}
@@ -129,164 +128,17 @@ func TestImmutableObjects(t *testing.T) {
 		"another object":           {"immutable", document("ConfigMap", "p", "data: {a: z}"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := keepFailed(given{}, standalone.static(decode([]byte(old[tt.old]))), node)
-			docs := standalone.static(decode([]byte(tt.now)))
-			refuseChanges(docs, before)
+			before := KeepFailed(Content{}, standalone.Read([]byte(old[tt.old])), node)
+			docs := standalone.Read([]byte(tt.now))
+			RefuseChanges(docs, before)
 			var fields []string
-			for _, p := range docs[0].problems {
+			for _, p := range docs[0].Problems {
 				fields = append(fields, p.Field)
 			}
-			if got := strings.Join(fields, " "); got != tt.want || docs[0].failed() != (tt.want != "") {
-				t.Errorf("problems %v, want %q", docs[0].problems, tt.want)
+			if got := strings.Join(fields, " "); got != tt.want || docs[0].Failed() != (tt.want != "") {
+				t.Errorf("problems %v, want %q", docs[0].Problems, tt.want)
 			}
 		})
-	}
-}
-
-// data returns the value of a key in each object, "name=value".
-func data(objects []metav1.Object, key string) string {
-	var all []string
-	for _, o := range objects {
-		switch o := o.(type) {
-		case *v1.ConfigMap:
-			all = append(all, o.Name+"="+o.Data[key])
-		case *v1.Secret:
-			all = append(all, o.Name+"="+string(o.Data[key]))
-		}
-	}
-	return strings.Join(all, " ")
-}
-
-// waitData reads snapshots until one has these objects.
-func (r *fileRun) waitData(want string) {
-	r.t.Helper()
-	deadline := time.After(2 * time.Minute)
-	var last string
-	for {
-		select {
-		case s := <-r.out:
-			if last = data(s.Objects, "k"); last == want {
-				return
-			}
-		case <-deadline:
-			r.t.Fatalf("no snapshot of the objects %q came; the last had %q; problems: %v", want, last, r.src.Problems())
-		}
-	}
-}
-
-func TestAFailedDocumentKeepsItsObjectAndNoOther(t *testing.T) {
-	withObjects := func(c *FileConfig) { c.Objects = true }
-	r := startFile(t, t.TempDir(), withObjects)
-	m, s := document("ConfigMap", "m", "data: {k: old}"), document("Secret", "s", "stringData: {k: old}")
-	pod := manifest("m")
-	r.write("a.yaml", m+"---\n"+s+"---\n"+pod)
-	r.waitData("m=old s=old")
-	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}")+"---\n"+document("Secret", "s", "stringData: {k: new}")+"---\n"+pod)
-	r.waitData("s=new m=old")
-	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}"))
-	r.waitData("m=old") // not the pod of the same name
-	if len(r.src.Problems()) != 1 {
-		t.Errorf("problems %v", r.src.Problems())
-	}
-	r.write("a.yaml", document("ConfigMap", "m", "data: {k: 1}")+"---\n%not YAML: [\n")
-	r.write("b.yaml", document("ConfigMap", "m", "data: {k: b}")+"---\n"+document("Secret", "m", "stringData: {k: b}"))
-	r.waitData("m=old m=b") // the first file's ConfigMap, and a Secret is another object
-	if err := os.Remove(filepath.Join(r.dir, "a.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	r.waitData("m=b m=b")
-}
-
-func TestLastGoodObjectsOutliveTheAgent(t *testing.T) {
-	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
-	more := func(c *FileConfig) { c.Objects, c.StateDir = true, state }
-	r := startFile(t, dir, more)
-	r.write("a.yaml", document("Secret", "s", "immutable: true", "stringData: {k: good}"))
-	r.waitData("s=good")
-	r.write("b.yaml", document("ConfigMap", "m", "data: {k: good}"))
-	r.waitData("s=good m=good")
-	r.write("c.yaml", document("ConfigMap", "last", "data: {k: good}"))
-	r.waitData("s=good m=good last=good") // what came before is on disk
-	r.stop()
-
-	r.write("a.yaml", document("Secret", "s", "immutable: true", "stringData: {k: changed}"))
-	r.write("b.yaml", document("ConfigMap", "m", "data: {k: [bad]}"))
-	kept, err := os.ReadDir(state)
-	if err != nil || len(kept) < 2 {
-		t.Fatalf("%d kept files, %v", len(kept), err)
-	}
-	for _, e := range kept {
-		if info, err := e.Info(); err != nil || info.Mode() != 0o600 {
-			t.Errorf("%s: %v, %v", e.Name(), info.Mode(), err)
-		}
-	}
-	again := startFile(t, dir, more)
-	again.waitData("s=good m=good last=good")
-	if len(again.src.Problems()) != 2 {
-		t.Errorf("problems %v", again.src.Problems())
-	}
-}
-
-func TestObjectsOfAURL(t *testing.T) {
-	var mu sync.Mutex
-	answer := document("ConfigMap", "m", "data: {k: one}")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		_, _ = io.WriteString(w, answer)
-	}))
-	defer server.Close()
-	s, err := NewHTTP(HTTPConfig{URL: server.URL, NodeName: node, Objects: true, Report: func(Problem) {}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct {
-		answer, want string
-		problems     int
-	}{
-		{document("ConfigMap", "m", "data: {k: one}"), "m=one", 0},
-		{document("ConfigMap", "m", "data: {k: [bad]}") + "---\n" + document("Secret", "s", "stringData: {k: two}"), "s=two m=one", 1},
-		{document("ConfigMap", "m", "data: {k: first}") + "---\n" + document("ConfigMap", "m", "data: {k: second}"), "m=first", 1},
-		{"apiVersion: v1\nkind: List\nitems: []\n", "", 0},
-	} {
-		mu.Lock()
-		answer = step.answer
-		mu.Unlock()
-		snapshot := s.look(t.Context())
-		if snapshot == nil {
-			t.Fatalf("no snapshot of %q", step.answer)
-		}
-		if got := data(snapshot.Objects, "k"); got != step.want || len(s.Problems()) != step.problems {
-			t.Errorf("objects %q, want %q; problems %v", got, step.want, s.Problems())
-		}
-	}
-}
-
-func TestMuxTellsOfObjectsBeforePods(t *testing.T) {
-	var told []string
-	var m *Mux
-	m, err := NewMux(MuxConfig{Report: func(Problem) {}, Sources: []string{pods.SourceFile, pods.SourceHTTP}, Objects: func(all []metav1.Object, complete bool) {
-		if len(m.changes) > 0 {
-			t.Error("the pods were sent before the objects")
-		}
-		text := data(all, "k")
-		if complete {
-			text += " complete"
-		}
-		told = append(told, text)
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	of := func(name, value string) *v1.ConfigMap {
-		return &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"k": value}}
-	}
-	m.merge(Snapshot{Source: pods.SourceHTTP, Objects: []metav1.Object{of("a", "http"), of("b", "http")}})
-	m.merge(Snapshot{Source: pods.SourceFile, Objects: []metav1.Object{of("a", "file")}})
-	m.merge(Snapshot{Source: pods.SourceFile})
-	want := []string{"a=http b=http", "a=file b=http complete", "a=http b=http complete"}
-	if strings.Join(told, ";") != strings.Join(want, ";") {
-		t.Errorf("told %q, want %q", told, want)
 	}
 }
 
@@ -296,7 +148,7 @@ func FuzzDecode(f *testing.F) {
 	const secret = "hunter2-correct-horse"
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
 	for _, text := range []string{
-		manifest("web"), document("ConfigMap", "m", "data: {a: x}"),
+		podManifest("web"), document("ConfigMap", "m", "data: {a: x}"),
 		document("Secret", "s", "stringData:", "  a: "+secret), document("Secret", "s", "data:", "  a: "+encoded),
 		document("Secret", "s", "data: "+secret), document("Secret", "s", "stringData: ["+secret+"]"), document("Secret", "s", "stringData:", "  a: *"+secret),
 		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"a":"` + secret + `"}}`,
@@ -308,16 +160,16 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		docs := standalone.static(decode(text))
-		refuseChanges(docs, keepFailed(given{}, docs, node))
+		docs := standalone.Read(text)
+		RefuseChanges(docs, KeepFailed(Content{}, docs, node))
 		for _, d := range docs {
-			if d.failed() == (len(d.problems) == 0) {
-				t.Errorf("failed %v with problems %v", d.failed(), d.problems)
+			if d.Failed() == (len(d.Problems) == 0) {
+				t.Errorf("failed %v with problems %v", d.Failed(), d.Problems)
 			}
 			if d.pod != nil && (d.pod.UID == "" || d.pod.Namespace == "" || d.pod.Spec.NodeName != node) {
 				t.Errorf("a pod without identity: %+v", d.pod)
 			}
-			for _, p := range d.problems {
+			for _, p := range d.Problems {
 				if d.kind == kindSecret && (strings.Contains(p.Error(), ": "+secret) || strings.Contains(p.Error(), encoded)) {
 					t.Errorf("a problem shows the secret: %v", p)
 				}

@@ -1,4 +1,4 @@
-package source
+package manifest
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Kinds of documents that a manifest may have, all of v1.
@@ -54,11 +56,11 @@ func kindOfObject(o metav1.Object) string {
 	return kindConfigMap
 }
 
-// given is what a manifest, or a whole source, contains: pods, and the objects that
+// Content is what a manifest, or a whole source, contains: pods, and the objects that
 // they use, of the kinds of newObject.
-type given struct {
-	pods    []*v1.Pod
-	objects []metav1.Object
+type Content struct {
+	Pods    []*v1.Pod
+	Objects []metav1.Object
 }
 
 // ident distinguishes the contents of a manifest.
@@ -75,7 +77,7 @@ func identOf(o metav1.Object) ident {
 
 // ident is the ident of what the document should have contained, as it runs on the
 // node. The kind is "" if it is unknown.
-func (w *written) ident(node string) ident {
+func (w *Document) ident(node string) ident {
 	id := ident{w.kind, w.name}
 	switch w.kind {
 	case kindPod:
@@ -86,12 +88,12 @@ func (w *written) ident(node string) ident {
 	return id
 }
 
-// failed reports whether the document gave nothing although it should have.
-func (w *written) failed() bool { return w.pod == nil && w.object == nil && !w.empty }
+// Failed reports whether the document gave nothing although it should have.
+func (w *Document) Failed() bool { return w.pod == nil && w.object == nil && !w.empty }
 
 // decodeObject decodes an object other than a pod, just as strictly. Problems with
 // a Secret are reported without values, because they are logged.
-func (w *written) decodeObject(raw []byte) {
+func (w *Document) decodeObject(raw []byte) {
 	object := newObject(w.kind)
 	strict, err := kjson.UnmarshalStrict(raw, object)
 	if err == nil && len(strict) == 0 {
@@ -104,7 +106,7 @@ func (w *written) decodeObject(raw []byte) {
 		}
 		w.problem(f.path, f.message)
 	}
-	if len(w.problems) > 0 {
+	if len(w.Problems) > 0 {
 		return
 	}
 	for _, e := range strict { // duplicate keys, whose errors name only keys
@@ -121,8 +123,8 @@ func (w *written) decodeObject(raw []byte) {
 
 // object turns an object of a manifest into the one that pods of this node see: with
 // its namespace, defaulted and valid.
-func (o origin) object(w *written) {
-	if !o.objects {
+func (o Origin) object(w *Document) {
+	if !o.Objects {
 		w.object = nil
 		w.problem("kind", fmt.Sprintf("a %s cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any", w.kind))
 		return
@@ -171,11 +173,11 @@ func (o origin) object(w *written) {
 	}
 }
 
-// refuseChanges refuses what the API server would refuse when an object is updated:
+// RefuseChanges refuses what the API server would refuse when an object is updated:
 // changes of immutable fields. before is what the manifest gave until now.
-func refuseChanges(docs []written, before given) {
+func RefuseChanges(docs []Document, before Content) {
 	had := map[ident]metav1.Object{}
-	for _, o := range before.objects {
+	for _, o := range before.Objects {
 		had[identOf(o)] = o
 	}
 	for i := range docs {
@@ -189,20 +191,20 @@ func refuseChanges(docs []written, before given) {
 	}
 }
 
-// keepFailed returns what the documents give, plus those parts of before whose
+// KeepFailed returns what the documents give, plus those parts of before whose
 // document has failed now: what has the same kind and name or, if a document is so
 // broken that no name can be read, anything that is missing.
-func keepFailed(before given, docs []written, node string) given {
-	var now given
+func KeepFailed(before Content, docs []Document, node string) Content {
+	var now Content
 	present, failed := map[ident]bool{}, map[ident]bool{}
 	unnamed := len(docs) == 0
 	for i := range docs {
 		switch w := &docs[i]; {
 		case w.pod != nil:
-			now.pods = append(now.pods, w.pod)
-			present[ident{kindPod, nameOf(w.pod)}] = true
+			now.Pods = append(now.Pods, w.pod)
+			present[ident{kindPod, pods.NameOf(w.pod)}] = true
 		case w.object != nil:
-			now.objects = append(now.objects, w.object)
+			now.Objects = append(now.Objects, w.object)
 			present[identOf(w.object)] = true
 		case w.empty:
 		case w.name.Name == "":
@@ -218,14 +220,14 @@ func keepFailed(before given, docs []written, node string) given {
 		}
 	}
 	kept := func(id ident) bool { return !present[id] && (unnamed || failed[id]) }
-	for _, p := range before.pods {
-		if kept(ident{kindPod, nameOf(p)}) {
-			now.pods = append(now.pods, p)
+	for _, p := range before.Pods {
+		if kept(ident{kindPod, pods.NameOf(p)}) {
+			now.Pods = append(now.Pods, p)
 		}
 	}
-	for _, o := range before.objects {
+	for _, o := range before.Objects {
 		if kept(identOf(o)) {
-			now.objects = append(now.objects, o)
+			now.Objects = append(now.Objects, o)
 		}
 	}
 	return now
@@ -233,4 +235,11 @@ func keepFailed(before given, docs []written, node string) given {
 
 func equalBytes(a, b map[string][]byte) bool {
 	return maps.EqualFunc(a, b, bytes.Equal)
+}
+
+// NeedsKept reports whether it matters what documents that are read for the first
+// time gave when they were last good: because one has failed, or an object may have
+// changed that must not change.
+func NeedsKept(docs []Document) bool {
+	return len(docs) == 0 || slices.ContainsFunc(docs, func(w Document) bool { return w.Failed() || w.object != nil })
 }
