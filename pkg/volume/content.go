@@ -13,6 +13,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/downward"
 )
@@ -59,8 +60,6 @@ func modeOf(m *int32, otherwise os.FileMode) os.FileMode {
 	}
 	return os.FileMode(*m) & os.ModePerm
 }
-
-func isTrue(b *bool) bool { return b != nil && *b }
 
 // configMap returns the files of a ConfigMap, none for an optional one that is missing.
 func (c *content) configMap(ctx context.Context, name string, items []v1.KeyToPath, optional bool) (map[string]file, error) {
@@ -207,9 +206,9 @@ func (c *content) projected(ctx context.Context, sources []v1.VolumeProjection) 
 		var err error
 		switch s := &sources[i]; {
 		case s.ConfigMap != nil:
-			files, err = c.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, isTrue(s.ConfigMap.Optional))
+			files, err = c.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, ptr.Deref(s.ConfigMap.Optional, false))
 		case s.Secret != nil:
-			files, err = c.secret(ctx, s.Secret.Name, s.Secret.Items, isTrue(s.Secret.Optional))
+			files, err = c.secret(ctx, s.Secret.Name, s.Secret.Items, ptr.Deref(s.Secret.Optional, false))
 		case s.DownwardAPI != nil:
 			files, err = c.downward(s.DownwardAPI.Items)
 		case s.ServiceAccountToken != nil:

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
@@ -87,5 +88,5 @@ func (m *Manager) tearDownCSI(ctx context.Context, podDir string, at func(string
 
 // inlineCSI is a CSI volume that the pod's spec defines itself.
 func (m *Manager) inlineCSI(pod *v1.Pod, name string, s *v1.CSIVolumeSource) (kind, error) {
-	return m.csiVolume(csi.Volume{Pod: pod, Name: name, Inline: s, ReadOnly: isTrue(s.ReadOnly)})
+	return m.csiVolume(csi.Volume{Pod: pod, Name: name, Inline: s, ReadOnly: ptr.Deref(s.ReadOnly, false)})
 }

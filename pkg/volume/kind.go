@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // kind is one volume of one pod, of one type.
@@ -38,7 +39,7 @@ func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 		i := s.ISCSI
 		k := &iscsi{
 			m: m, pod: pod, disk: newISCSIDisk(i.TargetPortal, i.Portals, i.IQN, i.Lun, i.ISCSIInterface), fsType: i.FSType, readOnly: i.ReadOnly,
-			dir: d, chapDiscovery: i.DiscoveryCHAPAuth, chapSession: i.SessionCHAPAuth, initiator: deref(i.InitiatorName),
+			dir: d, chapDiscovery: i.DiscoveryCHAPAuth, chapSession: i.SessionCHAPAuth, initiator: ptr.Deref(i.InitiatorName, ""),
 		}
 		if ref := i.SecretRef; ref != nil {
 			if m.objects == nil {
@@ -53,11 +54,11 @@ func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 		return image{}, nil
 	case s.ConfigMap != nil:
 		return m.files(pod, v.Name, "kubernetes.io/configmap", v1.StorageMediumDefault, s.ConfigMap.DefaultMode, func(ctx context.Context, c *content) (map[string]file, error) {
-			return c.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, isTrue(s.ConfigMap.Optional))
+			return c.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, ptr.Deref(s.ConfigMap.Optional, false))
 		})
 	case s.Secret != nil:
 		return m.files(pod, v.Name, "kubernetes.io/secret", v1.StorageMediumMemory, s.Secret.DefaultMode, func(ctx context.Context, c *content) (map[string]file, error) {
-			return c.secret(ctx, s.Secret.SecretName, s.Secret.Items, isTrue(s.Secret.Optional))
+			return c.secret(ctx, s.Secret.SecretName, s.Secret.Items, ptr.Deref(s.Secret.Optional, false))
 		})
 	case s.DownwardAPI != nil:
 		return m.files(pod, v.Name, "kubernetes.io/downward-api", v1.StorageMediumMemory, s.DownwardAPI.DefaultMode, func(_ context.Context, c *content) (map[string]file, error) {

@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
@@ -39,7 +40,7 @@ func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume)
 		i := s.ISCSI
 		return &iscsi{
 			m: m, pod: pod, disk: newISCSIDisk(i.TargetPortal, i.Portals, i.IQN, i.Lun, i.ISCSIInterface), fsType: i.FSType, readOnly: readOnly,
-			dir: d, options: pv.Spec.MountOptions, chapDiscovery: i.DiscoveryCHAPAuth, chapSession: i.SessionCHAPAuth, initiator: deref(i.InitiatorName),
+			dir: d, options: pv.Spec.MountOptions, chapDiscovery: i.DiscoveryCHAPAuth, chapSession: i.SessionCHAPAuth, initiator: ptr.Deref(i.InitiatorName, ""),
 			secret: m.volumeSecret(i.SecretRef),
 		}, err
 	default:
@@ -65,13 +66,6 @@ func (m *Manager) volumeSecret(ref *v1.SecretReference) func(context.Context) (*
 		return nil
 	}
 	return func(ctx context.Context) (*v1.Secret, error) { return m.claims.Secret(ctx, ref.Namespace, ref.Name) }
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 var errNotSetUp = errors.New("it is not set up")

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// patience is how long what runs may take to end once it is told to.
-const patience = 2 * time.Minute
+// Patience bounds what a busy machine may take.
+const Patience = 2 * time.Minute
 
 // Start calls run in a goroutine until stop is called or the test ends, at the
 // latest, and fails the test if run returns an error, or does not return. Calling
@@ -26,10 +26,21 @@ func Start(t testing.TB, run func(context.Context) error) (stop func()) {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(patience):
-			t.Errorf("Run has not returned %v after its context ended", patience)
+		case <-time.After(Patience):
+			t.Errorf("Run has not returned %v after its context ended", Patience)
 		}
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// Eventually waits until ok, and fails the test with what was waited for when that does not
+// come.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", Patience, what)
+		}
+	}
 }

@@ -64,16 +64,6 @@ func changed(t *testing.T, changes <-chan []types.UID, want ...types.UID) {
 	}
 }
 
-// eventually waits for what the server sees of connections that open and close.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
-}
-
 func TestAnObjectIsWatchedWhileAPodRefersToIt(t *testing.T) {
 	s, client := newAPIServer(t)
 	s.put(configMapOf("a", "1"))
@@ -101,7 +91,7 @@ func TestAnObjectIsWatchedWhileAPodRefersToIt(t *testing.T) {
 	s.put(configMapOf("a", "3"))
 	changed(t, changes, "2")
 	c.Unregister("2")
-	eventually(t, "the watch of an object that no pod refers to goes on", func() bool { return s.watching("configmaps/ns/a") == 0 })
+	testrun.Eventually(t, "the watch of an object that no pod refers to goes on", func() bool { return s.watching("configmaps/ns/a") == 0 })
 	if _, err := c.ConfigMap(t.Context(), "ns", "a"); err == nil || !strings.Contains(err.Error(), `object "ns"/"a" not registered`) {
 		t.Errorf("of an object that no pod refers to: %v", err)
 	}
@@ -118,7 +108,7 @@ func TestAPodThatRefersToOthersNowIsWatchedForThose(t *testing.T) {
 	value(t, c, "b")
 	c.Register(podOf("1", "b", "c"))
 	value(t, c, "c")
-	eventually(t, "the old reference is still watched", func() bool { return s.watching("configmaps/ns/a") == 0 })
+	testrun.Eventually(t, "the old reference is still watched", func() bool { return s.watching("configmaps/ns/a") == 0 })
 	if n := s.count("watch configmaps/ns/b"); n != 1 {
 		t.Errorf("the kept reference was watched %d times, want once", n)
 	}
@@ -151,7 +141,7 @@ func TestAMissingObjectIsNotFoundUntilItIsCreated(t *testing.T) {
 	if _, err := c.Secret(t.Context(), "ns", "s"); !apierrors.IsNotFound(err) || err.Error() != `secret "s" not found` {
 		t.Fatalf("error = %v", err)
 	}
-	eventually(t, "no watch", func() bool { return s.watching("configmaps/ns/a") == 1 })
+	testrun.Eventually(t, "no watch", func() bool { return s.watching("configmaps/ns/a") == 1 })
 	s.put(configMapOf("a", "1"))
 	changed(t, changes, "1")
 	if got := value(t, c, "a"); got != "1" {
@@ -175,7 +165,7 @@ func TestAnImmutableObjectIsNotWatchedOn(t *testing.T) {
 	value(t, c, "a")
 	s.put(m)
 	changed(t, changes, "1")
-	eventually(t, "it is still watched", func() bool { return s.watching("configmaps/ns/a") == 0 })
+	testrun.Eventually(t, "it is still watched", func() bool { return s.watching("configmaps/ns/a") == 0 })
 	s.remove("configmaps/ns/a")
 	c.Register(podOf("2", "a"))
 	if got := value(t, c, "a"); got != "1" {
@@ -196,7 +186,7 @@ func TestWhatIsKnownIsServedWhileTheAPIServerIsAway(t *testing.T) {
 	c.Register(podOf("1", "a"))
 	value(t, c, "a")
 	s.fail(true)
-	eventually(t, "the watch survived", func() bool { return s.watching("configmaps/ns/a") == 0 })
+	testrun.Eventually(t, "the watch survived", func() bool { return s.watching("configmaps/ns/a") == 0 })
 	if got := value(t, c, "a"); got != "1" {
 		t.Errorf("value %q", got)
 	}

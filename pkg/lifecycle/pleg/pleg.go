@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -62,10 +64,10 @@ type PLEG struct {
 	listedOnce chan struct{} // closed once there is a view
 	took       prometheus.Histogram
 
-	mu     sync.Mutex
-	wanted map[types.UID]bool // pods to look at, and whether at once
-	wake   chan struct{}
-	seen   time.Time // end of the last full relist
+	mu      sync.Mutex
+	wanted  map[types.UID]bool // pods to look at, and whether at once
+	wake    chan struct{}
+	seen    time.Time // end of the last full relist
 	lastErr error     // why the last relist failed; nil when it did not
 
 	// Of the goroutine that runs Run alone:
@@ -417,7 +419,8 @@ func viewOf(pods map[types.UID]*actual.Pod) []*actual.Pod {
 // alone finds what changes.
 func (p *PLEG) follow(ctx context.Context) {
 	const least, most = 100 * time.Millisecond, 5 * time.Second
-	wait := least
+	fresh := wait.Backoff{Duration: least, Factor: 2, Cap: most, Steps: math.MaxInt32}
+	backOff := fresh
 	for {
 		begun := time.Now()
 		err := p.cfg.Runtime.Follow(ctx, func(uid types.UID) { p.want(uid, false) })
@@ -428,14 +431,14 @@ func (p *PLEG) follow(ctx context.Context) {
 			klog.InfoS("The runtime sends no events: changes are noticed by relisting alone", "period", p.cfg.Period)
 			return
 		case time.Since(begun) > most:
-			wait = least
+			backOff = fresh
 		}
-		klog.V(2).InfoS("The runtime's event stream broke, following it anew", "err", err, "after", wait)
+		after := backOff.Step()
+		klog.V(2).InfoS("The runtime's event stream broke, following it anew", "err", err, "after", after)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(after):
 		}
-		wait = min(2*wait, most)
 	}
 }

@@ -100,13 +100,6 @@ func (s *Store) Pods() []*v1.Pod {
 	return s.pods.list()
 }
 
-// Mirrors returns all mirror pods, ordered by namespace and name.
-func (s *Store) Mirrors() []*v1.Pod {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.mirrors.list()
-}
-
 func (s *Store) of(pod *v1.Pod) *index {
 	if pods.IsMirror(pod) {
 		return &s.mirrors

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -50,7 +51,7 @@ type Tree struct {
 	above   sync.Mutex // held while the cgroups above the pods are written
 	sums    *requests  // that the classes were last written with; nil: never
 	held    bool       // the limit of all pods has been written once
-	refused string     // the kernel's last refusal, so that each is logged once
+	refused logonce.Error
 }
 
 // written is the content of a pod's cgroup.
@@ -191,11 +192,7 @@ func (t *Tree) requests() (sums requests) {
 
 // note logs a refusal of the kernel, once until it changes.
 func (t *Tree) note(err error) {
-	switch {
-	case err == nil:
-		t.refused = ""
-	case err.Error() != t.refused:
-		t.refused = err.Error()
+	if t.refused.Note(err) {
 		klog.ErrorS(err, "Could not set limits for all pods, will try again every minute")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/cpuset"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -45,9 +46,9 @@ type UpdaterConfig struct {
 // Updater moves running containers to the CPUs that they should run on: at once
 // when the shared CPUs change, and periodically in case that failed.
 type Updater struct {
-	cfg    UpdaterConfig
-	moved  map[string]cpuset.CPUSet // by container ID, for runtimes that do not report a container's CPUs
-	failed string                   // the last error, so that each is logged once
+	cfg     UpdaterConfig
+	moved   map[string]cpuset.CPUSet // by container ID, for runtimes that do not report a container's CPUs
+	failing logonce.Error
 }
 
 // NewUpdater checks the configuration.
@@ -171,11 +172,7 @@ func (u *Updater) has(c *actual.ContainerStatus) (cpuset.CPUSet, bool) {
 
 // note logs an error, once until it changes: a container may have ended meanwhile.
 func (u *Updater) note(err error) {
-	switch {
-	case err == nil:
-		u.failed = ""
-	case err.Error() != u.failed:
-		u.failed = err.Error()
+	if u.failing.Note(err) {
 		klog.ErrorS(err, "Could not move containers to their CPUs, will try again", "period", u.cfg.Period)
 	}
 }

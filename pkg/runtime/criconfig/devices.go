@@ -7,9 +7,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// devices lists what device plug-ins gave, then the container's block volumes.
+// devices lists the container's block volumes.
 func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, error) {
-	all := in.Devices
+	var all []*cri.Device
 	for _, d := range c.VolumeDevices {
 		if err := bounds.Path(d.DevicePath); err != nil {
 			return nil, containerErrorf("devicePath %w", err)
@@ -28,7 +28,7 @@ func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, er
 		if v.ReadOnly {
 			permissions = "mr"
 		}
-		all = append(all[:len(all):len(all)], &cri.Device{HostPath: v.Host, ContainerPath: d.DevicePath, Permissions: permissions})
+		all = append(all, &cri.Device{HostPath: v.Host, ContainerPath: d.DevicePath, Permissions: permissions})
 	}
 	return all, nil
 }

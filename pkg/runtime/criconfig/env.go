@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/downward"
 )
@@ -114,13 +115,13 @@ func addEnvFrom(ctx context.Context, env *environment, from *v1.EnvFromSource, s
 	}
 	switch {
 	case from.ConfigMapRef != nil:
-		m, err := src.configMap(ctx, from.ConfigMapRef.Name, optional(from.ConfigMapRef.Optional))
+		m, err := src.configMap(ctx, from.ConfigMapRef.Name, ptr.Deref(from.ConfigMapRef.Optional, false))
 		if m == nil || err != nil {
 			return err
 		}
 		return add(slices.Sorted(maps.Keys(m.Data)), func(k string) string { return m.Data[k] })
 	case from.SecretRef != nil:
-		s, err := src.secret(ctx, from.SecretRef.Name, optional(from.SecretRef.Optional))
+		s, err := src.secret(ctx, from.SecretRef.Name, ptr.Deref(from.SecretRef.Optional, false))
 		if s == nil || err != nil {
 			return err
 		}
@@ -144,22 +145,22 @@ func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, i
 		value, err = downward.Resource(pod, c.Name, from.ResourceFieldRef, in.Node.Allocatable)
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
-		m, err := src.configMap(ctx, ref.Name, optional(ref.Optional))
+		m, err := src.configMap(ctx, ref.Name, ptr.Deref(ref.Optional, false))
 		if m == nil || err != nil {
 			return "", false, err
 		}
-		if value, set = m.Data[ref.Key]; !set && !optional(ref.Optional) {
+		if value, set = m.Data[ref.Key]; !set && !ptr.Deref(ref.Optional, false) {
 			return "", false, containerErrorf("couldn't find key %v in ConfigMap %v/%v", ref.Key, pod.Namespace, ref.Name)
 		}
 		return value, set, nil
 	case from.SecretKeyRef != nil:
 		ref := from.SecretKeyRef
-		s, err := src.secret(ctx, ref.Name, optional(ref.Optional))
+		s, err := src.secret(ctx, ref.Name, ptr.Deref(ref.Optional, false))
 		if s == nil || err != nil {
 			return "", false, err
 		}
 		text, set := s.Data[ref.Key]
-		if !set && !optional(ref.Optional) {
+		if !set && !ptr.Deref(ref.Optional, false) {
 			return "", false, containerErrorf("couldn't find key %v in Secret %v/%v", ref.Key, pod.Namespace, ref.Name)
 		}
 		return string(text), set, nil
@@ -183,8 +184,6 @@ func addresses(pod *v1.Pod, in ContainerInput) downward.Addresses {
 	}
 	return at
 }
-
-func optional(b *bool) bool { return b != nil && *b }
 
 // objectCache asks for each ConfigMap and Secret of one container once.
 type objectCache struct {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
@@ -62,7 +63,7 @@ func (f *envFiles) value(ctx context.Context, ref *v1.FileKeySelector) (value st
 	switch err := file.err; {
 	case err == nil:
 		return value, true, nil
-	case optional(ref.Optional) && (errors.Is(err, errNoKey) || errors.Is(err, fs.ErrNotExist)):
+	case ptr.Deref(ref.Optional, false) && (errors.Is(err, errNoKey) || errors.Is(err, fs.ErrNotExist)):
 		return "", false, nil
 	case errors.Is(err, errNoKey):
 		return "", false, containerErrorf("environment variable key %q not found in file %q", ref.Key, filepath.Join(at.Host, ref.Path))

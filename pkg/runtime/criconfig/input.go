@@ -95,8 +95,6 @@ type ContainerInput struct {
 	// TargetID is the container whose process namespace an ephemeral container
 	// joins, "" for none.
 	TargetID string
-	// Devices are given by device plug-ins.
-	Devices []*cri.Device
 }
 
 // Volumes tells where the volumes of a pod are on the host.

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -74,8 +75,8 @@ func containerSecurity(pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.Li
 		RunAsUser:        int64Value(e.RunAsUser),
 		RunAsGroup:       int64Value(e.RunAsGroup),
 		SelinuxOptions:   seLinux(e.SELinuxOptions),
-		Privileged:       optional(e.Privileged),
-		ReadonlyRootfs:   optional(e.ReadOnlyRootFilesystem),
+		Privileged:       ptr.Deref(e.Privileged, false),
+		ReadonlyRootfs:   ptr.Deref(e.ReadOnlyRootFilesystem, false),
 		NoNewPrivs:       e.AllowPrivilegeEscalation != nil && !*e.AllowPrivilegeEscalation,
 		MaskedPaths:      maskedPaths,
 		ReadonlyPaths:    readonlyPaths,
@@ -125,7 +126,7 @@ func imageUser(img *cri.Image) (uid *int64, username string, known bool) {
 
 // verifyNonRoot holds runAsNonRoot against whom the container would run as.
 func verifyNonRoot(pod *v1.Pod, c *v1.Container, e v1.SecurityContext, uid *int64, username string, known bool) error {
-	if !optional(e.RunAsNonRoot) {
+	if !ptr.Deref(e.RunAsNonRoot, false) {
 		return nil
 	}
 	where := func(text string) error {
@@ -236,7 +237,7 @@ func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, e
 
 func hasPrivilegedContainer(pod *v1.Pod) bool {
 	for _, c := range pods.AllContainers(pod) {
-		if sc := c.SecurityContext; sc != nil && optional(sc.Privileged) {
+		if sc := c.SecurityContext; sc != nil && ptr.Deref(sc.Privileged, false) {
 			return true
 		}
 	}

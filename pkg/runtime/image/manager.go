@@ -156,9 +156,6 @@ func (m *Manager) Image(ctx context.Context, ref string) (*cri.Image, error) {
 	return img, nil
 }
 
-// Forget makes the next look at an image ask the runtime: for whoever removes it.
-func (m *Manager) Forget(ref string) { m.statuses.forget(ref) }
-
 func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name string, find lookup, sandbox *cri.PodSandboxConfig) (string, error) {
 	key := pair{pod.UID, name}
 	if left, last := m.backoff.left(key, m.clock.Now()); left > 0 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -45,7 +46,7 @@ func TestObjectsOfAManifest(t *testing.T) {
 	if string(s.Data["user"]) != "admin" || string(s.Data["password"]) != "new" || s.Type != v1.SecretTypeOpaque || s.StringData != nil {
 		t.Errorf("Secret %+v", s)
 	}
-	if m := docs[2].object.(*v1.ConfigMap); m.Namespace != "other" || !isTrue(m.Immutable) {
+	if m := docs[2].object.(*v1.ConfigMap); m.Namespace != "other" || !ptr.Deref(m.Immutable, false) {
 		t.Errorf("listed ConfigMap %+v", m)
 	}
 	if s := docs[3].object.(*v1.Secret); s.Name != "bare" || s.Type != "example.org/own" {

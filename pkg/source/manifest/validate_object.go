@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // validateConfigMap returns what the API server would refuse when a ConfigMap is
@@ -100,8 +101,8 @@ func validateChange(old, now metav1.Object) field.ErrorList {
 	}
 	switch now := now.(type) {
 	case *v1.ConfigMap:
-		if old, ok := old.(*v1.ConfigMap); ok && isTrue(old.Immutable) {
-			forbid("immutable", !isTrue(now.Immutable))
+		if old, ok := old.(*v1.ConfigMap); ok && ptr.Deref(old.Immutable, false) {
+			forbid("immutable", !ptr.Deref(now.Immutable, false))
 			forbid("data", !maps.Equal(old.Data, now.Data))
 			forbid("binaryData", !equalBytes(old.BinaryData, now.BinaryData))
 		}
@@ -111,8 +112,8 @@ func validateChange(old, now metav1.Object) field.ErrorList {
 			break
 		}
 		errs = append(errs, apivalidation.ValidateImmutableField(now.Type, old.Type, field.NewPath("type"))...)
-		if isTrue(old.Immutable) {
-			forbid("immutable", !isTrue(now.Immutable))
+		if ptr.Deref(old.Immutable, false) {
+			forbid("immutable", !ptr.Deref(now.Immutable, false))
 			forbid("data", !equalBytes(old.Data, now.Data))
 		}
 	case *v1.PersistentVolume:
@@ -126,5 +127,3 @@ func validateChange(old, now metav1.Object) field.ErrorList {
 	}
 	return errs
 }
-
-func isTrue(b *bool) bool { return b != nil && *b }

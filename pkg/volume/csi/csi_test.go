@@ -132,11 +132,7 @@ func (h *house) restart() {
 
 func (h *house) until(what string, cond func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatalf("not in time: %s", what)
-		}
-	}
+	testrun.Eventually(h.t, what, cond)
 }
 
 func (h *house) registered() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,8 +16,11 @@ import (
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/fsnotify/fsnotify"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
 // registryDir is where plug-ins of all kinds put their registration sockets.
@@ -113,8 +117,9 @@ func (r *registry) scan(ctx context.Context, watch func(path string), dir string
 // keep registers the driver behind a socket, and withdraws it when own ends but the
 // agent goes on.
 func (m *Manager) keep(ctx, own context.Context, path string) {
-	said := ""
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+	var failing logonce.Error
+	backOff := wait.Backoff{Duration: firstRetry, Factor: 2, Cap: lastRetry, Steps: math.MaxInt32}
+	for {
 		d, err := m.register(ctx, own, path)
 		if err == nil {
 			<-own.Done()
@@ -124,14 +129,13 @@ func (m *Manager) keep(ctx, own context.Context, path string) {
 		if errors.Is(err, errOther) {
 			return
 		}
-		if own.Err() == nil && err.Error() != said {
-			said = err.Error()
+		if own.Err() == nil && failing.Note(err) {
 			klog.ErrorS(err, "Could not register a plug-in, trying again", "path", path)
 		}
 		select {
 		case <-own.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(backOff.Step()):
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/diskusage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
 const (
@@ -52,10 +53,10 @@ type Manager struct {
 
 // look is what is remembered of a pod with limits.
 type look struct {
-	busy   bool      // it is being measured
-	next   time.Time // when it is to be measured again
-	spared string    // the excess for which it should have been evicted, and was not
-	err    string    // the last error, so that one is logged once
+	busy    bool      // it is being measured
+	next    time.Time // when it is to be measured again
+	spared  string    // the excess for which it should have been evicted, and was not
+	failing logonce.Error
 }
 
 // New checks the configuration.
@@ -145,10 +146,7 @@ func (m *Manager) look(ctx context.Context, pod *v1.Pod, l limits, due time.Time
 	if ctx.Err() != nil {
 		return
 	}
-	if err == nil {
-		k.err = ""
-	} else if err.Error() != k.err {
-		k.err = err.Error()
+	if k.failing.Note(err) {
 		klog.ErrorS(err, "Could not measure all that a pod occupies; it is tried again", "pod", klog.KObj(pod), "podUID", pod.UID)
 	}
 	x := exceeded(pod, l, u)
