@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
@@ -89,7 +90,7 @@ func (p platform) confine(config *container.Config, host *container.HostConfig, 
 		host.PidMode = "host"
 	case cri.NamespaceMode_TARGET:
 		if namespaces.TargetId == "" {
-			return invalid(field+".namespace_options.target_id", "is empty")
+			return grpccode.Invalid(field+".namespace_options.target_id", "is empty")
 		}
 		host.PidMode = container.PidMode("container:" + namespaces.TargetId)
 	}
@@ -101,13 +102,13 @@ func (p platform) confine(config *container.Config, host *container.HostConfig, 
 	}
 	if s.GetSupplementalGroupsPolicy() == cri.SupplementalGroupsPolicy_Strict && s.GetRunAsGroup() == nil {
 		// With a group Docker does not look for others that the image gives the user.
-		return invalid(field+".supplemental_groups_policy", "Strict is possible with Docker only together with run_as_group")
+		return grpccode.Invalid(field+".supplemental_groups_policy", "Strict is possible with Docker only together with run_as_group")
 	}
 	host.GroupAdd = groups(s.GetSupplementalGroups())
 	host.Privileged, host.ReadonlyRootfs = s.GetPrivileged(), s.GetReadonlyRootfs()
 	if caps := s.GetCapabilities(); caps != nil {
 		if len(caps.AddAmbientCapabilities) > 0 {
-			return invalid(field+".capabilities.add_ambient_capabilities", "docker has no ambient capabilities")
+			return grpccode.Invalid(field+".capabilities.add_ambient_capabilities", "docker has no ambient capabilities")
 		}
 		if host.CapAdd, err = capabilities(field+".capabilities.add_capabilities", caps.AddCapabilities); err != nil {
 			return err

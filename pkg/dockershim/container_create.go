@@ -56,7 +56,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	}
 	if c.host.Privileged {
 		if err := s.oom.privilegeProblem(); err != nil {
-			return nil, refused(codes.FailedPrecondition, "config.linux.security_context.privileged: %v", err)
+			return nil, grpccode.Refused(codes.FailedPrecondition, "config.linux.security_context.privileged: %v", err)
 		}
 	}
 	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
@@ -70,14 +70,14 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	}
 	for _, dir := range c.missing {
 		if err := hostdir.Make(dir); err != nil {
-			return nil, refused(codes.FailedPrecondition, "create container %s of %s: make host path: %v", config.Metadata.Name, of, err)
+			return nil, grpccode.Refused(codes.FailedPrecondition, "create container %s of %s: make host path: %v", config.Metadata.Name, of, err)
 		}
 	}
 	ctx, cancel := s.action(client)
 	defer cancel()
 	made, err := s.create(ctx, c)
 	if errdefs.IsNotFound(err) {
-		return nil, refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
+		return nil, grpccode.Refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create container %s of %s: %w", config.Metadata.Name, of, err)
@@ -119,7 +119,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 			return nil, err
 		}
 		if st := listedState(string(r.State.Status)); st == stateExited {
-			return nil, refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
+			return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
 		}
 		id, log = r.ID, r.Config.Labels[labelLogPath]
 	}
@@ -131,7 +131,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 	if err != nil {
 		s.view.startFailed(id)
 		if errdefs.IsNotFound(err) {
-			return nil, notFound("container", id)
+			return nil, grpccode.NotFound("container", id)
 		}
 		return nil, fmt.Errorf("start container %s: %w", id, sayShared(err))
 	}
@@ -158,10 +158,10 @@ func (s *Server) followLog(ctx context.Context, id, path string) error {
 // timeout shortens the first; one of more than 68 years is 68 years.
 func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
 	if req.ContainerId == "" {
-		return nil, invalid("container_id", "is empty")
+		return nil, grpccode.Invalid("container_id", "is empty")
 	}
 	if req.Timeout < 0 {
-		return nil, invalid("timeout", "%d is no number of seconds", req.Timeout)
+		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
 	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
 		return &cri.StopContainerResponse{}, nil

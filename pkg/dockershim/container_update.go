@@ -8,16 +8,18 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // UpdateContainerResources changes the limits of a container that was created or
 // runs. Values that are 0 stay as they are (cri-api: only set values are updated).
 func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
 	if req.Linux == nil {
-		return nil, invalid("linux", "is missing")
+		return nil, grpccode.Invalid("linux", "is missing")
 	}
 	if req.Windows != nil {
-		return nil, invalid("windows", "this is a Linux runtime")
+		return nil, grpccode.Invalid("windows", "this is a Linux runtime")
 	}
 	if err := checkResources("linux", req.Linux); err != nil {
 		return nil, err
@@ -27,7 +29,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 		return nil, err
 	}
 	if st := listedState(string(r.State.Status)); st == stateExited {
-		return nil, refused(codes.FailedPrecondition, "container %s has ended", r.ID)
+		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
 	wanted, err := s.platform.resources("linux", req.Linux)
 	if err != nil {
@@ -38,7 +40,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	_, err = s.docker.ContainerUpdate(ctx, r.ID, container.UpdateConfig{Resources: updated(r.HostConfig.Resources, wanted)})
 	s.view.changed(r.ID)
 	if errdefs.IsNotFound(err) {
-		return nil, notFound("container", r.ID)
+		return nil, grpccode.NotFound("container", r.ID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("update the resources of container %s: %w", r.ID, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // dockerContainer is a container as Docker is to create it.
@@ -58,7 +60,7 @@ func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err
 		}
 		switch decideConflict(holder != "", state) {
 		case refuse:
-			return "", refused(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
+			return "", grpccode.Refused(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
 			// Its start may still be on its way; what has started is looked at again.
@@ -126,7 +128,7 @@ func (s *Server) remove(ctx context.Context, id string) error {
 func (s *Server) removeUnlessRunning(ctx context.Context, id string) error {
 	err := s.removeBy(ctx, id, false)
 	if errdefs.IsConflict(err) {
-		return refused(codes.FailedPrecondition, "%v", err)
+		return grpccode.Refused(codes.FailedPrecondition, "%v", err)
 	}
 	return err
 }

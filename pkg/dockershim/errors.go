@@ -2,38 +2,13 @@ package dockershim
 
 import (
 	"context"
-	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
-
-// refusal is an error with its gRPC code. Unlike a status it reads well when it is
-// wrapped.
-type refusal struct {
-	code    codes.Code
-	message string
-}
-
-func (r refusal) Error() string              { return r.message }
-func (r refusal) GRPCStatus() *status.Status { return status.New(r.code, r.message) }
-
-func refused(code codes.Code, format string, args ...any) error {
-	return refusal{code, fmt.Sprintf(format, args...)}
-}
-
-// invalid refuses a request by the name of the field that is wrong.
-func invalid(field, format string, args ...any) error {
-	return refused(codes.InvalidArgument, "%s: %s", field, fmt.Sprintf(format, args...))
-}
-
-func notFound(what, id string) error {
-	return refused(codes.NotFound, "%s %q does not exist", what, id)
-}
 
 // unaryErrors gives every error that leaves the server its gRPC code, once. A panic
 // is one: it ends its call.

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // subscriberBuffer is how many events a client may be behind before its stream
@@ -272,10 +274,10 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-s.stopping:
-			return refused(codes.Unavailable, "the dockershim is stopping")
+			return grpccode.Refused(codes.Unavailable, "the dockershim is stopping")
 		case h, ok := <-c:
 			if !ok {
-				return refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
+				return grpccode.Refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
 			}
 			kind, ok := eventTypes[h.action]
 			if h.action == events.ActionOOM && s.hasEnded(stream.Context(), h.id) {
@@ -331,7 +333,7 @@ func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEvent
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.id)
+		return nil, grpccode.Refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.id)
 	}
 	return e, nil
 }

@@ -19,7 +19,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 	s := &Server{platform: platform{realPath: func(string) (string, error) {
 		entered <- struct{}{}
 		<-answer
-		return "", refused(codes.Unavailable, "it never answered")
+		return "", grpccode.Refused(codes.Unavailable, "it never answered")
 	}}}
 	s.made.sandboxMade("s", identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {

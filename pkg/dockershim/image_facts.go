@@ -13,6 +13,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
@@ -138,11 +139,11 @@ func (s *Server) checkImage(ctx context.Context, c *cri.ContainerConfig) error {
 	case err != nil:
 		return err
 	case facts.text > maxImageText:
-		return refused(codes.InvalidArgument, "config.image.image: the labels, environment, volumes and the like of %s are longer than 1 MiB", name)
+		return grpccode.Refused(codes.InvalidArgument, "config.image.image: the labels, environment, volumes and the like of %s are longer than 1 MiB", name)
 	case facts.wrong != "":
-		return refused(codes.InvalidArgument, "config.image.image: %s has %s", name, facts.wrong)
+		return grpccode.Refused(codes.InvalidArgument, "config.image.image: %s has %s", name, facts.wrong)
 	case facts.programOf(c) > bounds.MaxPath:
-		return refused(codes.InvalidArgument, "the program that config.args or image %s names is longer than a path: %d bytes", name, bounds.MaxPath)
+		return grpccode.Refused(codes.InvalidArgument, "the program that config.args or image %s names is longer than a path: %d bytes", name, bounds.MaxPath)
 	}
 	return nil
 }

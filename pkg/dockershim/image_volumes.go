@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // imageVolume is an image that a container has mounted (KEP-4639). Docker has no such
@@ -65,14 +66,14 @@ func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int
 func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (imageVolume, error) {
 	img, err := s.docker.ImageInspect(ctx, m.Image.Image)
 	if errdefs.IsNotFound(err) {
-		return imageVolume{}, refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
+		return imageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
 	}
 	if err != nil {
 		return imageVolume{}, fmt.Errorf("%s.image: %w", field, err)
 	}
 	layers, err := layerDirs(img.GraphDriver.Data)
 	if err != nil {
-		return imageVolume{}, refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
+		return imageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
 	}
 	root, err := s.mounted.mount(img.ID, layers)
 	if err != nil {
@@ -84,7 +85,7 @@ func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (i
 	}
 	v := imageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
 	if v.source, err = within(root, m.ImageSubPath); err != nil {
-		return imageVolume{}, invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
+		return imageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
 	}
 	return v, nil
 }

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // memory is what this process knows of what it has made itself, which spares
@@ -65,7 +67,7 @@ func (r *reservations) take(name string) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.names[name] {
-		return nil, refused(codes.AlreadyExists, "%s is being created by another call", name)
+		return nil, grpccode.Refused(codes.AlreadyExists, "%s is being created by another call", name)
 	}
 	if r.names == nil {
 		r.names = map[string]bool{}

@@ -11,6 +11,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // propagations has nothing for PRIVATE, with which a client asks for none: Docker
@@ -75,9 +77,9 @@ func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts [
 func (p platform) toMake(m *cri.Mount) (string, error) {
 	switch {
 	case m.SelinuxRelabel:
-		return "", refused(codes.InvalidArgument, "does not exist")
+		return "", grpccode.Refused(codes.InvalidArgument, "does not exist")
 	case slices.Contains(strings.Split(m.HostPath, "/"), ".."):
-		return "", refused(codes.InvalidArgument, "does not exist, and is not made because of its '..'")
+		return "", grpccode.Refused(codes.InvalidArgument, "does not exist, and is not made because of its '..'")
 	}
 	made := filepath.Clean(m.HostPath)
 	for above := filepath.Dir(made); ; above = filepath.Dir(above) {
@@ -114,22 +116,22 @@ func sayShared(err error) error {
 
 func (p platform) checkMount(field string, m *cri.Mount) error {
 	if m == nil {
-		return invalid(field, "is missing")
+		return grpccode.Invalid(field, "is missing")
 	}
 	if err := checkAbsolute(field+".container_path", m.ContainerPath); err != nil {
 		return err
 	}
 	if filepath.Clean(m.ContainerPath) == "/" {
-		return invalid(field+".container_path", "the container's root cannot be mounted over")
+		return grpccode.Invalid(field+".container_path", "the container's root cannot be mounted over")
 	}
 	if m.GetImage().GetImage() != "" {
 		if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
-			return invalid(field+".propagation", "an image has nothing to propagate")
+			return grpccode.Invalid(field+".propagation", "an image has nothing to propagate")
 		}
 		return nil
 	}
 	if m.ImageSubPath != "" {
-		return invalid(field+".image_sub_path", "is given without an image")
+		return grpccode.Invalid(field+".image_sub_path", "is given without an image")
 	}
 	if err := checkAbsolute(field+".host_path", m.HostPath); err != nil {
 		return err
@@ -138,18 +140,18 @@ func (p platform) checkMount(field string, m *cri.Mount) error {
 		return err
 	}
 	if len(m.UidMappings)+len(m.GidMappings) > 0 {
-		return invalid(field+".uidMappings", "docker has no mounts with mapped ids")
+		return grpccode.Invalid(field+".uidMappings", "docker has no mounts with mapped ids")
 	}
 	if !m.RecursiveReadOnly {
 		return nil
 	}
 	switch {
 	case !m.Readonly:
-		return invalid(field+".recursive_read_only", "needs readonly")
+		return grpccode.Invalid(field+".recursive_read_only", "needs readonly")
 	case m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE:
-		return invalid(field+".recursive_read_only", "needs propagation PRIVATE")
+		return grpccode.Invalid(field+".recursive_read_only", "needs propagation PRIVATE")
 	case !p.recursive:
-		return invalid(field+".recursive_read_only", "needs Docker 25.0 and Linux 5.12, or newer")
+		return grpccode.Invalid(field+".recursive_read_only", "needs Docker 25.0 and Linux 5.12, or newer")
 	}
 	return nil
 }

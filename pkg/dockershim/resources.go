@@ -5,6 +5,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // resources converts cgroup values. A memory limit without a word about swap
@@ -21,23 +23,23 @@ func (p platform) resources(field string, r *cri.LinuxContainerResources) (conta
 		out.MemorySwap = out.Memory
 	}
 	if out.Memory > 0 && out.Memory < minMemory {
-		return out, invalid(field+".memory_limit_in_bytes", "%d is less than Docker's minimum of %d", out.Memory, minMemory)
+		return out, grpccode.Invalid(field+".memory_limit_in_bytes", "%d is less than Docker's minimum of %d", out.Memory, minMemory)
 	}
 	for _, h := range r.HugepageLimits {
 		if h.GetLimit() != 0 {
-			return out, invalid(field+".hugepage_limits", "docker cannot limit huge pages")
+			return out, grpccode.Invalid(field+".hugepage_limits", "docker cannot limit huge pages")
 		}
 	}
 	for key, value := range r.Unified {
 		if key != "pids.max" {
-			return out, invalid(field+".unified", "docker cannot set %q", key)
+			return out, grpccode.Invalid(field+".unified", "docker cannot set %q", key)
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if value == "max" {
 			n, err = -1, nil
 		}
 		if err != nil {
-			return out, invalid(field+".unified", "pids.max: %q is no number", value)
+			return out, grpccode.Invalid(field+".unified", "pids.max: %q is no number", value)
 		}
 		out.PidsLimit = &n
 	}

@@ -95,7 +95,7 @@ func (s *Server) sandboxImageFile() string { return filepath.Join(s.cfg.StateDir
 // configuration.
 func (s *Server) checkHandler(handler string) error {
 	if name := dockerRuntime(handler); name != "" && !slices.Contains(s.platform.runtimes, name) {
-		return refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
+		return grpccode.Refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
 	}
 	return nil
 }
@@ -189,10 +189,10 @@ func bandwidth(annotations map[string]string, key string) (uint64, error) {
 	}
 	q, err := bounds.ParseQuantity(text)
 	if err != nil {
-		return 0, invalid("config.annotations["+key+"]", "%q: %v", text, err)
+		return 0, grpccode.Invalid("config.annotations["+key+"]", "%q: %v", text, err)
 	}
 	if n := q.Value(); n < minBandwidth || n > maxBandwidth {
-		return 0, invalid("config.annotations["+key+"]", "%q is not within 1k and 1P bit/s", text)
+		return 0, grpccode.Invalid("config.annotations["+key+"]", "%q is not within 1k and 1P bit/s", text)
 	}
 	return uint64(q.Value()), nil
 }

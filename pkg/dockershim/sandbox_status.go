@@ -7,6 +7,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // PodSandboxStatus shows one sandbox.
@@ -27,7 +29,7 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 // inspect shows a sandbox or container, or fails with NotFound.
 func (s *Server) inspect(ctx context.Context, field, id, kind string) (*container.InspectResponse, error) {
 	if id == "" {
-		return nil, invalid(field, "is empty")
+		return nil, grpccode.Invalid(field, "is empty")
 	}
 	what := "container"
 	if kind == typeSandbox {
@@ -35,13 +37,13 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 	}
 	r, err := s.view.inspect(ctx, id)
 	if errdefs.IsNotFound(err) {
-		return nil, notFound(what, id)
+		return nil, grpccode.NotFound(what, id)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if (r.Config.Labels[labelType] == typeSandbox) != (kind == typeSandbox) || r.State == nil || r.HostConfig == nil {
-		return nil, notFound(what, id)
+		return nil, grpccode.NotFound(what, id)
 	}
 	return r, nil
 }

@@ -48,7 +48,7 @@ func (s *Server) stopSandbox(ctx context.Context, id string) error {
 // sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
 func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	if id == "" {
-		return "", invalid("pod_sandbox_id", "is empty")
+		return "", grpccode.Invalid("pod_sandbox_id", "is empty")
 	}
 	if _, ok := s.made.sandbox(id); ok {
 		return id, nil

@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // user is Docker's "user[:group]". A group needs a user (cri-api).
 func user(field string, uid *cri.Int64Value, name string, gid *cri.Int64Value) (string, error) {
 	for f, v := range map[string]*cri.Int64Value{"run_as_user": uid, "run_as_group": gid} {
 		if v != nil && (v.Value < 0 || v.Value > math.MaxInt32) {
-			return "", invalid(field+"."+f, "%d is no id", v.Value)
+			return "", grpccode.Invalid(field+"."+f, "%d is no id", v.Value)
 		}
 	}
 	who := name
@@ -23,13 +25,13 @@ func user(field string, uid *cri.Int64Value, name string, gid *cri.Int64Value) (
 		who = strconv.FormatInt(uid.Value, 10)
 	}
 	if strings.ContainsAny(name, ":\x00") {
-		return "", invalid(field+".run_as_username", "%q is no user name", name)
+		return "", grpccode.Invalid(field+".run_as_username", "%q is no user name", name)
 	}
 	if gid == nil {
 		return who, nil
 	}
 	if who == "" {
-		return "", invalid(field+".run_as_group", "is given without a user")
+		return "", grpccode.Invalid(field+".run_as_group", "is given without a user")
 	}
 	return who + ":" + strconv.FormatInt(gid.Value, 10), nil
 }
@@ -94,15 +96,15 @@ func (p platform) seccompOption(field string, s securityProfiles) (string, error
 		}
 		text, err := p.readFile(path)
 		if err != nil {
-			return "", invalid(field+".localhost_ref", "read the seccomp profile: %v", err)
+			return "", grpccode.Invalid(field+".localhost_ref", "read the seccomp profile: %v", err)
 		}
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, text); err != nil {
-			return "", invalid(field+".localhost_ref", "seccomp profile %s is not JSON: %v", path, err)
+			return "", grpccode.Invalid(field+".localhost_ref", "seccomp profile %s is not JSON: %v", path, err)
 		}
 		return "seccomp=" + compact.String(), nil
 	default:
-		return "", invalid(field+".profile_type", "%d is not known", t)
+		return "", grpccode.Invalid(field+".profile_type", "%d is not known", t)
 	}
 }
 
@@ -117,7 +119,7 @@ func (p platform) appArmorOption(field string, s securityProfiles) (string, erro
 		case isLocal:
 			profile = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: name}
 		default:
-			return "", invalid(field+".apparmor_profile", "%q: want runtime/default, unconfined or localhost/<profile>", s.apparmorName)
+			return "", grpccode.Invalid(field+".apparmor_profile", "%q: want runtime/default, unconfined or localhost/<profile>", s.apparmorName)
 		}
 	}
 	switch t := profile.ProfileType; t {
@@ -131,19 +133,19 @@ func (p platform) appArmorOption(field string, s securityProfiles) (string, erro
 	case cri.SecurityProfile_Localhost:
 		name := strings.TrimPrefix(profile.LocalhostRef, "localhost/")
 		if name == "" {
-			return "", invalid(field+".apparmor.localhost_ref", "is empty")
+			return "", grpccode.Invalid(field+".apparmor.localhost_ref", "is empty")
 		}
 		if name == "unconfined" {
 			// To Docker this is no profile's name. Who may use profiles of the node, by Pod
 			// Security's baseline, may not be without one.
-			return "", invalid(field+".apparmor.localhost_ref", "%q is no profile", name)
+			return "", grpccode.Invalid(field+".apparmor.localhost_ref", "%q is no profile", name)
 		}
 		if !p.appArmor {
-			return "", invalid(field+".apparmor", "profile %q is wanted, but Docker runs without AppArmor here", name)
+			return "", grpccode.Invalid(field+".apparmor", "profile %q is wanted, but Docker runs without AppArmor here", name)
 		}
 		return "apparmor=" + name, nil
 	default:
-		return "", invalid(field+".apparmor.profile_type", "%d is not known", t)
+		return "", grpccode.Invalid(field+".apparmor.profile_type", "%d is not known", t)
 	}
 }
 
@@ -153,7 +155,7 @@ func capabilities(field string, names []string) ([]string, error) {
 	for _, name := range names {
 		short := strings.TrimPrefix(strings.ToUpper(name), "CAP_")
 		if short == "" || strings.Trim(short, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-			return nil, invalid(field, "%q is no capability", name)
+			return nil, grpccode.Invalid(field, "%q is no capability", name)
 		}
 		all = append(all, short)
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
@@ -163,7 +164,7 @@ func (s *Server) PodSandboxStats(ctx context.Context, req *cri.PodSandboxStatsRe
 		return nil, err
 	}
 	if len(pods) == 0 {
-		return nil, notFound("running sandbox", req.PodSandboxId)
+		return nil, grpccode.NotFound("running sandbox", req.PodSandboxId)
 	}
 	return &cri.PodSandboxStatsResponse{Stats: pods[0].stats}, nil
 }

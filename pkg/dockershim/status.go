@@ -8,6 +8,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
@@ -74,7 +75,7 @@ func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeCo
 		return &cri.UpdateRuntimeConfigResponse{}, nil
 	}
 	if err := s.SetPodCIDR(cidr); err != nil {
-		return nil, invalid("runtime_config.network_config.pod_cidr", "%v", err)
+		return nil, grpccode.Invalid("runtime_config.network_config.pod_cidr", "%v", err)
 	}
 	return &cri.UpdateRuntimeConfigResponse{}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
@@ -58,7 +59,7 @@ func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error
 		return err
 	}
 	if !r.State.Running {
-		return refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
+		return grpccode.Refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
 	}
 	return nil
 }
@@ -71,7 +72,7 @@ func (s *Server) ReopenContainerLog(ctx context.Context, req *cri.ReopenContaine
 	}
 	err := s.logs.Reopen(req.ContainerId)
 	if errors.Is(err, logs.ErrNotFollowed) {
-		return nil, refused(codes.FailedPrecondition, "container %s has no log to reopen", req.ContainerId)
+		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has no log to reopen", req.ContainerId)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reopen the log of container %s: %w", req.ContainerId, err)

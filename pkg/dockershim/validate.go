@@ -10,6 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // Every field of a request is checked here before anything is done; what a
@@ -19,9 +20,9 @@ import (
 func checkText(field, value string) error {
 	switch {
 	case value == "":
-		return invalid(field, "is empty")
+		return grpccode.Invalid(field, "is empty")
 	case strings.ContainsRune(value, 0):
-		return invalid(field, "contains NUL")
+		return grpccode.Invalid(field, "contains NUL")
 	}
 	return nil
 }
@@ -32,7 +33,7 @@ func checkPathElement(field, value string) error {
 		return err
 	}
 	if strings.Contains(value, "/") || value == "." || value == ".." {
-		return invalid(field, "%q contains a path", value)
+		return grpccode.Invalid(field, "%q contains a path", value)
 	}
 	return nil
 }
@@ -42,7 +43,7 @@ func checkPathElement(field, value string) error {
 // answers nothing about the container any more.
 func checkPathLength(field, path string) error {
 	if len(path) > bounds.MaxPath {
-		return invalid(field, "is %d bytes long, and a path has at most %d", len(path), bounds.MaxPath)
+		return grpccode.Invalid(field, "is %d bytes long, and a path has at most %d", len(path), bounds.MaxPath)
 	}
 	return nil
 }
@@ -60,17 +61,17 @@ func checkAbsolute(field, path string) error {
 		return err
 	}
 	if !filepath.IsAbs(path) {
-		return invalid(field, "%q is not an absolute path", path)
+		return grpccode.Invalid(field, "%q is not an absolute path", path)
 	}
 	if strings.ContainsRune(path, 0) {
-		return invalid(field, "contains NUL")
+		return grpccode.Invalid(field, "contains NUL")
 	}
 	return nil
 }
 
 func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 	if _, ok := names[int32(value)]; !ok {
-		return invalid(field, "%d is not known", value)
+		return grpccode.Invalid(field, "%d is not known", value)
 	}
 	return nil
 }
@@ -91,18 +92,18 @@ func checkSandboxText(c *cri.PodSandboxConfig) error {
 		}
 	}
 	if text > maxSandboxText {
-		return invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", text>>10, maxSandboxText>>10)
+		return grpccode.Invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", text>>10, maxSandboxText>>10)
 	}
 	return nil
 }
 
 func checkSandbox(c *cri.PodSandboxConfig) error {
 	if c == nil {
-		return invalid("config", "is missing")
+		return grpccode.Invalid("config", "is missing")
 	}
 	m := c.Metadata
 	if m == nil {
-		return invalid("config.metadata", "is missing")
+		return grpccode.Invalid("config.metadata", "is missing")
 	}
 	for _, f := range [][2]string{{"name", m.Name}, {"namespace", m.Namespace}, {"uid", m.Uid}} {
 		if err := checkPathElement("config.metadata."+f[0], f[1]); err != nil {
@@ -115,7 +116,7 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 		}
 	}
 	if c.Windows != nil {
-		return invalid("config.windows", "this is a Linux runtime")
+		return grpccode.Invalid("config.windows", "this is a Linux runtime")
 	}
 	if err := checkSandboxText(c); err != nil {
 		return err
@@ -125,7 +126,7 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 	}
 	for _, s := range c.DnsConfig.GetServers() {
 		if host, _, _ := strings.Cut(s, "%"); net.ParseIP(host) == nil {
-			return invalid("config.dns_config.servers", "%q is no IP address", s)
+			return grpccode.Invalid("config.dns_config.servers", "%q is no IP address", s)
 		}
 	}
 	security := c.GetLinux().GetSecurityContext()
@@ -133,7 +134,7 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 		return err
 	}
 	if security.GetNamespaceOptions().GetPid() == cri.NamespaceMode_TARGET {
-		return invalid("config.linux.security_context.namespace_options.pid", "TARGET is for containers")
+		return grpccode.Invalid("config.linux.security_context.namespace_options.pid", "TARGET is for containers")
 	}
 	return checkResources("config.linux.resources", c.GetLinux().GetResources())
 }
@@ -141,19 +142,19 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 func checkPorts(ports []*cri.PortMapping) error {
 	for _, p := range ports {
 		if p == nil {
-			return invalid("config.port_mappings", "an entry is missing")
+			return grpccode.Invalid("config.port_mappings", "an entry is missing")
 		}
 		if err := checkEnum("config.port_mappings.protocol", p.Protocol, cri.Protocol_name); err != nil {
 			return err
 		}
 		if p.HostPort < 0 || p.HostPort > math.MaxUint16 {
-			return invalid("config.port_mappings.host_port", "%d is no port", p.HostPort)
+			return grpccode.Invalid("config.port_mappings.host_port", "%d is no port", p.HostPort)
 		}
 		if p.ContainerPort < 0 || p.ContainerPort > math.MaxUint16 || p.HostPort > 0 && p.ContainerPort == 0 {
-			return invalid("config.port_mappings.container_port", "%d is no port", p.ContainerPort)
+			return grpccode.Invalid("config.port_mappings.container_port", "%d is no port", p.ContainerPort)
 		}
 		if p.HostIp != "" && net.ParseIP(p.HostIp) == nil {
-			return invalid("config.port_mappings.host_ip", "%q is no IP address", p.HostIp)
+			return grpccode.Invalid("config.port_mappings.host_ip", "%q is no IP address", p.HostIp)
 		}
 	}
 	return nil
@@ -171,33 +172,33 @@ func checkNamespaces(field string, n *cri.NamespaceOption) error {
 	}
 	for name, mode := range map[string]cri.NamespaceMode{"network": n.Network, "ipc": n.Ipc} {
 		if mode != cri.NamespaceMode_POD && mode != cri.NamespaceMode_NODE {
-			return invalid(field+name, "%v is not possible, only POD and NODE", mode)
+			return grpccode.Invalid(field+name, "%v is not possible, only POD and NODE", mode)
 		}
 	}
 	if n.UsernsOptions != nil && n.UsernsOptions.Mode != cri.NamespaceMode_NODE {
-		return invalid(field+"userns_options", "docker has no user namespace of a pod's own, only one for the whole daemon (userns-remap)")
+		return grpccode.Invalid(field+"userns_options", "docker has no user namespace of a pod's own, only one for the whole daemon (userns-remap)")
 	}
 	return nil
 }
 
 func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error {
 	if c == nil {
-		return invalid("config", "is missing")
+		return grpccode.Invalid("config", "is missing")
 	}
 	if c.Metadata == nil {
-		return invalid("config.metadata", "is missing")
+		return grpccode.Invalid("config.metadata", "is missing")
 	}
 	if err := checkPathElement("config.metadata.name", c.Metadata.Name); err != nil {
 		return err
 	}
 	if c.GetImage().GetImage() == "" {
-		return invalid("config.image.image", "is empty")
+		return grpccode.Invalid("config.image.image", "is empty")
 	}
 	if c.Windows != nil {
-		return invalid("config.windows", "this is a Linux runtime")
+		return grpccode.Invalid("config.windows", "this is a Linux runtime")
 	}
 	if len(c.CDIDevices) > 0 {
-		return invalid("config.CDI_devices", "docker takes no CDI devices by this API")
+		return grpccode.Invalid("config.CDI_devices", "docker takes no CDI devices by this API")
 	}
 	if _, err := logPath(sandbox.GetLogDirectory(), c.LogPath); err != nil {
 		return err
@@ -212,7 +213,7 @@ func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 	}
 	for _, e := range c.Envs {
 		if e == nil || e.Key == "" || strings.ContainsAny(e.Key, "=\x00") || bytes.IndexByte(e.Value, 0) >= 0 {
-			return invalid("config.envs", "%q is no name of an environment variable, or its value contains NUL", e.GetKey())
+			return grpccode.Invalid("config.envs", "%q is no name of an environment variable, or its value contains NUL", e.GetKey())
 		}
 	}
 	if err := checkEnum("config.stop_signal", c.StopSignal, cri.Signal_name); err != nil {
@@ -226,7 +227,7 @@ func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 			return err
 		}
 		if strings.Trim(d.GetPermissions(), "rwm") != "" {
-			return invalid("config.devices.permissions", "%q: want a combination of r, w and m", d.Permissions)
+			return grpccode.Invalid("config.devices.permissions", "%q: want a combination of r, w and m", d.Permissions)
 		}
 	}
 	security := c.GetLinux().GetSecurityContext()
@@ -251,7 +252,7 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 	if r == nil {
 		return nil
 	}
-	bad := func(name, format string, args ...any) error { return invalid(field+"."+name, format, args...) }
+	bad := func(name, format string, args ...any) error { return grpccode.Invalid(field+"."+name, format, args...) }
 	switch {
 	case r.CpuPeriod != 0 && (r.CpuPeriod < minPeriod || r.CpuPeriod > maxPeriod):
 		return bad("cpu_period", "%d is not within %d and %d microseconds", r.CpuPeriod, minPeriod, maxPeriod)
@@ -278,7 +279,7 @@ func logPath(dir, path string) (string, error) {
 		return "", nil
 	}
 	if !filepath.IsLocal(path) || strings.ContainsRune(path, 0) {
-		return "", invalid("config.log_path", "%q does not stay in the pod's log directory", path)
+		return "", grpccode.Invalid("config.log_path", "%q does not stay in the pod's log directory", path)
 	}
 	if err := checkAbsolute("sandbox_config.log_directory", dir); err != nil {
 		return "", err

@@ -9,8 +9,9 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/registry"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // credentials are for one pull. They have no String and no exported field.
@@ -35,7 +36,7 @@ func pullCredentials(auth *cri.AuthConfig, image reference.Named) (c credentials
 	}
 	if out.Username == "" && out.IdentityToken == "" && out.RegistryToken == "" && auth.Auth != "" {
 		if out.Username, out.Password, err = splitAuth(auth.Auth); err != nil {
-			return credentials{}, false, status.Errorf(codes.InvalidArgument, "auth.auth: %v", err)
+			return credentials{}, false, grpccode.Invalid("auth.auth", "%v", err)
 		}
 	}
 	if out == (registry.AuthConfig{}) {
@@ -44,7 +45,7 @@ func pullCredentials(auth *cri.AuthConfig, image reference.Named) (c credentials
 	out.ServerAddress = domain
 	c.header, err = registry.EncodeAuthConfig(out)
 	if err != nil {
-		return credentials{}, false, status.Errorf(codes.Internal, "encode the credentials for %s", domain)
+		return credentials{}, false, grpccode.Refused(codes.Internal, "encode the credentials for %s", domain)
 	}
 	for _, secret := range []string{out.Password, out.IdentityToken, out.RegistryToken, auth.Auth, c.header} {
 		// Shorter ones would blot out parts of ordinary words.

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // PullImage pulls an image by tag or digest and returns its id, which is also
@@ -27,7 +29,7 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 		return nil, err
 	}
 	if t.name == nil {
-		return nil, status.Errorf(codes.InvalidArgument, "image.image: %q is an image id, which no registry knows", req.Image.Image)
+		return nil, grpccode.Invalid("image.image", "%q is an image id, which no registry knows", req.Image.Image)
 	}
 	if handler := req.Image.RuntimeHandler; handler != "" {
 		_, runtimes, err := s.askEngine(ctx)
@@ -35,7 +37,7 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 			return nil, err
 		}
 		if !runtimes[handler] {
-			return nil, status.Errorf(codes.InvalidArgument, "image.runtime_handler: Docker has no runtime %q", handler)
+			return nil, grpccode.Invalid("image.runtime_handler", "Docker has no runtime %q", handler)
 		}
 	}
 	if t.builtIn() {
@@ -69,14 +71,14 @@ func (s *Service) pull(ctx context.Context, t target, creds credentials) (id str
 		if errors.As(err, &s) {
 			c = s.GRPCStatus().Code()
 		}
-		return "", status.Errorf(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
+		return "", grpccode.Refused(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
 	}
 	found, err := s.find(ctx, t)
 	if err != nil {
 		return "", err
 	}
 	if found == nil {
-		return "", status.Errorf(codes.NotFound, "pull image %s: it was removed as soon as it was there", t)
+		return "", grpccode.Refused(codes.NotFound, "pull image %s: it was removed as soon as it was there", t)
 	}
 	return found.ID, nil
 }
@@ -153,7 +155,7 @@ func (w *watchdog) check() {
 		if last == "" {
 			last = "no answer yet"
 		}
-		w.cancel(status.Errorf(codes.DeadlineExceeded, "no progress for %v, given up (last: %s)", w.deadline, last))
+		w.cancel(grpccode.Refused(codes.DeadlineExceeded, "no progress for %v, given up (last: %s)", w.deadline, last))
 	}
 }
 

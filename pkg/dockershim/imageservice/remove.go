@@ -10,9 +10,10 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // RemoveImage removes an image with all its names, whichever of them is given, and
@@ -56,7 +57,7 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 	if s.cfg.MountedBy != nil {
 		if user := s.cfg.MountedBy(ctx, id); user != "" {
-			return status.Errorf(codes.FailedPrecondition, "remove image %s: container %s has it mounted", t, user)
+			return grpccode.Refused(codes.FailedPrecondition, "remove image %s: container %s has it mounted", t, user)
 		}
 	}
 	ctx, cancel := s.bounded(ctx)
@@ -76,7 +77,7 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		return status.Errorf(codes.FailedPrecondition, "remove image %s: container %s (%s) uses it", t, name, c.State)
+		return grpccode.Refused(codes.FailedPrecondition, "remove image %s: container %s (%s) uses it", t, name, c.State)
 	}
 	return nil
 }

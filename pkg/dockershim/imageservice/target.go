@@ -10,9 +10,9 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/opencontainers/go-digest"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // target is the image that a request means.
@@ -37,11 +37,11 @@ func parseTarget(image string) (target, error) {
 		return target{id: "sha256:" + digits}, nil
 	}
 	if image == "" {
-		return target{}, status.Error(codes.InvalidArgument, "image.image: the image has no name")
+		return target{}, grpccode.Invalid("image.image", "the image has no name")
 	}
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: %v", image, err)
+		return target{}, grpccode.Invalid("image.image", "%q: %v", image, err)
 	}
 	t := target{}
 	if hexDigits.MatchString(digits) {
@@ -49,11 +49,11 @@ func parseTarget(image string) (target, error) {
 	}
 	if digested, ok := named.(reference.Digested); ok {
 		if digested.Digest().Algorithm() != digest.SHA256 {
-			return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: Docker knows no digests but sha256", image)
+			return target{}, grpccode.Invalid("image.image", "%q: Docker knows no digests but sha256", image)
 		}
 		named, err = reference.WithDigest(reference.TrimNamed(named), digested.Digest())
 		if err != nil {
-			return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: %v", image, err)
+			return target{}, grpccode.Invalid("image.image", "%q: %v", image, err)
 		}
 	}
 	t.name = reference.TagNameOnly(named)
