@@ -1,12 +1,12 @@
 package dockershim
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
@@ -164,6 +164,5 @@ func criSignal(name string) cri.Signal {
 	return cri.Signal(cri.Signal_value[name])
 }
 
-func containerLogFile(dockerRoot, id string) string {
-	return fmt.Sprintf("%s/containers/%s/%s-json.log", dockerRoot, id, id)
-}
+// signalNumber is the kernel's number of a signal, 0 for a name that it does not know.
+func signalNumber(name string) int { return int(unix.SignalNum(name)) }

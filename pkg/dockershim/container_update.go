@@ -28,7 +28,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if err != nil {
 		return nil, err
 	}
-	if st := listedState(string(r.State.Status)); st == stateExited {
+	if stateOf(r.State) == stateExited {
 		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
 	wanted, err := s.platform.resources("linux", req.Linux)
@@ -37,8 +37,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	_, err = s.docker.ContainerUpdate(ctx, r.ID, container.UpdateConfig{Resources: updated(r.HostConfig.Resources, wanted)})
-	s.view.changed(r.ID)
+	err = s.view.update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.NotFound("container", r.ID)
 	}

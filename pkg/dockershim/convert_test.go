@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -521,33 +518,6 @@ func FuzzConversion(f *testing.F) {
 			t.Errorf("container: %v", err)
 		}
 	})
-}
-
-func TestTheProgramOfAContainer(t *testing.T) {
-	img := func(entrypoint, cmd []string) imageFacts {
-		return factsOf(image.InspectResponse{Config: &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Entrypoint: entrypoint, Cmd: cmd}}})
-	}
-	one, two, three := []string{"x"}, []string{"xx"}, []string{"xxx", "x"}
-	for name, tc := range map[string]struct {
-		img           imageFacts
-		command, args []string
-		want          int
-	}{
-		"the image's entrypoint":            {img(three, one), nil, nil, 3},
-		"that with the container's args":    {img(three, one), nil, two, 3},
-		"the image's command":               {img(nil, three), nil, nil, 3},
-		"the container's args":              {img(nil, three), nil, two, 2},
-		"the container's command":           {img(three, three), one, two, 1},
-		"args after a blank command":        {img(three, three), []string{""}, two, 2},
-		"a blank entrypoint of the image":   {img([]string{""}, three), nil, nil, 3},
-		"args instead of its command":       {img([]string{""}, three), nil, two, 2},
-		"nothing":                           {img(nil, nil), nil, nil, 0},
-		"an image of which nothing is told": {factsOf(image.InspectResponse{}), nil, three, 3},
-	} {
-		if got := tc.img.programOf(&cri.ContainerConfig{Command: tc.command, Args: tc.args}); got != tc.want {
-			t.Errorf("%s: %d bytes, want %d", name, got, tc.want)
-		}
-	}
 }
 
 func manyLabels(n int) map[string]string {

@@ -9,18 +9,16 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
-
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// dockerContainer is a container as Docker is to create it.
+// dockerContainer says how Docker is to create a container.
 type dockerContainer struct {
 	name   string
 	config *container.Config
 	host   *container.HostConfig
-	// missing are the sources of mounts that have to be made before it, as directories.
+	// missing lists sources of mounts that do not exist. They are made as directories before
+	// the container is created.
 	missing []string
 }
 
@@ -36,35 +34,36 @@ const (
 	suffixLen = 4
 )
 
-// create has Docker create a container, whose labels are sealed. A name that is taken is freed when what
-// holds it is the leftover of a creation that a crash has interrupted.
-func (s *Server) create(ctx context.Context, c *dockerContainer) (id string, err error) {
+// create creates a container, and seals its labels. A taken name is freed when its holder
+// is the leftover of a creation that a crash interrupted; a name that runs is an
+// errdefs.ErrAlreadyExists; for all others the new container gets a suffix.
+func (v *view) create(ctx context.Context, c *dockerContainer) (id string, err error) {
 	seal(c.config.Labels)
 	name := c.name
 	for try := 1; ; try++ {
-		r, err := s.docker.ContainerCreate(ctx, c.config, c.host, nil, nil, name)
+		r, err := v.docker.ContainerCreate(ctx, c.config, c.host, nil, nil, name)
 		if err == nil {
 			for _, w := range r.Warnings {
 				klog.V(2).InfoS("Docker warns of a container", "name", name, "warning", w)
 			}
-			s.view.belongs(r.ID, c.config.Labels[labelPodUID])
-			s.view.changed(r.ID)
+			v.belongs(r.ID, c.config.Labels[labelPodUID])
+			v.changed(r.ID)
 			return r.ID, nil
 		}
 		if !errdefs.IsConflict(err) || try == maxTries {
 			return "", err
 		}
-		holder, state, err := s.holder(ctx, name)
+		holder, state, err := v.holder(ctx, name)
 		if err != nil {
 			return "", err
 		}
 		switch decideConflict(holder != "", state) {
 		case refuse:
-			return "", grpccode.Refused(codes.AlreadyExists, "%s exists and runs as %s", name, state.id)
+			return "", failed(errdefs.ErrAlreadyExists, "%s exists and runs as %s", name, state.id)
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
 			// Its start may still be on its way; what has started is looked at again.
-			if err := s.removeUnlessRunning(ctx, holder); err != nil {
+			if err := v.removeUnlessRunning(ctx, holder); err != nil {
 				return "", fmt.Errorf("remove the leftover %s: %w", name, err)
 			}
 		case sidestep:
@@ -102,42 +101,38 @@ func decideConflict(exists bool, by held) conflict {
 }
 
 // holder finds out who has a name; "" when nobody has any more.
-func (s *Server) holder(ctx context.Context, name string) (string, held, error) {
-	r, err := s.docker.ContainerInspect(ctx, name)
+func (v *view) holder(ctx context.Context, name string) (string, held, error) {
+	r, err := v.docker.ContainerInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return "", held{}, nil
 	}
 	if err != nil {
 		return "", held{}, fmt.Errorf("find out who has the name %s: %w", name, err)
 	}
-	h := held{id: r.ID, ours: s.view.takeOver(&r)}
+	h := held{id: r.ID, ours: v.takeOver(&r)}
 	if r.State != nil {
-		h.state = listedState(string(r.State.Status))
+		h.state = stateOf(r.State)
 	}
 	return r.ID, h, nil
 }
 
-// remove removes a container, running or not, with its anonymous volumes. It
-// succeeds when it is gone, and waits for a removal that is on its way.
-func (s *Server) remove(ctx context.Context, id string) error {
-	return s.removeBy(ctx, id, true)
+// remove removes a container, running or not, with its anonymous volumes. It succeeds
+// when the container is gone, and waits for a removal that is under way.
+func (v *view) remove(ctx context.Context, id string) error {
+	return v.removeBy(ctx, id, true)
 }
 
-// removeUnlessRunning is remove, but refuses a container that runs. Docker decides
-// between this and a start, whichever of them it takes up first.
-func (s *Server) removeUnlessRunning(ctx context.Context, id string) error {
-	err := s.removeBy(ctx, id, false)
-	if errdefs.IsConflict(err) {
-		return grpccode.Refused(codes.FailedPrecondition, "%v", err)
-	}
-	return err
+// removeUnlessRunning is remove, but leaves a running container alone and returns
+// errdefs.ErrConflict for it. When a start is on its way, Docker decides which comes first.
+func (v *view) removeUnlessRunning(ctx context.Context, id string) error {
+	return v.removeBy(ctx, id, false)
 }
 
-func (s *Server) removeBy(ctx context.Context, id string, force bool) error {
-	err := s.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
-	s.view.changed(id)
+func (v *view) removeBy(ctx context.Context, id string, force bool) error {
+	err := v.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
+	v.changed(id)
 	if err != nil && errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
-		gone, failed := s.docker.ContainerWait(ctx, id, container.WaitConditionRemoved)
+		gone, failed := v.docker.ContainerWait(ctx, id, container.WaitConditionRemoved)
 		select {
 		case <-gone:
 			err = nil
@@ -148,4 +143,47 @@ func (s *Server) removeBy(ctx context.Context, id string, force bool) error {
 		return nil
 	}
 	return err
+}
+
+// start starts a container. An error is remembered: Docker lists a container that could
+// not be started as created.
+func (v *view) start(ctx context.Context, id string) error {
+	err := v.docker.ContainerStart(ctx, id, container.StartOptions{})
+	if err != nil {
+		v.startFailed(id)
+		return err
+	}
+	v.changed(id)
+	return nil
+}
+
+// stop sends a container its stop signal, and SIGKILL after grace seconds. It succeeds
+// when the container is stopped or gone.
+func (v *view) stop(ctx context.Context, id string, grace int) error {
+	err := v.docker.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
+	v.changed(id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// update changes the limits of a container.
+func (v *view) update(ctx context.Context, id string, limits container.Resources) error {
+	_, err := v.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: limits})
+	v.changed(id)
+	return err
+}
+
+// failure is an error of ours of a kind that package errdefs knows, in our words.
+type failure struct {
+	kind    error
+	message string
+}
+
+func (f failure) Error() string { return f.message }
+func (f failure) Unwrap() error { return f.kind }
+
+func failed(kind error, format string, args ...any) error {
+	return failure{kind, fmt.Sprintf(format, args...)}
 }

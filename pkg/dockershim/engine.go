@@ -2,13 +2,10 @@ package dockershim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,10 +13,9 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
-	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
@@ -107,7 +103,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func waitFor(ctx context.Context, c *client.Client) (types.Ping, error) {
 	for try := 0; ; try++ {
 		ping, err := c.Ping(ctx)
-		if err == nil || !grpccode.Away(err) {
+		if err == nil || !docker.Away(err) {
 			return ping, err
 		}
 		if try == 0 {
@@ -147,77 +143,13 @@ func (e *engine) get(ctx context.Context, path, query string) (*http.Response, e
 	return resp, nil
 }
 
+// LogFile is where Docker keeps the output of a container.
+func (e *engine) logFile(id string) string {
+	return fmt.Sprintf("%s/containers/%s/%s-json.log", e.info.DockerRootDir, id, id)
+}
+
 // errAway marks an error of the way to Docker.
 type errAway struct{ error }
 
 func (e errAway) Unwrap() error { return e.error }
 func (errAway) Unavailable()    {}
-
-// platform is what a conversion must know of engine and machine. It does not
-// change while the program runs.
-type platform struct {
-	stateDir   string
-	apiVersion string
-	systemd    bool // cgroup driver
-	cgroupV2   bool
-	appArmor   bool
-	seLinux    bool
-	remapped   bool // the daemon runs with userns-remap
-	recursive  bool // recursive read-only mounts
-	runtimes   []string
-	// realPath resolves a mount's source, which must exist.
-	realPath func(string) (string, error)
-	// readFile reads a seccomp profile.
-	readFile func(string) ([]byte, error)
-}
-
-func newPlatform(e *engine, stateDir string) platform {
-	p := platform{
-		stateDir: stateDir, apiVersion: e.ClientVersion(),
-		systemd:  e.info.CgroupDriver == "systemd",
-		cgroupV2: e.info.CgroupVersion == "2",
-		realPath: realPath, readFile: os.ReadFile,
-	}
-	for _, o := range e.info.SecurityOptions {
-		name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
-		switch name {
-		case "apparmor":
-			p.appArmor = true
-		case "selinux":
-			p.seLinux = true
-		case "userns":
-			p.remapped = true
-		}
-	}
-	for name := range e.info.Runtimes {
-		p.runtimes = append(p.runtimes, name)
-	}
-	p.recursive = p.api("1.44") && kernelAtLeast(5, 12)
-	return p
-}
-
-// api tells whether Docker speaks at least that version.
-func (p platform) api(version string) bool { return !versions.LessThan(p.apiVersion, version) }
-
-func kernelAtLeast(major, minor int) bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	parts := strings.SplitN(unix.ByteSliceToString(u.Release[:]), ".", 3)
-	if len(parts) < 2 {
-		return false
-	}
-	a, errA := strconv.Atoi(parts[0])
-	b, errB := strconv.Atoi(strings.TrimRight(parts[1], "-+abcdefghijklmnopqrstuvwxyz"))
-	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
-}
-
-// checkCgroupDriver compares the driver that the caller uses with Docker's.
-func checkCgroupDriver(wanted, docker string) error {
-	if wanted == "" || docker == "" || wanted == docker {
-		return nil
-	}
-	return errors.New("misconfiguration: kubelet cgroup driver: " + strconv.Quote(wanted) +
-		" is different from docker cgroup driver: " + strconv.Quote(docker))
-}

@@ -9,48 +9,53 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
-	"google.golang.org/grpc/codes"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// imageRefs remembers what is asked of images with each container: by which digest a
-// registry knows one, and how much it says of itself.
-type imageRefs struct {
+// Images remembers what containers need to know of their images. Its methods are safe for
+// concurrent use.
+type Images struct {
+	engine *engine
+
 	mu    sync.Mutex
 	asOf  time.Time
-	known map[string]imageFacts
+	known map[string]ImageFacts
 }
 
-type imageFacts struct {
-	ref     string // the image's digest, or its id when it has none
-	text    int    // how long all is that it says of itself, in bytes; see volumeText
-	wrong   string // what of it no container can have
-	program int    // length of the first word that is run, unless a container says one
-	entry   bool   // that is the entrypoint's: a container's arguments follow it
+// ImageFacts is what the dockershim reads of an image.
+type ImageFacts struct {
+	Ref    string // see DigestedRef
+	Weight int    // what its words cost, in bytes; see labelWeight and volumeWeight
+	Wrong  string // what of it no container can have, "" for nothing
+
+	program int  // length of the first word that is run, unless a container says one
+	entry   bool // that word is the entrypoint's: a container's arguments follow it
 }
 
-// imageRefAge is how long what is known counts: it changes when the image is pulled
-// under another name, which is told at once where we pull it.
-const imageRefAge = time.Minute
+// imageAge is how long an answer counts. It changes when the image is pulled under another
+// name; Forget covers the pulls that we make.
+const imageAge = time.Minute
 
-// of is the image's digest, or its id when it has none or cannot be asked for.
-func (i *imageRefs) of(ctx context.Context, docker *engine, id string) string {
-	facts, err := i.facts(ctx, docker, id)
+// NewImages returns a memory of the engine's images, empty at first.
+func NewImages(engine *engine) *Images { return &Images{engine: engine} }
+
+// Ref returns the image's digest, or its ID when it has none or Docker cannot say.
+func (i *Images) Ref(ctx context.Context, id string) string {
+	facts, err := i.Facts(ctx, id)
 	if err != nil {
 		return id
 	}
-	return facts.ref
+	return facts.Ref
 }
 
-// facts asks Docker at most once in a while. What is not there is known by its id.
-func (i *imageRefs) facts(ctx context.Context, docker *engine, id string) (imageFacts, error) {
+// Facts asks Docker about an image at most once in a while. An image that does not exist
+// has no facts but its ID, and is no error.
+func (i *Images) Facts(ctx context.Context, id string) (ImageFacts, error) {
 	i.mu.Lock()
-	if i.known == nil || time.Since(i.asOf) > imageRefAge {
-		i.known, i.asOf = map[string]imageFacts{}, time.Now()
+	if i.known == nil || time.Since(i.asOf) > imageAge {
+		i.known, i.asOf = map[string]ImageFacts{}, time.Now()
 	}
 	known := i.known
 	facts, ok := known[id]
@@ -58,8 +63,8 @@ func (i *imageRefs) facts(ctx context.Context, docker *engine, id string) (image
 	if ok {
 		return facts, nil
 	}
-	facts.ref = id
-	r, err := docker.ImageInspect(ctx, id)
+	facts.Ref = id
+	r, err := i.engine.ImageInspect(ctx, id)
 	switch {
 	case err == nil:
 		facts = factsOf(r)
@@ -72,36 +77,42 @@ func (i *imageRefs) facts(ctx context.Context, docker *engine, id string) (image
 	return facts, nil
 }
 
-// changed is told when images have been pulled or removed.
-func (i *imageRefs) changed() {
+// Forget is called when images have been pulled or removed.
+func (i *Images) Forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.known = nil
 }
 
-// maxImageText is how much an image may say of itself, in bytes. Docker sets no bound.
-const maxImageText = 1 << 20
+// LabelWeight is what each label of a container costs beside its length, in bytes: Docker
+// repeats labels in every list, where many short ones are dearer to read than one long one.
+const LabelWeight = 1 << 10
 
 const (
-	// volumeText is what each VOLUME of an image counts besides: a directory and a mount of
-	// each of its containers.
-	volumeText = 4 << 10
-	// labelText is what each label of an image counts besides, and labelTimes how often its
-	// length does: Docker repeats it for each container of the image in every list, where
-	// many short ones are dearer to read than one long one.
-	labelText, labelTimes = 1 << 10, 4
+	// volumeWeight is what each VOLUME of an image costs: a directory and a mount in each
+	// of its containers.
+	volumeWeight = 4 << 10
+	// imageLabelTimes is how often the length of an image's label counts: Docker repeats
+	// the label for each container of the image.
+	imageLabelTimes = 4
 )
 
-func factsOf(r image.InspectResponse) imageFacts {
-	facts := imageFacts{ref: imageservice.DigestedRef(r.ID, r.RepoDigests)}
+// Weigh returns what labels cost, in bytes, with the length of each counted that many times.
+func Weigh(labels map[string]string, times int) int {
+	weight := LabelWeight * len(labels)
+	for key, value := range labels {
+		weight += times * (len(key) + len(value))
+	}
+	return weight
+}
+
+func factsOf(r image.InspectResponse) ImageFacts {
+	facts := ImageFacts{Ref: docker.DigestedRef(r.ID, r.RepoDigests)}
 	c := r.Config
 	if c == nil {
 		return facts
 	}
-	facts.text = len(marshal(c)) + volumeText*len(c.Volumes)
-	for key, value := range c.Labels {
-		facts.text += labelText + (labelTimes-1)*(len(key)+len(value))
-	}
+	facts.Weight = len(marshal(c)) + volumeWeight*len(c.Volumes) + Weigh(c.Labels, imageLabelTimes-1) // the text has each once
 	if facts.entry = len(c.Entrypoint) > 0 && !blank(c.Entrypoint); facts.entry {
 		facts.program = len(c.Entrypoint[0])
 	} else if len(c.Cmd) > 0 {
@@ -109,41 +120,24 @@ func factsOf(r image.InspectResponse) imageFacts {
 	}
 	switch {
 	case len(c.WorkingDir) > bounds.MaxPath:
-		facts.wrong = "a working directory longer than a path"
+		facts.Wrong = "a working directory longer than a path"
 	case slices.ContainsFunc(slices.Concat(c.Env, c.Entrypoint, c.Cmd), func(s string) bool { return strings.ContainsRune(s, 0) }):
-		facts.wrong = "a NUL in its environment or command"
+		facts.Wrong = "a NUL in its environment or command"
 	}
 	return facts
 }
 
-// blank tells whether words are what Docker takes for no entrypoint, not even the image's.
+// blank reports whether Docker takes these words for no entrypoint, not even the image's.
 func blank(words []string) bool { return len(words) == 1 && words[0] == "" }
 
-// programOf is the length of the first word of what a container runs, by Docker's rules.
-func (f imageFacts) programOf(c *cri.ContainerConfig) int {
+// Program returns the length of the first word that a container runs, given the command
+// and arguments it is created with, by Docker's rules.
+func (f ImageFacts) Program(command, args []string) int {
 	switch {
-	case len(c.Command) > 0 && !blank(c.Command):
-		return len(c.Command[0])
-	case len(c.Args) > 0 && (len(c.Command) > 0 || !f.entry):
-		return len(c.Args[0])
+	case len(command) > 0 && !blank(command):
+		return len(command[0])
+	case len(args) > 0 && (len(command) > 0 || !f.entry):
+		return len(args[0])
 	}
 	return f.program
-}
-
-// checkImage refuses an image whose containers would make every list long, and a
-// container whose program can be none.
-func (s *Server) checkImage(ctx context.Context, c *cri.ContainerConfig) error {
-	name := c.Image.Image
-	facts, err := s.imageRefs.facts(ctx, s.docker, name)
-	switch {
-	case err != nil:
-		return err
-	case facts.text > maxImageText:
-		return grpccode.Refused(codes.InvalidArgument, "config.image.image: the labels, environment, volumes and the like of %s are longer than 1 MiB", name)
-	case facts.wrong != "":
-		return grpccode.Refused(codes.InvalidArgument, "config.image.image: %s has %s", name, facts.wrong)
-	case facts.programOf(c) > bounds.MaxPath:
-		return grpccode.Refused(codes.InvalidArgument, "the program that config.args or image %s names is longer than a path: %d bytes", name, bounds.MaxPath)
-	}
-	return nil
 }

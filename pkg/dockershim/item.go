@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"github.com/docker/docker/api/types/container"
 )
 
 // summary is what is read of a container in Docker's list.
@@ -81,6 +81,14 @@ func createdAt(labels map[string]string, docker time.Time) int64 {
 	return docker.UnixNano()
 }
 
+// stateOf is the state of an inspected container.
+func stateOf(s *container.State) state {
+	if s == nil {
+		return stateUnknown
+	}
+	return listedState(string(s.Status))
+}
+
 func listedState(s string) state {
 	switch s {
 	case "created":
@@ -93,28 +101,22 @@ func listedState(s string) state {
 	return stateUnknown
 }
 
-func (s state) cri() cri.ContainerState {
-	switch s {
-	case stateCreated:
-		return cri.ContainerState_CONTAINER_CREATED
-	case stateRunning:
-		return cri.ContainerState_CONTAINER_RUNNING
-	case stateExited:
-		return cri.ContainerState_CONTAINER_EXITED
-	}
-	return cri.ContainerState_CONTAINER_UNKNOWN
-}
-
-// matches tells whether an object with that id is asked for, by a prefix as in
-// Docker and containerd, and by labels.
-func matches(wantID, id string, want, labels map[string]string) bool {
-	if !strings.HasPrefix(id, wantID) {
+// matches reports whether an ID and labels select this container: the ID by a prefix, as
+// in Docker and containerd.
+func (it *item) matches(id string, labels map[string]string) bool {
+	if !strings.HasPrefix(it.id, id) {
 		return false
 	}
-	for k, v := range want {
-		if got, ok := labels[k]; !ok || got != v {
+	for k, v := range labels {
+		if got, ok := it.labels[k]; !ok || got != v {
 			return false
 		}
 	}
 	return true
+}
+
+// itemOf is the item of an inspected container, which must be ours.
+func itemOf(r *container.InspectResponse) item {
+	it, _ := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels})
+	return it
 }

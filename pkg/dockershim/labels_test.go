@@ -60,7 +60,7 @@ func forged() map[string]string {
 		labelType: typeSandbox, labelSandboxID: "s2", labelLogPath: "/etc/passwd", labelContainerName: "POD", labelPodUID: "u2",
 		labelKeys: `["a"]`, labelStateDir: "/elsewhere", labelCreated: "1", labelHandler: "h2", labelPIDMode: "NODE", labelImage: "i2",
 		labelMetadata: `{"container":"../../victim","pod":"p2","namespace":"n2","uid":"u2","attempt":7}`,
-		labelVolumes:  `[{"path":"/v","id":"sha256:1"}]`, labelCgroup: "{}",
+		labelVolumes:  `[{"path":"/v","id":"sha256:1"}]`,
 		"annotation.io.kubernetes.container.preStopHandler": `{"httpGet":{"host":"127.0.0.1","port":9}}`,
 		"label.app": "forged", "app.of.image": "forged",
 	}

@@ -155,5 +155,3 @@ func (p platform) checkMount(field string, m *cri.Mount) error {
 	}
 	return nil
 }
-
-func realPath(path string) (string, error) { return filepath.EvalSymlinks(path) }

@@ -135,8 +135,9 @@ func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) er
 	return errors.Join(errs...)
 }
 
-// react does what an event of Docker's makes necessary here.
-func (s *Server) react(h happening) {
+// happened does what an event of Docker's makes necessary here, and passes it on.
+func (s *Server) happened(h happening) {
+	defer s.subscribers.tell(h)
 	switch {
 	case h.action == events.ActionDie:
 		s.made.forget(h.id)

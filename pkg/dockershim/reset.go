@@ -83,7 +83,7 @@ func (s *Server) resetItem(ctx context.Context, it item) error {
 	if it.sandbox {
 		err = s.removeSandbox(ctx, it.id)
 	} else {
-		err = s.removeContainer(ctx, it.id)
+		err = s.removeContainer(ctx, it.id, s.view.remove)
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", it.identity, err)

@@ -1,7 +1,6 @@
 package dockershim
 
 import (
-	"encoding/json"
 	"path"
 	"strconv"
 	"strings"
@@ -149,13 +148,4 @@ func checkpointOf(c *cri.PodSandboxConfig) checkpoint.Sandbox {
 		})
 	}
 	return sb
-}
-
-// marshal is for what people read: an error leaves it empty.
-func marshal(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return ""
-	}
-	return string(text)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,16 +11,13 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 )
 
 // RunPodSandbox creates and starts a sandbox and attaches it to its network. When
@@ -39,7 +35,7 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	if err != nil {
 		return nil, err
 	}
-	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
+	c.host.OomScoreAdj = s.privileges.OOMScore(c.host.OomScoreAdj)
 	release, err := s.names.take(c.name)
 	if err != nil {
 		return nil, err
@@ -48,10 +44,10 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	ctx, cancel := s.action(client)
 	defer cancel()
 	of := sandboxIdentity(config.Metadata)
-	id, err := s.create(ctx, c)
+	id, err := s.view.create(ctx, c)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
-			id, err = s.create(ctx, c)
+			id, err = s.view.create(ctx, c)
 		}
 	}
 	if err != nil {
@@ -107,8 +103,7 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	go func() {
 		written <- recovery.Call(func() error { return s.checkpoints.Write(id, checkpointOf(config)) })
 	}()
-	err := s.docker.ContainerStart(ctx, id, container.StartOptions{})
-	s.view.changed(id)
+	err := s.view.start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
@@ -147,63 +142,13 @@ func (s *Server) netns(ctx context.Context, id string) (string, error) {
 	return "/proc/" + strconv.Itoa(r.State.Pid) + "/ns/net", nil
 }
 
-// networkSandbox is what a network plug-in must know of a sandbox.
-func networkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
-	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
-	for _, p := range checkpointOf(c).Ports {
-		if p.HostPort > 0 {
-			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostIP: p.HostIP})
-		}
-	}
-	sb.DNS = network.DNS{Servers: c.GetDnsConfig().GetServers(), Searches: c.GetDnsConfig().GetSearches(), Options: c.GetDnsConfig().GetOptions()}
-	var err error
-	if sb.Bandwidth.IngressRate, err = bandwidth(c.Annotations, annotationIngress); err != nil {
-		return sb, err
-	}
-	sb.Bandwidth.EgressRate, err = bandwidth(c.Annotations, annotationEgress)
-	// The kubelet's plug-in of old allowed bursts without bound, the most that the
-	// bandwidth plug-in takes.
-	for _, l := range []struct{ rate, burst *uint64 }{
-		{&sb.Bandwidth.IngressRate, &sb.Bandwidth.IngressBurst}, {&sb.Bandwidth.EgressRate, &sb.Bandwidth.EgressBurst},
-	} {
-		if *l.rate > 0 {
-			*l.burst = math.MaxInt32
-		}
-	}
-	return sb, err
-}
-
-// Annotations of a pod that limit its traffic, and their bounds, as for the kubelet.
-const (
-	annotationIngress = "kubernetes.io/ingress-bandwidth"
-	annotationEgress  = "kubernetes.io/egress-bandwidth"
-	minBandwidth      = 1000
-	maxBandwidth      = 1e15
-)
-
-// bandwidth reads a limit in bits per second; 0 for none.
-func bandwidth(annotations map[string]string, key string) (uint64, error) {
-	text, ok := annotations[key]
-	if !ok {
-		return 0, nil
-	}
-	q, err := bounds.ParseQuantity(text)
-	if err != nil {
-		return 0, grpccode.Invalid("config.annotations["+key+"]", "%q: %v", text, err)
-	}
-	if n := q.Value(); n < minBandwidth || n > maxBandwidth {
-		return 0, grpccode.Invalid("config.annotations["+key+"]", "%q is not within 1k and 1P bit/s", text)
-	}
-	return uint64(q.Value()), nil
-}
-
 // undo removes a sandbox that did not come up. A network that cannot be given back
 // now, for what kept it from being set up, is tried again by tidy.
 func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
 	detached := s.detach(ctx, id)
-	if err := s.remove(ctx, id); err != nil {
+	if err := s.view.remove(ctx, id); err != nil {
 		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
 		return
 	}
@@ -222,7 +167,7 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	if err := s.remove(ctx, id); err != nil {
+	if err := s.view.remove(ctx, id); err != nil {
 		return err
 	}
 	s.made.forget(id)
@@ -233,7 +178,7 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 // Docker, is no error.
 func (s *Server) detach(ctx context.Context, id string) error {
 	netns, err := s.netns(ctx, id)
-	if err != nil && !errdefs.IsNotFound(err) && grpccode.Of(err) != codes.NotFound {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
 	if err := s.network.TearDown(ctx, id, netns); err != nil {

@@ -53,8 +53,8 @@ func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStat
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
 	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: id.sandboxMetadata(), CreatedAt: createdAt(r.Config.Labels, created),
-		State:  s.sandboxState(r.ID, listedState(string(r.State.Status)), string(r.HostConfig.NetworkMode)),
+		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: createdAt(r.Config.Labels, created),
+		State:  s.sandboxState(r.ID, stateOf(r.State), string(r.HostConfig.NetworkMode)),
 		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[labelHandler],
 		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
 		Network: &cri.PodSandboxNetworkStatus{},
@@ -107,17 +107,6 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	return ips
 }
 
-func sandboxNamespaces(r *container.InspectResponse) *cri.NamespaceOption {
-	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[labelPIDMode]])}
-	if r.HostConfig.NetworkMode.IsHost() {
-		n.Network = cri.NamespaceMode_NODE
-	}
-	if r.HostConfig.IpcMode.IsHost() {
-		n.Ipc = cri.NamespaceMode_NODE
-	}
-	return n
-}
-
 // ListPodSandbox lists sandboxes, newest first.
 func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
 	f := req.GetFilter()
@@ -128,7 +117,7 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 	resp := &cri.ListPodSandboxResponse{}
 	for i := range items {
 		it := &items[i]
-		if !it.sandbox || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) {
+		if !it.sandbox || !it.matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
 		st := s.sandboxState(it.id, it.state, it.networkMode)
@@ -136,7 +125,7 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 			continue
 		}
 		resp.Items = append(resp.Items, &cri.PodSandbox{
-			Id: it.id, Metadata: it.identity.sandboxMetadata(), State: st, CreatedAt: it.createdAt,
+			Id: it.id, Metadata: sandboxMetadata(it.identity), State: st, CreatedAt: it.createdAt,
 			Labels: it.labels, Annotations: it.annotations, RuntimeHandler: it.handler,
 		})
 	}

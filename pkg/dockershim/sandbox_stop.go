@@ -6,8 +6,6 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
-	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
@@ -36,13 +34,13 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 }
 
 func (s *Server) stopSandbox(ctx context.Context, id string) error {
-	if err := s.eachContainer(ctx, id, stateRunning, func(it item) error { return s.stop(ctx, it.id, 0) }); err != nil {
+	if err := s.eachContainer(ctx, id, stateRunning, func(it item) error { return s.view.stop(ctx, it.id, 0) }); err != nil {
 		return err
 	}
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	return s.stop(ctx, id, sandboxGrace)
+	return s.view.stop(ctx, id, sandboxGrace)
 }
 
 // sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
@@ -56,8 +54,6 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	r, err := s.view.inspect(ctx, id)
 	switch {
 	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[labelType] != typeSandbox:
-		return "", nil
-	case err != nil && grpccode.Of(err) == codes.NotFound:
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("look for sandbox %s: %w", id, err)
@@ -87,15 +83,4 @@ func (s *Server) eachContainer(ctx context.Context, sandboxID string, in state, 
 	}
 	wg.Wait()
 	return first
-}
-
-// stop ends a container: its stop signal, and SIGKILL after grace seconds. It
-// succeeds when it is stopped or gone.
-func (s *Server) stop(ctx context.Context, id string, grace int) error {
-	err := s.docker.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
-	s.view.changed(id)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
 }

@@ -3,7 +3,6 @@ package dockershim
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -160,13 +159,4 @@ func capabilities(field string, names []string) ([]string, error) {
 		all = append(all, short)
 	}
 	return all, nil
-}
-
-// privilegeProblem says why a privileged container cannot run here, or nil.
-func (f oomFloor) privilegeProblem() error {
-	if f.missing == 0 {
-		return nil
-	}
-	return fmt.Errorf("docker lacks capabilities (mask %#x, which a privileged container would get): "+
-		"it runs nested or rootless, where privileged containers are impossible", f.missing)
 }

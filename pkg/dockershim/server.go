@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -91,10 +89,10 @@ type Server struct {
 	logs        *logs.Manager
 	streams     *streaming.Server
 	checkpoints *checkpoint.Store
-	oom         oomFloor
+	privileges  *Privileges
 	usage       *usage
 	mounted     imageMounts
-	imageRefs   imageRefs
+	imageRefs   *Images
 
 	noting      sync.Mutex // the sandbox image's loading
 	names       reservations
@@ -128,7 +126,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		cfg: cfg, docker: docker, platform: newPlatform(docker, cfg.StateDir), view: newView(docker, cfg.StateDir),
-		oom: findOOMFloor(docker), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, stopping: make(chan struct{}), base: context.Background(),
+		privileges: FindPrivileges(docker), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: NewImages(docker), stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
@@ -176,7 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error { return err })
 		return group.Wait()
 	}
-	group.Go(func() error { return s.watch(ctx) })
+	group.Go(func() error { return s.view.watch(ctx, s.happened) })
 	group.Go(func() error { return s.tidy(ctx) })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error {
@@ -200,44 +198,18 @@ func (s *Server) grpc() *grpc.Server {
 	return server
 }
 
-// listen opens the socket, for root and its group alone. A socket file that
-// nobody listens on any more is replaced.
-func listen(ctx context.Context, endpoint string) (net.Listener, error) {
-	path, ok := strings.CutPrefix(endpoint, "unix://")
-	if !ok || !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("listen on %q: want unix:///path/to/socket", endpoint)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("create the socket's directory: %w", err)
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != os.ModeSocket {
-			return nil, fmt.Errorf("listen on %s: the file is there and is no socket", path)
-		}
-		var d net.Dialer
-		if conn, err := d.DialContext(ctx, "unix", path); err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("listen on %s: another process does", path)
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("remove the stale socket: %w", err)
-		}
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("restrict the socket: %w", err)
-	}
-	return l, nil
-}
-
 // action is the context of a change to Docker's state: it is not cancelled with
 // the client's call, which would leave open what Docker has done, and bounded.
 func (s *Server) action(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.RequestTimeout,
 		fmt.Errorf("docker did not answer within %v", s.cfg.RequestTimeout))
+}
+
+// checkCgroupDriver compares the driver that the caller uses with Docker's.
+func checkCgroupDriver(wanted, docker string) error {
+	if wanted == "" || docker == "" || wanted == docker {
+		return nil
+	}
+	return errors.New("misconfiguration: kubelet cgroup driver: " + strconv.Quote(wanted) +
+		" is different from docker cgroup driver: " + strconv.Quote(docker))
 }

@@ -99,15 +99,6 @@ func TestListenReplacesOnlyASocketThatIsDead(t *testing.T) {
 	}
 }
 
-func TestOOMScoreIsRaisedToWhatDockerCanGive(t *testing.T) {
-	f := oomFloor{lowest: -500, warn: &sync.Once{}}
-	for wanted, want := range map[int]int{-998: -500, -500: -500, 0: 0, 1000: 1000} {
-		if got := f.allow(wanted); got != want {
-			t.Errorf("allow(%d) = %d, want %d", wanted, got, want)
-		}
-	}
-}
-
 func TestTheSandboxImageIsNotedByManyAtOnce(t *testing.T) {
 	s := &Server{cfg: Config{StateDir: t.TempDir()}}
 	var wg sync.WaitGroup

@@ -45,7 +45,7 @@ func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequ
 	if err != nil {
 		return nil, err
 	}
-	it, _ := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels}) // inspect has checked it
+	it := itemOf(r)
 	return &cri.ContainerStatsResponse{Stats: s.containerStats(&it, r)}, nil
 }
 
@@ -59,7 +59,7 @@ func (s *Server) ListContainerStats(ctx context.Context, req *cri.ListContainerS
 	resp := &cri.ListContainerStatsResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.sandbox || it.state != stateRunning || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) || !strings.HasPrefix(it.sandboxID, f.GetPodSandboxId()) {
+		if it.sandbox || it.state != stateRunning || !it.matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.sandboxID, f.GetPodSandboxId()) {
 			continue
 		}
 		if r, err := s.view.inspect(ctx, it.id); err == nil { // else it has gone meanwhile
@@ -82,7 +82,7 @@ func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stre
 
 func (s *Server) containerStats(it *item, r *container.InspectResponse) *cri.ContainerStats {
 	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
-		Id: it.id, Metadata: it.identity.containerMetadata(), Labels: it.labels, Annotations: it.annotations,
+		Id: it.id, Metadata: containerMetadata(it.identity), Labels: it.labels, Annotations: it.annotations,
 	}}
 	if dir := r.GraphDriver.Data["UpperDir"]; dir != "" {
 		if d, ok := s.usage.layers.Of(it.id, dir); ok {
@@ -214,7 +214,7 @@ func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]
 	var all []podUsage
 	for i := range items {
 		it := &items[i]
-		if !it.sandbox || it.state != stateRunning || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) {
+		if !it.sandbox || it.state != stateRunning || !it.matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
 		if p, ok := s.onePod(ctx, it, containers[it.id]); ok {
@@ -257,7 +257,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *item, containers []*item) 
 	linux.Cpu, linux.Memory = s.cpu(sandbox.id, sum, at), memoryUsage(sum, at)
 	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
-		Attributes: &cri.PodSandboxAttributes{Id: sandbox.id, Metadata: sandbox.identity.sandboxMetadata(), Labels: sandbox.labels, Annotations: sandbox.annotations},
+		Attributes: &cri.PodSandboxAttributes{Id: sandbox.id, Metadata: sandboxMetadata(sandbox.identity), Labels: sandbox.labels, Annotations: sandbox.annotations},
 		Linux:      linux,
 	}}
 	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's

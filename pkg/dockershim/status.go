@@ -53,7 +53,7 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.info.ServerVersion, "dockerAPI": s.platform.apiVersion,
 			"storageDriver": s.docker.info.Driver, "cgroupDriver": s.docker.info.CgroupDriver, "cgroupVersion": s.docker.info.CgroupVersion,
 			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
-			"lowestOOMScoreAdj": s.oom.lowest,
+			"lowestOOMScoreAdj": s.privileges.LowestOOMScore,
 		})}
 	}
 	return resp, nil
@@ -96,11 +96,11 @@ type imageService struct {
 }
 
 func (i imageService) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
-	defer i.server.imageRefs.changed()
+	defer i.server.imageRefs.Forget()
 	return i.Service.PullImage(ctx, req)
 }
 
 func (i imageService) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) (*cri.RemoveImageResponse, error) {
-	defer i.server.imageRefs.changed()
+	defer i.server.imageRefs.Forget()
 	return i.Service.RemoveImage(ctx, req)
 }

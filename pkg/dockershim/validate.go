@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
@@ -76,23 +77,15 @@ func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 	return nil
 }
 
-// maxSandboxText is how much a pod's labels and annotations may be together, in bytes, each
-// counted sandboxTextOf more: Docker repeats them in every list, where many short ones are
-// dearest to read. A few annotations of 256 KiB, the most by the API, are within it; 1,500 short ones are not.
-const (
-	maxSandboxText = 1536 << 10
-	sandboxTextOf  = 1 << 10
-)
+// maxSandboxWeight is how much a pod's labels and annotations may cost together, in bytes;
+// see docker.LabelWeight. A few annotations of 256 KiB, the most that the API takes, are
+// within it; 1,500 short ones are not.
+const maxSandboxWeight = 1536 << 10
 
-func checkSandboxText(c *cri.PodSandboxConfig) error {
-	text := sandboxTextOf * (len(c.Labels) + len(c.Annotations))
-	for _, m := range []map[string]string{c.Labels, c.Annotations} {
-		for key, value := range m {
-			text += len(key) + len(value)
-		}
-	}
-	if text > maxSandboxText {
-		return grpccode.Invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", text>>10, maxSandboxText>>10)
+func checkSandboxWeight(c *cri.PodSandboxConfig) error {
+	weight := Weigh(c.Labels, 1) + Weigh(c.Annotations, 1)
+	if weight > maxSandboxWeight {
+		return grpccode.Invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", weight>>10, maxSandboxWeight>>10)
 	}
 	return nil
 }
@@ -118,7 +111,7 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 	if c.Windows != nil {
 		return grpccode.Invalid("config.windows", "this is a Linux runtime")
 	}
-	if err := checkSandboxText(c); err != nil {
+	if err := checkSandboxWeight(c); err != nil {
 		return err
 	}
 	if err := checkPorts(c.PortMappings); err != nil {
@@ -285,4 +278,23 @@ func logPath(dir, path string) (string, error) {
 		return "", err
 	}
 	return filepath.Join(dir, path), nil
+}
+
+// maxImageWeight is how much an image may say of itself, in bytes; see docker.ImageFacts.
+// Docker sets no bound.
+const maxImageWeight = 1 << 20
+
+// checkImage refuses an image whose containers would make every list long, and a
+// container whose program can be none.
+func checkImage(c *cri.ContainerConfig, facts ImageFacts) error {
+	name := c.Image.Image
+	switch {
+	case facts.Weight > maxImageWeight:
+		return grpccode.Refused(codes.InvalidArgument, "config.image.image: the labels, environment, volumes and the like of %s are longer than 1 MiB", name)
+	case facts.Wrong != "":
+		return grpccode.Refused(codes.InvalidArgument, "config.image.image: %s has %s", name, facts.Wrong)
+	case facts.Program(c.Command, c.Args) > bounds.MaxPath:
+		return grpccode.Refused(codes.InvalidArgument, "the program that config.args or image %s names is longer than a path: %d bytes", name, bounds.MaxPath)
+	}
+	return nil
 }

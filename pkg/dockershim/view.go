@@ -14,7 +14,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/containerd/errdefs"
 )
 
 // listAge is how long a list of Docker's counts while the event stream says that
@@ -300,7 +300,7 @@ func (v *view) inspect(ctx context.Context, id string) (*container.InspectRespon
 		return nil, err
 	}
 	if !v.takeOver(&r) {
-		return nil, grpccode.NotFound("container", id)
+		return nil, failed(errdefs.ErrNotFound, "container %q does not exist", id)
 	}
 	// A prefix of an id finds the container, too, but only ids are told of changes.
 	if v.live && !l.stale && id == r.ID {

@@ -13,6 +13,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -97,7 +98,7 @@ func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error 
 	}
 	klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
 	var errs []error
-	for _, name := range append(realNames(img.RepoTags), realNames(img.RepoDigests)...) {
+	for _, name := range append(docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)...) {
 		_, err := s.docker.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
 		if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "dependent child") {
 			errs = append(errs, err)

@@ -1,4 +1,4 @@
-// Package images answers CRI's ImageService from Docker's images and keeps the
+// Package imageservice answers CRI's ImageService from Docker's images and keeps the
 // sandbox image there. The dockershim registers it beside its RuntimeService; it
 // keeps nothing that cannot be asked of Docker again.
 //
@@ -7,7 +7,7 @@
 //
 // An image is identified by its id ("sha256:..."), which is Image.id,
 // PullImageResponse.image_ref, and image_id of containers alike; a container's
-// image_ref is DigestedRef. Names are as Docker shows them: nginx:1, not
+// image_ref is docker.DigestedRef. Names are as Docker shows them: nginx:1, not
 // docker.io/library/nginx:1; requests may use either.
 // Credentials are given to Docker and to nobody else: no log, no error has them.
 package imageservice

@@ -3,6 +3,7 @@ package dockershim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"strconv"
@@ -12,54 +13,66 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// oomFloor is the lowest oom_score_adj that Docker can give to a container: a
-// daemon without CAP_SYS_RESOURCE, rootless or nested, cannot go below its own.
-type oomFloor struct {
-	lowest int
-	warn   *sync.Once
-	// missing are capabilities that the daemon does not have; 0 when unknown.
-	missing uint64
+// Privileges are those of the Docker daemon, which may run rootless or nested in a
+// container, and cannot give its containers more than it has.
+type Privileges struct {
+	// LowestOOMScore is the lowest oom_score_adj that a container can get: without
+	// CAP_SYS_RESOURCE a daemon cannot go below its own.
+	LowestOOMScore int
+
+	missing uint64 // capabilities that the daemon does not have; 0 when unknown
+	warn    sync.Once
 }
 
-// findOOMFloor asks the kernel about the process at the other end of Docker's
-// socket. Where that cannot be known, everything is taken to be allowed.
-func findOOMFloor(docker *engine) oomFloor {
-	f := oomFloor{lowest: -1000, warn: &sync.Once{}}
+// FindPrivileges asks the kernel about the process at the other end of Docker's socket.
+// Where that cannot be known, everything is taken to be allowed.
+func FindPrivileges(docker *engine) *Privileges {
+	p := &Privileges{LowestOOMScore: -1000}
 	pid, err := peer(docker)
 	if err != nil {
-		return f
+		return p
 	}
 	capabilities, ok := procStatus(pid, "CapEff")
 	if !ok {
-		return f
+		return p
 	}
 	all := uint64(1)<<(lastCapability()+1) - 1
-	f.missing = all &^ capabilities
-	if f.missing&(1<<unix.CAP_SYS_RESOURCE) == 0 {
-		return f
+	p.missing = all &^ capabilities
+	if p.missing&(1<<unix.CAP_SYS_RESOURCE) == 0 {
+		return p
 	}
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/oom_score_adj")
 	if err != nil {
-		return f
+		return p
 	}
 	if own, err := strconv.Atoi(string(bytes.TrimSpace(text))); err == nil {
-		f.lowest = own
+		p.LowestOOMScore = own
 	}
-	return f
+	return p
 }
 
-// allow returns what of a wish can be had, and says once when it is not all.
-func (f oomFloor) allow(wanted int) int {
-	if wanted >= f.lowest {
+// OOMScore returns the oom_score_adj nearest to wanted that a container can get, and logs
+// once when that is not what was wanted.
+func (p *Privileges) OOMScore(wanted int) int {
+	if wanted >= p.LowestOOMScore {
 		return wanted
 	}
-	f.warn.Do(func() {
-		klog.Warningf("Docker lacks CAP_SYS_RESOURCE and cannot give containers an oom_score_adj below %d; where less is wanted, as %d now, they get that", f.lowest, wanted)
+	p.warn.Do(func() {
+		klog.Warningf("Docker lacks CAP_SYS_RESOURCE and cannot give containers an oom_score_adj below %d; where less is wanted, as %d now, they get that", p.LowestOOMScore, wanted)
 	})
-	return f.lowest
+	return p.LowestOOMScore
 }
 
-// peer is the process id of the daemon.
+// CheckPrivileged returns an error when a privileged container cannot run here.
+func (p *Privileges) CheckPrivileged() error {
+	if p.missing == 0 {
+		return nil
+	}
+	return fmt.Errorf("docker lacks capabilities (mask %#x, which a privileged container would get): "+
+		"it runs nested or rootless, where privileged containers are impossible", p.missing)
+}
+
+// peer returns the process ID of the daemon.
 func peer(docker *engine) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
@@ -102,7 +115,7 @@ func procStatus(pid int, field string) (uint64, bool) {
 	return 0, false
 }
 
-// lastCapability is the highest that this kernel knows.
+// lastCapability is the highest capability that this kernel knows.
 func lastCapability() int {
 	text, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err == nil {

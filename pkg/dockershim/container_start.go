@@ -1,0 +1,59 @@
+package dockershim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+)
+
+// StartContainer starts a created container and has its log followed. For a
+// container that runs it does nothing.
+func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequest) (*cri.StartContainerResponse, error) {
+	id := req.ContainerId
+	log, known := s.made.logPath(id)
+	if !known {
+		r, err := s.inspect(ctx, "container_id", id, typeContainer)
+		if err != nil {
+			return nil, err
+		}
+		if stateOf(r.State) == stateExited {
+			return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
+		}
+		id, log = r.ID, r.Config.Labels[labelLogPath]
+	}
+	action, cancel := s.action(ctx)
+	defer cancel()
+	err := s.view.start(action, id)
+	s.made.forget(id)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			return nil, grpccode.NotFound("container", id)
+		}
+		return nil, fmt.Errorf("start container %s: %w", id, sayShared(err))
+	}
+	if err := s.followLog(action, id, log); err != nil {
+		// It runs, and what it writes is kept by Docker; tidy tries again.
+		klog.ErrorS(err, "Could not follow a container's log", "containerID", id, "path", log)
+	}
+	return &cri.StartContainerResponse{}, nil
+}
+
+// followLog has a container's log copied to where its client wants it.
+func (s *Server) followLog(ctx context.Context, id, path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("create the log's directory: %w", err)
+	}
+	return s.logs.Follow(ctx, id, s.docker.logFile(id), path)
+}

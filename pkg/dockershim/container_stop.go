@@ -1,0 +1,33 @@
+package dockershim
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+)
+
+// StopContainer ends a container: its stop signal, and SIGKILL after the timeout.
+// It succeeds when the container is stopped or gone. A second call with a shorter
+// timeout shortens the first; one of more than 68 years is 68 years.
+func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
+	if req.ContainerId == "" {
+		return nil, grpccode.Invalid("container_id", "is empty")
+	}
+	if req.Timeout < 0 {
+		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
+	}
+	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
+		return &cri.StopContainerResponse{}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := s.view.stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
+		return nil, fmt.Errorf("stop container %s: %w", req.ContainerId, err)
+	}
+	return &cri.StopContainerResponse{}, nil
+}
