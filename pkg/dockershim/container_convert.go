@@ -27,15 +27,13 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
 		labels[labelImage] = specified
 	}
-	if len(images) > 0 {
-		var volumes []imageVolume
-		for i := range c.Mounts {
-			if v, ok := images[i]; ok {
-				volumes = append(volumes, v)
-			}
+	var volumes []imageVolume
+	for i := range c.Mounts {
+		if v, ok := images[i]; ok {
+			volumes = append(volumes, v)
 		}
-		labels[labelVolumes] = marshal(volumes)
 	}
+	SetImageVolumes(labels, volumes)
 	name, err := setIdentity(labels, id)
 	if err != nil {
 		return nil, err

@@ -26,9 +26,9 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 	}
 	resp := &cri.ContainerStatusResponse{Status: st}
 	if req.Verbose {
-		resp.Info = map[string]string{"info": marshal(map[string]any{
+		resp.Info = verbose("info", map[string]any{
 			"sandboxID": r.Config.Labels[labelSandboxID], "pid": r.State.Pid, "hostConfig": r.HostConfig, "driver": r.Driver,
-		})}
+		})
 	}
 	return resp, nil
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -52,16 +54,16 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 // The agent's start looks at all containers, and Docker may be unable to answer about one.
 func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
-	d := &countingDocker{hangs: "in-u"}
-	s := &Server{view: newTestView(t, d)}
+	d := &dockertest.Pods{Hangs: "in-u"}
+	s := &Server{view: containersOf(t, d)}
 	items, err := s.view.containers(t.Context(), "")
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
 	}
 	var seen atomic.Int32
 	s.lookAt(t.Context(), items, func(item) bool { return true }, func(it item, _ *container.InspectResponse) {
-		if it.id != "in-v" || d.givenUp.Load() {
-			t.Errorf("%s is shown, and the other had been given up: %v", it.id, d.givenUp.Load())
+		if it.id != "in-v" || d.GivenUp.Load() {
+			t.Errorf("%s is shown, and the other had been given up: %v", it.id, d.GivenUp.Load())
 		}
 		seen.Add(1)
 	})
@@ -73,8 +75,8 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 // Events are told one after the other, whosever they are.
 func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
-	d := &countingDocker{hangs: "in-u"}
-	s := &Server{view: newTestView(t, d)}
+	d := &dockertest.Pods{Hangs: "in-u"}
+	s := &Server{view: containersOf(t, d)}
 	items, err := s.view.containers(t.Context(), "u")
 	if err != nil || len(items) != 1 {
 		t.Fatal(items, err)
@@ -85,4 +87,15 @@ func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	if grpccode.Of(err) != codes.Unavailable {
 		t.Errorf("%v, %v", e, err)
 	}
+}
+
+// containersOf connects to a fake Docker.
+func containersOf(t *testing.T, d *dockertest.Pods) *view {
+	t.Helper()
+	e, err := connect(t.Context(), dockertest.Serve(t, d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return newView(e, dockertest.StateDir)
 }

@@ -2,7 +2,6 @@ package dockershim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -22,22 +21,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// imageVolume is an image that a container has mounted (KEP-4639). Docker has no such
-// mounts before 28.0, so the layers are mounted by us, once an image, read-only, and
-// the container gets a bind mount of that:
+// imageMounts are the images that are mounted. Docker has no such mounts before 28.0, so we
+// mount the layers ourselves, once an image, read-only, and the container gets a bind mount
+// of that:
 //
 //	<state>/images/<image id>/root    overlay of the image's layers
-type imageVolume struct {
-	Path    string `json:"path"` // in the container
-	Named   string `json:"named"`
-	ID      string `json:"id"`
-	SubPath string `json:"subPath,omitempty"`
-
-	source string // on the host
-}
-
-// imageMounts are the images that are mounted. An image stays mounted as long as a
-// container has it by its label.
+//
+// An image stays mounted as long as a container has it by its label.
 type imageMounts struct {
 	dir string
 	// held for reading from an image's being mounted to its container's being there,
@@ -151,15 +141,6 @@ func within(root, sub string) (string, error) {
 	}
 	defer unix.Close(fd)
 	return os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-}
-
-// volumesOf reads a container's image volumes from its labels.
-func volumesOf(labels map[string]string) []imageVolume {
-	var all []imageVolume
-	if text := labels[labelVolumes]; text != "" {
-		_ = json.Unmarshal([]byte(text), &all) // trusted: nobody else writes it
-	}
-	return all
 }
 
 // releaseImages unmounts the images that no container has any more. While a

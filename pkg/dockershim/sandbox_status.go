@@ -19,9 +19,9 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 	}
 	resp := &cri.PodSandboxStatusResponse{Status: s.sandboxStatus(r)}
 	if req.Verbose {
-		resp.Info = map[string]string{"info": marshal(map[string]any{
+		resp.Info = verbose("info", map[string]any{
 			"pid": r.State.Pid, "image": r.Image, "hostConfig": r.HostConfig, "networkSettings": r.NetworkSettings,
-		})}
+		})
 	}
 	return resp, nil
 }

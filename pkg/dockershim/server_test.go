@@ -9,31 +9,19 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 )
 
 // fakeDocker answers what New asks, with the given API version and cgroup driver.
 func fakeDocker(t *testing.T, api, driver string) (endpoint string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shim") // short: a socket's path has 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return dockertest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("API-Version", api)
 		if strings.HasSuffix(r.URL.Path, "/info") {
 			fmt.Fprintf(w, `{"CgroupDriver": %q, "DockerRootDir": "/var/lib/docker"}`, driver)
 		}
-	})}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() { server.Close(); <-done })
-	return "unix://" + path
+	}))
 }
 
 func TestNewChecksDocker(t *testing.T) {

@@ -2,6 +2,7 @@ package dockershim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -49,14 +50,21 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 		})
 	}
 	if req.Verbose {
-		resp.Info = map[string]string{"config": marshal(map[string]any{
+		resp.Info = verbose("config", map[string]any{
 			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.info.ServerVersion, "dockerAPI": s.platform.apiVersion,
 			"storageDriver": s.docker.info.Driver, "cgroupDriver": s.docker.info.CgroupDriver, "cgroupVersion": s.docker.info.CgroupVersion,
 			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
 			"lowestOOMScoreAdj": s.privileges.LowestOOMScore,
-		})}
+		})
 	}
 	return resp, nil
+}
+
+// verbose is the extra information that a client asks for, for people to read: a value that
+// cannot be written as JSON is left out.
+func verbose(key string, value map[string]any) map[string]string {
+	text, _ := json.Marshal(value)
+	return map[string]string{key: string(text)}
 }
 
 // RuntimeConfig tells Docker's cgroup driver.

@@ -1,84 +1,27 @@
 package dockershim
 
 import (
-	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/client"
 )
 
-// countingDocker lists one container of pod "u" and one of pod "v", and counts how
-// often it is asked.
-type countingDocker struct {
-	lists, inspections atomic.Int32
-	inspecting         func() // called while an inspection is answered
-	hangs              string // the container about which it never answers
-	givenUp            atomic.Bool
-}
-
-func (d *countingDocker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("API-Version", "1.41")
-	labels := func(pod string) string {
-		return fmt.Sprintf(`{%q: "/state", %q: %q}`, labelStateDir, labelPodUID, pod)
-	}
-	switch {
-	case strings.HasSuffix(r.URL.Path, "/containers/json"):
-		d.lists.Add(1)
-		var all []string
-		for _, pod := range []string{"u", "v"} {
-			if filter := r.URL.Query().Get("filters"); !strings.Contains(filter, labelPodUID) || strings.Contains(filter, labelPodUID+"="+pod) {
-				all = append(all, fmt.Sprintf(`{"Id": "in-%s", "Names": ["/k8s_c_p_n_%[1]s_0"], "State": "running", "Labels": %s}`, pod, labels(pod)))
-			}
-		}
-		fmt.Fprintf(w, "[%s]", strings.Join(all, ","))
-	case strings.Contains(r.URL.Path, "/containers/in-"):
-		d.inspections.Add(1)
-		if d.hangs != "" && strings.Contains(r.URL.Path, d.hangs) {
-			<-r.Context().Done()
-			d.givenUp.Store(true)
-			return
-		}
-		if d.inspecting != nil {
-			d.inspecting()
-		}
-		fmt.Fprintf(w, `{"Id": "in-u", "Name": "/k8s_c_p_n_u_0", "State": {"Running": true}, "Config": {"Labels": %s}}`, labels("u"))
-	}
-}
-
-func newTestView(t *testing.T, d *countingDocker) *view {
+// newTestView connects to a fake Docker whose containers are of this dockershim.
+func newTestView(t *testing.T, d *dockertest.Pods) *view {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "view")
+	e, err := connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: d}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() { server.Close(); <-done })
-	c, err := client.NewClientWithOpts(client.WithHost("unix://"+path), client.WithVersion("1.41"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return newView(&engine{Client: c, http: c.HTTPClient()}, "/state")
+	t.Cleanup(func() { e.Close() })
+	return newView(e, dockertest.StateDir)
 }
 
 func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
-	d := &countingDocker{}
+	d := &dockertest.Pods{}
 	v := newTestView(t, d)
 	v.age = time.Hour // however slow the machine is
 	list := func(podUID string, want int) {
@@ -90,7 +33,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	}
 	asked := func(what string, lists, inspections int32) {
 		t.Helper()
-		if l, i := d.lists.Swap(0), d.inspections.Swap(0); l != lists || i != inspections {
+		if l, i := d.Lists.Swap(0), d.Inspections.Swap(0); l != lists || i != inspections {
 			t.Errorf("%s: %d lists and %d inspections, want %d and %d", what, l, i, lists, inspections)
 		}
 	}
@@ -135,24 +78,42 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 }
 
 func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
-	d := &countingDocker{}
+	d := &dockertest.Pods{}
 	v := newTestView(t, d)
 	v.setLive(true)
-	d.inspecting = func() { v.changed("in-u") }
+	d.Inspecting = func() { v.changed("in-u") }
 	for range 2 {
 		if _, err := v.inspect(t.Context(), "in-u"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := d.inspections.Load(); n != 2 {
+	if n := d.Inspections.Load(); n != 2 {
 		t.Errorf("%d inspections, want 2", n)
 	}
 }
 
 func TestOnlyOurContainersAreShown(t *testing.T) {
-	v := newTestView(t, &countingDocker{})
+	v := newTestView(t, &dockertest.Pods{})
 	v.label = labelStateDir + "=/elsewhere"
 	if r, err := v.inspect(t.Context(), "in-u"); err == nil {
 		t.Errorf("shown: %v", r)
+	}
+}
+
+func TestOverlayCorrectsALaggingList(t *testing.T) {
+	v := newView(nil, "/state")
+	items := []item{{id: "a", state: stateRunning}, {id: "b", state: stateRunning}, {id: "f", state: stateCreated}}
+	v.happened("a", events.ActionDie)
+	v.startFailed("f")
+	got := v.overlay(items)
+	if got[0].state != stateExited || got[1].state != stateRunning || got[2].state != stateExited {
+		t.Errorf("overlaid %v", got)
+	}
+	if items[0].state != stateRunning {
+		t.Error("the shared list was changed")
+	}
+	v.happened("a", events.ActionStart)
+	if got := v.overlay(items); got[0].state != stateRunning {
+		t.Errorf("started again, and still %v", got[0].state)
 	}
 }
