@@ -14,27 +14,27 @@ import (
 )
 
 // container converts a container's configuration. log is its log's absolute path.
-func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]imageVolume, log string, now time.Time) (*dockerContainer, error) {
+func (p platform) container(sandboxID string, of Identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]ImageVolume, log string, now time.Time) (*ContainerSpec, error) {
 	id := of
 	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
-	labels := dockerLabels(c.Labels, c.Annotations)
-	labels[labelType] = typeContainer
-	labels[labelSandboxID] = sandboxID
-	labels[labelLogPath] = log
-	labels[labelStateDir] = p.stateDir
-	labels[labelCreated] = strconv.FormatInt(now.UnixNano(), 10)
-	labels[labelImage] = c.Image.Image
+	labels := JoinLabels(c.Labels, c.Annotations)
+	labels[LabelType] = TypeContainer
+	labels[LabelSandboxID] = sandboxID
+	labels[LabelLogPath] = log
+	labels[LabelStateDir] = p.stateDir
+	labels[LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels[LabelImage] = c.Image.Image
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
-		labels[labelImage] = specified
+		labels[LabelImage] = specified
 	}
-	var volumes []imageVolume
+	var volumes []ImageVolume
 	for i := range c.Mounts {
 		if v, ok := images[i]; ok {
 			volumes = append(volumes, v)
 		}
 	}
 	SetImageVolumes(labels, volumes)
-	name, err := setIdentity(labels, id)
+	name, err := SetIdentity(labels, id)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (p platform) container(sandboxID string, of identity, c *cri.ContainerConfi
 	if err := p.confine(config, host, sandboxID, c.GetLinux().GetSecurityContext()); err != nil {
 		return nil, err
 	}
-	return &dockerContainer{name: name, config: config, host: host, missing: missing}, nil
+	return &ContainerSpec{Name: name, Config: config, Host: host, MissingDirs: missing}, nil
 }
 
 // confine applies a container's security context.

@@ -33,7 +33,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	// and must not hold another thread at each try. A process has 10000 at most.
 	id := of
 	id.Container, id.Attempt = config.Metadata.Name, config.Metadata.Attempt
-	name, _ := id.dockerName()
+	name, _ := id.Name()
 	release, err := s.names.take(name)
 	if err != nil {
 		return nil, err
@@ -49,12 +49,12 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	if c.host.Privileged {
+	if c.Host.Privileged {
 		if err := s.privileges.CheckPrivileged(); err != nil {
 			return nil, grpccode.Refused(codes.FailedPrecondition, "config.linux.security_context.privileged: %v", err)
 		}
 	}
-	c.host.OomScoreAdj = s.privileges.OOMScore(c.host.OomScoreAdj)
+	c.Host.OomScoreAdj = s.privileges.OOMScore(c.Host.OomScoreAdj)
 	facts, err := s.imageRefs.Facts(client, config.Image.Image)
 	if err != nil {
 		return nil, err
@@ -67,14 +67,14 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err := client.Err(); err != nil {
 		return nil, err
 	}
-	for _, dir := range c.missing {
+	for _, dir := range c.MissingDirs {
 		if err := hostdir.Make(dir); err != nil {
 			return nil, grpccode.Refused(codes.FailedPrecondition, "create container %s of %s: make host path: %v", config.Metadata.Name, of, err)
 		}
 	}
 	ctx, cancel := s.action(client)
 	defer cancel()
-	made, err := s.view.create(ctx, c)
+	made, err := s.view.Create(ctx, c)
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.Refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
 	}
@@ -82,7 +82,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		return nil, fmt.Errorf("create container %s of %s: %w", config.Metadata.Name, of, err)
 	}
 	if err := client.Err(); err != nil {
-		if err := s.view.remove(ctx, made); err != nil {
+		if err := s.view.Remove(ctx, made); err != nil {
 			klog.ErrorS(err, "Could not remove a container that nobody waits for any more", "containerID", made)
 		}
 		return nil, err
@@ -92,15 +92,15 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 }
 
 // sandboxOf finds the sandbox that a container is to be created in.
-func (s *Server) sandboxOf(ctx context.Context, id string) (string, identity, error) {
+func (s *Server) sandboxOf(ctx context.Context, id string) (string, Identity, error) {
 	if of, ok := s.made.sandbox(id); ok {
 		return id, of, nil
 	}
-	r, err := s.inspect(ctx, "pod_sandbox_id", id, typeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", id, TypeSandbox)
 	if err != nil {
-		return "", identity{}, err
+		return "", Identity{}, err
 	}
-	of, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
+	of, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	if r.State.Running {
 		s.made.sandboxMade(r.ID, of)
 	}

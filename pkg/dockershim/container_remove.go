@@ -14,7 +14,7 @@ import (
 // RemoveContainer removes a container, also a running one unless the client asked for
 // crimeta.UnlessRunning. Its log stays. It succeeds when the container is gone.
 func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
 	if err != nil && grpccode.Of(err) == codes.NotFound {
 		return &cri.RemoveContainerResponse{}, nil
 	}
@@ -23,9 +23,9 @@ func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRe
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	remove := s.view.remove
+	remove := s.view.Remove
 	if crimeta.IsUnlessRunning(ctx) {
-		remove = s.view.removeUnlessRunning
+		remove = s.view.RemoveUnlessRunning
 	}
 	if err := s.removeContainer(ctx, r.ID, remove); err != nil {
 		return nil, fmt.Errorf("remove container %s: %w", r.ID, err)

@@ -21,18 +21,18 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 	id := req.ContainerId
 	log, known := s.made.logPath(id)
 	if !known {
-		r, err := s.inspect(ctx, "container_id", id, typeContainer)
+		r, err := s.inspect(ctx, "container_id", id, TypeContainer)
 		if err != nil {
 			return nil, err
 		}
-		if stateOf(r.State) == stateExited {
+		if StateOf(r.State) == StateExited {
 			return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
 		}
-		id, log = r.ID, r.Config.Labels[labelLogPath]
+		id, log = r.ID, r.Config.Labels[LabelLogPath]
 	}
 	action, cancel := s.action(ctx)
 	defer cancel()
-	err := s.view.start(action, id)
+	err := s.view.Start(action, id)
 	s.made.forget(id)
 	if err != nil {
 		if errdefs.IsNotFound(err) {
@@ -55,5 +55,5 @@ func (s *Server) followLog(ctx context.Context, id, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("create the log's directory: %w", err)
 	}
-	return s.logs.Follow(ctx, id, s.docker.logFile(id), path)
+	return s.logs.Follow(ctx, id, s.docker.LogFile(id), path)
 }

@@ -16,7 +16,7 @@ import (
 // ContainerStatus shows one container. Of one that has ended, everything that it
 // wrote stands in its log by then.
 func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 	resp := &cri.ContainerStatusResponse{Status: st}
 	if req.Verbose {
 		resp.Info = verbose("info", map[string]any{
-			"sandboxID": r.Config.Labels[labelSandboxID], "pid": r.State.Pid, "hostConfig": r.HostConfig, "driver": r.Driver,
+			"sandboxID": r.Config.Labels[LabelSandboxID], "pid": r.State.Pid, "hostConfig": r.HostConfig, "driver": r.Driver,
 		})
 	}
 	return resp, nil
@@ -41,22 +41,22 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 }
 
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
-	labels, annotations := criLabels(r.Config.Labels)
+	labels, annotations := SplitLabels(r.Config.Labels)
 	created := parseTime(r.Created)
-	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
+	id, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.ContainerStatus{
-		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: createdAt(r.Config.Labels, created),
-		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[labelLogPath],
-		Image:    &cri.ImageSpec{Image: imageName(r.Config.Labels[labelImage], r.Config.Image), UserSpecifiedImage: r.Config.Labels[labelImage]},
+		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: CreatedAt(r.Config.Labels, created),
+		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[LabelLogPath],
+		Image:    &cri.ImageSpec{Image: imageName(r.Config.Labels[LabelImage], r.Config.Image), UserSpecifiedImage: r.Config.Labels[LabelImage]},
 		ImageRef: s.imageRefs.Ref(ctx, r.Image), ImageId: r.Image,
 		Resources: criResources(r.HostConfig), User: criUser(r), StopSignal: criSignal(r.Config.StopSignal),
 	}
 	setState(st, r.State)
-	if st.ExitCode == exitKilled && s.view.outOfMemory(r.ID) {
+	if st.ExitCode == exitKilled && s.view.OutOfMemory(r.ID) {
 		st.Reason = reasonOOM
 	}
-	images := map[string]imageVolume{}
-	for _, v := range volumesOf(r.Config.Labels) {
+	images := map[string]ImageVolume{}
+	for _, v := range ImageVolumesOf(r.Config.Labels) {
 		images[v.Path] = v
 	}
 	for _, m := range r.Mounts {
@@ -75,24 +75,24 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 // ListContainers lists containers, newest first.
 func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
 	resp := &cri.ListContainersResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.sandbox || !it.matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.sandboxID, f.GetPodSandboxId()) {
+		if it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
 			continue
 		}
-		if want := f.GetState(); want != nil && want.State != containerState(it.state) {
+		if want := f.GetState(); want != nil && want.State != containerState(it.State) {
 			continue
 		}
-		name := imageName(it.image, it.dockerImage)
+		name := imageName(it.Image, it.DockerImage)
 		resp.Containers = append(resp.Containers, &cri.Container{
-			Id: it.id, PodSandboxId: it.sandboxID, Metadata: containerMetadata(it.identity), State: containerState(it.state), CreatedAt: it.createdAt,
-			Image: &cri.ImageSpec{Image: name, UserSpecifiedImage: it.image}, ImageRef: s.imageRefs.Ref(ctx, it.imageID), ImageId: it.imageID,
-			Labels: it.labels, Annotations: it.annotations,
+			Id: it.ID, PodSandboxId: it.SandboxID, Metadata: containerMetadata(it.Identity), State: containerState(it.State), CreatedAt: it.CreatedAt,
+			Image: &cri.ImageSpec{Image: name, UserSpecifiedImage: it.Image}, ImageRef: s.imageRefs.Ref(ctx, it.ImageID), ImageId: it.ImageID,
+			Labels: it.Labels, Annotations: it.Annotations,
 		})
 	}
 	return resp, nil

@@ -21,12 +21,12 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	if req.Timeout < 0 {
 		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
-	if _, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
+	if _, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
 		return &cri.StopContainerResponse{}, nil
 	} else if err != nil {
 		return nil, err
 	}
-	if err := s.view.stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
+	if err := s.view.Stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", req.ContainerId, err)
 	}
 	return &cri.StopContainerResponse{}, nil

@@ -24,11 +24,11 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if err := checkResources("linux", req.Linux); err != nil {
 		return nil, err
 	}
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
 	if err != nil {
 		return nil, err
 	}
-	if stateOf(r.State) == stateExited {
+	if StateOf(r.State) == StateExited {
 		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
 	wanted, err := s.platform.resources("linux", req.Linux)
@@ -37,7 +37,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	err = s.view.update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
+	err = s.view.Update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.NotFound("container", r.ID)
 	}

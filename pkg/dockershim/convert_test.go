@@ -66,18 +66,18 @@ func TestSandboxConversion(t *testing.T) {
 		change  func(*cri.PodSandboxConfig)
 		systemd bool
 		handler string
-		check   func(t *testing.T, c *dockerContainer)
+		check   func(t *testing.T, c *ContainerSpec)
 	}{
-		"plain": {nil, false, "", func(t *testing.T, c *dockerContainer) {
+		"plain": {nil, false, "", func(t *testing.T, c *ContainerSpec) {
 			want := map[string]string{
-				labelType: typeSandbox, labelContainerName: "POD", labelStateDir: "/state", labelCreated: "1000000005",
+				LabelType: TypeSandbox, LabelContainerName: "POD", LabelStateDir: "/state", LabelCreated: "1000000005",
 			}
-			if c.name != "k8s_POD_web_default_42_1" || !reflect.DeepEqual(c.config.Labels, want) {
-				t.Errorf("%s with labels %v", c.name, c.config.Labels)
+			if c.Name != "k8s_POD_web_default_42_1" || !reflect.DeepEqual(c.Config.Labels, want) {
+				t.Errorf("%s with labels %v", c.Name, c.Config.Labels)
 			}
-			h := c.host
+			h := c.Host
 			if h.NetworkMode != "bridge" || h.IpcMode != "shareable" || h.PidMode != "" || h.UTSMode != "" || h.LogConfig.Type != "none" ||
-				h.ShmSize != 64<<20 || h.OomScoreAdj != -998 || h.CPUShares != 2 || c.config.Hostname != "web" {
+				h.ShmSize != 64<<20 || h.OomScoreAdj != -998 || h.CPUShares != 2 || c.Config.Hostname != "web" {
 				t.Errorf("host config %+v", h)
 			}
 			if !reflect.DeepEqual(h.SecurityOpt, []string{"no-new-privileges"}) {
@@ -87,57 +87,57 @@ func TestSandboxConversion(t *testing.T) {
 		"host namespaces": {func(c *cri.PodSandboxConfig) {
 			security(c).NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_NODE, Ipc: cri.NamespaceMode_NODE}
 			c.PortMappings = []*cri.PortMapping{{ContainerPort: 80, HostPort: 80}}
-		}, false, "", func(t *testing.T, c *dockerContainer) {
-			h := c.host
-			if h.NetworkMode != "host" || h.UTSMode != "host" || h.PidMode != "host" || h.IpcMode != "host" || c.config.Hostname != "" || len(h.PortBindings) > 0 {
-				t.Errorf("host config %+v, hostname %q", h, c.config.Hostname)
+		}, false, "", func(t *testing.T, c *ContainerSpec) {
+			h := c.Host
+			if h.NetworkMode != "host" || h.UTSMode != "host" || h.PidMode != "host" || h.IpcMode != "host" || c.Config.Hostname != "" || len(h.PortBindings) > 0 {
+				t.Errorf("host config %+v, hostname %q", h, c.Config.Hostname)
 			}
 		}},
-		"pid mode is kept": {func(c *cri.PodSandboxConfig) { security(c).NamespaceOptions.Pid = cri.NamespaceMode_CONTAINER }, false, "", func(t *testing.T, c *dockerContainer) {
-			if c.config.Labels[labelPIDMode] != "CONTAINER" || c.host.PidMode != "" {
-				t.Errorf("label %q, mode %q", c.config.Labels[labelPIDMode], c.host.PidMode)
+		"pid mode is kept": {func(c *cri.PodSandboxConfig) { security(c).NamespaceOptions.Pid = cri.NamespaceMode_CONTAINER }, false, "", func(t *testing.T, c *ContainerSpec) {
+			if c.Config.Labels[LabelPIDMode] != "CONTAINER" || c.Host.PidMode != "" {
+				t.Errorf("label %q, mode %q", c.Config.Labels[LabelPIDMode], c.Host.PidMode)
 			}
 		}},
 		"ports": {func(c *cri.PodSandboxConfig) {
 			c.PortMappings = []*cri.PortMapping{
 				{ContainerPort: 80, HostPort: 8080, HostIp: "127.0.0.1"}, {ContainerPort: 80, HostPort: 8081}, {ContainerPort: 53, HostPort: 53, Protocol: cri.Protocol_UDP}, {ContainerPort: 9},
 			}
-		}, false, "", func(t *testing.T, c *dockerContainer) {
+		}, false, "", func(t *testing.T, c *ContainerSpec) {
 			want := nat.PortMap{"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}, {HostPort: "8081"}}, "53/udp": {{HostPort: "53"}}}
-			if !reflect.DeepEqual(c.host.PortBindings, want) || len(c.config.ExposedPorts) != 2 {
-				t.Errorf("bindings %v, exposed %v", c.host.PortBindings, c.config.ExposedPorts)
+			if !reflect.DeepEqual(c.Host.PortBindings, want) || len(c.Config.ExposedPorts) != 2 {
+				t.Errorf("bindings %v, exposed %v", c.Host.PortBindings, c.Config.ExposedPorts)
 			}
 		}},
-		"dns with nothing to search": {func(c *cri.PodSandboxConfig) { c.DnsConfig = &cri.DNSConfig{Servers: []string{"10.0.0.10"}} }, false, "", func(t *testing.T, c *dockerContainer) {
-			if !reflect.DeepEqual(c.host.DNS, []string{"10.0.0.10"}) || !reflect.DeepEqual(c.host.DNSSearch, []string{"."}) || !reflect.DeepEqual(c.host.DNSOptions, []string{""}) {
-				t.Errorf("dns %q, %q, %q", c.host.DNS, c.host.DNSSearch, c.host.DNSOptions)
+		"dns with nothing to search": {func(c *cri.PodSandboxConfig) { c.DnsConfig = &cri.DNSConfig{Servers: []string{"10.0.0.10"}} }, false, "", func(t *testing.T, c *ContainerSpec) {
+			if !reflect.DeepEqual(c.Host.DNS, []string{"10.0.0.10"}) || !reflect.DeepEqual(c.Host.DNSSearch, []string{"."}) || !reflect.DeepEqual(c.Host.DNSOptions, []string{""}) {
+				t.Errorf("dns %q, %q, %q", c.Host.DNS, c.Host.DNSSearch, c.Host.DNSOptions)
 			}
 		}},
 		"user and groups": {func(c *cri.PodSandboxConfig) {
 			security(c).RunAsUser, security(c).RunAsGroup, security(c).SupplementalGroups = &cri.Int64Value{Value: 1000}, &cri.Int64Value{Value: 2000}, []int64{7}
-		}, false, "", func(t *testing.T, c *dockerContainer) {
-			if c.config.User != "1000:2000" || !reflect.DeepEqual(c.host.GroupAdd, []string{"7"}) {
-				t.Errorf("user %q, groups %q", c.config.User, c.host.GroupAdd)
+		}, false, "", func(t *testing.T, c *ContainerSpec) {
+			if c.Config.User != "1000:2000" || !reflect.DeepEqual(c.Host.GroupAdd, []string{"7"}) {
+				t.Errorf("user %q, groups %q", c.Config.User, c.Host.GroupAdd)
 			}
 		}},
-		"cgroup parent, cgroupfs": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods/pod42" }, false, "", func(t *testing.T, c *dockerContainer) {
-			if c.host.CgroupParent != "/kubepods/pod42" {
-				t.Errorf("parent %q", c.host.CgroupParent)
+		"cgroup parent, cgroupfs": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods/pod42" }, false, "", func(t *testing.T, c *ContainerSpec) {
+			if c.Host.CgroupParent != "/kubepods/pod42" {
+				t.Errorf("parent %q", c.Host.CgroupParent)
 			}
 		}},
-		"cgroup parent, systemd": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods.slice/kubepods-pod42.slice" }, true, "", func(t *testing.T, c *dockerContainer) {
-			if c.host.CgroupParent != "kubepods-pod42.slice" {
-				t.Errorf("parent %q", c.host.CgroupParent)
+		"cgroup parent, systemd": {func(c *cri.PodSandboxConfig) { c.Linux.CgroupParent = "/kubepods.slice/kubepods-pod42.slice" }, true, "", func(t *testing.T, c *ContainerSpec) {
+			if c.Host.CgroupParent != "kubepods-pod42.slice" {
+				t.Errorf("parent %q", c.Host.CgroupParent)
 			}
 		}},
-		"docker as handler": {nil, false, "docker", func(t *testing.T, c *dockerContainer) {
-			if c.host.Runtime != "" || c.config.Labels[labelHandler] != "docker" {
-				t.Errorf("runtime %q, label %q", c.host.Runtime, c.config.Labels[labelHandler])
+		"docker as handler": {nil, false, "docker", func(t *testing.T, c *ContainerSpec) {
+			if c.Host.Runtime != "" || c.Config.Labels[LabelHandler] != "docker" {
+				t.Errorf("runtime %q, label %q", c.Host.Runtime, c.Config.Labels[LabelHandler])
 			}
 		}},
-		"another handler": {nil, false, "kata", func(t *testing.T, c *dockerContainer) {
-			if c.host.Runtime != "kata" {
-				t.Errorf("runtime %q", c.host.Runtime)
+		"another handler": {nil, false, "kata", func(t *testing.T, c *ContainerSpec) {
+			if c.Host.Runtime != "kata" {
+				t.Errorf("runtime %q", c.Host.Runtime)
 			}
 		}},
 	} {
@@ -173,7 +173,7 @@ func containerConfig(change func(*cri.ContainerConfig)) *cri.ContainerConfig {
 	return c
 }
 
-var webPod = identity{Pod: "web", Namespace: "default", UID: "42", Attempt: 1}
+var webPod = Identity{Pod: "web", Namespace: "default", UID: "42", Attempt: 1}
 
 func TestContainerConversion(t *testing.T) {
 	security := func(c *cri.ContainerConfig) *cri.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
@@ -185,7 +185,7 @@ func TestContainerConversion(t *testing.T) {
 			if h.NetworkMode != "container:sb" || h.IpcMode != "container:sb" || h.PidMode != "container:sb" {
 				t.Errorf("namespaces %q, %q, %q", h.NetworkMode, h.IpcMode, h.PidMode)
 			}
-			if c.Labels[labelImage] != "web:1" || c.Labels[labelLogPath] != "/logs/web/c/2.log" || c.Labels[labelSandboxID] != "sb" || c.Image != "sha256:abc" {
+			if c.Labels[LabelImage] != "web:1" || c.Labels[LabelLogPath] != "/logs/web/c/2.log" || c.Labels[LabelSandboxID] != "sb" || c.Image != "sha256:abc" {
 				t.Errorf("image %q, labels %v", c.Image, c.Labels)
 			}
 			if h.MaskedPaths == nil || h.ReadonlyPaths == nil || len(h.SecurityOpt) != 0 || c.Healthcheck.Test[0] != "NONE" || *h.Init {
@@ -272,10 +272,10 @@ func TestContainerConversion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.name != "k8s_c_web_default_42_2" {
-				t.Errorf("name %q", c.name)
+			if c.Name != "k8s_c_web_default_42_2" {
+				t.Errorf("name %q", c.Name)
 			}
-			tc.check(t, c.config, c.host)
+			tc.check(t, c.Config, c.Host)
 		})
 	}
 }
@@ -428,14 +428,14 @@ func TestBindOptions(t *testing.T) {
 }
 
 func TestPropagationComesBack(t *testing.T) {
-	for docker, want := range map[mount.Propagation]cri.MountPropagation{
+	for given, want := range map[mount.Propagation]cri.MountPropagation{
 		"":                        cri.MountPropagation_PROPAGATION_PRIVATE,
 		mount.PropagationRPrivate: cri.MountPropagation_PROPAGATION_PRIVATE,
 		mount.PropagationRSlave:   cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
 		mount.PropagationRShared:  cri.MountPropagation_PROPAGATION_BIDIRECTIONAL,
 	} {
-		if got := criMount(container.MountPoint{Propagation: docker}).Propagation; got != want {
-			t.Errorf("%q comes back as %v, want %v", docker, got, want)
+		if got := criMount(container.MountPoint{Propagation: given}).Propagation; got != want {
+			t.Errorf("%q comes back as %v, want %v", given, got, want)
 		}
 	}
 }
@@ -467,9 +467,9 @@ func TestStopSignalsComeBack(t *testing.T) {
 			t.Errorf("%s becomes %q and %v", name, stopSignal(s), got)
 		}
 	}
-	for docker, want := range map[string]cri.Signal{"": cri.Signal_SIGTERM, "TERM": cri.Signal_SIGTERM, "9": cri.Signal_SIGKILL, "SIGXYZ": cri.Signal_RUNTIME_DEFAULT, "99": cri.Signal_RUNTIME_DEFAULT} {
-		if got := criSignal(docker); got != want {
-			t.Errorf("criSignal(%q) = %v, want %v", docker, got, want)
+	for given, want := range map[string]cri.Signal{"": cri.Signal_SIGTERM, "TERM": cri.Signal_SIGTERM, "9": cri.Signal_SIGKILL, "SIGXYZ": cri.Signal_RUNTIME_DEFAULT, "99": cri.Signal_RUNTIME_DEFAULT} {
+		if got := criSignal(given); got != want {
+			t.Errorf("criSignal(%q) = %v, want %v", given, got, want)
 		}
 	}
 }

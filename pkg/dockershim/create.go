@@ -12,14 +12,14 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// dockerContainer says how Docker is to create a container.
-type dockerContainer struct {
-	name   string
-	config *container.Config
-	host   *container.HostConfig
-	// missing lists sources of mounts that do not exist. They are made as directories before
+// ContainerSpec says how Docker is to create a container.
+type ContainerSpec struct {
+	Name   string
+	Config *container.Config
+	Host   *container.HostConfig
+	// MissingDirs lists sources of mounts that do not exist. They are made as directories before
 	// the container is created.
-	missing []string
+	MissingDirs []string
 }
 
 // conflict is what to do when a name is taken.
@@ -34,19 +34,19 @@ const (
 	suffixLen = 4
 )
 
-// create creates a container, and seals its labels. A taken name is freed when its holder
+// Create creates a container, and seals its labels. A taken name is freed when its holder
 // is the leftover of a creation that a crash interrupted; a name that runs is an
 // errdefs.ErrAlreadyExists; for all others the new container gets a suffix.
-func (v *view) create(ctx context.Context, c *dockerContainer) (id string, err error) {
-	seal(c.config.Labels)
-	name := c.name
+func (v *Containers) Create(ctx context.Context, c *ContainerSpec) (id string, err error) {
+	seal(c.Config.Labels)
+	name := c.Name
 	for try := 1; ; try++ {
-		r, err := v.docker.ContainerCreate(ctx, c.config, c.host, nil, nil, name)
+		r, err := v.docker.ContainerCreate(ctx, c.Config, c.Host, nil, nil, name)
 		if err == nil {
 			for _, w := range r.Warnings {
 				klog.V(2).InfoS("Docker warns of a container", "name", name, "warning", w)
 			}
-			v.belongs(r.ID, c.config.Labels[labelPodUID])
+			v.belongs(r.ID, c.Config.Labels[LabelPodUID])
 			v.changed(r.ID)
 			return r.ID, nil
 		}
@@ -63,7 +63,7 @@ func (v *view) create(ctx context.Context, c *dockerContainer) (id string, err e
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
 			// Its start may still be on its way; what has started is looked at again.
-			if err := v.removeUnlessRunning(ctx, holder); err != nil {
+			if err := v.RemoveUnlessRunning(ctx, holder); err != nil {
 				return "", fmt.Errorf("remove the leftover %s: %w", name, err)
 			}
 		case sidestep:
@@ -71,7 +71,7 @@ func (v *view) create(ctx context.Context, c *dockerContainer) (id string, err e
 			if _, err := rand.Read(suffix); err != nil {
 				return "", err
 			}
-			name = c.name + "_" + hex.EncodeToString(suffix)
+			name = c.Name + "_" + hex.EncodeToString(suffix)
 		case tryAgain:
 		}
 	}
@@ -81,7 +81,7 @@ func (v *view) create(ctx context.Context, c *dockerContainer) (id string, err e
 type held struct {
 	id    string
 	ours  bool
-	state state
+	state State
 }
 
 // decideConflict says what to do about a name that is taken. What ran is kept:
@@ -92,16 +92,16 @@ func decideConflict(exists bool, by held) conflict {
 		return tryAgain
 	case !by.ours:
 		return sidestep
-	case by.state == stateCreated:
+	case by.state == StateCreated:
 		return replace
-	case by.state == stateRunning:
+	case by.state == StateRunning:
 		return refuse
 	}
 	return sidestep
 }
 
 // holder finds out who has a name; "" when nobody has any more.
-func (v *view) holder(ctx context.Context, name string) (string, held, error) {
+func (v *Containers) holder(ctx context.Context, name string) (string, held, error) {
 	r, err := v.docker.ContainerInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return "", held{}, nil
@@ -111,24 +111,24 @@ func (v *view) holder(ctx context.Context, name string) (string, held, error) {
 	}
 	h := held{id: r.ID, ours: v.takeOver(&r)}
 	if r.State != nil {
-		h.state = stateOf(r.State)
+		h.state = StateOf(r.State)
 	}
 	return r.ID, h, nil
 }
 
-// remove removes a container, running or not, with its anonymous volumes. It succeeds
+// Remove removes a container, running or not, with its anonymous volumes. It succeeds
 // when the container is gone, and waits for a removal that is under way.
-func (v *view) remove(ctx context.Context, id string) error {
+func (v *Containers) Remove(ctx context.Context, id string) error {
 	return v.removeBy(ctx, id, true)
 }
 
-// removeUnlessRunning is remove, but leaves a running container alone and returns
+// RemoveUnlessRunning is remove, but leaves a running container alone and returns
 // errdefs.ErrConflict for it. When a start is on its way, Docker decides which comes first.
-func (v *view) removeUnlessRunning(ctx context.Context, id string) error {
+func (v *Containers) RemoveUnlessRunning(ctx context.Context, id string) error {
 	return v.removeBy(ctx, id, false)
 }
 
-func (v *view) removeBy(ctx context.Context, id string, force bool) error {
+func (v *Containers) removeBy(ctx context.Context, id string, force bool) error {
 	err := v.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
 	v.changed(id)
 	if err != nil && errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
@@ -145,21 +145,21 @@ func (v *view) removeBy(ctx context.Context, id string, force bool) error {
 	return err
 }
 
-// start starts a container. An error is remembered: Docker lists a container that could
+// Start starts a container. An error is remembered: Docker lists a container that could
 // not be started as created.
-func (v *view) start(ctx context.Context, id string) error {
+func (v *Containers) Start(ctx context.Context, id string) error {
 	err := v.docker.ContainerStart(ctx, id, container.StartOptions{})
 	if err != nil {
-		v.startFailed(id)
+		v.StartFailed(id)
 		return err
 	}
 	v.changed(id)
 	return nil
 }
 
-// stop sends a container its stop signal, and SIGKILL after grace seconds. It succeeds
+// Stop sends a container its stop signal, and SIGKILL after grace seconds. It succeeds
 // when the container is stopped or gone.
-func (v *view) stop(ctx context.Context, id string, grace int) error {
+func (v *Containers) Stop(ctx context.Context, id string, grace int) error {
 	err := v.docker.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
 	v.changed(id)
 	if errdefs.IsNotFound(err) {
@@ -168,8 +168,8 @@ func (v *view) stop(ctx context.Context, id string, grace int) error {
 	return err
 }
 
-// update changes the limits of a container.
-func (v *view) update(ctx context.Context, id string, limits container.Resources) error {
+// Update changes the limits of a container.
+func (v *Containers) Update(ctx context.Context, id string, limits container.Resources) error {
 	_, err := v.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: limits})
 	v.changed(id)
 	return err

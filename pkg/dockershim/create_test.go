@@ -9,11 +9,11 @@ func TestNameConflicts(t *testing.T) {
 		want   conflict
 	}{
 		"gone meanwhile":       {false, held{}, tryAgain},
-		"somebody else's":      {true, held{state: stateCreated}, sidestep},
-		"leftover":             {true, held{ours: true, state: stateCreated}, replace},
-		"runs":                 {true, held{ours: true, state: stateRunning}, refuse},
-		"has run":              {true, held{ours: true, state: stateExited}, sidestep},
-		"somebody else's runs": {true, held{state: stateRunning}, sidestep},
+		"somebody else's":      {true, held{state: StateCreated}, sidestep},
+		"leftover":             {true, held{ours: true, state: StateCreated}, replace},
+		"runs":                 {true, held{ours: true, state: StateRunning}, refuse},
+		"has run":              {true, held{ours: true, state: StateExited}, sidestep},
+		"somebody else's runs": {true, held{state: StateRunning}, sidestep},
 	} {
 		if got := decideConflict(tc.exists, tc.by); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)

@@ -14,16 +14,16 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// happening is an event of one of our containers.
-type happening struct {
-	id        string
-	sandboxID string // of the container's sandbox; a sandbox names itself
-	identity  identity
-	action    events.Action
-	at        int64 // ns since the epoch
+// Event is an event of one of our containers.
+type Event struct {
+	ID        string
+	SandboxID string // of the container's sandbox; a sandbox names itself
+	Identity  Identity
+	Action    events.Action
+	At        int64 // ns since the epoch
 }
 
-func (h happening) isSandbox() bool { return h.id == h.sandboxID }
+func (h Event) IsSandbox() bool { return h.ID == h.SandboxID }
 
 // watched are the actions that change what CRI shows of a container.
 var watched = []events.Action{
@@ -34,12 +34,12 @@ var watched = []events.Action{
 // reconnect is how long to wait before subscribing to Docker's events again.
 var reconnect = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 10, Cap: 2 * time.Second}
 
-// watch keeps the one subscription to Docker's events until ctx ends, and calls tell with
+// Watch keeps the one subscription to Docker's events until ctx ends, and calls tell with
 // each event of our containers, one after the other. While the subscription is broken
 // nothing is cached; once it is back, tell hears of what happened meanwhile.
-func (v *view) watch(ctx context.Context, tell func(happening)) error {
+func (v *Containers) Watch(ctx context.Context, tell func(Event)) error {
 	backoff, broken := reconnect, false
-	seen := map[string]happening{} // by ID, the last event of each container that changed its state
+	seen := map[string]Event{} // by ID, the last event of each container that changed its state
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := v.follow(ctx, seen, tell, func() {
@@ -68,7 +68,7 @@ func (v *view) watch(ctx context.Context, tell func(happening)) error {
 }
 
 // follow reads one event stream to its end.
-func (v *view) follow(ctx context.Context, seen map[string]happening, tell func(happening), ready func()) error {
+func (v *Containers) follow(ctx context.Context, seen map[string]Event, tell func(Event), ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", v.label))
@@ -102,41 +102,41 @@ func (v *view) follow(ctx context.Context, seen map[string]happening, tell func(
 			continue
 		}
 		note(seen, h)
-		v.belongs(h.id, h.identity.UID)
-		v.happened(h.id, h.action)
+		v.belongs(h.ID, h.Identity.UID)
+		v.happened(h.ID, h.Action)
 		tell(h)
 	}
 }
 
 // happened reads a message of Docker's; it returns false for a container that is not ours.
 // Docker puts the labels among its own attributes; no label replaces the attribute "name".
-func happened(m *events.Message) (happening, bool) {
+func happened(m *events.Message) (Event, bool) {
 	labels := trusted(m.Actor.Attributes)
-	id, ok := identityOf(m.Actor.Attributes["name"], labels)
-	if !ok || labels[labelStateDir] == "" {
-		return happening{}, false
+	id, ok := IdentityOf(m.Actor.Attributes["name"], labels)
+	if !ok || labels[LabelStateDir] == "" {
+		return Event{}, false
 	}
-	h := happening{id: m.Actor.ID, sandboxID: labels[labelSandboxID], identity: id, action: m.Action, at: m.TimeNano}
-	if labels[labelType] == typeSandbox {
-		h.sandboxID = h.id
+	h := Event{ID: m.Actor.ID, SandboxID: labels[LabelSandboxID], Identity: id, Action: m.Action, At: m.TimeNano}
+	if labels[LabelType] == TypeSandbox {
+		h.SandboxID = h.ID
 	}
 	return h, true
 }
 
 // note keeps the last state of each container, from which missed starts.
-func note(seen map[string]happening, h happening) {
-	switch h.action {
+func note(seen map[string]Event, h Event) {
+	switch h.Action {
 	case events.ActionCreate, events.ActionStart, events.ActionDie:
-		seen[h.id] = h
+		seen[h.ID] = h
 	case events.ActionDestroy:
-		delete(seen, h.id)
+		delete(seen, h.ID)
 	}
 }
 
 // resync lists, and tells what happened while nobody listened.
-func (v *view) resync(ctx context.Context, seen map[string]happening, tell func(happening)) error {
+func (v *Containers) resync(ctx context.Context, seen map[string]Event, tell func(Event)) error {
 	first := len(seen) == 0
-	items, err := v.containers(ctx, "")
+	items, err := v.List(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -151,34 +151,34 @@ func (v *view) resync(ctx context.Context, seen map[string]happening, tell func(
 }
 
 // missed returns the events that lead from what was seen to what is listed.
-func missed(seen map[string]happening, items []item, at int64) []happening {
-	var all []happening
+func missed(seen map[string]Event, items []Item, at int64) []Event {
+	var all []Event
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
-		there[it.id] = true
-		h := happening{id: it.id, sandboxID: it.sandboxID, identity: it.identity, at: at}
-		if it.sandbox {
-			h.sandboxID = it.id
+		there[it.ID] = true
+		h := Event{ID: it.ID, SandboxID: it.SandboxID, Identity: it.Identity, At: at}
+		if it.IsSandbox {
+			h.SandboxID = it.ID
 		}
 		add := func(a events.Action) {
-			h.action = a
+			h.Action = a
 			all = append(all, h)
 		}
-		before, known := seen[it.id]
+		before, known := seen[it.ID]
 		if !known {
 			add(events.ActionCreate)
 		}
-		started := known && before.action != events.ActionCreate
-		switch it.state {
-		case stateRunning:
-			if !started || before.action == events.ActionDie {
+		started := known && before.Action != events.ActionCreate
+		switch it.State {
+		case StateRunning:
+			if !started || before.Action == events.ActionDie {
 				add(events.ActionStart)
 			}
-		case stateExited:
+		case StateExited:
 			if !started {
 				add(events.ActionStart)
 			}
-			if before.action != events.ActionDie {
+			if before.Action != events.ActionDie {
 				add(events.ActionDie)
 			}
 		}
@@ -187,12 +187,12 @@ func missed(seen map[string]happening, items []item, at int64) []happening {
 		if there[id] {
 			continue
 		}
-		before.at = at
-		if before.action == events.ActionStart {
-			before.action = events.ActionDie
+		before.At = at
+		if before.Action == events.ActionStart {
+			before.Action = events.ActionDie
 			all = append(all, before)
 		}
-		before.action = events.ActionDestroy
+		before.Action = events.ActionDestroy
 		all = append(all, before)
 	}
 	return all

@@ -25,15 +25,15 @@ const minAPIVersion = "1.26"
 // when both start with the machine.
 const connectTimeout = 30 * time.Second
 
-// engine is Docker: its client, and what it said of itself when we connected.
-type engine struct {
+// Engine is Docker: its client, and what it said of itself when we connected.
+type Engine struct {
 	*client.Client
-	http *http.Client // for answers that are decoded by ourselves: lists and events
-	info system.Info
+	http  *http.Client // for answers that are decoded by ourselves: lists and events
+	About system.Info
 }
 
-// connect makes a client, agrees on an API version and asks what Docker is.
-func connect(ctx context.Context, endpoint string) (*engine, error) {
+// Connect makes a client, agrees on an API version and asks what Docker is.
+func Connect(ctx context.Context, endpoint string) (*Engine, error) {
 	// Many calls run at once when a node starts its pods; their connections are kept.
 	transport := &http.Transport{
 		MaxIdleConns: 16, MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
@@ -67,7 +67,7 @@ func connect(ctx context.Context, endpoint string) (*engine, error) {
 		DialContext:  func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}
-	return &engine{Client: c, http: &http.Client{Transport: raw}, info: info}, nil
+	return &Engine{Client: c, http: &http.Client{Transport: raw}, About: info}, nil
 }
 
 // maxImageAnswer is how long Docker's description of one image may be. Its author writes
@@ -118,7 +118,7 @@ func waitFor(ctx context.Context, c *client.Client) (types.Ping, error) {
 }
 
 // get asks Docker for a path with a query; the caller reads and closes the body.
-func (e *engine) get(ctx context.Context, path, query string) (*http.Response, error) {
+func (e *Engine) get(ctx context.Context, path, query string) (*http.Response, error) {
 	url := "http://docker/v" + e.ClientVersion() + path
 	if query != "" {
 		url += "?" + query
@@ -144,8 +144,8 @@ func (e *engine) get(ctx context.Context, path, query string) (*http.Response, e
 }
 
 // LogFile is where Docker keeps the output of a container.
-func (e *engine) logFile(id string) string {
-	return fmt.Sprintf("%s/containers/%s/%s-json.log", e.info.DockerRootDir, id, id)
+func (e *Engine) LogFile(id string) string {
+	return fmt.Sprintf("%s/containers/%s/%s-json.log", e.About.DockerRootDir, id, id)
 }
 
 // errAway marks an error of the way to Docker.

@@ -19,22 +19,22 @@ const subscriberBuffer = 4096
 // subscribers are the clients that follow events.
 type subscribers struct {
 	mu  sync.Mutex
-	all map[chan happening]bool
+	all map[chan Event]bool
 }
 
-func (s *subscribers) add() chan happening {
-	c := make(chan happening, subscriberBuffer)
+func (s *subscribers) add() chan Event {
+	c := make(chan Event, subscriberBuffer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
-		s.all = map[chan happening]bool{}
+		s.all = map[chan Event]bool{}
 	}
 	s.all[c] = true
 	return c
 }
 
 // remove ends a subscription; doing it twice is fine.
-func (s *subscribers) remove(c chan happening) {
+func (s *subscribers) remove(c chan Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all[c] {
@@ -43,7 +43,7 @@ func (s *subscribers) remove(c chan happening) {
 	}
 }
 
-func (s *subscribers) tell(h happening) {
+func (s *subscribers) tell(h Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.all {
@@ -87,8 +87,8 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			if !ok {
 				return grpccode.Refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
 			}
-			kind, ok := eventTypes[h.action]
-			if h.action == events.ActionOOM && s.hasEnded(stream.Context(), h.id) {
+			kind, ok := eventTypes[h.Action]
+			if h.Action == events.ActionOOM && s.hasEnded(stream.Context(), h.ID) {
 				// Why it ended is known only now: its end is told once more.
 				kind, ok = cri.ContainerEventType_CONTAINER_STOPPED_EVENT, true
 			}
@@ -112,36 +112,36 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 func (s *Server) hasEnded(ctx context.Context, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, eventPatience)
 	defer cancel()
-	r, err := s.view.inspect(ctx, id)
-	return err == nil && stateOf(r.State) == stateExited
+	r, err := s.view.Inspect(ctx, id)
+	return err == nil && StateOf(r.State) == StateExited
 }
 
 // event is what a client is told of a happening: with it the pod as it is by now.
 // What has gone already is left out, but for whose pod it was. Other pods' events wait, so
 // that it is an error when ctx ends before Docker answers: the client lists, and follows
 // anew.
-func (s *Server) event(ctx context.Context, h happening, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
+func (s *Server) event(ctx context.Context, h Event, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
 	e := &cri.ContainerEventResponse{
-		ContainerId: h.id, ContainerEventType: kind, CreatedAt: h.at,
-		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.sandboxID, Metadata: sandboxMetadata(h.identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
+		ContainerId: h.ID, ContainerEventType: kind, CreatedAt: h.At,
+		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.SandboxID, Metadata: sandboxMetadata(h.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
 	}
-	if r, err := s.inspect(ctx, "pod_sandbox_id", h.sandboxID, typeSandbox); err == nil {
+	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, TypeSandbox); err == nil {
 		e.PodSandboxStatus = s.sandboxStatus(r)
 	}
-	items, err := s.view.containers(ctx, h.identity.UID)
+	items, err := s.view.List(ctx, h.Identity.UID)
 	if err != nil {
 		items = nil
 	}
 	for i := range items {
-		if items[i].sandbox || items[i].sandboxID != h.sandboxID {
+		if items[i].IsSandbox || items[i].SandboxID != h.SandboxID {
 			continue
 		}
-		if r, err := s.inspect(ctx, "container_id", items[i].id, typeContainer); err == nil {
+		if r, err := s.inspect(ctx, "container_id", items[i].ID, TypeContainer); err == nil {
 			e.ContainersStatuses = append(e.ContainersStatuses, s.containerStatus(ctx, r))
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, grpccode.Refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.id)
+		return nil, grpccode.Refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.ID)
 	}
 	return e, nil
 }

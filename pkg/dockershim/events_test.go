@@ -6,7 +6,7 @@ func TestSlowSubscribersAreCutOffAndOthersAreNot(t *testing.T) {
 	var s subscribers
 	slow, fast := s.add(), s.add()
 	for range subscriberBuffer + 1 {
-		s.tell(happening{})
+		s.tell(Event{})
 		<-fast
 	}
 	n := 0
@@ -16,8 +16,8 @@ func TestSlowSubscribersAreCutOffAndOthersAreNot(t *testing.T) {
 	if n != subscriberBuffer {
 		t.Errorf("the slow one got %d events before it was cut off, want %d", n, subscriberBuffer)
 	}
-	s.tell(happening{id: "last"})
-	if h := <-fast; h.id != "last" {
+	s.tell(Event{ID: "last"})
+	if h := <-fast; h.ID != "last" {
 		t.Errorf("got %+v", h)
 	}
 	s.remove(slow)

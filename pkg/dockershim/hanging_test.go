@@ -23,7 +23,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 		<-answer
 		return "", grpccode.Refused(codes.Unavailable, "it never answered")
 	}}}
-	s.made.sandboxMade("s", identity{Pod: "p", Namespace: "n", UID: "u"})
+	s.made.sandboxMade("s", Identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {
 		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}, LogDirectory: "/logs",
@@ -56,14 +56,14 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
 	s := &Server{view: containersOf(t, d)}
-	items, err := s.view.containers(t.Context(), "")
+	items, err := s.view.List(t.Context(), "")
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
 	}
 	var seen atomic.Int32
-	s.lookAt(t.Context(), items, func(item) bool { return true }, func(it item, _ *container.InspectResponse) {
-		if it.id != "in-v" || d.GivenUp.Load() {
-			t.Errorf("%s is shown, and the other had been given up: %v", it.id, d.GivenUp.Load())
+	s.lookAt(t.Context(), items, func(Item) bool { return true }, func(it Item, _ *container.InspectResponse) {
+		if it.ID != "in-v" || d.GivenUp.Load() {
+			t.Errorf("%s is shown, and the other had been given up: %v", it.ID, d.GivenUp.Load())
 		}
 		seen.Add(1)
 	})
@@ -77,25 +77,25 @@ func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
 	s := &Server{view: containersOf(t, d)}
-	items, err := s.view.containers(t.Context(), "u")
+	items, err := s.view.List(t.Context(), "u")
 	if err != nil || len(items) != 1 {
 		t.Fatal(items, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	e, err := s.event(ctx, happening{id: "in-u", sandboxID: items[0].sandboxID, identity: identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	e, err := s.event(ctx, Event{ID: "in-u", SandboxID: items[0].SandboxID, Identity: Identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	if grpccode.Of(err) != codes.Unavailable {
 		t.Errorf("%v, %v", e, err)
 	}
 }
 
 // containersOf connects to a fake Docker.
-func containersOf(t *testing.T, d *dockertest.Pods) *view {
+func containersOf(t *testing.T, d *dockertest.Pods) *Containers {
 	t.Helper()
-	e, err := connect(t.Context(), dockertest.Serve(t, d))
+	e, err := Connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	return newView(e, dockertest.StateDir)
+	return NewContainers(e, dockertest.StateDir)
 }

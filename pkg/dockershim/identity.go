@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// identity is whom a Docker container stands for.
-type identity struct {
+// Identity is whom a Docker container stands for.
+type Identity struct {
 	Container string `json:"container,omitempty"` // "" for a sandbox
 	Pod       string `json:"pod"`
 	Namespace string `json:"namespace"`
@@ -18,14 +18,14 @@ type identity struct {
 
 const namePrefix = "k8s_"
 
-// dockerName is k8s_<container>_<pod>_<namespace>_<uid>_<attempt>, with POD for a
+// Name is k8s_<container>_<pod>_<namespace>_<uid>_<attempt>, with POD for a
 // sandbox. exact tells whether parseName gives the identity back.
-func (id identity) dockerName() (name string, exact bool) {
+func (id Identity) Name() (name string, exact bool) {
 	exact = true
 	fields := [...]string{id.Container, id.Pod, id.Namespace, id.UID}
 	if id.Container == "" {
-		fields[0] = sandboxName
-	} else if id.Container == sandboxName {
+		fields[0] = SandboxName
+	} else if id.Container == SandboxName {
 		exact = false
 	}
 	var b strings.Builder
@@ -53,50 +53,50 @@ func nameByte(c byte) bool {
 }
 
 // parseName reads a name that dockerName made; a random suffix may follow it.
-func parseName(name string) (identity, bool) {
+func parseName(name string) (Identity, bool) {
 	rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "/"), namePrefix)
 	if !ok {
-		return identity{}, false
+		return Identity{}, false
 	}
 	var fields [6]string
 	n := 0
 	for part := range strings.SplitSeq(rest, "_") {
 		if n == len(fields) {
-			return identity{}, false
+			return Identity{}, false
 		}
 		fields[n] = part
 		n++
 	}
 	if n < 5 || n == 6 && !isSuffix("_"+fields[5]) {
-		return identity{}, false
+		return Identity{}, false
 	}
 	attempt, err := strconv.ParseUint(fields[4], 10, 32)
 	if err != nil {
-		return identity{}, false
+		return Identity{}, false
 	}
-	id := identity{Container: fields[0], Pod: fields[1], Namespace: fields[2], UID: fields[3], Attempt: uint32(attempt)}
-	if id.Container == sandboxName {
+	id := Identity{Container: fields[0], Pod: fields[1], Namespace: fields[2], UID: fields[3], Attempt: uint32(attempt)}
+	if id.Container == SandboxName {
 		id.Container = ""
 	}
 	return id, true
 }
 
-// identityOf reads whom a container stands for from its name and its trusted labels;
+// IdentityOf reads whom a container stands for from its name and its trusted labels;
 // false for one that we have not named. An image has no say in its containers' names,
 // so that what the labels add must fit the name.
-func identityOf(name string, labels map[string]string) (identity, bool) {
+func IdentityOf(name string, labels map[string]string) (Identity, bool) {
 	text, ok := labels[labelMetadata]
 	if !ok {
 		return parseName(name)
 	}
-	var id identity
+	var id Identity
 	if json.Unmarshal([]byte(text), &id) != nil {
-		return identity{}, false
+		return Identity{}, false
 	}
-	named, _ := id.dockerName()
+	named, _ := id.Name()
 	suffix, ok := strings.CutPrefix(strings.TrimPrefix(name, "/"), named)
 	if !ok || suffix != "" && !isSuffix(suffix) {
-		return identity{}, false
+		return Identity{}, false
 	}
 	return id, true
 }
@@ -108,9 +108,9 @@ func isSuffix(text string) bool {
 	return ok && err == nil && len(digits) == 2*suffixLen
 }
 
-// setIdentity names a container after id and labels it where the name is not enough.
-func setIdentity(labels map[string]string, id identity) (name string, err error) {
-	name, exact := id.dockerName()
+// SetIdentity names a container after id and labels it where the name is not enough.
+func SetIdentity(labels map[string]string, id Identity) (name string, err error) {
+	name, exact := id.Name()
 	if !exact {
 		text, err := json.Marshal(id)
 		if err != nil {
@@ -122,7 +122,7 @@ func setIdentity(labels map[string]string, id identity) (name string, err error)
 }
 
 // String names a pod or container in messages: namespace/pod or namespace/pod/container.
-func (id identity) String() string {
+func (id Identity) String() string {
 	s := id.Namespace + "/" + id.Pod
 	if id.Container != "" {
 		s += "/" + id.Container

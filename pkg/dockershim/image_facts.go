@@ -17,7 +17,7 @@ import (
 // Images remembers what containers need to know of their images. Its methods are safe for
 // concurrent use.
 type Images struct {
-	engine *engine
+	engine *Engine
 
 	mu    sync.Mutex
 	asOf  time.Time
@@ -39,7 +39,7 @@ type ImageFacts struct {
 const imageAge = time.Minute
 
 // NewImages returns a memory of the engine's images, empty at first.
-func NewImages(engine *engine) *Images { return &Images{engine: engine} }
+func NewImages(engine *Engine) *Images { return &Images{engine: engine} }
 
 // Ref returns the image's digest, or its ID when it has none or Docker cannot say.
 func (i *Images) Ref(ctx context.Context, id string) string {

@@ -38,8 +38,8 @@ type imageMounts struct {
 }
 
 // imageVolumes mounts the images that a container wants; by the mount's number.
-func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int]imageVolume, error) {
-	volumes := map[int]imageVolume{}
+func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int]ImageVolume, error) {
+	volumes := map[int]ImageVolume{}
 	for i, m := range mounts {
 		if m.GetImage().GetImage() == "" {
 			continue
@@ -53,29 +53,29 @@ func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int
 	return volumes, nil
 }
 
-func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (imageVolume, error) {
+func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (ImageVolume, error) {
 	img, err := s.docker.ImageInspect(ctx, m.Image.Image)
 	if errdefs.IsNotFound(err) {
-		return imageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
+		return ImageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
 	}
 	if err != nil {
-		return imageVolume{}, fmt.Errorf("%s.image: %w", field, err)
+		return ImageVolume{}, fmt.Errorf("%s.image: %w", field, err)
 	}
 	layers, err := layerDirs(img.GraphDriver.Data)
 	if err != nil {
-		return imageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
+		return ImageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
 	}
 	root, err := s.mounted.mount(img.ID, layers)
 	if err != nil {
-		return imageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, m.Image.Image, err)
+		return ImageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, m.Image.Image, err)
 	}
 	named := m.Image.UserSpecifiedImage
 	if named == "" {
 		named = m.Image.Image
 	}
-	v := imageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
-	if v.source, err = within(root, m.ImageSubPath); err != nil {
-		return imageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
+	v := ImageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
+	if v.Source, err = within(root, m.ImageSubPath); err != nil {
+		return ImageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
 	}
 	return v, nil
 }
@@ -151,13 +151,13 @@ func (s *Server) releaseImages(ctx context.Context) {
 		return
 	}
 	defer s.mounted.mu.Unlock()
-	items, err := s.view.containers(ctx, "")
+	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return
 	}
 	used := map[string]bool{}
 	for _, it := range items {
-		for _, v := range it.volumes {
+		for _, v := range it.Volumes {
 			used[strings.TrimPrefix(v.ID, "sha256:")] = true
 		}
 	}
@@ -184,14 +184,14 @@ func (i *imageMounts) unmount(name string) error {
 
 // imageUser names a container that has an image mounted; "" when none has.
 func (s *Server) imageUser(ctx context.Context, id string) string {
-	items, err := s.view.containers(ctx, "")
+	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return ""
 	}
 	for _, it := range items {
-		for _, v := range it.volumes {
+		for _, v := range it.Volumes {
 			if v.ID == id {
-				return it.identity.String()
+				return it.Identity.String()
 			}
 		}
 	}

@@ -20,103 +20,103 @@ type summary struct {
 	HostConfig struct{ NetworkMode string }
 }
 
-// state is a container's, as CRI sees it.
-type state int
+// State is a container's, as CRI sees it.
+type State int
 
 const (
-	stateUnknown state = iota
-	stateCreated
-	stateRunning
-	stateExited
+	StateUnknown State = iota
+	StateCreated
+	StateRunning
+	StateExited
 )
 
-// item is one of our containers as listed. It is shared and only read.
-type item struct {
-	id          string
-	sandbox     bool
-	state       state
-	identity    identity
-	createdAt   int64 // ns
-	labels      map[string]string
-	annotations map[string]string
+// Item is one of our containers as listed. It is shared and only read.
+type Item struct {
+	ID          string
+	IsSandbox   bool
+	State       State
+	Identity    Identity
+	CreatedAt   int64 // ns
+	Labels      map[string]string
+	Annotations map[string]string
 
 	// Of a container:
-	sandboxID   string
-	image       string // as the client named it
-	dockerImage string // as Docker's list names it
-	imageID     string
-	volumes     []imageVolume
+	SandboxID   string
+	Image       string // as the client named it
+	DockerImage string // as Docker's list names it
+	ImageID     string
+	Volumes     []ImageVolume
 	// Of a sandbox:
-	networkMode string
-	handler     string
+	NetworkMode string
+	Handler     string
 }
 
 // newItem reads what Docker lists; false where we have not made it, whatever the
 // labels that its image may have given it say.
-func newItem(s *summary) (item, bool) {
+func newItem(s *summary) (Item, bool) {
 	labels := trusted(s.Labels)
 	name := ""
 	if len(s.Names) > 0 {
 		name = s.Names[0]
 	}
-	id, ok := identityOf(name, labels)
-	if !ok || labels[labelStateDir] == "" {
-		return item{}, false
+	id, ok := IdentityOf(name, labels)
+	if !ok || labels[LabelStateDir] == "" {
+		return Item{}, false
 	}
-	it := item{
-		id: s.ID, sandbox: labels[labelType] == typeSandbox, state: listedState(s.State), identity: id,
-		createdAt: createdAt(labels, time.Unix(s.Created, 0)), networkMode: s.HostConfig.NetworkMode,
-		sandboxID: labels[labelSandboxID], image: labels[labelImage], dockerImage: s.Image, imageID: s.ImageID, handler: labels[labelHandler],
-		volumes: volumesOf(labels),
+	it := Item{
+		ID: s.ID, IsSandbox: labels[LabelType] == TypeSandbox, State: listedState(s.State), Identity: id,
+		CreatedAt: CreatedAt(labels, time.Unix(s.Created, 0)), NetworkMode: s.HostConfig.NetworkMode,
+		SandboxID: labels[LabelSandboxID], Image: labels[LabelImage], DockerImage: s.Image, ImageID: s.ImageID, Handler: labels[LabelHandler],
+		Volumes: ImageVolumesOf(labels),
 	}
-	it.labels, it.annotations = criLabels(labels)
+	it.Labels, it.Annotations = SplitLabels(labels)
 	return it, true
 }
 
-// createdAt prefers the nanoseconds of our label to Docker's seconds.
-func createdAt(labels map[string]string, docker time.Time) int64 {
-	if ns, err := strconv.ParseInt(labels[labelCreated], 10, 64); err == nil {
+// CreatedAt prefers the nanoseconds of our label to Docker's seconds.
+func CreatedAt(labels map[string]string, docker time.Time) int64 {
+	if ns, err := strconv.ParseInt(labels[LabelCreated], 10, 64); err == nil {
 		return ns
 	}
 	return docker.UnixNano()
 }
 
-// stateOf is the state of an inspected container.
-func stateOf(s *container.State) state {
+// StateOf is the state of an inspected container.
+func StateOf(s *container.State) State {
 	if s == nil {
-		return stateUnknown
+		return StateUnknown
 	}
 	return listedState(string(s.Status))
 }
 
-func listedState(s string) state {
+func listedState(s string) State {
 	switch s {
 	case "created":
-		return stateCreated
+		return StateCreated
 	case "running", "paused", "restarting":
-		return stateRunning
+		return StateRunning
 	case "exited", "dead", "removing":
-		return stateExited
+		return StateExited
 	}
-	return stateUnknown
+	return StateUnknown
 }
 
-// matches reports whether an ID and labels select this container: the ID by a prefix, as
+// Matches reports whether an ID and labels select this container: the ID by a prefix, as
 // in Docker and containerd.
-func (it *item) matches(id string, labels map[string]string) bool {
-	if !strings.HasPrefix(it.id, id) {
+func (it *Item) Matches(id string, labels map[string]string) bool {
+	if !strings.HasPrefix(it.ID, id) {
 		return false
 	}
 	for k, v := range labels {
-		if got, ok := it.labels[k]; !ok || got != v {
+		if got, ok := it.Labels[k]; !ok || got != v {
 			return false
 		}
 	}
 	return true
 }
 
-// itemOf is the item of an inspected container, which must be ours.
-func itemOf(r *container.InspectResponse) item {
+// ItemOf is the item of an inspected container, which must be ours.
+func ItemOf(r *container.InspectResponse) Item {
 	it, _ := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels})
 	return it
 }

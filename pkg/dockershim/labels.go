@@ -12,21 +12,21 @@ import (
 // container's labels those of its image, so that whoever builds an image can write
 // any of them: what is read back goes through trusted.
 const (
-	labelType          = "io.kubernetes.docker.type"
-	labelSandboxID     = "io.kubernetes.sandbox.id"
-	labelLogPath       = "io.kubernetes.container.logpath"
-	labelContainerName = "io.kubernetes.container.name"
+	LabelType          = "io.kubernetes.docker.type"
+	LabelSandboxID     = "io.kubernetes.sandbox.id"
+	LabelLogPath       = "io.kubernetes.container.logpath"
+	LabelContainerName = "io.kubernetes.container.name"
 	annotationPrefix   = "annotation."
 
 	ownPrefix     = "io.mini-kubelet."
 	labelKeys     = ownPrefix + "keys"            // JSON, the keys of all labels that we set
-	labelStateDir = ownPrefix + "state-dir"       // whose it is
-	labelCreated  = ownPrefix + "created"         // ns since the epoch: Docker lists seconds only
+	LabelStateDir = ownPrefix + "state-dir"       // whose it is
+	LabelCreated  = ownPrefix + "created"         // ns since the epoch: Docker lists seconds only
 	labelMetadata = ownPrefix + "metadata"        // JSON, where the name cannot be read back
-	labelHandler  = ownPrefix + "runtime-handler" // of the sandbox
-	labelPIDMode  = ownPrefix + "pid"             // of the sandbox: cri.NamespaceMode
-	labelImage    = ownPrefix + "image"           // as the client named it
-	labelVolumes  = ownPrefix + "image-volumes"   // JSON, mounts of images
+	LabelHandler  = ownPrefix + "runtime-handler" // of the sandbox
+	LabelPIDMode  = ownPrefix + "pid"             // of the sandbox: cri.NamespaceMode
+	LabelImage    = ownPrefix + "image"           // as the client named it
+	LabelVolumes  = ownPrefix + "image-volumes"   // JSON, mounts of images
 
 	// escapePrefix precedes a client's label whose key is one of the above.
 	escapePrefix = "label."
@@ -34,17 +34,17 @@ const (
 
 // Values of labelType, and the name under which a sandbox is listed as a container.
 const (
-	typeSandbox   = "podsandbox"
-	typeContainer = "container"
-	sandboxName   = "POD"
+	TypeSandbox   = "podsandbox"
+	TypeContainer = "container"
+	SandboxName   = "POD"
 )
 
 // alwaysSet are the labels that we set on every container of a kubelet's, whatever
 // it is like. Of containers without labelKeys, made by a release that did not set it,
 // only these are known not to be the image's.
 var alwaysSet = []string{
-	labelType, labelSandboxID, labelLogPath, labelStateDir, labelCreated, labelImage,
-	labelContainerName, labelPodUID, "io.kubernetes.pod.name", "io.kubernetes.pod.namespace",
+	LabelType, LabelSandboxID, LabelLogPath, LabelStateDir, LabelCreated, LabelImage,
+	LabelContainerName, LabelPodUID, "io.kubernetes.pod.name", "io.kubernetes.pod.namespace",
 	annotationPrefix + "io.kubernetes.container.hash", annotationPrefix + "io.kubernetes.container.restartCount",
 	annotationPrefix + "io.kubernetes.container.terminationMessagePath", annotationPrefix + "io.kubernetes.container.terminationMessagePolicy",
 }
@@ -79,15 +79,15 @@ func trusted(all map[string]string) map[string]string {
 // reserved tells whether a label's key could be taken for one that we set.
 func reserved(key string) bool {
 	switch key {
-	case labelType, labelSandboxID, labelLogPath:
+	case LabelType, LabelSandboxID, LabelLogPath:
 		return true
 	}
 	return strings.HasPrefix(key, annotationPrefix) || strings.HasPrefix(key, ownPrefix) || strings.HasPrefix(key, escapePrefix)
 }
 
-// dockerLabels joins a client's labels and annotations into one map, so that
+// JoinLabels joins a client's labels and annotations into one map, so that
 // criLabels gives back exactly both.
-func dockerLabels(labels, annotations map[string]string) map[string]string {
+func JoinLabels(labels, annotations map[string]string) map[string]string {
 	all := make(map[string]string, len(labels)+len(annotations)+6)
 	for k, v := range labels {
 		if reserved(k) {
@@ -101,8 +101,8 @@ func dockerLabels(labels, annotations map[string]string) map[string]string {
 	return all
 }
 
-// criLabels takes the client's labels and annotations out of Docker's labels.
-func criLabels(all map[string]string) (labels, annotations map[string]string) {
+// SplitLabels takes the client's labels and annotations out of Docker's labels.
+func SplitLabels(all map[string]string) (labels, annotations map[string]string) {
 	labels, annotations = make(map[string]string, 8), make(map[string]string, 8)
 	for k, v := range all {
 		switch {
@@ -114,8 +114,8 @@ func criLabels(all map[string]string) (labels, annotations map[string]string) {
 			labels[k[len(escapePrefix):]] = v
 		}
 	}
-	if all[labelType] == typeSandbox && labels[labelContainerName] == sandboxName {
-		delete(labels, labelContainerName)
+	if all[LabelType] == TypeSandbox && labels[LabelContainerName] == SandboxName {
+		delete(labels, LabelContainerName)
 	}
 	return labels, annotations
 }

@@ -13,14 +13,14 @@ func TestLabelsAndAnnotationsComeBackAsTheyWere(t *testing.T) {
 	for name, tc := range map[string]struct{ labels, annotations map[string]string }{
 		"none":                     {map[string]string{}, map[string]string{}},
 		"plain":                    {map[string]string{"app": "web", "io.kubernetes.pod.uid": "1"}, map[string]string{"io.kubernetes.container.hash": "ab"}},
-		"a label like ours":        {map[string]string{labelType: "x", labelSandboxID: "y", labelStateDir: "/elsewhere"}, map[string]string{}},
+		"a label like ours":        {map[string]string{LabelType: "x", LabelSandboxID: "y", LabelStateDir: "/elsewhere"}, map[string]string{}},
 		"a label like annotations": {map[string]string{"annotation.a": "b"}, map[string]string{"a": "c"}},
 		"an escaped label":         {map[string]string{"label.label.a": "b"}, map[string]string{"annotation.x": "y"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := dockerLabels(tc.labels, tc.annotations)
-			all[labelType], all[labelStateDir] = typeContainer, "/var/lib/dockershim"
-			labels, annotations := criLabels(all)
+			all := JoinLabels(tc.labels, tc.annotations)
+			all[LabelType], all[LabelStateDir] = TypeContainer, "/var/lib/dockershim"
+			labels, annotations := SplitLabels(all)
 			if !maps.Equal(labels, tc.labels) || !maps.Equal(annotations, tc.annotations) {
 				t.Errorf("got %v and %v, want %v and %v", labels, annotations, tc.labels, tc.annotations)
 			}
@@ -30,16 +30,16 @@ func TestLabelsAndAnnotationsComeBackAsTheyWere(t *testing.T) {
 
 func TestIdentityComesBackFromNameAndLabels(t *testing.T) {
 	for _, tc := range []struct {
-		id   identity
+		id   Identity
 		name string
 	}{
-		{identity{Pod: "web-n1", Namespace: "default", UID: "42", Attempt: 3}, "k8s_POD_web-n1_default_42_3"},
-		{identity{Container: "c", Pod: "web", Namespace: "kube-system", UID: "a-b", Attempt: 0}, "k8s_c_web_kube-system_a-b_0"},
-		{identity{Container: "POD", Pod: "web", Namespace: "default", UID: "1", Attempt: 1}, "k8s_POD_web_default_1_1"},
-		{identity{Container: "a_b", Pod: "we b", Namespace: "ü", UID: "1", Attempt: 7}, "k8s_a_b_we-b_--_1_7"},
+		{Identity{Pod: "web-n1", Namespace: "default", UID: "42", Attempt: 3}, "k8s_POD_web-n1_default_42_3"},
+		{Identity{Container: "c", Pod: "web", Namespace: "kube-system", UID: "a-b", Attempt: 0}, "k8s_c_web_kube-system_a-b_0"},
+		{Identity{Container: "POD", Pod: "web", Namespace: "default", UID: "1", Attempt: 1}, "k8s_POD_web_default_1_1"},
+		{Identity{Container: "a_b", Pod: "we b", Namespace: "ü", UID: "1", Attempt: 7}, "k8s_a_b_we-b_--_1_7"},
 	} {
 		labels := map[string]string{}
-		name, err := setIdentity(labels, tc.id)
+		name, err := SetIdentity(labels, tc.id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestIdentityComesBackFromNameAndLabels(t *testing.T) {
 			t.Errorf("name of %+v is %q, want %q", tc.id, name, tc.name)
 		}
 		for _, suffix := range []string{"", "_0badcafe"} {
-			if got, ok := identityOf("/"+name+suffix, labels); !ok || got != tc.id {
+			if got, ok := IdentityOf("/"+name+suffix, labels); !ok || got != tc.id {
 				t.Errorf("%q, %v is %+v, want %+v", name+suffix, labels, got, tc.id)
 			}
 		}
@@ -57,17 +57,17 @@ func TestIdentityComesBackFromNameAndLabels(t *testing.T) {
 // forged are labels that an image carries to be taken for what it is not.
 func forged() map[string]string {
 	return map[string]string{
-		labelType: typeSandbox, labelSandboxID: "s2", labelLogPath: "/etc/passwd", labelContainerName: "POD", labelPodUID: "u2",
-		labelKeys: `["a"]`, labelStateDir: "/elsewhere", labelCreated: "1", labelHandler: "h2", labelPIDMode: "NODE", labelImage: "i2",
+		LabelType: TypeSandbox, LabelSandboxID: "s2", LabelLogPath: "/etc/passwd", LabelContainerName: "POD", LabelPodUID: "u2",
+		labelKeys: `["a"]`, LabelStateDir: "/elsewhere", LabelCreated: "1", LabelHandler: "h2", LabelPIDMode: "NODE", LabelImage: "i2",
 		labelMetadata: `{"container":"../../victim","pod":"p2","namespace":"n2","uid":"u2","attempt":7}`,
-		labelVolumes:  `[{"path":"/v","id":"sha256:1"}]`,
+		LabelVolumes:  `[{"path":"/v","id":"sha256:1"}]`,
 		"annotation.io.kubernetes.container.preStopHandler": `{"httpGet":{"host":"127.0.0.1","port":9}}`,
 		"label.app": "forged", "app.of.image": "forged",
 	}
 }
 
 func TestLabelsOfAnImageAreNotRead(t *testing.T) {
-	ours := map[string]string{labelType: typeContainer, labelStateDir: "/state", labelSandboxID: "s1", labelLogPath: "", "app": "web", annotationPrefix + "a": "b"}
+	ours := map[string]string{LabelType: TypeContainer, LabelStateDir: "/state", LabelSandboxID: "s1", LabelLogPath: "", "app": "web", annotationPrefix + "a": "b"}
 	sealed := maps.Clone(ours)
 	seal(sealed)
 	all := forged()
@@ -79,7 +79,7 @@ func TestLabelsOfAnImageAreNotRead(t *testing.T) {
 	if again := trusted(got); !maps.Equal(again, got) {
 		t.Errorf("read twice: %v, want %v", again, got)
 	}
-	labels, annotations := criLabels(got)
+	labels, annotations := SplitLabels(got)
 	if !maps.Equal(labels, map[string]string{"app": "web"}) || !maps.Equal(annotations, map[string]string{"a": "b"}) {
 		t.Errorf("the client gets labels %v and annotations %v", labels, annotations)
 	}
@@ -106,7 +106,7 @@ func TestAContainerThatWeHaveNotNamedIsNotOurs(t *testing.T) {
 	labels := forged()
 	labels[labelKeys] = marshal(slices.Sorted(maps.Keys(labels))) // all of them, and sealed
 	for _, name := range []string{"/silly_einstein", "/k8s_c_p_n_u", "/k8s_c_p_n_u_0", "/k8s_c_p_n_u_0_web", "/k8s_c_p_n_u_0_0badcafe", "", "/"} {
-		if id, ok := identityOf(name, labels); ok {
+		if id, ok := IdentityOf(name, labels); ok {
 			t.Errorf("%q with all labels forged is taken for %+v", name, id)
 		}
 		if it, ok := newItem(&summary{ID: "1", Names: []string{name}, Labels: labels}); ok {
@@ -117,7 +117,7 @@ func TestAContainerThatWeHaveNotNamedIsNotOurs(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"/silly_einstein", "/k8s_c_p_n_u", "/k8s_c_p_n_u_0_web", "/k8s_c_p_n_u_x", "/k8s_c_p_n_u_0_0badcafe_1"} {
-		if id, ok := identityOf(name, nil); ok {
+		if id, ok := IdentityOf(name, nil); ok {
 			t.Errorf("%q is taken for %+v", name, id)
 		}
 	}
@@ -137,7 +137,7 @@ func FuzzParseName(f *testing.F) {
 		if !ok {
 			return
 		}
-		back, _ := id.dockerName()
+		back, _ := id.Name()
 		if again, ok := parseName(back); !ok || strings.ContainsRune(id.UID+id.Pod+id.Namespace+id.Container, '_') || again.Attempt != id.Attempt {
 			t.Errorf("%q is %+v, which is %q, which is %+v", name, id, back, again)
 		}

@@ -12,20 +12,20 @@ import (
 // asking Docker. Whoever is not in it is asked for.
 type memory struct {
 	mu         sync.Mutex
-	sandboxes  map[string]identity
+	sandboxes  map[string]Identity
 	containers map[string]string // log path, absolute
 }
 
-func (m *memory) sandboxMade(id string, of identity) {
+func (m *memory) sandboxMade(id string, of Identity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.sandboxes == nil {
-		m.sandboxes = map[string]identity{}
+		m.sandboxes = map[string]Identity{}
 	}
 	m.sandboxes[id] = of
 }
 
-func (m *memory) sandbox(id string) (identity, bool) {
+func (m *memory) sandbox(id string) (Identity, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	of, ok := m.sandboxes[id]

@@ -116,10 +116,10 @@ func podMetrics(p podUsage) *cri.PodSandboxMetrics {
 	}
 	for _, m := range networkMetrics {
 		for _, i := range p.interfaces {
-			add(m.name, cri.MetricType_COUNTER, m.value(i), id, sandboxName, i.Name)
+			add(m.name, cri.MetricType_COUNTER, m.value(i), id, SandboxName, i.Name)
 		}
 	}
-	add(metricProcesses, cri.MetricType_GAUGE, p.stats.Linux.Process.ProcessCount.Value, id, sandboxName)
+	add(metricProcesses, cri.MetricType_GAUGE, p.stats.Linux.Process.ProcessCount.Value, id, SandboxName)
 	for _, c := range p.stats.Linux.Containers {
 		metrics := &cri.ContainerMetrics{ContainerId: c.Attributes.Id}
 		for _, m := range containerMetrics {

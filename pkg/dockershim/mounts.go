@@ -27,7 +27,7 @@ var propagations = map[cri.MountPropagation]mount.Propagation{
 // followed; missing are the sources that do not exist and that have to be made, as
 // directories. images are those that are to be mounted. Only Docker's older form can
 // relabel for SELinux.
-func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
+func (p platform) mounts(all []*cri.Mount, images map[int]ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
 		if err := p.checkMount(field, m); err != nil {
@@ -36,7 +36,7 @@ func (p platform) mounts(all []*cri.Mount, images map[int]imageVolume) (mounts [
 		if m.GetImage().GetImage() != "" {
 			// It is read-only and noexec by itself; if Docker were to make it read-only, it
 			// would drop the other.
-			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: images[i].source, Target: m.ContainerPath})
+			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: images[i].Source, Target: m.ContainerPath})
 			continue
 		}
 		source, err := p.realPath(m.HostPath)

@@ -26,13 +26,13 @@ type platform struct {
 	readFile func(string) ([]byte, error)
 }
 
-func newPlatform(e *engine, stateDir string) platform {
+func newPlatform(e *Engine, stateDir string) platform {
 	p := platform{
 		stateDir: stateDir, apiVersion: e.ClientVersion(),
-		systemd:  e.info.CgroupDriver == "systemd",
+		systemd:  e.About.CgroupDriver == "systemd",
 		realPath: filepath.EvalSymlinks, readFile: os.ReadFile,
 	}
-	for _, o := range e.info.SecurityOptions {
+	for _, o := range e.About.SecurityOptions {
 		name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
 		switch name {
 		case "apparmor":
@@ -41,7 +41,7 @@ func newPlatform(e *engine, stateDir string) platform {
 			p.seLinux = true
 		}
 	}
-	for name := range e.info.Runtimes {
+	for name := range e.About.Runtimes {
 		p.runtimes = append(p.runtimes, name)
 	}
 	p.recursive = p.api("1.44") && kernelAtLeast(5, 12)

@@ -26,7 +26,7 @@ type Privileges struct {
 
 // FindPrivileges asks the kernel about the process at the other end of Docker's socket.
 // Where that cannot be known, everything is taken to be allowed.
-func FindPrivileges(docker *engine) *Privileges {
+func FindPrivileges(docker *Engine) *Privileges {
 	p := &Privileges{LowestOOMScore: -1000}
 	pid, err := peer(docker)
 	if err != nil {
@@ -73,7 +73,7 @@ func (p *Privileges) CheckPrivileged() error {
 }
 
 // peer returns the process ID of the daemon.
-func peer(docker *engine) (int, error) {
+func peer(docker *Engine) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
 	conn, err := docker.Dialer()(ctx)

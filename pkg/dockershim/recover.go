@@ -19,14 +19,14 @@ const tidyPeriod = time.Minute
 
 // recover takes up, before the first call is answered, what an earlier process left.
 func (s *Server) recover(ctx context.Context) error {
-	items, err := s.view.containers(ctx, "")
+	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return err
 	}
-	s.lookAt(ctx, items, func(it item) bool { return it.state == stateCreated }, func(it item, r *container.InspectResponse) {
+	s.lookAt(ctx, items, func(it Item) bool { return it.State == StateCreated }, func(it Item, r *container.InspectResponse) {
 		// Docker lists a container that could not be started as never started.
 		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
-			s.view.startFailed(it.id)
+			s.view.StartFailed(it.ID)
 		}
 	})
 	s.setRight(ctx, items)
@@ -51,7 +51,7 @@ func (s *Server) tidy(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		items, err := s.view.containers(ctx, "")
+		items, err := s.view.List(ctx, "")
 		if err != nil {
 			continue // the clients' lists fail as well, and are told
 		}
@@ -61,18 +61,18 @@ func (s *Server) tidy(ctx context.Context) error {
 
 // setRight follows the logs of all containers and gives back the networks of
 // sandboxes that are gone.
-func (s *Server) setRight(ctx context.Context, items []item) {
+func (s *Server) setRight(ctx context.Context, items []Item) {
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
-		there[it.id] = true
+		there[it.ID] = true
 	}
-	s.lookAt(ctx, items, func(it item) bool { return it.state != stateCreated }, func(it item, r *container.InspectResponse) {
-		if err := s.followLog(ctx, it.id, r.Config.Labels[labelLogPath]); err != nil {
-			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.id)
+	s.lookAt(ctx, items, func(it Item) bool { return it.State != StateCreated }, func(it Item, r *container.InspectResponse) {
+		if err := s.followLog(ctx, it.ID, r.Config.Labels[LabelLogPath]); err != nil {
+			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.ID)
 			return
 		}
-		if it.state == stateExited {
-			s.finishLog(ctx, it.id)
+		if it.State == StateExited {
+			s.finishLog(ctx, it.ID)
 		}
 	})
 	s.releaseImages(ctx)
@@ -90,22 +90,22 @@ const (
 
 // lookAt calls see, from several goroutines, with those containers that are wanted.
 // One that Docker does not show is left out.
-func (s *Server) lookAt(ctx context.Context, items []item, wanted func(item) bool, see func(item, *container.InspectResponse)) {
+func (s *Server) lookAt(ctx context.Context, items []Item, wanted func(Item) bool, see func(Item, *container.InspectResponse)) {
 	var group errgroup.Group
 	group.SetLimit(looks)
 	for _, it := range items {
-		if it.sandbox || !wanted(it) {
+		if it.IsSandbox || !wanted(it) {
 			continue
 		}
 		group.Go(func() error {
 			asked, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			r, err := s.view.inspect(asked, it.id)
+			r, err := s.view.Inspect(asked, it.ID)
 			switch {
 			case err == nil:
 				_ = recovery.Call(func() error { see(it, r); return nil }) // which logs a panic
 			case asked.Err() != nil && ctx.Err() == nil:
-				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.id)
+				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.ID)
 			}
 			return nil
 		})
@@ -136,25 +136,25 @@ func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) er
 }
 
 // happened does what an event of Docker's makes necessary here, and passes it on.
-func (s *Server) happened(h happening) {
+func (s *Server) happened(h Event) {
 	defer s.subscribers.tell(h)
 	switch {
-	case h.action == events.ActionDie:
-		s.made.forget(h.id)
-		s.usage.forget(h.id)
-		if !h.isSandbox() {
-			s.tasks.Go(func() { s.finishLog(s.base, h.id) })
+	case h.Action == events.ActionDie:
+		s.made.forget(h.ID)
+		s.usage.forget(h.ID)
+		if !h.IsSandbox() {
+			s.tasks.Go(func() { s.finishLog(s.base, h.ID) })
 		}
-	case h.action == events.ActionDestroy && h.isSandbox():
-		s.made.forget(h.id)
+	case h.Action == events.ActionDestroy && h.IsSandbox():
+		s.made.forget(h.ID)
 		s.tasks.Go(func() {
-			if err := s.network.TearDown(s.base, h.id, ""); err == nil {
-				_ = s.checkpoints.Remove(h.id) // forgetGone tries again
+			if err := s.network.TearDown(s.base, h.ID, ""); err == nil {
+				_ = s.checkpoints.Remove(h.ID) // forgetGone tries again
 			}
 		})
-	case h.action == events.ActionDestroy:
-		s.made.forget(h.id)
-		s.usage.forget(h.id)
-		s.logs.Forget(h.id)
+	case h.Action == events.ActionDestroy:
+		s.made.forget(h.ID)
+		s.usage.forget(h.ID)
+		s.logs.Forget(h.ID)
 	}
 }

@@ -26,21 +26,21 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	defer s.docker.Close()
 	defer s.streams.Close()
-	items, err := s.view.containers(ctx, "")
+	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, sandboxes := range []bool{false, true} { // what uses a sandbox goes first
 		for _, it := range items {
-			if it.sandbox != sandboxes {
+			if it.IsSandbox != sandboxes {
 				continue
 			}
 			if err := s.resetItem(ctx, it); err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			fmt.Fprintf(out, "removed container %s\n", it.identity)
+			fmt.Fprintf(out, "removed container %s\n", it.Identity)
 		}
 	}
 	if len(errs) == 0 {
@@ -78,15 +78,15 @@ func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
 	return os.Remove(file)
 }
 
-func (s *Server) resetItem(ctx context.Context, it item) error {
+func (s *Server) resetItem(ctx context.Context, it Item) error {
 	var err error
-	if it.sandbox {
-		err = s.removeSandbox(ctx, it.id)
+	if it.IsSandbox {
+		err = s.removeSandbox(ctx, it.ID)
 	} else {
-		err = s.removeContainer(ctx, it.id, s.view.remove)
+		err = s.removeContainer(ctx, it.ID, s.view.Remove)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", it.identity, err)
+		return fmt.Errorf("remove %s: %w", it.Identity, err)
 	}
 	return nil
 }

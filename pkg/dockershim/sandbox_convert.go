@@ -22,22 +22,22 @@ const (
 
 // sandboxContainer converts a sandbox's configuration. image is the sandbox
 // image's, mode the Docker network mode of sandboxes on the pod network.
-func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*dockerContainer, error) {
+func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*ContainerSpec, error) {
 	id := sandboxIdentity(c.Metadata)
-	labels := dockerLabels(c.Labels, c.Annotations)
-	labels[labelType] = typeSandbox
-	labels[labelContainerName] = sandboxName
-	labels[labelStateDir] = p.stateDir
-	labels[labelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels := JoinLabels(c.Labels, c.Annotations)
+	labels[LabelType] = TypeSandbox
+	labels[LabelContainerName] = SandboxName
+	labels[LabelStateDir] = p.stateDir
+	labels[LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
 	if handler != "" {
-		labels[labelHandler] = handler
+		labels[LabelHandler] = handler
 	}
 	security := c.GetLinux().GetSecurityContext()
 	namespaces := security.GetNamespaceOptions()
 	if mode := namespaces.GetPid(); mode != cri.NamespaceMode_POD {
-		labels[labelPIDMode] = mode.String()
+		labels[LabelPIDMode] = mode.String()
 	}
-	name, err := setIdentity(labels, id)
+	name, err := SetIdentity(labels, id)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +75,11 @@ func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode
 	}); err != nil {
 		return nil, err
 	}
-	return &dockerContainer{name: name, config: config, host: host}, nil
+	return &ContainerSpec{Name: name, Config: config, Host: host}, nil
 }
 
-func sandboxIdentity(m *cri.PodSandboxMetadata) identity {
-	return identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
+func sandboxIdentity(m *cri.PodSandboxMetadata) Identity {
+	return Identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
 }
 
 func onHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }

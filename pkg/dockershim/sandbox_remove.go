@@ -22,7 +22,7 @@ func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandbox
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	if err := s.eachContainer(ctx, id, stateUnknown, func(it item) error { return s.removeContainer(ctx, it.id, s.view.remove) }); err != nil {
+	if err := s.eachContainer(ctx, id, StateUnknown, func(it Item) error { return s.removeContainer(ctx, it.ID, s.view.Remove) }); err != nil {
 		return nil, fmt.Errorf("remove the containers of sandbox %s: %w", id, err)
 	}
 	if err := s.removeSandbox(ctx, id); err != nil {

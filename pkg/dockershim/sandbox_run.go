@@ -35,8 +35,8 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	if err != nil {
 		return nil, err
 	}
-	c.host.OomScoreAdj = s.privileges.OOMScore(c.host.OomScoreAdj)
-	release, err := s.names.take(c.name)
+	c.Host.OomScoreAdj = s.privileges.OOMScore(c.Host.OomScoreAdj)
+	release, err := s.names.take(c.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -44,10 +44,10 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	ctx, cancel := s.action(client)
 	defer cancel()
 	of := sandboxIdentity(config.Metadata)
-	id, err := s.view.create(ctx, c)
+	id, err := s.view.Create(ctx, c)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
-			id, err = s.view.create(ctx, c)
+			id, err = s.view.Create(ctx, c)
 		}
 	}
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	go func() {
 		written <- recovery.Call(func() error { return s.checkpoints.Write(id, checkpointOf(config)) })
 	}()
-	err := s.view.start(ctx, id)
+	err := s.view.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ const modeNone = "none"
 
 // netns is the path of a running sandbox's network namespace; "" when it does not run.
 func (s *Server) netns(ctx context.Context, id string) (string, error) {
-	r, err := s.view.inspect(ctx, id)
+	r, err := s.view.Inspect(ctx, id)
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +148,7 @@ func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
 	detached := s.detach(ctx, id)
-	if err := s.view.remove(ctx, id); err != nil {
+	if err := s.view.Remove(ctx, id); err != nil {
 		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
 		return
 	}
@@ -167,7 +167,7 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	if err := s.view.remove(ctx, id); err != nil {
+	if err := s.view.Remove(ctx, id); err != nil {
 		return err
 	}
 	s.made.forget(id)

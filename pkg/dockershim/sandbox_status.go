@@ -13,7 +13,7 @@ import (
 
 // PodSandboxStatus shows one sandbox.
 func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
-	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, typeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, TypeSandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -32,30 +32,30 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 		return nil, grpccode.Invalid(field, "is empty")
 	}
 	what := "container"
-	if kind == typeSandbox {
+	if kind == TypeSandbox {
 		what = "sandbox"
 	}
-	r, err := s.view.inspect(ctx, id)
+	r, err := s.view.Inspect(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.NotFound(what, id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if (r.Config.Labels[labelType] == typeSandbox) != (kind == typeSandbox) || r.State == nil || r.HostConfig == nil {
+	if (r.Config.Labels[LabelType] == TypeSandbox) != (kind == TypeSandbox) || r.State == nil || r.HostConfig == nil {
 		return nil, grpccode.NotFound(what, id)
 	}
 	return r, nil
 }
 
 func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
-	labels, annotations := criLabels(r.Config.Labels)
+	labels, annotations := SplitLabels(r.Config.Labels)
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
+	id, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: createdAt(r.Config.Labels, created),
-		State:  s.sandboxState(r.ID, stateOf(r.State), string(r.HostConfig.NetworkMode)),
-		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[labelHandler],
+		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: CreatedAt(r.Config.Labels, created),
+		State:  s.sandboxState(r.ID, StateOf(r.State), string(r.HostConfig.NetworkMode)),
+		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[LabelHandler],
 		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
 		Network: &cri.PodSandboxNetworkStatus{},
 	}
@@ -70,8 +70,8 @@ func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStat
 
 // sandboxState: a sandbox is ready when it runs and has its network. One that
 // was made with another plug-in than today's has none.
-func (s *Server) sandboxState(id string, st state, networkMode string) cri.PodSandboxState {
-	ready := st == stateRunning
+func (s *Server) sandboxState(id string, st State, networkMode string) cri.PodSandboxState {
+	ready := st == StateRunning
 	if ready && networkMode == modeNone {
 		_, ready = s.network.Result(id)
 	}
@@ -110,23 +110,23 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 // ListPodSandbox lists sandboxes, newest first.
 func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
 	resp := &cri.ListPodSandboxResponse{}
 	for i := range items {
 		it := &items[i]
-		if !it.sandbox || !it.matches(f.GetId(), f.GetLabelSelector()) {
+		if !it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
-		st := s.sandboxState(it.id, it.state, it.networkMode)
+		st := s.sandboxState(it.ID, it.State, it.NetworkMode)
 		if want := f.GetState(); want != nil && want.State != st {
 			continue
 		}
 		resp.Items = append(resp.Items, &cri.PodSandbox{
-			Id: it.id, Metadata: sandboxMetadata(it.identity), State: st, CreatedAt: it.createdAt,
-			Labels: it.labels, Annotations: it.annotations, RuntimeHandler: it.handler,
+			Id: it.ID, Metadata: sandboxMetadata(it.Identity), State: st, CreatedAt: it.CreatedAt,
+			Labels: it.Labels, Annotations: it.Annotations, RuntimeHandler: it.Handler,
 		})
 	}
 	return resp, nil

@@ -34,13 +34,13 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 }
 
 func (s *Server) stopSandbox(ctx context.Context, id string) error {
-	if err := s.eachContainer(ctx, id, stateRunning, func(it item) error { return s.view.stop(ctx, it.id, 0) }); err != nil {
+	if err := s.eachContainer(ctx, id, StateRunning, func(it Item) error { return s.view.Stop(ctx, it.ID, 0) }); err != nil {
 		return err
 	}
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	return s.view.stop(ctx, id, sandboxGrace)
+	return s.view.Stop(ctx, id, sandboxGrace)
 }
 
 // sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
@@ -51,9 +51,9 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	if _, ok := s.made.sandbox(id); ok {
 		return id, nil
 	}
-	r, err := s.view.inspect(ctx, id)
+	r, err := s.view.Inspect(ctx, id)
 	switch {
-	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[labelType] != typeSandbox:
+	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[LabelType] != TypeSandbox:
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("look for sandbox %s: %w", id, err)
@@ -63,8 +63,8 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 
 // eachContainer calls do, at once, for all containers of a sandbox in that state;
 // stateUnknown means any.
-func (s *Server) eachContainer(ctx context.Context, sandboxID string, in state, do func(item) error) error {
-	items, err := s.view.containers(ctx, "")
+func (s *Server) eachContainer(ctx context.Context, sandboxID string, in State, do func(Item) error) error {
+	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) eachContainer(ctx context.Context, sandboxID string, in state, 
 	var once sync.Once
 	var first error
 	for _, it := range items {
-		if it.sandbox || it.sandboxID != sandboxID || in != stateUnknown && it.state != in {
+		if it.IsSandbox || it.SandboxID != sandboxID || in != StateUnknown && it.State != in {
 			continue
 		}
 		wg.Go(func() {

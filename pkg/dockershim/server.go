@@ -81,9 +81,9 @@ type Server struct {
 	cri.UnimplementedRuntimeServiceServer
 
 	cfg         Config
-	docker      *engine
+	docker      *Engine
 	platform    platform
-	view        *view
+	view        *Containers
 	images      *imageservice.Service
 	network     network.Plugin
 	logs        *logs.Manager
@@ -108,16 +108,16 @@ type Server struct {
 // reference of the configuration cannot be used.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
-	docker, err := connect(ctx, cfg.DockerEndpoint)
+	engine, err := Connect(ctx, cfg.DockerEndpoint)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = docker.Close()
+			_ = engine.Close()
 		}
 	}()
-	if err := checkCgroupDriver(cfg.CgroupDriver, docker.info.CgroupDriver); err != nil {
+	if err := checkCgroupDriver(cfg.CgroupDriver, engine.About.CgroupDriver); err != nil {
 		return nil, err
 	}
 	// The label that finds our containers must not depend on how the path was given.
@@ -125,8 +125,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: docker, platform: newPlatform(docker, cfg.StateDir), view: newView(docker, cfg.StateDir),
-		privileges: FindPrivileges(docker), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: NewImages(docker), stopping: make(chan struct{}), base: context.Background(),
+		cfg: cfg, docker: engine, platform: newPlatform(engine, cfg.StateDir), view: NewContainers(engine, cfg.StateDir),
+		privileges: FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
@@ -138,18 +138,18 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.images, err = imageservice.New(imageservice.Config{
-		Docker: docker, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
+		Docker: engine, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {
 		return nil, err
 	}
 	if s.network, err = network.New(network.Config{
-		Plugin: cfg.NetworkPlugin, Docker: docker.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
+		Plugin: cfg.NetworkPlugin, Docker: engine.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
 		StateDir: filepath.Join(cfg.StateDir, "network"), HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
 	}); err != nil {
 		return nil, err
 	}
-	if s.streams, err = streaming.New(streaming.Config{Docker: docker.Client, Address: cfg.StreamingAddress}); err != nil {
+	if s.streams, err = streaming.New(streaming.Config{Docker: engine.Client, Address: cfg.StreamingAddress}); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -174,7 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error { return err })
 		return group.Wait()
 	}
-	group.Go(func() error { return s.view.watch(ctx, s.happened) })
+	group.Go(func() error { return s.view.Watch(ctx, s.happened) })
 	group.Go(func() error { return s.tidy(ctx) })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error {
@@ -206,10 +206,10 @@ func (s *Server) action(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // checkCgroupDriver compares the driver that the caller uses with Docker's.
-func checkCgroupDriver(wanted, docker string) error {
-	if wanted == "" || docker == "" || wanted == docker {
+func checkCgroupDriver(wanted, actual string) error {
+	if wanted == "" || actual == "" || wanted == actual {
 		return nil
 	}
 	return errors.New("misconfiguration: kubelet cgroup driver: " + strconv.Quote(wanted) +
-		" is different from docker cgroup driver: " + strconv.Quote(docker))
+		" is different from docker cgroup driver: " + strconv.Quote(actual))
 }

@@ -41,28 +41,28 @@ const defaultInterface = "eth0"
 // ContainerStats shows what one container uses. Of one that does not run only the
 // writable layer is left to show.
 func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
 	if err != nil {
 		return nil, err
 	}
-	it := itemOf(r)
+	it := ItemOf(r)
 	return &cri.ContainerStatsResponse{Stats: s.containerStats(&it, r)}, nil
 }
 
 // ListContainerStats shows what the running containers use.
 func (s *Server) ListContainerStats(ctx context.Context, req *cri.ListContainerStatsRequest) (*cri.ListContainerStatsResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
 	resp := &cri.ListContainerStatsResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.sandbox || it.state != stateRunning || !it.matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.sandboxID, f.GetPodSandboxId()) {
+		if it.IsSandbox || it.State != StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
 			continue
 		}
-		if r, err := s.view.inspect(ctx, it.id); err == nil { // else it has gone meanwhile
+		if r, err := s.view.Inspect(ctx, it.ID); err == nil { // else it has gone meanwhile
 			resp.Stats = append(resp.Stats, s.containerStats(it, r))
 		}
 	}
@@ -80,20 +80,20 @@ func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stre
 	})
 }
 
-func (s *Server) containerStats(it *item, r *container.InspectResponse) *cri.ContainerStats {
+func (s *Server) containerStats(it *Item, r *container.InspectResponse) *cri.ContainerStats {
 	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
-		Id: it.id, Metadata: containerMetadata(it.identity), Labels: it.labels, Annotations: it.annotations,
+		Id: it.ID, Metadata: containerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
 	}}
 	if dir := r.GraphDriver.Data["UpperDir"]; dir != "" {
-		if d, ok := s.usage.layers.Of(it.id, dir); ok {
+		if d, ok := s.usage.layers.Of(it.ID, dir); ok {
 			out.WritableLayer = &cri.FilesystemUsage{
-				Timestamp: d.At.UnixNano(), FsId: &cri.FilesystemIdentifier{Mountpoint: s.docker.info.DockerRootDir},
+				Timestamp: d.At.UnixNano(), FsId: &cri.FilesystemIdentifier{Mountpoint: s.docker.About.DockerRootDir},
 				UsedBytes: number(d.Bytes), InodesUsed: number(d.Inodes),
 			}
 		}
 	}
 	if u, at, ok := s.read(r); ok {
-		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.id, u, at), memoryUsage(u, at), swapUsage(u, at), ioUsage(u, at)
+		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), memoryUsage(u, at), swapUsage(u, at), ioUsage(u, at)
 	}
 	return out
 }
@@ -155,7 +155,7 @@ func psi(s *stats.Stall) *cri.PsiStats {
 
 // PodSandboxStats shows what one pod uses: its sandbox and its containers.
 func (s *Server) PodSandboxStats(ctx context.Context, req *cri.PodSandboxStatsRequest) (*cri.PodSandboxStatsResponse, error) {
-	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, typeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, TypeSandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -201,23 +201,23 @@ type podUsage struct {
 
 // podStats reads all pods with a running sandbox that the filter lets through.
 func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]podUsage, error) {
-	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
-	containers := map[string][]*item{}
+	containers := map[string][]*Item{}
 	for i := range items {
-		if it := &items[i]; !it.sandbox && it.state == stateRunning {
-			containers[it.sandboxID] = append(containers[it.sandboxID], it)
+		if it := &items[i]; !it.IsSandbox && it.State == StateRunning {
+			containers[it.SandboxID] = append(containers[it.SandboxID], it)
 		}
 	}
 	var all []podUsage
 	for i := range items {
 		it := &items[i]
-		if !it.sandbox || it.state != stateRunning || !it.matches(f.GetId(), f.GetLabelSelector()) {
+		if !it.IsSandbox || it.State != StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
-		if p, ok := s.onePod(ctx, it, containers[it.id]); ok {
+		if p, ok := s.onePod(ctx, it, containers[it.ID]); ok {
 			all = append(all, p)
 		}
 	}
@@ -225,8 +225,8 @@ func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]
 }
 
 // onePod sums what a pod's sandbox and containers use.
-func (s *Server) onePod(ctx context.Context, sandbox *item, containers []*item) (podUsage, bool) {
-	r, err := s.view.inspect(ctx, sandbox.id)
+func (s *Server) onePod(ctx context.Context, sandbox *Item, containers []*Item) (podUsage, bool) {
+	r, err := s.view.Inspect(ctx, sandbox.ID)
 	if err != nil {
 		return podUsage{}, false
 	}
@@ -237,7 +237,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *item, containers []*item) 
 	pid := r.State.Pid
 	linux := &cri.LinuxPodSandboxStats{}
 	for _, c := range containers {
-		r, err := s.view.inspect(ctx, c.id)
+		r, err := s.view.Inspect(ctx, c.ID)
 		if err != nil {
 			continue
 		}
@@ -254,10 +254,10 @@ func (s *Server) onePod(ctx context.Context, sandbox *item, containers []*item) 
 	}
 	sum.MemoryLimit = 0 // of the sandbox alone, and so of nothing
 	sum.Pressure = stats.Pressure{}
-	linux.Cpu, linux.Memory = s.cpu(sandbox.id, sum, at), memoryUsage(sum, at)
+	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), memoryUsage(sum, at)
 	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
-		Attributes: &cri.PodSandboxAttributes{Id: sandbox.id, Metadata: sandboxMetadata(sandbox.identity), Labels: sandbox.labels, Annotations: sandbox.annotations},
+		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: sandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},
 		Linux:      linux,
 	}}
 	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's

@@ -51,8 +51,8 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 	}
 	if req.Verbose {
 		resp.Info = verbose("config", map[string]any{
-			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.info.ServerVersion, "dockerAPI": s.platform.apiVersion,
-			"storageDriver": s.docker.info.Driver, "cgroupDriver": s.docker.info.CgroupDriver, "cgroupVersion": s.docker.info.CgroupVersion,
+			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.About.ServerVersion, "dockerAPI": s.platform.apiVersion,
+			"storageDriver": s.docker.About.Driver, "cgroupDriver": s.docker.About.CgroupDriver, "cgroupVersion": s.docker.About.CgroupVersion,
 			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
 			"lowestOOMScoreAdj": s.privileges.LowestOOMScore,
 		})

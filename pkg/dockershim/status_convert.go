@@ -10,33 +10,34 @@ import (
 )
 
 // sandboxMetadata names a sandbox in CRI's terms.
-func sandboxMetadata(id identity) *cri.PodSandboxMetadata {
+func sandboxMetadata(id Identity) *cri.PodSandboxMetadata {
 	return &cri.PodSandboxMetadata{Name: id.Pod, Namespace: id.Namespace, Uid: id.UID, Attempt: id.Attempt}
 }
 
 // containerMetadata names a container in CRI's terms.
-func containerMetadata(id identity) *cri.ContainerMetadata {
+func containerMetadata(id Identity) *cri.ContainerMetadata {
 	return &cri.ContainerMetadata{Name: id.Container, Attempt: id.Attempt}
 }
 
 // containerState is a container's state in CRI's terms.
-func containerState(s state) cri.ContainerState {
+func containerState(s State) cri.ContainerState {
 	switch s {
-	case stateCreated:
+	case StateCreated:
 		return cri.ContainerState_CONTAINER_CREATED
-	case stateRunning:
+	case StateRunning:
 		return cri.ContainerState_CONTAINER_RUNNING
-	case stateExited:
+	case StateExited:
 		return cri.ContainerState_CONTAINER_EXITED
 	}
 	return cri.ContainerState_CONTAINER_UNKNOWN
 }
 
-func imageName(asNamed, docker string) string {
-	if asNamed != "" {
-		return asNamed
+// imageName is the name of a container's image: as the client gave it, else as Docker does.
+func imageName(given, listed string) string {
+	if given != "" {
+		return given
 	}
-	return docker
+	return listed
 }
 
 // What a kubelet knows of a container that was killed.
@@ -97,9 +98,9 @@ func nanoseconds(t time.Time) int64 {
 
 func criMount(m container.MountPoint) *cri.Mount {
 	out := &cri.Mount{ContainerPath: m.Destination, HostPath: m.Source, Readonly: !m.RW}
-	for crs, docker := range propagations {
-		if docker == m.Propagation {
-			out.Propagation = crs
+	for asked, given := range propagations {
+		if given == m.Propagation {
+			out.Propagation = asked
 		}
 	}
 	return out
@@ -132,7 +133,7 @@ func criUser(r *container.InspectResponse) *cri.ContainerUser {
 }
 
 func sandboxNamespaces(r *container.InspectResponse) *cri.NamespaceOption {
-	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[labelPIDMode]])}
+	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[LabelPIDMode]])}
 	if r.HostConfig.NetworkMode.IsHost() {
 		n.Network = cri.NamespaceMode_NODE
 	}

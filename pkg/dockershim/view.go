@@ -21,14 +21,14 @@ import (
 // nothing has changed: long enough that the two lists of a relist share one.
 const listAge = 500 * time.Millisecond
 
-// labelPodUID is the kubelet's label by which one pod is listed.
-const labelPodUID = "io.kubernetes.pod.uid"
+// LabelPodUID is the kubelet's label by which one pod is listed.
+const LabelPodUID = "io.kubernetes.pod.uid"
 
-// view is what is known of our containers in Docker: lists and inspections, each
+// Containers is what is known of our containers in Docker: lists and inspections, each
 // kept until an event or a call of ours says that it may have changed. Without a
 // live event stream nothing is kept. Its methods are safe for concurrent use.
-type view struct {
-	docker *engine
+type Containers struct {
+	docker *Engine
 	label  string        // that our containers carry, key=value
 	age    time.Duration // listAge, but in tests
 
@@ -54,7 +54,7 @@ type list struct {
 	asOf  time.Time
 	stale bool
 	body  []byte
-	items []item
+	items []Item
 }
 
 // load is a question to Docker on its way: an inspection, or a list.
@@ -65,14 +65,14 @@ type load struct {
 	stale     bool   // what it asks about has changed since it was sent
 }
 
-func newView(docker *engine, stateDir string) *view {
-	v := &view{docker: docker, age: listAge, label: labelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
+func NewContainers(docker *Engine, stateDir string) *Containers {
+	v := &Containers{docker: docker, age: listAge, label: LabelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
 	v.drop()
 	return v
 }
 
 // drop forgets what was asked of Docker. The caller holds mu, or is the only one.
-func (v *view) drop() {
+func (v *Containers) drop() {
 	v.lists = map[string]*list{}
 	v.pods = map[string]string{}
 	v.inspected = map[string]*container.InspectResponse{}
@@ -82,7 +82,7 @@ func (v *view) drop() {
 }
 
 // setLive tells whether an event stream is there from now on.
-func (v *view) setLive(live bool) {
+func (v *Containers) setLive(live bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.live = live
@@ -91,13 +91,13 @@ func (v *view) setLive(live bool) {
 
 // changed is told of every change to a container, by its event or by the call of
 // ours that made it.
-func (v *view) changed(id string) {
+func (v *Containers) changed(id string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.change(id)
 }
 
-func (v *view) change(id string) {
+func (v *Containers) change(id string) {
 	delete(v.inspected, id)
 	podUID, known := v.pods[id]
 	concerns := func(list string) bool { return !known || list == "" || list == podUID }
@@ -111,14 +111,14 @@ func (v *view) change(id string) {
 
 // belongs is told whose pod a container is, so that a change to it leaves what is
 // known of other pods.
-func (v *view) belongs(id, podUID string) {
+func (v *Containers) belongs(id, podUID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.pods[id] = podUID
 }
 
 // happened is told of an event.
-func (v *view) happened(id string, action events.Action) {
+func (v *Containers) happened(id string, action events.Action) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.change(id)
@@ -138,23 +138,23 @@ func (v *view) happened(id string, action events.Action) {
 	}
 }
 
-// outOfMemory tells whether the kernel has killed for memory in the container.
-func (v *view) outOfMemory(id string) bool {
+// OutOfMemory tells whether the kernel has killed for memory in the container.
+func (v *Containers) OutOfMemory(id string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.oom[id]
 }
 
-// startFailed is told of a container that Docker could not start.
-func (v *view) startFailed(id string) {
+// StartFailed is told of a container that Docker could not start.
+func (v *Containers) StartFailed(id string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.change(id)
 	v.failed[id] = true
 }
 
-// containers lists our containers, sandboxes among them: all, or those of one pod.
-func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
+// List lists our containers, sandboxes among them: all, or those of one pod.
+func (v *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
 	v.mu.Lock()
 	known := v.lists[podUID]
 	if known != nil && v.live && !known.stale && time.Since(known.asOf) < v.age {
@@ -175,7 +175,7 @@ func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
 		return nil, err
 	}
 	for i := range items {
-		v.pods[items[i].id] = items[i].labels[labelPodUID]
+		v.pods[items[i].ID] = items[i].Labels[LabelPodUID]
 	}
 	if v.live {
 		if podUID != "" && len(v.lists) > keptLists {
@@ -193,7 +193,7 @@ func (v *view) containers(ctx context.Context, podUID string) ([]item, error) {
 const keptLists = 64
 
 // load lists; the items are those of known where Docker says the same again.
-func (v *view) load(ctx context.Context, podUID string, known *list) ([]item, []byte, error) {
+func (v *Containers) load(ctx context.Context, podUID string, known *list) ([]Item, []byte, error) {
 	body, err := v.ask(ctx, podUID)
 	if err != nil {
 		return nil, nil, err
@@ -206,10 +206,10 @@ func (v *view) load(ctx context.Context, podUID string, known *list) ([]item, []
 }
 
 // ask has Docker list containers.
-func (v *view) ask(ctx context.Context, podUID string) ([]byte, error) {
+func (v *Containers) ask(ctx context.Context, podUID string) ([]byte, error) {
 	args := filters.NewArgs(filters.Arg("label", v.label))
 	if podUID != "" {
-		args.Add("label", labelPodUID+"="+podUID)
+		args.Add("label", LabelPodUID+"="+podUID)
 	}
 	filter, err := filters.ToJSON(args)
 	if err != nil {
@@ -227,12 +227,12 @@ func (v *view) ask(ctx context.Context, podUID string) ([]byte, error) {
 	return body, nil
 }
 
-func parseList(body []byte) ([]item, error) {
+func parseList(body []byte) ([]Item, error) {
 	var listed []summary
 	if err := json.Unmarshal(body, &listed); err != nil {
 		return nil, fmt.Errorf("read the list of Docker's containers: %w", err)
 	}
-	items := make([]item, 0, len(listed))
+	items := make([]Item, 0, len(listed))
 	for i := range listed {
 		if it, ours := newItem(&listed[i]); ours {
 			items = append(items, it)
@@ -242,24 +242,24 @@ func parseList(body []byte) ([]item, error) {
 }
 
 // overlay corrects a list by what events and failed calls have told. The caller holds mu.
-func (v *view) overlay(items []item) []item {
+func (v *Containers) overlay(items []Item) []Item {
 	if len(v.dead) == 0 && len(v.failed) == 0 {
 		return items
 	}
-	var corrected []item
+	var corrected []Item
 	for i, it := range items {
-		state := it.state
+		state := it.State
 		switch {
-		case state == stateRunning && v.dead[it.id], state == stateCreated && v.failed[it.id]:
-			state = stateExited
-		case state == stateExited:
-			delete(v.dead, it.id)
+		case state == StateRunning && v.dead[it.ID], state == StateCreated && v.failed[it.ID]:
+			state = StateExited
+		case state == StateExited:
+			delete(v.dead, it.ID)
 		}
-		if state != it.state {
+		if state != it.State {
 			if corrected == nil {
 				corrected = append(corrected, items...)
 			}
-			corrected[i].state = state
+			corrected[i].State = state
 		}
 	}
 	if corrected == nil {
@@ -270,18 +270,18 @@ func (v *view) overlay(items []item) []item {
 
 // takeOver leaves an inspected container only the labels that we gave it, and tells
 // whether it is ours.
-func (v *view) takeOver(r *container.InspectResponse) bool {
+func (v *Containers) takeOver(r *container.InspectResponse) bool {
 	if r.Config == nil || r.ContainerJSONBase == nil {
 		return false
 	}
 	r.Config.Labels = trusted(r.Config.Labels)
-	_, named := identityOf(r.Name, r.Config.Labels)
-	return named && labelStateDir+"="+r.Config.Labels[labelStateDir] == v.label
+	_, named := IdentityOf(r.Name, r.Config.Labels)
+	return named && LabelStateDir+"="+r.Config.Labels[LabelStateDir] == v.label
 }
 
-// inspect shows one container, which must be ours. The answer is shared: it is
+// Inspect shows one container, which must be ours. The answer is shared: it is
 // only read. Its labels are those that we gave it.
-func (v *view) inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
+func (v *Containers) Inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
 	v.mu.Lock()
 	if r := v.inspected[id]; r != nil {
 		v.mu.Unlock()

@@ -10,14 +10,14 @@ import (
 )
 
 // newTestView connects to a fake Docker whose containers are of this dockershim.
-func newTestView(t *testing.T, d *dockertest.Pods) *view {
+func newTestView(t *testing.T, d *dockertest.Pods) *Containers {
 	t.Helper()
-	e, err := connect(t.Context(), dockertest.Serve(t, d))
+	e, err := Connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	return newView(e, dockertest.StateDir)
+	return NewContainers(e, dockertest.StateDir)
 }
 
 func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
@@ -26,7 +26,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	v.age = time.Hour // however slow the machine is
 	list := func(podUID string, want int) {
 		t.Helper()
-		items, err := v.containers(t.Context(), podUID)
+		items, err := v.List(t.Context(), podUID)
 		if err != nil || len(items) != want {
 			t.Fatalf("list %q: %v, %v", podUID, items, err)
 		}
@@ -39,7 +39,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	}
 	inspect := func() {
 		t.Helper()
-		if _, err := v.inspect(t.Context(), "in-u"); err != nil {
+		if _, err := v.Inspect(t.Context(), "in-u"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 	v.setLive(true)
 	d.Inspecting = func() { v.changed("in-u") }
 	for range 2 {
-		if _, err := v.inspect(t.Context(), "in-u"); err != nil {
+		if _, err := v.Inspect(t.Context(), "in-u"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,26 +94,26 @@ func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 
 func TestOnlyOurContainersAreShown(t *testing.T) {
 	v := newTestView(t, &dockertest.Pods{})
-	v.label = labelStateDir + "=/elsewhere"
-	if r, err := v.inspect(t.Context(), "in-u"); err == nil {
+	v.label = LabelStateDir + "=/elsewhere"
+	if r, err := v.Inspect(t.Context(), "in-u"); err == nil {
 		t.Errorf("shown: %v", r)
 	}
 }
 
 func TestOverlayCorrectsALaggingList(t *testing.T) {
-	v := newView(nil, "/state")
-	items := []item{{id: "a", state: stateRunning}, {id: "b", state: stateRunning}, {id: "f", state: stateCreated}}
+	v := NewContainers(nil, "/state")
+	items := []Item{{ID: "a", State: StateRunning}, {ID: "b", State: StateRunning}, {ID: "f", State: StateCreated}}
 	v.happened("a", events.ActionDie)
-	v.startFailed("f")
+	v.StartFailed("f")
 	got := v.overlay(items)
-	if got[0].state != stateExited || got[1].state != stateRunning || got[2].state != stateExited {
+	if got[0].State != StateExited || got[1].State != StateRunning || got[2].State != StateExited {
 		t.Errorf("overlaid %v", got)
 	}
-	if items[0].state != stateRunning {
+	if items[0].State != StateRunning {
 		t.Error("the shared list was changed")
 	}
 	v.happened("a", events.ActionStart)
-	if got := v.overlay(items); got[0].state != stateRunning {
-		t.Errorf("started again, and still %v", got[0].state)
+	if got := v.overlay(items); got[0].State != StateRunning {
+		t.Errorf("started again, and still %v", got[0].State)
 	}
 }
