@@ -9,32 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
 // container converts a container's configuration. log is its log's absolute path.
-func (p platform) container(sandboxID string, of Identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]ImageVolume, log string, now time.Time) (*ContainerSpec, error) {
+func (p platform) container(sandboxID string, of docker.Identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]docker.ImageVolume, log string, now time.Time) (*docker.ContainerSpec, error) {
 	id := of
 	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
-	labels := JoinLabels(c.Labels, c.Annotations)
-	labels[LabelType] = TypeContainer
-	labels[LabelSandboxID] = sandboxID
-	labels[LabelLogPath] = log
-	labels[LabelStateDir] = p.stateDir
-	labels[LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
-	labels[LabelImage] = c.Image.Image
+	labels := docker.JoinLabels(c.Labels, c.Annotations)
+	labels[docker.LabelType] = docker.TypeContainer
+	labels[docker.LabelSandboxID] = sandboxID
+	labels[docker.LabelLogPath] = log
+	labels[docker.LabelStateDir] = p.stateDir
+	labels[docker.LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels[docker.LabelImage] = c.Image.Image
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
-		labels[LabelImage] = specified
+		labels[docker.LabelImage] = specified
 	}
-	var volumes []ImageVolume
+	var volumes []docker.ImageVolume
 	for i := range c.Mounts {
 		if v, ok := images[i]; ok {
 			volumes = append(volumes, v)
 		}
 	}
-	SetImageVolumes(labels, volumes)
-	name, err := SetIdentity(labels, id)
+	docker.SetImageVolumes(labels, volumes)
+	name, err := docker.SetIdentity(labels, id)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (p platform) container(sandboxID string, of Identity, c *cri.ContainerConfi
 	if err := p.confine(config, host, sandboxID, c.GetLinux().GetSecurityContext()); err != nil {
 		return nil, err
 	}
-	return &ContainerSpec{Name: name, Config: config, Host: host, MissingDirs: missing}, nil
+	return &docker.ContainerSpec{Name: name, Config: config, Host: host, MissingDirs: missing}, nil
 }
 
 // confine applies a container's security context.

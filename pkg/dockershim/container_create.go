@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/hostdir"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -92,15 +93,15 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 }
 
 // sandboxOf finds the sandbox that a container is to be created in.
-func (s *Server) sandboxOf(ctx context.Context, id string) (string, Identity, error) {
+func (s *Server) sandboxOf(ctx context.Context, id string) (string, docker.Identity, error) {
 	if of, ok := s.made.sandbox(id); ok {
 		return id, of, nil
 	}
-	r, err := s.inspect(ctx, "pod_sandbox_id", id, TypeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", id, docker.TypeSandbox)
 	if err != nil {
-		return "", Identity{}, err
+		return "", docker.Identity{}, err
 	}
-	of, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
+	of, _ := docker.IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	if r.State.Running {
 		s.made.sandboxMade(r.ID, of)
 	}

@@ -8,13 +8,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // RemoveContainer removes a container, also a running one unless the client asked for
 // crimeta.UnlessRunning. Its log stays. It succeeds when the container is gone.
 func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil && grpccode.Of(err) == codes.NotFound {
 		return &cri.RemoveContainerResponse{}, nil
 	}

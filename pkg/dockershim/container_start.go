@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -21,14 +22,14 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 	id := req.ContainerId
 	log, known := s.made.logPath(id)
 	if !known {
-		r, err := s.inspect(ctx, "container_id", id, TypeContainer)
+		r, err := s.inspect(ctx, "container_id", id, docker.TypeContainer)
 		if err != nil {
 			return nil, err
 		}
-		if StateOf(r.State) == StateExited {
+		if docker.StateOf(r.State) == docker.StateExited {
 			return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has run already and cannot be started again", id)
 		}
-		id, log = r.ID, r.Config.Labels[LabelLogPath]
+		id, log = r.ID, r.Config.Labels[docker.LabelLogPath]
 	}
 	action, cancel := s.action(ctx)
 	defer cancel()

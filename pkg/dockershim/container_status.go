@@ -10,13 +10,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
 // ContainerStatus shows one container. Of one that has ended, everything that it
 // wrote stands in its log by then.
 func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +28,7 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 	resp := &cri.ContainerStatusResponse{Status: st}
 	if req.Verbose {
 		resp.Info = verbose("info", map[string]any{
-			"sandboxID": r.Config.Labels[LabelSandboxID], "pid": r.State.Pid, "hostConfig": r.HostConfig, "driver": r.Driver,
+			"sandboxID": r.Config.Labels[docker.LabelSandboxID], "pid": r.State.Pid, "hostConfig": r.HostConfig, "driver": r.Driver,
 		})
 	}
 	return resp, nil
@@ -41,13 +42,13 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 }
 
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
-	labels, annotations := SplitLabels(r.Config.Labels)
+	labels, annotations := docker.SplitLabels(r.Config.Labels)
 	created := parseTime(r.Created)
-	id, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.ContainerStatus{
-		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: CreatedAt(r.Config.Labels, created),
-		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[LabelLogPath],
-		Image:    &cri.ImageSpec{Image: imageName(r.Config.Labels[LabelImage], r.Config.Image), UserSpecifiedImage: r.Config.Labels[LabelImage]},
+		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
+		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[docker.LabelLogPath],
+		Image:    &cri.ImageSpec{Image: imageName(r.Config.Labels[docker.LabelImage], r.Config.Image), UserSpecifiedImage: r.Config.Labels[docker.LabelImage]},
 		ImageRef: s.imageRefs.Ref(ctx, r.Image), ImageId: r.Image,
 		Resources: criResources(r.HostConfig), User: criUser(r), StopSignal: criSignal(r.Config.StopSignal),
 	}
@@ -55,8 +56,8 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 	if st.ExitCode == exitKilled && s.view.OutOfMemory(r.ID) {
 		st.Reason = reasonOOM
 	}
-	images := map[string]ImageVolume{}
-	for _, v := range ImageVolumesOf(r.Config.Labels) {
+	images := map[string]docker.ImageVolume{}
+	for _, v := range docker.ImageVolumesOf(r.Config.Labels) {
 		images[v.Path] = v
 	}
 	for _, m := range r.Mounts {
@@ -75,7 +76,7 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 // ListContainers lists containers, newest first.
 func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
 	if err != nil {
 		return nil, err
 	}

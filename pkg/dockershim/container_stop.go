@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -21,7 +22,7 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	if req.Timeout < 0 {
 		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
-	if _, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
+	if _, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
 		return &cri.StopContainerResponse{}, nil
 	} else if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -24,11 +25,11 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if err := checkResources("linux", req.Linux); err != nil {
 		return nil, err
 	}
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {
 		return nil, err
 	}
-	if StateOf(r.State) == StateExited {
+	if docker.StateOf(r.State) == docker.StateExited {
 		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
 	wanted, err := s.platform.resources("linux", req.Linux)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -19,22 +20,22 @@ const subscriberBuffer = 4096
 // subscribers are the clients that follow events.
 type subscribers struct {
 	mu  sync.Mutex
-	all map[chan Event]bool
+	all map[chan docker.Event]bool
 }
 
-func (s *subscribers) add() chan Event {
-	c := make(chan Event, subscriberBuffer)
+func (s *subscribers) add() chan docker.Event {
+	c := make(chan docker.Event, subscriberBuffer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
-		s.all = map[chan Event]bool{}
+		s.all = map[chan docker.Event]bool{}
 	}
 	s.all[c] = true
 	return c
 }
 
 // remove ends a subscription; doing it twice is fine.
-func (s *subscribers) remove(c chan Event) {
+func (s *subscribers) remove(c chan docker.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all[c] {
@@ -43,7 +44,7 @@ func (s *subscribers) remove(c chan Event) {
 	}
 }
 
-func (s *subscribers) tell(h Event) {
+func (s *subscribers) tell(h docker.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.all {
@@ -113,19 +114,19 @@ func (s *Server) hasEnded(ctx context.Context, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, eventPatience)
 	defer cancel()
 	r, err := s.view.Inspect(ctx, id)
-	return err == nil && StateOf(r.State) == StateExited
+	return err == nil && docker.StateOf(r.State) == docker.StateExited
 }
 
 // event is what a client is told of a happening: with it the pod as it is by now.
 // What has gone already is left out, but for whose pod it was. Other pods' events wait, so
 // that it is an error when ctx ends before Docker answers: the client lists, and follows
 // anew.
-func (s *Server) event(ctx context.Context, h Event, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
+func (s *Server) event(ctx context.Context, h docker.Event, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
 	e := &cri.ContainerEventResponse{
 		ContainerId: h.ID, ContainerEventType: kind, CreatedAt: h.At,
 		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.SandboxID, Metadata: sandboxMetadata(h.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
 	}
-	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, TypeSandbox); err == nil {
+	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, docker.TypeSandbox); err == nil {
 		e.PodSandboxStatus = s.sandboxStatus(r)
 	}
 	items, err := s.view.List(ctx, h.Identity.UID)
@@ -136,7 +137,7 @@ func (s *Server) event(ctx context.Context, h Event, kind cri.ContainerEventType
 		if items[i].IsSandbox || items[i].SandboxID != h.SandboxID {
 			continue
 		}
-		if r, err := s.inspect(ctx, "container_id", items[i].ID, TypeContainer); err == nil {
+		if r, err := s.inspect(ctx, "container_id", items[i].ID, docker.TypeContainer); err == nil {
 			e.ContainersStatuses = append(e.ContainersStatuses, s.containerStatus(ctx, r))
 		}
 	}

@@ -1,12 +1,16 @@
 package dockershim
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
+)
 
 func TestSlowSubscribersAreCutOffAndOthersAreNot(t *testing.T) {
 	var s subscribers
 	slow, fast := s.add(), s.add()
 	for range subscriberBuffer + 1 {
-		s.tell(Event{})
+		s.tell(docker.Event{})
 		<-fast
 	}
 	n := 0
@@ -16,7 +20,7 @@ func TestSlowSubscribersAreCutOffAndOthersAreNot(t *testing.T) {
 	if n != subscriberBuffer {
 		t.Errorf("the slow one got %d events before it was cut off, want %d", n, subscriberBuffer)
 	}
-	s.tell(Event{ID: "last"})
+	s.tell(docker.Event{ID: "last"})
 	if h := <-fast; h.ID != "last" {
 		t.Errorf("got %+v", h)
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -23,7 +24,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 		<-answer
 		return "", grpccode.Refused(codes.Unavailable, "it never answered")
 	}}}
-	s.made.sandboxMade("s", Identity{Pod: "p", Namespace: "n", UID: "u"})
+	s.made.sandboxMade("s", docker.Identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {
 		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}, LogDirectory: "/logs",
@@ -61,7 +62,7 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 		t.Fatal(items, err)
 	}
 	var seen atomic.Int32
-	s.lookAt(t.Context(), items, func(Item) bool { return true }, func(it Item, _ *container.InspectResponse) {
+	s.lookAt(t.Context(), items, func(docker.Item) bool { return true }, func(it docker.Item, _ *container.InspectResponse) {
 		if it.ID != "in-v" || d.GivenUp.Load() {
 			t.Errorf("%s is shown, and the other had been given up: %v", it.ID, d.GivenUp.Load())
 		}
@@ -83,19 +84,19 @@ func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	e, err := s.event(ctx, Event{ID: "in-u", SandboxID: items[0].SandboxID, Identity: Identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	e, err := s.event(ctx, docker.Event{ID: "in-u", SandboxID: items[0].SandboxID, Identity: docker.Identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	if grpccode.Of(err) != codes.Unavailable {
 		t.Errorf("%v, %v", e, err)
 	}
 }
 
 // containersOf connects to a fake Docker.
-func containersOf(t *testing.T, d *dockertest.Pods) *Containers {
+func containersOf(t *testing.T, d *dockertest.Pods) *docker.Containers {
 	t.Helper()
-	e, err := Connect(t.Context(), dockertest.Serve(t, d))
+	e, err := docker.Connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	return NewContainers(e, dockertest.StateDir)
+	return docker.NewContainers(e, dockertest.StateDir)
 }

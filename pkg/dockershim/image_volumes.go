@@ -17,6 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -38,8 +39,8 @@ type imageMounts struct {
 }
 
 // imageVolumes mounts the images that a container wants; by the mount's number.
-func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int]ImageVolume, error) {
-	volumes := map[int]ImageVolume{}
+func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int]docker.ImageVolume, error) {
+	volumes := map[int]docker.ImageVolume{}
 	for i, m := range mounts {
 		if m.GetImage().GetImage() == "" {
 			continue
@@ -53,29 +54,29 @@ func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int
 	return volumes, nil
 }
 
-func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (ImageVolume, error) {
+func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (docker.ImageVolume, error) {
 	img, err := s.docker.ImageInspect(ctx, m.Image.Image)
 	if errdefs.IsNotFound(err) {
-		return ImageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
+		return docker.ImageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
 	}
 	if err != nil {
-		return ImageVolume{}, fmt.Errorf("%s.image: %w", field, err)
+		return docker.ImageVolume{}, fmt.Errorf("%s.image: %w", field, err)
 	}
 	layers, err := layerDirs(img.GraphDriver.Data)
 	if err != nil {
-		return ImageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
+		return docker.ImageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
 	}
 	root, err := s.mounted.mount(img.ID, layers)
 	if err != nil {
-		return ImageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, m.Image.Image, err)
+		return docker.ImageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, m.Image.Image, err)
 	}
 	named := m.Image.UserSpecifiedImage
 	if named == "" {
 		named = m.Image.Image
 	}
-	v := ImageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
+	v := docker.ImageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
 	if v.Source, err = within(root, m.ImageSubPath); err != nil {
-		return ImageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
+		return docker.ImageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
 	}
 	return v, nil
 }

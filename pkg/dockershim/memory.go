@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -12,20 +13,20 @@ import (
 // asking Docker. Whoever is not in it is asked for.
 type memory struct {
 	mu         sync.Mutex
-	sandboxes  map[string]Identity
+	sandboxes  map[string]docker.Identity
 	containers map[string]string // log path, absolute
 }
 
-func (m *memory) sandboxMade(id string, of Identity) {
+func (m *memory) sandboxMade(id string, of docker.Identity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.sandboxes == nil {
-		m.sandboxes = map[string]Identity{}
+		m.sandboxes = map[string]docker.Identity{}
 	}
 	m.sandboxes[id] = of
 }
 
-func (m *memory) sandbox(id string) (Identity, bool) {
+func (m *memory) sandbox(id string) (docker.Identity, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	of, ok := m.sandboxes[id]

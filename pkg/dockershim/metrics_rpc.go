@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
@@ -116,10 +117,10 @@ func podMetrics(p podUsage) *cri.PodSandboxMetrics {
 	}
 	for _, m := range networkMetrics {
 		for _, i := range p.interfaces {
-			add(m.name, cri.MetricType_COUNTER, m.value(i), id, SandboxName, i.Name)
+			add(m.name, cri.MetricType_COUNTER, m.value(i), id, docker.SandboxName, i.Name)
 		}
 	}
-	add(metricProcesses, cri.MetricType_GAUGE, p.stats.Linux.Process.ProcessCount.Value, id, SandboxName)
+	add(metricProcesses, cri.MetricType_GAUGE, p.stats.Linux.Process.ProcessCount.Value, id, docker.SandboxName)
 	for _, c := range p.stats.Linux.Containers {
 		metrics := &cri.ContainerMetrics{ContainerId: c.Attributes.Id}
 		for _, m := range containerMetrics {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -27,7 +28,7 @@ var propagations = map[cri.MountPropagation]mount.Propagation{
 // followed; missing are the sources that do not exist and that have to be made, as
 // directories. images are those that are to be mounted. Only Docker's older form can
 // relabel for SELinux.
-func (p platform) mounts(all []*cri.Mount, images map[int]ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
+func (p platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
 		if err := p.checkMount(field, m); err != nil {

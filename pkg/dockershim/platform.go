@@ -8,6 +8,8 @@ import (
 
 	"github.com/docker/docker/api/types/versions"
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // platform is what a conversion must know of engine and machine. It does not
@@ -26,7 +28,7 @@ type platform struct {
 	readFile func(string) ([]byte, error)
 }
 
-func newPlatform(e *Engine, stateDir string) platform {
+func newPlatform(e *docker.Engine, stateDir string) platform {
 	p := platform{
 		stateDir: stateDir, apiVersion: e.ClientVersion(),
 		systemd:  e.About.CgroupDriver == "systemd",

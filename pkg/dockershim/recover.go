@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // tidyPeriod is how often what no event has told is put right.
@@ -23,7 +24,7 @@ func (s *Server) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.lookAt(ctx, items, func(it Item) bool { return it.State == StateCreated }, func(it Item, r *container.InspectResponse) {
+	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State == docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
 		// Docker lists a container that could not be started as never started.
 		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
 			s.view.StartFailed(it.ID)
@@ -61,17 +62,17 @@ func (s *Server) tidy(ctx context.Context) error {
 
 // setRight follows the logs of all containers and gives back the networks of
 // sandboxes that are gone.
-func (s *Server) setRight(ctx context.Context, items []Item) {
+func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
 		there[it.ID] = true
 	}
-	s.lookAt(ctx, items, func(it Item) bool { return it.State != StateCreated }, func(it Item, r *container.InspectResponse) {
-		if err := s.followLog(ctx, it.ID, r.Config.Labels[LabelLogPath]); err != nil {
+	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State != docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
+		if err := s.followLog(ctx, it.ID, r.Config.Labels[docker.LabelLogPath]); err != nil {
 			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.ID)
 			return
 		}
-		if it.State == StateExited {
+		if it.State == docker.StateExited {
 			s.finishLog(ctx, it.ID)
 		}
 	})
@@ -90,7 +91,7 @@ const (
 
 // lookAt calls see, from several goroutines, with those containers that are wanted.
 // One that Docker does not show is left out.
-func (s *Server) lookAt(ctx context.Context, items []Item, wanted func(Item) bool, see func(Item, *container.InspectResponse)) {
+func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(docker.Item) bool, see func(docker.Item, *container.InspectResponse)) {
 	var group errgroup.Group
 	group.SetLimit(looks)
 	for _, it := range items {
@@ -136,7 +137,7 @@ func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) er
 }
 
 // happened does what an event of Docker's makes necessary here, and passes it on.
-func (s *Server) happened(h Event) {
+func (s *Server) happened(h docker.Event) {
 	defer s.subscribers.tell(h)
 	switch {
 	case h.Action == events.ActionDie:

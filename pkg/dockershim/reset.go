@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 )
@@ -78,7 +79,7 @@ func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
 	return os.Remove(file)
 }
 
-func (s *Server) resetItem(ctx context.Context, it Item) error {
+func (s *Server) resetItem(ctx context.Context, it docker.Item) error {
 	var err error
 	if it.IsSandbox {
 		err = s.removeSandbox(ctx, it.ID)

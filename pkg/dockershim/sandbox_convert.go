@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // Of the sandbox container itself, as the kubelet of old gave it.
@@ -22,22 +23,22 @@ const (
 
 // sandboxContainer converts a sandbox's configuration. image is the sandbox
 // image's, mode the Docker network mode of sandboxes on the pod network.
-func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*ContainerSpec, error) {
+func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*docker.ContainerSpec, error) {
 	id := sandboxIdentity(c.Metadata)
-	labels := JoinLabels(c.Labels, c.Annotations)
-	labels[LabelType] = TypeSandbox
-	labels[LabelContainerName] = SandboxName
-	labels[LabelStateDir] = p.stateDir
-	labels[LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels := docker.JoinLabels(c.Labels, c.Annotations)
+	labels[docker.LabelType] = docker.TypeSandbox
+	labels[docker.LabelContainerName] = docker.SandboxName
+	labels[docker.LabelStateDir] = p.stateDir
+	labels[docker.LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
 	if handler != "" {
-		labels[LabelHandler] = handler
+		labels[docker.LabelHandler] = handler
 	}
 	security := c.GetLinux().GetSecurityContext()
 	namespaces := security.GetNamespaceOptions()
 	if mode := namespaces.GetPid(); mode != cri.NamespaceMode_POD {
-		labels[LabelPIDMode] = mode.String()
+		labels[docker.LabelPIDMode] = mode.String()
 	}
-	name, err := SetIdentity(labels, id)
+	name, err := docker.SetIdentity(labels, id)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +76,11 @@ func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode
 	}); err != nil {
 		return nil, err
 	}
-	return &ContainerSpec{Name: name, Config: config, Host: host}, nil
+	return &docker.ContainerSpec{Name: name, Config: config, Host: host}, nil
 }
 
-func sandboxIdentity(m *cri.PodSandboxMetadata) Identity {
-	return Identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
+func sandboxIdentity(m *cri.PodSandboxMetadata) docker.Identity {
+	return docker.Identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
 }
 
 func onHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }

@@ -8,12 +8,13 @@ import (
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // PodSandboxStatus shows one sandbox.
 func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
-	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, TypeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 		return nil, grpccode.Invalid(field, "is empty")
 	}
 	what := "container"
-	if kind == TypeSandbox {
+	if kind == docker.TypeSandbox {
 		what = "sandbox"
 	}
 	r, err := s.view.Inspect(ctx, id)
@@ -42,20 +43,20 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 	if err != nil {
 		return nil, err
 	}
-	if (r.Config.Labels[LabelType] == TypeSandbox) != (kind == TypeSandbox) || r.State == nil || r.HostConfig == nil {
+	if (r.Config.Labels[docker.LabelType] == docker.TypeSandbox) != (kind == docker.TypeSandbox) || r.State == nil || r.HostConfig == nil {
 		return nil, grpccode.NotFound(what, id)
 	}
 	return r, nil
 }
 
 func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
-	labels, annotations := SplitLabels(r.Config.Labels)
+	labels, annotations := docker.SplitLabels(r.Config.Labels)
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id, _ := IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
 	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: CreatedAt(r.Config.Labels, created),
-		State:  s.sandboxState(r.ID, StateOf(r.State), string(r.HostConfig.NetworkMode)),
-		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[LabelHandler],
+		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
+		State:  s.sandboxState(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode)),
+		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[docker.LabelHandler],
 		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
 		Network: &cri.PodSandboxNetworkStatus{},
 	}
@@ -70,8 +71,8 @@ func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStat
 
 // sandboxState: a sandbox is ready when it runs and has its network. One that
 // was made with another plug-in than today's has none.
-func (s *Server) sandboxState(id string, st State, networkMode string) cri.PodSandboxState {
-	ready := st == StateRunning
+func (s *Server) sandboxState(id string, st docker.State, networkMode string) cri.PodSandboxState {
+	ready := st == docker.StateRunning
 	if ready && networkMode == modeNone {
 		_, ready = s.network.Result(id)
 	}
@@ -110,7 +111,7 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 // ListPodSandbox lists sandboxes, newest first.
 func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
 	if err != nil {
 		return nil, err
 	}

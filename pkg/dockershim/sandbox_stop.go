@@ -9,6 +9,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 }
 
 func (s *Server) stopSandbox(ctx context.Context, id string) error {
-	if err := s.eachContainer(ctx, id, StateRunning, func(it Item) error { return s.view.Stop(ctx, it.ID, 0) }); err != nil {
+	if err := s.eachContainer(ctx, id, docker.StateRunning, func(it docker.Item) error { return s.view.Stop(ctx, it.ID, 0) }); err != nil {
 		return err
 	}
 	if err := s.detach(ctx, id); err != nil {
@@ -53,7 +54,7 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	}
 	r, err := s.view.Inspect(ctx, id)
 	switch {
-	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[LabelType] != TypeSandbox:
+	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[docker.LabelType] != docker.TypeSandbox:
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("look for sandbox %s: %w", id, err)
@@ -63,7 +64,7 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 
 // eachContainer calls do, at once, for all containers of a sandbox in that state;
 // stateUnknown means any.
-func (s *Server) eachContainer(ctx context.Context, sandboxID string, in State, do func(Item) error) error {
+func (s *Server) eachContainer(ctx context.Context, sandboxID string, in docker.State, do func(docker.Item) error) error {
 	items, err := s.view.List(ctx, "")
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (s *Server) eachContainer(ctx context.Context, sandboxID string, in State, 
 	var once sync.Once
 	var first error
 	for _, it := range items {
-		if it.IsSandbox || it.SandboxID != sandboxID || in != StateUnknown && it.State != in {
+		if it.IsSandbox || it.SandboxID != sandboxID || in != docker.StateUnknown && it.State != in {
 			continue
 		}
 		wg.Go(func() {

@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
@@ -81,18 +82,18 @@ type Server struct {
 	cri.UnimplementedRuntimeServiceServer
 
 	cfg         Config
-	docker      *Engine
+	docker      *docker.Engine
 	platform    platform
-	view        *Containers
+	view        *docker.Containers
 	images      *imageservice.Service
 	network     network.Plugin
 	logs        *logs.Manager
 	streams     *streaming.Server
 	checkpoints *checkpoint.Store
-	privileges  *Privileges
+	privileges  *docker.Privileges
 	usage       *usage
 	mounted     imageMounts
-	imageRefs   *Images
+	imageRefs   *docker.Images
 
 	noting      sync.Mutex // the sandbox image's loading
 	names       reservations
@@ -108,7 +109,7 @@ type Server struct {
 // reference of the configuration cannot be used.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
-	engine, err := Connect(ctx, cfg.DockerEndpoint)
+	engine, err := docker.Connect(ctx, cfg.DockerEndpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +126,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: engine, platform: newPlatform(engine, cfg.StateDir), view: NewContainers(engine, cfg.StateDir),
-		privileges: FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
+		cfg: cfg, docker: engine, platform: newPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
+		privileges: docker.FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: docker.NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err

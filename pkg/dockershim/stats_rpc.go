@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
@@ -41,25 +42,25 @@ const defaultInterface = "eth0"
 // ContainerStats shows what one container uses. Of one that does not run only the
 // writable layer is left to show.
 func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, TypeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {
 		return nil, err
 	}
-	it := ItemOf(r)
+	it := docker.ItemOf(r)
 	return &cri.ContainerStatsResponse{Stats: s.containerStats(&it, r)}, nil
 }
 
 // ListContainerStats shows what the running containers use.
 func (s *Server) ListContainerStats(ctx context.Context, req *cri.ListContainerStatsRequest) (*cri.ListContainerStatsResponse, error) {
 	f := req.GetFilter()
-	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
 	resp := &cri.ListContainerStatsResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.IsSandbox || it.State != StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
+		if it.IsSandbox || it.State != docker.StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
 			continue
 		}
 		if r, err := s.view.Inspect(ctx, it.ID); err == nil { // else it has gone meanwhile
@@ -80,7 +81,7 @@ func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stre
 	})
 }
 
-func (s *Server) containerStats(it *Item, r *container.InspectResponse) *cri.ContainerStats {
+func (s *Server) containerStats(it *docker.Item, r *container.InspectResponse) *cri.ContainerStats {
 	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
 		Id: it.ID, Metadata: containerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
 	}}
@@ -155,7 +156,7 @@ func psi(s *stats.Stall) *cri.PsiStats {
 
 // PodSandboxStats shows what one pod uses: its sandbox and its containers.
 func (s *Server) PodSandboxStats(ctx context.Context, req *cri.PodSandboxStatsRequest) (*cri.PodSandboxStatsResponse, error) {
-	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, TypeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -201,20 +202,20 @@ type podUsage struct {
 
 // podStats reads all pods with a running sandbox that the filter lets through.
 func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]podUsage, error) {
-	items, err := s.view.List(ctx, f.GetLabelSelector()[LabelPodUID])
+	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
 	if err != nil {
 		return nil, err
 	}
-	containers := map[string][]*Item{}
+	containers := map[string][]*docker.Item{}
 	for i := range items {
-		if it := &items[i]; !it.IsSandbox && it.State == StateRunning {
+		if it := &items[i]; !it.IsSandbox && it.State == docker.StateRunning {
 			containers[it.SandboxID] = append(containers[it.SandboxID], it)
 		}
 	}
 	var all []podUsage
 	for i := range items {
 		it := &items[i]
-		if !it.IsSandbox || it.State != StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) {
+		if !it.IsSandbox || it.State != docker.StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
 		if p, ok := s.onePod(ctx, it, containers[it.ID]); ok {
@@ -225,7 +226,7 @@ func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]
 }
 
 // onePod sums what a pod's sandbox and containers use.
-func (s *Server) onePod(ctx context.Context, sandbox *Item, containers []*Item) (podUsage, bool) {
+func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []*docker.Item) (podUsage, bool) {
 	r, err := s.view.Inspect(ctx, sandbox.ID)
 	if err != nil {
 		return podUsage{}, false

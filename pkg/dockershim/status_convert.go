@@ -7,26 +7,28 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // sandboxMetadata names a sandbox in CRI's terms.
-func sandboxMetadata(id Identity) *cri.PodSandboxMetadata {
+func sandboxMetadata(id docker.Identity) *cri.PodSandboxMetadata {
 	return &cri.PodSandboxMetadata{Name: id.Pod, Namespace: id.Namespace, Uid: id.UID, Attempt: id.Attempt}
 }
 
 // containerMetadata names a container in CRI's terms.
-func containerMetadata(id Identity) *cri.ContainerMetadata {
+func containerMetadata(id docker.Identity) *cri.ContainerMetadata {
 	return &cri.ContainerMetadata{Name: id.Container, Attempt: id.Attempt}
 }
 
 // containerState is a container's state in CRI's terms.
-func containerState(s State) cri.ContainerState {
+func containerState(s docker.State) cri.ContainerState {
 	switch s {
-	case StateCreated:
+	case docker.StateCreated:
 		return cri.ContainerState_CONTAINER_CREATED
-	case StateRunning:
+	case docker.StateRunning:
 		return cri.ContainerState_CONTAINER_RUNNING
-	case StateExited:
+	case docker.StateExited:
 		return cri.ContainerState_CONTAINER_EXITED
 	}
 	return cri.ContainerState_CONTAINER_UNKNOWN
@@ -133,7 +135,7 @@ func criUser(r *container.InspectResponse) *cri.ContainerUser {
 }
 
 func sandboxNamespaces(r *container.InspectResponse) *cri.NamespaceOption {
-	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[LabelPIDMode]])}
+	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[docker.LabelPIDMode]])}
 	if r.HostConfig.NetworkMode.IsHost() {
 		n.Network = cri.NamespaceMode_NODE
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
@@ -30,7 +31,7 @@ func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecRespo
 
 // Attach prepares a URL that is connected to a container's main process.
 func (s *Server) Attach(ctx context.Context, req *cri.AttachRequest) (*cri.AttachResponse, error) {
-	if err := s.checkRunning(ctx, "container_id", req.ContainerId, TypeContainer); err != nil {
+	if err := s.checkRunning(ctx, "container_id", req.ContainerId, docker.TypeContainer); err != nil {
 		return nil, err
 	}
 	return s.streams.Attach(ctx, req)
@@ -38,7 +39,7 @@ func (s *Server) Attach(ctx context.Context, req *cri.AttachRequest) (*cri.Attac
 
 // PortForward prepares a URL that forwards to ports of a sandbox.
 func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (*cri.PortForwardResponse, error) {
-	if err := s.checkRunning(ctx, "pod_sandbox_id", req.PodSandboxId, TypeSandbox); err != nil {
+	if err := s.checkRunning(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox); err != nil {
 		return nil, err
 	}
 	return s.streams.PortForward(ctx, req)
@@ -49,7 +50,7 @@ func (s *Server) checkExec(ctx context.Context, id string, command []string) err
 	if err := checkCommand("cmd", command); err != nil {
 		return err
 	}
-	return s.checkRunning(ctx, "container_id", id, TypeContainer)
+	return s.checkRunning(ctx, "container_id", id, docker.TypeContainer)
 }
 
 // checkRunning fails unless that is one of ours and runs.
@@ -67,7 +68,7 @@ func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error
 // ReopenContainerLog has a container write to a new log file, after its client
 // has renamed the old one.
 func (s *Server) ReopenContainerLog(ctx context.Context, req *cri.ReopenContainerLogRequest) (*cri.ReopenContainerLogResponse, error) {
-	if err := s.checkRunning(ctx, "container_id", req.ContainerId, TypeContainer); err != nil {
+	if err := s.checkRunning(ctx, "container_id", req.ContainerId, docker.TypeContainer); err != nil {
 		return nil, err
 	}
 	err := s.logs.Reopen(req.ContainerId)

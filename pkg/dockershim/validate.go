@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -83,7 +84,7 @@ func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 const maxSandboxWeight = 1536 << 10
 
 func checkSandboxWeight(c *cri.PodSandboxConfig) error {
-	weight := Weigh(c.Labels, 1) + Weigh(c.Annotations, 1)
+	weight := docker.Weigh(c.Labels, 1) + docker.Weigh(c.Annotations, 1)
 	if weight > maxSandboxWeight {
 		return grpccode.Invalid("config.labels", "with the annotations they are %d KiB, counting each as 1 KiB more; at most %d KiB", weight>>10, maxSandboxWeight>>10)
 	}
@@ -286,7 +287,7 @@ const maxImageWeight = 1 << 20
 
 // checkImage refuses an image whose containers would make every list long, and a
 // container whose program can be none.
-func checkImage(c *cri.ContainerConfig, facts ImageFacts) error {
+func checkImage(c *cri.ContainerConfig, facts docker.ImageFacts) error {
 	name := c.Image.Image
 	switch {
 	case facts.Weight > maxImageWeight:

@@ -1,4 +1,4 @@
-package dockershim
+package docker
 
 import (
 	"context"
@@ -14,8 +14,6 @@ import (
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"k8s.io/klog/v2"
-
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
@@ -103,7 +101,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func waitFor(ctx context.Context, c *client.Client) (types.Ping, error) {
 	for try := 0; ; try++ {
 		ping, err := c.Ping(ctx)
-		if err == nil || !docker.Away(err) {
+		if err == nil || !Away(err) {
 			return ping, err
 		}
 		if try == 0 {

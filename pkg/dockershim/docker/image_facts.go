@@ -1,4 +1,4 @@
-package dockershim
+package docker
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"github.com/docker/docker/api/types/image"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // Images remembers what containers need to know of their images. Its methods are safe for
@@ -107,7 +106,7 @@ func Weigh(labels map[string]string, times int) int {
 }
 
 func factsOf(r image.InspectResponse) ImageFacts {
-	facts := ImageFacts{Ref: docker.DigestedRef(r.ID, r.RepoDigests)}
+	facts := ImageFacts{Ref: DigestedRef(r.ID, r.RepoDigests)}
 	c := r.Config
 	if c == nil {
 		return facts
