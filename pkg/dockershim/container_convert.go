@@ -14,23 +14,37 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
-// container converts a container's configuration. log is its log's absolute path.
-func (p platform) container(sandboxID string, of docker.Identity, c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig, images map[int]docker.ImageVolume, log string, now time.Time) (*docker.ContainerSpec, error) {
-	id := of
+// ContainerRequest is what a container is made of. Its parts have been checked by
+// CheckContainer and CheckSandbox.
+type ContainerRequest struct {
+	SandboxID string
+	Pod       docker.Identity
+	Config    *cri.ContainerConfig
+	Sandbox   *cri.PodSandboxConfig
+	Images    map[int]docker.ImageVolume // mounted images, by the index of their mount
+	LogPath   string                     // absolute; "" for no log
+	Created   time.Time
+}
+
+// container converts the configuration of a container. It looks at the sources of mounts
+// and reads a seccomp profile from a file; it changes nothing.
+func (p platform) container(req ContainerRequest) (*docker.ContainerSpec, error) {
+	c := req.Config
+	id := req.Pod
 	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
 	labels := docker.JoinLabels(c.Labels, c.Annotations)
 	labels[docker.LabelType] = docker.TypeContainer
-	labels[docker.LabelSandboxID] = sandboxID
-	labels[docker.LabelLogPath] = log
+	labels[docker.LabelSandboxID] = req.SandboxID
+	labels[docker.LabelLogPath] = req.LogPath
 	labels[docker.LabelStateDir] = p.stateDir
-	labels[docker.LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
+	labels[docker.LabelCreated] = strconv.FormatInt(req.Created.UnixNano(), 10)
 	labels[docker.LabelImage] = c.Image.Image
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
 		labels[docker.LabelImage] = specified
 	}
 	var volumes []docker.ImageVolume
 	for i := range c.Mounts {
-		if v, ok := images[i]; ok {
+		if v, ok := req.Images[i]; ok {
 			volumes = append(volumes, v)
 		}
 	}
@@ -53,18 +67,18 @@ func (p platform) container(sandboxID string, of docker.Identity, c *cri.Contain
 	}
 	host := &container.HostConfig{LogConfig: logs.DockerLogConfig(), Init: new(bool)}
 	var missing []string
-	if host.Mounts, host.Binds, missing, err = p.mounts(c.Mounts, images); err != nil {
+	if host.Mounts, host.Binds, missing, err = p.mounts(c.Mounts, req.Images); err != nil {
 		return nil, err
 	}
 	if host.Resources, err = p.resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {
 		return nil, err
 	}
 	host.OomScoreAdj = int(c.GetLinux().GetResources().GetOomScoreAdj())
-	host.CgroupParent = p.cgroupParent(sandbox.GetLinux().GetCgroupParent())
+	host.CgroupParent = p.cgroupParent(req.Sandbox.GetLinux().GetCgroupParent())
 	for _, d := range c.Devices {
 		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d.HostPath, PathInContainer: d.ContainerPath, CgroupPermissions: d.Permissions})
 	}
-	if err := p.confine(config, host, sandboxID, c.GetLinux().GetSecurityContext()); err != nil {
+	if err := p.confine(config, host, req.SandboxID, c.GetLinux().GetSecurityContext()); err != nil {
 		return nil, err
 	}
 	return &docker.ContainerSpec{Name: name, Config: config, Host: host, MissingDirs: missing}, nil

@@ -46,7 +46,9 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.platform.container(sandboxID, of, config, sandbox, images, log, time.Now())
+	c, err := s.platform.container(ContainerRequest{
+		SandboxID: sandboxID, Pod: of, Config: config, Sandbox: sandbox, Images: images, LogPath: log, Created: time.Now(),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
@@ -42,35 +41,16 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 }
 
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
-	labels, annotations := docker.SplitLabels(r.Config.Labels)
-	created := parseTime(r.Created)
-	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
-	st := &cri.ContainerStatus{
-		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
-		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[docker.LabelLogPath],
-		Image:    &cri.ImageSpec{Image: imageName(r.Config.Labels[docker.LabelImage], r.Config.Image), UserSpecifiedImage: r.Config.Labels[docker.LabelImage]},
-		ImageRef: s.imageRefs.Ref(ctx, r.Image), ImageId: r.Image,
-		Resources: criResources(r.HostConfig), User: criUser(r), StopSignal: criSignal(r.Config.StopSignal),
-	}
-	setState(st, r.State)
-	if st.ExitCode == exitKilled && s.view.OutOfMemory(r.ID) {
-		st.Reason = reasonOOM
-	}
-	images := map[string]docker.ImageVolume{}
-	for _, v := range docker.ImageVolumesOf(r.Config.Labels) {
-		images[v.Path] = v
-	}
-	for _, m := range r.Mounts {
-		v, isImage := images[m.Destination]
-		switch {
-		case isImage:
-			st.Mounts = append(st.Mounts, &cri.Mount{ContainerPath: m.Destination, Readonly: true, ImageSubPath: v.SubPath,
-				Image: &cri.ImageSpec{Image: v.ID, UserSpecifiedImage: v.Named, ImageRef: s.imageRefs.Ref(ctx, v.ID)}})
-		case m.Type == mount.TypeBind:
-			st.Mounts = append(st.Mounts, criMount(m))
-		}
+	st := ContainerStatus(r, s.imageRef(ctx))
+	if s.view.OutOfMemory(r.ID) {
+		OutOfMemory(st)
 	}
 	return st
+}
+
+// imageRef returns a function that gives an image's reference for its ID.
+func (s *Server) imageRef(ctx context.Context) func(id string) string {
+	return func(id string) string { return s.imageRefs.Ref(ctx, id) }
 }
 
 // ListContainers lists containers, newest first.
@@ -83,18 +63,18 @@ func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequ
 	resp := &cri.ListContainersResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
+		if !selects(it, f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector()) {
 			continue
 		}
 		if want := f.GetState(); want != nil && want.State != containerState(it.State) {
 			continue
 		}
-		name := imageName(it.Image, it.DockerImage)
-		resp.Containers = append(resp.Containers, &cri.Container{
-			Id: it.ID, PodSandboxId: it.SandboxID, Metadata: containerMetadata(it.Identity), State: containerState(it.State), CreatedAt: it.CreatedAt,
-			Image: &cri.ImageSpec{Image: name, UserSpecifiedImage: it.Image}, ImageRef: s.imageRefs.Ref(ctx, it.ImageID), ImageId: it.ImageID,
-			Labels: it.Labels, Annotations: it.Annotations,
-		})
+		resp.Containers = append(resp.Containers, ListedContainer(it, s.imageRef(ctx)))
 	}
 	return resp, nil
+}
+
+// selects reports whether a list with these filters has the container; "" filters nothing.
+func selects(it *docker.Item, id, sandboxID string, labels map[string]string) bool {
+	return !it.IsSandbox && strings.HasPrefix(it.SandboxID, sandboxID) && it.Matches(id, labels)
 }

@@ -269,7 +269,7 @@ func TestContainerConversion(t *testing.T) {
 			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
 				t.Fatal(err)
 			}
-			c, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), nil, "/logs/web/c/2.log", testTime)
+			c, err := testPlatform().container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), LogPath: "/logs/web/c/2.log", Created: testTime})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +299,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
 				return err
 			}
-			_, err := testPlatform().container("sb", webPod, config, sandboxConfig(nil), nil, "", testTime)
+			_, err := testPlatform().container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), Created: testTime})
 			return err
 		}
 	}
@@ -515,7 +515,7 @@ func FuzzConversion(f *testing.F) {
 		if dir := req.SandboxConfig.GetLogDirectory(); log != "" && !strings.HasPrefix(log, strings.TrimSuffix(filepath.Clean(dir), "/")+"/") {
 			t.Errorf("log %q is not below %q", log, dir)
 		}
-		if _, err := p.container("sb", webPod, req.Config, req.SandboxConfig, nil, log, testTime); err != nil && grpccode.Of(err) != codes.InvalidArgument {
+		if _, err := p.container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: req.Config, Sandbox: req.SandboxConfig, LogPath: log, Created: testTime}); err != nil && grpccode.Of(err) != codes.InvalidArgument {
 			t.Errorf("container: %v", err)
 		}
 	})

@@ -2,14 +2,11 @@ package dockershim
 
 import (
 	"context"
-	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // PodSandboxStatus shows one sandbox.
@@ -27,62 +24,26 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 	return resp, nil
 }
 
-// inspect shows a sandbox or container, or fails with NotFound.
-func (s *Server) inspect(ctx context.Context, field, id, kind string) (*container.InspectResponse, error) {
-	if id == "" {
-		return nil, grpccode.Invalid(field, "is empty")
-	}
-	what := "container"
-	if kind == docker.TypeSandbox {
-		what = "sandbox"
-	}
-	r, err := s.view.Inspect(ctx, id)
-	if errdefs.IsNotFound(err) {
-		return nil, grpccode.NotFound(what, id)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if (r.Config.Labels[docker.LabelType] == docker.TypeSandbox) != (kind == docker.TypeSandbox) || r.State == nil || r.HostConfig == nil {
-		return nil, grpccode.NotFound(what, id)
-	}
-	return r, nil
-}
-
 func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
-	labels, annotations := docker.SplitLabels(r.Config.Labels)
-	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // inspect has checked it
-	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: sandboxMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
-		State:  s.sandboxState(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode)),
-		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[docker.LabelHandler],
-		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
-		Network: &cri.PodSandboxNetworkStatus{},
+	ready := s.isReady(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode))
+	var ips []string
+	if ready {
+		ips = s.sandboxIPs(r)
 	}
-	if ips := s.sandboxIPs(r); len(ips) > 0 && st.State == cri.PodSandboxState_SANDBOX_READY {
-		st.Network.Ip = ips[0]
-		for _, ip := range ips[1:] {
-			st.Network.AdditionalIps = append(st.Network.AdditionalIps, &cri.PodIP{Ip: ip})
-		}
-	}
-	return st
+	return SandboxStatus(r, ready, ips)
 }
 
-// sandboxState: a sandbox is ready when it runs and has its network. One that
-// was made with another plug-in than today's has none.
-func (s *Server) sandboxState(id string, st docker.State, networkMode string) cri.PodSandboxState {
+// isReady reports whether a sandbox runs and has its network. A sandbox that was made with
+// another plug-in than today's has none.
+func (s *Server) isReady(id string, st docker.State, networkMode string) bool {
 	ready := st == docker.StateRunning
 	if ready && networkMode == modeNone {
 		_, ready = s.network.Result(id)
 	}
-	if ready {
-		return cri.PodSandboxState_SANDBOX_READY
-	}
-	return cri.PodSandboxState_SANDBOX_NOTREADY
+	return ready
 }
 
-// sandboxIPs are a sandbox's addresses, primary first; none on the host's network.
+// sandboxIPs returns a sandbox's addresses, the primary one first; none on the host's network.
 func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	if r.HostConfig.NetworkMode.IsHost() {
 		return nil
@@ -121,14 +82,11 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 		if !it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
-		st := s.sandboxState(it.ID, it.State, it.NetworkMode)
-		if want := f.GetState(); want != nil && want.State != st {
+		sandbox := ListedSandbox(it, s.isReady(it.ID, it.State, it.NetworkMode))
+		if want := f.GetState(); want != nil && want.State != sandbox.State {
 			continue
 		}
-		resp.Items = append(resp.Items, &cri.PodSandbox{
-			Id: it.ID, Metadata: sandboxMetadata(it.Identity), State: st, CreatedAt: it.CreatedAt,
-			Labels: it.Labels, Annotations: it.Annotations, RuntimeHandler: it.Handler,
-		})
+		resp.Items = append(resp.Items, sandbox)
 	}
 	return resp, nil
 }

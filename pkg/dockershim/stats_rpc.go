@@ -2,7 +2,6 @@ package dockershim
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -60,7 +59,7 @@ func (s *Server) ListContainerStats(ctx context.Context, req *cri.ListContainerS
 	resp := &cri.ListContainerStatsResponse{}
 	for i := range items {
 		it := &items[i]
-		if it.IsSandbox || it.State != docker.StateRunning || !it.Matches(f.GetId(), f.GetLabelSelector()) || !strings.HasPrefix(it.SandboxID, f.GetPodSandboxId()) {
+		if it.State != docker.StateRunning || !selects(it, f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector()) {
 			continue
 		}
 		if r, err := s.view.Inspect(ctx, it.ID); err == nil { // else it has gone meanwhile

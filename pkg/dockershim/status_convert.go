@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
@@ -42,13 +43,98 @@ func imageName(given, listed string) string {
 	return listed
 }
 
+// ContainerStatus is the status of an inspected container; imageRef gives an image's
+// reference for its ID.
+func ContainerStatus(r *container.InspectResponse, imageRef func(id string) string) *cri.ContainerStatus {
+	labels, annotations := docker.SplitLabels(r.Config.Labels)
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
+	given := r.Config.Labels[docker.LabelImage]
+	st := &cri.ContainerStatus{
+		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, parseTime(r.Created)),
+		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[docker.LabelLogPath],
+		Image:    &cri.ImageSpec{Image: imageName(given, r.Config.Image), UserSpecifiedImage: given},
+		ImageRef: imageRef(r.Image), ImageId: r.Image,
+		Resources: criResources(r.HostConfig), User: criUser(r), StopSignal: criSignal(r.Config.StopSignal),
+	}
+	setState(st, r.State)
+	images := map[string]docker.ImageVolume{}
+	for _, v := range docker.ImageVolumesOf(r.Config.Labels) {
+		images[v.Path] = v
+	}
+	for _, m := range r.Mounts {
+		v, isImage := images[m.Destination]
+		switch {
+		case isImage:
+			st.Mounts = append(st.Mounts, &cri.Mount{ContainerPath: m.Destination, Readonly: true, ImageSubPath: v.SubPath,
+				Image: &cri.ImageSpec{Image: v.ID, UserSpecifiedImage: v.Named, ImageRef: imageRef(v.ID)}})
+		case m.Type == mount.TypeBind:
+			st.Mounts = append(st.Mounts, criMount(m))
+		}
+	}
+	return st
+}
+
 // What a kubelet knows of a container that was killed.
 const (
 	reasonOOM  = "OOMKilled"
 	exitKilled = 137
 )
 
-// setState is how a container is, and, when it has ended, how and why.
+// OutOfMemory notes in the status of a container that the kernel killed in it for lack of
+// memory: Docker forgets that for a container that ends before Docker has noted its start.
+func OutOfMemory(st *cri.ContainerStatus) {
+	if st.ExitCode == exitKilled {
+		st.Reason = reasonOOM
+	}
+}
+
+// ListedContainer is a container in a list; imageRef gives an image's reference for its ID.
+func ListedContainer(it *docker.Item, imageRef func(id string) string) *cri.Container {
+	return &cri.Container{
+		Id: it.ID, PodSandboxId: it.SandboxID, Metadata: containerMetadata(it.Identity), State: containerState(it.State), CreatedAt: it.CreatedAt,
+		Image:    &cri.ImageSpec{Image: imageName(it.Image, it.DockerImage), UserSpecifiedImage: it.Image},
+		ImageRef: imageRef(it.ImageID), ImageId: it.ImageID, Labels: it.Labels, Annotations: it.Annotations,
+	}
+}
+
+// SandboxStatus is the status of an inspected sandbox. ips are its addresses, the primary
+// one first.
+func SandboxStatus(r *container.InspectResponse, ready bool, ips []string) *cri.PodSandboxStatus {
+	labels, annotations := docker.SplitLabels(r.Config.Labels)
+	created, _ := time.Parse(time.RFC3339Nano, r.Created)
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
+	st := &cri.PodSandboxStatus{
+		Id: r.ID, Metadata: sandboxMetadata(id), State: sandboxState(ready), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
+		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[docker.LabelHandler],
+		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
+		Network: &cri.PodSandboxNetworkStatus{},
+	}
+	for i, ip := range ips {
+		if i == 0 {
+			st.Network.Ip = ip
+			continue
+		}
+		st.Network.AdditionalIps = append(st.Network.AdditionalIps, &cri.PodIP{Ip: ip})
+	}
+	return st
+}
+
+// ListedSandbox is a sandbox in a list.
+func ListedSandbox(it *docker.Item, ready bool) *cri.PodSandbox {
+	return &cri.PodSandbox{
+		Id: it.ID, Metadata: sandboxMetadata(it.Identity), State: sandboxState(ready), CreatedAt: it.CreatedAt,
+		Labels: it.Labels, Annotations: it.Annotations, RuntimeHandler: it.Handler,
+	}
+}
+
+func sandboxState(ready bool) cri.PodSandboxState {
+	if ready {
+		return cri.PodSandboxState_SANDBOX_READY
+	}
+	return cri.PodSandboxState_SANDBOX_NOTREADY
+}
+
+// setState says whether a container runs, and how and why one ended that does not.
 func setState(st *cri.ContainerStatus, s *container.State) {
 	started, finished := parseTime(s.StartedAt), parseTime(s.FinishedAt)
 	neverRan := started.IsZero()
@@ -108,8 +194,8 @@ func criMount(m container.MountPoint) *cri.Mount {
 	return out
 }
 
-// criUser is known where the container was given numbers; a name stands for what
-// its image says.
+// criUser is the user of a container that was given numbers. A name means what the image
+// makes of it, so that nothing is known.
 func criUser(r *container.InspectResponse) *cri.ContainerUser {
 	who, group, hasGroup := strings.Cut(r.Config.User, ":")
 	uid, err := strconv.ParseInt(who, 10, 64)
