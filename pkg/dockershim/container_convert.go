@@ -2,11 +2,9 @@ package dockershim
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
@@ -26,9 +24,9 @@ type ContainerRequest struct {
 	Created   time.Time
 }
 
-// container converts the configuration of a container. It looks at the sources of mounts
+// Container converts the configuration of a container. It looks at the sources of mounts
 // and reads a seccomp profile from a file; it changes nothing.
-func (p platform) container(req ContainerRequest) (*docker.ContainerSpec, error) {
+func (p Platform) Container(req ContainerRequest) (*docker.ContainerSpec, error) {
 	c := req.Config
 	id := req.Pod
 	id.Container, id.Attempt = c.Metadata.Name, c.Metadata.Attempt
@@ -36,7 +34,7 @@ func (p platform) container(req ContainerRequest) (*docker.ContainerSpec, error)
 	labels[docker.LabelType] = docker.TypeContainer
 	labels[docker.LabelSandboxID] = req.SandboxID
 	labels[docker.LabelLogPath] = req.LogPath
-	labels[docker.LabelStateDir] = p.stateDir
+	labels[docker.LabelStateDir] = p.StateDir
 	labels[docker.LabelCreated] = strconv.FormatInt(req.Created.UnixNano(), 10)
 	labels[docker.LabelImage] = c.Image.Image
 	if specified := c.Image.UserSpecifiedImage; specified != "" {
@@ -70,7 +68,7 @@ func (p platform) container(req ContainerRequest) (*docker.ContainerSpec, error)
 	if host.Mounts, host.Binds, missing, err = p.mounts(c.Mounts, req.Images); err != nil {
 		return nil, err
 	}
-	if host.Resources, err = p.resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {
+	if host.Resources, err = p.Resources("config.linux.resources", c.GetLinux().GetResources()); err != nil {
 		return nil, err
 	}
 	host.OomScoreAdj = int(c.GetLinux().GetResources().GetOomScoreAdj())
@@ -85,15 +83,15 @@ func (p platform) container(req ContainerRequest) (*docker.ContainerSpec, error)
 }
 
 // confine applies a container's security context.
-func (p platform) confine(config *container.Config, host *container.HostConfig, sandboxID string, s *cri.LinuxContainerSecurityContext) (err error) {
+func (p Platform) confine(config *container.Config, host *container.HostConfig, sandboxID string, s *cri.LinuxContainerSecurityContext) (err error) {
 	const field = "config.linux.security_context"
 	namespaces := s.GetNamespaceOptions()
 	join := "container:" + sandboxID
 	host.NetworkMode, host.IpcMode = container.NetworkMode(join), container.IpcMode(join)
-	if onHost(namespaces.GetNetwork()) {
+	if OnHost(namespaces.GetNetwork()) {
 		host.UTSMode = "host"
 	}
-	if onHost(namespaces.GetIpc()) {
+	if OnHost(namespaces.GetIpc()) {
 		host.IpcMode = container.IPCModeHost
 	}
 	switch namespaces.GetPid() {
@@ -149,33 +147,3 @@ func nonNil(list []string) []string {
 	}
 	return list
 }
-
-// stopSignal is Docker's name of a signal: SIGRTMIN+3 for CRI's SIGRTMINPLUS3.
-func stopSignal(s cri.Signal) string {
-	name := s.String()
-	name = strings.Replace(name, "MINPLUS", "MIN+", 1)
-	return strings.Replace(name, "MAXMINUS", "MAX-", 1)
-}
-
-// criSignal is the way back; RUNTIME_DEFAULT for what CRI does not know.
-func criSignal(name string) cri.Signal {
-	if name == "" {
-		name = "SIGTERM"
-	}
-	if n, err := strconv.Atoi(name); err == nil {
-		for value, known := range cri.Signal_name {
-			if value != 0 && signalNumber(known) == n {
-				return cri.Signal(value)
-			}
-		}
-		return cri.Signal_RUNTIME_DEFAULT
-	}
-	name = strings.NewReplacer("MIN+", "MINPLUS", "MAX-", "MAXMINUS").Replace(strings.ToUpper(name))
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	return cri.Signal(cri.Signal_value[name])
-}
-
-// signalNumber is the kernel's number of a signal, 0 for a name that it does not know.
-func signalNumber(name string) int { return int(unix.SignalNum(name)) }

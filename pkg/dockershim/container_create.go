@@ -19,14 +19,14 @@ import (
 // has gone meanwhile, nothing of it is left.
 func (s *Server) CreateContainer(client context.Context, req *cri.CreateContainerRequest) (*cri.CreateContainerResponse, error) {
 	config, sandbox := req.GetConfig(), req.GetSandboxConfig()
-	if err := checkContainer(config, sandbox); err != nil {
+	if err := CheckContainer(config, sandbox); err != nil {
 		return nil, err
 	}
 	sandboxID, of, err := s.sandboxOf(client, req.PodSandboxId)
 	if err != nil {
 		return nil, err
 	}
-	log, err := logPath(sandbox.GetLogDirectory(), config.LogPath)
+	log, err := LogPath(sandbox.GetLogDirectory(), config.LogPath)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.platform.container(ContainerRequest{
+	c, err := s.platform.Container(ContainerRequest{
 		SandboxID: sandboxID, Pod: of, Config: config, Sandbox: sandbox, Images: images, LogPath: log, Created: time.Now(),
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	if err := checkImage(config, facts); err != nil {
+	if err := CheckImage(config, facts); err != nil {
 		return nil, err
 	}
 	// A client that has gone may have unmounted meanwhile what it wanted mounted: it must

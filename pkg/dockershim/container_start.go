@@ -6,11 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
@@ -39,7 +38,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 		if errdefs.IsNotFound(err) {
 			return nil, grpccode.NotFound("container", id)
 		}
-		return nil, fmt.Errorf("start container %s: %w", id, sayShared(err))
+		return nil, fmt.Errorf("start container %s: %w", id, ExplainPropagation(err))
 	}
 	if err := s.followLog(action, id, log); err != nil {
 		// It runs, and what it writes is kept by Docker; tidy tries again.

@@ -66,7 +66,7 @@ func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequ
 		if !selects(it, f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector()) {
 			continue
 		}
-		if want := f.GetState(); want != nil && want.State != containerState(it.State) {
+		if want := f.GetState(); want != nil && want.State != ContainerState(it.State) {
 			continue
 		}
 		resp.Containers = append(resp.Containers, ListedContainer(it, s.imageRef(ctx)))

@@ -22,7 +22,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if req.Windows != nil {
 		return nil, grpccode.Invalid("windows", "this is a Linux runtime")
 	}
-	if err := checkResources("linux", req.Linux); err != nil {
+	if err := CheckResources("linux", req.Linux); err != nil {
 		return nil, err
 	}
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
@@ -32,7 +32,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if docker.StateOf(r.State) == docker.StateExited {
 		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
-	wanted, err := s.platform.resources("linux", req.Linux)
+	wanted, err := s.platform.Resources("linux", req.Linux)
 	if err != nil {
 		return nil, err
 	}

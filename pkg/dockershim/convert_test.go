@@ -24,10 +24,10 @@ import (
 )
 
 // testPlatform is a Docker 20.10 on a host where /real is behind the link /link.
-func testPlatform() platform {
-	return platform{
-		stateDir: "/state", apiVersion: "1.41", appArmor: true,
-		realPath: func(p string) (string, error) {
+func testPlatform() Platform {
+	return Platform{
+		StateDir: "/state", APIVersion: "1.41", AppArmor: true,
+		RealPath: func(p string) (string, error) {
 			switch {
 			case p == "/link":
 				return "/real", nil
@@ -36,7 +36,7 @@ func testPlatform() platform {
 			}
 			return p, nil
 		},
-		readFile: func(p string) ([]byte, error) {
+		ReadFile: func(p string) ([]byte, error) {
 			if p == "/profile.json" {
 				return []byte("{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }\n"), nil
 			}
@@ -144,12 +144,12 @@ func TestSandboxConversion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := testPlatform()
-			p.systemd = tc.systemd
+			p.Systemd = tc.systemd
 			config := sandboxConfig(tc.change)
-			if err := checkSandbox(config); err != nil {
+			if err := CheckSandbox(config); err != nil {
 				t.Fatal(err)
 			}
-			c, err := p.sandboxContainer(config, tc.handler, "pause", "bridge", testTime)
+			c, err := p.Sandbox(config, tc.handler, "pause", "bridge", testTime)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,10 +266,10 @@ func TestContainerConversion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := containerConfig(tc.change)
-			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
+			if err := CheckContainer(config, sandboxConfig(nil)); err != nil {
 				t.Fatal(err)
 			}
-			c, err := testPlatform().container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), LogPath: "/logs/web/c/2.log", Created: testTime})
+			c, err := testPlatform().Container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), LogPath: "/logs/web/c/2.log", Created: testTime})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -286,20 +286,20 @@ func TestBadRequestsNameTheField(t *testing.T) {
 	sandbox := func(change func(*cri.PodSandboxConfig)) func() error {
 		return func() error {
 			config := sandboxConfig(change)
-			if err := checkSandbox(config); err != nil {
+			if err := CheckSandbox(config); err != nil {
 				return err
 			}
-			_, err := testPlatform().sandboxContainer(config, "", "pause", "bridge", testTime)
+			_, err := testPlatform().Sandbox(config, "", "pause", "bridge", testTime)
 			return err
 		}
 	}
 	ctr := func(change func(*cri.ContainerConfig)) func() error {
 		return func() error {
 			config := containerConfig(change)
-			if err := checkContainer(config, sandboxConfig(nil)); err != nil {
+			if err := CheckContainer(config, sandboxConfig(nil)); err != nil {
 				return err
 			}
-			_, err := testPlatform().container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), Created: testTime})
+			_, err := testPlatform().Container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: config, Sandbox: sandboxConfig(nil), Created: testTime})
 			return err
 		}
 	}
@@ -307,7 +307,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		try   func() error
 		field string
 	}{
-		"no sandbox":           {func() error { return checkSandbox(nil) }, "config: is missing"},
+		"no sandbox":           {func() error { return CheckSandbox(nil) }, "config: is missing"},
 		"many labels":          {sandbox(func(c *cri.PodSandboxConfig) { c.Labels = manyLabels(2000) }), "config.labels: with the annotations they are 20"},
 		"many annotations":     {sandbox(func(c *cri.PodSandboxConfig) { c.Labels, c.Annotations = manyLabels(1000), manyLabels(1000) }), "config.labels: with the annotations"},
 		"no metadata":          {sandbox(func(c *cri.PodSandboxConfig) { c.Metadata = nil }), "config.metadata: is missing"},
@@ -322,7 +322,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		"target of a sandbox":  {sandbox(func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_TARGET }), "config.linux.security_context.namespace_options.pid:"},
 		"windows":              {sandbox(func(c *cri.PodSandboxConfig) { c.Windows = &cri.WindowsPodSandboxConfig{} }), "config.windows:"},
 
-		"no container":          {func() error { return checkContainer(nil, nil) }, "config: is missing"},
+		"no container":          {func() error { return CheckContainer(nil, nil) }, "config: is missing"},
 		"no container metadata": {ctr(func(c *cri.ContainerConfig) { c.Metadata = nil }), "config.metadata: is missing"},
 		"no image":              {ctr(func(c *cri.ContainerConfig) { c.Image = nil }), "config.image.image: is empty"},
 		"climbing log":          {ctr(func(c *cri.ContainerConfig) { c.LogPath = "../../etc/passwd" }), "config.log_path:"},
@@ -394,7 +394,7 @@ func TestMissingSourcesAreToBeMade(t *testing.T) {
 			t.Errorf("source of mount %d is %s, want %s", i, got[i].Source, source)
 		}
 	}
-	p.realPath = func(path string) (string, error) {
+	p.RealPath = func(path string) (string, error) {
 		switch path {
 		case "/":
 			return "/", nil
@@ -446,13 +446,13 @@ func TestNetworkSandbox(t *testing.T) {
 		c.PortMappings = []*cri.PortMapping{{ContainerPort: 80, HostPort: 8080}, {ContainerPort: 81}}
 		c.Annotations = map[string]string{annotationIngress: "10M", annotationEgress: "1k"}
 	})
-	got, err := networkSandbox("id", config)
+	got, err := NetworkSandbox("id", config)
 	if err != nil || len(got.Ports) != 1 || got.Ports[0].Protocol != "tcp" || got.Bandwidth.IngressRate != 1e7 || got.Bandwidth.EgressRate != 1000 || got.Bandwidth.EgressBurst == 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{"fast", "1", "1E"} {
 		config.Annotations[annotationEgress] = bad
-		if _, err := networkSandbox("id", config); grpccode.Of(err) != codes.InvalidArgument {
+		if _, err := NetworkSandbox("id", config); grpccode.Of(err) != codes.InvalidArgument {
 			t.Errorf("bandwidth %q: %v", bad, err)
 		}
 	}
@@ -497,25 +497,25 @@ func FuzzConversion(f *testing.F) {
 			return
 		}
 		p := testPlatform()
-		if err := checkSandbox(req.SandboxConfig); err == nil {
-			if _, err := p.sandboxContainer(req.SandboxConfig, "", "pause", "bridge", testTime); err != nil && grpccode.Of(err) != codes.InvalidArgument {
+		if err := CheckSandbox(req.SandboxConfig); err == nil {
+			if _, err := p.Sandbox(req.SandboxConfig, "", "pause", "bridge", testTime); err != nil && grpccode.Of(err) != codes.InvalidArgument {
 				t.Errorf("sandbox: %v", err)
 			}
 		}
-		if err := checkContainer(req.Config, req.SandboxConfig); err != nil {
+		if err := CheckContainer(req.Config, req.SandboxConfig); err != nil {
 			if grpccode.Of(err) != codes.InvalidArgument {
 				t.Errorf("container: %v", err)
 			}
 			return
 		}
-		log, err := logPath(req.SandboxConfig.GetLogDirectory(), req.Config.LogPath)
+		log, err := LogPath(req.SandboxConfig.GetLogDirectory(), req.Config.LogPath)
 		if err != nil {
 			return
 		}
 		if dir := req.SandboxConfig.GetLogDirectory(); log != "" && !strings.HasPrefix(log, strings.TrimSuffix(filepath.Clean(dir), "/")+"/") {
 			t.Errorf("log %q is not below %q", log, dir)
 		}
-		if _, err := p.container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: req.Config, Sandbox: req.SandboxConfig, LogPath: log, Created: testTime}); err != nil && grpccode.Of(err) != codes.InvalidArgument {
+		if _, err := p.Container(ContainerRequest{SandboxID: "sb", Pod: webPod, Config: req.Config, Sandbox: req.SandboxConfig, LogPath: log, Created: testTime}); err != nil && grpccode.Of(err) != codes.InvalidArgument {
 			t.Errorf("container: %v", err)
 		}
 	})

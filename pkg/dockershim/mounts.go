@@ -28,7 +28,7 @@ var propagations = map[cri.MountPropagation]mount.Propagation{
 // followed; missing are the sources that do not exist and that have to be made, as
 // directories. images are those that are to be mounted. Only Docker's older form can
 // relabel for SELinux.
-func (p platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
+func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
 		if err := p.checkMount(field, m); err != nil {
@@ -40,7 +40,7 @@ func (p platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: images[i].Source, Target: m.ContainerPath})
 			continue
 		}
-		source, err := p.realPath(m.HostPath)
+		source, err := p.RealPath(m.HostPath)
 		if errors.Is(err, fs.ErrNotExist) {
 			if source, err = p.toMake(m); err == nil {
 				missing = append(missing, source)
@@ -54,7 +54,7 @@ func (p platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 			// What came in by propagation later would be writable.
 			propagation = mount.PropagationRPrivate
 		}
-		if m.SelinuxRelabel && p.seLinux {
+		if m.SelinuxRelabel && p.SELinux {
 			binds = append(binds, source+":"+m.ContainerPath+":"+bindOptions(m, propagation))
 			continue
 		}
@@ -75,7 +75,7 @@ func (p platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 // network plug-ins lean on that. A client that asks to relabel says that the path is
 // its own (a kubelet does for volumes, /etc/hosts and the termination log, and never
 // for hostPath): if such a one has gone, an empty directory would hide the loss.
-func (p platform) toMake(m *cri.Mount) (string, error) {
+func (p Platform) toMake(m *cri.Mount) (string, error) {
 	switch {
 	case m.SelinuxRelabel:
 		return "", grpccode.Refused(codes.InvalidArgument, "does not exist")
@@ -84,7 +84,7 @@ func (p platform) toMake(m *cri.Mount) (string, error) {
 	}
 	made := filepath.Clean(m.HostPath)
 	for above := filepath.Dir(made); ; above = filepath.Dir(above) {
-		real, err := p.realPath(above)
+		real, err := p.RealPath(above)
 		if err == nil {
 			return filepath.Join(real, strings.TrimPrefix(made, above)), nil
 		}
@@ -105,17 +105,17 @@ func bindOptions(m *cri.Mount, propagation mount.Propagation) string {
 	return options
 }
 
-// sayShared adds to Docker's refusal of a mount's propagation what mends it. Docker
+// ExplainPropagation adds to Docker's refusal of a mount's propagation what mends it. Docker
 // has worded it "path P is mounted on M but it is not a shared [or slave] mount" since
 // 1.10; with other words of it nothing is added.
-func sayShared(err error) error {
+func ExplainPropagation(err error) error {
 	if !strings.Contains(err.Error(), "but it is not a shared ") {
 		return err
 	}
 	return fmt.Errorf("%w; mount propagation needs it shared on the host: mount --make-rshared M, where M is what the path is mounted on", err)
 }
 
-func (p platform) checkMount(field string, m *cri.Mount) error {
+func (p Platform) checkMount(field string, m *cri.Mount) error {
 	if m == nil {
 		return grpccode.Invalid(field, "is missing")
 	}
@@ -151,7 +151,7 @@ func (p platform) checkMount(field string, m *cri.Mount) error {
 		return grpccode.Invalid(field+".recursive_read_only", "needs readonly")
 	case m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE:
 		return grpccode.Invalid(field+".recursive_read_only", "needs propagation PRIVATE")
-	case !p.recursive:
+	case !p.RecursiveReadOnly:
 		return grpccode.Invalid(field+".recursive_read_only", "needs Docker 25.0 and Linux 5.12, or newer")
 	}
 	return nil

@@ -10,10 +10,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 )
 
-// networkSandbox is what a network plug-in must know of a sandbox.
-func networkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
+// NetworkSandbox is what a network plug-in must know of a sandbox.
+func NetworkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
 	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
-	for _, p := range checkpointOf(c).Ports {
+	for _, p := range Checkpoint(c).Ports {
 		if p.HostPort > 0 {
 			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostIP: p.HostIP})
 		}

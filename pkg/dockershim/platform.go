@@ -12,46 +12,46 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// platform is what a conversion must know of engine and machine. It does not
+// Platform is what a conversion must know of engine and machine. It does not
 // change while the program runs.
-type platform struct {
-	stateDir   string
-	apiVersion string
-	systemd    bool // cgroup driver
-	appArmor   bool
-	seLinux    bool
-	recursive  bool // recursive read-only mounts
-	runtimes   []string
-	// realPath resolves a mount's source, which must exist.
-	realPath func(string) (string, error)
-	// readFile reads a seccomp profile.
-	readFile func(string) ([]byte, error)
+type Platform struct {
+	StateDir          string
+	APIVersion        string
+	Systemd           bool // cgroup driver
+	AppArmor          bool
+	SELinux           bool
+	RecursiveReadOnly bool // recursive read-only mounts
+	Runtimes          []string
+	// RealPath resolves a mount's source, which must exist.
+	RealPath func(string) (string, error)
+	// ReadFile reads a seccomp profile.
+	ReadFile func(string) ([]byte, error)
 }
 
-func newPlatform(e *docker.Engine, stateDir string) platform {
-	p := platform{
-		stateDir: stateDir, apiVersion: e.ClientVersion(),
-		systemd:  e.About.CgroupDriver == "systemd",
-		realPath: filepath.EvalSymlinks, readFile: os.ReadFile,
+func NewPlatform(e *docker.Engine, stateDir string) Platform {
+	p := Platform{
+		StateDir: stateDir, APIVersion: e.ClientVersion(),
+		Systemd:  e.About.CgroupDriver == "systemd",
+		RealPath: filepath.EvalSymlinks, ReadFile: os.ReadFile,
 	}
 	for _, o := range e.About.SecurityOptions {
 		name, _, _ := strings.Cut(strings.TrimPrefix(o, "name="), ",")
 		switch name {
 		case "apparmor":
-			p.appArmor = true
+			p.AppArmor = true
 		case "selinux":
-			p.seLinux = true
+			p.SELinux = true
 		}
 	}
 	for name := range e.About.Runtimes {
-		p.runtimes = append(p.runtimes, name)
+		p.Runtimes = append(p.Runtimes, name)
 	}
-	p.recursive = p.api("1.44") && kernelAtLeast(5, 12)
+	p.RecursiveReadOnly = p.api("1.44") && kernelAtLeast(5, 12)
 	return p
 }
 
 // api tells whether Docker speaks at least that version.
-func (p platform) api(version string) bool { return !versions.LessThan(p.apiVersion, version) }
+func (p Platform) api(version string) bool { return !versions.LessThan(p.APIVersion, version) }
 
 func kernelAtLeast(major, minor int) bool {
 	var u unix.Utsname

@@ -9,9 +9,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// resources converts cgroup values. A memory limit without a word about swap
+// Resources converts cgroup values. A memory limit without a word about swap
 // means no swap: Docker's own default would be as much swap as memory.
-func (p platform) resources(field string, r *cri.LinuxContainerResources) (container.Resources, error) {
+func (p Platform) Resources(field string, r *cri.LinuxContainerResources) (container.Resources, error) {
 	var out container.Resources
 	if r == nil {
 		return out, nil

@@ -21,14 +21,14 @@ const (
 	shmSize            = 64 << 20
 )
 
-// sandboxContainer converts a sandbox's configuration. image is the sandbox
+// Sandbox converts a sandbox's configuration. image is the sandbox
 // image's, mode the Docker network mode of sandboxes on the pod network.
-func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*docker.ContainerSpec, error) {
-	id := sandboxIdentity(c.Metadata)
+func (p Platform) Sandbox(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*docker.ContainerSpec, error) {
+	id := SandboxIdentity(c.Metadata)
 	labels := docker.JoinLabels(c.Labels, c.Annotations)
 	labels[docker.LabelType] = docker.TypeSandbox
 	labels[docker.LabelContainerName] = docker.SandboxName
-	labels[docker.LabelStateDir] = p.stateDir
+	labels[docker.LabelStateDir] = p.StateDir
 	labels[docker.LabelCreated] = strconv.FormatInt(now.UnixNano(), 10)
 	if handler != "" {
 		labels[docker.LabelHandler] = handler
@@ -52,18 +52,18 @@ func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode
 		ReadonlyRootfs: security.GetReadonlyRootfs(),
 		Resources:      container.Resources{CPUShares: sandboxCPUShares, CgroupParent: p.cgroupParent(c.GetLinux().GetCgroupParent())},
 		Sysctls:        c.GetLinux().GetSysctls(),
-		Runtime:        dockerRuntime(handler),
+		Runtime:        OCIRuntime(handler),
 		Init:           new(bool), // whatever the daemon's default
 	}
-	if onHost(namespaces.GetNetwork()) {
+	if OnHost(namespaces.GetNetwork()) {
 		host.NetworkMode, host.UTSMode, config.Hostname = "host", "host", ""
 	} else {
 		config.ExposedPorts, host.PortBindings = ports(c.PortMappings)
 	}
-	if onHost(namespaces.GetPid()) {
+	if OnHost(namespaces.GetPid()) {
 		host.PidMode = "host"
 	}
-	if onHost(namespaces.GetIpc()) {
+	if OnHost(namespaces.GetIpc()) {
 		host.IpcMode = container.IPCModeHost
 	}
 	host.DNS, host.DNSSearch, host.DNSOptions = dns(c.DnsConfig)
@@ -79,15 +79,15 @@ func (p platform) sandboxContainer(c *cri.PodSandboxConfig, handler, image, mode
 	return &docker.ContainerSpec{Name: name, Config: config, Host: host}, nil
 }
 
-func sandboxIdentity(m *cri.PodSandboxMetadata) docker.Identity {
+func SandboxIdentity(m *cri.PodSandboxMetadata) docker.Identity {
 	return docker.Identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
 }
 
-func onHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }
+func OnHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }
 
-// dockerRuntime is the OCI runtime for a handler: Docker's own default for
+// OCIRuntime is the OCI runtime for a handler: Docker's own default for
 // "docker", the name that RuntimeClasses of dockershim nodes use.
-func dockerRuntime(handler string) string {
+func OCIRuntime(handler string) string {
 	if handler == "docker" {
 		return ""
 	}
@@ -95,8 +95,8 @@ func dockerRuntime(handler string) string {
 }
 
 // cgroupParent is what Docker takes: a path, or with systemd a slice's name.
-func (p platform) cgroupParent(parent string) string {
-	if parent != "" && p.systemd {
+func (p Platform) cgroupParent(parent string) string {
+	if parent != "" && p.Systemd {
 		return path.Base(parent)
 	}
 	return parent
@@ -137,11 +137,11 @@ func dns(c *cri.DNSConfig) (servers, searches, options []string) {
 	return c.Servers, searches, options
 }
 
-// checkpointOf is what is kept on disk of a sandbox.
-func checkpointOf(c *cri.PodSandboxConfig) checkpoint.Sandbox {
+// Checkpoint is what is kept on disk of a sandbox.
+func Checkpoint(c *cri.PodSandboxConfig) checkpoint.Sandbox {
 	sb := checkpoint.Sandbox{
 		Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid, Attempt: c.Metadata.Attempt,
-		HostNetwork: onHost(c.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()),
+		HostNetwork: OnHost(c.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()),
 	}
 	for _, m := range c.PortMappings {
 		sb.Ports = append(sb.Ports, checkpoint.Port{

@@ -53,7 +53,7 @@ type securityProfiles struct {
 	privileged        bool
 }
 
-func (p platform) securityOptions(field string, s securityProfiles) ([]string, error) {
+func (p Platform) securityOptions(field string, s securityProfiles) ([]string, error) {
 	var options []string
 	if s.noNewPrivileges && !s.privileged {
 		options = append(options, "no-new-privileges")
@@ -78,7 +78,7 @@ func (p platform) securityOptions(field string, s securityProfiles) ([]string, e
 }
 
 // seccompOption: no profile at all means unconfined, as in other CRI runtimes.
-func (p platform) seccompOption(field string, s securityProfiles) (string, error) {
+func (p Platform) seccompOption(field string, s securityProfiles) (string, error) {
 	field += ".seccomp"
 	if s.privileged {
 		return "", nil // Docker runs it unconfined
@@ -93,7 +93,7 @@ func (p platform) seccompOption(field string, s securityProfiles) (string, error
 		if err := checkAbsolute(field+".localhost_ref", path); err != nil {
 			return "", err
 		}
-		text, err := p.readFile(path)
+		text, err := p.ReadFile(path)
 		if err != nil {
 			return "", grpccode.Invalid(field+".localhost_ref", "read the seccomp profile: %v", err)
 		}
@@ -107,7 +107,7 @@ func (p platform) seccompOption(field string, s securityProfiles) (string, error
 	}
 }
 
-func (p platform) appArmorOption(field string, s securityProfiles) (string, error) {
+func (p Platform) appArmorOption(field string, s securityProfiles) (string, error) {
 	profile := s.apparmor
 	if profile == nil {
 		switch name, isLocal := strings.CutPrefix(s.apparmorName, "localhost/"); {
@@ -125,7 +125,7 @@ func (p platform) appArmorOption(field string, s securityProfiles) (string, erro
 	case cri.SecurityProfile_RuntimeDefault:
 		return "", nil
 	case cri.SecurityProfile_Unconfined:
-		if !p.appArmor {
+		if !p.AppArmor {
 			return "", nil
 		}
 		return "apparmor=unconfined", nil
@@ -139,7 +139,7 @@ func (p platform) appArmorOption(field string, s securityProfiles) (string, erro
 			// Security's baseline, may not be without one.
 			return "", grpccode.Invalid(field+".apparmor.localhost_ref", "%q is no profile", name)
 		}
-		if !p.appArmor {
+		if !p.AppArmor {
 			return "", grpccode.Invalid(field+".apparmor", "profile %q is wanted, but Docker runs without AppArmor here", name)
 		}
 		return "apparmor=" + name, nil

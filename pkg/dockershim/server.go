@@ -83,7 +83,7 @@ type Server struct {
 
 	cfg         Config
 	docker      *docker.Engine
-	platform    platform
+	platform    Platform
 	view        *docker.Containers
 	images      *imageservice.Service
 	network     network.Plugin
@@ -126,7 +126,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: engine, platform: newPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
+		cfg: cfg, docker: engine, platform: NewPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
 		privileges: docker.FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: docker.NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {

@@ -35,9 +35,6 @@ func (u *usage) forget(id string) {
 	u.layers.Forget(id)
 }
 
-// defaultInterface is the sandbox's, with Docker's bridge and with CNI.
-const defaultInterface = "eth0"
-
 // ContainerStats shows what one container uses. Of one that does not run only the
 // writable layer is left to show.
 func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
@@ -82,18 +79,18 @@ func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stre
 
 func (s *Server) containerStats(it *docker.Item, r *container.InspectResponse) *cri.ContainerStats {
 	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
-		Id: it.ID, Metadata: containerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
+		Id: it.ID, Metadata: ContainerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
 	}}
 	if dir := r.GraphDriver.Data["UpperDir"]; dir != "" {
 		if d, ok := s.usage.layers.Of(it.ID, dir); ok {
 			out.WritableLayer = &cri.FilesystemUsage{
 				Timestamp: d.At.UnixNano(), FsId: &cri.FilesystemIdentifier{Mountpoint: s.docker.About.DockerRootDir},
-				UsedBytes: number(d.Bytes), InodesUsed: number(d.Inodes),
+				UsedBytes: Number(d.Bytes), InodesUsed: Number(d.Inodes),
 			}
 		}
 	}
 	if u, at, ok := s.read(r); ok {
-		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), memoryUsage(u, at), swapUsage(u, at), ioUsage(u, at)
+		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), MemoryUsage(u, at), SwapUsage(u, at), IOUsage(u, at)
 	}
 	return out
 }
@@ -107,50 +104,12 @@ func (s *Server) read(r *container.InspectResponse) (stats.Usage, time.Time, boo
 	return u, time.Now(), err == nil // an error: it has ended meanwhile
 }
 
-func number(n uint64) *cri.UInt64Value { return &cri.UInt64Value{Value: n} }
-
 func (s *Server) cpu(id string, u stats.Usage, at time.Time) *cri.CpuUsage {
-	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: number(u.CPU), Psi: psi(u.Pressure.CPU)}
+	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: Number(u.CPU), Psi: Pressure(u.Pressure.CPU)}
 	if rate, ok := s.usage.rates.Of(id, u.CPU, at); ok {
-		out.UsageNanoCores = number(rate)
+		out.UsageNanoCores = Number(rate)
 	}
 	return out
-}
-
-func memoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
-	m := &cri.MemoryUsage{
-		Timestamp: at.UnixNano(), WorkingSetBytes: number(u.WorkingSet), UsageBytes: number(u.Memory), RssBytes: number(u.RSS),
-		PageFaults: number(u.PageFaults), MajorPageFaults: number(u.MajorFaults), Psi: psi(u.Pressure.Memory),
-	}
-	if u.MemoryLimit > 0 {
-		m.AvailableBytes = number(u.MemoryLimit - min(u.MemoryLimit, u.WorkingSet))
-	}
-	return m
-}
-
-func swapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
-	out := &cri.SwapUsage{Timestamp: at.UnixNano(), SwapUsageBytes: number(u.Swap)}
-	if u.SwapLimit > 0 {
-		out.SwapAvailableBytes = number(u.SwapLimit - min(u.SwapLimit, u.Swap))
-	}
-	return out
-}
-
-func ioUsage(u stats.Usage, at time.Time) *cri.IoUsage {
-	if u.Pressure.IO == nil {
-		return nil
-	}
-	return &cri.IoUsage{Timestamp: at.UnixNano(), Psi: psi(u.Pressure.IO)}
-}
-
-func psi(s *stats.Stall) *cri.PsiStats {
-	if s == nil {
-		return nil
-	}
-	line := func(w stats.Waited) *cri.PsiData {
-		return &cri.PsiData{Total: w.Total * uint64(time.Microsecond), Avg10: w.Avg10, Avg60: w.Avg60, Avg300: w.Avg300}
-	}
-	return &cri.PsiStats{Some: line(s.Some), Full: line(s.Full)}
 }
 
 // PodSandboxStats shows what one pod uses: its sandbox and its containers.
@@ -254,31 +213,16 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 	}
 	sum.MemoryLimit = 0 // of the sandbox alone, and so of nothing
 	sum.Pressure = stats.Pressure{}
-	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), memoryUsage(sum, at)
-	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: number(sum.Processes)}
+	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), MemoryUsage(sum, at)
+	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: Number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
-		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: sandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},
+		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: SandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},
 		Linux:      linux,
 	}}
 	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's
 		if p.interfaces, err = stats.Network(pid); err == nil {
-			linux.Network = networkUsage(p.interfaces, at)
+			linux.Network = NetworkUsage(p.interfaces, at)
 		}
 	}
 	return p, true
-}
-
-func networkUsage(interfaces []stats.Interface, at time.Time) *cri.NetworkUsage {
-	n := &cri.NetworkUsage{Timestamp: at.UnixNano()}
-	for _, i := range interfaces {
-		u := &cri.NetworkInterfaceUsage{
-			Name: i.Name, RxBytes: number(i.RxBytes), RxErrors: number(i.RxErrors), TxBytes: number(i.TxBytes), TxErrors: number(i.TxErrors),
-		}
-		if i.Name == defaultInterface {
-			n.DefaultInterface = u
-		} else {
-			n.Interfaces = append(n.Interfaces, u)
-		}
-	}
-	return n
 }

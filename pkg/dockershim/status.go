@@ -42,16 +42,16 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 		Status:   &cri.RuntimeStatus{Conditions: []*cri.RuntimeCondition{runtime, network}},
 		Features: &cri.RuntimeFeatures{},
 	}
-	handlers := append([]string{""}, s.platform.runtimes...)
+	handlers := append([]string{""}, s.platform.Runtimes...)
 	slices.Sort(handlers[1:])
 	for _, name := range handlers {
 		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &cri.RuntimeHandler{
-			Name: name, Features: &cri.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: s.platform.recursive},
+			Name: name, Features: &cri.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: s.platform.RecursiveReadOnly},
 		})
 	}
 	if req.Verbose {
 		resp.Info = verbose("config", map[string]any{
-			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.About.ServerVersion, "dockerAPI": s.platform.apiVersion,
+			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.About.ServerVersion, "dockerAPI": s.platform.APIVersion,
 			"storageDriver": s.docker.About.Driver, "cgroupDriver": s.docker.About.CgroupDriver, "cgroupVersion": s.docker.About.CgroupVersion,
 			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
 			"lowestOOMScoreAdj": s.privileges.LowestOOMScore,
@@ -70,7 +70,7 @@ func verbose(key string, value map[string]any) map[string]string {
 // RuntimeConfig tells Docker's cgroup driver.
 func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
 	driver := cri.CgroupDriver_CGROUPFS
-	if s.platform.systemd {
+	if s.platform.Systemd {
 		driver = cri.CgroupDriver_SYSTEMD
 	}
 	return &cri.RuntimeConfigResponse{Linux: &cri.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil

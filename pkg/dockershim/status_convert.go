@@ -12,18 +12,18 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// sandboxMetadata names a sandbox in CRI's terms.
-func sandboxMetadata(id docker.Identity) *cri.PodSandboxMetadata {
+// SandboxMetadata names a sandbox in CRI's terms.
+func SandboxMetadata(id docker.Identity) *cri.PodSandboxMetadata {
 	return &cri.PodSandboxMetadata{Name: id.Pod, Namespace: id.Namespace, Uid: id.UID, Attempt: id.Attempt}
 }
 
-// containerMetadata names a container in CRI's terms.
-func containerMetadata(id docker.Identity) *cri.ContainerMetadata {
+// ContainerMetadata names a container in CRI's terms.
+func ContainerMetadata(id docker.Identity) *cri.ContainerMetadata {
 	return &cri.ContainerMetadata{Name: id.Container, Attempt: id.Attempt}
 }
 
-// containerState is a container's state in CRI's terms.
-func containerState(s docker.State) cri.ContainerState {
+// ContainerState is a container's state in CRI's terms.
+func ContainerState(s docker.State) cri.ContainerState {
 	switch s {
 	case docker.StateCreated:
 		return cri.ContainerState_CONTAINER_CREATED
@@ -50,7 +50,7 @@ func ContainerStatus(r *container.InspectResponse, imageRef func(id string) stri
 	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
 	given := r.Config.Labels[docker.LabelImage]
 	st := &cri.ContainerStatus{
-		Id: r.ID, Metadata: containerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, parseTime(r.Created)),
+		Id: r.ID, Metadata: ContainerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, parseTime(r.Created)),
 		Labels: labels, Annotations: annotations, LogPath: r.Config.Labels[docker.LabelLogPath],
 		Image:    &cri.ImageSpec{Image: imageName(given, r.Config.Image), UserSpecifiedImage: given},
 		ImageRef: imageRef(r.Image), ImageId: r.Image,
@@ -91,7 +91,7 @@ func OutOfMemory(st *cri.ContainerStatus) {
 // ListedContainer is a container in a list; imageRef gives an image's reference for its ID.
 func ListedContainer(it *docker.Item, imageRef func(id string) string) *cri.Container {
 	return &cri.Container{
-		Id: it.ID, PodSandboxId: it.SandboxID, Metadata: containerMetadata(it.Identity), State: containerState(it.State), CreatedAt: it.CreatedAt,
+		Id: it.ID, PodSandboxId: it.SandboxID, Metadata: ContainerMetadata(it.Identity), State: ContainerState(it.State), CreatedAt: it.CreatedAt,
 		Image:    &cri.ImageSpec{Image: imageName(it.Image, it.DockerImage), UserSpecifiedImage: it.Image},
 		ImageRef: imageRef(it.ImageID), ImageId: it.ImageID, Labels: it.Labels, Annotations: it.Annotations,
 	}
@@ -104,7 +104,7 @@ func SandboxStatus(r *container.InspectResponse, ready bool, ips []string) *cri.
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
 	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
 	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: sandboxMetadata(id), State: sandboxState(ready), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
+		Id: r.ID, Metadata: SandboxMetadata(id), State: sandboxState(ready), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
 		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[docker.LabelHandler],
 		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
 		Network: &cri.PodSandboxNetworkStatus{},
@@ -122,7 +122,7 @@ func SandboxStatus(r *container.InspectResponse, ready bool, ips []string) *cri.
 // ListedSandbox is a sandbox in a list.
 func ListedSandbox(it *docker.Item, ready bool) *cri.PodSandbox {
 	return &cri.PodSandbox{
-		Id: it.ID, Metadata: sandboxMetadata(it.Identity), State: sandboxState(ready), CreatedAt: it.CreatedAt,
+		Id: it.ID, Metadata: SandboxMetadata(it.Identity), State: sandboxState(ready), CreatedAt: it.CreatedAt,
 		Labels: it.Labels, Annotations: it.Annotations, RuntimeHandler: it.Handler,
 	}
 }

@@ -47,7 +47,7 @@ func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (
 
 // checkExec fails unless the command could be one, and the container is ours and runs.
 func (s *Server) checkExec(ctx context.Context, id string, command []string) error {
-	if err := checkCommand("cmd", command); err != nil {
+	if err := CheckCommand("cmd", command); err != nil {
 		return err
 	}
 	return s.checkRunning(ctx, "container_id", id, docker.TypeContainer)

@@ -50,8 +50,8 @@ func checkPathLength(field, path string) error {
 	return nil
 }
 
-// checkCommand checks what is run: its first word is the path of a program.
-func checkCommand(field string, words []string) error {
+// CheckCommand checks what is run: its first word is the path of a program.
+func CheckCommand(field string, words []string) error {
 	if len(words) == 0 {
 		return nil
 	}
@@ -91,7 +91,7 @@ func checkSandboxWeight(c *cri.PodSandboxConfig) error {
 	return nil
 }
 
-func checkSandbox(c *cri.PodSandboxConfig) error {
+func CheckSandbox(c *cri.PodSandboxConfig) error {
 	if c == nil {
 		return grpccode.Invalid("config", "is missing")
 	}
@@ -130,7 +130,7 @@ func checkSandbox(c *cri.PodSandboxConfig) error {
 	if security.GetNamespaceOptions().GetPid() == cri.NamespaceMode_TARGET {
 		return grpccode.Invalid("config.linux.security_context.namespace_options.pid", "TARGET is for containers")
 	}
-	return checkResources("config.linux.resources", c.GetLinux().GetResources())
+	return CheckResources("config.linux.resources", c.GetLinux().GetResources())
 }
 
 func checkPorts(ports []*cri.PortMapping) error {
@@ -175,7 +175,7 @@ func checkNamespaces(field string, n *cri.NamespaceOption) error {
 	return nil
 }
 
-func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error {
+func CheckContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error {
 	if c == nil {
 		return grpccode.Invalid("config", "is missing")
 	}
@@ -194,10 +194,10 @@ func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 	if len(c.CDIDevices) > 0 {
 		return grpccode.Invalid("config.CDI_devices", "docker takes no CDI devices by this API")
 	}
-	if _, err := logPath(sandbox.GetLogDirectory(), c.LogPath); err != nil {
+	if _, err := LogPath(sandbox.GetLogDirectory(), c.LogPath); err != nil {
 		return err
 	}
-	if err := checkCommand("config.command", c.Command); err != nil {
+	if err := CheckCommand("config.command", c.Command); err != nil {
 		return err
 	}
 	if c.WorkingDir != "" {
@@ -228,7 +228,7 @@ func checkContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 	if err := checkNamespaces("config.linux.security_context", security.GetNamespaceOptions()); err != nil {
 		return err
 	}
-	return checkResources("config.linux.resources", c.GetLinux().GetResources())
+	return CheckResources("config.linux.resources", c.GetLinux().GetResources())
 }
 
 // Bounds of the kernel's.
@@ -242,7 +242,7 @@ const (
 	oomHighest = 1000
 )
 
-func checkResources(field string, r *cri.LinuxContainerResources) error {
+func CheckResources(field string, r *cri.LinuxContainerResources) error {
 	if r == nil {
 		return nil
 	}
@@ -266,9 +266,9 @@ func checkResources(field string, r *cri.LinuxContainerResources) error {
 	return nil
 }
 
-// logPath joins the pod's log directory and the container's path below it; "" when
+// LogPath joins the pod's log directory and the container's path below it; "" when
 // the container is to have no log.
-func logPath(dir, path string) (string, error) {
+func LogPath(dir, path string) (string, error) {
 	if path == "" || dir == "" {
 		return "", nil
 	}
@@ -285,9 +285,9 @@ func logPath(dir, path string) (string, error) {
 // Docker sets no bound.
 const maxImageWeight = 1 << 20
 
-// checkImage refuses an image whose containers would make every list long, and a
+// CheckImage refuses an image whose containers would make every list long, and a
 // container whose program can be none.
-func checkImage(c *cri.ContainerConfig, facts docker.ImageFacts) error {
+func CheckImage(c *cri.ContainerConfig, facts docker.ImageFacts) error {
 	name := c.Image.Image
 	switch {
 	case facts.Weight > maxImageWeight:
