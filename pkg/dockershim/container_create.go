@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/hostdir"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -19,14 +20,14 @@ import (
 // has gone meanwhile, nothing of it is left.
 func (s *Server) CreateContainer(client context.Context, req *cri.CreateContainerRequest) (*cri.CreateContainerResponse, error) {
 	config, sandbox := req.GetConfig(), req.GetSandboxConfig()
-	if err := CheckContainer(config, sandbox); err != nil {
+	if err := convert.CheckContainer(config, sandbox); err != nil {
 		return nil, err
 	}
 	sandboxID, of, err := s.sandboxOf(client, req.PodSandboxId)
 	if err != nil {
 		return nil, err
 	}
-	log, err := LogPath(sandbox.GetLogDirectory(), config.LogPath)
+	log, err := convert.LogPath(sandbox.GetLogDirectory(), config.LogPath)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.platform.Container(ContainerRequest{
+	c, err := s.platform.Container(convert.ContainerRequest{
 		SandboxID: sandboxID, Pod: of, Config: config, Sandbox: sandbox, Images: images, LogPath: log, Created: time.Now(),
 	})
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckImage(config, facts); err != nil {
+	if err := convert.CheckImage(config, facts); err != nil {
 		return nil, err
 	}
 	// A client that has gone may have unmounted meanwhile what it wanted mounted: it must

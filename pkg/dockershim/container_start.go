@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -38,7 +39,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 		if errdefs.IsNotFound(err) {
 			return nil, grpccode.NotFound("container", id)
 		}
-		return nil, fmt.Errorf("start container %s: %w", id, ExplainPropagation(err))
+		return nil, fmt.Errorf("start container %s: %w", id, convert.ExplainPropagation(err))
 	}
 	if err := s.followLog(action, id, log); err != nil {
 		// It runs, and what it writes is kept by Docker; tidy tries again.

@@ -9,6 +9,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
@@ -41,9 +42,9 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 }
 
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
-	st := ContainerStatus(r, s.imageRef(ctx))
+	st := convert.ContainerStatus(r, s.imageRef(ctx))
 	if s.view.OutOfMemory(r.ID) {
-		OutOfMemory(st)
+		convert.OutOfMemory(st)
 	}
 	return st
 }
@@ -66,10 +67,10 @@ func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequ
 		if !selects(it, f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector()) {
 			continue
 		}
-		if want := f.GetState(); want != nil && want.State != ContainerState(it.State) {
+		if want := f.GetState(); want != nil && want.State != convert.ContainerState(it.State) {
 			continue
 		}
-		resp.Containers = append(resp.Containers, ListedContainer(it, s.imageRef(ctx)))
+		resp.Containers = append(resp.Containers, convert.ListedContainer(it, s.imageRef(ctx)))
 	}
 	return resp, nil
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -22,7 +23,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	if req.Windows != nil {
 		return nil, grpccode.Invalid("windows", "this is a Linux runtime")
 	}
-	if err := CheckResources("linux", req.Linux); err != nil {
+	if err := convert.CheckResources("linux", req.Linux); err != nil {
 		return nil, err
 	}
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -124,7 +125,7 @@ func (s *Server) hasEnded(ctx context.Context, id string) bool {
 func (s *Server) event(ctx context.Context, h docker.Event, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
 	e := &cri.ContainerEventResponse{
 		ContainerId: h.ID, ContainerEventType: kind, CreatedAt: h.At,
-		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.SandboxID, Metadata: SandboxMetadata(h.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
+		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.SandboxID, Metadata: convert.SandboxMetadata(h.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
 	}
 	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, docker.TypeSandbox); err == nil {
 		e.PodSandboxStatus = s.sandboxStatus(r)

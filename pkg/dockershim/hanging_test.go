@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
@@ -18,7 +19,7 @@ import (
 // A pod can mount a file server that answers no more once it is mounted.
 func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 	entered, answer := make(chan struct{}, 2), make(chan struct{})
-	s := &Server{platform: Platform{RealPath: func(string) (string, error) {
+	s := &Server{platform: convert.Platform{RealPath: func(string) (string, error) {
 		entered <- struct{}{}
 		<-answer
 		return "", grpccode.Refused(codes.Unavailable, "it never answered")

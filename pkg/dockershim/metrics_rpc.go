@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
@@ -113,7 +114,7 @@ func podMetrics(p podUsage) *cri.PodSandboxMetrics {
 	id, at := p.stats.Attributes.Id, p.stats.Linux.Cpu.Timestamp
 	out := &cri.PodSandboxMetrics{PodSandboxId: id}
 	add := func(name string, kind cri.MetricType, value uint64, labels ...string) {
-		out.Metrics = append(out.Metrics, &cri.Metric{Name: name, Timestamp: at, MetricType: kind, LabelValues: labels, Value: Number(value)})
+		out.Metrics = append(out.Metrics, &cri.Metric{Name: name, Timestamp: at, MetricType: kind, LabelValues: labels, Value: convert.Number(value)})
 	}
 	for _, m := range networkMetrics {
 		for _, i := range p.interfaces {
@@ -126,7 +127,7 @@ func podMetrics(p podUsage) *cri.PodSandboxMetrics {
 		for _, m := range containerMetrics {
 			if value, ok := m.value(c); ok {
 				metrics.Metrics = append(metrics.Metrics, &cri.Metric{
-					Name: m.name, Timestamp: at, MetricType: m.kind, LabelValues: []string{c.Attributes.Id, c.Attributes.Metadata.Name}, Value: Number(value),
+					Name: m.name, Timestamp: at, MetricType: m.kind, LabelValues: []string{c.Attributes.Id, c.Attributes.Metadata.Name}, Value: convert.Number(value),
 				})
 			}
 		}

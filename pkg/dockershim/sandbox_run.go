@@ -17,6 +17,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -24,7 +25,7 @@ import (
 // it fails, or the client has gone meanwhile, nothing of it is left.
 func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxRequest) (*cri.RunPodSandboxResponse, error) {
 	config := req.GetConfig()
-	if err := CheckSandbox(config); err != nil {
+	if err := convert.CheckSandbox(config); err != nil {
 		return nil, err
 	}
 	if err := s.checkHandler(req.RuntimeHandler); err != nil {
@@ -43,7 +44,7 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	defer release()
 	ctx, cancel := s.action(client)
 	defer cancel()
-	of := SandboxIdentity(config.Metadata)
+	of := convert.SandboxIdentity(config.Metadata)
 	id, err := s.view.Create(ctx, c)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
@@ -90,7 +91,7 @@ func (s *Server) sandboxImageFile() string { return filepath.Join(s.cfg.StateDir
 // checkHandler knows Docker's default runtime, under two names, and those of its
 // configuration.
 func (s *Server) checkHandler(handler string) error {
-	if name := OCIRuntime(handler); name != "" && !slices.Contains(s.platform.Runtimes, name) {
+	if name := convert.OCIRuntime(handler); name != "" && !slices.Contains(s.platform.Runtimes, name) {
 		return grpccode.Refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
 	}
 	return nil
@@ -101,20 +102,20 @@ func (s *Server) checkHandler(handler string) error {
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
 	go func() {
-		written <- recovery.Call(func() error { return s.checkpoints.Write(id, Checkpoint(config)) })
+		written <- recovery.Call(func() error { return s.checkpoints.Write(id, convert.Checkpoint(config)) })
 	}()
 	err := s.view.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
-	if OnHost(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()) || !s.attaches() {
+	if convert.OnHost(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()) || !s.attaches() {
 		return nil
 	}
 	netns, err := s.netns(ctx, id)
 	if err != nil {
 		return err
 	}
-	sandbox, err := NetworkSandbox(id, config)
+	sandbox, err := convert.NetworkSandbox(id, config)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
@@ -30,7 +31,7 @@ func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStat
 	if ready {
 		ips = s.sandboxIPs(r)
 	}
-	return SandboxStatus(r, ready, ips)
+	return convert.SandboxStatus(r, ready, ips)
 }
 
 // isReady reports whether a sandbox runs and has its network. A sandbox that was made with
@@ -82,7 +83,7 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 		if !it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
-		sandbox := ListedSandbox(it, s.isReady(it.ID, it.State, it.NetworkMode))
+		sandbox := convert.ListedSandbox(it, s.isReady(it.ID, it.State, it.NetworkMode))
 		if want := f.GetState(); want != nil && want.State != sandbox.State {
 			continue
 		}

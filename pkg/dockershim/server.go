@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
@@ -83,7 +84,7 @@ type Server struct {
 
 	cfg         Config
 	docker      *docker.Engine
-	platform    Platform
+	platform    convert.Platform
 	view        *docker.Containers
 	images      *imageservice.Service
 	network     network.Plugin
@@ -126,7 +127,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: engine, platform: NewPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
+		cfg: cfg, docker: engine, platform: convert.NewPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
 		privileges: docker.FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: docker.NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
 	}
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {

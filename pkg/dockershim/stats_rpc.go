@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
@@ -79,18 +80,18 @@ func (s *Server) StreamContainerStats(req *cri.StreamContainerStatsRequest, stre
 
 func (s *Server) containerStats(it *docker.Item, r *container.InspectResponse) *cri.ContainerStats {
 	out := &cri.ContainerStats{Attributes: &cri.ContainerAttributes{
-		Id: it.ID, Metadata: ContainerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
+		Id: it.ID, Metadata: convert.ContainerMetadata(it.Identity), Labels: it.Labels, Annotations: it.Annotations,
 	}}
 	if dir := r.GraphDriver.Data["UpperDir"]; dir != "" {
 		if d, ok := s.usage.layers.Of(it.ID, dir); ok {
 			out.WritableLayer = &cri.FilesystemUsage{
 				Timestamp: d.At.UnixNano(), FsId: &cri.FilesystemIdentifier{Mountpoint: s.docker.About.DockerRootDir},
-				UsedBytes: Number(d.Bytes), InodesUsed: Number(d.Inodes),
+				UsedBytes: convert.Number(d.Bytes), InodesUsed: convert.Number(d.Inodes),
 			}
 		}
 	}
 	if u, at, ok := s.read(r); ok {
-		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), MemoryUsage(u, at), SwapUsage(u, at), IOUsage(u, at)
+		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), convert.MemoryUsage(u, at), convert.SwapUsage(u, at), convert.IOUsage(u, at)
 	}
 	return out
 }
@@ -105,9 +106,9 @@ func (s *Server) read(r *container.InspectResponse) (stats.Usage, time.Time, boo
 }
 
 func (s *Server) cpu(id string, u stats.Usage, at time.Time) *cri.CpuUsage {
-	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: Number(u.CPU), Psi: Pressure(u.Pressure.CPU)}
+	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: convert.Number(u.CPU), Psi: convert.Pressure(u.Pressure.CPU)}
 	if rate, ok := s.usage.rates.Of(id, u.CPU, at); ok {
-		out.UsageNanoCores = Number(rate)
+		out.UsageNanoCores = convert.Number(rate)
 	}
 	return out
 }
@@ -213,15 +214,15 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 	}
 	sum.MemoryLimit = 0 // of the sandbox alone, and so of nothing
 	sum.Pressure = stats.Pressure{}
-	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), MemoryUsage(sum, at)
-	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: Number(sum.Processes)}
+	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), convert.MemoryUsage(sum, at)
+	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: convert.Number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
-		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: SandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},
+		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: convert.SandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},
 		Linux:      linux,
 	}}
 	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's
 		if p.interfaces, err = stats.Network(pid); err == nil {
-			linux.Network = NetworkUsage(p.interfaces, at)
+			linux.Network = convert.NetworkUsage(p.interfaces, at)
 		}
 	}
 	return p, true

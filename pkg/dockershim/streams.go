@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
@@ -47,7 +48,7 @@ func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (
 
 // checkExec fails unless the command could be one, and the container is ours and runs.
 func (s *Server) checkExec(ctx context.Context, id string, command []string) error {
-	if err := CheckCommand("cmd", command); err != nil {
+	if err := convert.CheckCommand("cmd", command); err != nil {
 		return err
 	}
 	return s.checkRunning(ctx, "container_id", id, docker.TypeContainer)
