@@ -41,12 +41,11 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		return nil, err
 	}
 	defer release()
-	s.mounted.mu.RLock()
-	defer s.mounted.mu.RUnlock()
-	images, err := s.imageVolumes(client, config.Mounts)
+	images, unhold, err := s.volumes.Mount(client, config.Mounts)
 	if err != nil {
 		return nil, err
 	}
+	defer unhold()
 	c, err := s.platform.Container(convert.ContainerRequest{
 		SandboxID: sandboxID, Pod: of, Config: config, Sandbox: sandbox, Images: images, LogPath: log, Created: time.Now(),
 	})
@@ -59,7 +58,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		}
 	}
 	c.Host.OomScoreAdj = s.privileges.OOMScore(c.Host.OomScoreAdj)
-	facts, err := s.imageRefs.Facts(client, config.Image.Image)
+	facts, err := s.images.Facts(client, config.Image.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +77,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	}
 	ctx, cancel := s.action(client)
 	defer cancel()
-	made, err := s.view.Create(ctx, c)
+	made, err := s.containers.Create(ctx, c)
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.Refused(codes.NotFound, "create container %s of %s: %v", config.Metadata.Name, of, err)
 	}
@@ -86,7 +85,7 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 		return nil, fmt.Errorf("create container %s of %s: %w", config.Metadata.Name, of, err)
 	}
 	if err := client.Err(); err != nil {
-		if err := s.view.Remove(ctx, made); err != nil {
+		if err := s.containers.Remove(ctx, made); err != nil {
 			klog.ErrorS(err, "Could not remove a container that nobody waits for any more", "containerID", made)
 		}
 		return nil, err

@@ -24,9 +24,9 @@ func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRe
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	remove := s.view.Remove
+	remove := s.containers.Remove
 	if crimeta.IsUnlessRunning(ctx) {
-		remove = s.view.RemoveUnlessRunning
+		remove = s.containers.RemoveUnlessRunning
 	}
 	if err := s.removeContainer(ctx, r.ID, remove); err != nil {
 		return nil, fmt.Errorf("remove container %s: %w", r.ID, err)
@@ -41,6 +41,6 @@ func (s *Server) removeContainer(ctx context.Context, id string, remove func(con
 	}
 	s.made.forget(id)
 	s.logs.Forget(id)
-	s.releaseImages(ctx)
+	s.volumes.Release(ctx)
 	return nil
 }

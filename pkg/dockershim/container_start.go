@@ -33,7 +33,7 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 	}
 	action, cancel := s.action(ctx)
 	defer cancel()
-	err := s.view.Start(action, id)
+	err := s.containers.Start(action, id)
 	s.made.forget(id)
 	if err != nil {
 		if errdefs.IsNotFound(err) {

@@ -3,7 +3,6 @@ package dockershim
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -43,7 +42,7 @@ func (s *Server) finishLog(ctx context.Context, id string) {
 
 func (s *Server) containerStatus(ctx context.Context, r *container.InspectResponse) *cri.ContainerStatus {
 	st := convert.ContainerStatus(r, s.imageRef(ctx))
-	if s.view.OutOfMemory(r.ID) {
+	if s.containers.OutOfMemory(r.ID) {
 		convert.OutOfMemory(st)
 	}
 	return st
@@ -51,31 +50,5 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 
 // imageRef returns a function that gives an image's reference for its ID.
 func (s *Server) imageRef(ctx context.Context) func(id string) string {
-	return func(id string) string { return s.imageRefs.Ref(ctx, id) }
-}
-
-// ListContainers lists containers, newest first.
-func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
-	f := req.GetFilter()
-	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
-	if err != nil {
-		return nil, err
-	}
-	resp := &cri.ListContainersResponse{}
-	for i := range items {
-		it := &items[i]
-		if !selects(it, f.GetId(), f.GetPodSandboxId(), f.GetLabelSelector()) {
-			continue
-		}
-		if want := f.GetState(); want != nil && want.State != convert.ContainerState(it.State) {
-			continue
-		}
-		resp.Containers = append(resp.Containers, convert.ListedContainer(it, s.imageRef(ctx)))
-	}
-	return resp, nil
-}
-
-// selects reports whether a list with these filters has the container; "" filters nothing.
-func selects(it *docker.Item, id, sandboxID string, labels map[string]string) bool {
-	return !it.IsSandbox && strings.HasPrefix(it.SandboxID, sandboxID) && it.Matches(id, labels)
+	return func(id string) string { return s.images.Ref(ctx, id) }
 }

@@ -27,7 +27,7 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	} else if err != nil {
 		return nil, err
 	}
-	if err := s.view.Stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
+	if err := s.containers.Stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
 		return nil, fmt.Errorf("stop container %s: %w", req.ContainerId, err)
 	}
 	return &cri.StopContainerResponse{}, nil

@@ -39,7 +39,7 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	err = s.view.Update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
+	err = s.containers.Update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.NotFound("container", r.ID)
 	}

@@ -114,7 +114,7 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 func (s *Server) hasEnded(ctx context.Context, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, eventPatience)
 	defer cancel()
-	r, err := s.view.Inspect(ctx, id)
+	r, err := s.containers.Inspect(ctx, id)
 	return err == nil && docker.StateOf(r.State) == docker.StateExited
 }
 
@@ -130,7 +130,7 @@ func (s *Server) event(ctx context.Context, h docker.Event, kind cri.ContainerEv
 	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, docker.TypeSandbox); err == nil {
 		e.PodSandboxStatus = s.sandboxStatus(r)
 	}
-	items, err := s.view.List(ctx, h.Identity.UID)
+	items, err := s.containers.List(ctx, h.Identity.UID)
 	if err != nil {
 		items = nil
 	}

@@ -23,7 +23,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 		entered <- struct{}{}
 		<-answer
 		return "", grpccode.Refused(codes.Unavailable, "it never answered")
-	}}}
+	}}, services: services{volumes: newMounts(t.TempDir(), nil, nil)}}
 	s.made.sandboxMade("s", docker.Identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {
 		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{
@@ -56,8 +56,8 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
-	s := &Server{view: containersOf(t, d)}
-	items, err := s.view.List(t.Context(), "")
+	s := &Server{state: state{containers: containersOf(t, d)}}
+	items, err := s.containers.List(t.Context(), "")
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
 	}
@@ -77,8 +77,8 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
-	s := &Server{view: containersOf(t, d)}
-	items, err := s.view.List(t.Context(), "u")
+	s := &Server{state: state{containers: containersOf(t, d)}}
+	items, err := s.containers.List(t.Context(), "u")
 	if err != nil || len(items) != 1 {
 		t.Fatal(items, err)
 	}

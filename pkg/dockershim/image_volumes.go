@@ -22,42 +22,48 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// imageMounts are the images that are mounted. Docker has no such mounts before 28.0, so we
-// mount the layers ourselves, once an image, read-only, and the container gets a bind mount
-// of that:
-//
-//	<state>/images/<image id>/root    overlay of the image's layers
-//
-// An image stays mounted as long as a container has it by its label.
-type imageMounts struct {
-	dir string
-	// held for reading from an image's being mounted to its container's being there,
-	// and for writing while images are unmounted.
-	mu sync.RWMutex
-	// one mounts at a time: two containers may want the same image.
-	one sync.Mutex
+// Mounts are the images that are mounted. The methods are safe for concurrent use.
+type Mounts struct {
+	dir        string
+	engine     *docker.Engine
+	containers *docker.Containers
+
+	// creating is read-locked from the mounting of an image until its container exists, and
+	// write-locked while images are unmounted.
+	creating sync.RWMutex
+	// mounting admits one call at a time: two containers may want the same image.
+	mounting sync.Mutex
 }
 
-// imageVolumes mounts the images that a container wants; by the mount's number.
-func (s *Server) imageVolumes(ctx context.Context, mounts []*cri.Mount) (map[int]docker.ImageVolume, error) {
-	volumes := map[int]docker.ImageVolume{}
-	for i, m := range mounts {
-		if m.GetImage().GetImage() == "" {
+// newMounts keeps the mounts below dir.
+func newMounts(dir string, engine *docker.Engine, containers *docker.Containers) *Mounts {
+	return &Mounts{dir: dir, engine: engine, containers: containers}
+}
+
+// Mount mounts the images among the mounts of a container, and returns them by their index.
+// They stay mounted until release is called, and after that as long as a container has them.
+// Errors are worded for the client.
+func (m *Mounts) Mount(ctx context.Context, mounts []*cri.Mount) (volumes map[int]docker.ImageVolume, release func(), err error) {
+	m.creating.RLock()
+	volumes = map[int]docker.ImageVolume{}
+	for i, wanted := range mounts {
+		if wanted.GetImage().GetImage() == "" {
 			continue
 		}
-		v, err := s.imageVolume(ctx, fmt.Sprintf("config.mounts[%d]", i), m)
+		v, err := m.volume(ctx, fmt.Sprintf("config.mounts[%d]", i), wanted)
 		if err != nil {
-			return nil, err
+			m.creating.RUnlock()
+			return nil, nil, err
 		}
 		volumes[i] = v
 	}
-	return volumes, nil
+	return volumes, m.creating.RUnlock, nil
 }
 
-func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (docker.ImageVolume, error) {
-	img, err := s.docker.ImageInspect(ctx, m.Image.Image)
+func (m *Mounts) volume(ctx context.Context, field string, wanted *cri.Mount) (docker.ImageVolume, error) {
+	img, err := m.engine.ImageInspect(ctx, wanted.Image.Image)
 	if errdefs.IsNotFound(err) {
-		return docker.ImageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, m.Image.Image)
+		return docker.ImageVolume{}, grpccode.Refused(codes.NotFound, "%s.image: image %q is not there", field, wanted.Image.Image)
 	}
 	if err != nil {
 		return docker.ImageVolume{}, fmt.Errorf("%s.image: %w", field, err)
@@ -66,22 +72,22 @@ func (s *Server) imageVolume(ctx context.Context, field string, m *cri.Mount) (d
 	if err != nil {
 		return docker.ImageVolume{}, grpccode.Refused(codes.FailedPrecondition, "%s.image: storage driver %s: %v", field, img.GraphDriver.Name, err)
 	}
-	root, err := s.mounted.mount(img.ID, layers)
+	root, err := m.mount(img.ID, layers)
 	if err != nil {
-		return docker.ImageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, m.Image.Image, err)
+		return docker.ImageVolume{}, fmt.Errorf("%s.image: mount %s: %w", field, wanted.Image.Image, err)
 	}
-	named := m.Image.UserSpecifiedImage
+	named := wanted.Image.UserSpecifiedImage
 	if named == "" {
-		named = m.Image.Image
+		named = wanted.Image.Image
 	}
-	v := docker.ImageVolume{Path: m.ContainerPath, Named: named, ID: img.ID, SubPath: m.ImageSubPath}
-	if v.Source, err = within(root, m.ImageSubPath); err != nil {
-		return docker.ImageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", m.ImageSubPath, named, err)
+	v := docker.ImageVolume{Path: wanted.ContainerPath, Named: named, ID: img.ID, SubPath: wanted.ImageSubPath}
+	if v.Source, err = within(root, wanted.ImageSubPath); err != nil {
+		return docker.ImageVolume{}, grpccode.Invalid(field+".image_sub_path", "%q in image %s: %v", wanted.ImageSubPath, named, err)
 	}
 	return v, nil
 }
 
-// layerDirs are the directories of an image's layers, topmost first.
+// layerDirs returns the directories of an image's layers, topmost first.
 func layerDirs(data map[string]string) ([]string, error) {
 	if data["UpperDir"] == "" {
 		return nil, errors.New("it does not say where the image's layers are")
@@ -96,11 +102,11 @@ func layerDirs(data map[string]string) ([]string, error) {
 // maxOptions is how long the options of a mount may be, a page.
 const maxOptions = 4095
 
-// mount mounts an image's layers, unless they are, and returns where.
-func (i *imageMounts) mount(id string, layers []string) (string, error) {
-	i.one.Lock()
-	defer i.one.Unlock()
-	dir := filepath.Join(i.dir, strings.TrimPrefix(id, "sha256:"))
+// mount mounts an image's layers, unless they are mounted, and returns where.
+func (m *Mounts) mount(id string, layers []string) (string, error) {
+	m.mounting.Lock()
+	defer m.mounting.Unlock()
+	dir := filepath.Join(m.dir, strings.TrimPrefix(id, "sha256:"))
 	root, empty := filepath.Join(dir, "root"), filepath.Join(dir, "empty")
 	if is, err := mountinfo.Mounted(root); err == nil && is {
 		return root, nil
@@ -122,8 +128,8 @@ func (i *imageMounts) mount(id string, layers []string) (string, error) {
 	return root, nil
 }
 
-// within finds a path below root as a process whose root that is would: links in the
-// image lead nowhere else.
+// within resolves a path as a process with this root directory would, so that no link of the
+// image leads out of it.
 func within(root, sub string) (string, error) {
 	if sub == "" {
 		return root, nil
@@ -144,15 +150,15 @@ func within(root, sub string) (string, error) {
 	return os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 }
 
-// releaseImages unmounts the images that no container has any more. While a
-// container is being created it leaves that to tidy.
-func (s *Server) releaseImages(ctx context.Context) {
-	entries, err := os.ReadDir(s.mounted.dir)
-	if err != nil || len(entries) == 0 || !s.mounted.mu.TryLock() {
+// Release unmounts the images that no container has any more. While a container is being
+// created it does nothing; it is called again from time to time.
+func (m *Mounts) Release(ctx context.Context) {
+	entries, err := os.ReadDir(m.dir)
+	if err != nil || len(entries) == 0 || !m.creating.TryLock() {
 		return
 	}
-	defer s.mounted.mu.Unlock()
-	items, err := s.view.List(ctx, "")
+	defer m.creating.Unlock()
+	items, err := m.containers.List(ctx, "")
 	if err != nil {
 		return
 	}
@@ -166,14 +172,21 @@ func (s *Server) releaseImages(ctx context.Context) {
 		if used[e.Name()] || !dockerid.Is(e.Name()) {
 			continue
 		}
-		if err := s.mounted.unmount(e.Name()); err != nil {
+		if err := m.unmount(e.Name()); err != nil {
 			klog.ErrorS(err, "Could not unmount an image that no container has any more", "imageID", e.Name())
 		}
 	}
 }
 
-func (i *imageMounts) unmount(name string) error {
-	dir := filepath.Join(i.dir, name)
+// Remove releases all images, and removes the directory if nothing is left in it. No
+// container may exist.
+func (m *Mounts) Remove(ctx context.Context) {
+	m.Release(ctx)
+	_ = os.Remove(m.dir)
+}
+
+func (m *Mounts) unmount(name string) error {
+	dir := filepath.Join(m.dir, name)
 	root := filepath.Join(dir, "root")
 	if is, err := mountinfo.Mounted(root); err == nil && is {
 		if err := unix.Unmount(root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
@@ -183,15 +196,15 @@ func (i *imageMounts) unmount(name string) error {
 	return errors.Join(os.Remove(root), os.Remove(filepath.Join(dir, "empty")), os.Remove(dir))
 }
 
-// imageUser names a container that has an image mounted; "" when none has.
-func (s *Server) imageUser(ctx context.Context, id string) string {
-	items, err := s.view.List(ctx, "")
+// User names a container that has the image mounted; "" when none has.
+func (m *Mounts) User(ctx context.Context, imageID string) string {
+	items, err := m.containers.List(ctx, "")
 	if err != nil {
 		return ""
 	}
 	for _, it := range items {
 		for _, v := range it.Volumes {
-			if v.ID == id {
+			if v.ID == imageID {
 				return it.Identity.String()
 			}
 		}

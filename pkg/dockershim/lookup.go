@@ -2,10 +2,14 @@ package dockershim
 
 import (
 	"context"
+	"fmt"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"google.golang.org/grpc/codes"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
@@ -19,7 +23,7 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 	if kind == docker.TypeSandbox {
 		what = "sandbox"
 	}
-	r, err := s.view.Inspect(ctx, id)
+	r, err := s.containers.Inspect(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil, grpccode.NotFound(what, id)
 	}
@@ -30,4 +34,58 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 		return nil, grpccode.NotFound(what, id)
 	}
 	return r, nil
+}
+
+// checkRunning fails unless that is one of ours and runs.
+func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error {
+	r, err := s.inspect(ctx, field, id, kind)
+	if err != nil {
+		return err
+	}
+	if !r.State.Running {
+		return grpccode.Refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
+	}
+	return nil
+}
+
+// sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
+func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
+	if id == "" {
+		return "", grpccode.Invalid("pod_sandbox_id", "is empty")
+	}
+	if _, ok := s.made.sandbox(id); ok {
+		return id, nil
+	}
+	r, err := s.containers.Inspect(ctx, id)
+	switch {
+	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[docker.LabelType] != docker.TypeSandbox:
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look for sandbox %s: %w", id, err)
+	}
+	return r.ID, nil
+}
+
+// eachContainer calls do, at once, for all containers of a sandbox in that state;
+// stateUnknown means any.
+func (s *Server) eachContainer(ctx context.Context, sandboxID string, in docker.State, do func(docker.Item) error) error {
+	items, err := s.containers.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	var once sync.Once
+	var first error
+	for _, it := range items {
+		if it.IsSandbox || it.SandboxID != sandboxID || in != docker.StateUnknown && it.State != in {
+			continue
+		}
+		wg.Go(func() {
+			if err := recovery.Call(func() error { return do(it) }); err != nil {
+				once.Do(func() { first = err })
+			}
+		})
+	}
+	wg.Wait()
+	return first
 }

@@ -20,14 +20,14 @@ const tidyPeriod = time.Minute
 
 // recover takes up, before the first call is answered, what an earlier process left.
 func (s *Server) recover(ctx context.Context) error {
-	items, err := s.view.List(ctx, "")
+	items, err := s.containers.List(ctx, "")
 	if err != nil {
 		return err
 	}
 	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State == docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
 		// Docker lists a container that could not be started as never started.
 		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
-			s.view.StartFailed(it.ID)
+			s.containers.StartFailed(it.ID)
 		}
 	})
 	s.setRight(ctx, items)
@@ -52,7 +52,7 @@ func (s *Server) tidy(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		items, err := s.view.List(ctx, "")
+		items, err := s.containers.List(ctx, "")
 		if err != nil {
 			continue // the clients' lists fail as well, and are told
 		}
@@ -76,7 +76,7 @@ func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 			s.finishLog(ctx, it.ID)
 		}
 	})
-	s.releaseImages(ctx)
+	s.volumes.Release(ctx)
 	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
 		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
 	}
@@ -101,7 +101,7 @@ func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(do
 		group.Go(func() error {
 			asked, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			r, err := s.view.Inspect(asked, it.ID)
+			r, err := s.containers.Inspect(asked, it.ID)
 			switch {
 			case err == nil:
 				_ = recovery.Call(func() error { see(it, r); return nil }) // which logs a panic

@@ -27,7 +27,7 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	defer s.docker.Close()
 	defer s.streams.Close()
-	items, err := s.view.List(ctx, "")
+	items, err := s.containers.List(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,10 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 		return err // the state is still needed
 	}
 	errs = append(errs, s.resetSandboxImage(ctx, out))
-	s.releaseImages(ctx)
+	s.volumes.Remove(ctx)
 	for _, dir := range []string{"sandbox", "logs", "network"} {
 		errs = append(errs, dockerid.RemoveFiles(filepath.Join(s.cfg.StateDir, dir)))
 	}
-	_ = os.Remove(s.mounted.dir)
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)
 }
@@ -67,7 +66,7 @@ func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
 	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if s.images.SandboxImage() == pause.Ref {
+	if s.imageService.SandboxImage() == pause.Ref {
 		_, err := s.docker.ImageRemove(ctx, pause.Ref, image.RemoveOptions{})
 		switch {
 		case err == nil:
@@ -84,7 +83,7 @@ func (s *Server) resetItem(ctx context.Context, it docker.Item) error {
 	if it.IsSandbox {
 		err = s.removeSandbox(ctx, it.ID)
 	} else {
-		err = s.removeContainer(ctx, it.ID, s.view.Remove)
+		err = s.removeContainer(ctx, it.ID, s.containers.Remove)
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", it.Identity, err)

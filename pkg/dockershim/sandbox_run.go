@@ -31,7 +31,7 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	if err := s.checkHandler(req.RuntimeHandler); err != nil {
 		return nil, err
 	}
-	image := s.images.SandboxImage()
+	image := s.imageService.SandboxImage()
 	c, err := s.platform.Sandbox(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
 	if err != nil {
 		return nil, err
@@ -45,10 +45,10 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	ctx, cancel := s.action(client)
 	defer cancel()
 	of := convert.SandboxIdentity(config.Metadata)
-	id, err := s.view.Create(ctx, c)
+	id, err := s.containers.Create(ctx, c)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
-			id, err = s.view.Create(ctx, c)
+			id, err = s.containers.Create(ctx, c)
 		}
 	}
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Server) ensureSandboxImage(ctx context.Context) error {
 	if err := s.noteSandboxImage(); err != nil {
 		return fmt.Errorf("note the loading of the sandbox image: %w", err)
 	}
-	return s.images.EnsureSandboxImage(ctx)
+	return s.imageService.EnsureSandboxImage(ctx)
 }
 
 // noteSandboxImage is called by many at once on a node that has no image yet.
@@ -104,7 +104,7 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	go func() {
 		written <- recovery.Call(func() error { return s.checkpoints.Write(id, convert.Checkpoint(config)) })
 	}()
-	err := s.view.Start(ctx, id)
+	err := s.containers.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ const modeNone = "none"
 
 // netns is the path of a running sandbox's network namespace; "" when it does not run.
 func (s *Server) netns(ctx context.Context, id string) (string, error) {
-	r, err := s.view.Inspect(ctx, id)
+	r, err := s.containers.Inspect(ctx, id)
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +149,7 @@ func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
 	detached := s.detach(ctx, id)
-	if err := s.view.Remove(ctx, id); err != nil {
+	if err := s.containers.Remove(ctx, id); err != nil {
 		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
 		return
 	}
@@ -168,7 +168,7 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	if err := s.view.Remove(ctx, id); err != nil {
+	if err := s.containers.Remove(ctx, id); err != nil {
 		return err
 	}
 	s.made.forget(id)

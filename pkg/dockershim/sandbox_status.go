@@ -69,25 +69,3 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	}
 	return ips
 }
-
-// ListPodSandbox lists sandboxes, newest first.
-func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
-	f := req.GetFilter()
-	items, err := s.view.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
-	if err != nil {
-		return nil, err
-	}
-	resp := &cri.ListPodSandboxResponse{}
-	for i := range items {
-		it := &items[i]
-		if !it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) {
-			continue
-		}
-		sandbox := convert.ListedSandbox(it, s.isReady(it.ID, it.State, it.NetworkMode))
-		if want := f.GetState(); want != nil && want.State != sandbox.State {
-			continue
-		}
-		resp.Items = append(resp.Items, sandbox)
-	}
-	return resp, nil
-}

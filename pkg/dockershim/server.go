@@ -82,27 +82,29 @@ func (c Config) withDefaults() Config {
 type Server struct {
 	cri.UnimplementedRuntimeServiceServer
 
-	cfg         Config
-	docker      *docker.Engine
-	platform    convert.Platform
-	view        *docker.Containers
-	images      *imageservice.Service
-	network     network.Plugin
-	logs        *logs.Manager
-	streams     *streaming.Server
-	checkpoints *checkpoint.Store
-	privileges  *docker.Privileges
-	usage       *usage
-	mounted     imageMounts
-	imageRefs   *docker.Images
+	cfg        Config
+	docker     *docker.Engine
+	privileges *docker.Privileges
+	platform   convert.Platform
 
-	noting      sync.Mutex // the sandbox image's loading
-	names       reservations
-	made        memory
+	state
+	services
 	subscribers subscribers
-	tasks       sync.WaitGroup // what RPCs and events have started in the background
-	base        context.Context
-	stopping    chan struct{}
+
+	noting   sync.Mutex     // held while the loading of the sandbox image is noted
+	tasks    sync.WaitGroup // what RPCs and events have started in the background
+	base     context.Context
+	stopping chan struct{}
+}
+
+// services are the parts that the RPCs call, each a package of its own.
+type services struct {
+	imageService *imageservice.Service
+	volumes      *Mounts
+	network      network.Plugin
+	logs         *logs.Manager
+	streams      *streaming.Server
+	usage        *usage
 }
 
 // New connects to Docker and prepares everything; Run serves. Errors: Docker does
@@ -127,9 +129,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: engine, platform: convert.NewPlatform(engine, cfg.StateDir), view: docker.NewContainers(engine, cfg.StateDir),
-		privileges: docker.FindPrivileges(engine), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, imageRefs: docker.NewImages(engine), stopping: make(chan struct{}), base: context.Background(),
+		cfg: cfg, docker: engine, privileges: docker.FindPrivileges(engine), platform: convert.NewPlatform(engine, cfg.StateDir),
+		state:    state{containers: docker.NewContainers(engine, cfg.StateDir), images: docker.NewImages(engine)},
+		stopping: make(chan struct{}), base: context.Background(),
 	}
+	s.volumes = newMounts(filepath.Join(cfg.StateDir, "images"), engine, s.containers)
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
 	}
@@ -139,8 +143,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.usage, err = newUsage(); err != nil {
 		return nil, err
 	}
-	if s.images, err = imageservice.New(imageservice.Config{
-		Docker: engine, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
+	if s.imageService, err = imageservice.New(imageservice.Config{
+		Docker: engine, WritableLayers: s.usage.layers.Total, MountedBy: s.volumes.User, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {
 		return nil, err
@@ -176,7 +180,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error { return err })
 		return group.Wait()
 	}
-	group.Go(func() error { return s.view.Watch(ctx, s.happened) })
+	group.Go(func() error { return s.containers.Watch(ctx, s.happened) })
 	group.Go(func() error { return s.tidy(ctx) })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error {
@@ -196,7 +200,7 @@ func (s *Server) grpc() *grpc.Server {
 		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.WaitForHandlers(true))
 	cri.RegisterRuntimeServiceServer(server, s)
-	cri.RegisterImageServiceServer(server, imageService{s.images, s})
+	cri.RegisterImageServiceServer(server, imageRPCs{s.imageService, s.images})
 	return server
 }
 

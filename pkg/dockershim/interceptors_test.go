@@ -20,7 +20,7 @@ func TestAPanicEndsItsCallAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := (&Server{images: &imageservice.Service{}}).grpc() // without its parts: whatever asks one panics
+	server := (&Server{services: services{imageService: &imageservice.Service{}}}).grpc() // without its parts: whatever asks one panics
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	defer func() {

@@ -7,10 +7,6 @@ import (
 	"slices"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
-
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
 )
 
 const runtimeName = "docker"
@@ -53,7 +49,7 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 		resp.Info = verbose("config", map[string]any{
 			"dockerEndpoint": s.cfg.DockerEndpoint, "dockerVersion": s.docker.About.ServerVersion, "dockerAPI": s.platform.APIVersion,
 			"storageDriver": s.docker.About.Driver, "cgroupDriver": s.docker.About.CgroupDriver, "cgroupVersion": s.docker.About.CgroupVersion,
-			"stateDir": s.cfg.StateDir, "sandboxImage": s.images.SandboxImage(), "networkPlugin": s.network.Name(),
+			"stateDir": s.cfg.StateDir, "sandboxImage": s.imageService.SandboxImage(), "networkPlugin": s.network.Name(),
 			"lowestOOMScoreAdj": s.privileges.LowestOOMScore,
 		})
 	}
@@ -65,50 +61,4 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 func verbose(key string, value map[string]any) map[string]string {
 	text, _ := json.Marshal(value)
 	return map[string]string{key: string(text)}
-}
-
-// RuntimeConfig tells Docker's cgroup driver.
-func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
-	driver := cri.CgroupDriver_CGROUPFS
-	if s.platform.Systemd {
-		driver = cri.CgroupDriver_SYSTEMD
-	}
-	return &cri.RuntimeConfigResponse{Linux: &cri.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
-}
-
-// UpdateRuntimeConfig brings the node's pod CIDR to the network plug-in.
-func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeConfigRequest) (*cri.UpdateRuntimeConfigResponse, error) {
-	cidr := req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr()
-	if cidr == "" {
-		return &cri.UpdateRuntimeConfigResponse{}, nil
-	}
-	if err := s.SetPodCIDR(cidr); err != nil {
-		return nil, grpccode.Invalid("runtime_config.network_config.pod_cidr", "%v", err)
-	}
-	return &cri.UpdateRuntimeConfigResponse{}, nil
-}
-
-// SetPodCIDR is UpdateRuntimeConfig for whoever runs the dockershim.
-func (s *Server) SetPodCIDR(cidr string) error {
-	if err := s.network.UpdatePodCIDR(cidr); err != nil {
-		return err
-	}
-	klog.InfoS("The network plug-in has the pod CIDR", "plugin", s.network.Name(), "podCIDR", cidr)
-	return nil
-}
-
-// imageService is package images', with what the rest must know of its changes.
-type imageService struct {
-	*imageservice.Service
-	server *Server
-}
-
-func (i imageService) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
-	defer i.server.imageRefs.Forget()
-	return i.Service.PullImage(ctx, req)
-}
-
-func (i imageService) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) (*cri.RemoveImageResponse, error) {
-	defer i.server.imageRefs.Forget()
-	return i.Service.RemoveImage(ctx, req)
 }

@@ -5,12 +5,23 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// memory is what this process knows of what it has made itself, which spares
-// asking Docker. Whoever is not in it is asked for.
+// state is what the server knows of sandboxes, containers and images. Docker is the only
+// database: all of it but the checkpoints is lost with the process.
+type state struct {
+	containers  *docker.Containers
+	images      *docker.Images
+	checkpoints *checkpoint.Store // on disk: what Docker forgets of a sandbox
+	made        memory
+	names       reservations
+}
+
+// memory holds what this process has made itself, about which Docker need not be asked.
+// Docker knows the rest.
 type memory struct {
 	mu         sync.Mutex
 	sandboxes  map[string]docker.Identity
@@ -49,7 +60,7 @@ func (m *memory) logPath(id string) (string, bool) {
 	return path, ok
 }
 
-// forget is called when a sandbox or container has ended or is gone.
+// forget is called when a sandbox or container has ended or does not exist any more.
 func (m *memory) forget(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,8 +68,8 @@ func (m *memory) forget(id string) {
 	delete(m.containers, id)
 }
 
-// reservations are the names of what is being created: a second creation of the
-// same is refused while the first is on its way.
+// reservations are the names of sandboxes and containers that are being created: a second
+// call for the same one is refused until the first has ended.
 type reservations struct {
 	mu    sync.Mutex
 	names map[string]bool
