@@ -14,6 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagevolume"
 )
 
 // A pod can mount a file server that answers no more once it is mounted.
@@ -23,7 +24,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 		entered <- struct{}{}
 		<-answer
 		return "", grpccode.Refused(codes.Unavailable, "it never answered")
-	}}, services: services{volumes: newMounts(t.TempDir(), nil, nil)}}
+	}}, services: services{volumes: imagevolume.New(t.TempDir(), nil, nil)}}
 	s.made.sandboxMade("s", docker.Identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {
 		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{

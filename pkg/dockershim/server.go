@@ -17,6 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagevolume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
@@ -100,7 +101,7 @@ type Server struct {
 // services are the parts that the RPCs call, each a package of its own.
 type services struct {
 	imageService *imageservice.Service
-	volumes      *Mounts
+	volumes      *imagevolume.Mounts
 	network      network.Plugin
 	logs         *logs.Manager
 	streams      *streaming.Server
@@ -133,7 +134,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		state:    state{containers: docker.NewContainers(engine, cfg.StateDir), images: docker.NewImages(engine)},
 		stopping: make(chan struct{}), base: context.Background(),
 	}
-	s.volumes = newMounts(filepath.Join(cfg.StateDir, "images"), engine, s.containers)
+	s.volumes = imagevolume.New(filepath.Join(cfg.StateDir, "images"), engine, s.containers)
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
 	}

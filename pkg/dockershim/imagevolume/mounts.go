@@ -1,4 +1,12 @@
-package dockershim
+// Package imagevolume mounts images as volumes of containers (KEP-4639). Docker has no such
+// mounts before 28.0, so the layers are mounted here, once an image and read-only, and each
+// container gets a bind mount:
+//
+//	<dir>/<image id>/root     overlay of the image's layers
+//	<dir>/<image id>/empty    a second layer, without which the kernel mounts none
+//
+// A label of the container names its images, so that nothing else is kept.
+package imagevolume
 
 import (
 	"context"
@@ -35,8 +43,8 @@ type Mounts struct {
 	mounting sync.Mutex
 }
 
-// newMounts keeps the mounts below dir.
-func newMounts(dir string, engine *docker.Engine, containers *docker.Containers) *Mounts {
+// New keeps the mounts below dir.
+func New(dir string, engine *docker.Engine, containers *docker.Containers) *Mounts {
 	return &Mounts{dir: dir, engine: engine, containers: containers}
 }
 
