@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
@@ -58,7 +59,7 @@ func (s *subscribers) tell(h docker.Event) {
 	}
 }
 
-// eventTypes are CRI's for Docker's actions; the others are not told of.
+// eventTypes are CRI's for Docker's actions. Clients do not hear of other actions.
 var eventTypes = map[events.Action]cri.ContainerEventType{
 	events.ActionCreate:  cri.ContainerEventType_CONTAINER_CREATED_EVENT,
 	events.ActionStart:   cri.ContainerEventType_CONTAINER_STARTED_EVENT,
@@ -70,8 +71,10 @@ var eventTypes = map[events.Action]cri.ContainerEventType{
 // container while it starts it, which takes seconds on a busy machine.
 const eventPatience = time.Minute
 
-// GetContainerEvents streams what happens to sandboxes and containers, each with
-// its pod's sandbox. A client that does not keep up gets ResourceExhausted.
+// GetContainerEvents streams what happens to sandboxes and containers, each event with the
+// status of its pod at the time, unless the client asked for crimeta.WithoutStatuses. A
+// client that does not keep up gets ResourceExhausted; one whose event has waited too long
+// for Docker gets Unavailable. Both list, and follow anew.
 func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeService_GetContainerEventsServer) error {
 	c := s.subscribers.add()
 	defer s.subscribers.remove(c)
@@ -85,65 +88,70 @@ func (s *Server) GetContainerEvents(_ *cri.GetEventsRequest, stream cri.RuntimeS
 			return stream.Context().Err()
 		case <-s.stopping:
 			return grpccode.Refused(codes.Unavailable, "the dockershim is stopping")
-		case h, ok := <-c:
+		case e, ok := <-c:
 			if !ok {
 				return grpccode.Refused(codes.ResourceExhausted, "events are read too slowly; list, and follow anew")
 			}
-			kind, ok := eventTypes[h.Action]
-			if h.Action == events.ActionOOM && s.hasEnded(stream.Context(), h.ID) {
-				// Why it ended is known only now: its end is told once more.
-				kind, ok = cri.ContainerEventType_CONTAINER_STOPPED_EVENT, true
-			}
-			if !ok {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(stream.Context(), eventPatience)
-			e, err := s.event(ctx, h, kind)
-			cancel()
-			if err == nil {
-				err = stream.Send(e)
-			}
-			if err != nil {
+			if err := s.send(stream, e); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// hasEnded tells whether a container has run and runs no more.
-func (s *Server) hasEnded(ctx context.Context, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, eventPatience)
+// send sends a client what it wants to know of an event.
+func (s *Server) send(stream cri.RuntimeService_GetContainerEventsServer, e docker.Event) error {
+	ctx, cancel := context.WithTimeout(stream.Context(), eventPatience)
 	defer cancel()
+	kind, ok := eventTypes[e.Action]
+	if e.Action == events.ActionOOM && s.hasEnded(ctx, e.ID) {
+		// The reason of the container's end is known only now, so that the end is told again.
+		kind, ok = cri.ContainerEventType_CONTAINER_STOPPED_EVENT, true
+	}
+	if !ok {
+		return nil
+	}
+	resp := &cri.ContainerEventResponse{
+		ContainerId: e.ID, ContainerEventType: kind, CreatedAt: e.At,
+		PodSandboxStatus: &cri.PodSandboxStatus{
+			Id: e.SandboxID, Metadata: convert.SandboxMetadata(e.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY,
+		},
+	}
+	if !crimeta.IsWithoutStatuses(ctx) {
+		if err := s.addStatuses(ctx, resp, e); err != nil {
+			return err
+		}
+	}
+	return stream.Send(resp)
+}
+
+// hasEnded reports whether a container has run and does not run any more.
+func (s *Server) hasEnded(ctx context.Context, id string) bool {
 	r, err := s.containers.Inspect(ctx, id)
 	return err == nil && docker.StateOf(r.State) == docker.StateExited
 }
 
-// event is what a client is told of a happening: with it the pod as it is by now.
-// What has gone already is left out, but for whose pod it was. Other pods' events wait, so
-// that it is an error when ctx ends before Docker answers: the client lists, and follows
-// anew.
-func (s *Server) event(ctx context.Context, h docker.Event, kind cri.ContainerEventType) (*cri.ContainerEventResponse, error) {
-	e := &cri.ContainerEventResponse{
-		ContainerId: h.ID, ContainerEventType: kind, CreatedAt: h.At,
-		PodSandboxStatus: &cri.PodSandboxStatus{Id: h.SandboxID, Metadata: convert.SandboxMetadata(h.Identity), State: cri.PodSandboxState_SANDBOX_NOTREADY},
+// addStatuses adds the pod as it is by now. What does not exist any more is left out, except
+// which pod it was. When ctx ends before Docker answers, that is an error, because the
+// events of other pods are waiting.
+func (s *Server) addStatuses(ctx context.Context, resp *cri.ContainerEventResponse, e docker.Event) error {
+	if r, err := s.inspect(ctx, "pod_sandbox_id", e.SandboxID, docker.TypeSandbox); err == nil {
+		resp.PodSandboxStatus = s.sandboxStatus(r)
 	}
-	if r, err := s.inspect(ctx, "pod_sandbox_id", h.SandboxID, docker.TypeSandbox); err == nil {
-		e.PodSandboxStatus = s.sandboxStatus(r)
-	}
-	items, err := s.containers.List(ctx, h.Identity.UID)
+	items, err := s.containers.List(ctx, e.Identity.UID)
 	if err != nil {
 		items = nil
 	}
-	for i := range items {
-		if items[i].IsSandbox || items[i].SandboxID != h.SandboxID {
+	for _, it := range items {
+		if it.IsSandbox || it.SandboxID != e.SandboxID {
 			continue
 		}
-		if r, err := s.inspect(ctx, "container_id", items[i].ID, docker.TypeContainer); err == nil {
-			e.ContainersStatuses = append(e.ContainersStatuses, s.containerStatus(ctx, r))
+		if r, err := s.inspect(ctx, "container_id", it.ID, docker.TypeContainer); err == nil {
+			resp.ContainersStatuses = append(resp.ContainersStatuses, s.containerStatus(ctx, r))
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, grpccode.Refused(codes.Unavailable, "docker does not answer about container %s or its pod", h.ID)
+		return grpccode.Refused(codes.Unavailable, "docker does not answer about container %s or its pod", e.ID)
 	}
-	return e, nil
+	return nil
 }

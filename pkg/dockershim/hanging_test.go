@@ -57,7 +57,7 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
-	s := &Server{state: state{containers: containersOf(t, d)}}
+	s := &Server{state: stateOf(t, d)}
 	items, err := s.containers.List(t.Context(), "")
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
@@ -78,26 +78,11 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	d := &dockertest.Pods{Hangs: "in-u"}
-	s := &Server{state: state{containers: containersOf(t, d)}}
-	items, err := s.containers.List(t.Context(), "u")
-	if err != nil || len(items) != 1 {
-		t.Fatal(items, err)
-	}
+	s := &Server{state: stateOf(t, d)}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	e, err := s.event(ctx, docker.Event{ID: "in-u", SandboxID: items[0].SandboxID, Identity: docker.Identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
-	if grpccode.Of(err) != codes.Unavailable {
-		t.Errorf("%v, %v", e, err)
+	e := docker.Event{ID: "in-u", Identity: docker.Identity{UID: "u"}}
+	if err := s.addStatuses(ctx, &cri.ContainerEventResponse{}, e); grpccode.Of(err) != codes.Unavailable {
+		t.Errorf("error %v", err)
 	}
-}
-
-// containersOf connects to a fake Docker.
-func containersOf(t *testing.T, d *dockertest.Pods) *docker.Containers {
-	t.Helper()
-	e, err := docker.Connect(t.Context(), dockertest.Serve(t, d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return docker.NewContainers(e, dockertest.StateDir)
 }

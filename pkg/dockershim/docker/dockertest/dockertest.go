@@ -75,6 +75,6 @@ func (d *Pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.Inspecting()
 		}
 		pod := strings.TrimSuffix(id, "/json")
-		fmt.Fprintf(w, `{"Id": "in-%s", "Name": "/k8s_c_p_n_%[1]s_0", "State": {"Running": true}, "Config": {"Labels": %s}}`, pod, labels(pod))
+		fmt.Fprintf(w, `{"Id": "in-%s", "Name": "/k8s_c_p_n_%[1]s_0", "State": {"Status": "running", "Running": true}, "HostConfig": {}, "Config": {"Labels": %s}}`, pod, labels(pod))
 	}
 }
