@@ -26,12 +26,15 @@ type ContainerSpec struct {
 type conflict int
 
 const (
-	refuse    conflict = iota // it is there already
-	replace                   // remove the leftover of a crash
-	sidestep                  // add a random suffix
-	tryAgain                  // it has gone meanwhile
+	refuse   conflict = iota // it is there already
+	replace                  // remove the leftover of a crash
+	sidestep                 // add a random suffix
+	tryAgain                 // it has gone meanwhile
+)
+
+const (
 	maxTries  = 4
-	suffixLen = 4
+	suffixLen = 4 // random bytes after a name that is taken
 )
 
 // Create creates a container, and seals its labels. A taken name is freed when its holder

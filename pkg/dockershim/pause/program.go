@@ -17,9 +17,9 @@ const (
 
 // The program's constants, which lie before its code.
 const (
-	waitedFor  = 0              // the signal set {SIGINT, SIGTERM}
-	ignoring   = waitedFor + 8  // a struct sigaction: handler, flags, restorer, mask
-	dataLength = ignoring + 4*8 //
+	waitedFor  = 0             // the signal set {SIGINT, SIGTERM}
+	ignoring   = waitedFor + 8 // a struct sigaction: handler, flags, restorer, mask
+	dataLength = ignoring + 4*8
 )
 
 func data() []byte {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 )
 
@@ -229,7 +230,8 @@ func (e *execution) hangUp() {
 // pid returns the command's process ID on the host, 0 when it has ended, waiting while
 // Docker is about to start it.
 func (e *execution) pid(ctx context.Context) (int, error) {
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+	backoff := wait.Backoff{Duration: 5 * time.Millisecond, Factor: 2, Steps: 10, Cap: 200 * time.Millisecond}
+	for {
 		info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
 		switch {
 		case errdefs.IsNotFound(err): // the container is gone
@@ -243,7 +245,7 @@ func (e *execution) pid(ctx context.Context) (int, error) {
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("find process of exec: %w", errors.Join(ctx.Err(), err))
-		case <-time.After(wait):
+		case <-time.After(backoff.Step()):
 		}
 	}
 }
