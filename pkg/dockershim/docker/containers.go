@@ -10,46 +10,43 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
-
-	"github.com/containerd/errdefs"
 )
 
-// listAge is how long a list of Docker's counts while the event stream says that
-// nothing has changed: long enough that the two lists of a relist share one.
+// listAge is how long a list counts while the event stream reports no change: long enough
+// that the two lists of a relist share one.
 const listAge = 500 * time.Millisecond
 
-// LabelPodUID is the kubelet's label by which one pod is listed.
-const LabelPodUID = "io.kubernetes.pod.uid"
-
-// Containers is what is known of our containers in Docker: lists and inspections, each
-// kept until an event or a call of ours says that it may have changed. Without a
-// live event stream nothing is kept. Its methods are safe for concurrent use.
+// Containers are the containers in Docker that this dockershim made, sandboxes among them.
+// Lists and inspections are kept until an event or a call of ours means that they may have
+// changed; without a live event stream (see Watch) nothing is kept. Changes go through
+// Containers too, so that it knows of each. Its methods are safe for concurrent use.
 type Containers struct {
-	docker *Engine
-	label  string        // that our containers carry, key=value
-	age    time.Duration // listAge, but in tests
+	engine *Engine
+	label  string        // key=value, on each of our containers
+	age    time.Duration // listAge, except in tests
 
 	mu        sync.Mutex
 	live      bool
 	lists     map[string]*list // by pod UID; "" is all
 	inspected map[string]*container.InspectResponse
 	loads     map[*load]bool
-	pods      map[string]string // container to pod UID, where it is known
-	// dead are containers that died by an event while Docker's list, which lags
-	// behind its events, may still call them running.
+	pods      map[string]string // pod UID by container, where it is known
+	// dead holds containers that died according to an event. Docker's list lags behind its
+	// events and may still call them running.
 	dead map[string]bool
-	// failed are containers whose start failed. Docker lists them as never started.
+	// failed holds containers whose start failed. Docker lists them as created.
 	failed map[string]bool
-	// oom are containers in which the kernel killed for memory. Docker forgets it of
-	// one that ends before Docker has noted its start.
+	// oom holds containers in which the kernel killed for lack of memory. Docker forgets that
+	// when a container ends before Docker has noted its start.
 	oom map[string]bool
 }
 
-// list is an answer of Docker's. One that is stale is kept for its body: Docker
-// often sends the same again.
+// list is a list as Docker sent it. A stale one is kept for its body, since Docker often
+// sends the same again.
 type list struct {
 	asOf  time.Time
 	stale bool
@@ -57,144 +54,146 @@ type list struct {
 	items []Item
 }
 
-// load is a question to Docker on its way: an inspection, or a list.
+// load is a request to Docker that is under way: an inspection or a list.
 type load struct {
 	container string
 	list      bool
 	podUID    string // of a list
-	stale     bool   // what it asks about has changed since it was sent
+	stale     bool   // its subject has changed since it was sent
 }
 
-func NewContainers(docker *Engine, stateDir string) *Containers {
-	v := &Containers{docker: docker, age: listAge, label: LabelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
-	v.drop()
-	return v
+// NewContainers returns the containers that the dockershim with this state directory made.
+func NewContainers(engine *Engine, stateDir string) *Containers {
+	c := &Containers{engine: engine, age: listAge, label: LabelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
+	c.drop()
+	return c
 }
 
-// drop forgets what was asked of Docker. The caller holds mu, or is the only one.
-func (v *Containers) drop() {
-	v.lists = map[string]*list{}
-	v.pods = map[string]string{}
-	v.inspected = map[string]*container.InspectResponse{}
-	for l := range v.loads {
+// drop forgets Docker's answers. The caller holds mu, or is the only user.
+func (c *Containers) drop() {
+	c.lists = map[string]*list{}
+	c.pods = map[string]string{}
+	c.inspected = map[string]*container.InspectResponse{}
+	for l := range c.loads {
 		l.stale = true
 	}
 }
 
-// setLive tells whether an event stream is there from now on.
-func (v *Containers) setLive(live bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.live = live
-	v.drop()
+// setLive notes whether there is an event stream from now on.
+func (c *Containers) setLive(live bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live = live
+	c.drop()
 }
 
-// changed is told of every change to a container, by its event or by the call of
-// ours that made it.
-func (v *Containers) changed(id string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.change(id)
+// changed is called for every change to a container: by its event, and by the call of ours
+// that made it.
+func (c *Containers) changed(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(id)
 }
 
-func (v *Containers) change(id string) {
-	delete(v.inspected, id)
-	podUID, known := v.pods[id]
+func (c *Containers) change(id string) {
+	delete(c.inspected, id)
+	podUID, known := c.pods[id]
 	concerns := func(list string) bool { return !known || list == "" || list == podUID }
-	for uid, l := range v.lists {
+	for uid, l := range c.lists {
 		l.stale = l.stale || concerns(uid)
 	}
-	for l := range v.loads {
+	for l := range c.loads {
 		l.stale = l.stale || l.container == id || l.list && concerns(l.podUID)
 	}
 }
 
-// belongs is told whose pod a container is, so that a change to it leaves what is
-// known of other pods.
-func (v *Containers) belongs(id, podUID string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.pods[id] = podUID
+// belongs notes the pod of a container, so that a change to the container does not drop the
+// lists of other pods.
+func (c *Containers) belongs(id, podUID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pods[id] = podUID
 }
 
-// happened is told of an event.
-func (v *Containers) happened(id string, action events.Action) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.change(id)
+// happened is called for each event.
+func (c *Containers) happened(id string, action events.Action) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(id)
 	switch action {
 	case events.ActionDie:
-		v.dead[id] = true
+		c.dead[id] = true
 	case events.ActionOOM:
-		v.oom[id] = true
+		c.oom[id] = true
 	case events.ActionStart:
-		delete(v.dead, id)
-		delete(v.failed, id)
+		delete(c.dead, id)
+		delete(c.failed, id)
 	case events.ActionDestroy:
-		delete(v.dead, id)
-		delete(v.failed, id)
-		delete(v.oom, id)
-		delete(v.pods, id)
+		delete(c.dead, id)
+		delete(c.failed, id)
+		delete(c.oom, id)
+		delete(c.pods, id)
 	}
 }
 
-// OutOfMemory tells whether the kernel has killed for memory in the container.
-func (v *Containers) OutOfMemory(id string) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.oom[id]
+// OutOfMemory reports whether the kernel has killed in the container for lack of memory.
+func (c *Containers) OutOfMemory(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.oom[id]
 }
 
-// StartFailed is told of a container that Docker could not start.
-func (v *Containers) StartFailed(id string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.change(id)
-	v.failed[id] = true
+// StartFailed notes that Docker could not start a container. Start does so by itself.
+func (c *Containers) StartFailed(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(id)
+	c.failed[id] = true
 }
 
-// List lists our containers, sandboxes among them: all, or those of one pod.
-func (v *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
-	v.mu.Lock()
-	known := v.lists[podUID]
-	if known != nil && v.live && !known.stale && time.Since(known.asOf) < v.age {
-		defer v.mu.Unlock()
-		return v.overlay(known.items), nil
+// List returns our containers, newest first: all of them, or with podUID those of one pod.
+// The items are shared and must not be changed.
+func (c *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
+	c.mu.Lock()
+	known := c.lists[podUID]
+	if known != nil && c.live && !known.stale && time.Since(known.asOf) < c.age {
+		defer c.mu.Unlock()
+		return c.overlay(known.items), nil
 	}
 	l := &load{list: true, podUID: podUID}
-	v.loads[l] = true
-	v.mu.Unlock()
+	c.loads[l] = true
+	c.mu.Unlock()
 
 	asOf := time.Now()
-	items, body, err := v.load(ctx, podUID, known)
+	items, body, err := c.load(ctx, podUID, known)
 
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.loads, l)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.loads, l)
 	if err != nil {
 		return nil, err
 	}
 	for i := range items {
-		v.pods[items[i].ID] = items[i].Labels[LabelPodUID]
+		c.pods[items[i].ID] = items[i].Labels[LabelPodUID]
 	}
-	if v.live {
-		if podUID != "" && len(v.lists) > keptLists {
-			v.lists = map[string]*list{"": v.lists[""]}
-			if v.lists[""] == nil {
-				delete(v.lists, "")
+	if c.live {
+		if podUID != "" && len(c.lists) > keptLists {
+			c.lists = map[string]*list{"": c.lists[""]}
+			if c.lists[""] == nil {
+				delete(c.lists, "")
 			}
 		}
-		v.lists[podUID] = &list{asOf: asOf, stale: l.stale, body: body, items: items}
+		c.lists[podUID] = &list{asOf: asOf, stale: l.stale, body: body, items: items}
 	}
-	return v.overlay(items), nil
+	return c.overlay(items), nil
 }
 
 // keptLists bounds how many lists are remembered.
 const keptLists = 64
 
-// load lists; the items are those of known where Docker says the same again.
-func (v *Containers) load(ctx context.Context, podUID string, known *list) ([]Item, []byte, error) {
-	body, err := v.ask(ctx, podUID)
+// load lists; where Docker sends the same again, it returns the items of known.
+func (c *Containers) load(ctx context.Context, podUID string, known *list) ([]Item, []byte, error) {
+	body, err := c.ask(ctx, podUID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -205,9 +204,9 @@ func (v *Containers) load(ctx context.Context, podUID string, known *list) ([]It
 	return items, body, err
 }
 
-// ask has Docker list containers.
-func (v *Containers) ask(ctx context.Context, podUID string) ([]byte, error) {
-	args := filters.NewArgs(filters.Arg("label", v.label))
+// ask makes Docker list containers.
+func (c *Containers) ask(ctx context.Context, podUID string) ([]byte, error) {
+	args := filters.NewArgs(filters.Arg("label", c.label))
 	if podUID != "" {
 		args.Add("label", LabelPodUID+"="+podUID)
 	}
@@ -215,7 +214,7 @@ func (v *Containers) ask(ctx context.Context, podUID string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := v.docker.get(ctx, "/containers/json", url.Values{"all": {"1"}, "filters": {filter}}.Encode())
+	resp, err := c.engine.get(ctx, "/containers/json", url.Values{"all": {"1"}, "filters": {filter}}.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("list Docker's containers: %w", err)
 	}
@@ -241,19 +240,19 @@ func parseList(body []byte) ([]Item, error) {
 	return items, nil
 }
 
-// overlay corrects a list by what events and failed calls have told. The caller holds mu.
-func (v *Containers) overlay(items []Item) []Item {
-	if len(v.dead) == 0 && len(v.failed) == 0 {
+// overlay corrects a list by events and failed starts. The caller holds mu.
+func (c *Containers) overlay(items []Item) []Item {
+	if len(c.dead) == 0 && len(c.failed) == 0 {
 		return items
 	}
 	var corrected []Item
 	for i, it := range items {
 		state := it.State
 		switch {
-		case state == StateRunning && v.dead[it.ID], state == StateCreated && v.failed[it.ID]:
+		case state == StateRunning && c.dead[it.ID], state == StateCreated && c.failed[it.ID]:
 			state = StateExited
 		case state == StateExited:
-			delete(v.dead, it.ID)
+			delete(c.dead, it.ID)
 		}
 		if state != it.State {
 			if corrected == nil {
@@ -268,43 +267,44 @@ func (v *Containers) overlay(items []Item) []Item {
 	return corrected
 }
 
-// takeOver leaves an inspected container only the labels that we gave it, and tells
-// whether it is ours.
-func (v *Containers) takeOver(r *container.InspectResponse) bool {
+// takeOver strips an inspected container of the labels that we did not give it, and reports
+// whether the container is ours.
+func (c *Containers) takeOver(r *container.InspectResponse) bool {
 	if r.Config == nil || r.ContainerJSONBase == nil {
 		return false
 	}
 	r.Config.Labels = trusted(r.Config.Labels)
 	_, named := IdentityOf(r.Name, r.Config.Labels)
-	return named && LabelStateDir+"="+r.Config.Labels[LabelStateDir] == v.label
+	return named && LabelStateDir+"="+r.Config.Labels[LabelStateDir] == c.label
 }
 
-// Inspect shows one container, which must be ours. The answer is shared: it is
-// only read. Its labels are those that we gave it.
-func (v *Containers) Inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
-	v.mu.Lock()
-	if r := v.inspected[id]; r != nil {
-		v.mu.Unlock()
+// Inspect returns one of our containers, found by its ID or a prefix of that, with only the
+// labels that we gave it. The answer is shared and must not be changed. For a container that
+// does not exist or is not ours, the error is an errdefs.ErrNotFound.
+func (c *Containers) Inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
+	c.mu.Lock()
+	if r := c.inspected[id]; r != nil {
+		c.mu.Unlock()
 		return r, nil
 	}
 	l := &load{container: id}
-	v.loads[l] = true
-	v.mu.Unlock()
+	c.loads[l] = true
+	c.mu.Unlock()
 
-	r, err := v.docker.ContainerInspect(ctx, id)
+	r, err := c.engine.ContainerInspect(ctx, id)
 
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.loads, l)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.loads, l)
 	if err != nil {
 		return nil, err
 	}
-	if !v.takeOver(&r) {
+	if !c.takeOver(&r) {
 		return nil, failed(errdefs.ErrNotFound, "container %q does not exist", id)
 	}
-	// A prefix of an id finds the container, too, but only ids are told of changes.
-	if v.live && !l.stale && id == r.ID {
-		v.inspected[id] = &r
+	// A prefix finds the container too, but changes are known by full IDs only.
+	if c.live && !l.stale && id == r.ID {
+		c.inspected[id] = &r
 	}
 	return &r, nil
 }

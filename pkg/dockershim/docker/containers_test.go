@@ -4,13 +4,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
-
 	"github.com/docker/docker/api/types/events"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 )
 
-// newTestView connects to a fake Docker whose containers are of this dockershim.
-func newTestView(t *testing.T, d *dockertest.Pods) *Containers {
+// newTestContainers connects to a fake Docker whose containers are of this dockershim.
+func newTestContainers(t *testing.T, d *dockertest.Pods) *Containers {
 	t.Helper()
 	e, err := Connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
@@ -22,11 +22,11 @@ func newTestView(t *testing.T, d *dockertest.Pods) *Containers {
 
 func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	d := &dockertest.Pods{}
-	v := newTestView(t, d)
-	v.age = time.Hour // however slow the machine is
+	c := newTestContainers(t, d)
+	c.age = time.Hour // however slow the machine is
 	list := func(podUID string, want int) {
 		t.Helper()
-		items, err := v.List(t.Context(), podUID)
+		items, err := c.List(t.Context(), podUID)
 		if err != nil || len(items) != want {
 			t.Fatalf("list %q: %v, %v", podUID, items, err)
 		}
@@ -39,7 +39,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	}
 	inspect := func() {
 		t.Helper()
-		if _, err := v.Inspect(t.Context(), "in-u"); err != nil {
+		if _, err := c.Inspect(t.Context(), "in-u"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	inspect()
 	asked("without an event stream nothing is kept", 2, 2)
 
-	v.setLive(true)
+	c.setLive(true)
 	list("", 2)
 	list("", 2)
 	list("u", 1)
@@ -59,7 +59,7 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	inspect()
 	asked("with one, once each", 3, 1)
 
-	v.happened("in-u", events.ActionPause)
+	c.happened("in-u", events.ActionPause)
 	list("v", 1)
 	asked("another pod's list is not concerned by a change", 0, 0)
 	list("", 2)
@@ -67,11 +67,11 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	inspect()
 	asked("those that are, are asked for anew", 2, 1)
 
-	v.changed("unknown")
+	c.changed("unknown")
 	list("v", 1)
 	asked("a container that nobody knows may be of any pod", 1, 0)
 
-	v.setLive(false)
+	c.setLive(false)
 	list("v", 1)
 	inspect()
 	asked("a stream that broke", 1, 1)
@@ -79,11 +79,11 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 
 func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 	d := &dockertest.Pods{}
-	v := newTestView(t, d)
-	v.setLive(true)
-	d.Inspecting = func() { v.changed("in-u") }
+	c := newTestContainers(t, d)
+	c.setLive(true)
+	d.Inspecting = func() { c.changed("in-u") }
 	for range 2 {
-		if _, err := v.Inspect(t.Context(), "in-u"); err != nil {
+		if _, err := c.Inspect(t.Context(), "in-u"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,27 +93,27 @@ func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 }
 
 func TestOnlyOurContainersAreShown(t *testing.T) {
-	v := newTestView(t, &dockertest.Pods{})
-	v.label = LabelStateDir + "=/elsewhere"
-	if r, err := v.Inspect(t.Context(), "in-u"); err == nil {
+	c := newTestContainers(t, &dockertest.Pods{})
+	c.label = LabelStateDir + "=/elsewhere"
+	if r, err := c.Inspect(t.Context(), "in-u"); err == nil {
 		t.Errorf("shown: %v", r)
 	}
 }
 
 func TestOverlayCorrectsALaggingList(t *testing.T) {
-	v := NewContainers(nil, "/state")
+	c := NewContainers(nil, "/state")
 	items := []Item{{ID: "a", State: StateRunning}, {ID: "b", State: StateRunning}, {ID: "f", State: StateCreated}}
-	v.happened("a", events.ActionDie)
-	v.StartFailed("f")
-	got := v.overlay(items)
+	c.happened("a", events.ActionDie)
+	c.StartFailed("f")
+	got := c.overlay(items)
 	if got[0].State != StateExited || got[1].State != StateRunning || got[2].State != StateExited {
 		t.Errorf("overlaid %v", got)
 	}
 	if items[0].State != StateRunning {
 		t.Error("the shared list was changed")
 	}
-	v.happened("a", events.ActionStart)
-	if got := v.overlay(items); got[0].State != StateRunning {
+	c.happened("a", events.ActionStart)
+	if got := c.overlay(items); got[0].State != StateRunning {
 		t.Errorf("started again, and still %v", got[0].State)
 	}
 }

@@ -22,7 +22,7 @@ type ContainerSpec struct {
 	MissingDirs []string
 }
 
-// conflict is what to do when a name is taken.
+// conflict says what to do when a name is taken.
 type conflict int
 
 const (
@@ -37,26 +37,27 @@ const (
 	suffixLen = 4 // random bytes after a name that is taken
 )
 
-// Create creates a container, and seals its labels. A taken name is freed when its holder
-// is the leftover of a creation that a crash interrupted; a name that runs is an
-// errdefs.ErrAlreadyExists; for all others the new container gets a suffix.
-func (v *Containers) Create(ctx context.Context, c *ContainerSpec) (id string, err error) {
-	seal(c.Config.Labels)
-	name := c.Name
+// Create creates a container and returns its ID. A taken name is freed when its holder is
+// the leftover of a creation that a crash interrupted. When the holder is ours and runs, the
+// error is an errdefs.ErrAlreadyExists. In all other cases the new container gets a suffix.
+// Create adds a label to those of spec.
+func (c *Containers) Create(ctx context.Context, spec *ContainerSpec) (id string, err error) {
+	seal(spec.Config.Labels)
+	name := spec.Name
 	for try := 1; ; try++ {
-		r, err := v.docker.ContainerCreate(ctx, c.Config, c.Host, nil, nil, name)
+		r, err := c.engine.ContainerCreate(ctx, spec.Config, spec.Host, nil, nil, name)
 		if err == nil {
 			for _, w := range r.Warnings {
 				klog.V(2).InfoS("Docker warns of a container", "name", name, "warning", w)
 			}
-			v.belongs(r.ID, c.Config.Labels[LabelPodUID])
-			v.changed(r.ID)
+			c.belongs(r.ID, spec.Config.Labels[LabelPodUID])
+			c.changed(r.ID)
 			return r.ID, nil
 		}
 		if !errdefs.IsConflict(err) || try == maxTries {
 			return "", err
 		}
-		holder, state, err := v.holder(ctx, name)
+		holder, state, err := c.holder(ctx, name)
 		if err != nil {
 			return "", err
 		}
@@ -65,8 +66,8 @@ func (v *Containers) Create(ctx context.Context, c *ContainerSpec) (id string, e
 			return "", failed(errdefs.ErrAlreadyExists, "%s exists and runs as %s", name, state.id)
 		case replace:
 			klog.InfoS("Removing the leftover of an interrupted creation", "name", name, "containerID", holder)
-			// Its start may still be on its way; what has started is looked at again.
-			if err := v.RemoveUnlessRunning(ctx, holder); err != nil {
+			// Its start may still be under way; if it has started, the next try sees that.
+			if err := c.RemoveUnlessRunning(ctx, holder); err != nil {
 				return "", fmt.Errorf("remove the leftover %s: %w", name, err)
 			}
 		case sidestep:
@@ -74,21 +75,21 @@ func (v *Containers) Create(ctx context.Context, c *ContainerSpec) (id string, e
 			if _, err := rand.Read(suffix); err != nil {
 				return "", err
 			}
-			name = c.Name + "_" + hex.EncodeToString(suffix)
+			name = spec.Name + "_" + hex.EncodeToString(suffix)
 		case tryAgain:
 		}
 	}
 }
 
-// held is the state of the container that holds a name.
+// held describes the container that holds a name.
 type held struct {
 	id    string
 	ours  bool
 	state State
 }
 
-// decideConflict says what to do about a name that is taken. What ran is kept:
-// its exit code and log may still be wanted. What is not ours is left alone.
+// decideConflict decides what to do about a name that is taken. A container that ran is kept,
+// since its exit code and log may still be wanted. A container that is not ours is left alone.
 func decideConflict(exists bool, by held) conflict {
 	switch {
 	case !exists:
@@ -103,16 +104,17 @@ func decideConflict(exists bool, by held) conflict {
 	return sidestep
 }
 
-// holder finds out who has a name; "" when nobody has any more.
-func (v *Containers) holder(ctx context.Context, name string) (string, held, error) {
-	r, err := v.docker.ContainerInspect(ctx, name)
+// holder returns the ID and state of the container that has a name; "" when none has it any
+// more.
+func (c *Containers) holder(ctx context.Context, name string) (string, held, error) {
+	r, err := c.engine.ContainerInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return "", held{}, nil
 	}
 	if err != nil {
 		return "", held{}, fmt.Errorf("find out who has the name %s: %w", name, err)
 	}
-	h := held{id: r.ID, ours: v.takeOver(&r)}
+	h := held{id: r.ID, ours: c.takeOver(&r)}
 	if r.State != nil {
 		h.state = StateOf(r.State)
 	}
@@ -121,21 +123,21 @@ func (v *Containers) holder(ctx context.Context, name string) (string, held, err
 
 // Remove removes a container, running or not, with its anonymous volumes. It succeeds
 // when the container is gone, and waits for a removal that is under way.
-func (v *Containers) Remove(ctx context.Context, id string) error {
-	return v.removeBy(ctx, id, true)
+func (c *Containers) Remove(ctx context.Context, id string) error {
+	return c.removeBy(ctx, id, true)
 }
 
-// RemoveUnlessRunning is remove, but leaves a running container alone and returns
+// RemoveUnlessRunning is like Remove, but leaves a running container alone and returns
 // errdefs.ErrConflict for it. When a start is on its way, Docker decides which comes first.
-func (v *Containers) RemoveUnlessRunning(ctx context.Context, id string) error {
-	return v.removeBy(ctx, id, false)
+func (c *Containers) RemoveUnlessRunning(ctx context.Context, id string) error {
+	return c.removeBy(ctx, id, false)
 }
 
-func (v *Containers) removeBy(ctx context.Context, id string, force bool) error {
-	err := v.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
-	v.changed(id)
+func (c *Containers) removeBy(ctx context.Context, id string, force bool) error {
+	err := c.engine.ContainerRemove(ctx, id, container.RemoveOptions{Force: force, RemoveVolumes: true})
+	c.changed(id)
 	if err != nil && errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
-		gone, failed := v.docker.ContainerWait(ctx, id, container.WaitConditionRemoved)
+		gone, failed := c.engine.ContainerWait(ctx, id, container.WaitConditionRemoved)
 		select {
 		case <-gone:
 			err = nil
@@ -148,23 +150,23 @@ func (v *Containers) removeBy(ctx context.Context, id string, force bool) error 
 	return err
 }
 
-// Start starts a container. An error is remembered: Docker lists a container that could
-// not be started as created.
-func (v *Containers) Start(ctx context.Context, id string) error {
-	err := v.docker.ContainerStart(ctx, id, container.StartOptions{})
+// Start starts a container. A failure is remembered, because Docker goes on listing such a
+// container as created.
+func (c *Containers) Start(ctx context.Context, id string) error {
+	err := c.engine.ContainerStart(ctx, id, container.StartOptions{})
 	if err != nil {
-		v.StartFailed(id)
+		c.StartFailed(id)
 		return err
 	}
-	v.changed(id)
+	c.changed(id)
 	return nil
 }
 
 // Stop sends a container its stop signal, and SIGKILL after grace seconds. It succeeds
 // when the container is stopped or gone.
-func (v *Containers) Stop(ctx context.Context, id string, grace int) error {
-	err := v.docker.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
-	v.changed(id)
+func (c *Containers) Stop(ctx context.Context, id string, grace int) error {
+	err := c.engine.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
+	c.changed(id)
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
@@ -172,13 +174,13 @@ func (v *Containers) Stop(ctx context.Context, id string, grace int) error {
 }
 
 // Update changes the limits of a container.
-func (v *Containers) Update(ctx context.Context, id string, limits container.Resources) error {
-	_, err := v.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: limits})
-	v.changed(id)
+func (c *Containers) Update(ctx context.Context, id string, limits container.Resources) error {
+	_, err := c.engine.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: limits})
+	c.changed(id)
 	return err
 }
 
-// failure is an error of ours of a kind that package errdefs knows, in our words.
+// failure is an error in our own words, of one of the kinds of package errdefs.
 type failure struct {
 	kind    error
 	message string

@@ -19,18 +19,19 @@ import (
 // minAPIVersion is the oldest Docker API that the dockershim speaks: Docker 1.13.
 const minAPIVersion = "1.26"
 
-// connectTimeout is how long New waits for a Docker that does not answer yet, as
-// when both start with the machine.
+// connectTimeout is how long Connect waits for a Docker that does not answer yet, as when
+// both start with the machine.
 const connectTimeout = 30 * time.Second
 
-// Engine is Docker: its client, and what it said of itself when we connected.
+// Engine is a Docker daemon: its client, and how it described itself when we connected.
 type Engine struct {
 	*client.Client
-	http  *http.Client // for answers that are decoded by ourselves: lists and events
+	http  *http.Client // for answers that we decode ourselves: lists and events
 	About system.Info
 }
 
-// Connect makes a client, agrees on an API version and asks what Docker is.
+// Connect waits until Docker answers, for half a minute at most, agrees on an API version and
+// asks Docker about itself. The caller closes the Engine.
 func Connect(ctx context.Context, endpoint string) (*Engine, error) {
 	// Many calls run at once when a node starts its pods; their connections are kept.
 	transport := &http.Transport{
@@ -68,11 +69,12 @@ func Connect(ctx context.Context, endpoint string) (*Engine, error) {
 	return &Engine{Client: c, http: &http.Client{Transport: raw}, About: info}, nil
 }
 
-// maxImageAnswer is how long Docker's description of one image may be. Its author writes
-// it: labels of 150 MB take two gigabytes to read before they can be refused.
+// maxImageAnswer is how long Docker's description of one image may be, in bytes. The author of
+// the image writes it, and 150 MB of labels take two gigabytes to read before they can be
+// refused.
 const maxImageAnswer = 8 << 20
 
-// boundedImages breaks off a description of an image that is too long.
+// boundedImages cuts off descriptions of images that are too long.
 type boundedImages struct{ http.RoundTripper }
 
 func (b boundedImages) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -83,7 +85,8 @@ func (b boundedImages) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// bounded is a body that fails once it has given more than left bytes.
+// bounded is a body that fails after more than left bytes. http.MaxBytesReader would do the
+// same without saying of what there is too much.
 type bounded struct {
 	io.ReadCloser
 	left int
@@ -141,12 +144,12 @@ func (e *Engine) get(ctx context.Context, path, query string) (*http.Response, e
 	return resp, nil
 }
 
-// LogFile is where Docker keeps the output of a container.
+// LogFile returns the file in which Docker keeps the output of a container.
 func (e *Engine) LogFile(id string) string {
 	return fmt.Sprintf("%s/containers/%s/%s-json.log", e.About.DockerRootDir, id, id)
 }
 
-// errAway marks an error of the way to Docker.
+// errAway marks an error on the way to Docker, for Away.
 type errAway struct{ error }
 
 func (e errAway) Unwrap() error { return e.error }

@@ -16,7 +16,7 @@ import (
 
 // Event is an event of one of our containers.
 type Event struct {
-	ID        string
+	ID        string // of the container or sandbox
 	SandboxID string // of the container's sandbox; a sandbox names itself
 	Identity  Identity
 	Action    events.Action
@@ -37,18 +37,18 @@ var reconnect = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 
 // Watch keeps the one subscription to Docker's events until ctx ends, and calls tell with
 // each event of our containers, one after the other. While the subscription is broken
 // nothing is cached; once it is back, tell hears of what happened meanwhile.
-func (v *Containers) Watch(ctx context.Context, tell func(Event)) error {
+func (c *Containers) Watch(ctx context.Context, tell func(Event)) error {
 	backoff, broken := reconnect, false
 	seen := map[string]Event{} // by ID, the last event of each container that changed its state
 	for ctx.Err() == nil {
 		begun := time.Now()
-		err := v.follow(ctx, seen, tell, func() {
+		err := c.follow(ctx, seen, tell, func() {
 			if broken {
 				klog.InfoS("Docker's event stream is back")
 			}
 			broken = false
 		})
-		v.setLive(false)
+		c.setLive(false)
 		if ctx.Err() != nil {
 			break
 		}
@@ -68,10 +68,10 @@ func (v *Containers) Watch(ctx context.Context, tell func(Event)) error {
 }
 
 // follow reads one event stream to its end.
-func (v *Containers) follow(ctx context.Context, seen map[string]Event, tell func(Event), ready func()) error {
+func (c *Containers) follow(ctx context.Context, seen map[string]Event, tell func(Event), ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", v.label))
+	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", c.label))
 	for _, a := range watched {
 		args.Add("event", string(a))
 	}
@@ -82,13 +82,13 @@ func (v *Containers) follow(ctx context.Context, seen map[string]Event, tell fun
 	// Docker sends its headers a moment before it subscribes us.
 	now := time.Now()
 	since := strconv.FormatInt(now.Unix(), 10) + fmt.Sprintf(".%09d", now.Nanosecond())
-	resp, err := v.docker.get(ctx, "/events", url.Values{"filters": {filter}, "since": {since}}.Encode())
+	resp, err := c.engine.get(ctx, "/events", url.Values{"filters": {filter}, "since": {since}}.Encode())
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	v.setLive(true)
-	if err := v.resync(ctx, seen, tell); err != nil {
+	c.setLive(true)
+	if err := c.resync(ctx, seen, tell); err != nil {
 		return err
 	}
 	ready()
@@ -102,8 +102,8 @@ func (v *Containers) follow(ctx context.Context, seen map[string]Event, tell fun
 			continue
 		}
 		note(seen, h)
-		v.belongs(h.ID, h.Identity.UID)
-		v.happened(h.ID, h.Action)
+		c.belongs(h.ID, h.Identity.UID)
+		c.happened(h.ID, h.Action)
 		tell(h)
 	}
 }
@@ -134,9 +134,9 @@ func note(seen map[string]Event, h Event) {
 }
 
 // resync lists, and tells what happened while nobody listened.
-func (v *Containers) resync(ctx context.Context, seen map[string]Event, tell func(Event)) error {
+func (c *Containers) resync(ctx context.Context, seen map[string]Event, tell func(Event)) error {
 	first := len(seen) == 0
-	items, err := v.List(ctx, "")
+	items, err := c.List(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Identity is whom a Docker container stands for.
+// Identity says which sandbox or container of CRI a Docker container is.
 type Identity struct {
 	Container string `json:"container,omitempty"` // "" for a sandbox
 	Pod       string `json:"pod"`
@@ -18,8 +18,8 @@ type Identity struct {
 
 const namePrefix = "k8s_"
 
-// Name is k8s_<container>_<pod>_<namespace>_<uid>_<attempt>, with POD for a
-// sandbox. exact tells whether parseName gives the identity back.
+// Name returns k8s_<container>_<pod>_<namespace>_<uid>_<attempt>, with POD for a sandbox.
+// exact reports whether parseName recovers the identity.
 func (id Identity) Name() (name string, exact bool) {
 	exact = true
 	fields := [...]string{id.Container, id.Pod, id.Namespace, id.UID}
@@ -47,12 +47,12 @@ func (id Identity) Name() (name string, exact bool) {
 	return b.String(), exact
 }
 
-// nameByte tells whether Docker allows the byte within a name.
+// nameByte reports whether Docker allows the byte within a name.
 func nameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
-// parseName reads a name that dockerName made; a random suffix may follow it.
+// parseName reads a name that Identity.Name made; a random suffix may follow it.
 func parseName(name string) (Identity, bool) {
 	rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "/"), namePrefix)
 	if !ok {
@@ -81,9 +81,9 @@ func parseName(name string) (Identity, bool) {
 	return id, true
 }
 
-// IdentityOf reads whom a container stands for from its name and its trusted labels;
-// false for one that we have not named. An image has no say in its containers' names,
-// so that what the labels add must fit the name.
+// IdentityOf reads a container's identity from its name and its trusted labels. It returns
+// false when the name is not one of ours. An image cannot choose the names of its containers,
+// so that the labels must fit the name.
 func IdentityOf(name string, labels map[string]string) (Identity, bool) {
 	text, ok := labels[labelMetadata]
 	if !ok {
@@ -101,14 +101,15 @@ func IdentityOf(name string, labels map[string]string) (Identity, bool) {
 	return id, true
 }
 
-// isSuffix tells whether text is what create adds to a name that is taken.
+// isSuffix reports whether text is what Create appends to a name that is taken.
 func isSuffix(text string) bool {
 	digits, ok := strings.CutPrefix(text, "_")
 	_, err := hex.DecodeString(digits)
 	return ok && err == nil && len(digits) == 2*suffixLen
 }
 
-// SetIdentity names a container after id and labels it where the name is not enough.
+// SetIdentity returns the name of a container with this identity, and adds a label where the
+// name is not enough.
 func SetIdentity(labels map[string]string, id Identity) (name string, err error) {
 	name, exact := id.Name()
 	if !exact {

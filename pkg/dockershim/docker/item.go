@@ -8,7 +8,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// summary is what is read of a container in Docker's list.
+// summary is the part of an entry of Docker's list that we read.
 type summary struct {
 	ID         string `json:"Id"`
 	Names      []string
@@ -20,7 +20,7 @@ type summary struct {
 	HostConfig struct{ NetworkMode string }
 }
 
-// State is a container's, as CRI sees it.
+// State is the state of a container in CRI's terms.
 type State int
 
 const (
@@ -30,29 +30,29 @@ const (
 	StateExited
 )
 
-// Item is one of our containers as listed. It is shared and only read.
+// Item is one of our containers as listed. It is shared and must not be changed.
 type Item struct {
 	ID          string
 	IsSandbox   bool
 	State       State
 	Identity    Identity
-	CreatedAt   int64 // ns
+	CreatedAt   int64 // ns since the epoch
 	Labels      map[string]string
 	Annotations map[string]string
 
-	// Of a container:
+	// Set for a container:
 	SandboxID   string
 	Image       string // as the client named it
 	DockerImage string // as Docker's list names it
 	ImageID     string
 	Volumes     []ImageVolume
-	// Of a sandbox:
+	// Set for a sandbox:
 	NetworkMode string
 	Handler     string
 }
 
-// newItem reads what Docker lists; false where we have not made it, whatever the
-// labels that its image may have given it say.
+// newItem reads an entry of Docker's list. It returns false for a container that we did not
+// make, whatever labels its image gave it.
 func newItem(s *summary) (Item, bool) {
 	labels := trusted(s.Labels)
 	name := ""
@@ -73,7 +73,8 @@ func newItem(s *summary) (Item, bool) {
 	return it, true
 }
 
-// CreatedAt prefers the nanoseconds of our label to Docker's seconds.
+// CreatedAt returns when a container was created, in nanoseconds since the epoch: by our label
+// where it has one, else by Docker's time, which in lists is in whole seconds.
 func CreatedAt(labels map[string]string, docker time.Time) int64 {
 	if ns, err := strconv.ParseInt(labels[LabelCreated], 10, 64); err == nil {
 		return ns
@@ -81,7 +82,7 @@ func CreatedAt(labels map[string]string, docker time.Time) int64 {
 	return docker.UnixNano()
 }
 
-// StateOf is the state of an inspected container.
+// StateOf returns the state of an inspected container.
 func StateOf(s *container.State) State {
 	if s == nil {
 		return StateUnknown
@@ -115,7 +116,8 @@ func (it *Item) Matches(id string, labels map[string]string) bool {
 	return true
 }
 
-// ItemOf is the item of an inspected container, which must be ours.
+// ItemOf makes an item of an inspected container, which must be ours. State and image are
+// missing.
 func ItemOf(r *container.InspectResponse) Item {
 	it, _ := newItem(&summary{ID: r.ID, Names: []string{r.Name}, Labels: r.Config.Labels})
 	return it

@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// Labels of Docker containers by which sandboxes and containers are known again.
-// The first group is the dockershim's of old, the second is ours. Docker adds to a
-// container's labels those of its image, so that whoever builds an image can write
-// any of them: what is read back goes through trusted.
+// Labels of Docker containers, by which sandboxes and containers are recognized. The first
+// group is the kubelet's and its old dockershim's, the second is ours. Docker adds the labels of the
+// image to those of the container, so that the author of an image can write any of them:
+// whatever is read back goes through trusted.
 const (
+	LabelPodUID        = "io.kubernetes.pod.uid"
 	LabelType          = "io.kubernetes.docker.type"
 	LabelSandboxID     = "io.kubernetes.sandbox.id"
 	LabelLogPath       = "io.kubernetes.container.logpath"
@@ -20,7 +21,7 @@ const (
 
 	ownPrefix     = "io.mini-kubelet."
 	labelKeys     = ownPrefix + "keys"            // JSON, the keys of all labels that we set
-	LabelStateDir = ownPrefix + "state-dir"       // whose it is
+	LabelStateDir = ownPrefix + "state-dir"       // of the dockershim that made it
 	LabelCreated  = ownPrefix + "created"         // ns since the epoch: Docker lists seconds only
 	labelMetadata = ownPrefix + "metadata"        // JSON, where the name cannot be read back
 	LabelHandler  = ownPrefix + "runtime-handler" // of the sandbox
@@ -32,16 +33,16 @@ const (
 	escapePrefix = "label."
 )
 
-// Values of labelType, and the name under which a sandbox is listed as a container.
+// Values of LabelType, and the name under which a sandbox is listed as a container.
 const (
 	TypeSandbox   = "podsandbox"
 	TypeContainer = "container"
 	SandboxName   = "POD"
 )
 
-// alwaysSet are the labels that we set on every container of a kubelet's, whatever
-// it is like. Of containers without labelKeys, made by a release that did not set it,
-// only these are known not to be the image's.
+// alwaysSet are the labels that every container of a kubelet gets from us. A container
+// without labelKeys, from a release that did not set it, has only these for certain from us
+// and not from its image.
 var alwaysSet = []string{
 	LabelType, LabelSandboxID, LabelLogPath, LabelStateDir, LabelCreated, LabelImage,
 	LabelContainerName, LabelPodUID, "io.kubernetes.pod.name", "io.kubernetes.pod.namespace",
@@ -49,15 +50,15 @@ var alwaysSet = []string{
 	annotationPrefix + "io.kubernetes.container.terminationMessagePath", annotationPrefix + "io.kubernetes.container.terminationMessagePolicy",
 }
 
-// seal adds to a new container's labels which they are, for trusted. Nothing may be
-// added after it.
+// seal adds to the labels of a new container the list of their keys, for trusted. It must
+// come last.
 func seal(labels map[string]string) {
 	delete(labels, labelKeys)
 	labels[labelKeys] = marshal(slices.Sorted(maps.Keys(labels)))
 }
 
-// trusted takes out of a container's labels, as Docker tells them, those that we have
-// set. All others are the image's, and whatever they say is hearsay.
+// trusted returns those labels of a container that we set. All others come from its image,
+// and are not believed.
 func trusted(all map[string]string) map[string]string {
 	var keys []string
 	text, sealed := all[labelKeys]
@@ -76,7 +77,7 @@ func trusted(all map[string]string) map[string]string {
 	return own
 }
 
-// reserved tells whether a label's key could be taken for one that we set.
+// reserved reports whether a label's key could be mistaken for one of ours.
 func reserved(key string) bool {
 	switch key {
 	case LabelType, LabelSandboxID, LabelLogPath:
@@ -86,7 +87,7 @@ func reserved(key string) bool {
 }
 
 // JoinLabels joins a client's labels and annotations into one map, so that
-// criLabels gives back exactly both.
+// SplitLabels returns exactly both.
 func JoinLabels(labels, annotations map[string]string) map[string]string {
 	all := make(map[string]string, len(labels)+len(annotations)+6)
 	for k, v := range labels {
@@ -101,7 +102,8 @@ func JoinLabels(labels, annotations map[string]string) map[string]string {
 	return all
 }
 
-// SplitLabels takes the client's labels and annotations out of Docker's labels.
+// SplitLabels returns the client's labels and annotations from Docker's labels, which must be
+// trusted.
 func SplitLabels(all map[string]string) (labels, annotations map[string]string) {
 	labels, annotations = make(map[string]string, 8), make(map[string]string, 8)
 	for k, v := range all {
