@@ -54,7 +54,7 @@ func (p Platform) Container(req ContainerRequest) (*docker.ContainerSpec, error)
 	config := &container.Config{
 		Image: c.Image.Image, Entrypoint: c.Command, Cmd: c.Args, WorkingDir: c.WorkingDir, Labels: labels,
 		Tty: c.Tty, OpenStdin: c.Stdin, StdinOnce: c.StdinOnce,
-		// Whether a container is healthy, its pod's probes say.
+		// The probes of the pod say whether a container is healthy.
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 	}
 	for _, e := range c.Envs {
@@ -112,7 +112,7 @@ func (p Platform) confine(config *container.Config, host *container.HostConfig, 
 		return err
 	}
 	if s.GetSupplementalGroupsPolicy() == cri.SupplementalGroupsPolicy_Strict && s.GetRunAsGroup() == nil {
-		// With a group Docker does not look for others that the image gives the user.
+		// Only with a group does Docker ignore the other groups that the image gives the user.
 		return grpccode.Invalid(field+".supplemental_groups_policy", "Strict is possible with Docker only together with run_as_group")
 	}
 	host.GroupAdd = groups(s.GetSupplementalGroups())
@@ -129,7 +129,7 @@ func (p Platform) confine(config *container.Config, host *container.HostConfig, 
 		}
 	}
 	if s != nil && !s.Privileged {
-		// To Docker nil means its own, longer lists, and an empty list none.
+		// Docker takes nil for its own, longer lists, and an empty list for none.
 		host.MaskedPaths, host.ReadonlyPaths = nonNil(s.MaskedPaths), nonNil(s.ReadonlyPaths)
 	}
 	host.SecurityOpt, err = p.securityOptions(field, securityProfiles{

@@ -16,18 +16,18 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// propagations has nothing for PRIVATE, with which a client asks for none: Docker
-// itself makes such a mount rprivate, but for its own root directory and what that
-// lies in, where it picks rslave and refuses rprivate by name.
+// propagations lacks PRIVATE, with which a client asks for no propagation: Docker makes such
+// a mount rprivate by itself, except for its own root directory and the directories above
+// that, where it picks rslave and refuses rprivate by name.
 var propagations = map[cri.MountPropagation]mount.Propagation{
 	cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER: mount.PropagationRSlave,
 	cri.MountPropagation_PROPAGATION_BIDIRECTIONAL:     mount.PropagationRShared,
 }
 
-// mounts converts a container's mounts. Symbolic links in their sources are
-// followed; missing are the sources that do not exist and that have to be made, as
-// directories. images are those that are to be mounted. Only Docker's older form can
-// relabel for SELinux.
+// mounts converts a container's mounts. Symbolic links in their sources are followed; missing
+// lists the sources that do not exist and have to be made as directories. images holds the
+// mounted images, by the index of their mount. The result is in Docker's newer form, except
+// for mounts that are to be relabelled for SELinux, which only the older form (binds) can.
 func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (mounts []mount.Mount, binds, missing []string, err error) {
 	for i, m := range all {
 		field := fmt.Sprintf("config.mounts[%d]", i)
@@ -35,8 +35,8 @@ func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 			return nil, nil, nil, err
 		}
 		if m.GetImage().GetImage() != "" {
-			// It is read-only and noexec by itself; if Docker were to make it read-only, it
-			// would drop the other.
+			// It is mounted read-only and noexec already; making it read-only again, Docker
+			// would drop noexec.
 			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: images[i].Source, Target: m.ContainerPath})
 			continue
 		}
@@ -51,7 +51,7 @@ func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 		}
 		propagation := propagations[m.Propagation]
 		if m.RecursiveReadOnly {
-			// What came in by propagation later would be writable.
+			// A mount that came in by propagation later would be writable.
 			propagation = mount.PropagationRPrivate
 		}
 		if m.SelinuxRelabel && p.SELinux {
@@ -70,11 +70,11 @@ func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 	return mounts, binds, missing, nil
 }
 
-// toMake says where a source that does not exist has to be made. cri-api calls it an
-// error, but containerd, CRI-O and Docker's own -v make it, and the DaemonSets of
-// network plug-ins lean on that. A client that asks to relabel says that the path is
-// its own (a kubelet does for volumes, /etc/hosts and the termination log, and never
-// for hostPath): if such a one has gone, an empty directory would hide the loss.
+// toMake returns where a missing source has to be made. cri-api calls a missing source an
+// error, but containerd, CRI-O and Docker's own -v make it, and the DaemonSets of network
+// plug-ins rely on that. By asking to relabel, a client says that the path is its own (a
+// kubelet does so for volumes, /etc/hosts and the termination log, and never for hostPath):
+// if such a path has gone, an empty directory would hide the loss.
 func (p Platform) toMake(m *cri.Mount) (string, error) {
 	switch {
 	case m.SelinuxRelabel:
@@ -105,9 +105,9 @@ func bindOptions(m *cri.Mount, propagation mount.Propagation) string {
 	return options
 }
 
-// ExplainPropagation adds to Docker's refusal of a mount's propagation what mends it. Docker
-// has worded it "path P is mounted on M but it is not a shared [or slave] mount" since
-// 1.10; with other words of it nothing is added.
+// ExplainPropagation adds the remedy to Docker's refusal of a mount's propagation, and leaves
+// every other error alone. Since 1.10 Docker has worded it "path P is mounted on M but it is
+// not a shared [or slave] mount".
 func ExplainPropagation(err error) error {
 	if !strings.Contains(err.Error(), "but it is not a shared ") {
 		return err

@@ -10,7 +10,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 )
 
-// NetworkSandbox is what a network plug-in must know of a sandbox.
+// NetworkSandbox is what a network plug-in must know of a sandbox. A bandwidth that cannot be
+// read is an error, worded for the client.
 func NetworkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
 	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
 	for _, p := range Checkpoint(c).Ports {
@@ -24,8 +25,8 @@ func NetworkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error)
 		return sb, err
 	}
 	sb.Bandwidth.EgressRate, err = bandwidth(c.Annotations, annotationEgress)
-	// The kubelet's plug-in of old allowed bursts without bound, the most that the
-	// bandwidth plug-in takes.
+	// The kubelet's old plug-in set no bound to bursts; this is the most that the bandwidth
+	// plug-in takes.
 	for _, l := range []struct{ rate, burst *uint64 }{
 		{&sb.Bandwidth.IngressRate, &sb.Bandwidth.IngressBurst}, {&sb.Bandwidth.EgressRate, &sb.Bandwidth.EgressBurst},
 	} {
@@ -44,7 +45,7 @@ const (
 	maxBandwidth      = 1e15
 )
 
-// bandwidth reads a limit in bits per second; 0 for none.
+// bandwidth reads a limit in bits per second; 0 means none.
 func bandwidth(annotations map[string]string, key string) (uint64, error) {
 	text, ok := annotations[key]
 	if !ok {

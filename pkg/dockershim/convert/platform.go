@@ -12,15 +12,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// Platform is what a conversion must know of engine and machine. It does not
-// change while the program runs.
+// Platform is what a conversion must know of Docker and of the machine. It does not change
+// while the program runs, and its methods are safe for concurrent use.
 type Platform struct {
 	StateDir          string
 	APIVersion        string
 	Systemd           bool // cgroup driver
 	AppArmor          bool
 	SELinux           bool
-	RecursiveReadOnly bool // recursive read-only mounts
+	RecursiveReadOnly bool // mounts can be read-only recursively
 	Runtimes          []string
 	// RealPath resolves a mount's source, which must exist.
 	RealPath func(string) (string, error)
@@ -28,6 +28,8 @@ type Platform struct {
 	ReadFile func(string) ([]byte, error)
 }
 
+// NewPlatform describes a Docker daemon to the conversions. stateDir is the dockershim's, by
+// which it finds its containers.
 func NewPlatform(e *docker.Engine, stateDir string) Platform {
 	p := Platform{
 		StateDir: stateDir, APIVersion: e.ClientVersion(),
@@ -50,7 +52,7 @@ func NewPlatform(e *docker.Engine, stateDir string) Platform {
 	return p
 }
 
-// api tells whether Docker speaks at least that version.
+// api reports whether Docker speaks at least that version of its API.
 func (p Platform) api(version string) bool { return !versions.LessThan(p.APIVersion, version) }
 
 func kernelAtLeast(major, minor int) bool {

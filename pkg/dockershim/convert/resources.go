@@ -9,8 +9,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// Resources converts cgroup values. A memory limit without a word about swap
-// means no swap: Docker's own default would be as much swap as memory.
+// Resources converts cgroup values. A memory limit without a swap limit means no swap;
+// Docker's own default would be as much swap as memory. An error names a part of field, which
+// is the path of r in the request.
 func (p Platform) Resources(field string, r *cri.LinuxContainerResources) (container.Resources, error) {
 	var out container.Resources
 	if r == nil {
@@ -46,7 +47,7 @@ func (p Platform) Resources(field string, r *cri.LinuxContainerResources) (conta
 	return out, nil
 }
 
-// criResources is the way back, from what Docker says of a container.
+// criResources converts the limits of a container back.
 func criResources(host *container.HostConfig) *cri.ContainerResources {
 	if host == nil {
 		return nil

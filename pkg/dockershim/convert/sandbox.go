@@ -14,15 +14,16 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// Of the sandbox container itself, as the kubelet of old gave it.
+// Settings of the sandbox container itself, the same as the kubelet's old dockershim gave it.
 const (
 	sandboxOOMScoreAdj = -998
 	sandboxCPUShares   = 2
 	shmSize            = 64 << 20
 )
 
-// Sandbox converts a sandbox's configuration. image is the sandbox
-// image's, mode the Docker network mode of sandboxes on the pod network.
+// Sandbox converts the configuration of a sandbox, which CheckSandbox has checked. image is
+// the name of the sandbox image, mode the Docker network mode of sandboxes on the pod network.
+// It reads a seccomp profile from a file, and changes nothing.
 func (p Platform) Sandbox(c *cri.PodSandboxConfig, handler, image, mode string, now time.Time) (*docker.ContainerSpec, error) {
 	id := SandboxIdentity(c.Metadata)
 	labels := docker.JoinLabels(c.Labels, c.Annotations)
@@ -53,7 +54,7 @@ func (p Platform) Sandbox(c *cri.PodSandboxConfig, handler, image, mode string, 
 		Resources:      container.Resources{CPUShares: sandboxCPUShares, CgroupParent: p.cgroupParent(c.GetLinux().GetCgroupParent())},
 		Sysctls:        c.GetLinux().GetSysctls(),
 		Runtime:        OCIRuntime(handler),
-		Init:           new(bool), // whatever the daemon's default
+		Init:           new(bool), // also where the daemon's default is another
 	}
 	if OnHost(namespaces.GetNetwork()) {
 		host.NetworkMode, host.UTSMode, config.Hostname = "host", "host", ""
@@ -79,14 +80,16 @@ func (p Platform) Sandbox(c *cri.PodSandboxConfig, handler, image, mode string, 
 	return &docker.ContainerSpec{Name: name, Config: config, Host: host}, nil
 }
 
+// SandboxIdentity is the identity of a sandbox with this metadata.
 func SandboxIdentity(m *cri.PodSandboxMetadata) docker.Identity {
 	return docker.Identity{Pod: m.Name, Namespace: m.Namespace, UID: m.Uid, Attempt: m.Attempt}
 }
 
+// OnHost reports whether a namespace is the host's.
 func OnHost(mode cri.NamespaceMode) bool { return mode == cri.NamespaceMode_NODE }
 
-// OCIRuntime is the OCI runtime for a handler: Docker's own default for
-// "docker", the name that RuntimeClasses of dockershim nodes use.
+// OCIRuntime returns the OCI runtime for a handler, "" for Docker's default. RuntimeClasses of
+// dockershim nodes call the default "docker".
 func OCIRuntime(handler string) string {
 	if handler == "docker" {
 		return ""
@@ -94,7 +97,7 @@ func OCIRuntime(handler string) string {
 	return handler
 }
 
-// cgroupParent is what Docker takes: a path, or with systemd a slice's name.
+// cgroupParent returns the parent as Docker takes it: a path, or with systemd the name of a slice.
 func (p Platform) cgroupParent(parent string) string {
 	if parent != "" && p.Systemd {
 		return path.Base(parent)
@@ -102,8 +105,7 @@ func (p Platform) cgroupParent(parent string) string {
 	return parent
 }
 
-// ports are the mappings with a port on the host; the others say nothing that
-// must be done.
+// ports converts the mappings that have a port on the host. The others require nothing.
 func ports(mappings []*cri.PortMapping) (nat.PortSet, nat.PortMap) {
 	var exposed nat.PortSet
 	var bindings nat.PortMap
@@ -121,8 +123,8 @@ func ports(mappings []*cri.PortMapping) (nat.PortSet, nat.PortMap) {
 	return exposed, bindings
 }
 
-// dns is the sandbox's resolv.conf. Docker puts the host's values where a list is
-// empty; "." and "" are its words for none.
+// dns converts a sandbox's resolv.conf. Docker takes an empty list for the host's values; "."
+// and "" are its words for none.
 func dns(c *cri.DNSConfig) (servers, searches, options []string) {
 	if c == nil || len(c.Servers)+len(c.Searches)+len(c.Options) == 0 {
 		return nil, nil, nil
@@ -137,7 +139,7 @@ func dns(c *cri.DNSConfig) (servers, searches, options []string) {
 	return c.Servers, searches, options
 }
 
-// Checkpoint is what is kept on disk of a sandbox.
+// Checkpoint returns what is kept of a sandbox on disk.
 func Checkpoint(c *cri.PodSandboxConfig) checkpoint.Sandbox {
 	sb := checkpoint.Sandbox{
 		Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid, Attempt: c.Metadata.Attempt,

@@ -43,8 +43,7 @@ func groups(ids []int64) []string {
 	return all
 }
 
-// securityProfiles are those parts of a security context that become Docker's
-// security options.
+// securityProfiles are the parts of a security context that become Docker's security options.
 type securityProfiles struct {
 	seccomp, apparmor *cri.SecurityProfile
 	apparmorName      string // the field that came before apparmor
@@ -77,7 +76,8 @@ func (p Platform) securityOptions(field string, s securityProfiles) ([]string, e
 	return options, nil
 }
 
-// seccompOption: no profile at all means unconfined, as in other CRI runtimes.
+// seccompOption converts the seccomp profile. No profile at all means unconfined, as in other
+// CRI runtimes.
 func (p Platform) seccompOption(field string, s securityProfiles) (string, error) {
 	field += ".seccomp"
 	if s.privileged {
@@ -135,8 +135,8 @@ func (p Platform) appArmorOption(field string, s securityProfiles) (string, erro
 			return "", grpccode.Invalid(field+".apparmor.localhost_ref", "is empty")
 		}
 		if name == "unconfined" {
-			// To Docker this is no profile's name. Who may use profiles of the node, by Pod
-			// Security's baseline, may not be without one.
+			// Docker would take this for no profile at all. Pod Security's baseline allows the
+			// node's profiles, and does not allow to run without one.
 			return "", grpccode.Invalid(field+".apparmor.localhost_ref", "%q is no profile", name)
 		}
 		if !p.AppArmor {
@@ -148,7 +148,7 @@ func (p Platform) appArmorOption(field string, s securityProfiles) (string, erro
 	}
 }
 
-// capabilities are Docker's: without the prefix CAP_.
+// capabilities converts names of capabilities; Docker's have no prefix CAP_.
 func capabilities(field string, names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {

@@ -8,14 +8,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// stopSignal is Docker's name of a signal: SIGRTMIN+3 for CRI's SIGRTMINPLUS3.
+// stopSignal returns Docker's name of a signal: SIGRTMIN+3 for CRI's SIGRTMINPLUS3.
 func stopSignal(s cri.Signal) string {
 	name := s.String()
 	name = strings.Replace(name, "MINPLUS", "MIN+", 1)
 	return strings.Replace(name, "MAXMINUS", "MAX-", 1)
 }
 
-// criSignal is the way back; RUNTIME_DEFAULT for what CRI does not know.
+// criSignal converts a signal back; RUNTIME_DEFAULT stands for one that CRI does not know.
 func criSignal(name string) cri.Signal {
 	if name == "" {
 		name = "SIGTERM"
@@ -35,5 +35,5 @@ func criSignal(name string) cri.Signal {
 	return cri.Signal(cri.Signal_value[name])
 }
 
-// signalNumber is the kernel's number of a signal, 0 for a name that it does not know.
+// signalNumber returns the kernel's number of a signal, 0 for an unknown name.
 func signalNumber(name string) int { return int(unix.SignalNum(name)) }

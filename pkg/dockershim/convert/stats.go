@@ -8,13 +8,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
-// defaultInterface is the sandbox's, with Docker's bridge and with CNI.
+// defaultInterface is the name of a sandbox's interface, both on Docker's bridge and with CNI.
 const defaultInterface = "eth0"
 
 // Number wraps a number as CRI does.
 func Number(n uint64) *cri.UInt64Value { return &cri.UInt64Value{Value: n} }
 
-// MemoryUsage converts what a cgroup says of memory.
+// MemoryUsage converts a cgroup's use of memory.
 func MemoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
 	m := &cri.MemoryUsage{
 		Timestamp: at.UnixNano(), WorkingSetBytes: Number(u.WorkingSet), UsageBytes: Number(u.Memory), RssBytes: Number(u.RSS),
@@ -26,7 +26,7 @@ func MemoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
 	return m
 }
 
-// SwapUsage converts what a cgroup says of swap.
+// SwapUsage converts a cgroup's use of swap.
 func SwapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
 	out := &cri.SwapUsage{Timestamp: at.UnixNano(), SwapUsageBytes: Number(u.Swap)}
 	if u.SwapLimit > 0 {
@@ -35,7 +35,7 @@ func SwapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
 	return out
 }
 
-// IOUsage converts the pressure on input and output, nil where the kernel measures none.
+// IOUsage converts the pressure on input and output; nil where the kernel does not measure it.
 func IOUsage(u stats.Usage, at time.Time) *cri.IoUsage {
 	if u.Pressure.IO == nil {
 		return nil
@@ -43,7 +43,7 @@ func IOUsage(u stats.Usage, at time.Time) *cri.IoUsage {
 	return &cri.IoUsage{Timestamp: at.UnixNano(), Psi: Pressure(u.Pressure.IO)}
 }
 
-// Pressure converts pressure stall information, nil where the kernel measures none.
+// Pressure converts pressure stall information; nil where the kernel does not measure it.
 func Pressure(s *stats.Stall) *cri.PsiStats {
 	if s == nil {
 		return nil
@@ -54,7 +54,7 @@ func Pressure(s *stats.Stall) *cri.PsiStats {
 	return &cri.PsiStats{Some: line(s.Some), Full: line(s.Full)}
 }
 
-// NetworkUsage converts what has passed the interfaces of a sandbox.
+// NetworkUsage converts the traffic of a sandbox's interfaces.
 func NetworkUsage(interfaces []stats.Interface, at time.Time) *cri.NetworkUsage {
 	n := &cri.NetworkUsage{Timestamp: at.UnixNano()}
 	for _, i := range interfaces {

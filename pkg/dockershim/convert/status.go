@@ -43,11 +43,11 @@ func imageName(given, listed string) string {
 	return listed
 }
 
-// ContainerStatus is the status of an inspected container; imageRef gives an image's
-// reference for its ID.
+// ContainerStatus is the status of an inspected container, which must be ours; imageRef
+// returns the reference of an image by its ID.
 func ContainerStatus(r *container.InspectResponse, imageRef func(id string) string) *cri.ContainerStatus {
 	labels, annotations := docker.SplitLabels(r.Config.Labels)
-	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // every container of ours has one
 	given := r.Config.Labels[docker.LabelImage]
 	st := &cri.ContainerStatus{
 		Id: r.ID, Metadata: ContainerMetadata(id), CreatedAt: docker.CreatedAt(r.Config.Labels, parseTime(r.Created)),
@@ -74,21 +74,22 @@ func ContainerStatus(r *container.InspectResponse, imageRef func(id string) stri
 	return st
 }
 
-// What a kubelet knows of a container that was killed.
+// How a kubelet recognizes a container that was killed.
 const (
 	reasonOOM  = "OOMKilled"
 	exitKilled = 137
 )
 
-// OutOfMemory notes in the status of a container that the kernel killed in it for lack of
-// memory: Docker forgets that for a container that ends before Docker has noted its start.
+// OutOfMemory sets the reason of a container in which the kernel killed for lack of memory.
+// Docker forgets the reason when a container ends before Docker has noted its start.
 func OutOfMemory(st *cri.ContainerStatus) {
 	if st.ExitCode == exitKilled {
 		st.Reason = reasonOOM
 	}
 }
 
-// ListedContainer is a container in a list; imageRef gives an image's reference for its ID.
+// ListedContainer is a container in a list; imageRef returns the reference of an image by its
+// ID.
 func ListedContainer(it *docker.Item, imageRef func(id string) string) *cri.Container {
 	return &cri.Container{
 		Id: it.ID, PodSandboxId: it.SandboxID, Metadata: ContainerMetadata(it.Identity), State: ContainerState(it.State), CreatedAt: it.CreatedAt,
@@ -97,12 +98,12 @@ func ListedContainer(it *docker.Item, imageRef func(id string) string) *cri.Cont
 	}
 }
 
-// SandboxStatus is the status of an inspected sandbox. ips are its addresses, the primary
-// one first.
+// SandboxStatus is the status of an inspected sandbox, which must be ours. ips are its
+// addresses, the primary one first.
 func SandboxStatus(r *container.InspectResponse, ready bool, ips []string) *cri.PodSandboxStatus {
 	labels, annotations := docker.SplitLabels(r.Config.Labels)
 	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // ours, so that it has one
+	id, _ := docker.IdentityOf(r.Name, r.Config.Labels) // every container of ours has one
 	st := &cri.PodSandboxStatus{
 		Id: r.ID, Metadata: SandboxMetadata(id), State: sandboxState(ready), CreatedAt: docker.CreatedAt(r.Config.Labels, created),
 		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[docker.LabelHandler],
@@ -134,7 +135,7 @@ func sandboxState(ready bool) cri.PodSandboxState {
 	return cri.PodSandboxState_SANDBOX_NOTREADY
 }
 
-// setState says whether a container runs, and how and why one ended that does not.
+// setState sets the state, and for a container that has ended, how and why it ended.
 func setState(st *cri.ContainerStatus, s *container.State) {
 	started, finished := parseTime(s.StartedAt), parseTime(s.FinishedAt)
 	neverRan := started.IsZero()
@@ -149,12 +150,12 @@ func setState(st *cri.ContainerStatus, s *container.State) {
 	}
 	st.State = cri.ContainerState_CONTAINER_EXITED
 	if finished.Before(started) {
-		finished = started // Docker may note the start of what ends at once after its end
+		finished = started // when a container ends at once, Docker may note its end before its start
 	}
 	st.StartedAt, st.FinishedAt, st.ExitCode, st.Message = nanoseconds(started), nanoseconds(finished), int32(s.ExitCode), s.Error
 	switch {
 	case neverRan:
-		// Docker tells 126 and 127 from other failures to start; a kubelet knows 128.
+		// Docker has 126 and 127 for some failures to start; a kubelet knows 128.
 		st.ExitCode, st.Reason = 128, "ContainerCannotRun"
 		if finished.IsZero() {
 			st.FinishedAt = st.CreatedAt
@@ -194,8 +195,8 @@ func criMount(m container.MountPoint) *cri.Mount {
 	return out
 }
 
-// criUser is the user of a container that was given numbers. A name means what the image
-// makes of it, so that nothing is known.
+// criUser converts the user of a container back, if it was given as numbers. Only the image
+// knows what a name means.
 func criUser(r *container.InspectResponse) *cri.ContainerUser {
 	who, group, hasGroup := strings.Cut(r.Config.User, ":")
 	uid, err := strconv.ParseInt(who, 10, 64)

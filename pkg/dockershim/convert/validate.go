@@ -15,10 +15,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// Every field of a request is checked here before anything is done; what a
-// conversion finds besides is refused by it in the same way.
+// Every field of a request is checked here, before anything is done. What a conversion finds
+// beyond that, it refuses in the same way.
 
-// text checks a string that becomes part of a name, a label or a path element.
+// checkText checks a string that becomes part of a name, a label or a path element.
 func checkText(field, value string) error {
 	switch {
 	case value == "":
@@ -29,7 +29,7 @@ func checkText(field, value string) error {
 	return nil
 }
 
-// checkPathElement checks a string that others use as the name of a file.
+// checkPathElement checks a string that becomes the name of a file elsewhere.
 func checkPathElement(field, value string) error {
 	if err := checkText(field, value); err != nil {
 		return err
@@ -40,9 +40,9 @@ func checkPathElement(field, value string) error {
 	return nil
 }
 
-// checkPathLength refuses a path that is longer than any. runc repeats it in its error,
-// of which nobody reads more than the 64 KiB of a pipe: it then waits for ever, and Docker
-// answers nothing about the container any more.
+// checkPathLength refuses a path that is longer than Linux takes. runc repeats the path in its
+// error, and nobody reads more of that than the 64 KiB of a pipe: runc would wait for ever,
+// and Docker would not answer about the container any more.
 func checkPathLength(field, path string) error {
 	if len(path) > bounds.MaxPath {
 		return grpccode.Invalid(field, "is %d bytes long, and a path has at most %d", len(path), bounds.MaxPath)
@@ -50,7 +50,7 @@ func checkPathLength(field, path string) error {
 	return nil
 }
 
-// CheckCommand checks what is run: its first word is the path of a program.
+// CheckCommand checks a command, whose first word is the path of a program.
 func CheckCommand(field string, words []string) error {
 	if len(words) == 0 {
 		return nil
@@ -79,8 +79,8 @@ func checkEnum[T ~int32](field string, value T, names map[int32]string) error {
 }
 
 // maxSandboxWeight is how much a pod's labels and annotations may cost together, in bytes;
-// see docker.LabelWeight. A few annotations of 256 KiB, the most that the API takes, are
-// within it; 1,500 short ones are not.
+// see docker.Weigh. It admits a few annotations of 256 KiB, the most that the API takes, and
+// not 1,500 short ones.
 const maxSandboxWeight = 1536 << 10
 
 func checkSandboxWeight(c *cri.PodSandboxConfig) error {
@@ -91,6 +91,7 @@ func checkSandboxWeight(c *cri.PodSandboxConfig) error {
 	return nil
 }
 
+// CheckSandbox checks the configuration of a sandbox. Errors name the field.
 func CheckSandbox(c *cri.PodSandboxConfig) error {
 	if c == nil {
 		return grpccode.Invalid("config", "is missing")
@@ -175,6 +176,7 @@ func checkNamespaces(field string, n *cri.NamespaceOption) error {
 	return nil
 }
 
+// CheckContainer checks the configuration of a container. Errors name the field.
 func CheckContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error {
 	if c == nil {
 		return grpccode.Invalid("config", "is missing")
@@ -231,7 +233,7 @@ func CheckContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 	return CheckResources("config.linux.resources", c.GetLinux().GetResources())
 }
 
-// Bounds of the kernel's.
+// Bounds of the kernel, and one of Docker.
 const (
 	minMemory  = 6 << 20 // Docker's own
 	minQuota   = 1000    // µs
@@ -242,6 +244,7 @@ const (
 	oomHighest = 1000
 )
 
+// CheckResources checks cgroup values; field is their path in the request.
 func CheckResources(field string, r *cri.LinuxContainerResources) error {
 	if r == nil {
 		return nil
@@ -266,8 +269,8 @@ func CheckResources(field string, r *cri.LinuxContainerResources) error {
 	return nil
 }
 
-// LogPath joins the pod's log directory and the container's path below it; "" when
-// the container is to have no log.
+// LogPath joins the pod's log directory and the container's path below it. It returns "" for a
+// container that is to have no log.
 func LogPath(dir, path string) (string, error) {
 	if path == "" || dir == "" {
 		return "", nil
@@ -281,12 +284,11 @@ func LogPath(dir, path string) (string, error) {
 	return filepath.Join(dir, path), nil
 }
 
-// maxImageWeight is how much an image may say of itself, in bytes; see docker.ImageFacts.
-// Docker sets no bound.
+// maxImageWeight bounds docker.ImageFacts.Weight, in bytes. Docker sets no bound.
 const maxImageWeight = 1 << 20
 
-// CheckImage refuses an image whose containers would make every list long, and a
-// container whose program can be none.
+// CheckImage refuses an image that would make every list of its containers long, and a
+// container whose program has too long a path.
 func CheckImage(c *cri.ContainerConfig, facts docker.ImageFacts) error {
 	name := c.Image.Image
 	switch {
