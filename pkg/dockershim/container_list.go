@@ -32,7 +32,8 @@ func (s *Server) ListContainers(ctx context.Context, req *cri.ListContainersRequ
 	return resp, nil
 }
 
-// selects reports whether a list with these filters has the container; "" filters nothing.
+// selects reports whether these filters let a container through: prefixes of its ID and of its
+// sandbox's, and labels. Sandboxes are not let through.
 func selects(it *docker.Item, id, sandboxID string, labels map[string]string) bool {
 	return !it.IsSandbox && strings.HasPrefix(it.SandboxID, sandboxID) && it.Matches(id, labels)
 }

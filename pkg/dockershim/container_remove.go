@@ -16,7 +16,7 @@ import (
 // crimeta.UnlessRunning. Its log stays. It succeeds when the container is gone.
 func (s *Server) RemoveContainer(ctx context.Context, req *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
-	if err != nil && grpccode.Of(err) == codes.NotFound {
+	if grpccode.Of(err) == codes.NotFound {
 		return &cri.RemoveContainerResponse{}, nil
 	}
 	if err != nil {

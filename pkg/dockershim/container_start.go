@@ -16,8 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// StartContainer starts a created container and has its log followed. For a
-// container that runs it does nothing.
+// StartContainer starts a created container and begins to copy its log. It does nothing for a
+// container that runs.
 func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequest) (*cri.StartContainerResponse, error) {
 	id := req.ContainerId
 	log, known := s.made.logPath(id)
@@ -42,13 +42,13 @@ func (s *Server) StartContainer(ctx context.Context, req *cri.StartContainerRequ
 		return nil, fmt.Errorf("start container %s: %w", id, convert.ExplainPropagation(err))
 	}
 	if err := s.followLog(action, id, log); err != nil {
-		// It runs, and what it writes is kept by Docker; tidy tries again.
+		// The container runs, and Docker keeps what it writes; tidy tries again.
 		klog.ErrorS(err, "Could not follow a container's log", "containerID", id, "path", log)
 	}
 	return &cri.StartContainerResponse{}, nil
 }
 
-// followLog has a container's log copied to where its client wants it.
+// followLog begins to copy a container's log to where the client wants it.
 func (s *Server) followLog(ctx context.Context, id, path string) error {
 	if path == "" {
 		return nil

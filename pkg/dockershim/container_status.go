@@ -13,8 +13,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
-// ContainerStatus shows one container. Of one that has ended, everything that it
-// wrote stands in its log by then.
+// ContainerStatus shows one container. When it has ended, its log is complete once
+// ContainerStatus returns.
 func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Server) containerStatus(ctx context.Context, r *container.InspectRespon
 	return st
 }
 
-// imageRef returns a function that gives an image's reference for its ID.
+// imageRef returns a function that returns the reference of an image by its ID.
 func (s *Server) imageRef(ctx context.Context) func(id string) string {
 	return func(id string) string { return s.images.Ref(ctx, id) }
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// StopContainer ends a container: its stop signal, and SIGKILL after the timeout.
-// It succeeds when the container is stopped or gone. A second call with a shorter
-// timeout shortens the first; one of more than 68 years is 68 years.
+// StopContainer sends a container its stop signal, and SIGKILL after the timeout. It succeeds
+// when the container is stopped or gone. A second call with a shorter timeout cuts the first
+// one short. A timeout of more than 68 years becomes 68 years.
 func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
 	if req.ContainerId == "" {
 		return nil, grpccode.Invalid("container_id", "is empty")
@@ -22,9 +22,11 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	if req.Timeout < 0 {
 		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
-	if _, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer); grpccode.Of(err) == codes.NotFound && err != nil {
+	_, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
+	if grpccode.Of(err) == codes.NotFound {
 		return &cri.StopContainerResponse{}, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.containers.Stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {

@@ -14,7 +14,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// inspect shows a sandbox or container, or fails with NotFound.
+// inspect returns a sandbox or a container of ours, as kind says, with State and HostConfig.
+// It fails with NotFound when there is none with this ID or prefix. field names the ID in the
+// request.
 func (s *Server) inspect(ctx context.Context, field, id, kind string) (*container.InspectResponse, error) {
 	if id == "" {
 		return nil, grpccode.Invalid(field, "is empty")
@@ -36,7 +38,7 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 	return r, nil
 }
 
-// checkRunning fails unless that is one of ours and runs.
+// checkRunning fails unless the sandbox or container is ours and runs.
 func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error {
 	r, err := s.inspect(ctx, field, id, kind)
 	if err != nil {
@@ -48,7 +50,8 @@ func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error
 	return nil
 }
 
-// sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
+// sandboxID returns the full ID of a sandbox, found by its ID or a prefix of that; "" when
+// there is none.
 func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	if id == "" {
 		return "", grpccode.Invalid("pod_sandbox_id", "is empty")
@@ -66,8 +69,8 @@ func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
 	return r.ID, nil
 }
 
-// eachContainer calls do, at once, for all containers of a sandbox in that state;
-// stateUnknown means any.
+// eachContainer calls do concurrently for all containers of a sandbox in the given state,
+// where docker.StateUnknown means any. It returns the first error.
 func (s *Server) eachContainer(ctx context.Context, sandboxID string, in docker.State, do func(docker.Item) error) error {
 	items, err := s.containers.List(ctx, "")
 	if err != nil {

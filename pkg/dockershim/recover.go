@@ -15,17 +15,17 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// tidyPeriod is how often what no event has told is put right.
+// tidyPeriod is how often missed events are repaired.
 const tidyPeriod = time.Minute
 
-// recover takes up, before the first call is answered, what an earlier process left.
+// recover takes up what an earlier process left. It runs before the first call is answered.
 func (s *Server) recover(ctx context.Context) error {
 	items, err := s.containers.List(ctx, "")
 	if err != nil {
 		return err
 	}
 	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State == docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
-		// Docker lists a container that could not be started as never started.
+		// Docker lists a container that could not be started as created.
 		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
 			s.containers.StartFailed(it.ID)
 		}
@@ -37,7 +37,7 @@ func (s *Server) recover(ctx context.Context) error {
 	return nil
 }
 
-// tidy repeats, until ctx ends, what has to succeed some time.
+// tidy repeats, until ctx ends, what has to succeed in the end.
 func (s *Server) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyPeriod)
 	defer tick.Stop()
@@ -54,14 +54,14 @@ func (s *Server) tidy(ctx context.Context) error {
 		}
 		items, err := s.containers.List(ctx, "")
 		if err != nil {
-			continue // the clients' lists fail as well, and are told
+			continue // lists of clients fail as well, and say why
 		}
 		s.setRight(ctx, items)
 	}
 }
 
-// setRight follows the logs of all containers and gives back the networks of
-// sandboxes that are gone.
+// setRight follows the logs of all containers, and releases images and networks that are not
+// used any more.
 func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
@@ -82,15 +82,15 @@ func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 	}
 }
 
-// Docker answers nothing about a container whose runtime hangs. Others must not wait for
-// it, nor the agent's start: some are asked about at once, and none for long.
+// Docker does not answer about a container whose runtime hangs. Neither the other containers
+// nor the start of the agent must wait for it.
 const (
-	looks    = 16
-	patience = 5 * time.Second
+	looks    = 16              // containers that are asked about at a time
+	patience = 5 * time.Second // for each
 )
 
-// lookAt calls see, from several goroutines, with those containers that are wanted.
-// One that Docker does not show is left out.
+// lookAt calls see, from several goroutines, with the containers that are wanted. A container
+// that Docker does not show is left out.
 func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(docker.Item) bool, see func(docker.Item, *container.InspectResponse)) {
 	var group errgroup.Group
 	group.SetLimit(looks)
@@ -104,7 +104,7 @@ func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(do
 			r, err := s.containers.Inspect(asked, it.ID)
 			switch {
 			case err == nil:
-				_ = recovery.Call(func() error { see(it, r); return nil }) // which logs a panic
+				_ = recovery.Call(func() error { see(it, r); return nil }) // a panic is logged
 			case asked.Err() != nil && ctx.Err() == nil:
 				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.ID)
 			}
@@ -114,8 +114,7 @@ func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(do
 	_ = group.Wait() // none fails
 }
 
-// forgetGone detaches sandboxes that do not exist any more, and drops their
-// checkpoints when that has succeeded.
+// forgetGone detaches sandboxes that do not exist any more, and then drops their checkpoints.
 func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) error {
 	ids, err := s.checkpoints.List()
 	errs := []error{err, s.network.Reconcile(ctx, exists)}

@@ -8,18 +8,14 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/image"
-
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 )
 
-// Reset removes all that a dockershim with this configuration has made and that is
-// still there: containers, networks, checkpoints, log positions, and the built-in
-// sandbox image, if it has loaded that and nobody else uses it. It says on out what it removed. No server
-// may run. It may be repeated.
+// Reset removes everything that a dockershim with this configuration has made and that still
+// exists: containers, networks, checkpoints, log positions, and the built-in sandbox image if
+// the dockershim has loaded it and nobody else uses it. It writes to out what it removes. No
+// server may run meanwhile. Reset may be repeated.
 func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	s, err := New(ctx, cfg)
 	if err != nil {
@@ -57,25 +53,6 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)
-}
-
-// resetSandboxImage removes the built-in sandbox image if it was loaded by this dockershim,
-// and no container uses it.
-func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
-	file := s.sandboxImageFile()
-	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if s.imageService.SandboxImage() == pause.Ref {
-		_, err := s.docker.ImageRemove(ctx, pause.Ref, image.RemoveOptions{})
-		switch {
-		case err == nil:
-			fmt.Fprintf(out, "removed image %s\n", pause.Ref)
-		case !errdefs.IsNotFound(err) && !errdefs.IsConflict(err):
-			return fmt.Errorf("remove image %s: %w", pause.Ref, err)
-		}
-	}
-	return os.Remove(file)
 }
 
 func (s *Server) resetItem(ctx context.Context, it docker.Item) error {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -15,14 +13,13 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// RunPodSandbox creates and starts a sandbox and attaches it to its network. When
-// it fails, or the client has gone meanwhile, nothing of it is left.
+// RunPodSandbox creates and starts a sandbox and attaches it to its network. When it fails, or
+// the client has gone meanwhile, nothing is left of the sandbox.
 func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxRequest) (*cri.RunPodSandboxResponse, error) {
 	config := req.GetConfig()
 	if err := convert.CheckSandbox(config); err != nil {
@@ -32,27 +29,27 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 		return nil, err
 	}
 	image := s.imageService.SandboxImage()
-	c, err := s.platform.Sandbox(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
+	spec, err := s.platform.Sandbox(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	c.Host.OomScoreAdj = s.privileges.OOMScore(c.Host.OomScoreAdj)
-	release, err := s.names.take(c.Name)
+	spec.Host.OomScoreAdj = s.privileges.OOMScore(spec.Host.OomScoreAdj)
+	release, err := s.names.take(spec.Name)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	ctx, cancel := s.action(client)
 	defer cancel()
-	of := convert.SandboxIdentity(config.Metadata)
-	id, err := s.containers.Create(ctx, c)
+	pod := convert.SandboxIdentity(config.Metadata)
+	id, err := s.containers.Create(ctx, spec)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
-			id, err = s.containers.Create(ctx, c)
+			id, err = s.containers.Create(ctx, spec)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create sandbox of %s: %w", of, err)
+		return nil, fmt.Errorf("create sandbox of %s: %w", pod, err)
 	}
 	err = s.bringUp(ctx, id, config)
 	if err == nil {
@@ -60,36 +57,14 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	}
 	if err != nil {
 		s.undo(id)
-		return nil, fmt.Errorf("start sandbox of %s: %w", of, err)
+		return nil, fmt.Errorf("start sandbox of %s: %w", pod, err)
 	}
-	s.made.sandboxMade(id, of)
+	s.made.sandboxMade(id, pod)
 	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
 }
 
-// ensureSandboxImage provides the sandbox image that Docker does not have, and notes for
-// Reset that it is ours.
-func (s *Server) ensureSandboxImage(ctx context.Context) error {
-	if err := s.noteSandboxImage(); err != nil {
-		return fmt.Errorf("note the loading of the sandbox image: %w", err)
-	}
-	return s.imageService.EnsureSandboxImage(ctx)
-}
-
-// noteSandboxImage is called by many at once on a node that has no image yet.
-func (s *Server) noteSandboxImage() error {
-	s.noting.Lock()
-	defer s.noting.Unlock()
-	if _, err := os.Lstat(s.sandboxImageFile()); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return durable.Write(s.sandboxImageFile(), nil)
-}
-
-// sandboxImageFile is there once the dockershim has loaded the sandbox image.
-func (s *Server) sandboxImageFile() string { return filepath.Join(s.cfg.StateDir, "sandbox-image") }
-
-// checkHandler knows Docker's default runtime, under two names, and those of its
-// configuration.
+// checkHandler refuses a runtime handler that is neither Docker's default, which has two
+// names, nor a runtime of Docker's configuration.
 func (s *Server) checkHandler(handler string) error {
 	if name := convert.OCIRuntime(handler); name != "" && !slices.Contains(s.platform.Runtimes, name) {
 		return grpccode.Refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
@@ -97,8 +72,8 @@ func (s *Server) checkHandler(handler string) error {
 	return nil
 }
 
-// bringUp takes a created sandbox to where it is ready. The checkpoint is written
-// while Docker works: without it only a network would be torn down later.
+// bringUp makes a created sandbox ready. The checkpoint is written while Docker starts the
+// sandbox; if a crash prevents it, the network is merely torn down later.
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
 	go func() {
@@ -125,13 +100,13 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	return nil
 }
 
-// attaches tells whether sandboxes are attached by the plug-in, not by Docker.
+// attaches reports whether the plug-in attaches sandboxes, rather than Docker.
 func (s *Server) attaches() bool { return s.network.EngineMode() == modeNone }
 
 // modeNone is the Docker network mode of a sandbox that a plug-in attaches.
 const modeNone = "none"
 
-// netns is the path of a running sandbox's network namespace; "" when it does not run.
+// netns returns the path of a sandbox's network namespace; "" when the sandbox does not run.
 func (s *Server) netns(ctx context.Context, id string) (string, error) {
 	r, err := s.containers.Inspect(ctx, id)
 	if err != nil {
@@ -143,8 +118,8 @@ func (s *Server) netns(ctx context.Context, id string) (string, error) {
 	return "/proc/" + strconv.Itoa(r.State.Pid) + "/ns/net", nil
 }
 
-// undo removes a sandbox that did not come up. A network that cannot be given back
-// now, for what kept it from being set up, is tried again by tidy.
+// undo removes a sandbox that did not come up. When its network cannot be given back now,
+// perhaps for the same reason for which it could not be set up, tidy tries again.
 func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
@@ -162,8 +137,8 @@ func (s *Server) undo(id string) {
 	}
 }
 
-// removeSandbox stops, detaches, removes and forgets a sandbox, in that order: what
-// is left when it fails is still found, and the next try goes on from there.
+// removeSandbox detaches, removes and forgets a sandbox, in this order: whatever is left after
+// a failure can still be found, and the next try goes on from there.
 func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	if err := s.detach(ctx, id); err != nil {
 		return err
@@ -175,8 +150,8 @@ func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	return s.checkpoints.Remove(id)
 }
 
-// detach takes a sandbox off its network. One that was never attached, or by
-// Docker, is no error.
+// detach takes a sandbox off its network. It succeeds for a sandbox that was never attached,
+// or was attached by Docker.
 func (s *Server) detach(ctx context.Context, id string) error {
 	netns, err := s.netns(ctx, id)
 	if err != nil && !errdefs.IsNotFound(err) {

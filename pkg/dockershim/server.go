@@ -23,13 +23,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
 )
 
-// maxRequest bounds what a client sends, in bytes, as containerd does. Answers have no
-// bound of ours: lists hold what pods say of themselves (labels, annotations, hooks),
-// and a dozen pods of the size that an API server takes are longer than that.
+// maxRequest bounds what a client sends, in bytes, as containerd does. Answers are not bounded:
+// lists hold what pods say of themselves (labels, annotations, hooks), and a dozen pods as large
+// as an API server takes are longer than that.
 const maxRequest = 16 << 20
 
-// Config is what a Server is built from. Zero values of the optional fields
-// take the defaults named beside them.
+// Config is what a Server is built from. Fields that are not set take the defaults named
+// beside them.
 type Config struct {
 	Listen         string // unix:///var/run/dockershim.sock
 	DockerEndpoint string // unix:///var/run/docker.sock
@@ -85,20 +85,20 @@ type Server struct {
 
 	cfg        Config
 	docker     *docker.Engine
-	privileges *docker.Privileges
-	platform   convert.Platform
+	privileges *docker.Privileges // of the daemon
+	platform   convert.Platform   // what conversions must know
 
 	state
 	services
 	subscribers subscribers
 
-	noting   sync.Mutex     // held while the loading of the sandbox image is noted
-	tasks    sync.WaitGroup // what RPCs and events have started in the background
-	base     context.Context
-	stopping chan struct{}
+	noting   sync.Mutex      // held while the loading of the sandbox image is noted
+	tasks    sync.WaitGroup  // what events have started in the background
+	base     context.Context // of tasks
+	stopping chan struct{}   // closed when Run ends
 }
 
-// services are the parts that the RPCs call, each a package of its own.
+// services are the parts that RPCs delegate to, each a package of its own.
 type services struct {
 	imageService *imageservice.Service
 	volumes      *imagevolume.Mounts
@@ -108,9 +108,9 @@ type services struct {
 	usage        *usage
 }
 
-// New connects to Docker and prepares everything; Run serves. Errors: Docker does
-// not answer, is too old, or uses another cgroup driver; a directory or an image
-// reference of the configuration cannot be used.
+// New connects to Docker and prepares everything; Run serves. It fails when Docker does not
+// answer, is too old or uses another cgroup driver, and when a directory or an image reference
+// of the configuration cannot be used.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
 	engine, err := docker.Connect(ctx, cfg.DockerEndpoint)
@@ -195,7 +195,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// grpc is the server of both services, not yet serving.
+// grpc returns the server of both services, which does not serve yet.
 func (s *Server) grpc() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
@@ -205,8 +205,8 @@ func (s *Server) grpc() *grpc.Server {
 	return server
 }
 
-// action is the context of a change to Docker's state: it is not cancelled with
-// the client's call, which would leave open what Docker has done, and bounded.
+// action returns the context for a change to Docker's state. It is bounded, and is not
+// cancelled with the client's call, which would leave open what Docker has done.
 func (s *Server) action(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.RequestTimeout,
 		fmt.Errorf("docker did not answer within %v", s.cfg.RequestTimeout))

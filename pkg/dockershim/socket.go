@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// listen opens the socket, for root and its group alone. A socket file that
-// nobody listens on any more is replaced.
+// listen opens the socket for root and its group only. A socket file on which nobody listens
+// any more is replaced.
 func listen(ctx context.Context, endpoint string) (net.Listener, error) {
 	path, ok := strings.CutPrefix(endpoint, "unix://")
 	if !ok || !filepath.IsAbs(path) {
