@@ -11,8 +11,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// ContainerStats shows what one container uses. Of one that does not run only the
-// writable layer is left to show.
+// ContainerStats shows what one container uses. For a container that does not run, that is
+// only the writable layer.
 func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
 	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// UpdateContainerResources changes the limits of a container that was created or
-// runs. Values that are 0 stay as they are (cri-api: only set values are updated).
+// UpdateContainerResources changes the limits of a container that has not ended. Values of 0
+// stay as they are, as cri-api has it: only set values are updated.
 func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
 	if req.Linux == nil {
 		return nil, grpccode.Invalid("linux", "is missing")
@@ -49,8 +49,8 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	return &cri.UpdateContainerResourcesResponse{}, nil
 }
 
-// updated are the values that Docker is given. It checks memory and swap against
-// each other, so both are always named where one is.
+// updated returns the values for Docker. Docker compares swap with memory, so that memory is
+// always named when swap is.
 func updated(now, wanted container.Resources) container.Resources {
 	out := container.Resources{
 		CPUShares: wanted.CPUShares, CPUPeriod: wanted.CPUPeriod, CPUQuota: wanted.CPUQuota,

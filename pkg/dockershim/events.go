@@ -15,8 +15,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// subscriberBuffer is how many events a client may be behind before its stream
-// is ended, whereupon it starts anew and lists.
+// subscriberBuffer is how many events a client may be behind before its stream is ended, so
+// that it has to list and follow anew.
 const subscriberBuffer = 4096
 
 // subscribers are the clients that follow events.
@@ -25,6 +25,7 @@ type subscribers struct {
 	all map[chan docker.Event]bool
 }
 
+// add begins a subscription. The channel is closed when it ends.
 func (s *subscribers) add() chan docker.Event {
 	c := make(chan docker.Event, subscriberBuffer)
 	s.mu.Lock()
@@ -46,13 +47,14 @@ func (s *subscribers) remove(c chan docker.Event) {
 	}
 }
 
+// tell passes an event on, and ends the subscriptions that are too far behind.
 func (s *subscribers) tell(h docker.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.all {
 		select {
 		case c <- h:
-		default: // too far behind
+		default:
 			delete(s.all, c)
 			close(c)
 		}

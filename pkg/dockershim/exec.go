@@ -17,7 +17,7 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 	return s.streams.ExecSync(ctx, req)
 }
 
-// Exec prepares a URL at which a command runs in a container.
+// Exec prepares a URL at which a command is run in a container.
 func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecResponse, error) {
 	if err := s.checkExec(ctx, req.ContainerId, req.Cmd); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Server) Attach(ctx context.Context, req *cri.AttachRequest) (*cri.Attac
 	return s.streams.Attach(ctx, req)
 }
 
-// checkExec fails unless the command could be one, and the container is ours and runs.
+// checkExec fails unless the command has a program, and the container is ours and runs.
 func (s *Server) checkExec(ctx context.Context, id string, command []string) error {
 	if err := convert.CheckCommand("cmd", command); err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// unaryErrors gives every error that leaves the server its gRPC code, once. A panic
-// is one: it ends its call.
+// unaryErrors gives every error that leaves the server its gRPC code, once. A panic is such an
+// error, and ends only its call.
 func unaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
 	err = recovery.Call(func() (err error) {
 		reply, err = handle(ctx, req)
@@ -23,6 +23,7 @@ func unaryErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle g
 	return reply, nil
 }
 
+// streamErrors is unaryErrors for streams.
 func streamErrors(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	if err := recovery.Call(func() error { return handle(srv, stream) }); err != nil {
 		return withCode(err)

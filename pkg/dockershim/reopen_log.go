@@ -13,8 +13,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 )
 
-// ReopenContainerLog has a container write to a new log file, after its client
-// has renamed the old one.
+// ReopenContainerLog continues a container's log in a new file, after the client has renamed
+// the old one.
 func (s *Server) ReopenContainerLog(ctx context.Context, req *cri.ReopenContainerLogRequest) (*cri.ReopenContainerLogResponse, error) {
 	if err := s.checkRunning(ctx, "container_id", req.ContainerId, docker.TypeContainer); err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// RuntimeConfig tells Docker's cgroup driver.
+// RuntimeConfig reports Docker's cgroup driver.
 func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
 	driver := cri.CgroupDriver_CGROUPFS
 	if s.platform.Systemd {
@@ -18,7 +18,7 @@ func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri
 	return &cri.RuntimeConfigResponse{Linux: &cri.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
 }
 
-// UpdateRuntimeConfig brings the node's pod CIDR to the network plug-in.
+// UpdateRuntimeConfig passes the node's pod CIDR to the network plug-in.
 func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeConfigRequest) (*cri.UpdateRuntimeConfigResponse, error) {
 	cidr := req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr()
 	if cidr == "" {
@@ -30,7 +30,8 @@ func (s *Server) UpdateRuntimeConfig(_ context.Context, req *cri.UpdateRuntimeCo
 	return &cri.UpdateRuntimeConfigResponse{}, nil
 }
 
-// SetPodCIDR is UpdateRuntimeConfig for whoever runs the dockershim.
+// SetPodCIDR is UpdateRuntimeConfig for the program that runs the dockershim. It may be called
+// before Run.
 func (s *Server) SetPodCIDR(cidr string) error {
 	if err := s.network.UpdatePodCIDR(cidr); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 const runtimeName = "docker"
 
-// Version tells CRI's version and Docker's.
+// Version reports the versions of CRI and of Docker.
 func (s *Server) Version(ctx context.Context, _ *cri.VersionRequest) (*cri.VersionResponse, error) {
 	v, err := s.docker.ServerVersion(ctx)
 	if err != nil {
@@ -22,7 +22,7 @@ func (s *Server) Version(ctx context.Context, _ *cri.VersionRequest) (*cri.Versi
 	}, nil
 }
 
-// Status tells whether Docker and the network can run pods.
+// Status reports whether Docker and the network can run pods.
 func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.StatusResponse, error) {
 	runtime := &cri.RuntimeCondition{Type: cri.RuntimeReady, Status: true}
 	if _, err := s.docker.Ping(ctx); err != nil {
@@ -56,7 +56,7 @@ func (s *Server) Status(ctx context.Context, req *cri.StatusRequest) (*cri.Statu
 	return resp, nil
 }
 
-// verbose is the extra information that a client asks for, for people to read: a value that
+// verbose is the information for people that a client gets when it asks for more. A value that
 // cannot be written as JSON is left out.
 func verbose(key string, value map[string]any) map[string]string {
 	text, _ := json.Marshal(value)

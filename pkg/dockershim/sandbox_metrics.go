@@ -12,21 +12,22 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
-// metric is one that the kubelet serves at /metrics/cadvisor when CRI is its source,
-// under cAdvisor's name (KEP-2371).
+// metric is a metric that a kubelet with CRI as its source serves at /metrics/cadvisor, under
+// cAdvisor's name (KEP-2371).
 type metric struct {
 	name, help string
 	kind       cri.MetricType
 	value      func(*cri.ContainerStats) (uint64, bool)
 }
 
-// Labels of metrics, beside those that the kubelet adds.
+// Labels of metrics, in addition to those that the kubelet adds.
 var (
 	containerLabels = []string{"id", "name"}
 	networkLabels   = []string{"id", "name", "interface"}
 )
 
-// CRI's values are integers: of a time in seconds the fraction is lost.
+// containerMetrics are the metrics of a container. CRI's values are integers, so that times in
+// seconds lose their fractions.
 var containerMetrics = []metric{
 	{"container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds.", cri.MetricType_COUNTER,
 		func(s *cri.ContainerStats) (uint64, bool) {
@@ -86,7 +87,7 @@ func (s *Server) ListMetricDescriptors(context.Context, *cri.ListMetricDescripto
 	return resp, nil
 }
 
-// ListPodSandboxMetrics tells the metrics of all pods with a running sandbox.
+// ListPodSandboxMetrics returns the metrics of all pods with a running sandbox.
 func (s *Server) ListPodSandboxMetrics(ctx context.Context, _ *cri.ListPodSandboxMetricsRequest) (*cri.ListPodSandboxMetricsResponse, error) {
 	pods, err := s.podStats(ctx, nil)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// RemovePodSandbox removes a sandbox with all its containers, running or not. It
-// succeeds for one that is gone.
+// RemovePodSandbox removes a sandbox with all its containers, running or not. It succeeds when
+// the sandbox is gone.
 func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandboxRequest) (*cri.RemovePodSandboxResponse, error) {
 	id, err := s.sandboxID(ctx, req.PodSandboxId)
 	if err != nil {

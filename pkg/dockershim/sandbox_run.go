@@ -73,7 +73,7 @@ func (s *Server) checkHandler(handler string) error {
 }
 
 // bringUp makes a created sandbox ready. The checkpoint is written while Docker starts the
-// sandbox; if a crash prevents it, the network is merely torn down later.
+// sandbox: it serves only to tear down the network later.
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
 	go func() {

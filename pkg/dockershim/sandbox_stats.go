@@ -52,13 +52,13 @@ func (s *Server) StreamPodSandboxStats(req *cri.StreamPodSandboxStatsRequest, st
 	})
 }
 
-// podUsage is a pod's statistics, with what metrics say besides.
+// podUsage holds a pod's statistics, and what only metrics show.
 type podUsage struct {
 	stats      *cri.PodSandboxStats
 	interfaces []stats.Interface
 }
 
-// podStats reads all pods with a running sandbox that the filter lets through.
+// podStats reads the pods with a running sandbox that the filter lets through.
 func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]podUsage, error) {
 	items, err := s.containers.List(ctx, f.GetLabelSelector()[docker.LabelPodUID])
 	if err != nil {
@@ -83,7 +83,8 @@ func (s *Server) podStats(ctx context.Context, f *cri.PodSandboxStatsFilter) ([]
 	return all, nil
 }
 
-// onePod sums what a pod's sandbox and containers use.
+// onePod adds up what a pod's sandbox and containers use. It returns false when the sandbox
+// has ended meanwhile.
 func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []*docker.Item) (podUsage, bool) {
 	r, err := s.containers.Inspect(ctx, sandbox.ID)
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 			sum.Processes += u.Processes
 		}
 	}
-	sum.MemoryLimit = 0 // of the sandbox alone, and so of nothing
+	sum.MemoryLimit = 0 // it was the sandbox's alone
 	sum.Pressure = stats.Pressure{}
 	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), convert.MemoryUsage(sum, at)
 	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: convert.Number(sum.Processes)}

@@ -9,12 +9,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// sandboxGrace is how long a sandbox may take to end, in seconds, as in the
-// dockershim of old; the pause program ends at once.
+// sandboxGrace is how long a sandbox may take to end, in seconds, the same as in the kubelet's
+// old dockershim. The pause program ends at once.
 const sandboxGrace = 10
 
-// StopPodSandbox kills what still runs in a sandbox, detaches it from its network
-// and stops it. It succeeds for one that is stopped or gone.
+// StopPodSandbox kills the containers of a sandbox, detaches it from its network and stops it.
+// It succeeds when the sandbox is stopped or gone.
 func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
 	id, err := s.sandboxID(ctx, req.PodSandboxId)
 	if err != nil {

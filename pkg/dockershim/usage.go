@@ -10,7 +10,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
-// usage is what statistics are read with.
+// usage reads statistics. Its methods are safe for concurrent use.
 type usage struct {
 	cgroups *stats.Reader
 	rates   stats.Rates
@@ -25,14 +25,14 @@ func newUsage() (*usage, error) {
 	return &usage{cgroups: r, layers: stats.NewLayers()}, nil
 }
 
-// forget drops what is remembered of a container that has ended.
+// forget drops what is remembered about a container that has ended.
 func (u *usage) forget(id string) {
 	u.cgroups.Forget(id)
 	u.rates.Forget(id)
 	u.layers.Forget(id)
 }
 
-// read reads the cgroup of a container that runs.
+// read reads the cgroup of a container. It returns false when the container does not run.
 func (s *Server) read(r *container.InspectResponse) (stats.Usage, time.Time, bool) {
 	if r.State == nil || !r.State.Running || r.State.Pid == 0 {
 		return stats.Usage{}, time.Time{}, false
