@@ -1,5 +1,5 @@
-// Package grpccode says by which gRPC code an error of Docker's client, of a context
-// or of ours is told. All parts of the dockershim use it.
+// Package grpccode gives errors their gRPC codes: those of Docker's client and of contexts by
+// what they are, our own refusals as they are made.
 package grpccode
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// Of is the code of an error; Internal for one of which nothing is known.
+// Of returns the code of an error, OK for nil, and Internal for an error that it does not know.
 func Of(err error) codes.Code {
 	var coded interface{ GRPCStatus() *status.Status }
 	switch {

@@ -35,8 +35,8 @@ func (s *Service) image(id string, tags, digests []string, size int64) *cri.Imag
 	}
 }
 
-// imageUser splits an image's "user[:group]"; CRI wants a number as uid, another
-// text as name, and neither when the image says nothing (which means root).
+// imageUser splits an image's "user[:group]". CRI wants a number as uid, any other text as
+// name, and neither when the image names no user, which means root.
 func imageUser(user string) (*cri.Int64Value, string) {
 	user, _, _ = strings.Cut(user, ":")
 	if user == "" {

@@ -42,12 +42,12 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 		klog.V(2).InfoS("Removed image", "image", t.String(), "imageID", found.ID)
 		return &cri.RemoveImageResponse{}, nil
 	}
-	// Clients that remove the same image at the same time make Docker fail in
-	// various ways; what counts is that it is gone.
+	// Clients that remove the same image at the same time make Docker fail in various ways;
+	// what counts is that the image is gone.
 	if left, err := s.find(ctx, target{id: found.ID}); err == nil && left == nil {
 		return &cri.RemoveImageResponse{}, nil
 	}
-	// A container may have come since the check.
+	// A container may have been created since the check.
 	if err := s.checkUnused(ctx, t, found.ID); err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 }
 
 // remove takes all names off the image and deletes it, at once if Docker agrees.
-// An image on which others are built cannot be deleted before those; without its
-// names it is no longer listed, and Docker deletes it with the last of them.
+// An image on which others are built cannot be deleted before those. Without names it is not
+// listed any more, and Docker deletes it with the last of the others.
 func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

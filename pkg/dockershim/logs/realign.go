@@ -43,8 +43,9 @@ func (f *follower) realign(lines []byte) error {
 	if err != nil {
 		return fmt.Errorf("look for the log's last line in Docker's log: %w", err)
 	}
-	// When all of Docker's log is older, Docker has lost the end of it in a power cut. Else the
-	// lines are another container's, and this log has to be copied completely.
+	// All of Docker's log may be older than the lines: Docker lost the end of it in a power cut,
+	// or, without a saved position, the lines are another container's and this log has to be
+	// copied completely.
 	if ok || f.saved.Docker.Inode != 0 {
 		f.pos.Docker, f.pos.Offset, f.pos.Tail = at.Docker, at.Offset, at.Tail
 	}
