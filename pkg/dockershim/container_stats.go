@@ -65,8 +65,8 @@ func (s *Server) containerStats(it *docker.Item, r *container.InspectResponse) *
 			}
 		}
 	}
-	if u, at, ok := s.read(r); ok {
-		out.Cpu, out.Memory, out.Swap, out.Io = s.cpu(it.ID, u, at), convert.MemoryUsage(u, at), convert.SwapUsage(u, at), convert.IOUsage(u, at)
+	if u, at, ok := s.usage.read(r); ok {
+		out.Cpu, out.Memory, out.Swap, out.Io = s.usage.cpu(it.ID, u, at), convert.MemoryUsage(u, at), convert.SwapUsage(u, at), convert.IOUsage(u, at)
 	}
 	return out
 }

@@ -90,7 +90,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 	if err != nil {
 		return podUsage{}, false
 	}
-	sum, at, ok := s.read(r)
+	sum, at, ok := s.usage.read(r)
 	if !ok {
 		return podUsage{}, false
 	}
@@ -102,7 +102,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 			continue
 		}
 		linux.Containers = append(linux.Containers, s.containerStats(c, r))
-		if u, _, ok := s.read(r); ok {
+		if u, _, ok := s.usage.read(r); ok {
 			sum.CPU += u.CPU
 			sum.Memory += u.Memory
 			sum.WorkingSet += u.WorkingSet
@@ -114,7 +114,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 	}
 	sum.MemoryLimit = 0 // it was the sandbox's alone
 	sum.Pressure = stats.Pressure{}
-	linux.Cpu, linux.Memory = s.cpu(sandbox.ID, sum, at), convert.MemoryUsage(sum, at)
+	linux.Cpu, linux.Memory = s.usage.cpu(sandbox.ID, sum, at), convert.MemoryUsage(sum, at)
 	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: convert.Number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
 		Attributes: &cri.PodSandboxAttributes{Id: sandbox.ID, Metadata: convert.SandboxMetadata(sandbox.Identity), Labels: sandbox.Labels, Annotations: sandbox.Annotations},

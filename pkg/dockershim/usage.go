@@ -33,17 +33,18 @@ func (u *usage) forget(id string) {
 }
 
 // read reads the cgroup of a container. It returns false when the container does not run.
-func (s *Server) read(r *container.InspectResponse) (stats.Usage, time.Time, bool) {
+func (u *usage) read(r *container.InspectResponse) (stats.Usage, time.Time, bool) {
 	if r.State == nil || !r.State.Running || r.State.Pid == 0 {
 		return stats.Usage{}, time.Time{}, false
 	}
-	u, err := s.usage.cgroups.Read(r.ID, r.State.Pid)
-	return u, time.Now(), err == nil // an error: it has ended meanwhile
+	used, err := u.cgroups.Read(r.ID, r.State.Pid)
+	return used, time.Now(), err == nil // an error means that it has ended meanwhile
 }
 
-func (s *Server) cpu(id string, u stats.Usage, at time.Time) *cri.CpuUsage {
-	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: convert.Number(u.CPU), Psi: convert.Pressure(u.Pressure.CPU)}
-	if rate, ok := s.usage.rates.Of(id, u.CPU, at); ok {
+// cpu converts a container's or sandbox's use of CPUs, with the rate since the last call.
+func (u *usage) cpu(id string, used stats.Usage, at time.Time) *cri.CpuUsage {
+	out := &cri.CpuUsage{Timestamp: at.UnixNano(), UsageCoreNanoSeconds: convert.Number(used.CPU), Psi: convert.Pressure(used.Pressure.CPU)}
+	if rate, ok := u.rates.Of(id, used.CPU, at); ok {
 		out.UsageNanoCores = convert.Number(rate)
 	}
 	return out

@@ -1,16 +1,18 @@
 package docker
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 )
 
 // newTestContainers connects to a fake Docker whose containers are of this dockershim.
-func newTestContainers(t *testing.T, d *dockertest.Pods) *Containers {
+func newTestContainers(t *testing.T, d http.Handler) *Containers {
 	t.Helper()
 	e, err := Connect(t.Context(), dockertest.Serve(t, d))
 	if err != nil {
@@ -95,8 +97,8 @@ func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 func TestOnlyOurContainersAreShown(t *testing.T) {
 	c := newTestContainers(t, &dockertest.Pods{})
 	c.label = LabelStateDir + "=/elsewhere"
-	if r, err := c.Inspect(t.Context(), "in-u"); err == nil {
-		t.Errorf("shown: %v", r)
+	if r, err := c.Inspect(t.Context(), "in-u"); !errdefs.IsNotFound(err) {
+		t.Errorf("shown: %v, %v", r, err)
 	}
 }
 
