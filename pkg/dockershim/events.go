@@ -48,12 +48,12 @@ func (s *subscribers) remove(c chan docker.Event) {
 }
 
 // tell passes an event on, and ends the subscriptions that are too far behind.
-func (s *subscribers) tell(h docker.Event) {
+func (s *subscribers) tell(e docker.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.all {
 		select {
-		case c <- h:
+		case c <- e:
 		default:
 			delete(s.all, c)
 			close(c)

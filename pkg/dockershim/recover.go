@@ -136,25 +136,25 @@ func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) er
 }
 
 // happened does what an event of Docker's makes necessary here, and passes it on.
-func (s *Server) happened(h docker.Event) {
-	defer s.subscribers.tell(h)
+func (s *Server) happened(e docker.Event) {
 	switch {
-	case h.Action == events.ActionDie:
-		s.made.forget(h.ID)
-		s.usage.forget(h.ID)
-		if !h.IsSandbox() {
-			s.tasks.Go(func() { s.finishLog(s.base, h.ID) })
+	case e.Action == events.ActionDie:
+		s.made.forget(e.ID)
+		s.usage.forget(e.ID)
+		if !e.IsSandbox() {
+			s.tasks.Go(func() { s.finishLog(s.base, e.ID) })
 		}
-	case h.Action == events.ActionDestroy && h.IsSandbox():
-		s.made.forget(h.ID)
+	case e.Action == events.ActionDestroy && e.IsSandbox():
+		s.made.forget(e.ID)
 		s.tasks.Go(func() {
-			if err := s.network.TearDown(s.base, h.ID, ""); err == nil {
-				_ = s.checkpoints.Remove(h.ID) // forgetGone tries again
+			if err := s.network.TearDown(s.base, e.ID, ""); err == nil {
+				_ = s.checkpoints.Remove(e.ID) // forgetGone tries again
 			}
 		})
-	case h.Action == events.ActionDestroy:
-		s.made.forget(h.ID)
-		s.usage.forget(h.ID)
-		s.logs.Forget(h.ID)
+	case e.Action == events.ActionDestroy:
+		s.made.forget(e.ID)
+		s.usage.forget(e.ID)
+		s.logs.Forget(e.ID)
 	}
+	s.subscribers.tell(e)
 }

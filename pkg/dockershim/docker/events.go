@@ -23,7 +23,8 @@ type Event struct {
 	At        int64 // ns since the epoch
 }
 
-func (h Event) IsSandbox() bool { return h.ID == h.SandboxID }
+// IsSandbox reports whether the event is about a sandbox itself.
+func (e Event) IsSandbox() bool { return e.ID == e.SandboxID }
 
 // watched are the actions that change what CRI shows of a container.
 var watched = []events.Action{
@@ -31,14 +32,12 @@ var watched = []events.Action{
 	events.ActionPause, events.ActionUnPause, events.ActionUpdate, events.ActionRename, events.ActionOOM,
 }
 
-// reconnect is how long to wait before subscribing to Docker's events again.
-var reconnect = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 10, Cap: 2 * time.Second}
-
-// Watch keeps the one subscription to Docker's events until ctx ends, and calls tell with
-// each event of our containers, one after the other. While the subscription is broken
-// nothing is cached; once it is back, tell hears of what happened meanwhile.
+// Watch keeps a subscription to Docker's events until ctx ends, and calls tell with each event
+// of our containers, one after the other. While the subscription is broken nothing is cached;
+// once it is back, tell hears of what happened meanwhile. It must be called only once.
 func (c *Containers) Watch(ctx context.Context, tell func(Event)) error {
-	backoff, broken := reconnect, false
+	least := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 10, Cap: 2 * time.Second}
+	backoff, broken := least, false
 	seen := map[string]Event{} // by ID, the last event of each container that changed its state
 	for ctx.Err() == nil {
 		begun := time.Now()
@@ -56,8 +55,8 @@ func (c *Containers) Watch(ctx context.Context, tell func(Event)) error {
 			klog.InfoS("Docker's event stream broke, changes are noticed by listing until it is back", "err", err)
 		}
 		broken = true
-		if time.Since(begun) > reconnect.Cap {
-			backoff = reconnect
+		if time.Since(begun) > least.Cap {
+			backoff = least
 		}
 		select {
 		case <-ctx.Done():
@@ -97,14 +96,14 @@ func (c *Containers) follow(ctx context.Context, seen map[string]Event, tell fun
 		if err := dec.Decode(&m); err != nil {
 			return err
 		}
-		h, ours := happened(&m)
+		e, ours := happened(&m)
 		if !ours {
 			continue
 		}
-		note(seen, h)
-		c.belongs(h.ID, h.Identity.UID)
-		c.happened(h.ID, h.Action)
-		tell(h)
+		note(seen, e)
+		c.belongs(e.ID, e.Identity.UID)
+		c.happened(e.ID, e.Action)
+		tell(e)
 	}
 }
 
@@ -116,20 +115,20 @@ func happened(m *events.Message) (Event, bool) {
 	if !ok || labels[LabelStateDir] == "" {
 		return Event{}, false
 	}
-	h := Event{ID: m.Actor.ID, SandboxID: labels[LabelSandboxID], Identity: id, Action: m.Action, At: m.TimeNano}
+	e := Event{ID: m.Actor.ID, SandboxID: labels[LabelSandboxID], Identity: id, Action: m.Action, At: m.TimeNano}
 	if labels[LabelType] == TypeSandbox {
-		h.SandboxID = h.ID
+		e.SandboxID = e.ID
 	}
-	return h, true
+	return e, true
 }
 
 // note keeps the last state of each container, from which missed starts.
-func note(seen map[string]Event, h Event) {
-	switch h.Action {
+func note(seen map[string]Event, e Event) {
+	switch e.Action {
 	case events.ActionCreate, events.ActionStart, events.ActionDie:
-		seen[h.ID] = h
+		seen[e.ID] = e
 	case events.ActionDestroy:
-		delete(seen, h.ID)
+		delete(seen, e.ID)
 	}
 }
 
@@ -140,12 +139,12 @@ func (c *Containers) resync(ctx context.Context, seen map[string]Event, tell fun
 	if err != nil {
 		return err
 	}
-	for _, h := range missed(seen, items, time.Now().UnixNano()) {
-		note(seen, h)
+	for _, e := range missed(seen, items, time.Now().UnixNano()) {
+		note(seen, e)
 		if first {
 			continue // there was nothing to compare with: start-up has seen to them
 		}
-		tell(h)
+		tell(e)
 	}
 	return nil
 }
@@ -156,13 +155,13 @@ func missed(seen map[string]Event, items []Item, at int64) []Event {
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
 		there[it.ID] = true
-		h := Event{ID: it.ID, SandboxID: it.SandboxID, Identity: it.Identity, At: at}
+		e := Event{ID: it.ID, SandboxID: it.SandboxID, Identity: it.Identity, At: at}
 		if it.IsSandbox {
-			h.SandboxID = it.ID
+			e.SandboxID = it.ID
 		}
 		add := func(a events.Action) {
-			h.Action = a
-			all = append(all, h)
+			e.Action = a
+			all = append(all, e)
 		}
 		before, known := seen[it.ID]
 		if !known {

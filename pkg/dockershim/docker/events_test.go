@@ -38,12 +38,12 @@ func TestMissedEventsLeadFromWhatWasSeenToWhatIsListed(t *testing.T) {
 				items = []Item{{ID: "c", SandboxID: "s", State: tc.listed}}
 			}
 			var got []events.Action
-			for _, h := range missed(seen, items, 1) {
-				if h.ID != "c" || h.SandboxID != "s" || h.At != 1 {
-					t.Errorf("event %+v", h)
+			for _, e := range missed(seen, items, 1) {
+				if e.ID != "c" || e.SandboxID != "s" || e.At != 1 {
+					t.Errorf("event %+v", e)
 				}
-				got = append(got, h.Action)
-				note(seen, h)
+				got = append(got, e.Action)
+				note(seen, e)
 			}
 			if !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("events %v, want %v", got, tc.want)

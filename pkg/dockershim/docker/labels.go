@@ -8,12 +8,12 @@ import (
 )
 
 // Labels of Docker containers, by which sandboxes and containers are recognized. The first
-// group is the kubelet's and its old dockershim's, the second is ours. Docker adds the labels of the
-// image to those of the container, so that the author of an image can write any of them:
-// whatever is read back goes through trusted.
+// group comes from the kubelet and its old dockershim, the second is ours. Docker adds the
+// labels of the image to those of the container, so that the author of an image can write any
+// of them: whatever is read back goes through trusted.
 const (
 	LabelPodUID        = "io.kubernetes.pod.uid"
-	LabelType          = "io.kubernetes.docker.type"
+	LabelType          = "io.kubernetes.docker.type" // TypeSandbox or TypeContainer
 	LabelSandboxID     = "io.kubernetes.sandbox.id"
 	LabelLogPath       = "io.kubernetes.container.logpath"
 	LabelContainerName = "io.kubernetes.container.name"
