@@ -83,7 +83,9 @@ func (s *Server) ListMetricDescriptors(context.Context, *cri.ListMetricDescripto
 	for _, m := range networkMetrics {
 		resp.Descriptors = append(resp.Descriptors, &cri.MetricDescriptor{Name: m.name, Help: m.help, LabelKeys: networkLabels})
 	}
-	resp.Descriptors = append(resp.Descriptors, &cri.MetricDescriptor{Name: metricProcesses, Help: "Number of processes running inside the container.", LabelKeys: containerLabels})
+	resp.Descriptors = append(resp.Descriptors, &cri.MetricDescriptor{
+		Name: metricProcesses, Help: "Number of processes running inside the container.", LabelKeys: containerLabels,
+	})
 	return resp, nil
 }
 

@@ -64,7 +64,10 @@ type load struct {
 
 // NewContainers returns the containers that the dockershim with this state directory made.
 func NewContainers(engine *Engine, stateDir string) *Containers {
-	c := &Containers{engine: engine, age: listAge, label: LabelStateDir + "=" + stateDir, loads: map[*load]bool{}, dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{}}
+	c := &Containers{
+		engine: engine, age: listAge, label: LabelStateDir + "=" + stateDir, loads: map[*load]bool{},
+		dead: map[string]bool{}, failed: map[string]bool{}, oom: map[string]bool{},
+	}
 	c.drop()
 	return c
 }

@@ -250,7 +250,7 @@ func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
 	}
 }
 
-// halfClosed is a stream of which Close ends one direction, like SPDY's.
+// halfClosed is a stream whose Close ends one direction only, like SPDY's.
 type halfClosed struct {
 	net.Conn
 	closed chan struct{}
