@@ -8,37 +8,40 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// UpdateContainerResources changes the limits of a container that was created or
-// runs. Values that are 0 stay as they are (cri-api: only set values are updated).
+// UpdateContainerResources changes the limits of a container that has not ended. Values of 0
+// stay as they are, as cri-api has it: only set values are updated.
 func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
 	if req.Linux == nil {
-		return nil, invalid("linux", "is missing")
+		return nil, grpccode.Invalid("linux", "is missing")
 	}
 	if req.Windows != nil {
-		return nil, invalid("windows", "this is a Linux runtime")
+		return nil, grpccode.Invalid("windows", "this is a Linux runtime")
 	}
-	if err := checkResources("linux", req.Linux); err != nil {
+	if err := convert.CheckResources("linux", req.Linux); err != nil {
 		return nil, err
 	}
-	r, err := s.inspect(ctx, "container_id", req.ContainerId, typeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if err != nil {
 		return nil, err
 	}
-	if st := listedState(string(r.State.Status)); st == stateExited {
-		return nil, refused(codes.FailedPrecondition, "container %s has ended", r.ID)
+	if docker.StateOf(r.State) == docker.StateExited {
+		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has ended", r.ID)
 	}
-	wanted, err := s.platform.resources("linux", req.Linux)
+	wanted, err := s.platform.Resources("linux", req.Linux)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := s.action(ctx)
 	defer cancel()
-	_, err = s.docker.ContainerUpdate(ctx, r.ID, container.UpdateConfig{Resources: updated(r.HostConfig.Resources, wanted)})
-	s.view.changed(r.ID)
+	err = s.containers.Update(ctx, r.ID, updated(r.HostConfig.Resources, wanted))
 	if errdefs.IsNotFound(err) {
-		return nil, notFound("container", r.ID)
+		return nil, grpccode.NotFound("container", r.ID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("update the resources of container %s: %w", r.ID, err)
@@ -46,8 +49,8 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	return &cri.UpdateContainerResourcesResponse{}, nil
 }
 
-// updated are the values that Docker is given. It checks memory and swap against
-// each other, so both are always named where one is.
+// updated returns the values for Docker. Docker compares swap with memory, so that memory is
+// always named when swap is.
 func updated(now, wanted container.Resources) container.Resources {
 	out := container.Resources{
 		CPUShares: wanted.CPUShares, CPUPeriod: wanted.CPUPeriod, CPUQuota: wanted.CPUQuota,

@@ -10,18 +10,22 @@ import (
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagevolume"
 )
 
 // A pod can mount a file server that answers no more once it is mounted.
 func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 	entered, answer := make(chan struct{}, 2), make(chan struct{})
-	s := &Server{platform: platform{realPath: func(string) (string, error) {
+	s := &Server{platform: convert.Platform{RealPath: func(string) (string, error) {
 		entered <- struct{}{}
 		<-answer
-		return "", refused(codes.Unavailable, "it never answered")
-	}}}
-	s.made.sandboxMade("s", identity{Pod: "p", Namespace: "n", UID: "u"})
+		return "", grpccode.Refused(codes.Unavailable, "it never answered")
+	}}, services: services{volumes: imagevolume.New(t.TempDir(), nil, nil)}}
+	s.made.sandboxMade("s", docker.Identity{Pod: "p", Namespace: "n", UID: "u"})
 	create := func() error {
 		_, err := s.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: "s", SandboxConfig: &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}, LogDirectory: "/logs",
@@ -52,16 +56,16 @@ func TestAMountThatHangsHoldsOneCallForAContainer(t *testing.T) {
 // The agent's start looks at all containers, and Docker may be unable to answer about one.
 func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
-	d := &countingDocker{hangs: "in-u"}
-	s := &Server{view: newTestView(t, d)}
-	items, err := s.view.containers(t.Context(), "")
+	d := &dockertest.Pods{Hangs: "in-u"}
+	s := &Server{state: stateOf(t, d)}
+	items, err := s.containers.List(t.Context(), "")
 	if err != nil || len(items) != 2 {
 		t.Fatal(items, err)
 	}
 	var seen atomic.Int32
-	s.lookAt(t.Context(), items, func(item) bool { return true }, func(it item, _ *container.InspectResponse) {
-		if it.id != "in-v" || d.givenUp.Load() {
-			t.Errorf("%s is shown, and the other had been given up: %v", it.id, d.givenUp.Load())
+	s.lookAt(t.Context(), items, func(docker.Item) bool { return true }, func(it docker.Item, _ *container.InspectResponse) {
+		if it.ID != "in-v" || d.GivenUp.Load() {
+			t.Errorf("%s is shown, and the other had been given up: %v", it.ID, d.GivenUp.Load())
 		}
 		seen.Add(1)
 	})
@@ -73,16 +77,12 @@ func TestAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 // Events are told one after the other, whosever they are.
 func TestAnEventOfAContainerThatDockerCannotShowHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
-	d := &countingDocker{hangs: "in-u"}
-	s := &Server{view: newTestView(t, d)}
-	items, err := s.view.containers(t.Context(), "u")
-	if err != nil || len(items) != 1 {
-		t.Fatal(items, err)
-	}
+	d := &dockertest.Pods{Hangs: "in-u"}
+	s := &Server{state: stateOf(t, d)}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	e, err := s.event(ctx, happening{id: "in-u", sandboxID: items[0].sandboxID, identity: identity{UID: "u"}}, cri.ContainerEventType_CONTAINER_STOPPED_EVENT)
-	if grpccode.Of(err) != codes.Unavailable {
-		t.Errorf("%v, %v", e, err)
+	e := docker.Event{ID: "in-u", Identity: docker.Identity{UID: "u"}}
+	if err := s.addStatuses(ctx, &cri.ContainerEventResponse{}, e); grpccode.Of(err) != codes.Unavailable {
+		t.Errorf("error %v", err)
 	}
 }

@@ -12,21 +12,22 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// tidyPeriod is how often what no event has told is put right.
+// tidyPeriod is how often missed events are repaired.
 const tidyPeriod = time.Minute
 
-// recover takes up, before the first call is answered, what an earlier process left.
+// recover takes up what an earlier process left. It runs before the first call is answered.
 func (s *Server) recover(ctx context.Context) error {
-	items, err := s.view.containers(ctx, "")
+	items, err := s.containers.List(ctx, "")
 	if err != nil {
 		return err
 	}
-	s.lookAt(ctx, items, func(it item) bool { return it.state == stateCreated }, func(it item, r *container.InspectResponse) {
-		// Docker lists a container that could not be started as never started.
+	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State == docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
+		// Docker lists a container that could not be started as created.
 		if r.State != nil && (r.State.ExitCode != 0 || r.State.Error != "") {
-			s.view.startFailed(it.id)
+			s.containers.StartFailed(it.ID)
 		}
 	})
 	s.setRight(ctx, items)
@@ -36,7 +37,7 @@ func (s *Server) recover(ctx context.Context) error {
 	return nil
 }
 
-// tidy repeats, until ctx ends, what has to succeed some time.
+// tidy repeats, until ctx ends, what has to succeed in the end.
 func (s *Server) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyPeriod)
 	defer tick.Stop()
@@ -51,61 +52,61 @@ func (s *Server) tidy(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		items, err := s.view.containers(ctx, "")
+		items, err := s.containers.List(ctx, "")
 		if err != nil {
-			continue // the clients' lists fail as well, and are told
+			continue // lists of clients fail as well, and say why
 		}
 		s.setRight(ctx, items)
 	}
 }
 
-// setRight follows the logs of all containers and gives back the networks of
-// sandboxes that are gone.
-func (s *Server) setRight(ctx context.Context, items []item) {
+// setRight follows the logs of all containers, and releases images and networks that are not
+// used any more.
+func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 	there := make(map[string]bool, len(items))
 	for _, it := range items {
-		there[it.id] = true
+		there[it.ID] = true
 	}
-	s.lookAt(ctx, items, func(it item) bool { return it.state != stateCreated }, func(it item, r *container.InspectResponse) {
-		if err := s.followLog(ctx, it.id, r.Config.Labels[labelLogPath]); err != nil {
-			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.id)
+	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State != docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
+		if err := s.followLog(ctx, it.ID, r.Config.Labels[docker.LabelLogPath]); err != nil {
+			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.ID)
 			return
 		}
-		if it.state == stateExited {
-			s.finishLog(ctx, it.id)
+		if it.State == docker.StateExited {
+			s.finishLog(ctx, it.ID)
 		}
 	})
-	s.releaseImages(ctx)
+	s.volumes.Release(ctx)
 	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
 		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
 	}
 }
 
-// Docker answers nothing about a container whose runtime hangs. Others must not wait for
-// it, nor the agent's start: some are asked about at once, and none for long.
+// Docker does not answer about a container whose runtime hangs. Neither the other containers
+// nor the start of the agent must wait for it.
 const (
-	looks    = 16
-	patience = 5 * time.Second
+	looks    = 16              // containers that are asked about at a time
+	patience = 5 * time.Second // for each
 )
 
-// lookAt calls see, from several goroutines, with those containers that are wanted.
-// One that Docker does not show is left out.
-func (s *Server) lookAt(ctx context.Context, items []item, wanted func(item) bool, see func(item, *container.InspectResponse)) {
+// lookAt calls see, from several goroutines, with the containers that are wanted. A container
+// that Docker does not show is left out.
+func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(docker.Item) bool, see func(docker.Item, *container.InspectResponse)) {
 	var group errgroup.Group
 	group.SetLimit(looks)
 	for _, it := range items {
-		if it.sandbox || !wanted(it) {
+		if it.IsSandbox || !wanted(it) {
 			continue
 		}
 		group.Go(func() error {
 			asked, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			r, err := s.view.inspect(asked, it.id)
+			r, err := s.containers.Inspect(asked, it.ID)
 			switch {
 			case err == nil:
-				_ = recovery.Call(func() error { see(it, r); return nil }) // which logs a panic
+				_ = recovery.Call(func() error { see(it, r); return nil }) // a panic is logged
 			case asked.Err() != nil && ctx.Err() == nil:
-				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.id)
+				klog.ErrorS(err, "Docker does not answer about a container, going on without it", "containerID", it.ID)
 			}
 			return nil
 		})
@@ -113,8 +114,7 @@ func (s *Server) lookAt(ctx context.Context, items []item, wanted func(item) boo
 	_ = group.Wait() // none fails
 }
 
-// forgetGone detaches sandboxes that do not exist any more, and drops their
-// checkpoints when that has succeeded.
+// forgetGone detaches sandboxes that do not exist any more, and then drops their checkpoints.
 func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) error {
 	ids, err := s.checkpoints.List()
 	errs := []error{err, s.network.Reconcile(ctx, exists)}
@@ -135,25 +135,26 @@ func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) er
 	return errors.Join(errs...)
 }
 
-// react does what an event of Docker's makes necessary here.
-func (s *Server) react(h happening) {
+// happened does what an event of Docker's makes necessary here, and passes it on.
+func (s *Server) happened(e docker.Event) {
 	switch {
-	case h.action == events.ActionDie:
-		s.made.forget(h.id)
-		s.usage.forget(h.id)
-		if !h.isSandbox() {
-			s.tasks.Go(func() { s.finishLog(s.base, h.id) })
+	case e.Action == events.ActionDie:
+		s.made.forget(e.ID)
+		s.usage.forget(e.ID)
+		if !e.IsSandbox() {
+			s.tasks.Go(func() { s.finishLog(s.base, e.ID) })
 		}
-	case h.action == events.ActionDestroy && h.isSandbox():
-		s.made.forget(h.id)
+	case e.Action == events.ActionDestroy && e.IsSandbox():
+		s.made.forget(e.ID)
 		s.tasks.Go(func() {
-			if err := s.network.TearDown(s.base, h.id, ""); err == nil {
-				_ = s.checkpoints.Remove(h.id) // forgetGone tries again
+			if err := s.network.TearDown(s.base, e.ID, ""); err == nil {
+				_ = s.checkpoints.Remove(e.ID) // forgetGone tries again
 			}
 		})
-	case h.action == events.ActionDestroy:
-		s.made.forget(h.id)
-		s.usage.forget(h.id)
-		s.logs.Forget(h.id)
+	case e.Action == events.ActionDestroy:
+		s.made.forget(e.ID)
+		s.usage.forget(e.ID)
+		s.logs.Forget(e.ID)
 	}
+	s.subscribers.tell(e)
 }

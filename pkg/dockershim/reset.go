@@ -8,17 +8,14 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/image"
-
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 )
 
-// Reset removes all that a dockershim with this configuration has made and that is
-// still there: containers, networks, checkpoints, log positions, and the built-in
-// sandbox image, if it has loaded that and nobody else uses it. It says on out what it removed. No server
-// may run. It may be repeated.
+// Reset removes everything that a dockershim with this configuration has made and that still
+// exists: containers, networks, checkpoints, log positions, and the built-in sandbox image if
+// the dockershim has loaded it and nobody else uses it. It writes to out what it removes. No
+// server may run meanwhile. Reset may be repeated.
 func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	s, err := New(ctx, cfg)
 	if err != nil {
@@ -26,21 +23,21 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	defer s.docker.Close()
 	defer s.streams.Close()
-	items, err := s.view.containers(ctx, "")
+	items, err := s.containers.List(ctx, "")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, sandboxes := range []bool{false, true} { // what uses a sandbox goes first
 		for _, it := range items {
-			if it.sandbox != sandboxes {
+			if it.IsSandbox != sandboxes {
 				continue
 			}
 			if err := s.resetItem(ctx, it); err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			fmt.Fprintf(out, "removed container %s\n", it.identity)
+			fmt.Fprintf(out, "removed container %s\n", it.Identity)
 		}
 	}
 	if len(errs) == 0 {
@@ -50,43 +47,23 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 		return err // the state is still needed
 	}
 	errs = append(errs, s.resetSandboxImage(ctx, out))
-	s.releaseImages(ctx)
+	s.volumes.Remove(ctx)
 	for _, dir := range []string{"sandbox", "logs", "network"} {
 		errs = append(errs, dockerid.RemoveFiles(filepath.Join(s.cfg.StateDir, dir)))
 	}
-	_ = os.Remove(s.mounted.dir)
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)
 }
 
-// resetSandboxImage removes the built-in sandbox image if it was loaded by this dockershim,
-// and no container uses it.
-func (s *Server) resetSandboxImage(ctx context.Context, out io.Writer) error {
-	file := s.sandboxImageFile()
-	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if s.images.SandboxImage() == pause.Ref {
-		_, err := s.docker.ImageRemove(ctx, pause.Ref, image.RemoveOptions{})
-		switch {
-		case err == nil:
-			fmt.Fprintf(out, "removed image %s\n", pause.Ref)
-		case !errdefs.IsNotFound(err) && !errdefs.IsConflict(err):
-			return fmt.Errorf("remove image %s: %w", pause.Ref, err)
-		}
-	}
-	return os.Remove(file)
-}
-
-func (s *Server) resetItem(ctx context.Context, it item) error {
+func (s *Server) resetItem(ctx context.Context, it docker.Item) error {
 	var err error
-	if it.sandbox {
-		err = s.removeSandbox(ctx, it.id)
+	if it.IsSandbox {
+		err = s.removeSandbox(ctx, it.ID)
 	} else {
-		err = s.removeContainer(ctx, it.id)
+		err = s.removeContainer(ctx, it.ID, s.containers.Remove)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", it.identity, err)
+		return fmt.Errorf("remove %s: %w", it.Identity, err)
 	}
 	return nil
 }

@@ -4,58 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 )
 
-// RunPodSandbox creates and starts a sandbox and attaches it to its network. When
-// it fails, or the client has gone meanwhile, nothing of it is left.
+// RunPodSandbox creates and starts a sandbox and attaches it to its network. When it fails, or
+// the client has gone meanwhile, nothing is left of the sandbox.
 func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxRequest) (*cri.RunPodSandboxResponse, error) {
 	config := req.GetConfig()
-	if err := checkSandbox(config); err != nil {
+	if err := convert.CheckSandbox(config); err != nil {
 		return nil, err
 	}
 	if err := s.checkHandler(req.RuntimeHandler); err != nil {
 		return nil, err
 	}
-	image := s.images.SandboxImage()
-	c, err := s.platform.sandboxContainer(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
+	image := s.imageService.SandboxImage()
+	spec, err := s.platform.Sandbox(config, req.RuntimeHandler, image, s.network.EngineMode(), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	c.host.OomScoreAdj = s.oom.allow(c.host.OomScoreAdj)
-	release, err := s.names.take(c.name)
+	spec.Host.OomScoreAdj = s.privileges.OOMScore(spec.Host.OomScoreAdj)
+	release, err := s.names.take(spec.Name)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	ctx, cancel := s.action(client)
 	defer cancel()
-	of := sandboxIdentity(config.Metadata)
-	id, err := s.create(ctx, c)
+	pod := convert.SandboxIdentity(config.Metadata)
+	id, err := s.containers.Create(ctx, spec)
 	if errdefs.IsNotFound(err) { // the image was not there yet, or was removed
 		if err = s.ensureSandboxImage(client); err == nil {
-			id, err = s.create(ctx, c)
+			id, err = s.containers.Create(ctx, spec)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create sandbox of %s: %w", of, err)
+		return nil, fmt.Errorf("create sandbox of %s: %w", pod, err)
 	}
 	err = s.bringUp(ctx, id, config)
 	if err == nil {
@@ -63,63 +57,40 @@ func (s *Server) RunPodSandbox(client context.Context, req *cri.RunPodSandboxReq
 	}
 	if err != nil {
 		s.undo(id)
-		return nil, fmt.Errorf("start sandbox of %s: %w", of, err)
+		return nil, fmt.Errorf("start sandbox of %s: %w", pod, err)
 	}
-	s.made.sandboxMade(id, of)
+	s.made.sandboxMade(id, pod)
 	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
 }
 
-// ensureSandboxImage provides the sandbox image that Docker does not have, and notes for
-// Reset that it is ours.
-func (s *Server) ensureSandboxImage(ctx context.Context) error {
-	if err := s.noteSandboxImage(); err != nil {
-		return fmt.Errorf("note the loading of the sandbox image: %w", err)
-	}
-	return s.images.EnsureSandboxImage(ctx)
-}
-
-// noteSandboxImage is called by many at once on a node that has no image yet.
-func (s *Server) noteSandboxImage() error {
-	s.noting.Lock()
-	defer s.noting.Unlock()
-	if _, err := os.Lstat(s.sandboxImageFile()); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return durable.Write(s.sandboxImageFile(), nil)
-}
-
-// sandboxImageFile is there once the dockershim has loaded the sandbox image.
-func (s *Server) sandboxImageFile() string { return filepath.Join(s.cfg.StateDir, "sandbox-image") }
-
-// checkHandler knows Docker's default runtime, under two names, and those of its
-// configuration.
+// checkHandler refuses a runtime handler that is neither Docker's default, which has two
+// names, nor a runtime of Docker's configuration.
 func (s *Server) checkHandler(handler string) error {
-	if name := dockerRuntime(handler); name != "" && !slices.Contains(s.platform.runtimes, name) {
-		return refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
+	if name := convert.OCIRuntime(handler); name != "" && !slices.Contains(s.platform.Runtimes, name) {
+		return grpccode.Refused(codes.InvalidArgument, "runtime_handler: Docker has no runtime %q", name)
 	}
 	return nil
 }
 
-// bringUp takes a created sandbox to where it is ready. The checkpoint is written
-// while Docker works: without it only a network would be torn down later.
+// bringUp makes a created sandbox ready. The checkpoint is written while Docker starts the
+// sandbox: it serves only to tear down the network later.
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
 	go func() {
-		written <- recovery.Call(func() error { return s.checkpoints.Write(id, checkpointOf(config)) })
+		written <- recovery.Call(func() error { return s.checkpoints.Write(id, convert.Checkpoint(config)) })
 	}()
-	err := s.docker.ContainerStart(ctx, id, container.StartOptions{})
-	s.view.changed(id)
+	err := s.containers.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
-	if onHost(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()) || !s.attaches() {
+	if convert.OnHost(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()) || !s.attaches() {
 		return nil
 	}
 	netns, err := s.netns(ctx, id)
 	if err != nil {
 		return err
 	}
-	sandbox, err := networkSandbox(id, config)
+	sandbox, err := convert.NetworkSandbox(id, config)
 	if err != nil {
 		return err
 	}
@@ -129,15 +100,15 @@ func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxC
 	return nil
 }
 
-// attaches tells whether sandboxes are attached by the plug-in, not by Docker.
+// attaches reports whether the plug-in attaches sandboxes, rather than Docker.
 func (s *Server) attaches() bool { return s.network.EngineMode() == modeNone }
 
 // modeNone is the Docker network mode of a sandbox that a plug-in attaches.
 const modeNone = "none"
 
-// netns is the path of a running sandbox's network namespace; "" when it does not run.
+// netns returns the path of a sandbox's network namespace; "" when the sandbox does not run.
 func (s *Server) netns(ctx context.Context, id string) (string, error) {
-	r, err := s.view.inspect(ctx, id)
+	r, err := s.containers.Inspect(ctx, id)
 	if err != nil {
 		return "", err
 	}
@@ -147,63 +118,13 @@ func (s *Server) netns(ctx context.Context, id string) (string, error) {
 	return "/proc/" + strconv.Itoa(r.State.Pid) + "/ns/net", nil
 }
 
-// networkSandbox is what a network plug-in must know of a sandbox.
-func networkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
-	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
-	for _, p := range checkpointOf(c).Ports {
-		if p.HostPort > 0 {
-			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostIP: p.HostIP})
-		}
-	}
-	sb.DNS = network.DNS{Servers: c.GetDnsConfig().GetServers(), Searches: c.GetDnsConfig().GetSearches(), Options: c.GetDnsConfig().GetOptions()}
-	var err error
-	if sb.Bandwidth.IngressRate, err = bandwidth(c.Annotations, annotationIngress); err != nil {
-		return sb, err
-	}
-	sb.Bandwidth.EgressRate, err = bandwidth(c.Annotations, annotationEgress)
-	// The kubelet's plug-in of old allowed bursts without bound, the most that the
-	// bandwidth plug-in takes.
-	for _, l := range []struct{ rate, burst *uint64 }{
-		{&sb.Bandwidth.IngressRate, &sb.Bandwidth.IngressBurst}, {&sb.Bandwidth.EgressRate, &sb.Bandwidth.EgressBurst},
-	} {
-		if *l.rate > 0 {
-			*l.burst = math.MaxInt32
-		}
-	}
-	return sb, err
-}
-
-// Annotations of a pod that limit its traffic, and their bounds, as for the kubelet.
-const (
-	annotationIngress = "kubernetes.io/ingress-bandwidth"
-	annotationEgress  = "kubernetes.io/egress-bandwidth"
-	minBandwidth      = 1000
-	maxBandwidth      = 1e15
-)
-
-// bandwidth reads a limit in bits per second; 0 for none.
-func bandwidth(annotations map[string]string, key string) (uint64, error) {
-	text, ok := annotations[key]
-	if !ok {
-		return 0, nil
-	}
-	q, err := bounds.ParseQuantity(text)
-	if err != nil {
-		return 0, invalid("config.annotations["+key+"]", "%q: %v", text, err)
-	}
-	if n := q.Value(); n < minBandwidth || n > maxBandwidth {
-		return 0, invalid("config.annotations["+key+"]", "%q is not within 1k and 1P bit/s", text)
-	}
-	return uint64(q.Value()), nil
-}
-
-// undo removes a sandbox that did not come up. A network that cannot be given back
-// now, for what kept it from being set up, is tried again by tidy.
+// undo removes a sandbox that did not come up. When its network cannot be given back now,
+// perhaps for the same reason for which it could not be set up, tidy tries again.
 func (s *Server) undo(id string) {
 	ctx, cancel := s.action(context.Background())
 	defer cancel()
 	detached := s.detach(ctx, id)
-	if err := s.remove(ctx, id); err != nil {
+	if err := s.containers.Remove(ctx, id); err != nil {
 		klog.ErrorS(err, "Could not remove a sandbox that did not start, it stays until it is removed", "podSandboxID", id)
 		return
 	}
@@ -216,24 +137,24 @@ func (s *Server) undo(id string) {
 	}
 }
 
-// removeSandbox stops, detaches, removes and forgets a sandbox, in that order: what
-// is left when it fails is still found, and the next try goes on from there.
+// removeSandbox detaches, removes and forgets a sandbox, in this order: whatever is left after
+// a failure can still be found, and the next try goes on from there.
 func (s *Server) removeSandbox(ctx context.Context, id string) error {
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	if err := s.remove(ctx, id); err != nil {
+	if err := s.containers.Remove(ctx, id); err != nil {
 		return err
 	}
 	s.made.forget(id)
 	return s.checkpoints.Remove(id)
 }
 
-// detach takes a sandbox off its network. One that was never attached, or by
-// Docker, is no error.
+// detach takes a sandbox off its network. It succeeds for a sandbox that was never attached,
+// or was attached by Docker.
 func (s *Server) detach(ctx context.Context, id string) error {
 	netns, err := s.netns(ctx, id)
-	if err != nil && !errdefs.IsNotFound(err) && grpccode.Of(err) != codes.NotFound {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
 	if err := s.network.TearDown(ctx, id, netns); err != nil {

@@ -2,84 +2,49 @@ package dockershim
 
 import (
 	"context"
-	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // PodSandboxStatus shows one sandbox.
 func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
-	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, typeSandbox)
+	r, err := s.inspect(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox)
 	if err != nil {
 		return nil, err
 	}
 	resp := &cri.PodSandboxStatusResponse{Status: s.sandboxStatus(r)}
 	if req.Verbose {
-		resp.Info = map[string]string{"info": marshal(map[string]any{
+		resp.Info = verbose("info", map[string]any{
 			"pid": r.State.Pid, "image": r.Image, "hostConfig": r.HostConfig, "networkSettings": r.NetworkSettings,
-		})}
+		})
 	}
 	return resp, nil
 }
 
-// inspect shows a sandbox or container, or fails with NotFound.
-func (s *Server) inspect(ctx context.Context, field, id, kind string) (*container.InspectResponse, error) {
-	if id == "" {
-		return nil, invalid(field, "is empty")
-	}
-	what := "container"
-	if kind == typeSandbox {
-		what = "sandbox"
-	}
-	r, err := s.view.inspect(ctx, id)
-	if errdefs.IsNotFound(err) {
-		return nil, notFound(what, id)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if (r.Config.Labels[labelType] == typeSandbox) != (kind == typeSandbox) || r.State == nil || r.HostConfig == nil {
-		return nil, notFound(what, id)
-	}
-	return r, nil
-}
-
 func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
-	labels, annotations := criLabels(r.Config.Labels)
-	created, _ := time.Parse(time.RFC3339Nano, r.Created)
-	id, _ := identityOf(r.Name, r.Config.Labels) // inspect has checked it
-	st := &cri.PodSandboxStatus{
-		Id: r.ID, Metadata: id.sandboxMetadata(), CreatedAt: createdAt(r.Config.Labels, created),
-		State:  s.sandboxState(r.ID, listedState(string(r.State.Status)), string(r.HostConfig.NetworkMode)),
-		Labels: labels, Annotations: annotations, RuntimeHandler: r.Config.Labels[labelHandler],
-		Linux:   &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: sandboxNamespaces(r)}},
-		Network: &cri.PodSandboxNetworkStatus{},
+	ready := s.isReady(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode))
+	var ips []string
+	if ready {
+		ips = s.sandboxIPs(r)
 	}
-	if ips := s.sandboxIPs(r); len(ips) > 0 && st.State == cri.PodSandboxState_SANDBOX_READY {
-		st.Network.Ip = ips[0]
-		for _, ip := range ips[1:] {
-			st.Network.AdditionalIps = append(st.Network.AdditionalIps, &cri.PodIP{Ip: ip})
-		}
-	}
-	return st
+	return convert.SandboxStatus(r, ready, ips)
 }
 
-// sandboxState: a sandbox is ready when it runs and has its network. One that
-// was made with another plug-in than today's has none.
-func (s *Server) sandboxState(id string, st state, networkMode string) cri.PodSandboxState {
-	ready := st == stateRunning
+// isReady reports whether a sandbox runs and has its network. A sandbox that was made with
+// another plug-in than today's has none.
+func (s *Server) isReady(id string, st docker.State, networkMode string) bool {
+	ready := st == docker.StateRunning
 	if ready && networkMode == modeNone {
 		_, ready = s.network.Result(id)
 	}
-	if ready {
-		return cri.PodSandboxState_SANDBOX_READY
-	}
-	return cri.PodSandboxState_SANDBOX_NOTREADY
+	return ready
 }
 
-// sandboxIPs are a sandbox's addresses, primary first; none on the host's network.
+// sandboxIPs returns a sandbox's addresses, the primary one first; none on the host's network.
 func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	if r.HostConfig.NetworkMode.IsHost() {
 		return nil
@@ -103,40 +68,4 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 		}
 	}
 	return ips
-}
-
-func sandboxNamespaces(r *container.InspectResponse) *cri.NamespaceOption {
-	n := &cri.NamespaceOption{Pid: cri.NamespaceMode(cri.NamespaceMode_value[r.Config.Labels[labelPIDMode]])}
-	if r.HostConfig.NetworkMode.IsHost() {
-		n.Network = cri.NamespaceMode_NODE
-	}
-	if r.HostConfig.IpcMode.IsHost() {
-		n.Ipc = cri.NamespaceMode_NODE
-	}
-	return n
-}
-
-// ListPodSandbox lists sandboxes, newest first.
-func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequest) (*cri.ListPodSandboxResponse, error) {
-	f := req.GetFilter()
-	items, err := s.view.containers(ctx, f.GetLabelSelector()[labelPodUID])
-	if err != nil {
-		return nil, err
-	}
-	resp := &cri.ListPodSandboxResponse{}
-	for i := range items {
-		it := &items[i]
-		if !it.sandbox || !matches(f.GetId(), it.id, f.GetLabelSelector(), it.labels) {
-			continue
-		}
-		st := s.sandboxState(it.id, it.state, it.networkMode)
-		if want := f.GetState(); want != nil && want.State != st {
-			continue
-		}
-		resp.Items = append(resp.Items, &cri.PodSandbox{
-			Id: it.id, Metadata: it.identity.sandboxMetadata(), State: st, CreatedAt: it.createdAt,
-			Labels: it.labels, Annotations: it.annotations, RuntimeHandler: it.handler,
-		})
-	}
-	return resp, nil
 }

@@ -3,23 +3,18 @@ package dockershim
 import (
 	"context"
 	"fmt"
-	"sync"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
-	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// sandboxGrace is how long a sandbox may take to end, in seconds, as in the
-// dockershim of old; the pause program ends at once.
+// sandboxGrace is how long a sandbox may take to end, in seconds, the same as in the kubelet's
+// old dockershim. The pause program ends at once.
 const sandboxGrace = 10
 
-// StopPodSandbox kills what still runs in a sandbox, detaches it from its network
-// and stops it. It succeeds for one that is stopped or gone.
+// StopPodSandbox kills the containers of a sandbox, detaches it from its network and stops it.
+// It succeeds when the sandbox is stopped or gone.
 func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
 	id, err := s.sandboxID(ctx, req.PodSandboxId)
 	if err != nil {
@@ -36,66 +31,11 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 }
 
 func (s *Server) stopSandbox(ctx context.Context, id string) error {
-	if err := s.eachContainer(ctx, id, stateRunning, func(it item) error { return s.stop(ctx, it.id, 0) }); err != nil {
+	if err := s.eachContainer(ctx, id, docker.StateRunning, func(it docker.Item) error { return s.containers.Stop(ctx, it.ID, 0) }); err != nil {
 		return err
 	}
 	if err := s.detach(ctx, id); err != nil {
 		return err
 	}
-	return s.stop(ctx, id, sandboxGrace)
-}
-
-// sandboxID finds a sandbox by its id or the beginning of it; "" when there is none.
-func (s *Server) sandboxID(ctx context.Context, id string) (string, error) {
-	if id == "" {
-		return "", invalid("pod_sandbox_id", "is empty")
-	}
-	if _, ok := s.made.sandbox(id); ok {
-		return id, nil
-	}
-	r, err := s.view.inspect(ctx, id)
-	switch {
-	case errdefs.IsNotFound(err), err == nil && r.Config.Labels[labelType] != typeSandbox:
-		return "", nil
-	case err != nil && grpccode.Of(err) == codes.NotFound:
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("look for sandbox %s: %w", id, err)
-	}
-	return r.ID, nil
-}
-
-// eachContainer calls do, at once, for all containers of a sandbox in that state;
-// stateUnknown means any.
-func (s *Server) eachContainer(ctx context.Context, sandboxID string, in state, do func(item) error) error {
-	items, err := s.view.containers(ctx, "")
-	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	var once sync.Once
-	var first error
-	for _, it := range items {
-		if it.sandbox || it.sandboxID != sandboxID || in != stateUnknown && it.state != in {
-			continue
-		}
-		wg.Go(func() {
-			if err := recovery.Call(func() error { return do(it) }); err != nil {
-				once.Do(func() { first = err })
-			}
-		})
-	}
-	wg.Wait()
-	return first
-}
-
-// stop ends a container: its stop signal, and SIGKILL after grace seconds. It
-// succeeds when it is stopped or gone.
-func (s *Server) stop(ctx context.Context, id string, grace int) error {
-	err := s.docker.ContainerStop(ctx, id, container.StopOptions{Timeout: &grace})
-	s.view.changed(id)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return s.containers.Stop(ctx, id, sandboxGrace)
 }

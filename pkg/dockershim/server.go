@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,19 +14,22 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imageservice"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagevolume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
 )
 
-// maxRequest bounds what a client sends, in bytes, as containerd does. Answers have no
-// bound of ours: lists hold what pods say of themselves (labels, annotations, hooks),
-// and a dozen pods of the size that an API server takes are longer than that.
+// maxRequest bounds what a client sends, in bytes, as containerd does. Answers are not bounded:
+// lists hold what pods say of themselves (labels, annotations, hooks), and a dozen pods as large
+// as an API server takes are longer than that.
 const maxRequest = 16 << 20
 
-// Config is what a Server is built from. Zero values of the optional fields
-// take the defaults named beside them.
+// Config is what a Server is built from. Fields that are not set take the defaults named
+// beside them.
 type Config struct {
 	Listen         string // unix:///var/run/dockershim.sock
 	DockerEndpoint string // unix:///var/run/docker.sock
@@ -82,44 +83,46 @@ func (c Config) withDefaults() Config {
 type Server struct {
 	cri.UnimplementedRuntimeServiceServer
 
-	cfg         Config
-	docker      *engine
-	platform    platform
-	view        *view
-	images      *imageservice.Service
-	network     network.Plugin
-	logs        *logs.Manager
-	streams     *streaming.Server
-	checkpoints *checkpoint.Store
-	oom         oomFloor
-	usage       *usage
-	mounted     imageMounts
-	imageRefs   imageRefs
+	cfg        Config
+	docker     *docker.Engine
+	privileges *docker.Privileges // of the daemon
+	platform   convert.Platform   // what conversions must know
 
-	noting      sync.Mutex // the sandbox image's loading
-	names       reservations
-	made        memory
+	state
+	services
 	subscribers subscribers
-	tasks       sync.WaitGroup // what RPCs and events have started in the background
-	base        context.Context
-	stopping    chan struct{}
+
+	noting   sync.Mutex      // held while the loading of the sandbox image is noted
+	tasks    sync.WaitGroup  // what events have started in the background
+	base     context.Context // of tasks
+	stopping chan struct{}   // closed when Run ends
 }
 
-// New connects to Docker and prepares everything; Run serves. Errors: Docker does
-// not answer, is too old, or uses another cgroup driver; a directory or an image
-// reference of the configuration cannot be used.
+// services are the parts that RPCs delegate to, each a package of its own.
+type services struct {
+	imageService *imageservice.Service
+	volumes      *imagevolume.Mounts
+	network      network.Plugin
+	logs         *logs.Manager
+	streams      *streaming.Server
+	usage        *usage
+}
+
+// New connects to Docker and prepares everything; Run serves. It fails when Docker does not
+// answer, is too old or uses another cgroup driver, and when a directory or an image reference
+// of the configuration cannot be used.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
-	docker, err := connect(ctx, cfg.DockerEndpoint)
+	engine, err := docker.Connect(ctx, cfg.DockerEndpoint)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = docker.Close()
+			_ = engine.Close()
 		}
 	}()
-	if err := checkCgroupDriver(cfg.CgroupDriver, docker.info.CgroupDriver); err != nil {
+	if err := checkCgroupDriver(cfg.CgroupDriver, engine.About.CgroupDriver); err != nil {
 		return nil, err
 	}
 	// The label that finds our containers must not depend on how the path was given.
@@ -127,9 +130,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, docker: docker, platform: newPlatform(docker, cfg.StateDir), view: newView(docker, cfg.StateDir),
-		oom: findOOMFloor(docker), mounted: imageMounts{dir: filepath.Join(cfg.StateDir, "images")}, stopping: make(chan struct{}), base: context.Background(),
+		cfg: cfg, docker: engine, privileges: docker.FindPrivileges(engine), platform: convert.NewPlatform(engine, cfg.StateDir),
+		state:    state{containers: docker.NewContainers(engine, cfg.StateDir), images: docker.NewImages(engine)},
+		stopping: make(chan struct{}), base: context.Background(),
 	}
+	s.volumes = imagevolume.New(filepath.Join(cfg.StateDir, "images"), engine, s.containers)
 	if s.checkpoints, err = checkpoint.New(filepath.Join(cfg.StateDir, "sandbox")); err != nil {
 		return nil, err
 	}
@@ -139,19 +144,19 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.usage, err = newUsage(); err != nil {
 		return nil, err
 	}
-	if s.images, err = imageservice.New(imageservice.Config{
-		Docker: docker, WritableLayers: s.usage.layers.Total, MountedBy: s.imageUser, SandboxImage: cfg.SandboxImage,
+	if s.imageService, err = imageservice.New(imageservice.Config{
+		Docker: engine, WritableLayers: s.usage.layers.Total, MountedBy: s.volumes.User, SandboxImage: cfg.SandboxImage,
 		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
 	}); err != nil {
 		return nil, err
 	}
 	if s.network, err = network.New(network.Config{
-		Plugin: cfg.NetworkPlugin, Docker: docker.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
+		Plugin: cfg.NetworkPlugin, Docker: engine.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
 		StateDir: filepath.Join(cfg.StateDir, "network"), HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
 	}); err != nil {
 		return nil, err
 	}
-	if s.streams, err = streaming.New(streaming.Config{Docker: docker.Client, Address: cfg.StreamingAddress}); err != nil {
+	if s.streams, err = streaming.New(streaming.Config{Docker: engine.Client, Address: cfg.StreamingAddress}); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -176,7 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error { return err })
 		return group.Wait()
 	}
-	group.Go(func() error { return s.watch(ctx) })
+	group.Go(func() error { return s.containers.Watch(ctx, s.happened) })
 	group.Go(func() error { return s.tidy(ctx) })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error {
@@ -190,54 +195,28 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// grpc is the server of both services, not yet serving.
+// grpc returns the server of both services, which does not serve yet.
 func (s *Server) grpc() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(unaryErrors), grpc.ChainStreamInterceptor(streamErrors),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.WaitForHandlers(true))
 	cri.RegisterRuntimeServiceServer(server, s)
-	cri.RegisterImageServiceServer(server, imageService{s.images, s})
+	cri.RegisterImageServiceServer(server, imageRPCs{s.imageService, s.images})
 	return server
 }
 
-// listen opens the socket, for root and its group alone. A socket file that
-// nobody listens on any more is replaced.
-func listen(ctx context.Context, endpoint string) (net.Listener, error) {
-	path, ok := strings.CutPrefix(endpoint, "unix://")
-	if !ok || !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("listen on %q: want unix:///path/to/socket", endpoint)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("create the socket's directory: %w", err)
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != os.ModeSocket {
-			return nil, fmt.Errorf("listen on %s: the file is there and is no socket", path)
-		}
-		var d net.Dialer
-		if conn, err := d.DialContext(ctx, "unix", path); err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("listen on %s: another process does", path)
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("remove the stale socket: %w", err)
-		}
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("restrict the socket: %w", err)
-	}
-	return l, nil
-}
-
-// action is the context of a change to Docker's state: it is not cancelled with
-// the client's call, which would leave open what Docker has done, and bounded.
+// action returns the context for a change to Docker's state. It is bounded, and is not
+// cancelled with the client's call, which would leave open what Docker has done.
 func (s *Server) action(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.RequestTimeout,
 		fmt.Errorf("docker did not answer within %v", s.cfg.RequestTimeout))
+}
+
+// checkCgroupDriver compares the driver that the caller uses with Docker's.
+func checkCgroupDriver(wanted, actual string) error {
+	if wanted == "" || actual == "" || wanted == actual {
+		return nil
+	}
+	return errors.New("misconfiguration: kubelet cgroup driver: " + strconv.Quote(wanted) +
+		" is different from docker cgroup driver: " + strconv.Quote(actual))
 }

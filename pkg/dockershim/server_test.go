@@ -2,38 +2,22 @@ package dockershim
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 )
 
 // fakeDocker answers what New asks, with the given API version and cgroup driver.
 func fakeDocker(t *testing.T, api, driver string) (endpoint string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shim") // short: a socket's path has 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return dockertest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("API-Version", api)
 		if strings.HasSuffix(r.URL.Path, "/info") {
 			fmt.Fprintf(w, `{"CgroupDriver": %q, "DockerRootDir": "/var/lib/docker"}`, driver)
 		}
-	})}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() { server.Close(); <-done })
-	return "unix://" + path
+	}))
 }
 
 func TestNewChecksDocker(t *testing.T) {
@@ -59,67 +43,5 @@ func TestNewChecksDocker(t *testing.T) {
 				t.Errorf("error %v, want %s", err, tc.err)
 			}
 		})
-	}
-}
-
-func TestListenReplacesOnlyASocketThatIsDead(t *testing.T) {
-	dir, err := os.MkdirTemp("", "shim")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "new", "cri.sock")
-	first, err := listen(t.Context(), "unix://"+path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("socket is %v, %v; want mode 0660", info, err)
-	}
-	if _, err := listen(t.Context(), "unix://"+path); err == nil || !strings.Contains(err.Error(), "another process does") {
-		t.Errorf("second listener: %v", err)
-	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) // as after SIGKILL
-	first.Close()
-	again, err := listen(t.Context(), "unix://"+path)
-	if err != nil {
-		t.Fatalf("after a kill: %v", err)
-	}
-	again.Close()
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listen(t.Context(), "unix://"+path); err == nil {
-		t.Error("a file was replaced by a socket")
-	}
-	for _, endpoint := range []string{"", "tcp://127.0.0.1:1", "unix://relative", "/var/run/x.sock"} {
-		if _, err := listen(t.Context(), endpoint); err == nil {
-			t.Errorf("listens on %q", endpoint)
-		}
-	}
-}
-
-func TestOOMScoreIsRaisedToWhatDockerCanGive(t *testing.T) {
-	f := oomFloor{lowest: -500, warn: &sync.Once{}}
-	for wanted, want := range map[int]int{-998: -500, -500: -500, 0: 0, 1000: 1000} {
-		if got := f.allow(wanted); got != want {
-			t.Errorf("allow(%d) = %d, want %d", wanted, got, want)
-		}
-	}
-}
-
-func TestTheSandboxImageIsNotedByManyAtOnce(t *testing.T) {
-	s := &Server{cfg: Config{StateDir: t.TempDir()}}
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Go(func() {
-			if err := s.noteSandboxImage(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if _, err := os.Stat(s.sandboxImageFile()); err != nil {
-		t.Error(err)
 	}
 }

@@ -5,16 +5,18 @@ import (
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// CheckpointContainer is not possible: Docker's checkpoints are experimental, can
-// only be restored by Docker itself, and have another form than CRI's archive.
+// CheckpointContainer is not possible: Docker's checkpoints are experimental, only Docker can
+// restore them, and they do not have the form of CRI's archive.
 func (s *Server) CheckpointContainer(context.Context, *cri.CheckpointContainerRequest) (*cri.CheckpointContainerResponse, error) {
-	return nil, refused(codes.Unimplemented, "docker cannot write a container checkpoint in the form that CRI asks for")
+	return nil, grpccode.Refused(codes.Unimplemented, "docker cannot write a container checkpoint in the form that CRI asks for")
 }
 
-// UpdatePodSandboxResources is not possible: a sandbox of Docker's has no resources
-// of its own. The limits of a pod are those of the cgroup that its client makes.
+// UpdatePodSandboxResources is not possible: in Docker a sandbox has no resources of its own.
+// The client sets the limits of a pod on the cgroup that it makes for the pod.
 func (s *Server) UpdatePodSandboxResources(context.Context, *cri.UpdatePodSandboxResourcesRequest) (*cri.UpdatePodSandboxResourcesResponse, error) {
-	return nil, refused(codes.Unimplemented, "docker knows no resources of a pod as a whole; they are set on the pod's cgroup by whoever made it")
+	return nil, grpccode.Refused(codes.Unimplemented, "docker knows no resources of a pod as a whole; they are set on the pod's cgroup by whoever made it")
 }

@@ -8,7 +8,10 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-const unlessRunning = "mini-kubelet-unless-running"
+const (
+	unlessRunning   = "mini-kubelet-unless-running"
+	withoutStatuses = "mini-kubelet-without-statuses"
+)
 
 // UnlessRunning makes RemoveContainer refuse a running container, with
 // codes.FailedPrecondition, where CRI wants it killed: the caller believes that the
@@ -20,4 +23,16 @@ func UnlessRunning(ctx context.Context) context.Context {
 // IsUnlessRunning reports to the server of a call whether UnlessRunning was set.
 func IsUnlessRunning(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, unlessRunning)) > 0
+}
+
+// WithoutStatuses makes GetContainerEvents leave out the statuses of pod and containers, for
+// which the dockershim asks Docker with each event: the caller looks for itself. An event
+// then has its container, kind and time, and the ID and metadata of the pod's sandbox.
+func WithoutStatuses(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, withoutStatuses, "true")
+}
+
+// IsWithoutStatuses reports to the server of a call whether it was made with WithoutStatuses.
+func IsWithoutStatuses(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, withoutStatuses)) > 0
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
 
-// version of the format; a file of another one is not read.
+// version is the format's. Files of other versions are not read.
 const version = "v1"
 
 // corrupt is added to the name of a file that cannot be read.
@@ -42,12 +42,11 @@ type Port struct {
 	HostIP        string `json:"hostIP,omitempty"`
 }
 
-// Store is a directory of checkpoints. Its methods are safe for concurrent use, as
-// long as no two write the same sandbox.
+// Store is a directory of checkpoints. Its methods are safe for concurrent use as long as no
+// two calls write the same sandbox.
 type Store struct{ dir string }
 
-// New makes the directory where it is missing, and removes what a crash in the
-// middle of Write left in it.
+// New creates the directory if it is missing, and removes what a crash during Write left in it.
 func New(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create checkpoint directory: %w", err)
@@ -64,7 +63,7 @@ func New(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
-// path refuses what is no sandbox id, which may come from a client.
+// path refuses anything but a sandbox ID, since the text may come from a client.
 func (s *Store) path(id string) (string, error) {
 	if id == "" || strings.ContainsAny(id, "/.\x00") {
 		return "", fmt.Errorf("%q is no sandbox id", id)
@@ -72,7 +71,7 @@ func (s *Store) path(id string) (string, error) {
 	return filepath.Join(s.dir, id), nil
 }
 
-// Write keeps a sandbox. When it returns nil the file is on disk.
+// Write keeps a sandbox. When it returns nil, the file is on disk.
 func (s *Store) Write(id string, sb Sandbox) (err error) {
 	path, err := s.path(id)
 	if err != nil {
@@ -94,8 +93,8 @@ func (s *Store) Write(id string, sb Sandbox) (err error) {
 	return durable.Write(path, text)
 }
 
-// Read returns what Write kept; false when there is nothing, or nothing that can
-// be relied on: such a file is moved aside and logged.
+// Read returns what Write kept. It returns false when there is no file, or none that can be
+// relied on; such a file is moved aside and logged.
 func (s *Store) Read(id string) (Sandbox, bool) {
 	path, err := s.path(id)
 	if err != nil {
@@ -135,7 +134,7 @@ func decode(text []byte) (Sandbox, error) {
 	return sb, nil
 }
 
-// checksum is of everything but itself.
+// checksum covers everything except itself.
 func checksum(sb Sandbox) (uint64, error) {
 	sb.Checksum = 0
 	text, err := json.Marshal(sb)

@@ -2,8 +2,8 @@
 //
 //	<dir>/<sandboxID>   what the sandbox was made with, JSON with a checksum
 //
-// Docker's labels are the truth about sandboxes; a checkpoint is for what Docker
-// forgets when a sandbox is removed behind the dockershim's back, above all that
-// its network has to be torn down. A file that is torn, or was changed by hand,
-// counts as absent and is moved aside, so that it hinders nothing.
+// Docker's labels are the truth about sandboxes. A checkpoint is for what Docker forgets
+// when a sandbox is removed behind the dockershim's back, above all that its network has to
+// be torn down. A file that is torn or was changed by hand counts as missing, and is moved
+// aside.
 package checkpoint

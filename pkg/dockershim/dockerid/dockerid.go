@@ -1,5 +1,6 @@
-// Package dockerid tells what the dockershim keeps of containers and images, one a file or
-// directory and named after it, from others in the same places: it deletes only its own.
+// Package dockerid recognizes the files and directories that the dockershim keeps for containers
+// and images, each named after one of them: it deletes only these, and nothing else in the same
+// places.
 package dockerid
 
 import (
@@ -12,24 +13,24 @@ import (
 	"strings"
 )
 
-// length of an ID in Docker, in hex digits.
+// length is how many hex digits an ID of Docker has.
 const length = 64
 
-// Is tells whether the name is an ID.
+// Is reports whether the name is an ID.
 func Is(name string) bool {
 	_, err := hex.DecodeString(name)
 	return err == nil && len(name) == length
 }
 
-// Named tells whether the entry of a directory is a regular file named after a container:
-// its ID, or that and an extension.
+// Named reports whether the entry of a directory is a regular file named after a container: its
+// ID, or its ID and an extension.
 func Named(e fs.DirEntry) bool {
 	id, _, _ := strings.Cut(e.Name(), ".")
 	return Is(id) && e.Type().IsRegular()
 }
 
-// RemoveFiles removes all such files from a directory, and the directory where nothing else
-// is in it. A missing one is fine.
+// RemoveFiles removes all such files from a directory, and the directory if nothing else is in
+// it. A missing directory is no error.
 func RemoveFiles(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

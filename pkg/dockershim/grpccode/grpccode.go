@@ -1,21 +1,19 @@
-// Package grpccode says by which gRPC code an error of Docker's client, of a context
-// or of ours is told. All parts of the dockershim use it.
+// Package grpccode gives errors their gRPC codes: those of Docker's client and of contexts by
+// what they are, our own refusals as they are made.
 package grpccode
 
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
-	"syscall"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/client"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
-// Of is the code of an error; Internal for one of which nothing is known.
+// Of returns the code of an error, OK for nil, and Internal for an error that it does not know.
 func Of(err error) codes.Code {
 	var coded interface{ GRPCStatus() *status.Status }
 	switch {
@@ -27,7 +25,7 @@ func Of(err error) codes.Code {
 		return codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
-	case Away(err):
+	case docker.Away(err):
 		return codes.Unavailable
 	case errdefs.IsNotFound(err):
 		return codes.NotFound
@@ -47,13 +45,4 @@ func Of(err error) codes.Code {
 		return codes.ResourceExhausted
 	}
 	return codes.Internal
-}
-
-// Away tells an error of the way to Docker from an answer of Docker's: the daemon
-// does not run, or went away during the call.
-func Away(err error) bool {
-	var network net.Error
-	return client.IsErrConnectionFailed(err) || errdefs.IsUnavailable(err) || errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/registry"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // credentials are for one pull. They have no String and no exported field.
@@ -19,8 +20,8 @@ type credentials struct {
 	secrets []string // texts that no error may contain
 }
 
-// pullCredentials turns CRI's auth into Docker's. Credentials for another
-// registry than the image's are not sent; foreign says so.
+// pullCredentials converts CRI's auth to Docker's. Credentials for a registry other than the
+// image's are not sent, and foreign is true then.
 func pullCredentials(auth *cri.AuthConfig, image reference.Named) (c credentials, foreign bool, err error) {
 	if auth == nil {
 		return credentials{}, false, nil
@@ -35,7 +36,7 @@ func pullCredentials(auth *cri.AuthConfig, image reference.Named) (c credentials
 	}
 	if out.Username == "" && out.IdentityToken == "" && out.RegistryToken == "" && auth.Auth != "" {
 		if out.Username, out.Password, err = splitAuth(auth.Auth); err != nil {
-			return credentials{}, false, status.Errorf(codes.InvalidArgument, "auth.auth: %v", err)
+			return credentials{}, false, grpccode.Invalid("auth.auth", "%v", err)
 		}
 	}
 	if out == (registry.AuthConfig{}) {
@@ -44,7 +45,7 @@ func pullCredentials(auth *cri.AuthConfig, image reference.Named) (c credentials
 	out.ServerAddress = domain
 	c.header, err = registry.EncodeAuthConfig(out)
 	if err != nil {
-		return credentials{}, false, status.Errorf(codes.Internal, "encode the credentials for %s", domain)
+		return credentials{}, false, grpccode.Refused(codes.Internal, "encode the credentials for %s", domain)
 	}
 	for _, secret := range []string{out.Password, out.IdentityToken, out.RegistryToken, auth.Auth, c.header} {
 		// Shorter ones would blot out parts of ordinary words.
@@ -76,9 +77,9 @@ func splitAuth(auth string) (user, password string, err error) {
 	return user, strings.Trim(password, "\x00"), nil
 }
 
-// sameRegistry tells whether credentials that were stored for server, as it stands
-// in a Docker configuration file (host, URL or a host with wildcards), are for the
-// registry domain. No server means any.
+// sameRegistry reports whether credentials stored for server, in the form of a Docker
+// configuration file (a host, URL or host with wildcards), are for the registry domain. An
+// empty server means any.
 func sameRegistry(server, domain string) bool {
 	if server == "" {
 		return true
@@ -94,5 +95,5 @@ func sameRegistry(server, domain string) bool {
 	return err == nil && matched
 }
 
-// hub are the names that Docker Hub goes by.
+// hub are the names of Docker Hub.
 var hub = map[string]bool{"docker.io": true, "index.docker.io": true, "registry-1.docker.io": true}

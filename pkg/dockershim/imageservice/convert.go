@@ -2,12 +2,13 @@ package imageservice
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/image"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 func (s *Service) fromSummary(in *image.Summary) *cri.Image {
@@ -23,7 +24,7 @@ func (s *Service) fromInspect(in *image.InspectResponse) *cri.Image {
 }
 
 func (s *Service) image(id string, tags, digests []string, size int64) *cri.Image {
-	tags, digests = realNames(tags), realNames(digests)
+	tags, digests = docker.ImageNames(tags), docker.ImageNames(digests)
 	return &cri.Image{
 		Id:          id,
 		RepoTags:    tags,
@@ -34,25 +35,8 @@ func (s *Service) image(id string, tags, digests []string, size int64) *cri.Imag
 	}
 }
 
-// realNames drops the placeholders that older engines list for images without a
-// tag or digest, and sorts, so that the first name is always the same one.
-func realNames(names []string) []string {
-	real := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "<none>") })
-	slices.Sort(real)
-	return real
-}
-
-// DigestedRef is what CRI calls image_ref of a container: the image by a digest
-// that a registry knows it by, or its id when it never was in one.
-func DigestedRef(id string, repoDigests []string) string {
-	if real := realNames(repoDigests); len(real) > 0 {
-		return real[0]
-	}
-	return id
-}
-
-// imageUser splits an image's "user[:group]"; CRI wants a number as uid, another
-// text as name, and neither when the image says nothing (which means root).
+// imageUser splits an image's "user[:group]". CRI wants a number as uid, any other text as
+// name, and neither when the image names no user, which means root.
 func imageUser(user string) (*cri.Int64Value, string) {
 	user, _, _ = strings.Cut(user, ":")
 	if user == "" {

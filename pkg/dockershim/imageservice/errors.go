@@ -11,8 +11,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// statusError makes an error of Docker a gRPC status: "<what was tried>: <why not>".
-// A status stays what it is.
+// statusError turns an error of Docker into a gRPC status: "<what was tried>: <why not>". An
+// error that has a code already keeps it.
 func statusError(err error, format string, args ...any) error {
 	tried := fmt.Sprintf(format, args...)
 	if s, ok := status.FromError(err); ok {
@@ -21,10 +21,10 @@ func statusError(err error, format string, args ...any) error {
 	return status.Errorf(code(err, args...), "%s: %v", tried, err)
 }
 
-// code says what kind of failure an error of the Docker client is. Docker puts
-// many registries' answers under HTTP 500 or into the body of a pull, where only
-// their text is left; the text therefore goes first. about are the images that the error
-// is about: what they are called says nothing of it.
+// code classifies an error of the Docker client. Docker puts the answers of many registries
+// under HTTP 500 or into the body of a pull, where only their text is left; the text is
+// therefore looked at first. about holds the images that the error is about, whose names must
+// not be taken for a reason.
 func code(err error, about ...any) codes.Code {
 	if c := grpccode.Of(err); c == codes.DeadlineExceeded || c == codes.Canceled {
 		return c
@@ -35,8 +35,7 @@ func code(err error, about ...any) codes.Code {
 	return grpccode.Of(err)
 }
 
-// withoutNames takes references of images out of a text, and their names without tag and
-// digest.
+// withoutNames removes references of images from a text, with and without tag and digest.
 func withoutNames(text string, about []any) string {
 	for _, a := range about {
 		ref := fmt.Sprint(a)
@@ -53,7 +52,7 @@ func withoutNames(text string, about []any) string {
 	return text
 }
 
-// registryCode reads what a registry or the way to it said. The order matters: a
+// registryCode classifies what a registry said, or the way to it. The order matters: a
 // denial may contain "not found" ("pull access denied for x, repository does not
 // exist or may require 'docker login'").
 func registryCode(text string) codes.Code {

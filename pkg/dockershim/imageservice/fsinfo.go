@@ -12,10 +12,10 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ImageFsInfo tells where Docker keeps images and containers and how much they
-// occupy there: layers shared by images are counted once. It costs one Docker call
-// and one for each image that it has not seen before. How many inodes images use
-// Docker does not know, and it is not reported.
+// ImageFsInfo reports where Docker keeps images and containers and how much they occupy there,
+// counting layers that images share once. It costs one Docker call, and one for each image
+// that it has not seen before. The inodes of images are not reported: Docker does not know
+// them.
 func (s *Service) ImageFsInfo(ctx context.Context, _ *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
 	root, _, err := s.askEngine(ctx)
 	if err != nil {
@@ -64,7 +64,7 @@ type layerSizes struct {
 	byImage map[string][]layer
 }
 
-// total is what the listed images occupy together.
+// total returns what the listed images occupy together.
 func (l *layerSizes) total(ctx context.Context, docker Docker, list []image.Summary) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,8 +25,8 @@ type progress struct {
 	last   string
 }
 
-// see takes a message in and tells whether it shows anything new. Docker repeats
-// itself while it waits; a repetition is no progress.
+// see takes a message and reports whether it shows anything new. Docker repeats itself while it
+// waits; a repetition is not progress.
 func (p *progress) see(m pullMessage) (moved bool) {
 	if p.layers == nil {
 		p.layers = map[string]pullMessage{}
@@ -46,10 +46,9 @@ func (p *progress) see(m pullMessage) (moved bool) {
 	return true
 }
 
-// local tells whether the pull waits for this machine rather than for the network:
-// a layer is being checked or unpacked, or all of them are there. Docker says
-// nothing while it writes the end of a big layer to a slow disk, so silence then
-// is no sign of a stalled pull.
+// local reports whether the pull waits for this machine rather than for the network: a layer is
+// being checked or unpacked, or all of them have arrived. Docker says nothing while it writes
+// the end of a big layer to a slow disk, so that silence does not mean a stalled pull then.
 func (p *progress) local() bool {
 	layers, there := 0, 0
 	for id, m := range p.layers {

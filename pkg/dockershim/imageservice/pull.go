@@ -14,20 +14,22 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
-// PullImage pulls an image by tag or digest and returns its id, which is also
-// ImageStatus' id and the image_id of containers. It lasts as long as bytes arrive
-// or layers are unpacked, and is cancelled with DeadlineExceeded when nothing has
-// come from the registry for PullProgressDeadline. The built-in sandbox image is
-// loaded instead: a pod that could pull another under its name would run in all pods.
+// PullImage pulls an image by tag or digest and returns its ID, which is also the ID in
+// ImageStatus and the image_id of containers. It goes on as long as bytes arrive or layers are
+// unpacked, and fails with DeadlineExceeded when nothing has come from the registry for
+// PullProgressDeadline. The built-in sandbox image is loaded instead: whoever could pull another
+// image under its name would run in all pods.
 func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cri.PullImageResponse, error) {
 	t, err := requested(req.GetImage())
 	if err != nil {
 		return nil, err
 	}
 	if t.name == nil {
-		return nil, status.Errorf(codes.InvalidArgument, "image.image: %q is an image id, which no registry knows", req.Image.Image)
+		return nil, grpccode.Invalid("image.image", "%q is an image id, which no registry knows", req.Image.Image)
 	}
 	if handler := req.Image.RuntimeHandler; handler != "" {
 		_, runtimes, err := s.askEngine(ctx)
@@ -35,7 +37,7 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 			return nil, err
 		}
 		if !runtimes[handler] {
-			return nil, status.Errorf(codes.InvalidArgument, "image.runtime_handler: Docker has no runtime %q", handler)
+			return nil, grpccode.Invalid("image.runtime_handler", "Docker has no runtime %q", handler)
 		}
 	}
 	if t.builtIn() {
@@ -61,7 +63,7 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 	return &cri.PullImageResponse{ImageRef: id}, nil
 }
 
-// pull returns the id of the image that stands under the name afterwards.
+// pull returns the ID of the image that has the name afterwards.
 func (s *Service) pull(ctx context.Context, t target, creds credentials) (id string, err error) {
 	if err := s.transfer(ctx, t.name, creds); err != nil {
 		var s interface{ GRPCStatus() *status.Status }
@@ -69,14 +71,14 @@ func (s *Service) pull(ctx context.Context, t target, creds credentials) (id str
 		if errors.As(err, &s) {
 			c = s.GRPCStatus().Code()
 		}
-		return "", status.Errorf(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
+		return "", grpccode.Refused(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
 	}
 	found, err := s.find(ctx, t)
 	if err != nil {
 		return "", err
 	}
 	if found == nil {
-		return "", status.Errorf(codes.NotFound, "pull image %s: it was removed as soon as it was there", t)
+		return "", grpccode.Refused(codes.NotFound, "pull image %s: it was removed as soon as it was there", t)
 	}
 	return found.ID, nil
 }
@@ -94,7 +96,7 @@ func (s *Service) transfer(ctx context.Context, name reference.Named, creds cred
 		var m pullMessage
 		switch err := dec.Decode(&m); {
 		case err == io.EOF:
-			// A body that was cut off by the end of the context ends like one that is done.
+			// A body that the end of the context cuts off looks like a complete one.
 			return w.cause(ctx.Err())
 		case err != nil:
 			return w.cause(err)
@@ -105,7 +107,7 @@ func (s *Service) transfer(ctx context.Context, name reference.Named, creds cred
 	}
 }
 
-// watchdog ends a pull's context when nothing comes from the registry any more.
+// watchdog ends the context of a pull when nothing comes from the registry any more.
 type watchdog struct {
 	image    string
 	deadline time.Duration
@@ -136,8 +138,8 @@ func (w *watchdog) see(m pullMessage) {
 	}
 }
 
-// check runs when the deadline might have passed; a move only notes the time,
-// which costs less than setting the timer at each of thousands of messages.
+// check runs when the deadline may have passed. Messages only note the time, which costs less
+// than resetting the timer for each of thousands.
 func (w *watchdog) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,7 +155,7 @@ func (w *watchdog) check() {
 		if last == "" {
 			last = "no answer yet"
 		}
-		w.cancel(status.Errorf(codes.DeadlineExceeded, "no progress for %v, given up (last: %s)", w.deadline, last))
+		w.cancel(grpccode.Refused(codes.DeadlineExceeded, "no progress for %v, given up (last: %s)", w.deadline, last))
 	}
 }
 
@@ -164,7 +166,7 @@ func (w *watchdog) stop() {
 	w.cancel(nil)
 }
 
-// cause is why the pull's context ended, if it did, else err.
+// cause returns why the context of the pull ended, or err if it did not end.
 func (w *watchdog) cause(err error) error {
 	if cause := context.Cause(w.ctx); cause != nil {
 		return cause

@@ -10,9 +10,11 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // RemoveImage removes an image with all its names, whichever of them is given, and
@@ -40,12 +42,12 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 		klog.V(2).InfoS("Removed image", "image", t.String(), "imageID", found.ID)
 		return &cri.RemoveImageResponse{}, nil
 	}
-	// Clients that remove the same image at the same time make Docker fail in
-	// various ways; what counts is that it is gone.
+	// Clients that remove the same image at the same time make Docker fail in various ways;
+	// what counts is that the image is gone.
 	if left, err := s.find(ctx, target{id: found.ID}); err == nil && left == nil {
 		return &cri.RemoveImageResponse{}, nil
 	}
-	// A container may have come since the check.
+	// A container may have been created since the check.
 	if err := s.checkUnused(ctx, t, found.ID); err != nil {
 		return nil, err
 	}
@@ -56,7 +58,7 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 	if s.cfg.MountedBy != nil {
 		if user := s.cfg.MountedBy(ctx, id); user != "" {
-			return status.Errorf(codes.FailedPrecondition, "remove image %s: container %s has it mounted", t, user)
+			return grpccode.Refused(codes.FailedPrecondition, "remove image %s: container %s has it mounted", t, user)
 		}
 	}
 	ctx, cancel := s.bounded(ctx)
@@ -76,14 +78,14 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		return status.Errorf(codes.FailedPrecondition, "remove image %s: container %s (%s) uses it", t, name, c.State)
+		return grpccode.Refused(codes.FailedPrecondition, "remove image %s: container %s (%s) uses it", t, name, c.State)
 	}
 	return nil
 }
 
 // remove takes all names off the image and deletes it, at once if Docker agrees.
-// An image on which others are built cannot be deleted before those; without its
-// names it is no longer listed, and Docker deletes it with the last of them.
+// An image on which others are built cannot be deleted before those. Without names it is not
+// listed any more, and Docker deletes it with the last of the others.
 func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -96,7 +98,7 @@ func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error 
 	}
 	klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
 	var errs []error
-	for _, name := range append(realNames(img.RepoTags), realNames(img.RepoDigests)...) {
+	for _, name := range append(docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)...) {
 		_, err := s.docker.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
 		if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "dependent child") {
 			errs = append(errs, err)

@@ -12,9 +12,9 @@ import (
 func (s *Service) SandboxImage() string { return s.sandbox.String() }
 
 // EnsureSandboxImage loads the built-in sandbox image, or pulls the configured one
-// without credentials, unless Docker has it. It is cheap when nothing is to do
-// (one Docker call), yet creating a sandbox and calling it only when Docker says
-// that the image is missing is cheaper. Safe to call at the same time.
+// without credentials, unless Docker has it. It is cheap when there is nothing to do
+// (one Docker call), but it is cheaper to call it only when Docker says that the image
+// is missing. It is safe for concurrent use.
 func (s *Service) EnsureSandboxImage(ctx context.Context) error {
 	if s.sandbox.builtIn() {
 		_, err := s.loadBuiltIn(ctx)
@@ -29,8 +29,8 @@ func (s *Service) EnsureSandboxImage(ctx context.Context) error {
 	return err
 }
 
-// builtIn tells whether the built-in sandbox image is meant. It is in no registry, so
-// that what one gave under its name would be somebody else's: it is never pulled.
+// builtIn reports whether the built-in sandbox image is meant. It is never pulled: no registry
+// has it, and whatever one gave under its name would be somebody else's.
 func (t target) builtIn() bool { return t.String() == pause.Ref }
 
 func (s *Service) loadBuiltIn(ctx context.Context) (id string, err error) {

@@ -1,15 +1,15 @@
-// Package images answers CRI's ImageService from Docker's images and keeps the
+// Package imageservice answers CRI's ImageService from Docker's images and keeps the
 // sandbox image there. The dockershim registers it beside its RuntimeService; it
-// keeps nothing that cannot be asked of Docker again.
+// keeps nothing that Docker could not tell again.
 //
 //	ListImages, StreamImages ─▶ one image list         PullImage ─▶ pull, watched for progress
 //	ImageStatus ─▶ one inspect                         RemoveImage ─▶ inspect, users?, remove
 //
 // An image is identified by its id ("sha256:..."), which is Image.id,
 // PullImageResponse.image_ref, and image_id of containers alike; a container's
-// image_ref is DigestedRef. Names are as Docker shows them: nginx:1, not
+// image_ref is docker.DigestedRef. Names are as Docker shows them: nginx:1, not
 // docker.io/library/nginx:1; requests may use either.
-// Credentials are given to Docker and to nobody else: no log, no error has them.
+// Credentials are given to nobody except Docker: no log and no error contains them.
 package imageservice
 
 import (
@@ -45,9 +45,9 @@ type Config struct {
 	// SandboxImage is the name of the image that sandboxes run; empty: the built-in
 	// one of package pause.
 	SandboxImage string
-	// PullProgressDeadline cancels a pull that gets nothing for so long; 1 min.
+	// PullProgressDeadline cancels a pull that receives nothing for so long; 1 min.
 	PullProgressDeadline time.Duration
-	// RequestTimeout bounds every Docker call but a pull; 2 min.
+	// RequestTimeout bounds every Docker call except a pull; 2 min.
 	RequestTimeout time.Duration
 	// MountedBy names a container that has the image mounted as a volume, "" when
 	// none has; nil: images are not mounted.
@@ -94,8 +94,8 @@ func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, s.cfg.RequestTimeout)
 }
 
-// engineInfo remembers what Docker says about itself, for asking is costly (it
-// runs programs to learn their versions) and the answer changes with a restart.
+// engineInfo remembers what Docker says about itself: asking is costly, because Docker runs
+// programs to learn their versions, and the answer changes only with a restart.
 type engineInfo struct {
 	mu      sync.Mutex
 	asked   time.Time
@@ -105,7 +105,7 @@ type engineInfo struct {
 
 const engineInfoAge = 10 * time.Minute
 
-// askEngine gives Docker's data directory and the names of its runtimes.
+// askEngine returns Docker's data directory and the names of its runtimes.
 func (s *Service) askEngine(ctx context.Context) (rootDir string, runtimes map[string]bool, err error) {
 	e := &s.engine
 	e.mu.Lock()

@@ -37,7 +37,7 @@ func (s *Service) ImageStatus(ctx context.Context, req *cri.ImageStatusRequest) 
 	return resp, nil
 }
 
-// verboseInfo has the keys that crictl shows of containerd, and the storage driver.
+// verboseInfo has the keys that crictl shows for containerd, and the storage driver.
 func verboseInfo(in *image.InspectResponse) (map[string]string, error) {
 	var config dockerspec.DockerOCIImageConfig
 	if in.Config != nil {

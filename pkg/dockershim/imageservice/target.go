@@ -10,9 +10,9 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/opencontainers/go-digest"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 // target is the image that a request means.
@@ -29,19 +29,18 @@ type target struct {
 
 var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
 
-// parseTarget reads an image reference; it returns an InvalidArgument error for
-// what is none.
+// parseTarget reads an image reference. For anything else it returns an InvalidArgument error.
 func parseTarget(image string) (target, error) {
 	digits := strings.TrimPrefix(image, "sha256:")
 	if len(digits) == 64 && hexDigits.MatchString(digits) {
 		return target{id: "sha256:" + digits}, nil
 	}
 	if image == "" {
-		return target{}, status.Error(codes.InvalidArgument, "image.image: the image has no name")
+		return target{}, grpccode.Invalid("image.image", "the image has no name")
 	}
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: %v", image, err)
+		return target{}, grpccode.Invalid("image.image", "%q: %v", image, err)
 	}
 	t := target{}
 	if hexDigits.MatchString(digits) {
@@ -49,11 +48,11 @@ func parseTarget(image string) (target, error) {
 	}
 	if digested, ok := named.(reference.Digested); ok {
 		if digested.Digest().Algorithm() != digest.SHA256 {
-			return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: Docker knows no digests but sha256", image)
+			return target{}, grpccode.Invalid("image.image", "%q: Docker knows no digests but sha256", image)
 		}
 		named, err = reference.WithDigest(reference.TrimNamed(named), digested.Digest())
 		if err != nil {
-			return target{}, status.Errorf(codes.InvalidArgument, "image.image: %q: %v", image, err)
+			return target{}, grpccode.Invalid("image.image", "%q: %v", image, err)
 		}
 	}
 	t.name = reference.TagNameOnly(named)
@@ -67,7 +66,7 @@ func (t target) String() string {
 	return reference.FamiliarString(t.name)
 }
 
-// matches tells whether an image with this id and these names is meant.
+// matches reports whether an image with this ID and these names is meant.
 func (t target) matches(id string, names ...[]string) bool {
 	if t.id != "" {
 		return id == t.id
@@ -80,14 +79,13 @@ func (t target) matches(id string, names ...[]string) bool {
 	return false
 }
 
-// requested is the target of a request's image field.
+// requested returns the target of a request's image field.
 func requested(spec *cri.ImageSpec) (target, error) {
 	return parseTarget(spec.GetImage())
 }
 
-// find looks the image up; found is nil when there is none. Docker takes the
-// beginning of an id for a name, which is accepted only where the text could not
-// be meant otherwise.
+// find looks the image up; found is nil when there is none. Docker also finds images by the
+// beginning of an ID, which is accepted only where the text could not mean anything else.
 func (s *Service) find(ctx context.Context, t target) (found *image.InspectResponse, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

@@ -69,8 +69,8 @@ func Symlink(path, target string) File {
 	return File{Path: path, Mode: fs.ModeSymlink | 0o777, Link: target}
 }
 
-// Dir is a directory. Parents of files need not be given unless their mode or
-// owner is to be another than 0755 and root.
+// Dir is a directory. Parents of files are needed only to give them a mode or owner other than
+// 0755 and root.
 func Dir(path string, mode fs.FileMode) File {
 	return File{Path: path, Mode: fs.ModeDir | mode}
 }
@@ -120,7 +120,7 @@ func layout(files []File) ([]File, error) {
 	return sorted, nil
 }
 
-// familiarRefs are the image's names as Docker writes them into its archives.
+// familiarRefs returns the image's names as Docker writes them into its archives.
 func familiarRefs(refs []string) ([]string, error) {
 	if len(refs) == 0 {
 		return nil, fmt.Errorf("the image has no name")

@@ -16,10 +16,10 @@ type Loader interface {
 	ImageLoad(ctx context.Context, input io.Reader, opts ...client.ImageLoadOption) (image.LoadResponse, error)
 }
 
-// Load streams the image into a Docker daemon and returns its id as Docker's own
-// image store computes it (a daemon with containerd's store gives another: inspect
-// the name there). A name that stood for another image is moved to this one.
-// Loading the same image again, also at the same time, changes nothing.
+// Load streams the image into a Docker daemon and returns its ID as Docker's own image store
+// computes it. (With containerd's store the ID is another: inspect the name there.) A name of
+// another image is moved to this one. Loading the same image again, even concurrently, changes
+// nothing.
 func Load(ctx context.Context, docker Loader, img Image) (id string, err error) {
 	r, w := io.Pipe()
 	type result struct {

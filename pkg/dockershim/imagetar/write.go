@@ -16,12 +16,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// epoch is every time in the archive that the caller has not chosen.
+// epoch is the time of everything in the archive for which the caller has chosen none.
 var epoch = time.Unix(0, 0).UTC()
 
 // Write writes the image as an archive for `docker load` and returns the image id,
-// "sha256:...", that Docker's own image store will give it. Every file is read
-// twice: the layer's digest stands in the archive before and beside the layer.
+// "sha256:...", that Docker's own image store will give it. Every file is read twice,
+// because the archive names the layer's digest before the layer.
 func Write(w io.Writer, img Image) (id string, err error) {
 	names, err := familiarRefs(img.Refs)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
-// criFile is a CRI log open for appending, with what it was when opened.
+// criFile is a CRI log, open for appending, with its identity and size when it was opened.
 type criFile struct {
 	*os.File
 	fileInfo
 }
 
-// openCRI opens the CRI log, which must be a regular file, and no link to one.
+// openCRI opens the CRI log, which must be a regular file and not a link to one.
 func openCRI(path string, create bool) (criFile, error) {
 	flags := os.O_RDWR | os.O_APPEND
 	if create {
@@ -77,8 +77,8 @@ func currentCRI(path string, id fileID) (criFile, error) {
 	return openCRI(path, true)
 }
 
-// lastLines returns what stands in the last n bytes of the file, beginning with a whole
-// line, and the file's size without a torn last line.
+// lastLines returns the whole lines within the last n bytes of the file, and the file's size
+// without a torn last line.
 func (f criFile) lastLines(n int64) (lines []byte, whole int64, err error) {
 	n = min(n, f.size)
 	b := make([]byte, n)
@@ -113,7 +113,7 @@ func (f *criFile) cutTorn() error {
 	return nil
 }
 
-// endLine ends a torn last line of which the rest is not known.
+// endLine ends a torn last line whose rest is unknown.
 func (f *criFile) endLine() error {
 	if f.size == 0 {
 		return nil

@@ -7,9 +7,9 @@
 //
 // Docker keeps a small rotated copy (DockerLogConfig) and the Manager copies it over.
 // What it writes is a pure function of Docker's records, and a position file says
-// which record stands at which size of the CRI file. After a kill at any moment the
-// records behind the position are converted again, and as much of that as the CRI
-// file already holds is dropped: no line is lost, doubled or torn. Only Docker's own
-// retention bounds it: a container that writes more than that (at least 24 MiB of
-// records) while nobody copies loses the excess; a line in the log then says so.
+// record belongs to which size of the CRI file. After a kill at any moment the records
+// behind the position are converted again, and the part that the CRI file already holds
+// is dropped: no line is lost, doubled or torn. Only Docker's own retention sets a limit:
+// a container that writes more than that (at least 24 MiB of records) while nobody copies
+// loses the excess, and a line in the log says so.
 package logs

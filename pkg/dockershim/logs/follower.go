@@ -13,8 +13,8 @@ import (
 
 const (
 	readSize  = 256 << 10
-	maxRecord = 4 << 20 // longer records are no records
-	// saveEvery bounds what is converted again after a crash.
+	maxRecord = 4 << 20 // anything longer is not a record
+	// saveEvery bounds how much is converted again after a crash.
 	saveEvery = 1 << 20
 	// turn is how much one container may copy before others have their turn.
 	turn = 4 << 20
@@ -27,24 +27,24 @@ var bufferPool = sync.Pool{New: func() any {
 	return &buffers{in: make([]byte, readSize), out: make([]byte, 0, readSize)}
 }}
 
-// follower copies the log of one container. All of it but the paths is guarded by mu.
+// follower copies the log of one container. Except for the paths, mu guards all fields.
 type follower struct {
 	id, dockerPath, criPath, statePath string
 
 	mu    sync.Mutex
 	pos   position // what is in the CRI file for certain
 	saved position // as on disk
-	// ahead is how many bytes, whole lines, the CRI file holds beyond pos.Size: what was
-	// written before a crash or before the disk was full. They are compared, not written.
+	// ahead is how many bytes, in whole lines, the CRI file holds beyond pos.Size. They were
+	// written before a crash or before the disk was full, and are compared, not written again.
 	ahead int64
-	// fresh: not compared with the CRI file since the position was loaded.
+	// fresh: the position has not been compared with the CRI file since it was loaded.
 	fresh bool
-	// missing: a line must tell that records are lost.
+	// missing: records are lost, and a line must say so.
 	missing bool
 	garbled bool // said once
 
-	dead      bool // no more will be written by the container
-	done      bool // dead and all is copied
+	dead      bool // the container will not write any more
+	done      bool // dead, and everything is copied
 	forgotten bool
 
 	// The rest is guarded by Manager.mu.
@@ -53,8 +53,8 @@ type follower struct {
 	failing bool // the last pump failed: wait for the next sweep
 }
 
-// pump copies until the end of what Docker has written, or for one turn (more is true).
-// After an error it can be called again; nothing is lost or doubled by that.
+// pump copies what Docker has written, to its end or for one turn (then more is true). After
+// an error it can be called again without losing or doubling anything.
 func (f *follower) pump() (more bool, err error) {
 	if f.done || f.forgotten {
 		return false, nil
@@ -97,14 +97,14 @@ func (f *follower) pump() (more bool, err error) {
 		return more, err
 	}
 	if src.next.Inode != 0 {
-		// Docker had renamed the file before it was read to its end: it is complete.
+		// Docker had already renamed the file when it was read to its end: it is complete.
 		f.pos.Docker, f.pos.Offset, f.pos.Tail = src.next, 0, 0
 		return true, f.save()
 	}
 	return false, nil
 }
 
-// reconcile opens the CRI file and brings pos and ahead in agreement with it.
+// reconcile opens the CRI file and makes pos and ahead agree with it.
 func (f *follower) reconcile() (criFile, error) {
 	cri, err := currentCRI(f.criPath, f.pos.CRI)
 	if err != nil {
@@ -116,7 +116,7 @@ func (f *follower) reconcile() (criFile, error) {
 	}
 	switch {
 	case cri.fileID != f.pos.CRI:
-		// The first file, or a new one. The position must know it before a line is in it.
+		// The first file, or a new one. The position must name the file before it holds a line.
 		first := f.pos.CRI.Inode == 0
 		lines, _, err := cri.lastLines(anchorSize)
 		if err == nil {
@@ -126,7 +126,7 @@ func (f *follower) reconcile() (criFile, error) {
 			return fail(err)
 		}
 		f.pos.CRI, f.pos.Size, f.ahead = cri.fileID, cri.size, 0
-		if first && len(lines) > 0 && !f.missing { // a log without a position: that was lost
+		if first && len(lines) > 0 && !f.missing { // a log without a position, which must have been lost
 			err = f.realign(lines)
 		} else {
 			err = f.save()
@@ -139,7 +139,7 @@ func (f *follower) reconcile() (criFile, error) {
 			return fail(err)
 		}
 		f.ahead = cri.size - f.pos.Size
-		if f.ahead < 0 && !f.missing { // a power cut took the end of it, or someone truncated it
+		if f.ahead < 0 && !f.missing { // a power cut took its end, or someone truncated it
 			if err := f.realignTo(cri); err != nil {
 				return fail(err)
 			}
@@ -155,7 +155,7 @@ func (f *follower) reconcile() (criFile, error) {
 func (f *follower) copy(src source, cri criFile) (more bool, err error) {
 	b := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(b)
-	var saveErr error // no reason to stop: only more would have to be compared after a crash
+	var saveErr error // no reason to stop: there is only more to compare after a crash
 	for copied := 0; copied < turn; {
 		begin, end, full, err := readRecords(src, f.pos.Offset, b.in)
 		switch {
@@ -207,8 +207,8 @@ func (f *follower) convert(out, records []byte) []byte {
 
 var errMisaligned = errors.New("the log does not hold what Docker's log says")
 
-// write appends lines, less those which the file already holds. After an error the
-// position has not moved and the file ends with a whole line.
+// write appends lines, except those that the file already holds. After an error the position
+// has not moved, and the file ends with a whole line.
 func (f *follower) write(cri criFile, lines []byte) error {
 	have := min(f.ahead, int64(len(lines)))
 	if have > 0 && !cri.holds(lines[:have], f.pos.Size) {
@@ -221,7 +221,7 @@ func (f *follower) write(cri criFile, lines []byte) error {
 			whole := int64(bytes.LastIndexByte(rest[:n], '\n') + 1)
 			f.ahead = have + whole
 			if whole < int64(n) && cri.Truncate(f.pos.Size+f.ahead) != nil {
-				f.fresh = true // have the next pump cut it
+				f.fresh = true // the next pump cuts it
 			}
 			return fmt.Errorf("write log: %w", err)
 		}
@@ -231,7 +231,7 @@ func (f *follower) write(cri criFile, lines []byte) error {
 	return nil
 }
 
-// tellMissing writes the line which stands where lines are lost.
+// tellMissing writes a line in place of the lost ones.
 func (f *follower) tellMissing(cri criFile) error {
 	klog.InfoS("Log lines are lost: Docker rotated or truncated its log before they were copied", "containerID", f.id, "path", f.criPath)
 	line := appendHead(nil, time.Now().UTC().AppendFormat(nil, time.RFC3339Nano), "stderr", 'F')
@@ -245,11 +245,11 @@ func (f *follower) tellMissing(cri criFile) error {
 	return f.save()
 }
 
-// reopen makes the file at the CRI path the current one, created when missing.
+// reopen switches to the file at the CRI path, creating it if it is missing.
 func (f *follower) reopen() error {
 	if f.ahead > 0 || f.fresh {
-		// The old file holds lines beyond the position. Bring the position up to them
-		// before they are out of sight.
+		// The old file holds lines beyond the position. The position must include them before
+		// the file is left.
 		if _, err := f.pump(); err != nil {
 			return err
 		}

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inotify is one instance for all logs. It is used directly because the kernel merges
-// events that wait to be read: reading them at most every few milliseconds costs the
-// same however many lines are written. fsnotify reads at once and makes an allocated
-// event of each line.
+// inotify is one inotify instance for all logs. The kernel merges events that wait to be
+// read, so that reading them only every few milliseconds costs the same for any number of
+// lines. fsnotify reads at once and allocates an event for each line, which is why it is not
+// used.
 type inotify struct{ file *os.File }
 
 func newInotify() (*inotify, error) {
@@ -22,7 +22,7 @@ func newInotify() (*inotify, error) {
 	return &inotify{os.NewFile(uintptr(fd), "inotify")}, nil
 }
 
-// add watches a directory for changes of what is in it.
+// add watches the entries of a directory for changes.
 func (n *inotify) add(dir string) (watch int32, err error) {
 	err = n.control(func(fd int) error {
 		wd, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR)
@@ -35,7 +35,7 @@ func (n *inotify) add(dir string) (watch int32, err error) {
 	return watch, nil
 }
 
-// remove ends a watch. The kernel has done so already when the directory is gone.
+// remove ends a watch. When the directory is gone, the kernel has ended it already.
 func (n *inotify) remove(watch int32) {
 	_ = n.control(func(fd int) error {
 		_, err := unix.InotifyRmWatch(fd, uint32(watch))
@@ -55,8 +55,8 @@ func (n *inotify) control(do func(fd int) error) error {
 	return doErr
 }
 
-// read waits for events and reports the watches that they are for; overflow means that
-// events of any watch may have been dropped. It fails when the instance was closed.
+// read waits for events and returns their watches; overflow means that events of any watch
+// may have been dropped. It fails when the instance is closed.
 func (n *inotify) read(buf []byte, changed map[int32]struct{}) (overflow bool, err error) {
 	got, err := n.file.Read(buf)
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 	// gather is how long events may wait to be handled together. It is most of the
 	// delay between a line in Docker's log and the same line in the CRI log.
 	gather = 10 * time.Millisecond
-	// retryEvery is how often a log is looked at that cannot be written or watched.
+	// retryEvery is how often to try a log that cannot be written or watched.
 	retryEvery = 500 * time.Millisecond
 	maxPumps   = 2
 )
@@ -26,8 +26,8 @@ var ErrNotFollowed = errors.New("the container's log is not followed")
 
 // Config is what a Manager is built from.
 type Config struct {
-	// StateDir is where the position of each log is kept; created when missing. It must
-	// not be shared by two processes.
+	// StateDir keeps the position of each log. It is created if missing, and must not be
+	// shared by two processes.
 	StateDir string
 	// PollInterval is how often all logs are looked at in case an event was missed; 5 s.
 	PollInterval time.Duration
@@ -49,14 +49,14 @@ type Manager struct {
 	pumping   sync.WaitGroup
 }
 
-// runState is where a follower stands with the pumps.
+// runState says whether a follower is queued for the pumps or with one of them.
 type runState int
 
 const (
 	idle runState = iota
 	queued
 	running
-	again // running, and to be queued afterwards
+	again // running, and queued again afterwards
 )
 
 // New returns a Manager. Positions of containers that no longer exist are dropped.
@@ -81,8 +81,8 @@ func New(cfg Config) (*Manager, error) {
 	}, nil
 }
 
-// Run copies logs until ctx ends, saves the positions and returns nil. It is to be
-// called once. Only Finish and Reopen copy without it.
+// Run copies logs until ctx ends, saves the positions and returns nil. It must be called only
+// once. Without it, only Finish and Reopen copy.
 func (m *Manager) Run(ctx context.Context) error {
 	var reader sync.WaitGroup
 	m.openEvents(ctx, &reader)
@@ -127,8 +127,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// openEvents has the kernel tell of changes, if it does not yet. A user has but 128 inotify
-// instances, and containers that run as root share them: until one is free, logs are polled.
+// openEvents makes the kernel report changes, if it does not do so yet. A user has only 128
+// inotify instances, which containers that run as root share: until one is free, logs are
+// polled.
 func (m *Manager) openEvents(ctx context.Context, reader *sync.WaitGroup) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -152,9 +153,9 @@ func (m *Manager) openEvents(ctx context.Context, reader *sync.WaitGroup) {
 }
 
 // Follow begins to copy a container's log from dockerLogPath, Docker's LogPath of the
-// container, to criPath, where the file exists when Follow returns. It goes on where
-// an earlier agent left off; calling it again changes nothing. The caller vouches for
-// criPath's directory; a symbolic link at its end is refused.
+// container, to criPath, where a file exists when Follow returns. It goes on where an earlier
+// agent stopped; calling it again changes nothing. The caller vouches for the directory of
+// criPath; a symbolic link as its last element is refused.
 func (m *Manager) Follow(ctx context.Context, containerID, dockerLogPath, criPath string) error {
 	if containerID == "" || containerID != filepath.Base(containerID) || containerID[0] == '.' {
 		return fmt.Errorf("follow log: container ID %q is not valid", containerID)
@@ -209,9 +210,9 @@ func (m *Manager) Reopen(containerID string) error {
 	return nil
 }
 
-// Finish is called when the container has died. It returns when everything that the
-// container wrote stands in its CRI log, and ends watching it. When it fails the rest
-// is still copied later, as soon as that is possible.
+// Finish is called when the container has died. It returns when the CRI log holds everything
+// that the container wrote, and ends watching the log. When it fails, the rest is still copied
+// as soon as that is possible.
 func (m *Manager) Finish(ctx context.Context, containerID string) error {
 	f, err := m.get(containerID)
 	if err != nil {
@@ -233,8 +234,8 @@ func (m *Manager) Finish(ctx context.Context, containerID string) error {
 	return m.finished(f)
 }
 
-// Forget ends following a container that is removed and drops its position. The CRI log
-// stays. Forgetting an unknown container does nothing.
+// Forget stops following a container that is removed, and drops its position. The CRI log
+// stays. For an unknown container it does nothing.
 func (m *Manager) Forget(containerID string) {
 	m.mu.Lock()
 	f := m.followers[containerID]
@@ -274,12 +275,12 @@ func (m *Manager) all() []*follower {
 	return all
 }
 
-// finished ends the work for a dead container of which all is copied. f.mu is held.
+// finished ends the work for a dead container whose log is copied completely. f.mu is held.
 func (m *Manager) finished(f *follower) error {
 	if f.done {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.unwatch(f) // openEvents knows no better
+		m.unwatch(f) // openEvents watches finished logs too
 		return nil
 	}
 	if err := f.save(); err != nil {
@@ -301,7 +302,7 @@ func (m *Manager) watch(f *follower) {
 	}
 	watch, err := m.events.add(filepath.Dir(f.dockerPath))
 	if err != nil {
-		// Polling will do; the limit of watches is the usual reason.
+		// Polling is good enough; the usual reason is the limit on watches.
 		klog.V(2).InfoS("Container log is polled", "containerID", f.id, "err", err)
 		m.soon()
 		return

@@ -16,17 +16,17 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
 
-// position says: the first Size bytes of the CRI file hold everything that stands in
-// Docker's log before Offset of the file Docker.
+// position says that the first Size bytes of the CRI file hold everything that precedes
+// Offset of the file Docker in Docker's log.
 type position struct {
 	Docker fileID `json:"docker"`
 	Offset int64  `json:"offset"`
-	// Tail is the checksum of the bytes before Offset (at most tailLen). As they
-	// contain a record's time it proves that the file is still the same.
+	// Tail is the checksum of the bytes before Offset (at most tailLen). They contain the time
+	// of a record, so that it proves that the file is still the same.
 	Tail uint32 `json:"tail"`
 	CRI  fileID `json:"cri"`
 	Size int64  `json:"size"`
-	// Log is the path of Docker's log; when its directory is gone so is the container.
+	// Log is the path of Docker's log. When its directory is gone, so is the container.
 	Log string `json:"log"`
 }
 
@@ -36,8 +36,8 @@ func tailSum(before []byte) uint32 {
 	return crc32.ChecksumIEEE(before[max(0, len(before)-tailLen):])
 }
 
-// fileID names a file beyond renames. The time of birth, where the filesystem knows
-// it, tells it from a later file that was given the same inode.
+// fileID identifies a file even after it is renamed. The time of birth, where the filesystem
+// knows it, distinguishes the file from a later one with the same inode.
 type fileID struct {
 	Inode uint64 `json:"inode"`
 	Born  int64  `json:"born,omitempty"` // ns
@@ -67,7 +67,7 @@ func statx(dir int, path string, flags int) (fileInfo, error) {
 	return fi, nil
 }
 
-// loadPosition reads a position; a missing or damaged file is no position, false.
+// loadPosition reads a position. It returns false when the file is missing or damaged.
 func loadPosition(path string) (position, bool) {
 	var p position
 	b, err := durable.Read(path)
@@ -77,9 +77,9 @@ func loadPosition(path string) (position, bool) {
 	return p, true
 }
 
-// save replaces the position file. It is not synced: against a kill of the agent that
-// is not needed, and after a power cut the logs themselves, which nobody syncs either,
-// have to be compared with each other anyway (see realign).
+// save replaces the position file without syncing it. A kill of the agent does not require
+// that, and after a power cut the logs, which nobody syncs either, have to be compared with
+// each other anyway (see realign).
 func (p position) save(path string) error {
 	b, err := json.Marshal(p)
 	if err != nil {
@@ -100,9 +100,9 @@ func (p position) save(path string) error {
 	return nil
 }
 
-// prunePositions removes positions of containers that were removed while nobody
-// watched, which shows in Docker's directory of them being gone. One that cannot be
-// removed is logged, and does no harm.
+// prunePositions removes the positions of containers that were removed while nobody watched:
+// their directories in Docker's data are gone. A position that cannot be removed is logged
+// and does no harm.
 func prunePositions(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -116,7 +116,7 @@ func prunePositions(dir string) error {
 		p, ok := loadPosition(path)
 		if ok {
 			container := filepath.Dir(p.Log)
-			_, all := os.Stat(filepath.Dir(container)) // not there: Docker's disk is not mounted
+			_, all := os.Stat(filepath.Dir(container)) // missing: Docker's disk is not mounted
 			if _, err := os.Stat(container); all != nil || !os.IsNotExist(err) {
 				continue
 			}

@@ -45,7 +45,7 @@ func (m *Manager) enqueueUnlessFailing(f *follower) {
 	}
 }
 
-// enqueue has a log pumped. It is called with mu held.
+// enqueue queues a log for the pumps. It is called with mu held.
 func (m *Manager) enqueue(f *follower) {
 	switch f.state {
 	case idle:
@@ -104,8 +104,8 @@ func (m *Manager) pumpOne(f *follower) (more bool) {
 	return more && err == nil
 }
 
-// retry notes whether a log is failing, to be tried again by a sweep, and whether that
-// is new.
+// retry notes whether a log is failing, so that a sweep tries it again, and reports whether
+// that is new.
 func (m *Manager) retry(f *follower, failing bool) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,8 +118,8 @@ func (m *Manager) retry(f *follower, failing bool) (changed bool) {
 }
 
 // sweep looks at all logs once: it saves positions, queues the logs that have changed
-// without an event, and those that failed. It reports whether any needs to be looked at
-// again soon.
+// without an event, and those that failed. It reports whether any log must be looked at again
+// soon.
 func (m *Manager) sweep() (soon bool) {
 	for _, f := range m.all() {
 		m.mu.Lock()

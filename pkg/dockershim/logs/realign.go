@@ -8,7 +8,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// realignTo realigns to the lines that the CRI log, which is the known one, ends with.
+// realignTo realigns to the last lines of the CRI log, which must be the known one.
 func (f *follower) realignTo(cri criFile) error {
 	fi, err := statFile(cri.File)
 	if err != nil {
@@ -26,10 +26,9 @@ func (f *follower) realignTo(cri criFile) error {
 	return f.realign(lines)
 }
 
-// realign finds the position in Docker's log anew, by looking there for the last of
-// lines, the end of the CRI log. It is for when there is no position, or when the log
-// does not hold what the position promises: after a power cut, or when files were
-// changed by hand.
+// realign finds the position in Docker's log again, by searching there for the last of lines,
+// which are the end of the CRI log. It is used when there is no position, or when the log does
+// not hold what the position promises: after a power cut, or when files were changed by hand.
 func (f *follower) realign(lines []byte) error {
 	klog.InfoS("Container log and its position disagree; looking for its last line in Docker's log", "containerID", f.id, "path", f.criPath)
 	if len(lines) == 0 {
@@ -44,8 +43,9 @@ func (f *follower) realign(lines []byte) error {
 	if err != nil {
 		return fmt.Errorf("look for the log's last line in Docker's log: %w", err)
 	}
-	// When all of Docker's log is older, then Docker lost the end of its own in a power
-	// cut; or the lines are another container's, and this one is to be copied whole.
+	// All of Docker's log may be older than the lines: Docker lost the end of it in a power cut,
+	// or, without a saved position, the lines are another container's and this log has to be
+	// copied completely.
 	if ok || f.saved.Docker.Inode != 0 {
 		f.pos.Docker, f.pos.Offset, f.pos.Tail = at.Docker, at.Offset, at.Tail
 	}
@@ -56,7 +56,7 @@ func (f *follower) realign(lines []byte) error {
 // line, as the pieces of a long line have the same time and can be equal.
 const anchorSize = 1 << 20
 
-// lineTime returns the zero time for what is not a CRI line.
+// lineTime returns the time of a CRI line, and the zero time for anything else.
 func lineTime(line []byte) time.Time {
 	stamp, _, _ := bytes.Cut(line, []byte{' '})
 	t, err := time.Parse(time.RFC3339Nano, string(stamp))
@@ -66,10 +66,10 @@ func lineTime(line []byte) time.Time {
 	return t
 }
 
-// findAfter returns the position after the record that gave the last of lines; should
-// several have given an equal one, after that before which the most of lines stands
-// too. Failing that, before the first later record; failing that, false and the end of
-// the log. all is sorted newest first.
+// findAfter returns the position after the record that gave the last of lines. If several
+// records gave an equal line, it takes the one that most of the other lines precede. Without
+// such a record it returns the position before the first later record, and without that,
+// false and the end of the log. all is sorted newest first.
 func findAfter(lines []byte, all []source) (at position, ok bool, err error) {
 	last := lines[bytes.LastIndexByte(lines[:len(lines)-1], '\n')+1:]
 	lastTime := lineTime(last)

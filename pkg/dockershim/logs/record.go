@@ -29,8 +29,8 @@ func appendRecord(out, rec []byte) ([]byte, bool) {
 	if r, ok := appendAny(out, rec); ok {
 		return r, true
 	}
-	// A daemon that died while writing leaves the beginning of a record, and the next
-	// daemon appends to it. Quotes are escaped inside a record, so that this is a new one.
+	// A daemon that died while writing leaves the beginning of a record, to which the next
+	// daemon appends. Quotes are escaped inside a record, so that a new one begins here.
 	if i := bytes.LastIndex(rec, recordHead); i > 0 {
 		return appendAny(out, rec[i:])
 	}
@@ -106,8 +106,8 @@ func oddBackslashes(b []byte) bool {
 	return n%2 == 1
 }
 
-// appendUnescaped appends the meaning of the inside of a JSON string. It refuses what
-// cannot stand there, and newlines, which appendAny splits at.
+// appendUnescaped appends the value of a JSON string, given without its quotes. It refuses
+// what is not valid there, and newlines, at which appendAny splits.
 func appendUnescaped(out, s []byte) ([]byte, bool) {
 	for {
 		i := bytes.IndexByte(s, '\\')

@@ -62,18 +62,18 @@ func closeAll(all []source) {
 	}
 }
 
-// found is where in Docker's log to go on reading.
+// found is the place in Docker's log from which to go on reading.
 type found struct {
 	source
 	next fileID // of the newer file to read when this one has been read; zero for the newest
-	// restart: the file does not continue what was read before; read it from its start.
+	// restart: the file does not continue what was read before, and is read from its start.
 	restart bool
 	// lost: records between the position and this file are gone.
 	lost bool
 }
 
-// findSource opens the file which p refers to, or the one to go on with when that is
-// gone. It returns os.ErrNotExist when there is no log at all (yet, or any more).
+// findSource opens the file to which p refers, or the one that follows when that is gone. It
+// returns os.ErrNotExist when there is no log at all (yet, or any more).
 func findSource(path string, p position) (found, error) {
 	s, err := openFile(path)
 	if err == nil && s.fileID == p.Docker {
@@ -108,8 +108,8 @@ func findSource(path string, p position) (found, error) {
 	return f, nil
 }
 
-// continues reports whether the bytes before the position are those that were read.
-// They are not when someone truncated the file.
+// continues reports whether the bytes before the position are the ones that were read. They
+// are others when someone truncated the file.
 func continues(s source, p position) bool {
 	if s.size < p.Offset {
 		return false
@@ -126,7 +126,7 @@ func continues(s source, p position) bool {
 }
 
 // readRecords fills b from the file, beginning a little before off, and returns the
-// whole records that follow off and where in b they begin. None: the end was reached,
+// whole records that follow off, and where in b they begin. Without any, the end is reached,
 // or b is too small for one record (then full is true).
 func readRecords(s source, off int64, b []byte) (begin, end int, full bool, err error) {
 	begin = int(min(off, tailLen))

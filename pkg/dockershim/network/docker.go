@@ -11,7 +11,7 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// statusFor is how long one look at the engine's bridge counts.
+// statusFor is how long a check of the engine's bridge remains valid.
 const statusFor = 10 * time.Second
 
 // engineBridge names Docker's default network and the option that names its device.
@@ -20,8 +20,8 @@ const (
 	deviceOption = "com.docker.network.bridge.name"
 )
 
-// dockerPlugin leaves it all to the engine: Docker attaches a sandbox to its
-// bridge, maps its ports and sets hairpin mode while it starts it.
+// dockerPlugin leaves everything to the engine: while it starts a sandbox, Docker attaches it
+// to its bridge, maps its ports and sets hairpin mode.
 type dockerPlugin struct {
 	docker *client.Client
 
@@ -36,8 +36,8 @@ func (*dockerPlugin) Name() string { return Docker }
 
 func (*dockerPlugin) EngineMode() string { return engineBridge }
 
-// Status looks whether the engine has its bridge: a daemon can be started without,
-// and the device can be deleted under it.
+// Status checks that the engine has its bridge: a daemon can be started without one, and
+// somebody can delete the device.
 func (p *dockerPlugin) Status(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,7 @@ func (*dockerPlugin) TearDown(context.Context, string, string) error { return ni
 
 func (*dockerPlugin) Result(string) (Result, bool) { return Result{}, false }
 
-// UpdatePodCIDR does nothing: the engine gives addresses of its bridge.
+// UpdatePodCIDR does nothing: the engine assigns addresses of its bridge.
 func (*dockerPlugin) UpdatePodCIDR(string) error { return nil }
 
 func (*dockerPlugin) Reconcile(context.Context, func(string) bool) error { return nil }

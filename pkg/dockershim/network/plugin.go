@@ -15,7 +15,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/kubenet"
 )
 
-// What a plug-in is told of a sandbox, and what it answers, is in CNI's terms.
+// What a plug-in must know of a sandbox, and what it returns, is in CNI's terms.
 type (
 	Sandbox   = cni.Sandbox
 	Port      = cni.Port
@@ -33,37 +33,37 @@ const (
 
 // Plugin attaches sandboxes to the pod network.
 type Plugin interface {
-	// Name is the plug-in's, as --network-plugin takes it.
+	// Name is the plug-in's name, as --network-plugin takes it.
 	Name() string
 	// EngineMode is the Docker network mode with which a sandbox is created:
-	// "none" when SetUp attaches it, else a network of the engine's.
+	// "none" when SetUp attaches it, else one of the engine's networks.
 	EngineMode() string
 	// Status returns nil when sandboxes can be attached, else why not.
 	Status(ctx context.Context) error
-	// Warning says in one sentence what will hinder traffic though sandboxes can
-	// be attached; "" when nothing is known to.
+	// Warning says in one sentence what will hinder traffic although sandboxes can be
+	// attached; "" when no hindrance is known.
 	Warning() string
-	// SetUp attaches a running sandbox by the path of its network namespace and
-	// returns its addresses, primary first. When it fails nothing stays attached.
+	// SetUp attaches a running sandbox by the path of its network namespace and returns its
+	// addresses, the primary one first. When it fails, nothing stays attached.
 	SetUp(ctx context.Context, s Sandbox, netns string) (Result, error)
-	// Check tells whether the attachment still is as SetUp left it.
+	// Check fails unless the attachment still is as SetUp left it.
 	Check(ctx context.Context, id, netns string) error
-	// TearDown detaches a sandbox; netns is "" when its process is gone. It
-	// succeeds for one that is not attached. After an error it is to be called again.
+	// TearDown detaches a sandbox; netns is "" when its process is gone. It succeeds for a
+	// sandbox that is not attached. After an error it must be called again.
 	TearDown(ctx context.Context, id, netns string) error
-	// Result is what SetUp returned, also before a restart of the program; false
-	// when the sandbox is not attached, or by the engine.
+	// Result is what SetUp returned, even before a restart of the program. It returns false
+	// when the sandbox is not attached, or is attached by the engine.
 	Result(id string) (Result, bool)
-	// UpdatePodCIDR brings the node's pod CIDR, one or one of each family with a comma.
+	// UpdatePodCIDR sets the node's pod CIDR: one, or one of each family separated by a comma.
 	UpdatePodCIDR(cidr string) error
-	// Reconcile detaches what belongs to sandboxes that do not exist any more. It
-	// returns what could not be detached, to be tried again.
+	// Reconcile detaches sandboxes that do not exist any more. It returns an error for those
+	// that could not be detached, and must then be called again.
 	Reconcile(ctx context.Context, exists func(id string) bool) error
 	// Run follows the plug-in's configuration until ctx ends.
 	Run(ctx context.Context) error
 }
 
-// Config is what a plug-in is made from.
+// Config is what a plug-in is built from.
 type Config struct {
 	// Plugin is its name; empty: cni where ConfDir holds a configuration, else docker.
 	Plugin            string
@@ -71,7 +71,7 @@ type Config struct {
 	ConfDir           string
 	BinDirs           []string
 	CacheDir          string
-	StateDir          string // for what is remembered of each attachment
+	StateDir          string // for a record of each attachment
 	HairpinMode       string
 	NonMasqueradeCIDR string
 }
@@ -94,7 +94,7 @@ func New(cfg Config) (Plugin, error) {
 	return nil, fmt.Errorf("network plug-in %q: want %s, %s or %s", cfg.Plugin, Docker, CNI, Kubenet)
 }
 
-// attacher is what the plug-ins that use CNI have in common.
+// attacher is the common part of the plug-ins that use CNI.
 type attacher struct {
 	*cni.Driver
 	network cni.Configuration
@@ -140,8 +140,8 @@ func newCNI(cfg Config) (Plugin, error) {
 
 func (*cniPlugin) Name() string { return CNI }
 
-// UpdatePodCIDR tells plug-ins with the ipRanges capability where addresses are to
-// come from; to the others they are their configuration's business.
+// UpdatePodCIDR gives the CIDR to plug-ins with the ipRanges capability. The others take
+// addresses from their configuration.
 func (p *cniPlugin) UpdatePodCIDR(cidr string) error {
 	var ranges [][]cni.IPRange
 	for one := range strings.SplitSeq(cidr, ",") {
@@ -185,7 +185,7 @@ func newKubenet(cfg Config) (Plugin, error) {
 
 func (*kubenetPlugin) Name() string { return Kubenet }
 
-// Warning is empty: kubenet has its own FORWARD rules.
+// Warning is always empty: kubenet has its own FORWARD rules.
 func (*kubenetPlugin) Warning() string { return "" }
 
 func (p *kubenetPlugin) UpdatePodCIDR(cidr string) error {

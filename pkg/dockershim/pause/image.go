@@ -36,7 +36,7 @@ func Image(arch string) (imagetar.Image, error) {
 		Arch: arch,
 		Config: ocispec.ImageConfig{
 			Entrypoint: []string{"/pause"},
-			// Nothing that it does needs a privilege.
+			// The program needs no privilege.
 			User:       "65535:65535",
 			WorkingDir: "/",
 			StopSignal: "SIGTERM",
@@ -45,8 +45,8 @@ func Image(arch string) (imagetar.Image, error) {
 	}, nil
 }
 
-// runs tells whether an image runs img's program as img does: by its layer's digest,
-// which Docker has checked, and not by anything that whoever made it says of it.
+// runs reports whether an image runs img's program as img does. It goes by the digest of the
+// layer, which Docker has checked, and not by anything that the image says of itself.
 func runs(found image.InspectResponse, img imagetar.Image, layer digest.Digest) bool {
 	c := found.Config
 	return c != nil && slices.Equal(found.RootFS.Layers, []string{layer.String()}) &&
@@ -54,9 +54,9 @@ func runs(found image.InspectResponse, img imagetar.Image, layer digest.Digest) 
 		len(c.Env) == 0 && len(c.Volumes) == 0
 }
 
-// Ensure puts the pause image for this machine's architecture into Docker unless
-// it is there, and returns its id. It may be called at any time, by several agents
-// at once; where the image is present it costs one Docker call.
+// Ensure puts the pause image for this machine's architecture into Docker unless Docker has it,
+// and returns its ID. It may be called at any time, by several agents at once. When the image
+// is present, it costs one Docker call.
 func Ensure(ctx context.Context, docker Docker) (id string, err error) {
 	img, err := Image(runtime.GOARCH)
 	if err != nil {

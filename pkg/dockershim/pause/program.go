@@ -17,9 +17,9 @@ const (
 
 // The program's constants, which lie before its code.
 const (
-	waitedFor  = 0              // the signal set {SIGINT, SIGTERM}
-	ignoring   = waitedFor + 8  // a struct sigaction: handler, flags, restorer, mask
-	dataLength = ignoring + 4*8 //
+	waitedFor  = 0             // the signal set {SIGINT, SIGTERM}
+	ignoring   = waitedFor + 8 // a struct sigaction: handler, flags, restorer, mask
+	dataLength = ignoring + 4*8
 )
 
 func data() []byte {
@@ -58,9 +58,9 @@ type assembler interface {
 //	do r = rt_sigtimedwait({SIGINT, SIGTERM}, NULL, NULL, 8) while (r == -EINTR)
 //	exit_group(r < 0)
 //
-// The signals are blocked first: what arrives before that is lost. EINTR comes
-// when the process was stopped and continued, or traced. Any other failure ends
-// the program, for it would fail for ever.
+// The signals are blocked first; those that arrive before are lost. EINTR comes when the
+// process was stopped and continued, or traced. Any other failure ends the program, since it
+// would fail for ever.
 func assemble(a assembler) []byte {
 	n := a.numbers()
 

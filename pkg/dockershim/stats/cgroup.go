@@ -14,7 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// Usage is what a cgroup uses. What the kernel does not tell is zero.
+// Usage is what a cgroup uses. Values that the kernel does not provide are zero.
 type Usage struct {
 	CPU         uint64 // ns since its start
 	Memory      uint64 // bytes, page cache included
@@ -32,7 +32,7 @@ type Usage struct {
 // Pressure is pressure stall information; nil where the kernel does not keep it.
 type Pressure struct{ CPU, Memory, IO *Stall }
 
-// Reader finds and reads the cgroups of containers. Safe for concurrent use.
+// Reader finds and reads the cgroups of containers. Its methods are safe for concurrent use.
 type Reader struct {
 	unified string            // mount point of version 2; "" on version 1
 	mounts  map[string]*mount // of version 1, by controller
@@ -65,7 +65,7 @@ func New() (*Reader, error) {
 	if len(r.mounts) == 0 {
 		return nil, errors.New("no cgroup file system is mounted")
 	}
-	// With both, the controllers are those of version 1.
+	// When both are mounted, the controllers belong to version 1.
 	if v2 := r.mounts[""]; v2 != nil && r.mounts["memory"] == nil {
 		r.unified = v2.point
 	}
@@ -85,12 +85,12 @@ func (r *Reader) Read(id string, pid int) (Usage, error) {
 		u, err = readV1(dirs)
 	}
 	if err != nil {
-		r.Forget(id) // it may have another process by now
+		r.Forget(id) // the process may be another by now
 	}
 	return u, err
 }
 
-// Forget drops what is remembered of a container.
+// Forget drops what is remembered about a container.
 func (r *Reader) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,10 +115,10 @@ func (r *Reader) dirs(id string, pid int) (map[string]string, error) {
 	return dirs, nil
 }
 
-// directories finds a container's cgroups by what /proc/<pid>/cgroup says of one of its
-// processes: lines of "id:controllers:path". A container that can write to its cgroup
-// may have moved the process to one below, of any name; its own is the first that has
-// its ID in its name, as it has with every cgroup driver.
+// directories finds a container's cgroups from /proc/<pid>/cgroup of one of its processes, with
+// lines of the form "id:controllers:path". A container that can write to its cgroup may have
+// moved the process to a cgroup below that, with any name. The container's own is the first
+// with its ID in the name, which every cgroup driver puts there.
 func (r *Reader) directories(id, text string) map[string]string {
 	dirs := map[string]string{}
 	for l := range strings.Lines(text) {
@@ -132,7 +132,7 @@ func (r *Reader) directories(id, text string) map[string]string {
 		}
 		for controller := range strings.SplitSeq(f[1], ",") {
 			if m := r.mounts[controller]; m != nil {
-				// In a container of its own, an agent sees but a part of the tree.
+				// An agent that runs in a container sees only a part of the tree.
 				dirs[controller] = filepath.Join(m.point, strings.TrimPrefix(path, strings.TrimSuffix(m.root, "/")))
 			}
 		}
@@ -199,7 +199,7 @@ func readV2(dir string) (Usage, error) {
 		return u, err
 	}
 	u.WorkingSet = u.Memory - min(u.Memory, inactive)
-	u.MemoryLimit, _ = number(dir, "memory.max") // "max" is no number: none
+	u.MemoryLimit, _ = number(dir, "memory.max") // "max" is not a number: no limit
 	u.Swap, _ = number(dir, "memory.swap.current")
 	u.SwapLimit, _ = number(dir, "memory.swap.max")
 	u.Processes, _ = number(dir, "pids.current")
@@ -207,7 +207,7 @@ func readV2(dir string) (Usage, error) {
 	return u, nil
 }
 
-// bounded is a limit, or 0 for what version 1 writes where there is none.
+// bounded returns a limit, or 0 for the value that version 1 has when there is none.
 func bounded(limit uint64) uint64 {
 	if limit >= 1<<62 {
 		return 0

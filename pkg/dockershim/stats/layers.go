@@ -14,7 +14,7 @@ type Disk struct {
 	At time.Time
 }
 
-// layer is what is known of one, and when that was last to be found out.
+// layer is the last measurement of a layer, and when it was last tried.
 type layer struct {
 	Disk
 	measured bool
@@ -22,8 +22,9 @@ type layer struct {
 	took     time.Duration
 }
 
-// Layers measures writable layers in the background, one at a time and only those
-// that are asked for: walking a directory may take minutes.
+// Layers measures writable layers in the background, since walking a directory may take
+// minutes: one at a time, and only the layers that are asked for. Its methods are safe for
+// concurrent use.
 type Layers struct {
 	mu    sync.Mutex
 	known map[string]layer
@@ -36,9 +37,8 @@ func NewLayers() *Layers {
 	return &Layers{known: map[string]layer{}, asked: map[string]string{}, wake: make(chan struct{}, 1)}
 }
 
-// Of returns the last measurement of a container's layer and has it repeated when
-// it is old; false until there is one. One that failed is repeated no sooner than others.
-// It does not block.
+// Of returns the last measurement of a container's layer, or false when there is none yet. An
+// old measurement is repeated, and a failed one no sooner than others. Of does not block.
 func (l *Layers) Of(id, dir string) (Disk, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +53,7 @@ func (l *Layers) Of(id, dir string) (Disk, bool) {
 	return k.Disk, k.measured
 }
 
-// Total is the sum of what is known.
+// Total returns the sum of the measurements.
 func (l *Layers) Total() (bytes, inodes uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +64,7 @@ func (l *Layers) Total() (bytes, inodes uint64) {
 	return bytes, inodes
 }
 
-// Forget drops what is remembered of a container.
+// Forget drops what is remembered about a container.
 func (l *Layers) Forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,7 +90,7 @@ func (l *Layers) Run(ctx context.Context) error {
 		if _, still := l.asked[id]; still {
 			k := l.known[id]
 			k.tried, k.took = at, time.Since(at)
-			// What was counted before an error is there, and tells more than a smaller sum.
+			// What was counted before an error exists, and is better than counting nothing.
 			if err == nil || used.Bytes > k.Bytes {
 				k.Disk, k.measured = Disk{Usage: used, At: at}, true
 			}

@@ -8,19 +8,19 @@ import (
 	"unicode/utf8"
 )
 
-// Interface is what went through a network interface.
+// Interface holds the traffic of a network interface.
 type Interface struct {
 	Name                                    string
 	RxBytes, RxPackets, RxErrors, RxDropped uint64
 	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
-// maxInterfaces is how many interfaces of a namespace are told: with NET_ADMIN a
-// container can make any number, each of which would be a metric.
+// maxInterfaces is how many interfaces of a namespace are reported: with NET_ADMIN a container
+// can make any number, and each would become a metric.
 const maxInterfaces = 64
 
-// Network reads the interfaces of a process's network namespace, without loopback and
-// without those whose names are no text: CRI could not tell of them, nor of others then.
+// Network reads the interfaces of a process's network namespace, without loopback and without
+// those whose names are not UTF-8: with one of these, a CRI message could not be sent at all.
 func Network(pid int) ([]Interface, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
 	if err != nil {

@@ -17,7 +17,7 @@ type Waited struct {
 	Total                uint64
 }
 
-// stall reads a pressure file; nil where the kernel does not keep it.
+// stall reads a pressure file. It returns nil where the kernel does not keep one.
 func stall(dir, file string) *Stall {
 	text, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {

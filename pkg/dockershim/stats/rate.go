@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// leastInterval is how far two samples must be apart for a rate to say something.
+// leastInterval is how far apart two samples must be for a rate to be meaningful.
 const leastInterval = 100 * time.Millisecond
 
-// Rates turns CPU times into CPU rates: each time that it is told one, it answers
-// with the rate since the one before. Safe for concurrent use.
+// Rates turns CPU times into CPU rates: for each sample it returns the rate since the sample
+// before. Its methods are safe for concurrent use.
 type Rates struct {
 	mu   sync.Mutex
 	last map[string]sample
@@ -22,7 +22,7 @@ type sample struct {
 	any  bool // rate is known
 }
 
-// Of takes a sample and returns the rate in nanocores; false while there is but one.
+// Of takes a sample and returns the rate in nanocores, or false for the first sample.
 func (r *Rates) Of(id string, cpu uint64, at time.Time) (nanoCores uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +43,7 @@ func (r *Rates) Of(id string, cpu uint64, at time.Time) (nanoCores uint64, ok bo
 	return now.rate, now.any
 }
 
-// Forget drops what is remembered of a container.
+// Forget drops what is remembered about a container.
 func (r *Rates) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

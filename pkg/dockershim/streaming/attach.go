@@ -10,13 +10,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// maxStall is how long a client that attached may take nothing. The container's output
-// waits for it, and must not do so for ever.
+// maxStall is how long an attached client may read nothing. The container's output waits for
+// the client, and must not wait for ever.
 const maxStall = 30 * time.Second
 
-// attach connects a client to a container's main process until one of them ends. Input
-// goes nowhere when the container was made without stdin; whether its end closes the
-// container's stdin is the container's StdinOnce.
+// attach connects a client to a container's main process until one of them ends. When the
+// container was made without stdin, input is dropped. Whether the end of the input closes the
+// container's stdin depends on the container's StdinOnce.
 func (s *Server) attach(ctx context.Context, containerID string, client stdio) error {
 	info, err := s.docker.ContainerInspect(ctx, containerID)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// connections knows all connections, also those that were taken from the HTTP server
-// to speak SPDY or WebSocket, which the server cannot close.
+// connections knows all connections, including those that were taken from the HTTP server to
+// speak SPDY or WebSocket, which the server cannot close.
 type connections struct {
 	net.Listener
 	mu     sync.Mutex
@@ -50,8 +50,8 @@ func (l *connections) closeAll() {
 
 type connKey struct{}
 
-// context gives requests a context that ends with their connection. The HTTP server's
-// own does not do so after an upgrade.
+// context gives requests a context that ends with their connection. The HTTP server's own
+// context does not end with it after an upgrade.
 func (l *connections) context(ctx context.Context, nc net.Conn) context.Context {
 	c := nc.(*conn)
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, connKey{}, c))
@@ -70,7 +70,7 @@ type conn struct {
 	stall atomic.Int64
 }
 
-// dropWhenStalled closes the client's connection when it takes nothing for so long.
+// dropWhenStalled closes the client's connection when a write to it takes longer than that.
 func dropWhenStalled(ctx context.Context, limit time.Duration) {
 	if c, ok := ctx.Value(connKey{}).(*conn); ok {
 		c.stall.Store(int64(limit))

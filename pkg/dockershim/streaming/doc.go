@@ -6,8 +6,8 @@
 //	client ──▶ /exec/TOKEN ──▶ SPDY or WebSocket ─────┤
 //	              (k8s.io/cri-streaming, v1 to v5)    └─▶ socket made in the pod's netns
 //
-// A session ends with its process, its client (noticed at once also while nothing is
-// said) or the idle timeout, and then leaves neither goroutine nor connection behind.
+// A session ends with its process, its client (noticed at once, even on a silent connection)
+// or the idle timeout, and leaves neither goroutine nor connection behind.
 // Port-forwarding needs no program on the node. A command of ExecSync that outlives its
 // timeout is killed with all its descendants, which Docker has no call for.
 package streaming

@@ -18,13 +18,13 @@ func notRunning(what, id string) error {
 	return status.Errorf(codes.FailedPrecondition, "%s %s is not running", what, id)
 }
 
-// dockerError gives an error of a Docker call its gRPC code and says what was tried.
+// dockerError gives an error of a Docker call its gRPC code, and adds what was tried.
 func dockerError(err error, format string, args ...any) error {
 	return status.Errorf(codeOf(err), "%s: %v", fmt.Sprintf(format, args...), err)
 }
 
 func codeOf(err error) codes.Code {
-	// A refused upgrade is reported by Docker's client as nothing but text.
+	// Docker's client reports a refused upgrade only as text.
 	switch msg := err.Error(); {
 	case strings.HasSuffix(msg, "received 404"):
 		return codes.NotFound

@@ -17,8 +17,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// noDetachKeys is a sequence that nobody types. Without one Docker takes ctrl-P ctrl-Q
-// out of what is typed, and a shell's history is reached by ctrl-P.
+// noDetachKeys is a sequence that nobody types. By default Docker intercepts ctrl-P ctrl-Q,
+// and ctrl-P is how one reaches a shell's history.
 const noDetachKeys = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-@"
 
 // execution is a command in a container, started by Docker.
@@ -29,7 +29,7 @@ type execution struct {
 	types.HijackedResponse
 }
 
-// startExec starts cmd. When it fails nothing runs, or what runs is killed.
+// startExec starts cmd. When it fails, nothing is left running.
 func (s *Server) startExec(ctx context.Context, containerID string, opts container.ExecOptions) (*execution, error) {
 	created, err := s.docker.ContainerExecCreate(ctx, containerID, opts)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Server) startExec(ctx context.Context, containerID string, opts contain
 	}
 }
 
-// result waits until the command has ended and returns how. Docker says so shortly
+// result waits until the command has ended, and returns how it ended. Docker knows shortly
 // after the output has ended, unless the command closed its output and goes on.
 func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -103,7 +103,8 @@ func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
 	}
 }
 
-// copyOutput copies what the command writes until it ends; with a terminal all is out.
+// copyOutput copies what the command writes until it ends. With a terminal everything goes to
+// out.
 func copyOutput(from io.Reader, tty bool, out, err io.Writer) error {
 	if out == nil {
 		out = io.Discard
@@ -119,13 +120,13 @@ func copyOutput(from io.Reader, tty bool, out, err io.Writer) error {
 	return e
 }
 
-// clientLeft is the result of a session that ended with its client. Nobody hears it;
-// as an exit code, that of a hang-up, it is not logged as an error either.
+// clientLeft is the result of a session that ended with its client. Nobody reads it; since it
+// is an exit code, that of a hang-up, it is not logged as an error either.
 var clientLeft = utilexec.CodeExitError{Err: errors.New("client left"), Code: 129}
 
-// exec runs a command with a client's streams until the command ends or ctx does, which
-// is when the client is gone. Then its stdin ends, and a terminal hangs up, as a command
-// that runs on without a client may be meant to. A code other than 0 is an
+// exec runs a command with a client's streams until the command ends, or ctx does because the
+// client is gone. In the latter case stdin ends and a terminal hangs up, but the command is
+// not killed: it may be meant to run on without a client. An exit code other than 0 is a
 // utilexec.CodeExitError.
 func (s *Server) exec(ctx context.Context, containerID string, cmd []string, client stdio) error {
 	e, err := s.startExec(ctx, containerID, container.ExecOptions{
@@ -169,9 +170,9 @@ func (s *Server) exec(ctx context.Context, containerID string, cmd []string, cli
 	return nil
 }
 
-// sendInput copies in until it ends, and then closes the process's stdin alone; not a
-// terminal, for which that would be the end of its output too. The goroutine ends with
-// the client's stream, which is closed after the session.
+// sendInput copies in until it ends, and then closes only the process's stdin. It does not
+// close a terminal, whose output would end too. The goroutine ends with the client's stream,
+// which is closed after the session.
 func sendInput(to *types.HijackedResponse, in io.Reader, tty bool) {
 	if in == nil {
 		return
@@ -190,7 +191,7 @@ func sendInput(to *types.HijackedResponse, in io.Reader, tty bool) {
 	}()
 }
 
-// followSizes sets each size of the client's terminal until stop is called.
+// followSizes passes on the sizes of the client's terminal until stop is called.
 func followSizes(ctx context.Context, sizes <-chan remotecommand.TerminalSize, set func(context.Context, container.ResizeOptions) error) (stop func()) {
 	if sizes == nil {
 		return func() {}

@@ -19,8 +19,8 @@ const (
 	// maxOutput bounds stdout and stderr together, so that the answer fits into the 16 MiB
 	// which CRI clients accept as a message.
 	maxOutput = 16<<20 - 4<<10
-	// watchAfter is when a command's process is looked for, to learn of its end even if
-	// a child holds the output open. Most commands have ended by then.
+	// watchAfter is when to look for a command's process, to notice its end even if a child
+	// holds the output open. Most commands have ended by then.
 	watchAfter = 200 * time.Millisecond
 	// drainFor is how long output may still come after the command has ended.
 	drainFor = 300 * time.Millisecond
@@ -28,9 +28,9 @@ const (
 
 // ExecSync runs a command and returns its output and exit code. After req.Timeout
 // seconds (0: never), or when ctx ends, it kills the command with its descendants and
-// fails with DeadlineExceeded or Canceled. Output beyond 16 MiB is dropped. A command
-// that cannot be started gives what a shell would: 127 when it does not exist, else 126,
-// and why on stderr.
+// fails with DeadlineExceeded or Canceled. Output beyond 16 MiB is dropped. For a command that
+// cannot be started it answers as a shell would: with 127 if the command does not exist, else
+// with 126, and the reason on stderr.
 func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
 	switch {
 	case req.GetContainerId() == "":
@@ -75,8 +75,8 @@ func endedEarly(ctx context.Context, req *cri.ExecSyncRequest, err error) error 
 	return err
 }
 
-// notStarted is the answer for a command that never ran. Docker says why where the
-// command's output would have been, and has one code for all reasons.
+// notStarted is the answer for a command that never ran. Docker gives the reason in place of
+// the command's output, and has one code for all reasons.
 func notStarted(code int, stdout, stderr []byte) *cri.ExecSyncResponse {
 	why := bytes.TrimSpace(append(bytes.Clone(stderr), stdout...))
 	if text := string(why); strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory") {
@@ -104,15 +104,15 @@ func (p part) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// collect reads the command's output to its end, and closes the connection. The end is
-// when nobody has it open any more, or a little after the command itself has ended.
+// collect reads the command's output to its end, and closes the connection. The output ends
+// when nobody holds it open any more, or shortly after the command itself has ended.
 func (e *execution) collect(ctx context.Context) (*output, error) {
 	out := &output{left: maxOutput}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- recovery.Call(func() error { return copyOutput(e.Reader, false, part{out, &out.stdout}, part{out, &out.stderr}) })
 	}()
-	// Reading ends at once when the connection is closed; out is free to be used then.
+	// Reading ends as soon as the connection is closed; after that, out may be used.
 	abort := func() {
 		e.Close()
 		<-ended

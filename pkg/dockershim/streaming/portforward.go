@@ -22,21 +22,21 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// Most connections that are forwarded at a time, to one sandbox and to all: each takes a
-// descriptor of the agent's, and two while it is dialled.
+// The most connections that are forwarded at a time, to one sandbox and to all. Each takes a
+// file descriptor of the agent, and two while it is dialled.
 const (
 	maxForwardsTo = 1024
 	maxForwards   = 4096
 )
 
-// forwards counts the connections that are forwarded now.
+// forwards counts the connections that are being forwarded.
 type forwards struct {
 	mu  sync.Mutex
 	all int
 	to  map[string]int // by sandbox
 }
 
-// begin counts one more, until end is called, unless there are too many.
+// begin counts one more connection until end is called. It fails when there are too many.
 func (f *forwards) begin(sandboxID string) (end func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,8 +80,8 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 	serve(w, r)
 }
 
-// forwarder is one client's connection, over which many can be forwarded. ctx ends with
-// it; k8s.io/cri-streaming passes none.
+// forwarder is one client's connection, over which many connections can be forwarded. ctx
+// ends with it; k8s.io/cri-streaming does not pass one.
 type forwarder struct {
 	server *Server
 	ctx    context.Context
@@ -90,7 +90,7 @@ type forwarder struct {
 // PortForward connects stream to a port of the sandbox until both sides have ended,
 // either breaks, or the client is gone.
 func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
-	// The library calls from a goroutine of its own.
+	// The library calls this from a goroutine of its own.
 	return recovery.Call(func() error { return f.forward(sandboxID, port, stream) })
 }
 
@@ -130,8 +130,8 @@ func (f forwarder) forward(sandboxID string, port int32, stream io.ReadWriteClos
 	return nil
 }
 
-// dialSandbox connects to a port on the loopback of the sandbox, which is the host's
-// with host network; by IPv4, else IPv6.
+// dialSandbox connects to a port on the loopback interface of the sandbox, which with host
+// network is the host's. It tries IPv4, then IPv6.
 func (s *Server) dialSandbox(ctx context.Context, sandboxID string, port int32) (*net.TCPConn, error) {
 	info, err := s.docker.ContainerInspect(ctx, sandboxID)
 	if err != nil {
@@ -153,7 +153,8 @@ func (s *Server) dialSandbox(ctx context.Context, sandboxID string, port int32) 
 	return dialIn(ctx, netns, port)
 }
 
-// dialIn makes a connection to the loopback of a network namespace, by IPv4, else IPv6.
+// dialIn connects to a port on the loopback interface of a network namespace, by IPv4, else
+// by IPv6.
 func dialIn(ctx context.Context, netns *os.File, port int32) (*net.TCPConn, error) {
 	conn, err := dialAddr(ctx, netns, unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
 	if err == nil || ctx.Err() != nil {
@@ -166,7 +167,7 @@ func dialIn(ctx context.Context, netns *os.File, port int32) (*net.TCPConn, erro
 	return conn, nil
 }
 
-// dialAddr waits for the connection as for any other, without a thread.
+// dialAddr waits for the connection in Go's poller, without blocking a thread.
 func dialAddr(ctx context.Context, netns *os.File, family int, to unix.Sockaddr) (*net.TCPConn, error) {
 	socket, err := socketIn(netns, family)
 	if err != nil {
@@ -194,7 +195,7 @@ func dialAddr(ctx context.Context, netns *os.File, family int, to unix.Sockaddr)
 	return conn.(*net.TCPConn), nil
 }
 
-// connected waits until a connection stands, has failed, or ctx ends.
+// connected waits until a connection is established, has failed, or ctx ends.
 func connected(ctx context.Context, socket *os.File, raw syscall.RawConn) error {
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -219,8 +220,8 @@ func connected(ctx context.Context, socket *os.File, raw syscall.RawConn) error 
 	return connErr
 }
 
-// socketIn makes a TCP socket in a network namespace, where it stays. Only that is done
-// there, on a thread of its own.
+// socketIn makes a TCP socket in a network namespace, to which the socket then belongs. A
+// thread enters the namespace for that alone.
 func socketIn(netns *os.File, family int) (socket *os.File, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -241,7 +242,7 @@ func socketIn(netns *os.File, family int) (socket *os.File, err error) {
 		fd, socketErr := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
-		} // else the thread is of no use any more and ends with this goroutine
+		} // else the thread is spoilt, and ends with this goroutine
 		if socketErr != nil {
 			err = os.NewSyscallError("socket", socketErr)
 			return

@@ -108,8 +108,8 @@ func exchange(addr string, data []byte) ([]byte, error) {
 	return got, <-sent
 }
 
-// listenIn listens inside the container's network namespace and hands connections over.
-func listenIn(t testing.TB, c *client.Client, id, addr string, serve func(*net.TCPConn)) (port int) {
+// networkOf opens the container's network namespace until the test ends.
+func networkOf(t testing.TB, c *client.Client, id string) *os.File {
 	t.Helper()
 	info, err := c.ContainerInspect(context.Background(), id)
 	if err != nil {
@@ -119,7 +119,14 @@ func listenIn(t testing.TB, c *client.Client, id, addr string, serve func(*net.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer netns.Close()
+	t.Cleanup(func() { netns.Close() })
+	return netns
+}
+
+// listenIn listens inside the container's network namespace and hands connections over.
+func listenIn(t testing.TB, c *client.Client, id, addr string, serve func(*net.TCPConn)) (port int) {
+	t.Helper()
+	netns := networkOf(t, c, id)
 	var l net.Listener
 	done := make(chan error, 1)
 	go func() {
@@ -243,7 +250,7 @@ func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
 	}
 }
 
-// halfClosed is a stream of which Close ends one direction, like SPDY's.
+// halfClosed is a stream whose Close ends one direction only, like SPDY's.
 type halfClosed struct {
 	net.Conn
 	closed chan struct{}
@@ -459,15 +466,7 @@ func TestPortForwardsAreBounded(t *testing.T) {
 // deafIn listens inside the container's network namespace with a backlog that is full.
 func deafIn(t *testing.T, c *client.Client, id string) (port int) {
 	t.Helper()
-	info, err := c.ContainerInspect(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", info.State.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer netns.Close()
+	netns := networkOf(t, c, id)
 	l, err := socketIn(netns, unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)

@@ -12,18 +12,19 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 )
 
-// process is one line of the process table. Session is the pid of its session's
-// leader; runc makes the first process of an exec one.
+// process is one entry of the process table. session is the pid of its session's leader; runc
+// makes the first process of an exec such a leader.
 type process struct {
 	pid, parent, session int
 	started              uint64 // clock ticks since boot; tells a reused pid
 	zombie               bool
 }
 
-// readProcess parses /proc/PID/stat. The name within may hold anything.
+// readProcess parses /proc/PID/stat. The name in it may contain anything.
 func readProcess(pid int) (process, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -68,8 +69,8 @@ func processTable() ([]process, error) {
 	return all, nil
 }
 
-// belonging returns the living processes of root's session and the descendants of any
-// of those, whatever their session.
+// belonging returns the living processes of root's session, and all their descendants,
+// whatever session those are in.
 func belonging(all []process, root int) []process {
 	in, children := map[int]bool{}, map[int][]int{}
 	var todo []int
@@ -101,8 +102,8 @@ func belonging(all []process, root int) []process {
 	return members
 }
 
-// openProcess returns a pidfd of a process in the container. What it refers to is
-// certain: a pid that was reused before is in another container or started later.
+// openProcess returns a pidfd of a process in the container. It cannot refer to another
+// process: if the pid was reused before, that is in another container or started later.
 func openProcess(p process, containerID string) (*os.File, error) {
 	fd, err := unix.PidfdOpen(p.pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -123,8 +124,8 @@ func openProcess(p process, containerID string) (*os.File, error) {
 	return f, nil
 }
 
-// inContainer fails unless the process is in a cgroup of the container, which has the
-// container's ID in its name with every cgroup driver.
+// inContainer fails unless the process is in a cgroup of the container. With every cgroup
+// driver such a cgroup has the container's ID in its name.
 func inContainer(pid int, containerID string) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -153,8 +154,8 @@ func signal(p process, containerID string, sig unix.Signal) error {
 	return sendErr
 }
 
-// killTree kills the process, its session and their descendants. It stops them first,
-// until no new one appears, so that none can fork away.
+// killTree kills the process, its session and their descendants. It stops them first, until no
+// new one appears, so that none can escape by forking.
 func killTree(root int, containerID string) error {
 	stopped := map[process]bool{}
 	for range 50 {
@@ -226,10 +227,11 @@ func (e *execution) hangUp() {
 	}
 }
 
-// pid returns the command's process ID on the host, 0 when it has ended, waiting while
-// Docker is about to start it.
+// pid returns the command's process ID on the host, or 0 when the command has ended. It waits
+// while Docker is about to start the command.
 func (e *execution) pid(ctx context.Context) (int, error) {
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+	backoff := wait.Backoff{Duration: 5 * time.Millisecond, Factor: 2, Steps: 10, Cap: 200 * time.Millisecond}
+	for {
 		info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
 		switch {
 		case errdefs.IsNotFound(err): // the container is gone
@@ -243,13 +245,13 @@ func (e *execution) pid(ctx context.Context) (int, error) {
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("find process of exec: %w", errors.Join(ctx.Err(), err))
-		case <-time.After(wait):
+		case <-time.After(backoff.Step()):
 		}
 	}
 }
 
-// watchProcess returns a channel that closes when the command's process has ended. When
-// stop is nil it could not be found.
+// watchProcess returns a channel that closes when the command's process has ended. When the
+// process cannot be found, stop is nil.
 func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, stop func()) {
 	info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
 	if err != nil {

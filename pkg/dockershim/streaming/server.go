@@ -19,8 +19,8 @@ import (
 // Config is what a Server is built from.
 type Config struct {
 	Docker *client.Client
-	// Address is the host:port to listen on; 127.0.0.1:0, a free port. Whoever reaches
-	// it and knows a URL may use that once within a minute.
+	// Address is the host:port to listen on; 127.0.0.1:0, a free port. Whoever can reach it
+	// and knows a URL may use the URL once within a minute.
 	Address string
 	// IdleTimeout closes a connection without traffic; 4 h.
 	IdleTimeout time.Duration
@@ -68,8 +68,8 @@ func New(cfg Config) (*Server, error) {
 	return &Server{cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String()}, nil
 }
 
-// Run serves until ctx ends, then closes all connections and returns nil. It is to be
-// called once.
+// Run serves until ctx ends, then closes all connections and returns nil. It must be called
+// only once.
 func (s *Server) Run(ctx context.Context) error {
 	open := &connections{Listener: s.listener, all: map[*conn]struct{}{}}
 	mux := http.NewServeMux()
@@ -84,7 +84,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		server.Close()
-		open.closeAll() // those that were upgraded are not the server's any more
+		open.closeAll() // the HTTP server does not close upgraded ones
 	})
 	defer stop()
 	err := server.Serve(open)
@@ -95,7 +95,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return fmt.Errorf("serve streams: %w", err)
 }
 
-// Close stops listening, of a server that is never run.
+// Close stops listening. It is for a server that is never run.
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Exec prepares a URL at which the command runs once, when it is visited.
@@ -131,8 +131,8 @@ func (s *Server) Attach(ctx context.Context, req *cri.AttachRequest) (*cri.Attac
 	return &cri.AttachResponse{Url: u}, nil
 }
 
-// PortForward prepares a URL whose connection forwards any number of connections to
-// ports of the sandbox.
+// PortForward prepares a URL over which any number of connections can be forwarded to ports of
+// the sandbox.
 func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (*cri.PortForwardResponse, error) {
 	if req.GetPodSandboxId() == "" {
 		return nil, invalid("pod_sandbox_id is required")
@@ -164,7 +164,7 @@ func checkStreams(containerID string, tty, stdin, stdout, stderr bool) error {
 	return nil
 }
 
-// url returns a complete URL; clients take one without a scheme for HTTPS.
+// url returns a complete URL: clients assume HTTPS when there is no scheme.
 func (s *Server) url(method string, req any) (string, error) {
 	token, err := s.tokens.put(req, time.Now())
 	if err != nil {

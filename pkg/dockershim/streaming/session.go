@@ -19,7 +19,7 @@ import (
 	utilexec "k8s.io/utils/exec"
 )
 
-// stdio is what a client has opened. Streams that were not asked for are nil.
+// stdio holds the streams that a client has opened. Streams that were not asked for are nil.
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
@@ -27,8 +27,8 @@ type stdio struct {
 	resize   <-chan remotecommand.TerminalSize
 }
 
-// session is one visit of a URL. It is what k8s.io/cri-streaming calls when the client
-// has opened its streams, by SPDY or by a WebSocket protocol before v5.
+// session is one visit to a URL. k8s.io/cri-streaming calls it when the client has opened its
+// streams, by SPDY or by a WebSocket protocol before v5.
 type session struct {
 	server *Server
 	opts   *remotecommand.Options
@@ -43,7 +43,7 @@ func (s *session) AttachContainer(ctx context.Context, _, _, _ string, in io.Rea
 	return s.run(ctx, s.stdio(in, out, err, resize))
 }
 
-// stdio leaves out what was not asked for: WebSocket clients have all streams.
+// stdio leaves out the streams that were not asked for: WebSocket clients open them all.
 func (s *session) stdio(in io.Reader, out, err io.Writer, resize <-chan remotecommand.TerminalSize) stdio {
 	io := stdio{tty: s.opts.TTY, resize: resize}
 	if s.opts.Stdin {
@@ -116,7 +116,7 @@ func readSizes(ctx context.Context, stream io.Reader, sizes chan<- remotecommand
 	limited := &io.LimitedReader{R: stream}
 	decoder := json.NewDecoder(limited)
 	for {
-		limited.N = maxSizeText // the decoder keeps what it has read of a value, and a client need never end one
+		limited.N = maxSizeText // the decoder buffers a value while it reads it, and a client may never end one
 		var size remotecommand.TerminalSize
 		if decoder.Decode(&size) != nil {
 			return
@@ -129,7 +129,7 @@ func readSizes(ctx context.Context, stream io.Reader, sizes chan<- remotecommand
 	}
 }
 
-// statusOf is how clients learn of a session's end, see KEP-4006.
+// statusOf returns the message that tells clients how a session ended, see KEP-4006.
 func statusOf(err error) metav1.Status {
 	var exit utilexec.ExitError
 	switch {

@@ -25,7 +25,7 @@ type pending struct {
 	expires time.Time
 }
 
-// put returns a new token for req. It refuses when too many wait to be used.
+// put returns a new token for req. It fails when too many tokens wait to be used.
 func (t *tokens) put(req any, now time.Time) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 // SPDY, carried by WebSocket messages instead of a bare connection (KEP-4006).
 const tunnelProtocol = "SPDY/3.1+" + portforward.ProtocolV1Name
 
-// throughTunnel accepts a WebSocket and has serve handle what comes through it like a
-// connection that was upgraded to SPDY.
+// throughTunnel accepts a WebSocket, and lets serve handle its content like a connection that
+// was upgraded to SPDY.
 func throughTunnel(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 	upgrader := websocket.Upgrader{Subprotocols: []string{tunnelProtocol}}
 	ws, err := upgrader.Upgrade(w, r, nil)
@@ -34,7 +34,7 @@ func throughTunnel(w http.ResponseWriter, r *http.Request, serve http.HandlerFun
 	serve(&tunnelled{tunnel, http.Header{}}, inner)
 }
 
-// tunnelled is the answer to a request of which the upgrade has taken place already.
+// tunnelled is the answer to a request whose upgrade has already taken place.
 type tunnelled struct {
 	net.Conn
 	header http.Header

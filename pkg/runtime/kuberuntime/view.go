@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
@@ -183,7 +184,7 @@ func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }
 // a container that has started, or one or a sandbox that has stopped. What was
 // merely created, or removed after its end, is no reason to look.
 func (m *Manager) Follow(ctx context.Context, tell func(types.UID)) error {
-	stream, err := m.cfg.CRI.GetContainerEvents(ctx, &cri.GetEventsRequest{})
+	stream, err := m.cfg.CRI.GetContainerEvents(crimeta.WithoutStatuses(ctx), &cri.GetEventsRequest{})
 	for err == nil {
 		var e *cri.ContainerEventResponse
 		if e, err = stream.Recv(); err != nil {

@@ -14,18 +14,18 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// rescan is the safety net under the watch of the configuration directory.
+// rescan is how often the configuration directory is read even if no change was reported.
 const rescan = 30 * time.Second
 
-// Configuration is where a Driver takes its network from.
+// Configuration provides a Driver's network.
 type Configuration interface {
 	// Network returns the network to attach sandboxes to, or an error that says
 	// why there is none.
 	Network() (*libcni.NetworkConfigList, error)
 }
 
-// Dir is a configuration directory: of its *.conf, *.conflist and *.json files
-// the first by name that is valid is the network, as for the kubelet.
+// Dir is a configuration directory. The network is the first valid one, by name, of its
+// *.conf, *.conflist and *.json files, as for the kubelet.
 type Dir struct {
 	path string
 
@@ -41,7 +41,7 @@ func NewDir(path string) *Dir {
 	return d
 }
 
-// Network implements Configuration with what was found when the directory last changed.
+// Network implements Configuration. It returns what was found when the directory last changed.
 func (d *Dir) Network() (*libcni.NetworkConfigList, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,13 +56,13 @@ func (d *Dir) Run(ctx context.Context) error {
 	if err == nil {
 		defer watcher.Close()
 		events, failures = watcher.Events, watcher.Errors
-	} else { // a user has but 128 inotify instances, and containers that run as root share them
+	} else { // a user has only 128 inotify instances, which containers that run as root share
 		klog.ErrorS(err, "The CNI configuration directory is not watched, scanning instead", "path", d.path, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
 	for {
-		// A directory that was missing or replaced is watched anew.
+		// A directory that was missing or has been replaced needs a new watch.
 		if watcher != nil && !slices.Contains(watcher.WatchList(), d.path) {
 			if err := watcher.Add(d.path); err == nil {
 				d.load()

@@ -18,21 +18,21 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// ifName is the pods' interface, by the kubelet's convention.
+// ifName is the name of the interface in pods, by the kubelet's convention.
 const ifName = "eth0"
 
-// delTimeout bounds a DEL that cleans up after a failed or cancelled ADD: it runs
-// on a context of its own, since the caller's may be what has ended.
+// delTimeout bounds a DEL that cleans up after a failed or cancelled ADD. The DEL has a context
+// of its own, since the end of the caller's may be why ADD failed.
 const delTimeout = time.Minute
 
-// Config is what a Driver is made of.
+// Config is what a Driver is built from.
 type Config struct {
 	Network Configuration
-	// BinDirs are searched for plug-ins, in order. Those that do not exist are skipped.
+	// BinDirs are searched for plug-ins, in order. Missing directories are skipped.
 	BinDirs []string
 	// CacheDir is libcni's cache of results, /var/lib/cni/cache where empty.
 	CacheDir string
-	// StateDir holds the records of attachments; it is the Driver's own.
+	// StateDir holds the records of attachments, and nothing else.
 	StateDir string
 }
 
@@ -78,7 +78,7 @@ type IPRange struct {
 	Subnet string `json:"subnet"`
 }
 
-// Result is what an attached sandbox got.
+// Result is what a sandbox got when it was attached.
 type Result struct {
 	// IPs of the sandbox's interface, in the order in which the plug-in gave them:
 	// the first is the pod's primary address.
@@ -92,7 +92,7 @@ type Driver struct {
 	records records
 
 	mu    sync.Mutex
-	locks map[string]*sandboxLock // of the sandboxes worked on right now
+	locks map[string]*sandboxLock // of sandboxes on which somebody is working
 }
 
 type sandboxLock struct {
@@ -113,16 +113,16 @@ func New(cfg Config) (*Driver, error) {
 	}, nil
 }
 
-// newExec runs plug-ins as libcni itself would. Without one libcni makes it at the
-// first call, unguarded, and sandboxes are attached many at once.
+// newExec runs plug-ins as libcni would by itself. Without it libcni makes one at the first
+// call without a lock, and many sandboxes are attached at a time.
 func newExec() invoke.Exec {
 	return &invoke.DefaultExec{
 		RawExec: &invoke.RawExec{Stderr: os.Stderr},
 	}
 }
 
-// Status returns nil when sandboxes can be attached, else why not: no valid
-// configuration, a plug-in that is missing, or what a plug-in of CNI 1.1 says to STATUS.
+// Status returns nil when sandboxes can be attached, else why not: there is no valid
+// configuration, a plug-in is missing, or a plug-in of CNI 1.1 answers STATUS with an error.
 func (d *Driver) Status(ctx context.Context) error {
 	list, err := d.cfg.Network.Network()
 	if err != nil {
@@ -146,8 +146,8 @@ func (d *Driver) findPlugins(list *libcni.NetworkConfigList) error {
 	return nil
 }
 
-// Add attaches a sandbox by its network namespace. A sandbox that is attached
-// already keeps what it has. When it fails, nothing stays attached.
+// Add attaches a sandbox by its network namespace. A sandbox that is attached already keeps
+// what it has. When Add fails, nothing stays attached.
 func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, error) {
 	if s.ID == "" || s.ID != filepath.Base(s.ID) {
 		return Result{}, fmt.Errorf("sandbox ID %q cannot name a record", s.ID)
@@ -157,7 +157,7 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 		if len(rec.Result) > 0 {
 			return resultOf(rec)
 		}
-		// An ADD that did not come to its end.
+		// An interrupted ADD.
 		if err := d.del(ctx, rec, netns); err != nil {
 			return Result{}, fmt.Errorf("clean up a broken attachment of sandbox %s: %w", s.ID, err)
 		}
@@ -166,7 +166,7 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 	if err != nil {
 		return Result{}, err
 	}
-	// A plug-in that is not there could not undo what the others have done.
+	// With a plug-in missing, what the others do could not be undone.
 	if err := d.findPlugins(list); err != nil {
 		return Result{}, err
 	}
@@ -224,7 +224,7 @@ func (d *Driver) del(ctx context.Context, rec record, netns string) error {
 	id := rec.Sandbox.ID
 	list, err := libcni.ConfListFromBytes(rec.Config)
 	if err != nil {
-		// Nothing can be called by it, now or later.
+		// No plug-in can be called with it, now or later.
 		klog.ErrorS(err, "Dropping the unreadable record of a network attachment", "podSandboxID", id)
 		return d.records.remove(id)
 	}
@@ -267,8 +267,8 @@ func (d *Driver) Result(id string) (Result, bool) {
 	return r, err == nil
 }
 
-// Reconcile detaches every recorded sandbox that does not exist any more. It
-// returns what could not be detached, to be tried again later.
+// Reconcile detaches every recorded sandbox that does not exist any more. It returns an error
+// for those that could not be detached, and must then be called again.
 func (d *Driver) Reconcile(ctx context.Context, exists func(id string) bool) error {
 	ids, err := d.records.ids()
 	if err != nil {
@@ -290,8 +290,8 @@ func (d *Driver) Reconcile(ctx context.Context, exists func(id string) bool) err
 // before the first network.
 const loopbackConfig = `{"cniVersion":"0.4.0","name":"cni-loopback","plugins":[{"type":"loopback"}]}`
 
-// loopback brings lo up. A container engine does so too: without the plug-in
-// there is nothing to be done.
+// loopback brings lo up. The container engine does so too, so that a missing plug-in is no
+// error.
 func (d *Driver) loopback(ctx context.Context, s Sandbox, netns string) error {
 	if d.findPlugin("loopback") != nil {
 		return nil
@@ -304,7 +304,7 @@ func (d *Driver) loopback(ctx context.Context, s Sandbox, netns string) error {
 	if _, err := d.cni.AddNetworkList(ctx, list, rt); err != nil {
 		return fmt.Errorf("bring up loopback: %w", err)
 	}
-	// Only the cached result is to be forgotten: lo goes with its namespace.
+	// Only the cached result must go; lo disappears with its namespace.
 	return d.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{ContainerID: s.ID, IfName: "lo"})
 }
 
@@ -341,8 +341,8 @@ func (d *Driver) lock(id string) (unlock func()) {
 	}
 }
 
-// runtimeConf is the part of a call that depends on the sandbox. The arguments
-// are the kubelet's; plug-ins that do not know them are told to ignore them.
+// runtimeConf is the part of a call that depends on the sandbox. The arguments are the
+// kubelet's; IgnoreUnknown lets plug-ins ignore those that they do not know.
 func runtimeConf(s Sandbox, netns string) *libcni.RuntimeConf {
 	rt := &libcni.RuntimeConf{
 		ContainerID: s.ID,
@@ -379,7 +379,7 @@ func resultOf(rec record) (Result, error) {
 	}
 	var res Result
 	for _, ip := range r.IPs {
-		// Addresses without an interface, or of a host-side one, are not the pod's.
+		// Addresses without an interface, or of an interface on the host, are not the pod's.
 		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(r.Interfaces) || r.Interfaces[*ip.Interface].Sandbox == "") {
 			continue
 		}

@@ -10,10 +10,10 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 )
 
-// ForwardProblem says in one sentence why pods on the network's bridge cannot
-// reach each other or the world, or "" when nothing is known to stand in the way.
-// Docker sets the policy of the FORWARD chain to DROP, which with
-// bridge-nf-call-iptables also cuts off traffic within a bridge of somebody else's.
+// ForwardProblem says in one sentence why pods on the network's bridge cannot reach each other
+// or the world; "" when no obstacle is known. Docker sets the policy of the FORWARD chain to
+// DROP, which with bridge-nf-call-iptables also cuts traffic within bridges that are not
+// Docker's.
 func ForwardProblem(list *libcni.NetworkConfigList) string {
 	bridge := bridgeOf(list)
 	if bridge == "" {
@@ -52,7 +52,7 @@ func bridgeOf(list *libcni.NetworkConfigList) string {
 	return bridge
 }
 
-// forwardProblem decides on the rules of the FORWARD chain as iptables -S prints them.
+// forwardProblem judges the rules of the FORWARD chain as iptables -S prints them.
 func forwardProblem(bridge string, rules []string, filtersWithin bool) string {
 	drops := false
 	for _, r := range rules {
@@ -75,8 +75,8 @@ func forwardProblem(bridge string, rules []string, filtersWithin bool) string {
 		bridge, what, bridge, bridge)
 }
 
-// accepts tells whether an ACCEPT rule lets traffic that comes from the bridge
-// pass: it names the bridge as the way in, or no interface and no address at all.
+// accepts reports whether an ACCEPT rule lets traffic from the bridge pass: it names the bridge
+// as the way in, or no interface and no address at all.
 func accepts(rule, bridge string) bool {
 	fields := strings.Fields(rule)
 	limited := false

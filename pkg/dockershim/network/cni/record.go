@@ -13,8 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
 
-// record is what is known of one attachment, enough to delete it with nothing
-// else left.
+// record is what is known of an attachment, enough to delete it when nothing else is left.
 type record struct {
 	Sandbox Sandbox         `json:"sandbox"`
 	Config  json.RawMessage `json:"config"` // the network's configuration list at ADD
@@ -38,8 +37,8 @@ func (r records) write(rec record) error {
 	return nil
 }
 
-// read returns the record of a sandbox; ok is false where there is none or where
-// it is torn, which a crash cannot leave behind but a full disk's repair can.
+// read returns the record of a sandbox; ok is false when there is none or it is torn. A crash
+// cannot leave a torn record, but the repair of a full disk can.
 func (r records) read(id string) (rec record, ok bool) {
 	data, err := durable.Read(r.path(id))
 	if err != nil || json.Unmarshal(data, &rec) != nil || rec.Sandbox.ID != id || len(rec.Config) == 0 {

@@ -3,9 +3,9 @@
 // CNI plug-ins bridge, host-local and portmap. It is a cni.Configuration that
 // becomes ready when the control plane has given the node its CIDR.
 //
-// Besides the plug-ins it keeps two things in iptables: traffic of the bridge is
-// forwarded though Docker's FORWARD policy is DROP, and what leaves the cluster,
-// to anywhere outside the non-masquerade CIDR, leaves with the node's address.
+// Besides running the plug-ins it keeps two kinds of iptables rules: traffic of the bridge
+// is forwarded although Docker's FORWARD policy is DROP, and traffic to anywhere outside
+// the non-masquerade CIDR gets the node's address.
 package kubenet
 
 import (
@@ -21,30 +21,30 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 )
 
-// Bridge is kubenet's bridge.
+// Bridge is the name of kubenet's bridge.
 const Bridge = "cbr0"
 
 // Hairpin modes, KubeletConfiguration.hairpinMode: how a pod reaches itself
-// through its service. Since Linux 6.9 a promiscuous bridge does not bring a pod's
-// packets back to itself when bridge-nf-call-iptables is on; hairpin-veth does.
+// through its service. Since Linux 6.9 a promiscuous bridge does not return a pod's own
+// packets to it when bridge-nf-call-iptables is on; hairpin-veth does.
 const (
 	PromiscuousBridge = "promiscuous-bridge"
 	HairpinVeth       = "hairpin-veth"
 	HairpinNone       = "none"
 )
 
-// Config is what a Network is made of.
+// Config is what a Network is built from.
 type Config struct {
 	Bridge      string // Bridge where empty
 	HairpinMode string // promiscuous-bridge where empty
-	// NonMasqueradeCIDR is where pods are reached by their own addresses: the
-	// cluster. 0.0.0.0/0 turns masquerading off. Default 10.0.0.0/8.
+	// NonMasqueradeCIDR is where pods keep their own addresses: the cluster.
+	// 0.0.0.0/0 turns masquerading off. Default 10.0.0.0/8.
 	NonMasqueradeCIDR string
 	MTU               int    // of the pods' interfaces; 0: the bridge's
 	DataDir           string // of host-local; its default where empty
 }
 
-// Network is the composed network. Safe for concurrent use.
+// Network is the composed network. Its methods are safe for concurrent use.
 type Network struct {
 	cfg Config
 	non netip.Prefix
@@ -85,10 +85,9 @@ func (n *Network) Network() (*libcni.NetworkConfigList, error) {
 	return n.list, nil
 }
 
-// SetPodCIDR gives the network its addresses: one CIDR, or two of different
-// families separated by a comma, as CRI UpdateRuntimeConfig brings them. Setting
-// what is set already repairs the iptables rules. Another CIDR than before is
-// refused: pods with addresses of the old one could still run.
+// SetPodCIDR gives the network its addresses: one CIDR, or two of different families separated
+// by a comma, as in CRI's UpdateRuntimeConfig. Setting the same CIDR again repairs the iptables
+// rules. A different one is refused: pods with addresses of the old one could still run.
 func (n *Network) SetPodCIDR(podCIDR string) error {
 	cidrs, err := parseCIDRs(podCIDR)
 	if err != nil {
@@ -131,7 +130,7 @@ func parseCIDRs(s string) ([]netip.Prefix, error) {
 	return cidrs, nil
 }
 
-// compose writes the configuration list: pure.
+// compose writes the configuration list. It is pure.
 func compose(cfg Config, cidrs []netip.Prefix) ([]byte, error) {
 	ranges := [][]map[string]string{}
 	routes := []map[string]string{}
@@ -165,8 +164,8 @@ func compose(cfg Config, cidrs []netip.Prefix) ([]byte, error) {
 	})
 }
 
-// Cleanup removes the iptables rules of a network. The bridge stays: it may have
-// been there before.
+// Cleanup removes the iptables rules of a network. The bridge stays, since it may have existed
+// before.
 func (n *Network) Cleanup() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -189,7 +188,7 @@ type rule struct {
 	spec         []string
 }
 
-// rules are what a CIDR on the bridge needs in iptables: pure.
+// rules returns the iptables rules that a CIDR on the bridge needs. It is pure.
 func rules(bridge string, cidr, non netip.Prefix) []rule {
 	rs := []rule{
 		{"filter", "FORWARD", []string{"-i", bridge, "-m", "comment", "--comment", "kubenet: from pods", "-j", "ACCEPT"}},
@@ -202,7 +201,7 @@ func rules(bridge string, cidr, non netip.Prefix) []rule {
 	switch {
 	case non.Addr().Is4() == cidr.Addr().Is4():
 		spec = append(spec, "!", "-d", non.String())
-	default: // of a family without a non-masquerade CIDR only pods stay as they are
+	default: // in a family without a non-masquerade CIDR, only traffic to pods is not masqueraded
 		spec = append(spec, "!", "-d", cidr.String())
 	}
 	return append(rs, rule{"nat", "POSTROUTING", append(spec, "-j", "MASQUERADE")})

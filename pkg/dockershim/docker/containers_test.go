@@ -1,0 +1,121 @@
+package docker
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/events"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+)
+
+// newTestContainers connects to a fake Docker whose containers are of this dockershim.
+func newTestContainers(t *testing.T, d http.Handler) *Containers {
+	t.Helper()
+	e, err := Connect(t.Context(), dockertest.Serve(t, d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return NewContainers(e, dockertest.StateDir)
+}
+
+func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
+	d := &dockertest.Pods{}
+	c := newTestContainers(t, d)
+	c.age = time.Hour // however slow the machine is
+	list := func(podUID string, want int) {
+		t.Helper()
+		items, err := c.List(t.Context(), podUID)
+		if err != nil || len(items) != want {
+			t.Fatalf("list %q: %v, %v", podUID, items, err)
+		}
+	}
+	asked := func(what string, lists, inspections int32) {
+		t.Helper()
+		if l, i := d.Lists.Swap(0), d.Inspections.Swap(0); l != lists || i != inspections {
+			t.Errorf("%s: %d lists and %d inspections, want %d and %d", what, l, i, lists, inspections)
+		}
+	}
+	inspect := func() {
+		t.Helper()
+		if _, err := c.Inspect(t.Context(), "in-u"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list("", 2)
+	list("", 2)
+	inspect()
+	inspect()
+	asked("without an event stream nothing is kept", 2, 2)
+
+	c.setLive(true)
+	list("", 2)
+	list("", 2)
+	list("u", 1)
+	list("v", 1)
+	list("u", 1)
+	inspect()
+	inspect()
+	asked("with one, once each", 3, 1)
+
+	c.happened("in-u", events.ActionPause)
+	list("v", 1)
+	asked("another pod's list is not concerned by a change", 0, 0)
+	list("", 2)
+	list("u", 1)
+	inspect()
+	asked("those that are, are asked for anew", 2, 1)
+
+	c.changed("unknown")
+	list("v", 1)
+	asked("a container that nobody knows may be of any pod", 1, 0)
+
+	c.setLive(false)
+	list("v", 1)
+	inspect()
+	asked("a stream that broke", 1, 1)
+}
+
+func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
+	d := &dockertest.Pods{}
+	c := newTestContainers(t, d)
+	c.setLive(true)
+	d.Inspecting = func() { c.changed("in-u") }
+	for range 2 {
+		if _, err := c.Inspect(t.Context(), "in-u"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := d.Inspections.Load(); n != 2 {
+		t.Errorf("%d inspections, want 2", n)
+	}
+}
+
+func TestOnlyOurContainersAreShown(t *testing.T) {
+	c := newTestContainers(t, &dockertest.Pods{})
+	c.label = LabelStateDir + "=/elsewhere"
+	if r, err := c.Inspect(t.Context(), "in-u"); !errdefs.IsNotFound(err) {
+		t.Errorf("shown: %v, %v", r, err)
+	}
+}
+
+func TestOverlayCorrectsALaggingList(t *testing.T) {
+	c := NewContainers(nil, "/state")
+	items := []Item{{ID: "a", State: StateRunning}, {ID: "b", State: StateRunning}, {ID: "f", State: StateCreated}}
+	c.happened("a", events.ActionDie)
+	c.StartFailed("f")
+	got := c.overlay(items)
+	if got[0].State != StateExited || got[1].State != StateRunning || got[2].State != StateExited {
+		t.Errorf("overlaid %v", got)
+	}
+	if items[0].State != StateRunning {
+		t.Error("the shared list was changed")
+	}
+	c.happened("a", events.ActionStart)
+	if got := c.overlay(items); got[0].State != StateRunning {
+		t.Errorf("started again, and still %v", got[0].State)
+	}
+}
