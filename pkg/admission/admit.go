@@ -38,11 +38,11 @@ type Node struct {
 	// namespace that the API server has, which knows neither of them nor that the node
 	// has them (the kubelet's PreventStaticPodAPIReferences), but on a standalone node
 	// to what the manifests give.
-	Fields, StaticFields podfields.Node
+	Fields, StaticFields podfields.Features
 }
 
 // FieldsFor is Fields or StaticFields, by where the pod comes from.
-func (n Node) FieldsFor(pod *v1.Pod) podfields.Node {
+func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 	if pods.IsStatic(pod) {
 		return n.StaticFields
 	}

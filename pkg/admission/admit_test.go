@@ -110,7 +110,7 @@ func TestAdmit(t *testing.T) {
 		"another node":                      {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
 		"this node":                         {pod: spec(v1.PodSpec{NodeName: "n"})},
 
-		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Node{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
+		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Features{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
 		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "UnsupportedPodFields", message: "this node cannot do what the pod asks for: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},
 		"huge pages that nothing limits":          {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), reason: "PodFeatureUnsupported", message: "This node cannot honour: hugepages-2Mi: there is no cgroup of the pod with the kernel's hugetlb controller to limit them"},
 		"huge pages that the node does not have":  {pod: spec(v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}}}}}), node: &Node{Allocatable: testNode.Allocatable, HugePages: true}, reason: "OutOfhugepages-2Mi", message: "Node didn't have enough resource: hugepages-2Mi, requested: 2097152, used: 0, capacity: 0"},
@@ -162,7 +162,7 @@ func TestAdmit(t *testing.T) {
 }
 
 func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {
-	cluster := Node{Fields: podfields.Node{Objects: true, Tokens: true}}
+	cluster := Node{Fields: podfields.Features{Objects: true, Tokens: true}}
 	pod := spec(v1.PodSpec{ImagePullSecrets: []v1.LocalObjectReference{{Name: "s"}}})
 	if r := Admit(pod, nil, cluster); r != nil {
 		t.Errorf("a pod of the API server: %v", r)
@@ -174,7 +174,7 @@ func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {
 	if r := Admit(pod, nil, cluster); r == nil || !strings.Contains(r.Message, "spec.imagePullSecrets: a static pod on a node of a cluster cannot refer to objects of the API server") {
 		t.Errorf("a static pod: %v", r)
 	}
-	if r := Admit(pod, nil, Node{StaticFields: podfields.Node{Objects: true}}); r != nil {
+	if r := Admit(pod, nil, Node{StaticFields: podfields.Features{Objects: true}}); r != nil {
 		t.Errorf("a static pod of a standalone node: %v", r)
 	}
 }

@@ -71,7 +71,7 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent,
 		Pods: cgroup.PodSettings{
 			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),
-			ExclusiveCPUs: criconfig.Node{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),
+			ExclusiveCPUs: criconfig.NodeConfig{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {

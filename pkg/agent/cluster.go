@@ -93,8 +93,8 @@ func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 	}
 	s := &supplies{
 		objects: clusterObjects{objects, tokens, bundles}, tokens: accounts{tokens, api}, pods: pods,
-		fields:       podfields.Node{Objects: true, Tokens: true, Claims: true, Bundles: true, Control: true, Classes: true},
-		staticFields: podfields.Node{Classes: true},
+		fields:       podfields.Features{Objects: true, Tokens: true, Claims: true, Bundles: true, Control: true, Classes: true},
+		staticFields: podfields.Features{Classes: true},
 		node:         c.watch.Node, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
 		handler: classes.Handler, serviceEnv: serviceEnv(services),
 		parts: []part{

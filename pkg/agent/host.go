@@ -125,9 +125,9 @@ func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 }
 
 // podConfig is what the configuration of a pod's containers takes from this node.
-func (h *host) podConfig(f *foundation) criconfig.Node {
+func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 	cfg := f.cfg
-	n := criconfig.Node{
+	n := criconfig.NodeConfig{
 		Name: cfg.NodeName, HostIPs: h.ips, PodLogsRoot: cfg.PodLogsDir,
 		SeccompRoot: filepath.Join(cfg.RootDir, "seccomp"), SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
 		ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,

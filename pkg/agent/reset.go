@@ -89,7 +89,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		return err
 	}
 	rt, err := kuberuntime.New(kuberuntime.Config{
-		CRI: client, Node: criconfig.Node{PodLogsRoot: cfg.PodLogsDir},
+		CRI: client, Node: criconfig.NodeConfig{PodLogsRoot: cfg.PodLogsDir},
 		Clock: clock.RealClock{}, Name: version.RuntimeName,
 	})
 	if err != nil {

@@ -57,7 +57,7 @@ type supplies struct {
 	tokens  provider.Tokens // of service accounts, for credential plug-ins
 
 	// fields and staticFields are what some fields of a pod need and the world has.
-	fields, staticFields podfields.Node
+	fields, staticFields podfields.Features
 	// node returns the node as the API server has it, nil when that is not known.
 	node func() *v1.Node
 	// nodeLabels are what the node affinity of volumes is compared with.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+	"github.com/mini-kubelet/mini-kubelet/test/dockertest"
 )
 
 func TestSlowSubscribersAreCutOffAndOthersAreNot(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/imagevolume"
+	"github.com/mini-kubelet/mini-kubelet/test/dockertest"
 )
 
 // A pod can mount a file server that answers no more once it is mounted.

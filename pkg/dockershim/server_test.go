@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+	"github.com/mini-kubelet/mini-kubelet/test/dockertest"
 )
 
 // fakeDocker answers what New asks, with the given API version and cgroup driver.

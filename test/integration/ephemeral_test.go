@@ -41,7 +41,7 @@ func manager(t *testing.T, a *harness.Agent) *kuberuntime.Manager {
 	}
 	m, err := kuberuntime.New(kuberuntime.Config{
 		CRI: client, Images: images, Files: files, Clock: clock.RealClock{}, Name: "docker",
-		Node:     criconfig.Node{Name: a.Node, PodLogsRoot: filepath.Join(a.Dir, "logs")},
+		Node:     criconfig.NodeConfig{Name: a.Node, PodLogsRoot: filepath.Join(a.Dir, "logs")},
 		LinksDir: filepath.Join(a.Dir, "links"),
 	})
 	if err != nil {

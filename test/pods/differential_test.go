@@ -78,7 +78,7 @@ func classesOf(t *testing.T, cluster *harness.Cluster, c testCase) {
 }
 
 // everything is a node that can do all that any of ours can.
-var everything = podfields.Node{Objects: true, Tokens: true, Claims: true, Cgroups: true, Classes: true, Bundles: true}
+var everything = podfields.Features{Objects: true, Tokens: true, Claims: true, Cgroups: true, Classes: true, Bundles: true}
 
 // judge returns how our verdict on a pod, or what we make of it, differs from the API
 // server's.

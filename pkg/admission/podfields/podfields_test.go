@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/pod-fields.md")
 const document = "../../../docs/pod-fields.md"
 
 // everything is a node that has all that a field may need.
-var everything = Node{Objects: true, Tokens: true, Claims: true, Control: true, Classes: true, Bundles: true}
+var everything = Features{Objects: true, Tokens: true, Claims: true, Control: true, Classes: true, Bundles: true}
 
 // reachable returns the API types whose fields a node looks at: v1.PodSpec and
 // what its honoured fields are made of.
@@ -155,7 +155,7 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, r := range Refused(&v1.Pod{Spec: tt.spec}, Node{}) {
+			for _, r := range Refused(&v1.Pod{Spec: tt.spec}, Features{}) {
 				got = append(got, r.String())
 			}
 			slices.Sort(got)
@@ -177,12 +177,12 @@ func TestWhatNeedsAnAPIServerIsRefusedWithoutOne(t *testing.T) {
 	}}
 	const env, volume, token = "spec.containers[0].envFrom[0].secretRef", "spec.volumes[0].configMap", "spec.volumes[1].projected.sources[0].serviceAccountToken"
 	for _, tt := range []struct {
-		node Node
+		node Features
 		want []Refusal
 	}{
-		{Node{}, []Refusal{{volume, noObjects}, {token, noTokens}, {env, noObjects}}},
-		{Node{Objects: true}, []Refusal{{token, noTokens}}},
-		{Node{Tokens: true}, []Refusal{{volume, noObjects}, {env, noObjects}}},
+		{Features{}, []Refusal{{volume, noObjects}, {token, noTokens}, {env, noObjects}}},
+		{Features{Objects: true}, []Refusal{{token, noTokens}}},
+		{Features{Tokens: true}, []Refusal{{volume, noObjects}, {env, noObjects}}},
 		{everything, nil},
 	} {
 		if got := Refused(pod, tt.node); !slices.Equal(got, tt.want) {
@@ -197,13 +197,13 @@ func TestEachRefusedFieldIsRefusedWhenSet(t *testing.T) {
 	for _, typ := range reachable() {
 		for _, f := range fieldsOf(typ) {
 			r := sections[typ.Name()][f.name]
-			if r.verdict == notNode || (Node{}).honours(r.verdict) {
+			if r.verdict == notNode || (Features{}).honours(r.verdict) {
 				continue
 			}
 			v := reflect.New(typ).Elem()
 			set(v.FieldByIndex(f.index))
 			var all []Refusal
-			inspect(Node{}, v, "x", &all)
+			inspect(Features{}, v, "x", &all)
 			if !slices.Contains(all, Refusal{"x." + f.name, r.text}) {
 				t.Errorf("%s.%s is set and not refused: %v", typ.Name(), f.name, all)
 			}

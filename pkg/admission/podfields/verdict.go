@@ -29,7 +29,7 @@ const (
 
 // Node says what a node has from elsewhere that some fields need. The zero Node has
 // nothing.
-type Node struct {
+type Features struct {
 	Objects bool // ConfigMaps and Secrets
 	Tokens  bool // service-account tokens
 	Claims  bool // persistent volume claims
@@ -40,7 +40,7 @@ type Node struct {
 }
 
 // honours tells whether a verdict is honoured on the node.
-func (n Node) honours(v verdict) bool {
+func (n Features) honours(v verdict) bool {
 	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims || v == withControl && n.Control ||
 		v == withCgroups && n.Cgroups || v == withClasses && n.Classes || v == withBundles && n.Bundles
 }
@@ -72,7 +72,7 @@ func (r Refusal) String() string { return r.Path + ": " + r.Reason }
 
 // Refused returns every field of the pod's spec that is set and refused on this
 // node, in the order of the API, then quantities beyond all bounds, empty when it can do all that the pod asks for.
-func Refused(pod *v1.Pod, node Node) []Refusal {
+func Refused(pod *v1.Pod, node Features) []Refusal {
 	var all []Refusal
 	inspect(node, reflect.ValueOf(pod.Spec), "spec", &all)
 	bounds.Quantities(pod.Spec, "spec", func(path string, err error) { all = append(all, Refusal{path, err.Error()}) })
@@ -81,7 +81,7 @@ func Refused(pod *v1.Pod, node Node) []Refusal {
 
 // inspect appends the refused fields of v, which is a value of a core/v1 type or
 // a collection of such.
-func inspect(node Node, v reflect.Value, path string, all *[]Refusal) {
+func inspect(node Features, v reflect.Value, path string, all *[]Refusal) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {

@@ -8,7 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+	"github.com/mini-kubelet/mini-kubelet/test/dockertest"
 )
 
 // newTestContainers connects to a fake Docker whose containers are of this dockershim.

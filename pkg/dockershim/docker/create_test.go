@@ -9,7 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker/dockertest"
+	"github.com/mini-kubelet/mini-kubelet/test/dockertest"
 )
 
 func TestNameConflicts(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // dockerLog writes a json-file log as dockerd does: a record a write, renaming when
@@ -164,22 +166,9 @@ func sameLines(t testing.TB, got, want []string) {
 	}
 }
 
-// patience bounds what a busy machine may take.
-const patience = 2 * time.Minute
-
-// eventually waits for a condition that a watched file will fulfil.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
 func finish(t testing.TB, m *Manager, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testrun.Patience)
 	defer cancel()
 	if err := m.Finish(ctx, id); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 var testImage = fmt.Sprintf("mini-kubelet-test/logs:%d", os.Getpid())
@@ -96,7 +98,7 @@ func startContainer(t testing.TB, c *client.Client, tty bool, script string) (id
 
 func waitExit(t testing.TB, c *client.Client, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testrun.Patience)
 	defer cancel()
 	ok, failed := c.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 	select {
@@ -125,7 +127,7 @@ func TestDockerContainerThatLogsFast(t *testing.T) {
 		select {
 		case <-exited:
 			running = false
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), testrun.Patience)
 			if err := m.Finish(ctx, id); err != nil {
 				t.Error(err)
 			}

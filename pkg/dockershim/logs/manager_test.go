@@ -30,7 +30,7 @@ func TestLineAppearsThoughNobodyPolls(t *testing.T) {
 	}
 	for i := range 20 {
 		text := d.line(t, 0)
-		eventually(t, text, func() bool { return len(texts(t, cri)) == i+1 })
+		testrun.Eventually(t, text, func() bool { return len(texts(t, cri)) == i+1 })
 	}
 }
 
@@ -43,7 +43,7 @@ func TestEverythingIsCopiedThroughRotationsByDocker(t *testing.T) {
 	for i := range 8000 {
 		want = append(want, d.line(t, i%700))
 		if i%400 == 399 { // do not outrun this small retention
-			eventually(t, "caught up", func() bool { return len(texts(t, cri)) == len(want) })
+			testrun.Eventually(t, "caught up", func() bool { return len(texts(t, cri)) == len(want) })
 		}
 	}
 	finish(t, m, "c1")
@@ -58,7 +58,7 @@ func TestDockerRotatedSeveralTimesBetweenLooks(t *testing.T) {
 			m, stop := startManager(t, Config{StateDir: state})
 			follow(t, m, d, cri)
 			want := []string{d.line(t, 10)}
-			eventually(t, "first line", func() bool { return len(texts(t, cri)) == 1 })
+			testrun.Eventually(t, "first line", func() bool { return len(texts(t, cri)) == 1 })
 			stop()
 			for size := int64(0); size < 1000*int64(rotations)+500; size += 180 {
 				want = append(want, d.line(t, 100))
@@ -77,7 +77,7 @@ func TestLossBeyondDockersRetentionIsTold(t *testing.T) {
 	m, stop := startManager(t, Config{StateDir: state})
 	follow(t, m, d, cri)
 	first := d.line(t, 10)
-	eventually(t, "first line", func() bool { return len(texts(t, cri)) == 1 })
+	testrun.Eventually(t, "first line", func() bool { return len(texts(t, cri)) == 1 })
 	stop()
 	var want []string
 	for range 100 {
@@ -122,7 +122,7 @@ func TestRenameAndReopen(t *testing.T) {
 		for range n {
 			want = append(want, d.line(t, 30))
 		}
-		eventually(t, "copied", func() bool { return len(texts(t, cri)) == len(want) })
+		testrun.Eventually(t, "copied", func() bool { return len(texts(t, cri)) == len(want) })
 	}
 	write(100)
 	for i := range 5 {
@@ -137,7 +137,7 @@ func TestRenameAndReopen(t *testing.T) {
 			t.Fatal(err)
 		}
 		want = append(want, d.line(t, 30))
-		eventually(t, "line in the renamed file", func() bool {
+		testrun.Eventually(t, "line in the renamed file", func() bool {
 			fi, err := os.Stat(old)
 			return err == nil && fi.Size() > before.Size()
 		})
@@ -168,17 +168,17 @@ func TestLogDeletedOrTruncatedBySomeoneElse(t *testing.T) {
 		}
 	}
 	d.line(t, 0)
-	eventually(t, "first line", count(1))
+	testrun.Eventually(t, "first line", count(1))
 	if err := os.Truncate(cri, 0); err != nil {
 		t.Fatal(err)
 	}
 	d.line(t, 0)
-	eventually(t, "line after truncation", count(1))
+	testrun.Eventually(t, "line after truncation", count(1))
 	if err := os.RemoveAll(filepath.Dir(cri)); err != nil {
 		t.Fatal(err)
 	}
 	d.line(t, 0)
-	eventually(t, "line after removal", count(1))
+	testrun.Eventually(t, "line after removal", count(1))
 	if got := texts(t, cri)[0]; !strings.HasPrefix(got, "line 3") {
 		t.Errorf("line %q", got)
 	}
@@ -192,7 +192,7 @@ func TestDockersLogTruncatedByHand(t *testing.T) {
 	for range 10 {
 		d.line(t, 100)
 	}
-	eventually(t, "ten lines", func() bool { return len(texts(t, cri)) == 10 })
+	testrun.Eventually(t, "ten lines", func() bool { return len(texts(t, cri)) == 10 })
 	d.f.Close()
 	d.open(t) // truncates
 	d.line(t, 0)
@@ -239,7 +239,7 @@ func TestLostOrDamagedPositionIsFoundAgain(t *testing.T) {
 				d.record(t, "same\n", now) // equal lines of equal time
 				want = append(want, "same")
 			}
-			eventually(t, "copied", func() bool { return len(texts(t, cri)) == len(want) })
+			testrun.Eventually(t, "copied", func() bool { return len(texts(t, cri)) == len(want) })
 			stop()
 			damage(t, filepath.Join(state, "c1"), cri)
 			for range 10 {
@@ -375,7 +375,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "copied once there is space", func() bool { return len(texts(t, cri)) == len(want) })
+	testrun.Eventually(t, "copied once there is space", func() bool { return len(texts(t, cri)) == len(want) })
 	sameLines(t, texts(t, cri), want)
 }
 
@@ -437,7 +437,7 @@ func TestIdleLogsHoldNothing(t *testing.T) {
 	first, firstLog := newDockerLog(t, 1<<20, 3), filepath.Join(t.TempDir(), "0.log")
 	follow(t, m, first, firstLog)
 	first.line(t, 0)
-	eventually(t, "running", func() bool { return len(texts(t, firstLog)) == 1 })
+	testrun.Eventually(t, "running", func() bool { return len(texts(t, firstLog)) == 1 })
 	goroutines, files := runtime.NumGoroutine(), openFDs(t)
 	dir := t.TempDir()
 	for i := range 300 {
@@ -454,7 +454,7 @@ func TestIdleLogsHoldNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all copied", func() bool {
+	testrun.Eventually(t, "all copied", func() bool {
 		for i := range 300 {
 			if len(texts(t, filepath.Join(dir, fmt.Sprintf("id%d", i), "0.log"))) != 1 {
 				return false
@@ -462,7 +462,7 @@ func TestIdleLogsHoldNothing(t *testing.T) {
 		}
 		return true
 	})
-	eventually(t, "no goroutine and no file more than before", func() bool {
+	testrun.Eventually(t, "no goroutine and no file more than before", func() bool {
 		return runtime.NumGoroutine() <= goroutines && openFDs(t) <= files
 	})
 }
@@ -487,7 +487,7 @@ func TestLinesAreCopiedWithoutInotify(t *testing.T) {
 	follow(t, m, d, cri)
 	for i := range 3 {
 		text := d.line(t, 0)
-		eventually(t, text, func() bool { return len(texts(t, cri)) == i+1 })
+		testrun.Eventually(t, text, func() bool { return len(texts(t, cri)) == i+1 })
 	}
 	if m.events != nil {
 		t.Error("there is an inotify instance")

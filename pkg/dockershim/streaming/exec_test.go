@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // stream runs one session and returns what it gave.
@@ -35,7 +37,7 @@ func stream(t testing.TB, visit func(string) (remotecommand.Executor, error), u 
 	if !opts.Tty && opts.Stderr == nil {
 		opts.Stderr = &errs
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testrun.Patience)
 	defer cancel()
 	err = e.StreamWithContext(ctx, opts)
 	return out.String(), errs.String(), err
@@ -219,7 +221,7 @@ func TestExecManyAtOnce(t *testing.T) {
 					return
 				}
 				var out bytes.Buffer
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				ctx, cancel := context.WithTimeout(context.Background(), testrun.Patience)
 				defer cancel()
 				err = e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: io.Discard})
 				if exitCode(err) != i || !strings.HasSuffix(out.String(), "\n2000\n") {
@@ -260,9 +262,9 @@ func TestExecWhenTheClientVanishes(t *testing.T) {
 			cancel()
 			w.Close()
 			if tty {
-				eventually(t, "terminal's command has ended", func() bool { return processesWith(t, mark) == 0 })
+				testrun.Eventually(t, "terminal's command has ended", func() bool { return processesWith(t, mark) == 0 })
 			} else {
-				eventually(t, "command has seen the end of stdin", func() bool {
+				testrun.Eventually(t, "command has seen the end of stdin", func() bool {
 					r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"rm", "/tmp/saw-eof"}})
 					return err == nil && r.ExitCode == 0
 				})
@@ -312,7 +314,7 @@ func TestExecBadRequests(t *testing.T) {
 	c := dockerClient(t)
 	s := startServer(t, c)
 	stopped := startContainer(t, c, "true")
-	eventually(t, "container has ended", func() bool {
+	testrun.Eventually(t, "container has ended", func() bool {
 		info, err := c.ContainerInspect(context.Background(), stopped)
 		return err == nil && !info.State.Running
 	})

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func TestExecSync(t *testing.T) {
@@ -52,7 +54,7 @@ func TestExecSyncBadRequests(t *testing.T) {
 	s := startServer(t, c)
 	leavesNothing(t)
 	stopped := startContainer(t, c, "true")
-	eventually(t, "container has ended", func() bool {
+	testrun.Eventually(t, "container has ended", func() bool {
 		info, err := c.ContainerInspect(context.Background(), stopped)
 		return err == nil && !info.State.Running
 	})
@@ -86,7 +88,7 @@ func TestExecSyncTimeoutKillsTheWholeTree(t *testing.T) {
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Fatalf("got %v", err)
 	}
-	eventually(t, "all of it is dead", func() bool { return processesWith(t, "424242") == 0 })
+	testrun.Eventually(t, "all of it is dead", func() bool { return processesWith(t, "424242") == 0 })
 	if n := processesWith(t, "424201"); n == 0 {
 		t.Error("the container's own process was killed")
 	}
@@ -110,7 +112,7 @@ func TestExecSyncEndsWithItsCaller(t *testing.T) {
 			t.Errorf("cancelled after %v: %v", after, err)
 		}
 	}
-	eventually(t, "all are dead", func() bool { return processesWith(t, "434343") == 0 })
+	testrun.Eventually(t, "all are dead", func() bool { return processesWith(t, "434343") == 0 })
 }
 
 // A background child that holds stdout open neither delays the answer nor is it killed.

@@ -130,7 +130,7 @@ func leavesNothing(t testing.TB) {
 	t.Helper()
 	before, files := len(goroutinesNow()), openFDs(t)
 	t.Cleanup(func() {
-		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(testrun.Patience); ; time.Sleep(5 * time.Millisecond) {
 			now, f := goroutinesNow(), openFDs(t)
 			if len(now) <= before && f <= files {
 				return
@@ -160,18 +160,6 @@ func openFDs(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(entries)
-}
-
-// patience bounds what a busy machine may take.
-const patience = 2 * time.Minute
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
 }
 
 // transports are the ways in which clients come.

@@ -29,6 +29,8 @@ import (
 	"k8s.io/client-go/transport/spdy"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // dialers are the ways in which clients come to forward ports.
@@ -351,9 +353,9 @@ func TestPortForwardWhenTheClientVanishes(t *testing.T) {
 					}
 					defer nc.Close()
 				}
-				eventually(t, "connected", func() bool { return opened.Load() == 5 })
+				testrun.Eventually(t, "connected", func() bool { return opened.Load() == 5 })
 			})
-			eventually(t, "the pod's connections are closed", func() bool { return hungUp.Load() == 5 })
+			testrun.Eventually(t, "the pod's connections are closed", func() bool { return hungUp.Load() == 5 })
 		})
 	}
 }
@@ -416,12 +418,12 @@ func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
 			}
 			t.Cleanup(func() { nc.Close() })
 		}
-		eventually(t, "all are being connected", func() bool { return forwarded() == many })
+		testrun.Eventually(t, "all are being connected", func() bool { return forwarded() == many })
 		if n := threads() - before; n > many/2 {
 			t.Errorf("%d threads more", n)
 		}
 	})
-	eventually(t, "all are given up", func() bool { return forwarded() == 0 })
+	testrun.Eventually(t, "all are given up", func() bool { return forwarded() == 0 })
 }
 
 func TestPortForwardsAreBounded(t *testing.T) {

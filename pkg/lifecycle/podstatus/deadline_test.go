@@ -86,7 +86,7 @@ func TestStartTime(t *testing.T) {
 	}
 	// What is put on record is what is read back.
 	pod := testPod(func(p *v1.Pod) { p.Status.StartTime = ptr.To(metav1.NewTime(now.Truncate(time.Second))) })
-	config, err := criconfig.Sandbox(pod, 0, criconfig.Node{})
+	config, err := criconfig.Sandbox(pod, 0, criconfig.NodeConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func ParseResolvConf(text []byte) (Resolver, error) {
 
 // PodDNS returns the pod's resolver configuration by its dnsPolicy and
 // dnsConfig, within the limits; what had to be left out is told to node.Warn.
-func PodDNS(pod *v1.Pod, node Node) (*cri.DNSConfig, error) {
+func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 	r, err := policyDNS(pod, node)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func PodDNS(pod *v1.Pod, node Node) (*cri.DNSConfig, error) {
 	return &cri.DNSConfig{Servers: r.Servers, Searches: r.Searches, Options: r.Options}, nil
 }
 
-func policyDNS(pod *v1.Pod, node Node) (Resolver, error) {
+func policyDNS(pod *v1.Pod, node NodeConfig) (Resolver, error) {
 	policy := pod.Spec.DNSPolicy
 	cluster := false
 	switch policy {
@@ -134,7 +134,7 @@ func policyDNS(pod *v1.Pod, node Node) (Resolver, error) {
 	return host, nil
 }
 
-func hostResolver(node Node) (Resolver, error) {
+func hostResolver(node NodeConfig) (Resolver, error) {
 	if node.ResolvConf == nil {
 		return Resolver{}, nil
 	}

@@ -42,7 +42,7 @@ func TestPolicies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var warned []string
-			node := Node{ClusterDNS: tt.clusterDNS, ClusterDomain: "cluster.local", HostIPs: tt.hostIPs,
+			node := NodeConfig{ClusterDNS: tt.clusterDNS, ClusterDomain: "cluster.local", HostIPs: tt.hostIPs,
 				ResolvConf: func() ([]byte, error) { return []byte(file), nil },
 				Warn:       func(_ *v1.Pod, reason, _ string) { warned = append(warned, reason) }}
 			if tt.noFile {
@@ -132,8 +132,8 @@ func TestParseResolvConf(t *testing.T) {
 }
 
 func TestDNSErrorsStopTheSandbox(t *testing.T) {
-	_, err := Sandbox(&v1.Pod{Spec: v1.PodSpec{DNSPolicy: "Sometimes"}}, 0, Node{})
+	_, err := Sandbox(&v1.Pod{Spec: v1.PodSpec{DNSPolicy: "Sometimes"}}, 0, NodeConfig{})
 	checkError(t, err, ReasonSandboxConfig, "invalid DNSPolicy=Sometimes")
-	_, err = Sandbox(&v1.Pod{}, 0, Node{ResolvConf: func() ([]byte, error) { return nil, errors.New("no such file") }})
+	_, err = Sandbox(&v1.Pod{}, 0, NodeConfig{ResolvConf: func() ([]byte, error) { return nil, errors.New("no such file") }})
 	checkError(t, err, ReasonSandboxConfig, "no such file")
 }

@@ -24,8 +24,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func testNode() Node {
-	return Node{
+func testNode() NodeConfig {
+	return NodeConfig{
 		Name:    "node-1",
 		HostIPs: []string{"192.0.2.10", "2001:db8::10"},
 		Allocatable: v1.ResourceList{

@@ -38,7 +38,7 @@ func TestHostname(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := &v1.Pod{Spec: tt.spec}
 			pod.Name, pod.Namespace, pod.UID = tt.pod, "ns", "u"
-			sandbox, err := Sandbox(pod, 0, Node{ClusterDomain: "cluster.local"})
+			sandbox, err := Sandbox(pod, 0, NodeConfig{ClusterDomain: "cluster.local"})
 			if tt.err != "" {
 				checkError(t, err, ReasonSandboxConfig, tt.err)
 				return

@@ -13,7 +13,7 @@ import (
 
 // Node is what a configuration takes from the node rather than from the pod.
 // Zero values mean what is written beside them.
-type Node struct {
+type NodeConfig struct {
 	Name    string
 	HostIPs []string // primary first
 	// Allocatable stands in for limits that a resourceFieldRef asks for and
@@ -62,7 +62,7 @@ type Node struct {
 
 // ContainerInput is what a container's configuration needs beyond its spec.
 type ContainerInput struct {
-	Node Node
+	Node NodeConfig
 	// RestartCount is the number of attempts before this one; it numbers the
 	// container and its log file.
 	RestartCount uint32

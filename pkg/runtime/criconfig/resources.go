@@ -12,7 +12,7 @@ import (
 // defaultPeriod of CFS, in microseconds.
 const defaultPeriod = 100000
 
-func (n Node) cfsPeriod() int64 {
+func (n NodeConfig) cfsPeriod() int64 {
 	if p := n.CFSQuotaPeriod.Microseconds(); p > 0 {
 		return p
 	}
@@ -21,7 +21,7 @@ func (n Node) cfsPeriod() int64 {
 
 // linuxResources applies requests and limits as cgroup values, without
 // oom_score_adj. A limit without a request is also the request.
-func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxContainerResources {
+func linuxResources(requests, limits v1.ResourceList, node NodeConfig) *cri.LinuxContainerResources {
 	r := &cri.LinuxContainerResources{MemoryLimitInBytes: limits.Memory().Value()}
 	request, limit := requests.Cpu(), limits.Cpu()
 	if _, set := requests[v1.ResourceCPU]; !set && !limit.IsZero() {
@@ -40,7 +40,7 @@ func linuxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxConta
 
 // Resources returns the cgroup values of one container of the pod, as they are
 // given at creation and when it is resized.
-func Resources(pod *v1.Pod, c *v1.Container, node Node) *cri.LinuxContainerResources {
+func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContainerResources {
 	limits := c.Resources.Limits
 	if p := pod.Spec.Resources; p != nil {
 		limits = withPodLimits(limits, p.Limits)
@@ -67,7 +67,7 @@ func dropQuota(r *cri.LinuxContainerResources) {
 }
 
 // ExclusiveCPUs tells whether any container of the pod has CPUs to itself.
-func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
+func (n NodeConfig) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false
 	}
@@ -95,7 +95,7 @@ func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
 
 // sandboxResources tells the runtime what the whole pod may use, so that it can
 // size a virtual machine or its own cgroup; nil when nothing is asked.
-func sandboxResources(requests, limits v1.ResourceList, node Node) *cri.LinuxContainerResources {
+func sandboxResources(requests, limits v1.ResourceList, node NodeConfig) *cri.LinuxContainerResources {
 	if len(requests) == 0 && len(limits) == 0 {
 		return &cri.LinuxContainerResources{}
 	}

@@ -25,7 +25,7 @@ func list(cpu, memory string) v1.ResourceList {
 func TestCPU(t *testing.T) {
 	for name, tt := range map[string]struct {
 		requests, limits      v1.ResourceList
-		node                  Node
+		node                  NodeConfig
 		shares, quota, period int64
 	}{
 		"nothing":                             {shares: 2, period: 100000},
@@ -35,8 +35,8 @@ func TestCPU(t *testing.T) {
 		"a limit is a request too":            {limits: list("500m", ""), shares: 512, quota: 50000, period: 100000},
 		"a request of zero stays zero":        {requests: list("0", ""), limits: list("500m", ""), shares: 2, quota: 50000, period: 100000},
 		"the least quota the kernel takes":    {limits: list("1m", ""), shares: 2, quota: 1000, period: 100000},
-		"another period":                      {limits: list("500m", ""), node: Node{CFSQuotaPeriod: 10 * time.Millisecond}, shares: 512, quota: 5000, period: 10000},
-		"quota switched off":                  {limits: list("500m", ""), node: Node{DisableCFSQuota: true}, shares: 512},
+		"another period":                      {limits: list("500m", ""), node: NodeConfig{CFSQuotaPeriod: 10 * time.Millisecond}, shares: 512, quota: 5000, period: 10000},
+		"quota switched off":                  {limits: list("500m", ""), node: NodeConfig{DisableCFSQuota: true}, shares: 512},
 		"request below the limit":             {requests: list("100m", ""), limits: list("2", ""), shares: 102, quota: 200000, period: 100000},
 		"a fraction of a milliCPU rounded up": {requests: list("100u", ""), shares: 2, period: 100000},
 	} {
@@ -53,7 +53,7 @@ func TestCPUsOfContainers(t *testing.T) {
 	limited := v1.ResourceRequirements{Limits: list("1", "64Mi")}
 	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "own", Resources: limited}, {Name: "shares", Resources: limited}}}}
 	p.UID = "u"
-	n := Node{CPUs: func(pod types.UID, container string) (string, bool) {
+	n := NodeConfig{CPUs: func(pod types.UID, container string) (string, bool) {
 		if pod == "u" && container == "own" {
 			return "3", true
 		}
@@ -77,7 +77,7 @@ func TestCPUsOfContainers(t *testing.T) {
 		t.Error("the pod has a container with CPUs to itself")
 	}
 	p.UID = "other"
-	if n.ExclusiveCPUs(p) || (Node{}).ExclusiveCPUs(p) {
+	if n.ExclusiveCPUs(p) || (NodeConfig{}).ExclusiveCPUs(p) {
 		t.Error("the pod has no container with CPUs to itself")
 	}
 }
@@ -95,7 +95,7 @@ func TestMemoryLimitsAreThePodsWhereTheContainerHasNone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &v1.Container{Resources: v1.ResourceRequirements{Limits: tt.limits}}
-			if r := Resources(tt.pod, c, Node{}); r.MemoryLimitInBytes != tt.memory || r.MemorySwapLimitInBytes != 0 {
+			if r := Resources(tt.pod, c, NodeConfig{}); r.MemoryLimitInBytes != tt.memory || r.MemorySwapLimitInBytes != 0 {
 				t.Errorf("memory %d, with swap %d; want %d, 0", r.MemoryLimitInBytes, r.MemorySwapLimitInBytes, tt.memory)
 			}
 		})
@@ -104,10 +104,10 @@ func TestMemoryLimitsAreThePodsWhereTheContainerHasNone(t *testing.T) {
 
 func TestARuntimeThatLimitsNoHugePagesIsNotToldTo(t *testing.T) {
 	c := &v1.Container{Resources: v1.ResourceRequirements{Limits: v1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi")}}}
-	if got := Resources(&v1.Pod{}, c, Node{}).HugepageLimits; len(got) != 1 || got[0].Limit != 4<<20 {
+	if got := Resources(&v1.Pod{}, c, NodeConfig{}).HugepageLimits; len(got) != 1 || got[0].Limit != 4<<20 {
 		t.Errorf("a runtime that does: %v", got)
 	}
-	if got := Resources(&v1.Pod{}, c, Node{NoHugePageLimits: true}).HugepageLimits; got != nil {
+	if got := Resources(&v1.Pod{}, c, NodeConfig{NoHugePageLimits: true}).HugepageLimits; got != nil {
 		t.Errorf("one that does not: %v", got)
 	}
 }

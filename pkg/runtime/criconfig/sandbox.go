@@ -11,7 +11,7 @@ import (
 
 // Sandbox returns the configuration of the pod's sandbox number attempt, or an
 // Error with reason ReasonSandboxConfig.
-func Sandbox(pod *v1.Pod, attempt uint32, node Node) (*cri.PodSandboxConfig, error) {
+func Sandbox(pod *v1.Pod, attempt uint32, node NodeConfig) (*cri.PodSandboxConfig, error) {
 	c := &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{
 			Name:      pod.Name,
@@ -38,7 +38,7 @@ func Sandbox(pod *v1.Pod, attempt uint32, node Node) (*cri.PodSandboxConfig, err
 	return c, nil
 }
 
-func linuxSandbox(pod *v1.Pod, node Node) *cri.LinuxPodSandboxConfig {
+func linuxSandbox(pod *v1.Pod, node NodeConfig) *cri.LinuxPodSandboxConfig {
 	sec := &cri.LinuxSandboxSecurityContext{
 		NamespaceOptions: podNamespaces(pod),
 		Privileged:       hasPrivilegedContainer(pod),

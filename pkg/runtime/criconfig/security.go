@@ -169,7 +169,7 @@ func seLinux(o *v1.SELinuxOptions) *cri.SELinuxOption {
 	return &cri.SELinuxOption{User: o.User, Role: o.Role, Type: o.Type, Level: o.Level}
 }
 
-func seccomp(p *v1.SeccompProfile, node Node) (*cri.SecurityProfile, error) {
+func seccomp(p *v1.SeccompProfile, node NodeConfig) (*cri.SecurityProfile, error) {
 	if p == nil {
 		t := cri.SecurityProfile_Unconfined
 		if node.SeccompDefault {

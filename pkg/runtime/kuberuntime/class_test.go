@@ -63,7 +63,7 @@ func TestTheSandboxHasTheHandlerOfThePodsClass(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &sandboxes{creator: creator{dir: t.TempDir()}}
 			m, err := New(Config{CRI: s, Images: s, Files: s, Handler: tt.handler, Clock: clock.RealClock{}, Name: "docker", LinksDir: s.dir,
-				Journal: journal.New(time.Now, s), Node: criconfig.Node{PodLogsRoot: t.TempDir()}})
+				Journal: journal.New(time.Now, s), Node: criconfig.NodeConfig{PodLogsRoot: t.TempDir()}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -38,7 +38,7 @@ func TestAContainerFollowsCPUsThatChangeWhileItStarts(t *testing.T) {
 		c := &mover{creator: creator{dir: t.TempDir()}, cpus: "0-1", after: after}
 		m, err := New(Config{
 			CRI: c, Images: c, Files: c, Clock: clock.RealClock{}, Name: "docker", LinksDir: c.dir, Journal: journal.New(time.Now, c),
-			Node: criconfig.Node{CPUs: func(types.UID, string) (string, bool) { return c.cpus, false }},
+			Node: criconfig.NodeConfig{CPUs: func(types.UID, string) (string, bool) { return c.cpus, false }},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -78,7 +78,7 @@ func (bare) ListContainers(context.Context, *cri.ListContainersRequest, ...grpc.
 
 func TestRemovedPodThatNeverHadASandboxLeavesNoLogs(t *testing.T) {
 	root := t.TempDir()
-	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.Node{PodLogsRoot: root}})
+	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.NodeConfig{PodLogsRoot: root}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestRemovedPodThatNeverHadASandboxLeavesNoLogs(t *testing.T) {
 
 func TestLogsOfARemovedPodAreNotRemovedThroughMounts(t *testing.T) {
 	root, precious := t.TempDir(), t.TempDir()
-	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.Node{PodLogsRoot: root}})
+	m, err := New(Config{CRI: bare{}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.NodeConfig{PodLogsRoot: root}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ type Config struct {
 	// Handler gives the runtime handler of a RuntimeClass by its name; nil where
 	// there are no classes. An error keeps the sandbox from being made.
 	Handler func(ctx context.Context, class string) (string, error)
-	Node    criconfig.Node
+	Node    criconfig.NodeConfig
 	Clock   clock.PassiveClock
 	// Name is the runtime's, as CRI Version reports it: the prefix of container IDs.
 	Name string
