@@ -43,6 +43,7 @@ type Pods struct {
 	Inspecting         func() // called while an inspection is answered, if set
 	Hangs              string // the container about which it never answers
 	GivenUp            atomic.Bool
+	Exited             atomic.Bool // they run no more
 }
 
 func (d *Pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -50,6 +51,10 @@ func (d *Pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("API-Version", "1.41")
 	labels := func(pod string) string {
 		return fmt.Sprintf(`{"io.mini-kubelet.state-dir": %q, %q: %q}`, StateDir, podUID, pod)
+	}
+	state := "running"
+	if d.Exited.Load() {
+		state = "exited"
 	}
 	_, id, inspects := strings.Cut(r.URL.Path, "/containers/in-")
 	switch {
@@ -60,7 +65,7 @@ func (d *Pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var all []string
 		for _, pod := range []string{"u", "v"} {
 			if filter := r.URL.Query().Get("filters"); !strings.Contains(filter, podUID) || strings.Contains(filter, podUID+"="+pod) {
-				all = append(all, fmt.Sprintf(`{"Id": "in-%s", "Names": ["/k8s_c_p_n_%[1]s_0"], "State": "running", "Labels": %s}`, pod, labels(pod)))
+				all = append(all, fmt.Sprintf(`{"Id": "in-%s", "Names": ["/k8s_c_p_n_%[1]s_0"], "State": %q, "Labels": %s}`, pod, state, labels(pod)))
 			}
 		}
 		fmt.Fprintf(w, "[%s]", strings.Join(all, ","))
@@ -75,6 +80,6 @@ func (d *Pods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.Inspecting()
 		}
 		pod := strings.TrimSuffix(id, "/json")
-		fmt.Fprintf(w, `{"Id": "in-%s", "Name": "/k8s_c_p_n_%[1]s_0", "State": {"Status": "running", "Running": true}, "HostConfig": {}, "Config": {"Labels": %s}}`, pod, labels(pod))
+		fmt.Fprintf(w, `{"Id": "in-%s", "Name": "/k8s_c_p_n_%[1]s_0", "State": {"Status": %q, "Running": %t}, "HostConfig": {}, "Config": {"Labels": %s}}`, pod, state, state == "running", labels(pod))
 	}
 }

@@ -177,7 +177,12 @@ func (c *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
 		return nil, err
 	}
 	for i := range items {
-		c.pods[items[i].ID] = items[i].Labels[LabelPodUID]
+		it := &items[i]
+		c.pods[it.ID] = it.Labels[LabelPodUID]
+		// An event was lost, or the list lags: whoever asks next finds out.
+		if r := c.inspected[it.ID]; r != nil && r.State != nil && r.State.Running != (it.State == StateRunning) {
+			delete(c.inspected, it.ID)
+		}
 	}
 	if c.live {
 		if podUID != "" && len(c.lists) > keptLists {

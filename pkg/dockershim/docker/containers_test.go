@@ -79,6 +79,31 @@ func TestViewAsksDockerNoMoreThanItMust(t *testing.T) {
 	asked("a stream that broke", 1, 1)
 }
 
+// The stream goes on, but the event of a container's end was lost.
+func TestAnInspectionIsNotKeptThatANewerListContradicts(t *testing.T) {
+	d := &dockertest.Pods{}
+	c := newTestContainers(t, d)
+	c.setLive(true)
+	running := func() bool {
+		t.Helper()
+		r, err := c.Inspect(t.Context(), "in-u")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.State.Running
+	}
+	if !running() {
+		t.Fatal("it does not run at first")
+	}
+	d.Exited.Store(true)
+	if _, err := c.List(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if running() {
+		t.Error("it still runs though a list has shown that it has exited")
+	}
+}
+
 func TestAnAnswerThatIsOutdatedOnArrivalIsNotKept(t *testing.T) {
 	d := &dockertest.Pods{}
 	c := newTestContainers(t, d)

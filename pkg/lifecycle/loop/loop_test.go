@@ -25,18 +25,20 @@ import (
 
 // bench is a loop with its surroundings in memory.
 type bench struct {
-	mu      sync.Mutex
-	updates []string
-	known   map[types.UID]worker.Phase
-	due     []types.UID
-	view    []*actual.Pod
-	listed  chan struct{}
-	reject  map[string]pods.Rejection
-	told    []string
-	mirrors []string               // whom Mirrors was told of, and what the store then had
-	cleaned []func(types.UID) bool // what was gone, each time
-	clean   func()
-	judged  func(*v1.Pod) // as each pod is
+	mu        sync.Mutex
+	updates   []string
+	known     map[types.UID]worker.Phase
+	due       []types.UID
+	view      []*actual.Pod
+	listed    chan struct{}
+	reject    map[string]pods.Rejection
+	told      []string
+	mirrors   []string               // whom Mirrors was told of, and what the store then had
+	cleaned   []func(types.UID) bool // what was gone, each time
+	clean     func()
+	wakeups   *Wakeups
+	evictions chan worker.Update
+	judged    func(*v1.Pod) // as each pod is
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -135,10 +137,11 @@ func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
+		wakeups: NewWakeups(), evictions: make(chan worker.Update),
 	}
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
-		Store: b.store, Workers: b, Runtime: b, Clock: clock.RealClock{},
+		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Workers: b, Runtime: b, Clock: clock.RealClock{},
 		Admission: b, Statuses: b,
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)

@@ -15,11 +15,11 @@ import (
 	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/fsnotify/fsnotify"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
@@ -41,15 +41,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("watch for plug-ins: %w", err)
 	}
-	var events <-chan fsnotify.Event
-	var failures <-chan error
-	watch := func(string) {}
-	w, err := fsnotify.NewWatcher()
-	if err == nil {
-		defer w.Close()
-		events, failures = w.Events, w.Errors
-		watch = func(path string) { _ = w.Add(path) } // if it fails, the rescan finds changes
-	} else { // a user has only 128 inotify instances, and containers that run as root share them
+	watch, err := dirwatch.New()
+	defer watch.Close()
+	if err != nil {
 		klog.ErrorS(err, "The directory of plug-ins is not watched, scanning instead", "path", dir, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)
@@ -61,9 +55,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-events:
+		case <-watch.Events():
 		case <-tick.C:
-		case err := <-failures:
+		case err := <-watch.Errors():
 			klog.ErrorS(err, "The watch for plug-ins failed, scanning for them", "path", dir) // then scans again
 		}
 	}
@@ -80,14 +74,14 @@ type registry struct {
 
 // scan starts what has appeared and stops what has gone. Like the kubelet, it looks
 // into subdirectories too.
-func (r *registry) scan(ctx context.Context, watch func(path string), dir string) {
+func (r *registry) scan(ctx context.Context, watch *dirwatch.Watch, dir string) {
 	found := map[socket]bool{}
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil, strings.HasPrefix(d.Name(), ".") && p != dir:
 			return nil // it has just gone, or is not for us
 		case d.IsDir():
-			watch(p)
+			_ = watch.Add(p) // if it fails, the rescan finds changes
 			return nil
 		case d.Type()&fs.ModeSocket == 0:
 			return nil

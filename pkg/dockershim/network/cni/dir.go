@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/fsnotify/fsnotify"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 )
 
 // rescan is how often the configuration directory is read even if no change was reported.
@@ -50,32 +51,28 @@ func (d *Dir) Network() (*libcni.NetworkConfigList, error) {
 
 // Run follows the directory until ctx ends.
 func (d *Dir) Run(ctx context.Context) error {
-	var events <-chan fsnotify.Event
-	var failures <-chan error
-	watcher, err := fsnotify.NewWatcher()
-	if err == nil {
-		defer watcher.Close()
-		events, failures = watcher.Events, watcher.Errors
-	} else { // a user has only 128 inotify instances, which containers that run as root share
+	watch, err := dirwatch.New()
+	defer watch.Close()
+	if err != nil {
 		klog.ErrorS(err, "The CNI configuration directory is not watched, scanning instead", "path", d.path, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
 	for {
 		// A directory that was missing or has been replaced needs a new watch.
-		if watcher != nil && !slices.Contains(watcher.WatchList(), d.path) {
-			if err := watcher.Add(d.path); err == nil {
+		if !watch.Has(d.path) {
+			if err := watch.Add(d.path); err == nil {
 				d.load()
-			} else if err := watcher.Add(filepath.Dir(d.path)); err != nil {
+			} else if err := watch.Add(filepath.Dir(d.path)); err != nil {
 				klog.V(4).InfoS("CNI configuration directory cannot be watched yet", "path", d.path, "err", err)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-events:
+		case <-watch.Events():
 			d.load()
-		case err := <-failures:
+		case err := <-watch.Errors():
 			klog.ErrorS(err, "Watch of the CNI configuration failed, scanning instead", "path", d.path)
 		case <-tick.C:
 			d.load()
