@@ -76,7 +76,7 @@ func (a *announcer) hint() {
 	}
 }
 
-// settled tells whether there are pods and none of them is on its way up.
+// settled reports whether there are pods and none of them is on its way up.
 func settled(shown []*v1.Pod) bool {
 	for _, p := range shown {
 		if p.Status.Phase != v1.PodRunning && !pods.IsFinished(p.Status.Phase) {

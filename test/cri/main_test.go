@@ -118,7 +118,7 @@ func (r *runtime) sandbox(config *cri.PodSandboxConfig) string {
 	return id
 }
 
-// knownGap tells whether containerd 1.6 says of what is gone that it is not found,
+// knownGap reports whether containerd 1.6 says of what is gone that it is not found,
 // where cri-api asks for success.
 func (r *runtime) knownGap(err error) bool {
 	return !r.isDockershim() && status.Code(err) == codes.NotFound

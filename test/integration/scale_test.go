@@ -121,7 +121,7 @@ func TestOOMScoreIsWhatTheHostAllows(t *testing.T) {
 	}
 }
 
-// mayLowerOOMScore tells whether this process, and so the daemon that it started,
+// mayLowerOOMScore reports whether this process, and so the daemon that it started,
 // has CAP_SYS_RESOURCE (bit 24).
 func mayLowerOOMScore() bool {
 	text, _ := os.ReadFile("/proc/self/status")

@@ -265,9 +265,9 @@ func (r *runner) explain(ctx context.Context, name string) string {
 	return b.String()
 }
 
-// canPrivileged tells whether this process has all capabilities there are, so that
+// canPrivileged reports whether this process has all capabilities there are, so that
 // Docker can give them to a container.
-// possible tells whether the host can do what the case needs.
+// possible reports whether the host can do what the case needs.
 func (c testCase) possible(t *testing.T) bool {
 	switch c.want.Needs {
 	case "":

@@ -39,7 +39,7 @@ type Node struct {
 	Bundles bool // ClusterTrustBundles
 }
 
-// honours tells whether a verdict is honoured on the node.
+// honours reports whether a verdict is honoured on the node.
 func (n Node) honours(v verdict) bool {
 	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims || v == withControl && n.Control ||
 		v == withCgroups && n.Cgroups || v == withClasses && n.Classes || v == withBundles && n.Bundles
@@ -126,7 +126,7 @@ func inspect(node Node, v reflect.Value, path string, all *[]Refusal) {
 	}
 }
 
-// unset tells whether a manifest that leaves the field out gives the same value.
+// unset reports whether a manifest that leaves the field out gives the same value.
 func unset(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Slice, reflect.Map:
@@ -159,7 +159,7 @@ func fieldsOf(t reflect.Type) []apiField {
 	return all
 }
 
-// described tells whether a type has fields to judge: the structs of core/v1.
+// described reports whether a type has fields to judge: the structs of core/v1.
 // Quantities, label selectors and the like are values.
 func described(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[v1.PodSpec]().PkgPath()

@@ -143,7 +143,7 @@ func (m *Manager) Remove(uid types.UID) {
 	m.metrics.remove(uid)
 }
 
-// Started tells whether a running container has started up: one without a startup
+// Started reports whether a running container has started up: one without a startup
 // probe has, as soon as it runs.
 func (m *Manager) Started(id actual.ContainerID) bool {
 	m.mu.Lock()
@@ -151,7 +151,7 @@ func (m *Manager) Started(id actual.ContainerID) bool {
 	return m.is(id, startup)
 }
 
-// Ready tells whether a running container is ready as far as its readiness probe
+// Ready reports whether a running container is ready as far as its readiness probe
 // goes: one without it is.
 func (m *Manager) Ready(id actual.ContainerID) bool {
 	m.mu.Lock()
@@ -166,7 +166,7 @@ func (m *Manager) Verdict(id actual.ContainerID) (started, ready, ok bool) {
 	return m.is(id, startup), m.is(id, readiness), m.containers[id] != nil
 }
 
-// is tells whether a probe says yes, or is not there to say no.
+// is reports whether a probe says yes, or is not there to say no.
 func (m *Manager) is(id actual.ContainerID, k kind) bool {
 	c := m.containers[id]
 	return c == nil || c.probes[k] == nil || c.probes[k].state.verdict == success
@@ -235,7 +235,7 @@ func (m *Manager) stop(p *probe) {
 	}
 }
 
-// wanted tells whether the probe is to be run at all now. Nothing but the startup
+// wanted reports whether the probe is to be run at all now. Nothing but the startup
 // probe is before that has succeeded.
 func (p *probe) wanted() bool {
 	if p.state.hold {
@@ -269,7 +269,7 @@ func pastOf(seen *actual.ContainerStatus, old v1.PodStatus, start time.Time) pas
 	return p
 }
 
-// unseen tells whether a container is to be probed that was not before.
+// unseen reports whether a container is to be probed that was not before.
 func (m *Manager) unseen(pod *v1.Pod, observed *actual.PodStatus) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

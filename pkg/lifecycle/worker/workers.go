@@ -158,7 +158,7 @@ func (w *Workers) Pods(before Phase) []*v1.Pod {
 	return pods
 }
 
-// ofAPI tells whether a pod is one of the API server's, which stands in no static
+// ofAPI reports whether a pod is one of the API server's, which stands in no static
 // pod's way.
 func (w *Workers) ofAPI(uid types.UID) bool {
 	w.mu.Lock()

@@ -81,7 +81,7 @@ type Container struct {
 	ImageID   string
 }
 
-// Running tells whether any sandbox or container of the pod is running or in
+// Running reports whether any sandbox or container of the pod is running or in
 // an unknown state, that is, whether there is anything left to kill.
 func (p *Pod) Running() bool {
 	if p == nil {

@@ -66,7 +66,7 @@ func dropQuota(r *cri.LinuxContainerResources) {
 	}
 }
 
-// ExclusiveCPUs tells whether any container of the pod has CPUs to itself.
+// ExclusiveCPUs reports whether any container of the pod has CPUs to itself.
 func (n Node) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false

@@ -36,7 +36,7 @@ type Keyring interface {
 
 // Records remember by which credentials images were pulled. *record.Store is one.
 type Records interface {
-	// MayUse tells whether a pod whose credentials find finds may use an image that
+	// MayUse reports whether a pod whose credentials find finds may use an image that
 	// is present; image is what the pod calls it, ref the runtime's ID.
 	MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool
 	// Begin is called before a pull; Pulled, with the credential that was accepted

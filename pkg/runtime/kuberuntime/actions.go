@@ -98,7 +98,7 @@ func (a *actions) planReset(pod *v1.Pod, observed *actual.PodStatus) {
 	a.reset = append(a.reset, causes...)
 }
 
-// sandboxAction tells whether a new sandbox is needed, its number, and the ID of
+// sandboxAction reports whether a new sandbox is needed, its number, and the ID of
 // the present one.
 func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attempt uint32, id string) {
 	if len(observed.Sandboxes) == 0 {
@@ -277,7 +277,7 @@ func (v verdicts) failedProbe(id actual.ContainerID) actual.FailedProbe {
 	return v.failed(id)
 }
 
-// runsAgain tells whether a regular container that does not run, or whose sandbox is
+// runsAgain reports whether a regular container that does not run, or whose sandbox is
 // going, is started.
 func runsAgain(pod *v1.Pod, c *v1.Container, s *actual.ContainerStatus) bool {
 	switch {
@@ -291,7 +291,7 @@ func runsAgain(pod *v1.Pod, c *v1.Container, s *actual.ContainerStatus) bool {
 	return mayRestart(pod, c)
 }
 
-// ephemeralRan tells whether an ephemeral container was started once, by the pod's
+// ephemeralRan reports whether an ephemeral container was started once, by the pod's
 // status: the container itself may have been removed.
 func ephemeralRan(pod *v1.Pod, name string) bool {
 	for _, s := range pod.Status.EphemeralContainerStatuses {
@@ -302,7 +302,7 @@ func ephemeralRan(pod *v1.Pod, name string) bool {
 	return false
 }
 
-// anyObservedIn tells whether a regular container was ever made in the sandbox: it has
+// anyObservedIn reports whether a regular container was ever made in the sandbox: it has
 // been initialised. A new sandbox is initialised anew.
 func anyObservedIn(pod *v1.Pod, observed *actual.PodStatus, sandbox string) bool {
 	for i := range pod.Spec.Containers {
@@ -321,7 +321,7 @@ func inSandbox(s *actual.ContainerStatus, sandbox string) *actual.ContainerStatu
 	return s
 }
 
-// laterObserved tells whether an init container after number i exists in the
+// laterObserved reports whether an init container after number i exists in the
 // sandbox: the one before it must have succeeded, or started if it is a sidecar.
 func laterObserved(pod *v1.Pod, observed *actual.PodStatus, i int, sandbox string) bool {
 	for _, c := range pod.Spec.InitContainers[i+1:] {

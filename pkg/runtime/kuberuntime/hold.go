@@ -78,7 +78,7 @@ func (h holds) forget(uid types.UID) {
 	}
 }
 
-// holdable tells whether a failure says something of what was to be made, and not
+// holdable reports whether a failure says something of what was to be made, and not
 // only of the runtime, which is away, or of a pass that was called off.
 func holdable(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && status.Code(err) != codes.Unavailable

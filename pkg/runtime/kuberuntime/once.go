@@ -43,7 +43,7 @@ func Over(pod *v1.Pod, observed *actual.PodStatus) bool {
 	})
 }
 
-// mayRestart tells whether a container is started again after an end that has no exit
+// mayRestart reports whether a container is started again after an end that has no exit
 // code: it was stopped for a probe, or nobody knows what became of it. Rules by exit
 // code then do not count.
 func mayRestart(pod *v1.Pod, c *v1.Container) bool {
@@ -89,7 +89,7 @@ func recall(s v1.ContainerStatus) *actual.ContainerStatus {
 	return &actual.ContainerStatus{Name: s.Name, State: actual.StateExited, ExitCode: end.ExitCode}
 }
 
-// ranBefore tells whether any container of the pod has run, by its status.
+// ranBefore reports whether any container of the pod has run, by its status.
 func ranBefore(pod *v1.Pod) bool {
 	return slices.ContainsFunc(statuses(pod), func(s v1.ContainerStatus) bool { return recall(s) != nil })
 }

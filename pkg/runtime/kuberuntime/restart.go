@@ -13,7 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Restarts tells whether a container of the pod that ended with this code is
+// Restarts reports whether a container of the pod that ended with this code is
 // started again: by its own rules and policy where it has them (KEP-5307), else by
 // the pod's. An init container that has succeeded is done whatever the policy.
 func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
@@ -56,7 +56,7 @@ func rule(c *v1.Container, exitCode int32) *v1.ContainerRestartRule {
 	return nil
 }
 
-// RestartsAll tells whether a container of the pod has ended in a way for which all
+// RestartsAll reports whether a container of the pod has ended in a way for which all
 // are started again (KEP-5532): its rule says RestartAllContainers. It is so until
 // that container has been removed, the last of all.
 func RestartsAll(pod *v1.Pod, observed *actual.PodStatus) bool {

@@ -14,7 +14,7 @@ import (
 // Credential is what a registry may let a pull in for.
 type Credential struct {
 	Auth *cri.AuthConfig
-	// Hash tells whether two credentials are the same. It is the kubelet's, so that
+	// Hash reports whether two credentials are the same. It is the kubelet's, so that
 	// its records of pulls are understood.
 	Hash string
 	Source

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Matches tells whether a repository, as "reg.example:5000/team/app", belongs to a
+// Matches reports whether a repository, as "reg.example:5000/team/app", belongs to a
 // pattern: a host, in which * stands for any part of one label, with the port that
 // the repository has, and the beginning of its path. As in the kubelet that may end
 // within a name: "reg.example/te" is the beginning of "reg.example/team".

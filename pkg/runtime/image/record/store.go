@@ -65,7 +65,7 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 	return s, nil
 }
 
-// MayUse tells whether a pod may use an image that is present without pulling it.
+// MayUse reports whether a pod may use an image that is present without pulling it.
 // image is what the pod calls it, ref its ID; find, which is called only if it
 // matters, finds the pod's credentials.
 func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool {
