@@ -4,7 +4,7 @@
 // one store of published statuses; it lets no status go backwards. Writer PATCHes
 // what has changed to the API server.
 //
-//	runtime.PodStatus ─┐
+//	actual.PodStatus ──┐
 //	pod spec ──────────┼─▶ Generate ─▶ Manager.Set ─▶ local API, API server
 //	last status ───────┘
 package podstatus
