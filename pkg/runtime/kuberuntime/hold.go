@@ -28,8 +28,8 @@ type hold struct {
 	until   time.Time
 	waiting actual.Waiting
 	spec    uint64 // specHash of the container when it was held
-	// tried is what its configuration was made from; nil if no configuration was
-	// tried: then no change on the node could help.
+	// tried is what its configuration was made from; nil if it did not get that
+	// far: then no changed object could help.
 	tried *trial
 }
 

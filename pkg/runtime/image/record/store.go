@@ -93,8 +93,8 @@ func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, err
 	return true
 }
 
-// learnLimit is how many Secrets a record may have before further ones with an
-// equal login are no longer added: the kubelet's figure.
+// learnLimit is how many Secrets a record may have before MayUse adds no more: the
+// kubelet's figure.
 const learnLimit = 100
 
 // Begin notes that a pull is about to begin. Each ends with Pulled or Failed.
