@@ -4,4 +4,7 @@
 // itself. The sync loop asks once, when a pod is new to the node. It does not ask
 // about a pod that already runs, so a restarted agent never rejects what it
 // started.
+//
+//	podfields  which fields of a pod's spec this node honours, and why not the others
+//	resize     which resources a running pod has been given, of those that it asks for
 package admission
