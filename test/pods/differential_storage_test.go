@@ -68,7 +68,7 @@ var storageSpecs = []string{
 	"claim: {accessModes: [ReadWriteOnce, Often], resources: {requests: {storage: 1}}}",
 }
 
-// What is said of pods holds for persistent volumes and claims of manifests.
+// What holds for pods holds for persistent volumes and claims in manifests.
 func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 	t.Parallel()
 	client := harness.SharedCluster(t).Client.CoreV1()
@@ -119,7 +119,7 @@ func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 	}
 }
 
-// manifest is what a standalone node makes of a document.
+// manifest returns what a standalone node makes of a document.
 func manifest(t *testing.T, text string) (metav1.Object, []source.Problem) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "m.yaml")
