@@ -118,8 +118,8 @@ func (r *runtime) sandbox(config *cri.PodSandboxConfig) string {
 	return id
 }
 
-// knownGap reports whether this is containerd 1.6, which returns NotFound for what
-// is gone although cri-api asks for success.
+// knownGap reports whether err is containerd 1.6's NotFound for what is already
+// gone, where cri-api asks for success.
 func (r *runtime) knownGap(err error) bool {
 	return !r.isDockershim() && status.Code(err) == codes.NotFound
 }

@@ -188,7 +188,7 @@ func TestAgentStartedBeforeDocker(t *testing.T) {
 	a.Write("web.yaml", harness.Pod("web", ""))
 	d.Kill()
 	a.Launch()
-	time.Sleep(2 * time.Second) // it finds no Docker, and may say so in any way but for good
+	time.Sleep(2 * time.Second) // it finds no Docker, and may say so in any way except by giving up
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
