@@ -63,7 +63,8 @@ func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome 
 	return outcome{done: true, resize: st.resize}
 }
 
-// converge sets up what the pod holds of the node and lets the runtime do what one pass can. pod carries its current status.
+// converge sets up what the pod holds of the node and lets the runtime do what one pass can.
+// pod carries its current status.
 func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) outcome {
 	if err := w.setUp(ctx, st); err != nil {
 		return outcome{err: err, waiting: st.waiting, resize: st.resize}

@@ -300,8 +300,9 @@ func shape(policy v1.RestartPolicy, own map[string]v1.ContainerRestartPolicy) *v
 	return p
 }
 
-// TestWhatMayNotRunAgainNeverDoes tries every two faults at every two moments. The runtime counts that no container runs twice; each pod must also end, and in the
-// right way, or an agent that does nothing would pass.
+// TestWhatMayNotRunAgainNeverDoes tries every two faults at every two moments. The runtime
+// counts that no container runs twice; each pod must also end, and in the right way, or an
+// agent that does nothing would pass.
 func TestWhatMayNotRunAgainNeverDoes(t *testing.T) {
 	t.Parallel()
 	type own = map[string]v1.ContainerRestartPolicy
