@@ -15,33 +15,33 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Node is what a pod is held against.
+// Node is what a pod is checked against.
 type Node struct {
 	Name   string
 	Labels map[string]string
 	Taints []v1.Taint
-	// Allocatable is what pods may request in sum, "pods" among it. A resource
-	// that is missing is not offered, but nil means that nothing is known and
-	// resources are not checked.
+	// Allocatable is what pods may request in total, including "pods". A missing
+	// resource is not offered, but nil means that nothing is known and resources
+	// are not checked.
 	Allocatable v1.ResourceList
-	// AllowedUnsafeSysctls beside the safe ones; a name may end in '*'.
+	// AllowedUnsafeSysctls are allowed beside the safe ones; a name may end in '*'.
 	AllowedUnsafeSysctls []string
-	// AppArmor is true where the kernel enforces profiles.
+	// AppArmor is true if the kernel enforces profiles.
 	AppArmor bool
-	// HugePages is true where the kernel can limit a pod's huge pages.
+	// HugePages is true if the kernel can limit a pod's huge pages.
 	HugePages bool
-	// CheckCPUs says why the node cannot give the pod CPUs of its own, if it is entitled to
-	// some: nil when it can. It is nil where pods get none.
+	// CheckCPUs returns why the node cannot give the pod CPUs of its own, if the pod is
+	// entitled to some: nil when it can. CheckCPUs itself is nil if no pod gets any.
 	CheckCPUs func(*v1.Pod) error
-	// Fields says what the node has that some fields of a pod need, for pods of the
-	// API server, and StaticFields for static ones: these may refer to no object of a
-	// namespace that the API server has, which knows neither of them nor that the node
-	// has them (the kubelet's PreventStaticPodAPIReferences), but on a standalone node
-	// to what the manifests give.
+	// Fields says what the node has that some fields of a pod need, for pods from the
+	// API server, and StaticFields for static ones: static pods may not refer to the
+	// API server's namespaced objects, since the API server knows neither the pods nor
+	// that this node has them (the kubelet's PreventStaticPodAPIReferences). On a
+	// standalone node they may refer to objects in the manifests.
 	Fields, StaticFields podfields.Features
 }
 
-// FieldsFor is Fields or StaticFields, by where the pod comes from.
+// FieldsFor returns Fields or StaticFields, by where the pod comes from.
 func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 	if pods.IsStatic(pod) {
 		return n.StaticFields
@@ -73,11 +73,11 @@ func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	return out
 }
 
-// reasonUnsupported rejects a pod with fields that this node does not honour. The kubelet has
-// no word for it: it honours them.
+// reasonUnsupported is the rejection reason for a pod that uses unsupported fields. The
+// kubelet has no word for that: it honours them.
 const reasonUnsupported = "UnsupportedPodFields"
 
-// fields rejects what this node cannot do at all.
+// fields rejects a pod that asks for what this node cannot do at all.
 func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	refused := podfields.Refused(pod, node.FieldsFor(pod))
 	if len(refused) == 0 {
@@ -90,7 +90,8 @@ func fields(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return &pods.Rejection{Reason: reasonUnsupported, Message: "this node cannot do what the pod asks for: " + strings.Join(texts, "; ")}
 }
 
-// hugePages rejects a pod that asks for what nothing would hold it to.
+// hugePages rejects a pod that asks for huge pages if nothing would enforce their
+// limits.
 func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.HugePages {
 		return nil
@@ -142,8 +143,8 @@ func nodeName(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return nil
 }
 
-// taints rejects what does not tolerate the node's NoExecute taints. Static pods
-// are the node's own and tolerate all.
+// taints rejects a pod that does not tolerate the node's NoExecute taints. Static
+// pods are the node's own and tolerate all.
 func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if pods.IsStatic(pod) {
 		return nil
@@ -156,7 +157,8 @@ func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return nil
 }
 
-// appArmor rejects a pod that asks for confinement which the host would not give.
+// appArmor rejects a pod that asks for confinement which the host would not
+// enforce.
 func appArmor(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.AppArmor || !wantsAppArmor(pod) {
 		return nil
@@ -182,7 +184,8 @@ func wantsAppArmor(pod *v1.Pod) bool {
 	return false
 }
 
-// predicate words a rejection as the kubelet words what its scheduler predicates find.
+// predicate returns a rejection worded like those of the kubelet's scheduler
+// predicates.
 func predicate(name, why string) *pods.Rejection {
 	return &pods.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
 }

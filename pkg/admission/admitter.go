@@ -11,10 +11,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// CPUs gives pods CPUs to themselves. Its errors are *pods.Rejection where the pod cannot have
+// CPUs gives pods CPUs to themselves. Its error is a *pods.Rejection if the pod cannot have
 // what it is entitled to.
 type CPUs interface {
-	// Check says whether Allocate would succeed, and changes nothing.
+	// Check returns the error that Allocate would return, and changes nothing.
 	Check(*v1.Pod) error
 	Allocate(*v1.Pod) error
 	Release(types.UID) error
@@ -22,7 +22,7 @@ type CPUs interface {
 
 // Config is what an Admitter is made of; Node is required.
 type Config struct {
-	// Node returns what pods are held against now.
+	// Node returns what pods are checked against now.
 	Node func() Node
 	// Allocated returns a pod with the resources that it has been given; nil: pods have
 	// what they ask for.
@@ -45,8 +45,8 @@ func New(cfg Config) (*Admitter, error) {
 	return &Admitter{cfg: cfg}, nil
 }
 
-// Admit returns nil when the pod may start beside the others. One that may not gives back
-// the CPUs that it had before the node was restarted.
+// Admit returns nil when the pod may start beside the others. A rejected pod gives back
+// the CPUs that it may still have from before the node was restarted.
 func (a *Admitter) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 	r := a.judge(pod, others)
 	if r != nil && a.cfg.CPUs != nil {
@@ -73,8 +73,8 @@ func (a *Admitter) judge(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 	return rejection(a.cfg.CPUs.Allocate(pod))
 }
 
-// rejection is the *pods.Rejection in an error, nil where there is none: what else fails is
-// tried again when the pod is synced.
+// rejection returns the *pods.Rejection in an error, nil if there is none: anything else
+// that fails is tried again when the pod is synced.
 func rejection(err error) *pods.Rejection {
 	var r *pods.Rejection
 	if errors.As(err, &r) {
@@ -83,8 +83,9 @@ func rejection(err error) *pods.Rejection {
 	return nil
 }
 
-// In returns the node as it is in the cluster: labels, taints and resources of others, such as
-// extended ones, are the API server's to say. object is nil where that is not known.
+// In returns the node as it is in the cluster: labels, taints and resources that are not ours,
+// such as extended ones, come from the API server's Node object. object is nil if that is not
+// known.
 func (n Node) In(object *v1.Node) Node {
 	if object == nil {
 		return n

@@ -16,7 +16,7 @@ type hostPort struct {
 const anyIP = "0.0.0.0"
 
 // ports rejects a pod that wants a port of the node which another pod has: same
-// number and protocol, on the same address or with either on all of them.
+// number and protocol, and the same address or one of the two on all addresses.
 func ports(pod *v1.Pod, others []*v1.Pod, _ Node) *pods.Rejection {
 	wanted := hostPorts(pod)
 	if len(wanted) == 0 {
@@ -35,14 +35,14 @@ func ports(pod *v1.Pod, others []*v1.Pod, _ Node) *pods.Rejection {
 }
 
 // hostPorts lists the ports of the node that the pod's containers take while it
-// runs; init containers that end give theirs back.
+// runs; init containers that end do not count.
 func hostPorts(pod *v1.Pod) []hostPort {
 	var all []hostPort
 	add := func(c *v1.Container) {
 		for _, p := range c.Ports {
 			h := hostPort{p.Protocol, p.HostIP, p.HostPort}
 			if pod.Spec.HostNetwork {
-				h.port = p.ContainerPort // one and the same, though a manifest may leave it out
+				h.port = p.ContainerPort // the same port, though a manifest may leave it out
 			}
 			if h.port <= 0 {
 				continue

@@ -12,9 +12,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// resources rejects a pod whose requests, with those of the others, are more
-// than the node has: the number of pods first, then cpu, memory and storage,
-// then the rest by name. A resource that the node does not offer counts as none.
+// resources rejects a pod whose requests, with those of the others, exceed what the
+// node has: it checks the number of pods first, then cpu, memory and storage, then
+// the rest by name. Of a resource that the node does not offer it has none.
 func resources(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	if node.Allocatable == nil {
 		return nil
@@ -34,7 +34,7 @@ func resources(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	for _, name := range inOrder(requests) {
 		wanted, taken, most := requests[name], used[name], node.Allocatable[name]
 		if wanted.IsZero() {
-			continue // asks for nothing, and so fits a node that is full
+			continue // asks for nothing, and so fits on a full node
 		}
 		sum := taken.DeepCopy()
 		sum.Add(wanted)
@@ -56,7 +56,8 @@ func inOrder(list v1.ResourceList) []v1.ResourceName {
 	return names
 }
 
-// amount is in the unit the kubelet reports: milliCPU, bytes, pieces.
+// amount returns a quantity in the unit that the kubelet reports: milliCPU, bytes,
+// pieces.
 func amount(name v1.ResourceName, q apiresource.Quantity) int64 {
 	if name == v1.ResourceCPU {
 		return q.MilliValue()

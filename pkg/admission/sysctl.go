@@ -55,7 +55,7 @@ func forbidden(pod *v1.Pod, name string, allowed []string) string {
 	}
 	switch ns, _, _ := sysctl.GetNamespace(name); {
 	case ns == sysctl.UnknownNamespace:
-		// Not of any namespace: a pod would set it for the whole node.
+		// Not namespaced: a pod would set it for the whole node.
 		return fmt.Sprintf("%q not allowlisted", name)
 	case ns == sysctl.NetNamespace && pod.Spec.HostNetwork, ns == sysctl.IPCNamespace && pod.Spec.HostIPC:
 		return fmt.Sprintf("%q not allowed with host %s enabled", name, ns)

@@ -25,7 +25,7 @@ import (
 )
 
 // runtimeWait is how long the agent waits for a runtime to answer before it gives
-// up: what supervises the agent then starts it again.
+// up: its supervisor then starts it again.
 const runtimeWait = 30 * time.Second
 
 // part is something that runs until its context ends.
@@ -55,13 +55,13 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	err = start(ctx, group, cfg, out)
 	if err != nil {
-		// What runs already is stopped, and its error is the cause if it has one.
+		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })
 	}
 	return group.Wait()
 }
 
-// start builds the parts above CRI and has the group run them.
+// start builds the parts above CRI and lets the group run them.
 func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out io.Writer) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -18,10 +18,10 @@ type announcer struct {
 	pods    func() []*v1.Pod // with their statuses, in order
 	changed <-chan struct{}
 	node    string
-	look    []string // commands to look further, said once when all pods have come up
+	look    []string // commands to look further, printed once when all pods have come up
 }
 
-// settleAfter is when the commands to look further are said though some pod is
+// settleAfter is when the commands to look further are printed even if some pod is
 // still pending.
 const settleAfter = 20 * time.Second
 
@@ -76,7 +76,7 @@ func (a *announcer) hint() {
 	}
 }
 
-// settled tells whether there are pods and none of them is on its way up.
+// settled reports whether there are pods and none of them is on its way up.
 func settled(shown []*v1.Pod) bool {
 	for _, p := range shown {
 		if p.Status.Phase != v1.PodRunning && !pods.IsFinished(p.Status.Phase) {
@@ -86,8 +86,8 @@ func settled(shown []*v1.Pod) bool {
 	return len(shown) > 0
 }
 
-// describe says a pod's state in a few words: phase, address, readiness and,
-// where a container waits, why.
+// describe returns a pod's state in a few words: phase, address, readiness and, if
+// a container waits, why.
 func describe(p *v1.Pod) string {
 	phase := p.Status.Phase
 	if phase == "" {

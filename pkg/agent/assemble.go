@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
-// foundation is what every stage builds on. Nothing in it is set after it was made.
+// foundation is what every stage builds on. Nothing in it is set after it is made.
 type foundation struct {
 	cfg     *config.Config
 	client  *criclient.Client
@@ -27,7 +27,7 @@ type foundation struct {
 	statuses *podstatus.Manager
 	wakeups  *loop.Wakeups
 	journal  *journal.Journal
-	// nodeEvent records something about the node; nil where nobody listens.
+	// nodeEvent records an event about the node; nil if nobody listens.
 	nodeEvent journal.NodeEvent
 }
 
@@ -70,7 +70,7 @@ func assemble(cfg *config.Config, client *criclient.Client, engine engine, metri
 	return slices.Concat(host.parts, supplies.parts, runtime.parts, life.parts, reporters, front), nil
 }
 
-// stateDir is where a part of the agent keeps state of its own.
+// stateDir returns where a part of the agent keeps its own state.
 func stateDir(cfg *config.Config, name string) string {
 	return filepath.Join(cfg.RootDir, "mini-kubelet", name)
 }

@@ -21,13 +21,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// memoryQoS is whose memory is protected and throttled (KEP-2570).
+// memoryQoS says whose memory is protected and throttled (KEP-2570).
 type memoryQoS struct {
-	pods       bool                 // that of pods and QoS classes, by their cgroups
-	containers *criconfig.MemoryQoS // that of containers, by the runtime; nil: not
+	pods       bool                 // that of pods and QoS classes, through their cgroups
+	containers *criconfig.MemoryQoS // that of containers, through the runtime; nil: not
 }
 
-// newMemoryQoS goes by what the configuration asks for and the host can do.
+// newMemoryQoS decides by what the configuration asks for and the host can do.
 func newMemoryQoS(f *foundation, kernel string) memoryQoS {
 	if !f.cfg.Enabled(config.MemoryQoS) {
 		return memoryQoS{}
@@ -50,8 +50,8 @@ func reservesMemory(cfg *config.Config) bool {
 	return cfg.MemoryReservationPolicy == kubeletconfig.TieredReservationMemoryReservationPolicy
 }
 
-// newCgroups makes the cgroups above those of pods. nil: pods get none, because
-// the configuration or the host does not let them.
+// newCgroups makes the cgroups above those of pods. nil: pods get none, because the
+// configuration or the host does not allow it.
 func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	cfg := f.cfg
 	if !ptr.Deref(cfg.CgroupsPerQOS, true) {
@@ -89,7 +89,8 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	return tree, nil
 }
 
-// cgroupParent names the cgroup that a pod's containers are in; nil leaves it to the runtime.
+// cgroupParent returns the function that names the cgroup of a pod's containers; nil leaves
+// it to the runtime.
 func (h *host) cgroupParent(cfg *config.Config) func(*v1.Pod) string {
 	switch root := cfg.CgroupRoot; {
 	case h.cgroups != nil:
@@ -100,7 +101,8 @@ func (h *host) cgroupParent(cfg *config.Config) func(*v1.Pod) string {
 	return nil
 }
 
-// hugePageSizes are those that cgroups of pods can limit, as CRI names them.
+// hugePageSizes returns the page sizes that pods' cgroups can limit, as CRI names
+// them.
 func (h *host) hugePageSizes() []string {
 	if h.cgroups == nil {
 		return nil

@@ -31,7 +31,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
-// cluster is a node's way to its API server.
+// cluster is the world of a node that has an API server.
 type cluster struct {
 	client *credentials.Client
 	events *apievents.Sink
@@ -39,7 +39,7 @@ type cluster struct {
 	inUse  *nodeobject.InUse
 }
 
-// newCluster makes the API clients and what needs nothing else.
+// newCluster makes the API clients and the parts that need nothing else.
 func newCluster(cfg *config.Config) (*cluster, error) {
 	client, err := credentials.NewClient(credentials.Config{
 		Kubeconfig: cfg.Kubeconfig, Bootstrap: cfg.BootstrapKubeconfig, CertDir: cfg.CertDir, NodeName: cfg.NodeName,
@@ -64,7 +64,8 @@ func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink
 
 func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
 
-// supplies makes caches of what pods refer to, and what tells the API server of the pods.
+// supplies makes caches of what pods refer to, and the parts that report pods to the API
+// server.
 func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 	api := c.client.CoreV1()
 	objects, err := podobjects.New(podobjects.Config{Client: api, Strategy: f.cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: f.wakeups.Add})
@@ -115,8 +116,8 @@ func nodeLabels(h *host, object *v1.Node) map[string]string {
 	return object.Labels
 }
 
-// serviceEnv is kuberuntime.Config's. A static pod waits for no services: it may be the
-// API server that has them.
+// serviceEnv returns kuberuntime.Config's ServiceEnv. A static pod does not wait for
+// services: it may be the API server that provides them.
 func serviceEnv(services *podobjects.Services) func(context.Context, *v1.Pod) (map[string]string, error) {
 	return func(ctx context.Context, pod *v1.Pod) (map[string]string, error) {
 		if !pods.IsStatic(pod) {
@@ -154,7 +155,7 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 	return nil
 }
 
-// statuses adds what shows the pods to the API server: mirror pods and statuses.
+// statuses adds what shows the pods at the API server: mirror pods and statuses.
 func (c *cluster) statuses(f *foundation, s *supplies) error {
 	mirrors, err := mirror.New(mirror.Config{
 		Client: c.client, Pods: f.store, Node: c.watch.Node, Ready: f.store.Complete,
@@ -179,7 +180,7 @@ func (c *cluster) statuses(f *foundation, s *supplies) error {
 	return nil
 }
 
-// objectOf returns the pod as the API server has it: of a static pod its mirror.
+// objectOf returns the pod as the API server has it: for a static pod, its mirror.
 func objectOf(store *podstore.Store, pod *v1.Pod) (*v1.Pod, bool) {
 	if !pods.IsStatic(pod) {
 		return store.Get(pod.UID)
@@ -188,7 +189,7 @@ func objectOf(store *podstore.Store, pod *v1.Pod) (*v1.Pod, bool) {
 	return m, ok && m.DeletionTimestamp == nil && mirror.Shows(m, pod)
 }
 
-// reporters makes the part that registers the node and says how it is.
+// reporters makes the parts that register the node and report its status.
 func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, error) {
 	cfg := f.cfg
 	port := cfg.Port
@@ -212,7 +213,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, e
 	return []part{{"node", node.Run}}, nil
 }
 
-// criRuntime asks the container runtime what the node's status says of it.
+// criRuntime asks the container runtime for what the node's status says about it.
 type criRuntime struct{ client *criclient.Client }
 
 func (r criRuntime) Status(ctx context.Context) (*cri.StatusResponse, error) {
@@ -227,7 +228,7 @@ func (r criRuntime) Images(ctx context.Context) ([]*cri.Image, error) {
 	return list.Images, nil
 }
 
-// clusterObjects are those of the API server.
+// clusterObjects are the objects of the API server.
 type clusterObjects struct {
 	*podobjects.Cache
 	*podobjects.Tokens
@@ -245,7 +246,7 @@ func (o clusterObjects) Unregister(uid types.UID) {
 	o.Forget(uid)
 }
 
-// accounts are the service accounts that credential providers are asked for.
+// accounts returns service accounts and their tokens to credential providers.
 type accounts struct {
 	*podobjects.Tokens
 	api core.CoreV1Interface

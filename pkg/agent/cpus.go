@@ -19,8 +19,8 @@ import (
 // systemDevices is where the kernel shows CPUs and NUMA nodes.
 const systemDevices = "/sys/devices/system"
 
-// reserveNamed puts the number of CPUs that are reserved by name (reservedSystemCPUs)
-// in the place of the amounts that systemReserved and kubeReserved say.
+// reserveNamed replaces the amounts in systemReserved and kubeReserved with the
+// number of CPUs that are reserved by name (reservedSystemCPUs).
 func reserveNamed(named string, kept *nodeobject.Reserved) error {
 	if named == "" {
 		return nil
@@ -45,8 +45,8 @@ func reserveNamed(named string, kept *nodeobject.Reserved) error {
 	return nil
 }
 
-// newCPUs makes what gives containers CPUs to themselves; nil where the
-// configuration does not ask for it. What nobody wants any more has none.
+// newCPUs makes the manager that gives containers CPUs to themselves; nil if the
+// configuration does not ask for it. Pods that nobody wants any more lose theirs.
 func newCPUs(f *foundation, r nodeobject.Reserved) (*cpumanager.Manager, error) {
 	cfg := f.cfg
 	if cfg.CPUManagerPolicy != "static" {
@@ -76,8 +76,8 @@ func newCPUs(f *foundation, r nodeobject.Reserved) (*cpumanager.Manager, error) 
 	return m, nil
 }
 
-// assignedCPUs is host.assigned. Without DisableCPUQuotaWithExclusiveCPUs containers are held
-// to their limits like all others.
+// assignedCPUs returns host.assigned. Without DisableCPUQuotaWithExclusiveCPUs a quota
+// enforces the CPU limit of containers with CPUs to themselves too.
 func assignedCPUs(cfg *config.Config, m *cpumanager.Manager) func(types.UID, string) (string, bool) {
 	switch {
 	case m == nil:

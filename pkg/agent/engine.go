@@ -14,11 +14,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
-// engine is what the runtime says of itself.
+// engine is what the runtime says about itself.
 type engine struct {
 	*criapi.VersionResponse
-	systemd           bool   // makes its cgroups through systemd
-	recursiveReadOnly bool   // can mount all below a mount read-only, by its default handler
+	systemd           bool   // it makes its cgroups through systemd
+	recursiveReadOnly bool   // its default handler can mount everything below a mount read-only
 	imageFS           string // a directory on the file system of the images; "": not known
 }
 
@@ -39,8 +39,8 @@ func waitForEngine(ctx context.Context, cfg *config.Config, client *criclient.Cl
 	}, nil
 }
 
-// usesSystemd reports whether the runtime manages cgroups through systemd: what it says, or
-// else what is configured.
+// usesSystemd reports whether the runtime manages cgroups through systemd: by its own
+// answer, or else by the configuration.
 func usesSystemd(ctx context.Context, cfg *config.Config, client *criclient.Client) bool {
 	r, err := client.RuntimeConfig(ctx, &criapi.RuntimeConfigRequest{})
 	if err != nil || r.GetLinux() == nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 )
 
-// systemLogs is what /logs/ shows, where it is on.
+// systemLogs is what /logs/ shows, if it is enabled.
 const systemLogs = "/var/log"
 
 // apiHost answers the kubelet API for this node's pods.
@@ -31,7 +31,8 @@ type apiHost struct {
 	*stats.Source
 }
 
-// newFront makes the parts that show the node and its pods, and lead to their containers.
+// newFront makes the parts that show the node and its pods, and give access to their
+// containers.
 func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
 	access, err := podaccess.New(podaccess.Config{CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
 	if err != nil {
@@ -107,7 +108,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, pods apiH
 	return api, []part{{"serving certificate", serving.Run}, {"authentication", auth.Run}}, nil
 }
 
-// servingTLS is what TLS the configuration allows.
+// servingTLS returns the TLS settings that the configuration allows.
 func servingTLS(cfg *config.Config) (*tls.Config, error) {
 	version, err := cliflag.TLSVersion(cfg.TLSMinVersion)
 	if err != nil {
@@ -138,7 +139,7 @@ func hints(cfg *config.Config) []string {
 	return append(look, "bin/mini-kubelet ps --runtime-endpoint "+cfg.RuntimeEndpoint()+"   # their containers")
 }
 
-// bootTime is when the machine was started.
+// bootTime returns when the machine was started.
 func bootTime() time.Time {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {

@@ -66,7 +66,8 @@ func newHost(f *foundation) (*host, error) {
 	return h, nil
 }
 
-// givenIPs are the addresses of --node-ip. Standalone nobody calls the node back at them.
+// givenIPs returns the addresses of --node-ip. On a standalone node nobody calls the node
+// back at them.
 func givenIPs(cfg *config.Config) ([]string, error) {
 	if cfg.Standalone() {
 		return cfg.NodeIPs, nil
@@ -82,7 +83,7 @@ func ownLabels(cfg *config.Config) map[string]string {
 	return labels
 }
 
-// reserved is what the configuration keeps from pods.
+// reserved returns what the configuration keeps from pods.
 func reserved(cfg *config.Config) (r nodeobject.Reserved, err error) {
 	if r.Eviction, err = nodeobject.ParseThresholds(cfg.EvictionHard); err != nil {
 		return r, err
@@ -110,7 +111,8 @@ func measure(cfg *config.Config, r nodeobject.Reserved) (nodeobject.Machine, err
 	return m, err
 }
 
-// offer is what pods are held against, beside what the API server says of the node.
+// offer returns what admission checks pods against, before the Node object's labels
+// and taints are merged in.
 func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 	n := admission.Node{
 		Name: cfg.NodeName, Labels: h.labels, Allocatable: h.measured.Allocatable,
@@ -124,7 +126,8 @@ func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 	return n
 }
 
-// podConfig is what the configuration of a pod's containers takes from this node.
+// podConfig returns what the configuration of a pod's containers takes from this
+// node.
 func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 	cfg := f.cfg
 	n := criconfig.NodeConfig{
@@ -137,7 +140,7 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		MemoryQoS: h.memoryQoS.containers, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
 		Warn: func(pod *v1.Pod, reason, message string) {
 			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
-				return // there is no cluster whose DNS could be missing
+				return // without a cluster no cluster DNS can be missing
 			}
 			f.journal.Warn(pod, reason, message)
 		},

@@ -26,9 +26,9 @@ func hostIPs() []string {
 	return []string{"127.0.0.1"}
 }
 
-// nodeIPs are the addresses of --node-ip, of which an unspecified one ("::", say)
-// asks for the host's of that family. Like the kubelet's they must be the host's
-// own: the API server calls the node back at them.
+// nodeIPs returns the addresses of --node-ip; an unspecified one ("::", say) asks
+// for the host's address of that family. As with the kubelet, they must be the
+// host's own: the API server calls the node back at them.
 func nodeIPs(given, ofHost []string) ([]string, error) {
 	var out []string
 	for _, s := range given {
@@ -52,7 +52,7 @@ func nodeIPs(given, ofHost []string) ([]string, error) {
 	return out, nil
 }
 
-// interfaceIPs are all addresses of this host.
+// interfaceIPs returns all addresses of this host.
 func interfaceIPs() []string {
 	var out []string
 	addrs, err := net.InterfaceAddrs()

@@ -17,7 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// life is what decides what becomes of pods.
+// life decides what becomes of pods.
 type life struct {
 	loop  *loop.Loop
 	parts []part
@@ -66,9 +66,9 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	return l, nil
 }
 
-// newResizes keeps what the pods of the API server have been given; nil on a standalone node:
-// a static pod that changes is another pod. A resize that waits for room is tried again when a
-// pod has gone.
+// newResizes makes the store of what the API server's pods have been given; nil on a
+// standalone node: a static pod that changes is a different pod. A resize that waits for room
+// is tried again when a pod has gone.
 func newResizes(f *foundation, h *host) (*resize.Store, error) {
 	if f.cfg.Standalone() {
 		return nil, nil
@@ -91,7 +91,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 	return worker.New(cfg)
 }
 
-// holdings are what a pod has of the node, in the order in which it gets them.
+// holdings lists what a pod has of the node, in the order in which it gets them.
 func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []worker.Holding {
 	var list []worker.Holding
 	if resizes != nil {
@@ -104,7 +104,8 @@ func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []w
 	if h.cpus != nil {
 		list = append(list, worker.Holding{
 			Name: "CPUs",
-			// As admission did, but for a pod that came back before it was gone.
+			// Admission did this already, except for a pod that came back before it
+			// was gone.
 			SetUp:   func(_ context.Context, pod *v1.Pod) error { return h.cpus.Allocate(pod) },
 			Stopped: h.cpus.Release,
 			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.cpus.Orphans(gone) },
@@ -120,7 +121,8 @@ func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []w
 		})
 	}
 	return append(list,
-		// Objects are followed from before the volumes are made of them until those are gone.
+		// Objects are followed before volumes are made from them, and until the volumes are
+		// gone.
 		worker.Holding{
 			Name:    "objects",
 			SetUp:   func(_ context.Context, pod *v1.Pod) error { s.objects.Register(pod); return nil },
@@ -144,7 +146,7 @@ func newAdmitter(f *foundation, h *host, s *supplies, resizes *resize.Store) (*a
 	return admission.New(cfg)
 }
 
-// newEviction makes the parts that end pods for what they use of the node.
+// newEviction makes the parts that end pods because of what they use of the node.
 func newEviction(f *foundation, rt *runtimeStage, workers *worker.Workers, evictions chan<- worker.Update) ([]part, error) {
 	if !ptr.Deref(f.cfg.LocalStorageCapacityIsolation, true) {
 		return nil, nil

@@ -17,8 +17,9 @@ const lockName = "mini-kubelet.lock"
 // errLocked is returned by lock when another process holds the root directory.
 var errLocked = errors.New("another mini-kubelet uses this root directory")
 
-// lock makes the root directory this process's own until unlock is called or
-// the process ends, however it ends. What the first one finds in it is put on record.
+// lock reserves the root directory for this process until unlock is called or the
+// process ends, however it ends. It records what the first agent finds in the
+// directory.
 func lock(root string) (unlock func(), err error) {
 	_, missing := os.Lstat(root)
 	if err := os.MkdirAll(root, 0o750); err != nil {

@@ -27,7 +27,7 @@ func setOOMScoreAdj(adj int32) {
 }
 
 // setMaxOpenFiles raises the limit of open files, as far as the host allows. A
-// limit that is higher already stays.
+// limit that is already higher stays.
 func setMaxOpenFiles(wanted uint64) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -58,14 +58,14 @@ func setUpProcess(cfg *config.Config) error {
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
 }
 
-// cgroupV2 reports whether the host has cgroup v2 alone.
+// cgroupV2 reports whether the host has only cgroup v2.
 func cgroupV2() bool {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	return err == nil
 }
 
-// sameDevice reports whether two directories are on one file system. What cannot be
-// looked at counts as being.
+// sameDevice reports whether two directories are on the same file system. If that
+// cannot be found out, they count as if they were.
 func sameDevice(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)

@@ -29,10 +29,10 @@ import (
 // resetGrace is how long a container may take to end when the node is reset.
 const resetGrace int64 = 10
 
-// Reset removes all that an agent with this configuration made: the pods'
+// Reset removes everything that an agent with this configuration made: the pods'
 // containers, sandboxes and logs, their directories and volumes, and the agent's
-// own state. It refuses while an agent runs. It says on out what it removed, goes
-// on after a failure, and may be repeated.
+// own state. It refuses while an agent runs. It prints to out what it removed, and
+// may be repeated after a failure.
 func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	unlock, err := lock(cfg.RootDir)
 	if errors.Is(err, errLocked) {
@@ -51,7 +51,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	errs = append(errs, volume.Reset(ctx, cfg.RootDir), cgroup.Reset(cfg.CgroupRoot))
 	if err := errors.Join(errs...); err != nil {
-		return err // what is ours stays on record for the next try
+		return err // keep the record of what is ours for the next try
 	}
 	if err := resetState(ctx, cfg); err != nil {
 		return err
@@ -60,15 +60,15 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	return nil
 }
 
-// resetPods stops and removes, over CRI, every pod that this agent has made. In
-// the in-process dockershim these are all that it shows; in another runtime,
-// which others may use too, those that are ours by the root.
+// resetPods stops and removes, over CRI, every pod that this agent has made. The
+// in-process dockershim shows no others; in another runtime, which others may use
+// too, the root directory tells which pods are ours.
 func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	var group errgroup.Group
 	defer func() {
 		stop()
-		_ = group.Wait() // its error has been reported through the calls it failed
+		_ = group.Wait() // its error has been reported by the calls that failed because of it
 	}()
 	if ownDockershim(cfg) {
 		shim, err := newDockershim(ctx, cfg)
@@ -133,15 +133,15 @@ func resetPod(ctx context.Context, rt *kuberuntime.Manager, pod *actual.Pod) err
 	return nil
 }
 
-// resetState removes the agent's own files, and the root where nothing is left in it. What
-// was there before the first agent stays.
+// resetState removes the agent's own files, and the root directory if nothing is left in
+// it. What was there before the first agent stays.
 func resetState(ctx context.Context, cfg *config.Config) error {
 	found, err := volume.ReadFound(cfg.RootDir)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	// The record goes last.
+	// The record is removed last.
 	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", cpumanager.FileName, lockName, "mini-kubelet"} {
 		if !found.Has(name) {
 			path := filepath.Join(cfg.RootDir, name)

@@ -25,14 +25,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
-// runtimeStage is what brings one pod to the container runtime, and sees what becomes of it there.
+// runtimeStage brings one pod to the container runtime, and observes what becomes of it there.
 type runtimeStage struct {
 	volumes *volume.Manager
 	probes  *probe.Manager
 	manager *kuberuntime.Manager
 	pleg    *pleg.PLEG
 
-	probed       chan types.UID // pods of which a probe's result has changed
+	probed       chan types.UID // pods for which a probe's verdict has changed
 	probeMetrics *prometheus.Registry
 
 	parts []part
@@ -78,7 +78,8 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	return rt, nil
 }
 
-// problems are what keeps the node from being ready, beside what the runtime says.
+// problems returns what keeps the node from being ready, beside what the runtime
+// says.
 func (rt *runtimeStage) problems() []string {
 	if err := rt.pleg.Healthy(time.Now()); err != nil {
 		return []string{"PLEG is not healthy: " + err.Error()}
@@ -86,8 +87,8 @@ func (rt *runtimeStage) problems() []string {
 	return nil
 }
 
-// newImages makes what pulls images, with all the credentials that there are, and
-// the part that looks after the records of pulls.
+// newImages makes the manager that pulls images, with all available credentials,
+// and the part that maintains the records of pulls.
 func newImages(f *foundation, s *supplies) (*image.Manager, part, error) {
 	policy, err := options.NewImageVerification(f.cfg.ImagePullCredentialsVerificationPolicy, f.cfg.PreloadedImagesVerificationAllowlist)
 	if err != nil {
@@ -107,7 +108,7 @@ func newImages(f *foundation, s *supplies) (*image.Manager, part, error) {
 		QPS: float32(ptr.Deref(f.cfg.RegistryPullQPS, 0)), Burst: int(f.cfg.RegistryBurst),
 	})
 	return images, part{"image records", func(ctx context.Context) error {
-		// Pods need not wait: what is not known is not open.
+		// Pods need not wait: an image that is not on record is not open to them.
 		if err := records.Recover(ctx, f.client); err != nil && ctx.Err() == nil {
 			klog.ErrorS(err, "Could not find out what became of earlier image pulls; such images are pulled again")
 		}
@@ -118,7 +119,7 @@ func newImages(f *foundation, s *supplies) (*image.Manager, part, error) {
 // newKeyring joins the places that have credentials, in the kubelet's order.
 func newKeyring(f *foundation, s *supplies) (keyring.Keyring, error) {
 	k := keyring.Keyring{&keyring.Secrets{Objects: s.objects, Journal: f.journal}}
-	// Either may be unknown, which leaves out its places.
+	// Either may be unknown, which leaves out its files.
 	home, _ := os.UserHomeDir()
 	work, _ := os.Getwd()
 	k = append(k, keyring.NewFiles(f.cfg.RootDir, work, home))

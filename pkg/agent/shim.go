@@ -20,7 +20,7 @@ func shimConfig(cfg *config.Config) dockershim.Config {
 	}
 }
 
-// ownDockershim tells whether this process has to serve the dockershim: not where
+// ownDockershim reports whether this process has to serve the dockershim: not if
 // its socket was named and another process (mini-kubelet dockershim) serves it.
 func ownDockershim(cfg *config.Config) bool {
 	if !cfg.InProcessDockershim() {

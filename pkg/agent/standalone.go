@@ -11,7 +11,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
-// standalone is a node without an API server: all that its pods need is in the manifests.
+// standalone is the world of a node without an API server: everything that its pods need
+// is in the manifests.
 type standalone struct{}
 
 func (standalone) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}} }
@@ -43,7 +44,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 
 func (standalone) reporters(*foundation, *host, *runtimeStage) ([]part, error) { return nil, nil }
 
-// kubeletAPI implements world: there is nobody who could be asked who a caller is.
+// kubeletAPI implements world: there is nobody to ask who a caller is.
 func (standalone) kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error) {
 	return nil, nil, nil
 }

@@ -16,22 +16,23 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
-// world is what is around the node: nobody, or a cluster.
+// world is what surrounds the node: nothing, or a cluster.
 type world interface {
-	// sinks are the journal's.
+	// sinks returns the journal's sinks.
 	sinks() []journal.Sink
-	// nodeEvent records something about the node; nil where nobody listens.
+	// nodeEvent returns the function that records an event about the node; nil if
+	// nobody listens.
 	nodeEvent() journal.NodeEvent
 	// supplies makes what pods take from the world.
 	supplies(*foundation, *host) (*supplies, error)
-	// reporters are the parts that report the node, once it is known how it is.
+	// reporters makes the parts that report the node, once its state is known.
 	reporters(*foundation, *host, *runtimeStage) ([]part, error)
 	// kubeletAPI makes what the kubelet API is served from, and the parts that it needs; nil
-	// where it is not served.
+	// if it is not served.
 	kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error)
 }
 
-// newWorld goes by whether the configuration names an API server.
+// newWorld decides by whether the configuration names an API server.
 func newWorld(cfg *config.Config) (world, error) {
 	if cfg.Standalone() {
 		return standalone{}, nil
@@ -43,8 +44,8 @@ func newWorld(cfg *config.Config) (world, error) {
 // on a standalone node, the API server in a cluster.
 type podObjects interface {
 	volume.Objects
-	// Register has the pod synced when an object that it refers to changes, until
-	// Unregister.
+	// Register makes a change of an object that the pod refers to sync the pod,
+	// until Unregister.
 	Register(pod *v1.Pod)
 	Unregister(uid types.UID)
 }
@@ -56,18 +57,19 @@ type supplies struct {
 	csi     volume.CSI
 	tokens  provider.Tokens // of service accounts, for credential plug-ins
 
-	// fields and staticFields are what some fields of a pod need and the world has.
+	// fields and staticFields say which of the things that some fields of a pod
+	// need the world has.
 	fields, staticFields podfields.Features
 	// node returns the node as the API server has it, nil when that is not known.
 	node func() *v1.Node
-	// nodeLabels are what the node affinity of volumes is compared with.
+	// nodeLabels returns what the node affinity of volumes is compared with.
 	nodeLabels func() map[string]string
 
 	handler    func(ctx context.Context, class string) (string, error)           // of a RuntimeClass
 	serviceEnv func(ctx context.Context, pod *v1.Pod) (map[string]string, error) // variables of services
 	recall     func(*v1.Pod) (v1.PodStatus, bool)                                // the status at the API server
 	mirrors    func(types.NamespacedName)                                        // a static or a mirror pod has changed
-	pods       *source.APISource                                                 // those bound to this node
+	pods       *source.APISource                                                 // the pods that are bound to this node
 	manifests  func(objects []metav1.Object, complete bool)                      // takes the objects that came with static pods
 
 	parts []part

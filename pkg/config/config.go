@@ -9,7 +9,8 @@
 // Two tables list what is known: fields (fields.go) and flags (flagtable.go). What is in
 // neither is an error that names it and its line; what the kubelet knows and this agent does
 // not act on is one warning. The command and the agent call this package; it starts nothing
-// and, except for the files it is told to read, touches nothing.
+// and, except for the files it is told to read, touches nothing. The room options reads
+// options that have a grammar of their own.
 package config
 
 import (

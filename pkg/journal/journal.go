@@ -1,6 +1,7 @@
 // Package journal records what happened to each pod and why, as the kubelet's
 // events: the one record behind logs and the API server's events. Whoever decides
-// or acts records; each Sink gets every entry.
+// or acts records; each Sink gets every entry. Its room apievents is the Sink that writes
+// Events to the API server.
 package journal
 
 import (

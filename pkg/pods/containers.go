@@ -7,7 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// ContainerKind is which list of the spec a container stands in, and what it is there for.
+// ContainerKind says which list of the spec a container is in, and what it is for.
 type ContainerKind int
 
 // The kinds of containers. They start in this order, ephemeral ones whenever they are added.
@@ -41,7 +41,7 @@ func Containers(pod *v1.Pod) iter.Seq2[ContainerKind, *v1.Container] {
 }
 
 // AllContainers returns what Containers does, and then the ephemeral containers. These
-// are copies: a change of one does not reach the pod.
+// are copies: changing one does not change the pod.
 func AllContainers(pod *v1.Pod) iter.Seq2[ContainerKind, *v1.Container] {
 	return func(yield func(ContainerKind, *v1.Container) bool) {
 		for kind, c := range Containers(pod) {
@@ -58,8 +58,8 @@ func AllContainers(pod *v1.Pod) iter.Seq2[ContainerKind, *v1.Container] {
 	}
 }
 
-// Container returns the container of that name and its kind, nil when the pod's spec has none
-// or the pod is nil. An ephemeral one is a copy.
+// Container returns the container with that name and its kind, nil when the pod's spec has
+// none or the pod is nil. An ephemeral one is a copy.
 func Container(pod *v1.Pod, name string) (*v1.Container, ContainerKind) {
 	if pod == nil {
 		return nil, 0
@@ -72,7 +72,7 @@ func Container(pod *v1.Pod, name string) (*v1.Container, ContainerKind) {
 	return nil, 0
 }
 
-// ContainerStatus returns the status of that name, nil when the list has none.
+// ContainerStatus returns the status with that name, nil when the list has none.
 func ContainerStatus(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
 	i := slices.IndexFunc(statuses, func(s v1.ContainerStatus) bool { return s.Name == name })
 	if i < 0 {
@@ -91,8 +91,8 @@ func IsInit(pod *v1.Pod, name string) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == name })
 }
 
-// IsFinished reports whether a pod of that phase has run to its end: it starts nothing
-// and asks for nothing any more.
+// IsFinished reports whether a pod in that phase has run to its end: it no longer
+// starts anything or needs anything.
 func IsFinished(phase v1.PodPhase) bool {
 	return phase == v1.PodSucceeded || phase == v1.PodFailed
 }

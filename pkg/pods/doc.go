@@ -1,5 +1,6 @@
 // Package pods is the vocabulary of one pod: what the agent's other packages need to
-// say of a pod, whatever they do with it. It is pure: it neither acts nor remembers.
+// know about a pod, whatever they do with it. It is pure: it neither acts nor
+// remembers.
 //
 //	identity    static, mirror, critical; which source wants it
 //	containers  of all kinds, in order; by name; sidecars; finished pods

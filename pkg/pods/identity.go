@@ -12,7 +12,7 @@ const (
 	SourceAPI  = "api"
 )
 
-// Annotations that tell where a static pod comes from, as the kubelet sets them.
+// Annotations that say where a static pod comes from, as the kubelet sets them.
 const (
 	AnnotationConfigSource = "kubernetes.io/config.source"
 	AnnotationConfigHash   = "kubernetes.io/config.hash"
@@ -20,23 +20,25 @@ const (
 	AnnotationConfigMirror = "kubernetes.io/config.mirror"
 )
 
-// IsStatic tells whether the pod came from a manifest rather than the API server.
+// IsStatic reports whether the pod came from a manifest rather than the API server.
 func IsStatic(pod *v1.Pod) bool {
 	s := pod.Annotations[AnnotationConfigSource]
 	return s == SourceFile || s == SourceHTTP
 }
 
-// IsMirror tells whether the pod is an API server's image of a static pod.
+// IsMirror reports whether the pod is an API server's image of a static pod.
 func IsMirror(pod *v1.Pod) bool {
 	_, ok := pod.Annotations[AnnotationConfigMirror]
 	return ok
 }
 
-// systemCriticalPriority is the least of the PriorityClasses system-*-critical.
+// systemCriticalPriority is the lowest priority of the PriorityClasses
+// system-*-critical.
 const systemCriticalPriority = 2_000_000_000
 
-// IsCritical tells whether the node is not to end the pod for others' sake: by its
-// priority, or because nobody would make it anew elsewhere (the kubelet's rule).
+// IsCritical reports whether the node must not end the pod for the sake of others:
+// because of its priority, or because nobody would start it elsewhere (the kubelet's
+// rule).
 func IsCritical(pod *v1.Pod) bool {
 	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
 }

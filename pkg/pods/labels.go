@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Labels that every sandbox and container carries: a pod's identity on the
-// node, found again by listing after a crash.
+// Labels that every sandbox and container carries: a pod's identity on the node,
+// which a list finds again after a crash.
 const (
 	LabelPodName       = "io.kubernetes.pod.name"
 	LabelPodNamespace  = "io.kubernetes.pod.namespace"
@@ -34,10 +34,10 @@ const (
 )
 
 // AnnotationStartTime, on a sandbox, is the pod's status.startTime in RFC 3339: a
-// new agent counts on from there.
+// new agent continues with it.
 const AnnotationStartTime = "io.mini-kubelet.pod-start-time"
 
-// Identity is what the labels say a sandbox or container belongs to.
+// Identity is what a sandbox or container belongs to, according to its labels.
 type Identity struct {
 	PodName   string
 	Namespace string
@@ -45,8 +45,9 @@ type Identity struct {
 	Container string // "" for a sandbox
 }
 
-// ReadLabels returns whom a sandbox or container belongs to; false when it is not
-// one of a pod, or a name in it is no name of a file: they become parts of paths.
+// ReadLabels returns what a sandbox or container belongs to; false when it belongs
+// to no pod, or when a name is not a valid file name, since names become parts of
+// paths.
 func ReadLabels(labels map[string]string) (Identity, bool) {
 	id := Identity{
 		PodName:   labels[LabelPodName],
@@ -66,7 +67,7 @@ func isFileName(name string) bool {
 	return filepath.IsLocal(name) && name != "." && !strings.ContainsAny(name, "/\x00")
 }
 
-// Recorded is what a container's annotations tell of the spec it was made from.
+// Recorded is what a container's annotations say about the spec it was made from.
 type Recorded struct {
 	Hash                     uint64
 	RestartCount             int32

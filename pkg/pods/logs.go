@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// DefaultPodLogsRoot is where the logs of all pods lie.
+// DefaultPodLogsRoot is where the logs of all pods are.
 const DefaultPodLogsRoot = "/var/log/pods"
 
 // PodLogDirectory returns <root>/<namespace>_<name>_<uid>, where the pod's

@@ -2,7 +2,8 @@ package pods
 
 // Rejection is why a pod may not start on this node, in the kubelet's words, from admission
 // to its status: phase Failed with this reason, and the message after "Pod was rejected: ".
-// The pod's event has reason and message as they are. As an error it is the message.
+// The pod's event has reason and message as they are. As an error, a Rejection is its
+// message.
 type Rejection struct {
 	Reason  string
 	Message string

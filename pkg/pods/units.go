@@ -11,18 +11,18 @@ import (
 
 // Bounds of the kernel and of the kubelet's arithmetic.
 const (
-	MinShares = 2 // cpu.shares of what requests none
+	MinShares = 2 // cpu.shares of a container that requests no CPU
 	maxShares = 262144
-	minQuota  = 1000 // microseconds, the least CFS takes
+	minQuota  = 1000 // microseconds, the least that CFS accepts
 )
 
-// CPUShares turns a CPU request into cpu.shares (cgroup v1; a v2 runtime
-// converts it to cpu.weight).
+// CPUShares converts a CPU request to cpu.shares (cgroup v1; a v2 runtime converts
+// it to cpu.weight).
 func CPUShares(milliCPU int64) int64 {
 	return min(max(milliCPU*1024/1000, MinShares), maxShares)
 }
 
-// CPUQuota turns a CPU limit into CFS quota, in microseconds of one period; 0
+// CPUQuota converts a CPU limit to CFS quota, in microseconds of one period; 0
 // means no limit.
 func CPUQuota(milliCPU, period int64) int64 {
 	if milliCPU <= 0 {
@@ -43,8 +43,8 @@ func PageSizeName(bytes int64) string {
 	return strconv.FormatInt(bytes, 10) + units[i]
 }
 
-// HugePageSize returns the page size in bytes that a resource name of huge pages
-// ("hugepages-2Mi") is for; ok is false for any other name and for a size that is none.
+// HugePageSize returns the page size, in bytes, of a resource name for huge pages
+// ("hugepages-2Mi"); ok is false for any other name and for an invalid size.
 func HugePageSize(name v1.ResourceName) (bytes int64, ok bool) {
 	text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
 	if !ok {

@@ -11,4 +11,9 @@
 // authenticated, then authorized as access to a subresource of the node (filter.go), before
 // anything else looks at it. Requests that may take long there, streams and followed logs,
 // end with the client or the server (long.go).
+//
+//	podaccess  from a pod's name to its containers: logs, exec, attach, port-forward
+//	stats      what node, pods and containers use: /stats/summary, /metrics/resource
+//
+// A local API will be here too.
 package server

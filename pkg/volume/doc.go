@@ -8,5 +8,5 @@
 // All state is on disk, so every call can be repeated after a crash between any two
 // steps. Only one goroutine at a time works on a pod, separate from the caller: a mount
 // that hangs delays its own pod and no other. Nothing is ever deleted through a mount
-// point.
+// point. The room csi is the node's part of the Container Storage Interface.
 package volume

@@ -14,7 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// addresses fails until exactly these are given out.
+// addresses fails until exactly these addresses are in use.
 func (r *runtime) addresses(want ...string) {
 	r.t.Helper()
 	harness.Eventually(r.t, fmt.Sprintf("the addresses %v are in use", want), harness.Patience, func() error {
@@ -57,8 +57,8 @@ func TestDockershimWithCNI(t *testing.T) {
 		t.Errorf("after a restart %s, %v; want %s, ready", again, state, ip)
 	}
 
-	// A sandbox that is removed behind its back gives its address back, at once and
-	// also when that happens while no runtime runs.
+	// A sandbox that is removed behind the runtime's back gives its address back,
+	// at once, and also if that happens while no runtime runs.
 	other := r.sandboxConfig()
 	id := r.sandbox(other)
 	otherIP, _ := r.ip(id)

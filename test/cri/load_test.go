@@ -88,7 +88,7 @@ var loadCases = []testCase{
 		if after := own.status(p.ctr); after.State != cri.ContainerState_CONTAINER_RUNNING || after.StartedAt != before.StartedAt {
 			t.Errorf("status %v, was %v", after, before)
 		}
-		// Removed while nobody looked: its checkpoint goes, too.
+		// Removed while nobody looked: its checkpoint is removed, too.
 		for _, id := range []string{p.ctr, p.id} {
 			if err := r.Docker.Client.ContainerRemove(t.Context(), id, container.RemoveOptions{Force: true}); err != nil {
 				t.Fatal(err)
@@ -99,7 +99,7 @@ var loadCases = []testCase{
 	}},
 }
 
-// leftovers says what a dockershim with nothing to do still has.
+// leftovers returns what a dockershim with nothing to do still has.
 func (r *runtime) leftovers() error {
 	sandboxes, err := r.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{})
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package cri is a test-suite for container runtimes: every case calls CRI v1 on a
 // socket and looks at real containers. It runs the same against the dockershim on
 // a private Docker daemon and against a private containerd; a case that concerns
-// but one of them says so.
+// only one of them says so.
 package cri
 
 import (
@@ -74,7 +74,7 @@ func allCases() []testCase {
 
 var counter atomic.Int64
 
-// sandboxConfig is of a pod that no other test has.
+// sandboxConfig returns the configuration of a pod that no other test has.
 func (r *runtime) sandboxConfig(change ...func(*cri.PodSandboxConfig)) *cri.PodSandboxConfig {
 	n := counter.Add(1)
 	uid := fmt.Sprintf("uid-%d-%d", os.Getpid(), n)
@@ -118,14 +118,14 @@ func (r *runtime) sandbox(config *cri.PodSandboxConfig) string {
 	return id
 }
 
-// knownGap tells whether containerd 1.6 says of what is gone that it is not found,
-// where cri-api asks for success.
+// knownGap reports whether err is containerd 1.6's NotFound for what is already
+// gone, where cri-api asks for success.
 func (r *runtime) knownGap(err error) bool {
 	return !r.isDockershim() && status.Code(err) == codes.NotFound
 }
 
-// containerConfig is of a container that runs a shell script. As PID 1 a shell
-// ends on SIGTERM only where it says so.
+// containerConfig returns the configuration of a container that runs a shell
+// script. As PID 1, a shell ends on SIGTERM only if its script says so.
 func containerConfig(name, script string, change ...func(*cri.ContainerConfig)) *cri.ContainerConfig {
 	c := &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name},
@@ -194,7 +194,7 @@ func (r *runtime) status(id string) *cri.ContainerStatus {
 }
 
 // handles waits until a container's first process has a handler for the signal; the
-// kernel keeps from it those that it has none for.
+// kernel does not deliver signals for which it has none.
 func (r *runtime) handles(id string, s syscall.Signal) {
 	r.t.Helper()
 	harness.Eventually(r.t, "the container handles "+s.String(), harness.Patience, func() error {
@@ -226,8 +226,8 @@ func (r *runtime) exited(id string) *cri.ContainerStatus {
 	return st
 }
 
-// settle waits until a log grows no more: containerd tells of a container's end
-// before it has written all that the container said, and not when that is done.
+// settle waits until a log no longer grows: containerd reports a container's end
+// before it has written all of its output, and does not report when that is done.
 func settle(path string) {
 	size, since := int64(-1), time.Now()
 	for ; time.Since(since) < time.Second; time.Sleep(50 * time.Millisecond) {
@@ -260,7 +260,7 @@ func (r *runtime) output(script string, change ...func(*cri.ContainerConfig)) st
 	return strings.TrimSuffix(text.String(), "\n")
 }
 
-// lines are a log's, with those that were split put together.
+// lines returns a log's lines, with split ones joined.
 func (r *runtime) lines(path string) []string {
 	r.t.Helper()
 	var all []string

@@ -16,8 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// tryMount starts a container with a mount, in a sandbox of its own, and returns what
-// the runtime says to it.
+// tryMount starts a container with a mount, in a sandbox of its own, and returns the
+// runtime's answer.
 func (r *runtime) tryMount(m *cri.Mount) error {
 	r.t.Helper()
 	config := r.sandboxConfig()
@@ -57,7 +57,7 @@ var mountCases = []testCase{
 		}
 	}},
 	{name: "a host path that does not exist is made, as a directory", run: func(t *testing.T, r *runtime) {
-		// Against cri-api, and with what a stock kubelet sends for a hostPath without a type.
+		// Contrary to cri-api, but a stock kubelet sends it for a hostPath without a type.
 		dir := t.TempDir()
 		if err := errors.Join(os.Mkdir(filepath.Join(dir, "real"), 0o755), os.Symlink("real", filepath.Join(dir, "run"))); err != nil {
 			t.Fatal(err)
@@ -121,7 +121,8 @@ var mountCases = []testCase{
 		if got := r.mustExec(p.ctr, "sh", "-c", "test -d /above/"+name+" && test -d /all"+root+" && ls /own | wc -l"); got == "" || got == "0" {
 			t.Errorf("the container sees %q", got)
 		}
-		// Asked for by name, what the host mounts later comes in, where the host shares it.
+		// If asked for by name, what the host mounts later appears, provided that the host
+		// shares it.
 		mountinfo, err := os.ReadFile("/proc/self/mountinfo")
 		if err != nil {
 			t.Fatal(err)

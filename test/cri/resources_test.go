@@ -119,13 +119,14 @@ var resourceCases = []testCase{
 	}},
 	{name: "out of memory is OOMKilled, 137", run: func(t *testing.T, r *runtime) {
 		// A shell variable that doubles: tmpfs and page cache do not count alike everywhere.
-		// containerd, under Docker as well, listens for it from when the start is answered.
+		// containerd, also under Docker, listens for it only once the start is answered.
 		p := r.pod("until [ -e /tmp/go ]; do sleep 0.1; done; sleep 1; x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", func(c *cri.ContainerConfig) {
 			c.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 16 << 20, MemorySwapLimitInBytes: 16 << 20}
 		})
 		r.mustExec(p.ctr, "mkdir", "-p", "/tmp/go")
 		r.exited(p.ctr)
-		// That the kernel killed it may be told a moment after that it has ended.
+		// The report that the kernel killed it may come a moment after the report
+		// of its end.
 		harness.Eventually(t, "the reason is known", harness.Patience, func() error {
 			if st := r.status(p.ctr); st.Reason != "OOMKilled" || st.ExitCode != 137 {
 				return fmt.Errorf("status %v", st)

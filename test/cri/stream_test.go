@@ -202,7 +202,7 @@ var streamCases = []testCase{
 	}},
 }
 
-// nextEvents collects events of a sandbox until want have come.
+// nextEvents collects events of a sandbox until want events have arrived.
 func (r *runtime) nextEvents(stream cri.RuntimeService_GetContainerEventsClient, uid string, want int) []string {
 	r.t.Helper()
 	var got []string

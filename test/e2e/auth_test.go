@@ -22,7 +22,7 @@ import (
 func ask(t *testing.T, n *harness.Node, method, path, token string, certs ...tls.Certificate) (int, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{
-		// The serving certificate is the node's own; who it is, is not what is tested.
+		// The serving certificate is the node's own; its identity is not tested here.
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, Certificates: certs},
 		DisableKeepAlives: true,
 	}}
@@ -72,7 +72,7 @@ func TestKubeletAPIAuthentication(t *testing.T) {
 		t.Errorf("/run without rights: %d", code)
 	}
 
-	// A right to nodes/metrics is one to metrics and to nothing else.
+	// A right to nodes/metrics allows metrics and nothing else.
 	name := ns + "-metrics"
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"nodes/metrics"}, Verbs: []string{"get"}}}}
 	binding := &rbacv1.ClusterRoleBinding{
@@ -100,7 +100,7 @@ func TestKubeletAPIAuthentication(t *testing.T) {
 		t.Errorf("/pods with a right to metrics only: %d", code)
 	}
 
-	// The API server's own certificate opens all.
+	// The API server's own certificate opens everything.
 	pair, err := tls.LoadX509KeyPair(n.Cluster.PKI("apiserver-kubelet-client.crt"), n.Cluster.PKI("apiserver-kubelet-client.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestServingCertificateOfTheCluster(t *testing.T) {
 	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{Config: map[string]any{"serverTLSBootstrap": true}})
 	n.Start()
 	n.WaitReady()
-	// Nobody approves these by itself, so that nodes cannot take names.
+	// Nobody approves these automatically, so that nodes cannot take names.
 	harness.Eventually(t, "the request for a serving certificate is there", harness.Patience, func() error {
 		out, _, err := n.Cluster.Kubectl(t.Context(), nil, "get", "csr", "--field-selector", "spec.signerName=kubernetes.io/kubelet-serving", "-o", "jsonpath={range .items[?(@.spec.username==\"system:node:"+n.Node()+"\")]}{.metadata.name}{end}")
 		if err != nil {

@@ -59,7 +59,7 @@ var badPods = map[string]struct {
 }
 
 // TestBadInputIsToldOnceATryAndTriedByTheBackOff reads the events that the API server
-// gets, while something goes on that has the pods looked at many times a second.
+// gets, while something makes the agent look at the pods many times a second.
 func TestBadInputIsToldOnceATryAndTriedByTheBackOff(t *testing.T) {
 	n, ns := join(t)
 	n.MustKubectl(ns, "create", "configmap", "settings", "--from-literal=colour=green")

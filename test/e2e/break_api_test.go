@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// apiServersPair is the certificate by which the API server calls nodes.
+// apiServersPair is the certificate with which the API server calls nodes.
 func apiServersPair(t *testing.T, n *harness.Node) tls.Certificate {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(n.Cluster.PKI("apiserver-kubelet-client.crt"), n.Cluster.PKI("apiserver-kubelet-client.key"))
@@ -153,7 +153,7 @@ func TestKubeletAPIErrors(t *testing.T) {
 		}
 	}
 
-	// Who is not known, or may not, is not upgraded.
+	// An unknown or unauthorized caller gets no upgrade.
 	for _, how := range []string{
 		"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n",
 		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n",

@@ -44,8 +44,8 @@ func pairFor(t *testing.T, name string, until time.Time) (cert, both []byte) {
 }
 
 // TestBadCredentialsAreToldPlainly starts agents with credentials that cannot work.
-// Those that only time or another can mend leave static pods running and are tried
-// again; the others end the agent with the file's name and the cause.
+// Those that only time or somebody else can fix leave static pods running and are
+// tried again; the others end the agent with the file's name and the cause.
 func TestBadCredentialsAreToldPlainly(t *testing.T) {
 	t.Parallel()
 	c := harness.SharedCluster(t)

@@ -17,8 +17,8 @@ import (
 )
 
 // TestFinalizersHoldTheObjectOnly deletes pods whose objects others hold on to. Their
-// containers end, they are seen to be over, nothing is asked again and again, and no
-// agent starts them anew.
+// containers end, their status shows that they are over, nothing is requested over
+// and over, and no agent starts them again.
 func TestFinalizersHoldTheObjectOnly(t *testing.T) {
 	n, ns := join(t)
 	watchPods(t, n, ns)
@@ -96,8 +96,8 @@ func TestGraceIsShortened(t *testing.T) {
 	n.AwaitGone(ns, "p") // of 300 s nearly all were left
 }
 
-// TestAdmissionAfterARestart has more pods than can be, some created while no agent
-// ran. Who runs stays; who was turned away stays so.
+// TestAdmissionAfterARestart makes more pods than fit, some while no agent runs. A
+// running pod stays; a rejected one stays rejected.
 func TestAdmissionAfterARestart(t *testing.T) {
 	n, ns := join(t)
 	watchPods(t, n, ns)
@@ -119,7 +119,7 @@ func TestAdmissionAfterARestart(t *testing.T) {
 	if a, b := harness.Status(first, "c"), harness.Status(now, "c"); a.ContainerID != b.ContainerID {
 		t.Error("the pod that had the port was restarted")
 	}
-	// The port becomes free, and still nobody who was refused gets it.
+	// The port becomes free, and still no rejected pod gets it.
 	n.MustKubectl(ns, "delete", "pod", "z-first", "--timeout=60s")
 	n.Kill()
 	n.Start()

@@ -15,8 +15,8 @@ import (
 )
 
 // TestNodeObjectIsDeleted takes the node object away under a running agent. Like the
-// kubelet it does not make it anew, says so, and leaves no lease behind; an agent that
-// is started registers.
+// kubelet, the agent does not create it again, says so, and leaves no lease behind; a
+// restarted agent registers.
 func TestNodeObjectIsDeleted(t *testing.T) {
 	t.Parallel()
 	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{Config: map[string]any{
@@ -56,7 +56,7 @@ func TestNodeObjectIsDeleted(t *testing.T) {
 	n.Create(ns, harness.Pod("q", "", quick))
 	n.AwaitReady(ns, "q")
 
-	// Somebody else may make it anew, too: it comes to life again.
+	// Somebody else may create it again: then it comes back to life.
 	if err := nodes.Delete(t.Context(), n.Node(), metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,8 @@ func TestNodeObjectIsDeleted(t *testing.T) {
 	}, n.Explain)
 }
 
-// TestNodeObjectOfAnother finds a node object of its name that others have marked.
+// TestNodeObjectOfAnother starts an agent that finds a node object with its name
+// that others have marked.
 func TestNodeObjectOfAnother(t *testing.T) {
 	t.Parallel()
 	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{})

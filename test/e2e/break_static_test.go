@@ -53,9 +53,9 @@ func TestStaticPodIsEditedQuickly(t *testing.T) {
 	n.WaitGone("s")
 }
 
-// TestMirrorPodsThatCannotBe has static pods that the API server takes no mirror of.
-// They run all the same, an event or the log says why, and nothing is tried all the
-// time.
+// TestMirrorPodsThatCannotBe runs static pods for which the API server accepts no
+// mirror. They run all the same, an event or the log says why, and nothing is
+// retried constantly.
 func TestMirrorPodsThatCannotBe(t *testing.T) {
 	n, ns := join(t)
 	lost := harness.Pod("lost", "", quick)
@@ -81,7 +81,7 @@ func TestMirrorPodsThatCannotBe(t *testing.T) {
 	if said := why(); strings.Count(said, "\n") > 0 {
 		t.Errorf("the same is told again and again:\n%s", said)
 	}
-	// Once there is the namespace, there is the mirror.
+	// Once the namespace exists, so does the mirror.
 	if _, err := n.Cluster.Client.CoreV1().Namespaces().Create(t.Context(), &v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lost.Namespace}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestReadinessIsTold(t *testing.T) {
 	n.Await(ns, "p", "has its containers ready but not its gate", func(p *v1.Pod) bool {
 		return podCondition(p, v1.ContainersReady).Status == v1.ConditionTrue && podCondition(p, v1.PodReady).Reason == "ReadinessGatesNotReady"
 	})
-	// Others set their conditions, and the node keeps them.
+	// Others set conditions, and the node keeps them.
 	patch := fmt.Sprintf(`{"status":{"conditions":[{"type":"example.com/gate","status":"True"},{"type":"DisruptionTarget","status":"True","reason":"Test","lastTransitionTime":%q}]}}`,
 		time.Now().UTC().Format(time.RFC3339)) // without a time the disruption controller takes it for stale
 	if _, err := n.Cluster.Client.CoreV1().Pods(ns).Patch(t.Context(), "p", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {

@@ -76,7 +76,7 @@ func (s *witness) see(e sighting) {
 	s.last[e.pod.UID] = e.pod
 }
 
-// backwards says in what a pod's status contradicts the one before.
+// backwards returns how a pod's status contradicts the one before.
 func backwards(was, now *v1.Pod) []string {
 	var wrong []string
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -96,8 +96,8 @@ func backwards(was, now *v1.Pod) []string {
 		if y.RestartCount < x.RestartCount {
 			say("%s: %d restarts, then %d", c.Name, x.RestartCount, y.RestartCount)
 		}
-		// One that was created and never started may go: a crash between the two leaves
-		// it, and it is made anew.
+		// One that was created and never started may disappear: a crash in between
+		// leaves it, and it is replaced.
 		if x.ContainerID != "" && y.ContainerID == "" && x.State.Waiting == nil {
 			say("%s: container %s that was %+v, then none but %+v", c.Name, x.ContainerID, x.State, y.State)
 		}

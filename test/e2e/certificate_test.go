@@ -64,7 +64,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 			t.Errorf("the node was not Ready all the time: %+v", cond)
 		}
 	}
-	// A watch that is dropped is begun anew, and that is logged.
+	// A dropped watch is started again, and that is logged.
 	if log := n.Log(); strings.Count(log, `"Warning: event bookmark expired"`) > 0 || strings.Contains(log, "Unauthorized") {
 		t.Errorf("a request was refused on the way:\n%s", n.Explain())
 	}

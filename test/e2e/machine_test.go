@@ -289,7 +289,7 @@ func (m *machine) does(what string, do func()) {
 	}
 }
 
-// inventory is all that there is in the places and in Docker, with what can be told of it.
+// inventory lists everything in the places and in Docker, with what can be said about it.
 func (m *machine) inventory() map[string]string {
 	m.t.Helper()
 	all := map[string]string{}
@@ -334,7 +334,7 @@ func (m *machine) inventory() map[string]string {
 	return all
 }
 
-// describe tells of a file what a change of it would change, but for the times.
+// describe returns what a change of a file would change, except for the times.
 func describe(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -352,7 +352,8 @@ func describe(path string) (string, error) {
 	return text, nil
 }
 
-// command is a program that sees this machine's Docker as any of the user's does.
+// command returns a program that sees this machine's Docker as any of the user's
+// programs does.
 func (m *machine) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(m.t.Context(), name, args...)
 	for _, e := range os.Environ() {
@@ -363,7 +364,8 @@ func (m *machine) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// agent is mini-kubelet with nothing of its own but what all machines share: cgroups and ports.
+// agent is mini-kubelet with nothing of its own except what all machines share: cgroups and
+// ports.
 func (m *machine) agent(args ...string) *exec.Cmd {
 	binary, err := harness.Binary()
 	if err != nil {

@@ -72,8 +72,8 @@ func TestMissingObjectsAreTold(t *testing.T) {
 }
 
 // TestTokensAreBound asks the API server about the token that lies in a pod. When
-// tokens are refreshed is tested by package objects: the shortest life that the API
-// server grants is ten minutes.
+// tokens are refreshed is tested in package podobjects: the shortest life that the
+// API server grants is ten minutes.
 func TestTokensAreBound(t *testing.T) {
 	n, ns := join(t)
 	n.Create(ns, harness.Pod("p", "sleep 1000", quick, func(p *v1.Pod) {

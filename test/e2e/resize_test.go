@@ -27,7 +27,7 @@ func conditionOf(p *v1.Pod, kind v1.PodConditionType) *v1.PodCondition {
 	return &p.Status.Conditions[i]
 }
 
-// resize asks for other CPU of the container "c", requested and as its limit.
+// resize changes the CPU request and limit of the container "c".
 func resize(t *testing.T, n *harness.Node, ns, pod, request, limit string) {
 	t.Helper()
 	if err := tryResize(t, n, ns, pod, request, limit); err != nil {
@@ -42,7 +42,7 @@ func tryResize(t *testing.T, n *harness.Node, ns, pod, request, limit string) er
 	return err
 }
 
-// quotas are the CFS quotas of the pod's cgroup and of its container's.
+// quotas returns the CFS quotas of the pod's cgroup and of its container's.
 func quotas(n *harness.Node, p *v1.Pod) string {
 	pod := filepath.Join("/sys/fs/cgroup/cpu", n.CgroupRoot(), "kubepods/burstable/pod"+string(p.UID))
 	read := func(dir string) string {

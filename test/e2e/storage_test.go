@@ -166,7 +166,7 @@ func TestStorageOfCSIDrivers(t *testing.T) {
 		t.Errorf("the driver was not told of the pod: %v", r)
 	}
 
-	// A new agent takes down what the one before has set up.
+	// A new agent tears down what the one before has set up.
 	n.Kill()
 	n.Start()
 	n.MustKubectl(ns, "delete", "pod", "p")

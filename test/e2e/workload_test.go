@@ -183,7 +183,7 @@ func TestDeleteGivesTheGracePeriod(t *testing.T) {
 	if err := n.Cluster.Client.CoreV1().Pods(ns).Delete(t.Context(), "p", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	// The status comes first: the pod is seen to be over before it goes.
+	// The status comes first: it shows that the pod is over before the pod is gone.
 	ended := n.Await(ns, "p", "has ended", func(p *v1.Pod) bool {
 		s := harness.Status(p, "c")
 		return s.State.Terminated != nil
@@ -232,7 +232,7 @@ func TestAPodThatRestartsAllItsContainersIsScheduledAndDoes(t *testing.T) {
 	n, ns := join(t)
 	never := v1.ContainerRestartPolicyNever
 	pod := harness.Pod("all", "", quick, func(p *v1.Pod) {
-		// Only to a node that declares the feature does the scheduler send it.
+		// The scheduler sends it only to a node that declares the feature.
 		p.Spec.NodeSelector = map[string]string{v1.LabelHostname: n.Node()}
 		p.Spec.RestartPolicy = v1.RestartPolicyNever
 		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}

@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// cgroupV1 is where the kernel shows a controller's cgroups of version 1.
+// cgroupV1 returns where the kernel shows a controller's version 1 cgroups.
 func cgroupV1(t *testing.T, controller string) string {
 	t.Helper()
 	dir := filepath.Join("/sys/fs/cgroup", controller)

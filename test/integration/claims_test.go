@@ -22,7 +22,7 @@ func volumeOf(name, size, source string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: PersistentVolume\nmetadata:\n  name: %s\nspec:\n  capacity: {storage: %s}\n  accessModes: [ReadWriteOnce]\n  %s\n", name, size, source)
 }
 
-// claimFor is a manifest of a claim for 1 GiB.
+// claimFor returns a manifest of a claim for 1 GiB.
 func claimFor(name string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: %s\nspec:\n  accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n", name)
 }
@@ -49,8 +49,8 @@ func TestPodsUseClaimsOfManifests(t *testing.T) {
 	a.WaitRunning("web")
 	waitContent(t, a, starts, "web\n")
 
-	// What is bound stays: beside a volume that suits better, for another pod, and for an
-	// agent that starts anew.
+	// What is bound stays bound: when a better volume appears, for another pod, and for a
+	// restarted agent.
 	a.WriteText("small.yaml", persistentVolume("small", "1Gi", small))
 	a.WriteText("other.yaml", claimFor("other"))
 	a.Write("other-pod.yaml", usesClaim("other", "other"))
@@ -66,18 +66,19 @@ func TestPodsUseClaimsOfManifests(t *testing.T) {
 	a.Write("web.yaml", usesClaim("again", "data"))
 	before := a.WaitRunning("again")
 	waitContent(t, a, starts, "web\nagain\n")
-	// Nor is a volume given to another claim with what is in it.
+	// A volume with data in it is not given to another claim either.
 	a.WriteText("third.yaml", claimFor("third"))
 	a.Write("third-pod.yaml", usesClaim("third", "third"))
 	waitLog(t, a, "FailedMount", "error processing PVC default/third: PVC is not bound")
 	a.Remove("third-pod.yaml")
 	a.WaitGone("third")
 
-	// What may not change is refused, and the pod goes on.
+	// A change of what must not change is refused, and the pod goes on.
 	a.WriteText("volume.yaml", persistentVolume("large", "9Gi", small))
 	waitLog(t, a, "volume.yaml: document 1 (line 8): spec.local: Forbidden: spec.persistentvolumesource is immutable after creation")
 
-	// A pod keeps its volume when the documents go, also under an agent that starts anew.
+	// A pod keeps its volume when the documents are removed, also under a restarted
+	// agent.
 	a.Remove("volume.yaml")
 	a.Remove("claim.yaml")
 	waitLog(t, a, "Manifest removed", "/claim.yaml")

@@ -192,7 +192,7 @@ func TestWithoutRootTheErrorIsPlain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A copy that anybody may run, wherever the tree lies.
+	// A copy that anybody may run, wherever the tree is.
 	dir, err := os.MkdirTemp("", "mini-kubelet-nobody-")
 	if err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ func TestPodsRunOnContainerd(t *testing.T) {
 		t.Errorf("container %s, IP %q", status.ContainerID, before.Status.PodIP)
 	}
 
-	// An agent that is killed takes over what runs.
+	// After a kill the new agent takes over what runs.
 	a.Kill()
 	a.Start()
 	if after := harness.Status(a.WaitRunning("web"), "c"); after.ContainerID != status.ContainerID {

@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// allowed are the CPUs that the kernel lets the container's process run on.
+// allowed returns the CPUs that the kernel lets the container's process run on.
 func allowed(t *testing.T, a *harness.Agent, pod *v1.Pod) cpuset.CPUSet {
 	t.Helper()
 	info, err := a.Docker.Client.ContainerInspect(t.Context(), harness.ID(harness.Status(pod, "c").ContainerID))
@@ -42,7 +42,7 @@ func allowed(t *testing.T, a *harness.Agent, pod *v1.Pod) cpuset.CPUSet {
 	return cpuset.CPUSet{}
 }
 
-// onlyOneCPU is an agent with the static policy that has one CPU to give away.
+// onlyOneCPU starts an agent with the static policy that has one CPU to give away.
 func onlyOneCPU(t *testing.T) *harness.Agent {
 	t.Helper()
 	harness.NeedDockerd(t)
@@ -66,7 +66,7 @@ func TestCPUsSurviveAnAgentKilledAtRandomMoments(t *testing.T) {
 	all := allowed(t, a, shares)
 	var own types.UID
 	for round := range 6 {
-		// Another pod in the place of the one before: it is to get the same CPU.
+		// Another pod replaces the one before: it must get the same CPU.
 		a.Write("own.yaml", harness.Pod("own", "", needs(nil, amounts("cpu", "1", "memory", "32Mi")), func(p *v1.Pod) {
 			p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "ROUND", Value: strconv.Itoa(round)}}
 		}))

@@ -163,7 +163,7 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	a := harness.StartAgent(t, harness.AgentConfig{Endpoint: proxy.Endpoint})
 	seen := harness.WatchEvents(a)
 
-	// killAt has the agent killed after its n-th changing call from now on.
+	// killAt kills the agent after its n-th changing call from now on.
 	killAt := func(n int64) *pendingKill {
 		k := &pendingKill{done: make(chan struct{})}
 		var count atomic.Int64
@@ -232,14 +232,14 @@ func TestAgentKilledAfterEachDockerCallThatChangesSomething(t *testing.T) {
 	checkCanStillWork(t, a, pods)
 }
 
-// pendingKill is one that is to come: once it is decided, either it comes or it never will.
+// pendingKill is a kill that may come: once decided, it either comes or never will.
 type pendingKill struct {
 	decided atomic.Bool
 	done    chan struct{} // closed after it
 }
 
-// killedBefore waits for the kill or for done, and tells whether it was the kill.
-// A call that is on its way when done is seen kills; none that comes later does.
+// killedBefore waits for the kill or for done, and reports whether it was the kill.
+// A call under way when done is seen still kills; a later one does not.
 func killedBefore(t *testing.T, a *harness.Agent, k *pendingKill, done func(*v1.PodList) bool) bool {
 	t.Helper()
 	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -9,15 +9,16 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// ample is a deadline in seconds before which a pod has started on a busy machine, too.
+// ample is a deadline, in seconds, before which a pod has started even on a busy
+// machine.
 const ample = 20
 
 func deadline(seconds int64) func(*v1.Pod) {
 	return func(p *v1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }
 }
 
-// checkDeadline waits for the pod to fail for its deadline, and checks that its
-// container was stopped then, by SIGTERM, and not before.
+// checkDeadline waits for the pod to fail because of its deadline, and checks that
+// its container was stopped then, by SIGTERM, and not before.
 func checkDeadline(t *testing.T, a *harness.Agent, seen *harness.Events, pod string, after time.Duration) *v1.Pod {
 	t.Helper()
 	p := a.WaitPod(pod, "has failed and its container has ended", func(p *v1.Pod) bool {
@@ -44,7 +45,7 @@ func TestPodIsStoppedAtItsDeadlineForGood(t *testing.T) {
 	a.WaitPhase("quick", v1.PodSucceeded)
 	checkDeadline(t, a, seen, "web", ample*time.Second)
 
-	// Nor does an agent that comes later start it again, or think otherwise.
+	// A later agent does not start it again either, or report anything else.
 	a.Kill()
 	a.Start()
 	checkDeadline(t, a, seen, "web", ample*time.Second)

@@ -39,8 +39,8 @@ func startPolicyPods(t *testing.T, a *harness.Agent) {
 	a.WaitPhase("done", v1.PodSucceeded)
 }
 
-// checkPolicies waits until each pod is what its restart policy makes of the
-// death of all containers.
+// checkPolicies waits until each pod is in the state that its restart policy
+// prescribes after all containers have died.
 func checkPolicies(t *testing.T, a *harness.Agent) {
 	t.Helper()
 	for _, name := range []string{"always", "onfailure"} {
@@ -188,7 +188,7 @@ func TestAgentStartedBeforeDocker(t *testing.T) {
 	a.Write("web.yaml", harness.Pod("web", ""))
 	d.Kill()
 	a.Launch()
-	time.Sleep(2 * time.Second) // it finds no Docker, and may say so in any way but for good
+	time.Sleep(2 * time.Second) // it finds no Docker, and may say so in any way except by giving up
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}

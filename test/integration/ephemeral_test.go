@@ -22,8 +22,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// manager is package runtime over the agent's CRI socket: what the API server
-// would tell an agent, which a manifest cannot, is told to it instead.
+// manager is package kuberuntime over the agent's CRI socket: the test tells it
+// what only the API server, not a manifest, could tell an agent.
 func manager(t *testing.T, a *harness.Agent) *kuberuntime.Manager {
 	t.Helper()
 	client, err := criclient.New(criclient.Config{Endpoint: "unix://" + a.CRISocket()})

@@ -38,7 +38,7 @@ func exchangeImage(t *testing.T, a *harness.Agent) string {
 	return ref
 }
 
-// treeOf says of each file in a directory who owns it, who may do what, and what is in it.
+// treeOf returns owner, mode and content of each file in a directory.
 func treeOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -54,12 +54,12 @@ func goOn(t *testing.T, a *harness.Agent) {
 	}
 }
 
-// onceSaid waits in a container until its pod has written the line down.
+// onceSaid waits in a container until its pod has written that line.
 func onceSaid(line string) string {
 	return fmt.Sprintf("until grep -qsx %s /diary/log; do sleep 0.1; done; ", line)
 }
 
-// wrote waits until the diary says just that.
+// wrote waits until the diary says exactly that.
 func wrote(t *testing.T, a *harness.Agent, read func() string, want string) {
 	t.Helper()
 	harness.Eventually(t, fmt.Sprintf("the diary says %q", want), harness.Patience, func() error {
@@ -70,7 +70,7 @@ func wrote(t *testing.T, a *harness.Agent, read func() string, want string) {
 	}, a.Explain)
 }
 
-// untilTerm runs until SIGTERM, writes its name down and ends.
+// untilTerm runs until SIGTERM, writes its name and ends.
 func untilTerm(name string) string {
 	return fmt.Sprintf("trap 'echo %[1]s-term >> /diary/log; exit 0' TERM; echo %[1]s >> /diary/log; while :; do sleep 1 & wait $!; done", name)
 }
@@ -173,7 +173,7 @@ func TestPreStopHookAndSignalShareTheGracePeriod(t *testing.T) {
 		begun[name] = time.Now()
 		a.Remove(name + ".yaml")
 	}
-	// The hook's time is the signal's loss, of which two seconds are always left.
+	// The hook uses up the signal's time, of which two seconds always remain.
 	for name, want := range map[string]struct{ hook, left int }{"short": {2, 4}, "long": {3, 2}} {
 		died := seen.Wait(1, "die", name, "c", harness.Patience)[0]
 		kills := seen.Of("kill", name, "c")

@@ -109,8 +109,8 @@ func TestContainersThatRuinTheirOwnFiles(t *testing.T) {
 	}
 }
 
-// TestPodThatRuinsTheFilesOfOthers has a pod with a hostPath put something else in the
-// place of other pods' files.
+// TestPodThatRuinsTheFilesOfOthers runs a pod with a hostPath that replaces other
+// pods' files with something else.
 func TestPodThatRuinsTheFilesOfOthers(t *testing.T) {
 	a := start(t)
 	victim := filepath.Join(a.Dir, "victim")

@@ -27,9 +27,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// TestAnImageDecidesNothing runs pods of images that say of themselves, in every way
-// an image can, to be somebody else's container, and compares what the node does with
-// the same pod of a clean image.
+// TestAnImageDecidesNothing runs pods with images that claim, in every way an image
+// can, to be somebody else's container, and compares what the node does with the same
+// pod with a clean image.
 func TestAnImageDecidesNothing(t *testing.T) {
 	t.Parallel()
 	docker := harness.Docker(t)
@@ -138,8 +138,8 @@ func TestAnImageDecidesNothing(t *testing.T) {
 	}
 }
 
-// imageLife runs a pod of that image through its life: start, restart, removal. It returns
-// what the node did and told, without what differs from pod to pod.
+// imageLife runs a pod with that image through its life: start, restart, removal. It
+// returns what the node did and reported, without what differs from pod to pod.
 func imageLife(t *testing.T, a *harness.Agent, proxy *harness.Proxy, victim *victim, name, ref string) string {
 	t.Helper()
 	proxy.Forget()
@@ -206,7 +206,7 @@ func indifferent(text, name, uid string) string {
 	return text
 }
 
-// victim is a directory of the host's whose files nobody may touch.
+// victim is a directory of the host whose files nobody may touch.
 type victim struct {
 	dir    string
 	before map[string]string
@@ -243,7 +243,7 @@ func (v *victim) check(t *testing.T) {
 	}
 }
 
-// trap counts the requests of those who do what an image says.
+// trap counts the requests that are made because an image says so.
 type trap struct {
 	address  string
 	requests atomic.Int64
@@ -269,7 +269,7 @@ func newTrap(t *testing.T) *trap {
 	return tr
 }
 
-// hostileLabels are all labels that the node has a meaning for, and some more.
+// hostileLabels returns all labels that have a meaning for the node, and some more.
 func hostileLabels(a *harness.Agent, victim, trap, metadata string) map[string]string {
 	host, port, _ := net.SplitHostPort(trap)
 	hook := fmt.Sprintf(`{"httpGet":{"host":%q,"port":%s,"path":"/"}}`, host, port)
@@ -307,8 +307,8 @@ func allKeys(labels map[string]string) string {
 	return string(text)
 }
 
-// buildHostile builds the image as anybody builds one, with all that a Dockerfile can
-// say but for what its programs do.
+// buildHostile builds the image in the usual way, with everything that a Dockerfile
+// can say except what its programs do.
 func buildHostile(t *testing.T, d *harness.Dockerd, ref string, labels map[string]string) {
 	t.Helper()
 	var file strings.Builder
@@ -349,7 +349,7 @@ CMD ["--help"]
 	}
 }
 
-// writeHostile writes the image with what no builder lets through.
+// writeHostile writes the image with contents that no builder would accept.
 func writeHostile(t *testing.T, d *harness.Dockerd, ref string, labels map[string]string) {
 	t.Helper()
 	img := harness.BusyboxImage(t, ref)

@@ -27,7 +27,7 @@ func TestOrphansAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The agent is not to find them half made.
+	// The agent must not find them half made.
 	if err := unix.Kill(a.PID(), unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestOrphansAreRemoved(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "volumes", "kubernetes.io~empty-dir", "scratch"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	// The mark of an agent that has made it.
+	// The mark of the agent that made it.
 	if err := os.WriteFile(filepath.Join(a.Dir, "root", "mini-kubelet", "pods", uid), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

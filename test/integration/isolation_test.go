@@ -128,7 +128,7 @@ func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
 		t.Errorf("a foreign volume is gone: %v", err)
 	}
 
-	// Reset twice is as good as once, and the agent starts anew after it.
+	// Resetting twice is as good as once, and the agent starts afresh afterwards.
 	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
 		t.Errorf("a second reset: %v\n%s", err, stderr)
 	}
@@ -137,7 +137,7 @@ func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
 }
 
 // Somebody has mounted something in the directories that reset removes: nothing in it is
-// touched, and where the whole directory is the agent's it is named.
+// touched, and if the whole directory is the agent's, the mount is named.
 func TestResetRemovesNothingThatIsMounted(t *testing.T) {
 	a := start(t)
 	a.Write("pod.yaml", harness.Pod("pod", ""))

@@ -158,7 +158,8 @@ func TestRestartPolicies(t *testing.T) {
 		}
 	}
 
-	// What has finished stays finished, also for an agent that did not see it.
+	// What has finished stays finished, also for an agent that did not see it
+	// finish.
 	a.Kill()
 	a.Start()
 	terminated("never-ok", v1.PodSucceeded, 0, "Completed")
@@ -191,7 +192,7 @@ func TestCrashLoopBacksOffFromTenSecondsDoubling(t *testing.T) {
 			t.Errorf("restart %d came %v after the death, want at least %v", i+1, pause, atLeast)
 		}
 	}
-	// Dead containers are collected but for the last.
+	// All dead containers except the last are collected.
 	harness.Eventually(t, "one dead container is kept", 2*harness.Patience, func() error {
 		of, err := a.ContainersOf("crash")
 		if err != nil {
@@ -248,7 +249,7 @@ func TestInitContainersRunInOrderBeforeTheOthers(t *testing.T) {
 		t.Errorf("order %v, want %s", got, want)
 	}
 
-	// An agent that starts anew does not run them again.
+	// A restarted agent does not run them again.
 	a.Kill()
 	a.Start()
 	a.WaitRunning("init")

@@ -58,9 +58,9 @@ func wroteAll(diary, pod string) error {
 	return nil
 }
 
-// TestAStartThatArrivesLateIsTheOnlyOne has a container's start, asked for by an agent
-// that was killed, reach Docker when the next agent has taken the container for one that
-// was never started and is about to replace it.
+// TestAStartThatArrivesLateIsTheOnlyOne lets a container's start, which a killed agent
+// asked for, reach Docker when the next agent believes that the container was never
+// started and is about to replace it.
 func TestAStartThatArrivesLateIsTheOnlyOne(t *testing.T) {
 	d := harness.Docker(t)
 	proxy := harness.StartProxy(t, d)
@@ -117,9 +117,8 @@ func TestAStartThatArrivesLateIsTheOnlyOne(t *testing.T) {
 	a.WaitGone("p")
 }
 
-// TestPodOfPolicyNeverRunsNothingTwice has everything die of pods that are in the middle
-// of their initialisation, of pods that run, and of some without initialisation. Of each container one line is
-// written, and each pod ends.
+// TestPodOfPolicyNeverRunsNothingTwice kills everything of pods that are being initialised, of pods that run,
+// and of some without initialisation. Each container writes one line, and each pod ends.
 func TestPodOfPolicyNeverRunsNothingTwice(t *testing.T) {
 	a := ownDaemon(t, harness.DockerdConfig{})
 	give, read := diary(t, a)
@@ -158,7 +157,7 @@ func TestPodOfPolicyNeverRunsNothingTwice(t *testing.T) {
 		around func(strike func()) // what happens beside
 	}{
 		{"live", faults, func(strike func()) { strike() }},
-		// Of what is removed while no agent runs a standalone node knows nothing.
+		// A standalone node knows nothing of what is removed while no agent runs.
 		{"away", map[string]func(string){"boxkilled": faults["boxkilled"]}, func(strike func()) { a.Kill(); strike(); a.Start() }},
 		{"docker", map[string]func(string){"killed": func(string) {}}, func(func()) { a.Docker.Kill(); restart() }},
 		{"reboot", map[string]func(string){"stopped": func(string) {}}, func(func()) { a.Kill(); a.Docker.Stop(); restart(); a.Start() }},

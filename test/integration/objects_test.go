@@ -131,7 +131,7 @@ func TestPodsUseConfigMapsAndSecretsOfManifests(t *testing.T) {
 		t.Error("the restart of the agent restarted the container")
 	}
 
-	// A removed object is gone, and its files stay where they are in use.
+	// A removed object is gone, but its files stay where they are in use.
 	a.Remove("settings.yaml")
 	waitLog(t, a, "FailedMount", "it keeps the content it has")
 	waitContent(t, a, file, "blue")

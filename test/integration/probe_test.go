@@ -70,7 +70,7 @@ func TestProbes(t *testing.T) {
 	touch("ready")
 	a.WaitPod("web", "is ready again", harness.Ready)
 
-	// An agent that restarts takes it out of service at no time.
+	// A restarted agent never takes it out of service.
 	a.Kill()
 	a.Launch()
 	over := time.Now().Add(5 * time.Second)

@@ -13,7 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// guarded is a registry with an image for which a login is needed.
+// guarded is a registry with an image that needs a login.
 func guarded(t *testing.T, repo string) (r *harness.Registry, ref string) {
 	t.Helper()
 	r = harness.StartRegistry(t)
@@ -66,7 +66,7 @@ func TestAPullNeedsTheNodesLogin(t *testing.T) {
 		}
 	}
 
-	// The image is now one that the node's login has pulled, which is every pod's.
+	// The image has now been pulled with the node's login, which every pod may use.
 	pulls := registry.Pulls()
 	a.Write("again.yaml", harness.Pod("again", "", ofImage(ref, v1.PullIfNotPresent)))
 	a.WaitRunning("again")

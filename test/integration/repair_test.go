@@ -14,7 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// TestDeathIsActedOnAtOnce sees that a container is replaced because of Docker's
+// TestDeathIsActedOnAtOnce checks that a container is replaced because of Docker's
 // "die", before the relist of that second has asked for all containers. A busy machine
 // may be slower than the relist, though not for six deaths in a row.
 func TestDeathIsActedOnAtOnce(t *testing.T) {

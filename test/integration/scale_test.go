@@ -15,11 +15,11 @@ import (
 )
 
 // TestFiftyPodsComeAndGoWithoutATrace starts fifty pods at once, twice, and
-// counts what is left each time they have gone.
+// counts what is left each time they are gone.
 func TestFiftyPodsComeAndGoWithoutATrace(t *testing.T) {
 	d := harness.StartDockerd(t, harness.DockerdConfig{})
 	a := harness.StartAgent(t, harness.AgentConfig{Docker: d, Args: []string{"--v", "2"}})
-	// One pod first: what is made once stays.
+	// Start with one pod: what is made only once stays.
 	a.Write("first.yaml", harness.Pod("first", ""))
 	a.WaitRunning("first")
 	a.Remove("first.yaml")
@@ -121,7 +121,7 @@ func TestOOMScoreIsWhatTheHostAllows(t *testing.T) {
 	}
 }
 
-// mayLowerOOMScore tells whether this process, and so the daemon that it started,
+// mayLowerOOMScore reports whether this process, and so the daemon that it started,
 // has CAP_SYS_RESOURCE (bit 24).
 func mayLowerOOMScore() bool {
 	text, _ := os.ReadFile("/proc/self/status")

@@ -100,7 +100,7 @@ func TestPodCompletesThoughItsSidecarsRun(t *testing.T) {
 		p := a.WaitPod(name, "is done with all its containers", func(p *v1.Pod) bool {
 			return p.Status.Phase == tc.phase && harness.Status(p, "s").State.Terminated != nil
 		})
-		// It was let to end by itself, and its own end does not count.
+		// It was allowed to end by itself, and its own end does not count.
 		if s := harness.Status(p, "s").State.Terminated; s.ExitCode != 0 {
 			t.Errorf("%s: sidecar ended with %+v", name, s)
 		}

@@ -35,7 +35,7 @@ func TestAnImageIsMountedAsAVolume(t *testing.T) {
 		}
 	}
 
-	// Of an image that cannot be had the container waits as for its own.
+	// For an image that cannot be had, the container waits as for its own.
 	a.Write("late.yaml", harness.Pod("late", look, ofImageVolume(registry.Host+"/test/late:1", "")))
 	a.WaitPod("late", "waits with ImagePullBackOff", waitingFor("ImagePullBackOff"))
 	registry.Push(t, "test/late", "1")

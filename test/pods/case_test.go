@@ -11,12 +11,12 @@ import (
 )
 
 // want is what a case expects. A text that stands between slashes is a regular
-// expression, (?m) switched on; any other has to be met exactly, but for space
-// around it. What is not said is not looked at.
+// expression, (?m) switched on; any other must match exactly, except for space
+// around it. What is not given is not checked.
 type want struct {
 	Only string `json:"only"` // standalone or cluster; "": both
-	// Needs is what the host must be able to do: loop, privileged, or no-privileged where
-	// it must not.
+	// Needs is what the host must be able to do: loop, privileged, or no-privileged if it
+	// must not.
 	Needs    string             `json:"needs"`
 	Setup    string             `json:"setup"`    // shell lines, before there is a pod, in ${DIR}
 	Teardown string             `json:"teardown"` // shell lines, when all is over, in ${DIR}

@@ -39,8 +39,8 @@ func matches(text, want string) error {
 	return nil
 }
 
-// answer compares what a shell said. Its exit code counts only where nothing is
-// expected of what it says.
+// answer compares a shell's output. Its exit code counts only if no output is
+// expected.
 func answer(question, out string, err error, want string) error {
 	if want == "" && err != nil {
 		return fmt.Errorf("%s: %w: %s", question, err, out)
@@ -134,7 +134,7 @@ func logged(log, want string) error {
 	return nil
 }
 
-// log is what a container has written, over all its runs whose logs there are.
+// log returns what a container has written, in all runs whose logs still exist.
 func (r *runner) log(pod *v1.Pod, name string) string {
 	files, _ := filepath.Glob(filepath.Join(r.at.agent().Dir, "logs", pod.Namespace+"_"+pod.Name+"_"+string(pod.UID), name, "*.log"))
 	var b strings.Builder
@@ -155,7 +155,7 @@ func (r *runner) log(pod *v1.Pod, name string) string {
 	return b.String()
 }
 
-// hasEvent looks whether a pod has an event.
+// hasEvent checks whether a pod has an event.
 func (r *runner) hasEvent(ctx context.Context, pod *v1.Pod, want eventWant, known map[string]string) error {
 	all, err := r.at.events(ctx, pod)
 	if err != nil {

@@ -69,7 +69,7 @@ var storageSpecs = []string{
 	"claim: {accessModes: [ReadWriteOnce, Often], resources: {requests: {storage: 1}}}",
 }
 
-// What is said of pods holds for persistent volumes and claims of manifests.
+// What holds for pods holds for persistent volumes and claims in manifests.
 func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 	t.Parallel()
 	client := harness.SharedCluster(t).Client.CoreV1()
@@ -120,7 +120,7 @@ func TestDefaultsAndValidationOfStorageAreTheAPIServers(t *testing.T) {
 	}
 }
 
-// podManifest is what a standalone node makes of a document.
+// podManifest returns what a standalone node makes of a document.
 func podManifest(t *testing.T, text string) (metav1.Object, []manifest.Problem) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "m.yaml")

@@ -19,8 +19,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// Our defaults of a manifest are the API server's, field by field, for every pod of
-// the table: those that it takes we take, and those that it calls invalid we do.
+// Our defaults for a manifest are the API server's, field by field, for every pod
+// of the table: we accept those that it accepts, and call invalid those that it
+// calls invalid.
 func TestDefaultsAndValidationAreTheAPIServers(t *testing.T) {
 	t.Parallel()
 	cluster := harness.SharedCluster(t)
@@ -46,7 +47,7 @@ func objectsOf(t *testing.T, c testCase) []map[string]any {
 	return objects
 }
 
-// podsOf are the pods of a case that the API server is asked about too.
+// podsOf returns the pods of a case that the API server is asked about too.
 func podsOf(t *testing.T, c testCase) []*v1.Pod {
 	t.Helper()
 	if c.want.Only == "standalone" {
@@ -123,7 +124,7 @@ func compare(ours, theirs any) error {
 	return nil
 }
 
-// fields is a value as JSON has it.
+// fields returns a value in the form of JSON.
 func fields(v any) (out any, err error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -160,7 +161,7 @@ func differences(path string, ours, theirs any) []string {
 	return nil
 }
 
-// invalid are pods that nobody may take, by what is wrong with them.
+// invalid holds pods that nobody may accept, by what is wrong with them.
 func invalid(t *testing.T) []testCase {
 	t.Helper()
 	var all []testCase

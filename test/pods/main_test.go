@@ -1,4 +1,4 @@
-// Package pods is one table of manifests, a file a feature, with what has to come of
+// Package pods is one table of manifests, a file a feature, with what must come of
 // it in a file beside it. One runner plays all of them on a standalone node and on a
 // node of a real control plane, one agent for each:
 //
@@ -31,13 +31,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m.Run)) }
 
-// seccompProfile is one that forbids mkdir alone.
+// seccompProfile is a profile that forbids only mkdir.
 const seccompProfile = `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`
 
 // resolvConf is the node's: pods with dnsPolicy Default get it.
 const resolvConf = "nameserver 192.0.2.53\nsearch node.example\noptions ndots:2\n"
 
-// config is of both agents.
+// config is the configuration of both agents.
 func config(t *testing.T) harness.AgentConfig {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "resolv.conf")
@@ -54,7 +54,7 @@ func config(t *testing.T) harness.AgentConfig {
 	}
 }
 
-// prepare puts onto a node what pods may refer to.
+// prepare puts on a node what pods may refer to.
 func prepare(t *testing.T, a *harness.Agent) {
 	t.Helper()
 	dir := filepath.Join(a.Dir, "root", "seccomp")
@@ -66,7 +66,7 @@ func prepare(t *testing.T, a *harness.Agent) {
 	}
 }
 
-// registry starts one that has an image for those who may log in.
+// registry starts a registry with an image for those who may log in.
 func registry(t *testing.T) (host string) {
 	t.Helper()
 	r := harness.StartRegistry(t)
@@ -77,7 +77,7 @@ func registry(t *testing.T) (host string) {
 
 type driver struct{ name, data string }
 
-// csiDriver starts one on a node that has volumes of pods' own.
+// csiDriver starts a driver on a node that provides pods' own volumes.
 func csiDriver(t *testing.T, n *harness.Node) driver {
 	t.Helper()
 	d, yes := driver{n.Node() + ".csi.example", filepath.Join(n.Dir, "csi")}, true

@@ -25,8 +25,8 @@ import (
 // which takes minutes.
 const oneOf = 32
 
-// Whatever one field of a pod of the table is changed to, we take it for what the API
-// server takes it for.
+// Whatever one field of a pod in the table is changed to, our verdict is the API
+// server's.
 func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
 	t.Parallel()
 	cluster := harness.SharedCluster(t)
@@ -40,7 +40,7 @@ func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
 	for range 2 { // other tests run meanwhile
 		wg.Go(func() {
 			for m := range work {
-				// What admission refuses nobody has judged.
+				// Nothing has judged what admission refuses.
 				if err := judge(t.Context(), cluster, m.pod); err != nil && !errors.As(err, new(apierrors.APIStatus)) {
 					t.Errorf("%s: %v", m.name, err)
 				}
@@ -87,16 +87,16 @@ var (
 	quantities = []string{"-1", "0", "1", "1500m", "3Gi"}
 )
 
-// elsewhere are fields that the node takes no notice of, and those that the API server
-// drops by default or leaves to admission.
+// elsewhere holds fields that the node ignores, and those that the API server drops by
+// default or leaves to admission.
 var elsewhere = []string{
 	"spec.affinity.podAffinity", "spec.affinity.podAntiAffinity", "spec.topologySpreadConstraints", "spec.schedulingGates",
 	"spec.schedulingGroup", ".lifecycle.stopSignal", ".podCertificate",
 }
 
-// mutate changes v in one way after the other, calls f each time with what is
-// different, and leaves it as it was. Objects that are not there are added, and
-// changed themselves so many levels deep.
+// mutate changes v in one way after the other, calls f each time with the
+// difference, and restores it. Missing objects are added, and changed themselves,
+// that many levels deep.
 func mutate(v reflect.Value, path string, deep int, f func(what string)) {
 	if slices.ContainsFunc(elsewhere, func(field string) bool { return strings.HasSuffix(path, field) }) {
 		return

@@ -29,12 +29,13 @@ import (
 // by one case.
 type place interface {
 	agent() *harness.Agent
-	// namespace returns one of its own for a case, and what takes it away.
+	// namespace returns a new namespace for a case, and the function that removes
+	// it.
 	namespace(ctx context.Context, name string) (namespace string, remove func(), err error)
 	create(ctx context.Context, namespace string, objects []map[string]any) error
-	// remove takes the pods of a case away, and does not wait for it.
+	// remove removes the pods of a case, and does not wait for it.
 	remove(ctx context.Context, namespace string) error
-	// pod is that of a name in the manifest; nil: there is none.
+	// pod returns the pod with that name in the manifest; nil: there is none.
 	pod(ctx context.Context, namespace, name string) (*v1.Pod, error)
 	events(ctx context.Context, pod *v1.Pod) ([]event, error)
 }
@@ -90,7 +91,7 @@ func (s standalone) pod(_ context.Context, namespace, name string) (*v1.Pod, err
 	return nil, nil
 }
 
-// eventLine is how the agent's log writes an event of a pod: its UID, the event's
+// eventLine matches a pod's event in the agent's log: the pod's UID, the event's
 // reason and message.
 var eventLine = regexp.MustCompile(`"Pod event" .*podUID="([^"]*)" reason="([^"]*)" message=(?:"((?:[^"\\]|\\.)*)"|<\n((?:\t.*\n)*) >)`)
 
@@ -178,7 +179,7 @@ func (m member) create(ctx context.Context, namespace string, objects []map[stri
 	}
 	for _, p := range pods {
 		p.Spec.NodeName = m.n.Node()
-		// Ephemeral containers come to a pod that is there.
+		// Ephemeral containers are added to an existing pod.
 		later := p.Spec.EphemeralContainers
 		p.Spec.EphemeralContainers = nil
 		made, err := client.Pods(namespace).Create(ctx, p, metav1.CreateOptions{})
@@ -214,8 +215,8 @@ func (m member) debug(ctx context.Context, pod *v1.Pod, containers []v1.Ephemera
 // ofCase is the label of objects without a namespace: the case's.
 const ofCase = "mini-kubelet.test/case"
 
-// createForAll makes an object that has no namespace; removeForAll takes all of a
-// case away.
+// createForAll makes an object that has no namespace; removeForAll removes all of a
+// case's.
 func createForAll(ctx context.Context, client kubernetes.Interface, namespace string, o map[string]any) error {
 	meta := o["metadata"].(map[string]any)
 	labels, _ := meta["labels"].(map[string]any)
@@ -256,7 +257,7 @@ func removeForAll(client kubernetes.Interface, namespace string) {
 	_ = client.CertificatesV1beta1().ClusterTrustBundles().DeleteCollection(ctx, metav1.DeleteOptions{}, list)
 }
 
-// as reads an object, of which all fields must be known.
+// as reads an object; all its fields must be known.
 func as[T any](object map[string]any) (*T, error) {
 	text, err := json.Marshal(object)
 	if err != nil {

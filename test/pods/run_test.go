@@ -20,7 +20,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// interval is how often a wait looks.
+// interval is how often a wait checks.
 const interval = 100 * time.Millisecond
 
 // patience is how long a wait may take.
@@ -40,7 +40,7 @@ func within(ctx context.Context, cond func() error) error {
 	}
 }
 
-// run plays a case at a place: what must come of it, in the end does.
+// run plays a case at a place: in the end, what is expected must be so.
 func (c testCase) run(t *testing.T, at place, known map[string]string) {
 	ctx := t.Context()
 	if !c.possible(t) {
@@ -118,7 +118,7 @@ type runner struct {
 	known          map[string]string // what texts may refer to
 }
 
-// fill writes what is known into a text.
+// fill puts known values into a text.
 func (r *runner) fill(text string, known map[string]string) string {
 	for name, value := range known {
 		text = strings.ReplaceAll(text, "${"+name+"}", value)
@@ -194,7 +194,7 @@ func (r *runner) gone(ctx context.Context) error {
 	return nil
 }
 
-// removed removes the pods and asks what is left.
+// removed removes the pods and checks what is left.
 func (r *runner) removed(ctx context.Context) error {
 	if err := r.gone(ctx); err != nil {
 		return err
@@ -210,7 +210,7 @@ func (r *runner) removed(ctx context.Context) error {
 	return nil
 }
 
-// facts are what is known once the pod runs.
+// facts returns what is known once the pod runs.
 func (r *runner) facts(ctx context.Context, pod *v1.Pod) map[string]string {
 	known := maps.Clone(r.known)
 	known["POD"], known["POD_UID"] = pod.Name, string(pod.UID)
@@ -240,7 +240,7 @@ func (r *runner) shell(ctx context.Context, lines string, known map[string]strin
 	return string(out), err
 }
 
-// explain says what is seen of a pod, for a failure.
+// explain returns what is seen of a pod, for a failure.
 func (r *runner) explain(ctx context.Context, name string) string {
 	var b strings.Builder
 	pod, err := r.at.pod(ctx, r.namespace, name)
@@ -265,9 +265,9 @@ func (r *runner) explain(ctx context.Context, name string) string {
 	return b.String()
 }
 
-// canPrivileged tells whether this process has all capabilities there are, so that
+// canPrivileged reports whether this process has all capabilities there are, so that
 // Docker can give them to a container.
-// possible tells whether the host can do what the case needs.
+// possible reports whether the host can do what the case needs.
 func (c testCase) possible(t *testing.T) bool {
 	switch c.want.Needs {
 	case "":
@@ -295,7 +295,7 @@ func canPrivileged(t *testing.T) bool {
 	return strings.Contains(string(status), fmt.Sprintf("CapBnd:\t%016x\n", uint64(1)<<(n+1)-1))
 }
 
-// hostPort is a port that nobody listens on.
+// hostPort returns a port that nobody listens on.
 func hostPort(t *testing.T) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(harness.FreePort(t))

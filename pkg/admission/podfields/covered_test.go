@@ -14,9 +14,9 @@ import (
 
 const uncovered = "testdata/uncovered.txt"
 
-// What is called honoured should be set by a case of test/pods, where the kernel is
-// asked. The fields that none sets are a list that may only shrink: -update takes
-// lines away, and adding one is a decision to make by hand.
+// A case of test/pods, which asks the kernel, should set every field that is called
+// honoured. The list of fields that no case sets may only shrink: -update removes
+// lines, and adding one is a decision to make by hand.
 func TestHonouredFieldsAreInTheTableOfPods(t *testing.T) {
 	files, err := filepath.Glob("../../../test/pods/*.yaml")
 	if err != nil || len(files) == 0 {

@@ -1,6 +1,6 @@
-// Package podfields says of every field of a pod's spec what this node does with
-// it: it is honoured, refused with a reason, or not a node's business. A field
-// that would be ignored in silence does not exist.
+// Package podfields says for every field of a pod's spec what this node does with
+// it: it is honoured, refused with a reason, or not a node's business. No field is
+// silently ignored.
 //
 //	table.go ──▶ Refused(pod, node)   for source (validation) and admission
 //	        └──▶ docs/pod-fields.md   by go test ./pkg/admission/podfields -update

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write docs/pod-fields.md")
 
 const document = "../../../docs/pod-fields.md"
 
-// everything is a node that has all that a field may need.
+// everything is a node that has everything that a field may need.
 var everything = Features{Objects: true, Tokens: true, Claims: true, Control: true, Classes: true, Bundles: true}
 
 // reachable returns the API types whose fields a node looks at: v1.PodSpec and
@@ -215,7 +215,7 @@ func TestEachRefusedFieldIsRefusedWhenSet(t *testing.T) {
 	}
 }
 
-// set gives a field the least value that a manifest can.
+// set gives a field the smallest value that a manifest can give it.
 func set(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -17,9 +17,9 @@ const (
 	notEphemeral = "not allowed in an ephemeral container"
 )
 
-// table holds the verdicts, a section for each API type whose fields a node
-// looks at. When a feature lands, its row changes here, and go test -update
-// writes the document.
+// table holds the verdicts, a section for each API type whose fields a node looks
+// at. When a feature lands, change its row here; go test -update writes the
+// document.
 var table = []section{
 	{"PodSpec", []row{
 		{"volumes", honoured, "see Volume; the files that the node writes into all of a pod are at most 128 MiB together", nil},

@@ -10,14 +10,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// verdict is what becomes of a field.
+// verdict is what the node does with a field.
 type verdict string
 
 const (
 	honoured verdict = "honoured"
 	refused  verdict = "refused"
 	notNode  verdict = "not a node's business"
-	// These are honoured where the Node has what they need, and refused elsewhere.
+	// These are honoured if the Node has what they need, and otherwise refused.
 	withObjects verdict = "honoured where the node has objects"
 	withTokens  verdict = "honoured where the node has tokens"
 	withClaims  verdict = "honoured where the node has claims"
@@ -27,8 +27,8 @@ const (
 	withBundles verdict = "honoured where the node has trust bundles"
 )
 
-// Node says what a node has from elsewhere that some fields need. The zero Node has
-// nothing.
+// Features says which of the things that some fields need a node has. The zero Features has
+// none.
 type Features struct {
 	Objects bool // ConfigMaps and Secrets
 	Tokens  bool // service-account tokens
@@ -39,7 +39,7 @@ type Features struct {
 	Bundles bool // ClusterTrustBundles
 }
 
-// honours tells whether a verdict is honoured on the node.
+// honours reports whether a verdict is honoured on the node.
 func (n Features) honours(v verdict) bool {
 	return v == honoured || v == withObjects && n.Objects || v == withTokens && n.Tokens || v == withClaims && n.Claims || v == withControl && n.Control ||
 		v == withCgroups && n.Cgroups || v == withClasses && n.Classes || v == withBundles && n.Bundles
@@ -50,8 +50,8 @@ type row struct {
 	field   string // JSON name
 	verdict verdict
 	text    string
-	// check returns why a value of an honoured field is refused, "" if it is
-	// not; nil refuses none. It gets what the field holds, pointers followed.
+	// check returns why a value of an honoured field is refused, "" if it is not;
+	// nil refuses none. It gets the field's value, with pointers followed.
 	check func(v reflect.Value) string
 }
 
@@ -71,7 +71,8 @@ type Refusal struct {
 func (r Refusal) String() string { return r.Path + ": " + r.Reason }
 
 // Refused returns every field of the pod's spec that is set and refused on this
-// node, in the order of the API, then quantities beyond all bounds, empty when it can do all that the pod asks for.
+// node, in the order of the API, then quantities beyond all bounds; none if the node can do everything that the pod
+// asks for.
 func Refused(pod *v1.Pod, node Features) []Refusal {
 	var all []Refusal
 	inspect(node, reflect.ValueOf(pod.Spec), "spec", &all)
@@ -79,8 +80,8 @@ func Refused(pod *v1.Pod, node Features) []Refusal {
 	return all
 }
 
-// inspect appends the refused fields of v, which is a value of a core/v1 type or
-// a collection of such.
+// inspect appends the refused fields of v, which is a value of a core/v1 type or a
+// collection of such values.
 func inspect(node Features, v reflect.Value, path string, all *[]Refusal) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -126,7 +127,7 @@ func inspect(node Features, v reflect.Value, path string, all *[]Refusal) {
 	}
 }
 
-// unset tells whether a manifest that leaves the field out gives the same value.
+// unset reports whether a manifest that leaves the field out gives the same value.
 func unset(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Slice, reflect.Map:
@@ -159,7 +160,7 @@ func fieldsOf(t reflect.Type) []apiField {
 	return all
 }
 
-// described tells whether a type has fields to judge: the structs of core/v1.
+// described reports whether a type has fields to judge: the structs of core/v1.
 // Quantities, label selectors and the like are values.
 func described(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[v1.PodSpec]().PkgPath()
@@ -177,8 +178,8 @@ var sections = func() map[string]map[string]row {
 	return all
 }()
 
-// RefusedVolume says why volumes of a type, named as in JSON, are refused, be they a
-// pod's own or persistent; "" where they are not.
+// RefusedVolume returns why volumes of a type, named as in JSON, are refused,
+// whether a pod's own or persistent; "" if they are not.
 func RefusedVolume(name string) string {
 	r, known := sections["Volume"][name]
 	switch {

@@ -13,7 +13,7 @@ import (
 
 // decide returns why the pod cannot have what it asks for beside the others, which
 // have what they were given; nil when it can. More than the whole node has is
-// infeasible, more than it has left is deferred.
+// infeasible, more than the node has left is deferred.
 func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending {
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	used := v1.ResourceList{}
@@ -44,9 +44,9 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 	return deferred
 }
 
-// pinned says why a pod that has CPUs may not have others: nil where it may. The
-// kubelet refuses all Guaranteed pods, whether they have CPUs to themselves or not
-// (InPlacePodVerticalScalingExclusiveCPUs, off by default).
+// pinned returns why a pod that has CPUs to itself may not change their number: nil
+// if it may. The kubelet refuses all Guaranteed pods, whether they have CPUs to
+// themselves or not (InPlacePodVerticalScalingExclusiveCPUs, off by default).
 func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
 	if !staticCPUs || pods.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
 		return nil
@@ -54,7 +54,8 @@ func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
 	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}
 }
 
-// cpuRequests are of all containers in their order, in thousandths of a CPU.
+// cpuRequests returns the requests of all containers in their order, in thousandths
+// of a CPU.
 func cpuRequests(pod *v1.Pod) []int64 {
 	var list []int64
 	for _, c := range pods.Containers(pod) {
@@ -63,7 +64,8 @@ func cpuRequests(pod *v1.Pod) []int64 {
 	return list
 }
 
-// amount is in the unit the kubelet reports: milliCPU or bytes.
+// amount returns a quantity in the unit that the kubelet reports: milliCPU or
+// bytes.
 func amount(name v1.ResourceName, list v1.ResourceList) int64 {
 	q := list[name]
 	if name == v1.ResourceCPU {
@@ -72,7 +74,8 @@ func amount(name v1.ResourceName, list v1.ResourceList) int64 {
 	return q.Value()
 }
 
-// beyondBounds refuses quantities that nothing can count with, as admission does.
+// beyondBounds refuses quantities that are too large to calculate with, as
+// admission does.
 func beyondBounds(pod *v1.Pod) (pending *Pending) {
 	bounds.Quantities(pod.Spec, "spec", func(path string, err error) {
 		pending = &Pending{v1.PodReasonInfeasible, path + ": " + err.Error()}

@@ -1,13 +1,13 @@
-// Package resize decides which resources a running pod has. What a pod asks
-// for can be changed while it runs (in-place resize, KEP-1287); the node gives it
-// that if there is room, and until then the pod keeps what it was given before.
+// Package resize decides which resources a running pod has. What a pod asks for can
+// change while it runs (in-place resize, KEP-1287); the node grants that if there
+// is room, and until then the pod keeps what it was given before.
 //
 //	pod as wanted ──▶ Allocate ──▶ pod as given ──▶ cgroups, containers, status
 //	                     │
 //	                     └─ Deferred: no room now · Infeasible: never here
 //
-// What was given is on disk, a file a pod, so that an agent that starts anew does
-// not take what is asked for as what was given. Admission and the worker call it.
+// What was given is on disk, one file per pod, so that a restarted agent does not
+// mistake what is asked for for what was given. Admission and the worker call it.
 package resize
 
 import (
@@ -29,15 +29,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Config is what a Store is made of; all of it but StaticCPUs is required.
+// Config is what a Store is made of; everything but StaticCPUs is required.
 type Config struct {
 	Dir string // of the files
-	// Allocatable is what pods may request in sum.
+	// Allocatable returns what pods may request in total.
 	Allocatable func() v1.ResourceList
-	// StaticCPUs tells that containers have CPUs to themselves (cpuManagerPolicy
-	// static): the CPUs of a Guaranteed pod are then not changed while it runs.
+	// StaticCPUs is true if containers have CPUs to themselves (cpuManagerPolicy
+	// static): then the CPUs of a Guaranteed pod do not change while it runs.
 	StaticCPUs bool
-	// Freed is told of pods that wait for room, when there may be some.
+	// Freed is called with the pods that wait for room, when there may be some.
 	Freed func([]types.UID)
 }
 
@@ -47,13 +47,13 @@ type Pending struct {
 	Message string
 }
 
-// given is what a pod has been given, as it is on disk.
+// given is what a pod has been given, in the form on disk.
 type given struct {
 	Pod        *v1.ResourceRequirements           `json:"pod,omitempty"`
 	Containers map[string]v1.ResourceRequirements `json:"containers"`
 }
 
-// Store is what the pods have been given. Safe for concurrent use.
+// Store holds what the pods have been given. Safe for concurrent use.
 type Store struct {
 	cfg Config
 
@@ -82,15 +82,15 @@ func New(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("read the allocated resources: %w", err)
 		}
 		if json.Unmarshal(text, &g) != nil || g.Containers == nil {
-			continue // half written by a machine that died; the pod is given what it asks for
+			continue // half written when the machine died; the pod is given what it asks for
 		}
 		s.given[types.UID(e.Name())] = g
 	}
 	return s, nil
 }
 
-// Of returns the pod with the resources that it has been given; the pod itself
-// where it has been given none, or just those.
+// Of returns the pod with the resources that it has been given; the pod itself if
+// nothing is on record for it, or just what it asks for.
 func (s *Store) Of(pod *v1.Pod) *v1.Pod {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,16 +105,16 @@ func (s *Store) of(pod *v1.Pod) *v1.Pod {
 	return g.apply(pod)
 }
 
-// Allocate gives the pod the resources that it asks for, if the node has them, and
-// returns the pod with those that it has: pending says why they are not the ones
-// that it asks for, changed that they are not the ones that it had. The first time
-// it is given what it asks for: admission has let it in. others returns the pods that use the
-// node, as they are wanted; the pod itself among them does not count.
+// Allocate gives the pod the resources that it asks for, if the node has them, and returns
+// the pod with those that it has: pending says why these are not what it asks for, changed
+// reports whether they differ from what it had. The first time it is given what it asks for,
+// since admission has let it in. others returns the pods that use the node, as they are
+// wanted; the pod itself among them does not count.
 func (s *Store) Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pending *Pending, changed bool, err error) {
 	if pods.IsStatic(pod) {
-		return pod, nil, false, nil // a change makes another pod of it
+		return pod, nil, false, nil // a changed one is a different pod
 	}
-	beside := others() // before the lock: it has locks of its own
+	beside := others() // before locking: others takes locks of its own
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.waiting, pod.UID)
@@ -145,7 +145,7 @@ func (s *Store) Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pen
 	return pod, nil, known, nil
 }
 
-// record is called with the lock.
+// record is called with the lock held.
 func (s *Store) record(pod *v1.Pod) error {
 	g := given{Pod: pod.Spec.Resources, Containers: map[string]v1.ResourceRequirements{}}
 	for _, c := range pods.Containers(pod) {
@@ -162,13 +162,13 @@ func (s *Store) record(pod *v1.Pod) error {
 	return nil
 }
 
-// file of the pod; a UID never leads out of the directory.
+// file returns the pod's file; no UID leads out of the directory.
 func (s *Store) file(uid types.UID) string {
 	return filepath.Join(s.cfg.Dir, filepath.Base(string(uid)))
 }
 
-// Remove forgets a pod that uses nothing any more, and tells those that wait for
-// what it had.
+// Remove forgets a pod that no longer uses anything, and tells Freed the pods that
+// wait for room.
 func (s *Store) Remove(uid types.UID) error {
 	s.mu.Lock()
 	_, known := s.given[uid]
@@ -200,14 +200,14 @@ func (s *Store) Orphans(gone func(types.UID) bool) error {
 	s.mu.Unlock()
 	var all error
 	for _, uid := range known {
-		if gone(uid) { // now: of a pod that comes back later nothing is on record yet
+		if gone(uid) { // asked now: a pod that comes back later has nothing on record yet
 			all = errors.Join(all, s.Remove(uid))
 		}
 	}
 	return all
 }
 
-// apply returns the pod with these resources, itself if it has them.
+// apply returns the pod with these resources, the pod itself if it has them.
 func (g given) apply(pod *v1.Pod) *v1.Pod {
 	out := pod
 	differ := func() {

@@ -1,9 +1,10 @@
-// Package eviction ends pods for what they use of the node. Its rooms say which:
+// Package eviction ends pods because of what they use of the node. Its rooms find
+// those pods:
 //
 //	localstorage ──▶ Evictor ──▶ loop ──▶ worker: stop, and be Failed
 //
-// What is evicted stays on the node as a failed pod until somebody deletes it, and
-// never starts again: its status is what says so, at the API server.
+// An evicted pod stays on the node as a failed pod until somebody deletes it. It
+// never starts again: its status at the API server says that it has failed.
 package eviction
 
 import (
@@ -20,7 +21,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Reason of an evicted pod's status, and of the event.
+// Reason is the reason in an evicted pod's status, and in the event.
 const Reason = "Evicted"
 
 // grace is how many seconds an evicted pod has to end: few, since what it uses hurts others
@@ -56,9 +57,10 @@ func New(cfg Config) (*Evictor, error) {
 	return e, nil
 }
 
-// Evict has the pod stopped and failed with the message; signal is what was
-// exceeded, for the metric. It waits until the sync loop has taken that in or ctx ends, not
-// for the pod's end. It reports whether the pod is evicted: a critical one is not.
+// Evict asks the sync loop to stop the pod and to let it fail with the message; signal
+// names, for the metric, what the pod exceeded. Evict waits until the sync loop has taken
+// the request or ctx ends, not until the pod has ended. It reports whether the pod is
+// evicted: a critical one is not.
 func (e *Evictor) Evict(ctx context.Context, pod *v1.Pod, signal, message string) (evicted bool) {
 	if pods.IsCritical(pod) {
 		klog.ErrorS(nil, "Eviction manager: cannot evict a critical pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)

@@ -9,8 +9,8 @@
 //	sync tick ──────────────┤
 //	housekeeping ───────────┘
 //
-// The loop never blocks on a pod: it only decides whom to tell. It alone writes
-// the store of desired pods.
+// The loop never blocks on a pod: it only decides which workers to tell. Nothing
+// else writes the store of desired pods.
 package loop
 
 import (
@@ -49,11 +49,11 @@ type Workers interface {
 	Known(types.UID) (worker.Phase, bool)
 	UIDs() []types.UID
 	Due(now time.Time) []types.UID
-	// Orphans releases what pods hold that are gone. It may take long.
+	// Orphans releases what pods that are gone still hold. It may take long.
 	Orphans(ctx context.Context, gone func(types.UID) bool) error
 }
 
-// Runtime is the last view of what the runtime has; it never asks the runtime.
+// Runtime is the last view of the runtime's pods; it never asks the runtime.
 type Runtime interface {
 	// Pods returns nil before the first look.
 	Pods() []*actual.Pod
@@ -61,12 +61,13 @@ type Runtime interface {
 	Listed() <-chan struct{}
 }
 
-// Admission decides whether a pod may start here beside the others; nil admits it.
+// Admission decides whether a pod may start here beside the others; a nil Rejection
+// admits it.
 type Admission interface {
 	Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection
 }
 
-// Statuses is where the status of a pod goes that is not admitted.
+// Statuses is where the status of a pod that is not admitted goes.
 type Statuses interface {
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
 }
@@ -76,7 +77,7 @@ type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
 	Events    <-chan pleg.Event
-	Probes    <-chan types.UID // pods of which a probe's result has changed
+	Probes    <-chan types.UID // pods for which a probe's verdict has changed
 	Wakeups   *Wakeups
 	Evictions <-chan worker.Update
 	Store     *podstore.Store
@@ -132,8 +133,8 @@ func (l *Loop) Healthy(now time.Time) error {
 	return nil
 }
 
-// Run reads the channels until ctx ends. What is wanted waits until it is known
-// what runs: a pod that runs already is not to be judged as a new one.
+// Run reads the channels until ctx ends. Changes wait until the runtime has been
+// listed: a pod that already runs must not be judged as a new one.
 func (l *Loop) Run(ctx context.Context) error {
 	tick := l.cfg.Clock.NewTicker(syncPeriod)
 	defer tick.Stop()
@@ -155,7 +156,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case c := <-changes:
 			l.change(c)
 		case e := <-l.cfg.Events:
-			// A container's removal tells nothing that its death has not.
+			// A container's removal says nothing that its death did not.
 			if e.Type != pleg.ContainerRemoved {
 				l.sync(e.PodUID)
 			}
@@ -180,7 +181,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// change takes one step of the desired state in.
+// change takes in one change of the desired state.
 func (l *Loop) change(c source.Change) {
 	for _, pod := range c.Pods {
 		klog.V(2).InfoS("SyncLoop "+c.Op.String(), "source", c.Source, "pod", klog.KObj(pod), "podUID", pod.UID)
@@ -190,7 +191,8 @@ func (l *Loop) change(c source.Change) {
 			l.cfg.Store.Set(pod)
 		}
 	}
-	// Said before new pods are judged: what nobody wants stands in no one's way.
+	// Noted before new pods are judged: a pod that nobody wants must not stand in
+	// their way.
 	l.spoken[c.Source] = true
 	if !slices.ContainsFunc(l.cfg.Sources, func(s string) bool { return !l.spoken[s] }) {
 		l.cfg.Store.SetComplete()
@@ -222,8 +224,8 @@ func (l *Loop) change(c source.Change) {
 	}
 }
 
-// add admits new pods, which are in the store, oldest first. A pod whose containers run already was
-// admitted by an agent before this one and is not judged again.
+// add admits new pods, which are already in the store, oldest first. A pod whose containers already
+// run was admitted by an earlier agent and is not judged again.
 func (l *Loop) add(wanted []*v1.Pod) {
 	wanted = slices.Clone(wanted)
 	slices.SortStableFunc(wanted, func(a, b *v1.Pod) int {
@@ -248,16 +250,16 @@ func (l *Loop) add(wanted []*v1.Pod) {
 	}
 }
 
-// reject makes it known that a pod was not admitted: it has failed.
+// reject publishes that a pod was not admitted: it has failed.
 func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
 }
 
-// active returns the pods that use the node: admitted and not yet stopped. One that
-// was over before this agent started does so no more, though its worker has yet to
-// find that out.
+// active returns the pods that use the node: admitted and not yet stopped. A pod
+// that was over before this agent started no longer uses it, even if its worker has
+// yet to find that out.
 func (l *Loop) active() []*v1.Pod {
 	var active []*v1.Pod
 	for _, p := range l.cfg.Store.Pods() {
@@ -286,14 +288,15 @@ func (l *Loop) tell(changed []*v1.Pod, kind worker.Kind) {
 	}
 }
 
-// sync has a wanted pod looked at; what nobody wants is housekeeping's.
+// sync tells a wanted pod's worker to look at it; pods that nobody wants are left
+// to housekeeping.
 func (l *Loop) sync(uid types.UID) {
 	if pod, ok := l.cfg.Store.Get(uid); ok {
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
 	}
 }
 
-// retry is sync for a pod whose time has come, wanted or on its way out.
+// retry is sync for a pod that is due again, wanted or on its way out.
 func (l *Loop) retry(uid types.UID) {
 	if pod, ok := l.cfg.Store.Get(uid); ok {
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
@@ -302,9 +305,9 @@ func (l *Loop) retry(uid types.UID) {
 	l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Running: &actual.Pod{UID: uid}})
 }
 
-// housekeep stops and removes what runs though nobody wants it, and the
-// directories of pods that are gone. It waits until every source has spoken:
-// what a silent source wants is not known.
+// housekeep stops and removes pods that nobody wants, and releases what pods that
+// are gone still hold. It waits until every source has spoken: until then nobody
+// knows what a silent source wants.
 func (l *Loop) housekeep(ctx context.Context) {
 	if !l.cfg.Store.Complete() {
 		return
@@ -325,12 +328,12 @@ func (l *Loop) housekeep(ctx context.Context) {
 		inUse[uid] = true
 	}
 	if view == nil || l.cleaned != nil {
-		return // what runs is not known yet, or the last cleaning is not done
+		return // the runtime is not listed yet, or the last cleaning is not done
 	}
 	// Unmounting can hang on a dead server: never on the loop's own goroutine.
 	cleaned := make(chan error, 1)
 	l.cleaned = cleaned
-	// What was not in use when the round began may be wanted by now.
+	// A pod that was not in use when the round began may be wanted by now.
 	gone := func(uid types.UID) bool { return !inUse[uid] && !l.cfg.Store.MayBeWanted(uid) }
 	go func() { cleaned <- l.cfg.Workers.Orphans(ctx, gone) }()
 }

@@ -132,7 +132,7 @@ func start(t *testing.T, sources ...string) *bench {
 	return b
 }
 
-// startBlind is start of a loop that does not know yet what runs.
+// startBlind is start for a loop that does not know yet what runs.
 func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},

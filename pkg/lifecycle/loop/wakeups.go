@@ -6,22 +6,22 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Wakeups are the pods that something wants looked at: an object that they refer to has
+// Wakeups collects pods that should be synced soon: an object that they refer to has
 // changed, a driver has registered, there may be room for a resize. Safe for concurrent use.
 type Wakeups struct {
-	wake chan struct{} // has a place for one that the loop has not seen yet
+	wake chan struct{} // holds a token while the loop has not taken the newest UIDs
 
 	mu   sync.Mutex
 	uids map[types.UID]struct{}
 }
 
-// NewWakeups returns Wakeups of no pod.
+// NewWakeups returns empty Wakeups.
 func NewWakeups() *Wakeups {
 	return &Wakeups{wake: make(chan struct{}, 1), uids: map[types.UID]struct{}{}}
 }
 
-// Add has the loop sync the pods, as far as they are wanted. It does not block, and several for
-// one pod become one.
+// Add makes the loop sync the pods that are wanted. It does not block; several wake-ups of one
+// pod become one.
 func (w *Wakeups) Add(uids []types.UID) {
 	if len(uids) == 0 {
 		return

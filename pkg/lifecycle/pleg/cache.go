@@ -14,9 +14,9 @@ import (
 type cache struct {
 	mu   sync.Mutex
 	pods map[types.UID]entry
-	asOf time.Time // start of the last full relist: what is not suspect was so then
-	// suspect are the pods that have changed, or may have: since when at least.
-	// Only a look from then on says how they are.
+	asOf time.Time // start of the last full relist: every pod that is not suspect was as cached then
+	// suspect holds the pods that have changed, or may have, and since when. Only a
+	// look that began then or later is valid for them.
 	suspect map[types.UID]time.Time
 	view    []*actual.Pod
 	changed chan struct{} // closed and replaced by every write
@@ -32,7 +32,7 @@ func newCache() *cache {
 	return &cache{pods: map[types.UID]entry{}, suspect: map[types.UID]time.Time{}, changed: make(chan struct{})}
 }
 
-// write changes the cache and wakes those who wait for news.
+// write changes the cache and wakes everyone who waits for news.
 func (c *cache) write(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,7 +41,7 @@ func (c *cache) write(change func()) {
 	c.changed = make(chan struct{})
 }
 
-// doubt has only a look from t on count for the pod.
+// doubt makes only looks from t on valid for the pod.
 func (c *cache) doubt(uid types.UID, t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,10 +69,10 @@ func (c *cache) get(uid types.UID, t time.Time) (status *actual.PodStatus, wait 
 	return e.status, nil, nil
 }
 
-// GetNewerThan returns the pod's status as observed at or after t, having the
-// runtime looked at again where the cached one is older. Nothing is returned
-// before the first full relist: until then what runs is not known. A pod that the
-// runtime does not have has an empty status. The status is shared: nobody changes it.
+// GetNewerThan returns the pod's status as observed at or after t. If the cached
+// status is older, it asks for a new look and waits for it; while nothing has been
+// observed, it waits even if t is zero. A pod that the runtime does not have has an
+// empty status. The status is shared: nobody changes it.
 func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error) {
 	asked := false
 	for {
@@ -92,8 +92,8 @@ func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*a
 	}
 }
 
-// Look is GetNewerThan now, by a look at the pod alone: for what lists do not show, as
-// the resources of a container.
+// Look is GetNewerThan(now), always by inspecting the pod: for what lists do not show,
+// such as the resources of a container.
 func (p *PLEG) Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error) {
 	now := time.Now()
 	p.cache.doubt(uid, now)

@@ -2,7 +2,7 @@ package pleg
 
 import "github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 
-// diff tells what happened to a pod between two views of it; nil is a pod that
+// diff returns what happened to a pod between two views of it; nil is a pod that
 // the runtime does not have. Pure.
 func diff(before, now *actual.Pod) []Event {
 	was, is := states(before), states(now)
@@ -33,7 +33,7 @@ func diff(before, now *actual.Pod) []Event {
 	}
 	for _, c := range was {
 		if _, ok := find(is, c.id); !ok {
-			// Gone without having been seen dead: both are news.
+			// Gone without having been seen dead: report both.
 			if c.state != actual.StateExited {
 				tell(c.id, ContainerDied)
 			}
@@ -48,8 +48,8 @@ type idState struct {
 	state actual.State
 }
 
-// states lists a pod's containers and sandboxes alike: to the loop a sandbox that
-// died is as good a reason to look as a container.
+// states lists a pod's containers and sandboxes alike: to the loop, a sandbox that
+// died is as good a reason to look as a container that died.
 func states(p *actual.Pod) []idState {
 	if p == nil {
 		return nil
@@ -73,7 +73,7 @@ func find(s []idState, id string) (actual.State, bool) {
 	return "", false
 }
 
-// same tells whether two views of a pod show the same containers in the same states.
+// same reports whether two views of a pod show the same containers in the same states.
 func same(a, b *actual.Pod) bool {
 	if a == nil || b == nil || len(a.Containers) != len(b.Containers) || len(a.Sandboxes) != len(b.Sandboxes) {
 		return false

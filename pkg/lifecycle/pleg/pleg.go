@@ -20,38 +20,39 @@ import (
 const (
 	// relistThreshold is how old the last relist may be, the kubelet's relistThreshold.
 	relistThreshold = 3 * time.Minute
-	// eventCapacity is that of the channel to the loop, the kubelet's. What does not
-	// fit waits here; nothing is dropped.
+	// eventCapacity is the capacity of the channel to the loop, the kubelet's.
+	// Events that do not fit wait in PLEG; nothing is dropped.
 	eventCapacity = 1000
-	// settle is how long a look that an event asks for waits for the rest of what
-	// is going on in the pod, so that one look sees it all.
+	// settle is how long a look waits after the event that asks for it, so that one
+	// look sees all of what is going on in the pod.
 	settle = 10 * time.Millisecond
-	// looks is how many pods are inspected at once: enough to keep a runtime busy
-	// that answers, few enough not to drown one that is slow.
+	// looks is how many pods are inspected at once: enough to keep a responsive
+	// runtime busy, few enough not to drown a slow one.
 	looks = 8
-	// slow is when an inspection no longer counts among them: a pod that hangs
-	// keeps none from the others.
+	// slow is how long an inspection counts among them, so that hanging pods cannot
+	// use up the slots.
 	slow = 2 * time.Second
 )
 
-// Runtime is what PLEG looks at.
+// Runtime is what PLEG observes.
 type Runtime interface {
 	// GetPods lists all pods that the runtime has.
 	GetPods(ctx context.Context) ([]*actual.Pod, error)
-	// GetPod lists one pod; nil when the runtime does not have it.
+	// GetPod lists one pod; it returns nil when the runtime does not have it.
 	GetPod(ctx context.Context, uid types.UID) (*actual.Pod, error)
 	// GetPodStatus inspects a pod that was listed.
 	GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.PodStatus, error)
-	// Follow calls tell with the UID of each pod to which something happens, until
-	// the stream breaks or ctx ends; runtime.ErrNoEvents when there is none to follow.
+	// Follow calls tell with the UID of each pod that something happens to, until the
+	// stream breaks or ctx ends; it returns kuberuntime.ErrNoEvents when there is no
+	// stream.
 	Follow(ctx context.Context, tell func(types.UID)) error
 }
 
 // Config is what a PLEG is made of.
 type Config struct {
 	Runtime Runtime
-	Period  time.Duration // of the full relist; 1 s where zero
-	// LookTimeout bounds the inspection of one pod; 2 min where zero.
+	Period  time.Duration // of the full relist; 0: 1 s
+	// LookTimeout bounds the inspection of one pod; 0: 2 min.
 	LookTimeout time.Duration
 	Metrics     prometheus.Registerer // nil: not measured
 }
@@ -70,13 +71,13 @@ type PLEG struct {
 	seen    time.Time // end of the last full relist
 	lastErr error     // why the last relist failed; nil when it did not
 
-	// Of the goroutine that runs Run alone:
+	// Used only by the goroutine of Run:
 	listed map[types.UID]*actual.Pod // what the runtime has, by the last list or look
 	view   map[types.UID]*actual.Pod // as of the last good inspection of each
 	looked map[types.UID]time.Time   // start of the last inspection of each
-	busy   map[types.UID]bool        // being inspected; true: to be looked at again after that
-	failed map[types.UID]bool        // last inspection failed
-	out    []Event                   // wait to be sent
+	busy   map[types.UID]bool        // being inspected; true: inspect again afterwards
+	failed map[types.UID]bool        // whose last inspection failed
+	out    []Event                   // waiting to be sent
 }
 
 // New checks the configuration.
@@ -109,11 +110,11 @@ func New(cfg Config) (*PLEG, error) {
 // Events returns the channel that the sync loop reads.
 func (p *PLEG) Events() <-chan Event { return p.events }
 
-// Listed is closed once the runtime has been listed for the first time: Pods is
-// known from then on.
+// Listed returns a channel that is closed once the runtime has been listed for the
+// first time: from then on Pods has an answer.
 func (p *PLEG) Listed() <-chan struct{} { return p.listedOnce }
 
-// Relist asks for a look at one pod at once. It does not wait for it.
+// Relist asks for an immediate look at one pod. It does not wait for it.
 func (p *PLEG) Relist(uid types.UID) { p.want(uid, true) }
 
 func (p *PLEG) want(uid types.UID, now bool) {
@@ -126,8 +127,8 @@ func (p *PLEG) want(uid types.UID, now bool) {
 	}
 }
 
-// Healthy returns nil while relists finish, and otherwise the kubelet's words for
-// the node's health.
+// Healthy returns nil while relists finish in time, and otherwise an error in the
+// kubelet's words.
 func (p *PLEG) Healthy(now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +143,7 @@ func (p *PLEG) Healthy(now time.Time) error {
 	return err
 }
 
-// look is what an inspection of one pod brought.
+// look is the result of inspecting one pod.
 type look struct {
 	uid    types.UID
 	pod    *actual.Pod // nil: the runtime does not have it
@@ -151,14 +152,14 @@ type look struct {
 	asOf   time.Time
 }
 
-// list is what a full relist brought.
+// list is the result of a full relist.
 type list struct {
 	pods []*actual.Pod
 	err  error
 	asOf time.Time
 }
 
-// Run looks until ctx ends.
+// Run observes the runtime until ctx ends.
 func (p *PLEG) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -237,8 +238,8 @@ func (p *PLEG) Run(ctx context.Context) error {
 	}
 }
 
-// lookAtWanted inspects the pods that were asked for: those that cannot wait, or
-// all. It reports whether any is left for later.
+// lookAtWanted inspects the pods in wanted: all of them, or only those that cannot
+// wait. It reports whether any is left for later.
 func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *actual.Pod, time.Time)) (left bool) {
 	p.mu.Lock()
 	var uids []types.UID
@@ -256,7 +257,7 @@ func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *actual.Pod, time.
 	return left
 }
 
-// look lists, unless that was just done, and inspects one pod.
+// look inspects one pod, after listing it unless a list just did.
 func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
 	defer cancel()
@@ -273,8 +274,8 @@ func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf ti
 	return l
 }
 
-// compare takes in a full relist: what has not changed is known to be as it was,
-// what has is inspected before anyone is told.
+// compare takes in a full relist: pods that have not changed are known to be as
+// before, pods that have changed are inspected before anyone is told.
 func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) {
 	p.took.Observe(time.Since(l.asOf).Seconds())
 	p.mu.Lock()
@@ -293,7 +294,8 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) 
 	if l.err != nil {
 		return
 	}
-	// A pod that was looked at since the list was asked for is known better.
+	// For a pod that was looked at since the list was requested, that look is
+	// newer.
 	newer := func(uid types.UID) bool { return p.looked[uid].After(l.asOf) }
 	listed := make(map[types.UID]*actual.Pod, len(l.pods))
 	var news []*actual.Pod
@@ -325,7 +327,7 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) 
 		for _, uid := range gone {
 			p.cache.suspect[uid] = l.asOf
 		}
-		// What the runtime has not is vouched for by this list from now on.
+		// From now on this list vouches for the absence of what it does not show.
 		for uid, e := range p.cache.pods {
 			if listed[uid] == nil && p.view[uid] == nil && e.asOf.Before(l.asOf) {
 				if _, busy := p.busy[uid]; !busy {
@@ -356,7 +358,7 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 	again := p.busy[l.uid]
 	delete(p.busy, l.uid)
 	if l.asOf.Before(p.looked[l.uid]) {
-		return // a later look has come first
+		return // a newer look finished first
 	}
 	p.looked[l.uid] = l.asOf
 	before := p.view[l.uid]
@@ -390,7 +392,8 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 		} else if !l.asOf.Before(since) {
 			delete(p.cache.suspect, l.uid)
 		}
-		// Before the first list a look at one pod is no view of all.
+		// Before the first list, a look at one pod does not make a view of them
+		// all.
 		if p.cache.view != nil && (before != nil || l.pod != nil) && !same(before, l.pod) {
 			p.cache.view = viewOf(p.listed)
 		}
@@ -415,8 +418,8 @@ func viewOf(pods map[types.UID]*actual.Pod) []*actual.Pod {
 	return view
 }
 
-// follow keeps the runtime's event stream open. While it is broken the relist
-// alone finds what changes.
+// follow keeps the runtime's event stream open. While the stream is broken, only
+// the relist finds changes.
 func (p *PLEG) follow(ctx context.Context) {
 	const least, most = 100 * time.Millisecond, 5 * time.Second
 	fresh := wait.Backoff{Duration: least, Factor: 2, Cap: most, Steps: math.MaxInt32}

@@ -321,7 +321,7 @@ func TestGetNewerThanLooksAgain(t *testing.T) {
 	})
 }
 
-// A look that takes long began before what a list has found meanwhile.
+// A slow look began before a list that has found something newer.
 func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
@@ -356,7 +356,7 @@ func TestAStatusIsNotVouchedForByAListThatFoundItChanged(t *testing.T) {
 	})
 }
 
-// Resources of a container are in no list.
+// No list shows the resources of a container.
 func TestALookIsNotAnsweredByAList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()

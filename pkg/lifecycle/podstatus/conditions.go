@@ -13,7 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// Reasons of conditions, the kubelet's.
+// The kubelet's reasons for conditions.
 const (
 	podCompleted          = "PodCompleted"
 	podFailed             = "PodFailed"
@@ -23,8 +23,8 @@ const (
 )
 
 // conditions makes the node's conditions of a pod, in the kubelet's order, and
-// keeps those that others have set. A condition's transition time changes only
-// with its status.
+// keeps those that others have set. A condition's transition time changes only with
+// its status.
 func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 	ready := containersReady(in.Pod, s)
 	ours := []v1.PodCondition{
@@ -40,7 +40,7 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 	ours = append(ours, in.Resize.conditions()...)
 	for i := range ours {
 		c := &ours[i]
-		if c.Type != v1.AllContainersRestarting { // the kubelet has none there
+		if c.Type != v1.AllContainersRestarting { // the kubelet sets none there
 			c.ObservedGeneration = in.Pod.Generation
 		}
 		c.LastTransitionTime = metav1.Time{Time: in.Now.Truncate(time.Second)}
@@ -59,7 +59,7 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 	return ours
 }
 
-// sandboxReady tells whether the newest sandbox is ready, with its network.
+// sandboxReady reports whether the newest sandbox is ready, with its network.
 func sandboxReady(in Input) bool {
 	if in.Observed == nil || len(in.Observed.Sandboxes) == 0 {
 		return false
@@ -92,7 +92,7 @@ func initializedCondition(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {
 	return c
 }
 
-// allRestarting stands for as long as containers are being removed to start again.
+// allRestarting is true while containers are being removed in order to start again.
 func allRestarting(in Input, phase v1.PodPhase) v1.PodCondition {
 	c := v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionFalse}
 	switch {
@@ -136,7 +136,7 @@ func containersReady(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {
 	return c
 }
 
-// podReady is ContainersReady and the pod's readiness gates (KEP-580), whose
+// podReady combines ContainersReady and the pod's readiness gates (KEP-580), whose
 // conditions others set.
 func podReady(pod *v1.Pod, old v1.PodStatus, containers v1.PodCondition) v1.PodCondition {
 	c := v1.PodCondition{Type: v1.PodReady, Status: containers.Status, Reason: containers.Reason, Message: containers.Message}

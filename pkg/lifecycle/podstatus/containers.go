@@ -15,19 +15,20 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// Reasons of states that the kubelet gives when the runtime has none.
+// Reasons that the kubelet gives for states when the runtime gives none.
 const (
 	reasonCreating     = "ContainerCreating"
 	reasonInitializing = "PodInitializing"
 	reasonUnknown      = "ContainerStatusUnknown"
 )
 
-// messageRestartingAll is what runtime.ReasonRestartingAll says.
+// messageRestartingAll is the message that goes with
+// kuberuntime.ReasonRestartingAll.
 const messageRestartingAll = "The container is removed because RestartAllContainers in place"
 
 const initDefault = reasonInitializing
 
-// mainDefault is what a regular container waits for before anything is known.
+// mainDefault is the reason why a regular container waits before anything is known.
 func mainDefault(pod *v1.Pod) string {
 	if len(pod.Spec.InitContainers) > 0 {
 		return reasonInitializing
@@ -35,8 +36,8 @@ func mainDefault(pod *v1.Pod) string {
 	return reasonCreating
 }
 
-// containerStatuses makes the statuses of containers, regular ones in the order
-// of their names and init containers in that of the spec, as the kubelet does.
+// containerStatuses makes the statuses of containers: regular ones in the order of
+// their names, init containers in the order of the spec, as the kubelet does.
 func containerStatuses(in Input, containers []v1.Container, old []v1.ContainerStatus, waitFor string) []v1.ContainerStatus {
 	if len(containers) == 0 {
 		return nil
@@ -72,7 +73,8 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 		RestartCount: now.RestartCount,
 		State:        state(now),
 	}
-	// The attempt before the last is what it was last terminated as.
+	// The last termination state is that of the newest earlier attempt that has
+	// exited.
 	for _, before := range attempts[1:] {
 		if before.State == actual.StateExited {
 			s.LastTerminationState = state(before)
@@ -90,7 +92,7 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 		}
 	}
 	if now.State == actual.StateUnknown {
-		// What has happened to it is not known, and it is not running for us.
+		// Nobody knows what has happened to it; for us it does not run.
 		s.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
 			Reason: reasonUnknown, ExitCode: kuberuntime.ExitUnknown, ContainerID: s.ContainerID,
 			Message: "The container could not be located when the pod was deleted.  The container used to be Running",
@@ -110,8 +112,8 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 	return s
 }
 
-// unseen is the status of a container that the runtime does not have: one that
-// was never made, or that somebody has removed.
+// unseen returns the status of a container that the runtime does not have: it was
+// never made, or somebody has removed it.
 func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v1.ContainerStatus {
 	no := false
 	s := v1.ContainerStatus{
@@ -141,7 +143,7 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 		s.RestartCount = old.RestartCount
 		s.LastTerminationState = old.LastTerminationState
 		if w := old.State.Waiting; w != nil && w.Reason != reasonInitializing && w.Reason != reasonCreating && w.Reason != kuberuntime.ReasonRestartingAll {
-			s.State.Waiting = w.DeepCopy() // why it could not be started holds until it is tried again
+			s.State.Waiting = w.DeepCopy() // the reason why it could not be started holds until the next try
 		}
 		if old.State.Running != nil {
 			// It ran when last seen, and has been removed by somebody else.
@@ -163,13 +165,14 @@ func unseen(in Input, c v1.Container, old *v1.ContainerStatus, waitFor string) v
 	return s
 }
 
-// onlyOnce tells whether a container that is gone does not run again, by its policy or
-// for being ephemeral. An init container after which others came did not fail.
+// onlyOnce reports whether a container that is gone does not run again, by its policy or
+// because it is ephemeral. An init container that later containers followed did not
+// fail.
 func onlyOnce(in Input, c v1.Container) bool {
 	return ephemeral(in.Pod, c.Name) || !done(in.Pod, c, in.Observed) && !restarts(in.Pod, c, kuberuntime.ExitUnknown)
 }
 
-// lost is the end of a container that ran when last seen, and is gone.
+// lost returns the end of a container that ran when last seen, and is gone.
 func lost(old *v1.ContainerStatus) v1.ContainerState {
 	return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
 		Reason: reasonUnknown, ExitCode: kuberuntime.ExitUnknown, ContainerID: old.ContainerID, StartedAt: old.State.Running.StartedAt,
@@ -177,7 +180,7 @@ func lost(old *v1.ContainerStatus) v1.ContainerState {
 	}}
 }
 
-// done tells whether a missing init container must have succeeded: a regular
+// done reports whether a missing init container must have succeeded: a regular
 // container of the pod exists. Sidecars do not end.
 func done(pod *v1.Pod, c v1.Container, observed *actual.PodStatus) bool {
 	if pods.IsSidecar(&c) || !pods.IsInit(pod, c.Name) {
@@ -186,7 +189,7 @@ func done(pod *v1.Pod, c v1.Container, observed *actual.PodStatus) bool {
 	return slices.ContainsFunc(pod.Spec.Containers, func(m v1.Container) bool { return observed.Container(m.Name) != nil })
 }
 
-// state is the API state of a container as it was observed.
+// state returns the API state of a container as it was observed.
 func state(c *actual.ContainerStatus) v1.ContainerState {
 	switch c.State {
 	case actual.StateRunning:
@@ -221,7 +224,7 @@ func ephemeral(pod *v1.Pod, name string) bool {
 	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(e v1.EphemeralContainer) bool { return e.Name == name })
 }
 
-// details sets what newer releases tell of a container: resources, mounts, user
+// details sets the fields that newer releases have added: resources, mounts, user
 // and stop signal.
 func details(c v1.Container, now *actual.ContainerStatus, s *v1.ContainerStatus) {
 	if s.State.Running != nil {
@@ -248,7 +251,8 @@ func details(c v1.Container, now *actual.ContainerStatus, s *v1.ContainerStatus)
 	}
 }
 
-// second cuts a time to the precision that the API keeps; the zero time stays zero.
+// second truncates a time to the precision that the API keeps; the zero time stays
+// zero.
 func second(t time.Time) metav1.Time {
 	if t.IsZero() || t.Unix() <= 0 {
 		return metav1.Time{}

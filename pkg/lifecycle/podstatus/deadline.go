@@ -9,13 +9,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Reason and message of a pod that was stopped at its deadline, the kubelet's.
+// The kubelet's reason and message for a pod that was stopped at its deadline.
 const (
 	DeadlineExceeded        = "DeadlineExceeded"
 	DeadlineExceededMessage = "Pod was active on the node longer than the specified deadline"
 )
 
-// Deadline is when a pod that started then must have ended, by
+// Deadline returns when a pod with this start time must have ended, by
 // spec.activeDeadlineSeconds; ok is false when it may run for ever.
 func Deadline(pod *v1.Pod, started *metav1.Time) (at time.Time, ok bool) {
 	if pod.Spec.ActiveDeadlineSeconds == nil || started.IsZero() {
@@ -24,9 +24,9 @@ func Deadline(pod *v1.Pod, started *metav1.Time) (at time.Time, ok bool) {
 	return started.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second), true
 }
 
-// overdue tells whether the pod has failed for its deadline. A pod that was done
-// in time has not, whenever it is looked at; one whose containers ended later was
-// stopped for it, perhaps by an agent before this one.
+// overdue reports whether the pod has failed because of its deadline. A pod that
+// was done in time has not, however late it is looked at; one whose containers
+// ended after the deadline was stopped because of it, perhaps by an earlier agent.
 func overdue(pod *v1.Pod, s *v1.PodStatus, now time.Time) bool {
 	at, ok := Deadline(pod, s.StartTime)
 	if !ok || now.Before(at) {
@@ -43,8 +43,8 @@ func overdue(pod *v1.Pod, s *v1.PodStatus, now time.Time) bool {
 	return false
 }
 
-// startTime is when the pod was first seen on this node: by its last status, by
-// what the API server has, by what its sandbox has on record, or now.
+// startTime returns when the pod was first seen on this node: from its last status,
+// from the API server's, from the sandbox's annotation, or now.
 func startTime(in Input) *metav1.Time {
 	switch {
 	case in.Old.StartTime != nil:

@@ -84,7 +84,7 @@ func TestStartTime(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, s.StartTime, tc.want)
 		}
 	}
-	// What is put on record is what is read back.
+	// What is recorded is what is read back.
 	pod := testPod(func(p *v1.Pod) { p.Status.StartTime = ptr.To(metav1.NewTime(now.Truncate(time.Second))) })
 	config, err := criconfig.Sandbox(pod, 0, criconfig.NodeConfig{})
 	if err != nil {

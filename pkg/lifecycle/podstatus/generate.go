@@ -1,9 +1,10 @@
-// Package status says what a pod's API status is. Generate is pure: it turns what
-// was observed at the runtime, with the pod's spec and its last status, into a
-// v1.PodStatus as the kubelet of 1.36 would write it. Manager is the one store of
-// the statuses that were published; it lets no status go backwards.
+// Package podstatus makes, stores and writes the API status of pods. Generate is
+// pure: it turns what was observed at the runtime, with the pod's spec and its last
+// status, into a v1.PodStatus as the kubelet of 1.36 would write it. Manager is the
+// one store of published statuses; it lets no status go backwards. Writer PATCHes
+// what has changed to the API server.
 //
-//	runtime.PodStatus ─┐
+//	actual.PodStatus ──┐
 //	pod spec ──────────┼─▶ Generate ─▶ Manager.Set ─▶ local API, API server
 //	last status ───────┘
 package podstatus
@@ -19,20 +20,21 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// Input is all that a pod's API status is made from.
+// Input is everything that a pod's API status is made from.
 type Input struct {
 	Pod      *v1.Pod
 	Observed *actual.PodStatus // nil before the runtime was first looked at
 	Old      v1.PodStatus      // last status of this pod; zero if none
 	// Waiting holds, per container name, why the last sync could not start it.
 	Waiting map[string]actual.Waiting
-	// Terminal is true once no container of the pod runs or may run again:
-	// the phase is then Succeeded or Failed whatever the policy says.
+	// Terminal is true once no container of the pod runs or may run again: the
+	// phase is then Succeeded or Failed, whatever the policy says.
 	Terminal bool
 	HostIPs  []string // of the node, primary first
 	Resize   Resize
-	// Started and Ready are what the probes say of a running container, by its
-	// ID; nil functions mean no probes: started and ready as soon as it runs.
+	// Started and Ready return what the probes say of a running container, by its
+	// ID; nil means no probes: the container is started and ready as soon as it
+	// runs.
 	Started func(actual.ContainerID) bool
 	Ready   func(actual.ContainerID) bool
 	Now     time.Time
@@ -77,30 +79,31 @@ func Generate(in Input) v1.PodStatus {
 	return s
 }
 
-// turnedAway tells whether the pod was over before it had begun, by admission or by
-// somebody at the API server: of its containers there is nothing to tell.
+// turnedAway reports whether the pod was over before it had begun, through admission
+// or through somebody at the API server: there is nothing to report of its
+// containers.
 func turnedAway(in Input) bool {
 	none := in.Observed == nil || len(in.Observed.Containers)+len(in.Observed.Sandboxes) == 0
 	return none && pods.IsFinished(in.Old.Phase) && len(in.Old.InitContainerStatuses)+len(in.Old.ContainerStatuses) == 0
 }
 
 // maxMessages is how many bytes the termination messages of a pod's containers may
-// take together, the kubelet's.
+// take together, as in the kubelet.
 const maxMessages = 12 << 10
 
-// maxWaiting is how many bytes are told of why the containers of a pod wait. A runtime
-// quotes commands there, and a status larger than an API server takes would never be
-// written, nor its pod, once deleted, be removed.
+// maxWaiting is how many bytes the messages about why a pod's containers wait may take
+// together. A runtime quotes commands there. A status larger than the API server
+// accepts could never be written, and then the pod, once deleted, never be removed.
 const maxWaiting = 128 << 10
 
 // limitMessages gives each container its share of the room for termination messages,
-// and as well for why it waits.
+// and of that for waiting messages.
 func limitMessages(pod *v1.Pod, s *v1.PodStatus) {
 	containers := max(1, len(pod.Spec.Containers)+len(pod.Spec.InitContainers)+len(pod.Spec.EphemeralContainers))
 	share, waiting := maxMessages/containers, maxWaiting/containers
 	cut := func(state *v1.ContainerState) {
 		if t := state.Terminated; t != nil && len(t.Message) > share {
-			shorter := *t // what was observed, or published before, is not ours to change
+			shorter := *t // the observed or published one is not ours to change
 			shorter.Message = strings.ToValidUTF8(t.Message[:share], "")
 			state.Terminated = &shorter
 		}
@@ -139,15 +142,15 @@ func setIPs(in Input, s *v1.PodStatus) {
 		s.PodIPs = append(s.PodIPs, v1.PodIP{IP: ip})
 	}
 	if len(s.PodIPs) == 0 && (pods.IsFinished(s.Phase) || in.Terminal) {
-		s.PodIPs = in.Old.PodIPs // of a pod that is done the last address stays readable
+		s.PodIPs = in.Old.PodIPs // the last addresses of a pod that is done stay readable
 	}
 	if len(s.PodIPs) > 0 {
 		s.PodIP = s.PodIPs[0].IP
 	}
 }
 
-// locateLost gives every container of a pod at its end a terminated state. A
-// container that the runtime no longer has, or that never started though the pod
+// locateLost gives every container of a pod that has ended a terminated state. A
+// container that the runtime no longer has, or that never started although the pod
 // had been initialised, counts as failed.
 func locateLost(pod *v1.Pod, s *v1.PodStatus) {
 	lost := v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
@@ -158,7 +161,7 @@ func locateLost(pod *v1.Pod, s *v1.PodStatus) {
 		switch {
 		case c.State.Terminated != nil:
 		case c.LastTerminationState.Terminated != nil && c.State.Waiting != nil:
-			// It waited for its next start, which now never comes.
+			// It waited for its next start, which will never come.
 			c.State, c.LastTerminationState = c.LastTerminationState, v1.ContainerState{}
 		default:
 			c.State = lost
@@ -172,7 +175,7 @@ func locateLost(pod *v1.Pod, s *v1.PodStatus) {
 			end(&s.ContainerStatuses[i])
 		}
 	}
-	// Of the init containers, those after the last one that has started never ran.
+	// Init containers after the last one that has started never ran.
 	last := -1
 	for i, c := range s.InitContainerStatuses {
 		if c.State.Running != nil || c.State.Terminated != nil || c.LastTerminationState.Terminated != nil {

@@ -145,7 +145,8 @@ func TestWhatIsRemovedBehindTheBackIsRemembered(t *testing.T) {
 	}
 }
 
-// What runs only once has come to its end when it is gone; what is started again waits.
+// A container that runs only once has ended when it is gone; one that is started again
+// waits.
 func TestWhatRunsOnceAndIsGoneHasEnded(t *testing.T) {
 	ownNever := func(p *v1.Pod) {
 		plain(p)

@@ -32,8 +32,8 @@ func NewManager() *Manager {
 	return &Manager{statuses: map[types.UID]entry{}}
 }
 
-// Changed returns a channel that holds a token whenever a status has changed
-// since it was last read: for whoever shows all of them. Call it before any Set.
+// Changed returns a channel that holds a token whenever a status has changed since
+// the last read: for those who show all statuses. Call it before any Set.
 func (m *Manager) Changed() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,8 +50,9 @@ func (m *Manager) Get(uid types.UID) (v1.PodStatus, bool) {
 	return *e.status.DeepCopy(), ok
 }
 
-// Set stores a pod's status and reports whether it differs from the one before.
-// A status that would go backwards is mended: what has terminated for good stays so.
+// Set stores a pod's status and reports whether it differs from the one before. A
+// status that would go backwards is corrected: what has terminated for good stays
+// terminated.
 func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
 	s = *s.DeepCopy()
 	m.mu.Lock()
@@ -62,7 +63,8 @@ func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
 	}
 	if ok && equality.Semantic.DeepEqual(old.status, s) {
 		if old.pod != pod {
-			// The API server's view of the pod may have changed, if ours has not.
+			// The API server's view of the pod may have changed even if ours has
+			// not.
 			old.pod = pod
 			m.statuses[pod.UID] = old
 			m.watched(pod.UID)
@@ -79,7 +81,7 @@ func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
 }
 
 // Finish notes that nothing of the pod runs or will run and that its volumes are
-// gone: a deleted pod may now leave the API server.
+// gone: if it is deleted, it may now be removed from the API server.
 func (m *Manager) Finish(pod *v1.Pod) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,8 +105,8 @@ func (m *Manager) Delete(uid types.UID) {
 	}
 }
 
-// subscribe has fn told of each pod whose status, or whose object, has changed. fn
-// must not block nor call the Manager.
+// subscribe makes the Manager call fn for each pod whose status, or whose object,
+// has changed. fn must neither block nor call the Manager.
 func (m *Manager) subscribe(fn func(types.UID)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -134,9 +136,9 @@ func (m *Manager) tell() {
 	}
 }
 
-// forwards keeps a status from contradicting the one before: a pod that has
-// failed or succeeded stays so, and a container that has terminated and may not
-// be restarted keeps its end.
+// forwards keeps a status from contradicting the one before: a pod that has failed
+// or succeeded stays so, and a container that has terminated and must not be
+// restarted keeps its terminated state.
 func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
 	if pods.IsFinished(old.Phase) {
 		s.Phase = old.Phase
@@ -155,7 +157,7 @@ func forwards(pod *v1.Pod, old v1.PodStatus, s *v1.PodStatus) {
 		}
 	}
 	if mayRestartAll(pod) {
-		return // then any container may
+		return // then any container may restart
 	}
 	keep(pod.Spec.Containers, old.ContainerStatuses, s.ContainerStatuses)
 }

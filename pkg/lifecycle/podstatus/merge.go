@@ -8,31 +8,32 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// ownConditions are those that the kubelet alone writes.
+// ownConditions are the conditions that only the kubelet writes.
 var ownConditions = []v1.PodConditionType{
 	v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled,
 	v1.PodResizePending, v1.PodResizeInProgress, v1.AllContainersRestarting,
 }
 
-// Own tells whether a condition is the node's to write.
+// Own reports whether a condition is the node's to write.
 func Own(t v1.PodConditionType) bool { return slices.Contains(ownConditions, t) }
 
-// ofResize tells whether a condition stands only while a resize is under way: the
-// node takes it back by not having it.
+// ofResize reports whether a condition exists only while a resize is under way: the
+// node removes it by leaving it out.
 func ofResize(t v1.PodConditionType) bool {
 	return t == v1.PodResizePending || t == v1.PodResizeInProgress
 }
 
-// ours tells whether a condition in the node's own status of a pod is its word, not
-// what it has read at the API server. DisruptionTarget is shared: whoever evicts
-// sets it, and may take it back.
+// ours reports whether a condition in the node's own status of a pod was set by the
+// node, not read from the API server. DisruptionTarget is shared: whoever evicts a
+// pod sets it, and may remove it.
 func ours(c v1.PodCondition) bool {
 	return Own(c.Type) || c.Type == v1.DisruptionTarget && c.Reason == v1.PodReasonTerminationByKubelet
 }
 
-// Merge says what the API server's status of a pod should be, given what it is and
-// what the node knows. Fields and conditions of others stay as they are, nothing
-// goes backwards, and a pod is not over while a container of it runs (KEP-3329).
+// Merge returns what the API server's status of a pod should be, given what it is
+// and what the node knows. Fields and conditions of others stay as they are,
+// nothing goes backwards, and a pod is not over while one of its containers runs
+// (KEP-3329).
 func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	s := *node.DeepCopy()
 	forwards(pod, api, &s)
@@ -53,8 +54,8 @@ func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	return s
 }
 
-// mergeConditions keeps what others have set, takes the node's own, and keeps the
-// time of a transition that the API server knows already.
+// mergeConditions keeps the conditions that others have set, takes the node's own,
+// and keeps the time of a transition that the API server already knows.
 func mergeConditions(api, node []v1.PodCondition) []v1.PodCondition {
 	var out []v1.PodCondition
 	for _, c := range node {
@@ -75,8 +76,8 @@ func mergeConditions(api, node []v1.PodCondition) []v1.PodCondition {
 	return out
 }
 
-// WithForeign returns a status with the conditions that others have set as the API
-// server has them now: readiness gates are read from there.
+// WithForeign returns a status with others' conditions as the API server has them
+// now: readiness gates are read from those.
 func WithForeign(s, api v1.PodStatus) v1.PodStatus {
 	var out []v1.PodCondition
 	for _, c := range s.Conditions {

@@ -9,7 +9,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// phase is the pod's phase by its containers' statuses, as the kubelet's getPhase.
+// phase returns the pod's phase from its containers' statuses, like the kubelet's
+// getPhase.
 func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bool) v1.PodPhase {
 	var pendingInit, failedInit int
 	var unknown, running, waiting, stopped, succeeded, restarting int
@@ -25,7 +26,7 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 				}
 				running++
 			case s.State.Terminated != nil, s.LastTerminationState.Terminated != nil:
-				// A sidecar that has ended says nothing of the pod's phase.
+				// A sidecar that has ended does not affect the pod's phase.
 			default:
 				pendingInit++
 				waiting++
@@ -103,19 +104,19 @@ func phase(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus, terminal bo
 	return v1.PodFailed
 }
 
-// onlySidecarsRun tells whether all regular containers are done for good, so that
-// what still runs, the sidecars, is to be stopped: the pod is at its end.
+// onlySidecarsRun reports whether all regular containers are done for good, so that
+// only sidecars may still run, which must be stopped: the pod is at its end.
 func onlySidecarsRun(pod *v1.Pod, initStatuses []v1.ContainerStatus, stopped, restarting int) bool {
 	return stopped == len(pod.Spec.Containers) && restarting == 0 && len(initStatuses) > 0
 }
 
-// restartsAfter tells whether the container is started again after that end, by its
-// policy or with all others.
+// restartsAfter reports whether the container is started again after it ended this
+// way, by its policy or together with all others.
 func restartsAfter(pod *v1.Pod, c v1.Container, ended *v1.ContainerStateTerminated) bool {
 	return pod.DeletionTimestamp == nil && ended.Reason == kuberuntime.ReasonRestartingAll || restarts(pod, c, ended.ExitCode)
 }
 
-// mayRestartAll tells whether a rule of the pod can have all containers restarted.
+// mayRestartAll reports whether a rule of the pod can restart all containers.
 func mayRestartAll(pod *v1.Pod) bool {
 	ruled := func(c v1.Container) bool {
 		return slices.ContainsFunc(c.RestartPolicyRules, func(r v1.ContainerRestartRule) bool {
@@ -125,8 +126,8 @@ func mayRestartAll(pod *v1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, ruled) || slices.ContainsFunc(pod.Spec.Containers, ruled)
 }
 
-// restartingAll tells whether all containers are being removed to start again, or
-// were when last seen.
+// restartingAll reports whether all containers are being removed in order to start
+// again, or were when last seen.
 func restartingAll(in Input) bool {
 	if !mayRestartAll(in.Pod) || in.Pod.DeletionTimestamp != nil {
 		return false
@@ -135,12 +136,12 @@ func restartingAll(in Input) bool {
 	return c != nil && c.Status == v1.ConditionTrue || kuberuntime.RestartsAll(in.Pod, in.Observed)
 }
 
-// restarts tells whether the container is started again after that exit.
+// restarts reports whether the container is started again after that exit.
 func restarts(pod *v1.Pod, c v1.Container, exitCode int32) bool {
 	return kuberuntime.Restarts(pod, &c, exitCode)
 }
 
-// anyStarted tells whether a regular container has ever run: the pod has then
+// anyStarted reports whether a regular container has ever run: then the pod has
 // been initialised, whatever its init containers' statuses have become since.
 func anyStarted(pod *v1.Pod, statuses []v1.ContainerStatus) bool {
 	for _, c := range pod.Spec.Containers {
@@ -152,7 +153,7 @@ func anyStarted(pod *v1.Pod, statuses []v1.ContainerStatus) bool {
 	return false
 }
 
-// initialized tells whether the pod's init containers have done their work.
+// initialized reports whether the pod's init containers have done their work.
 func initialized(pod *v1.Pod, initStatuses, statuses []v1.ContainerStatus) bool {
 	if anyStarted(pod, statuses) {
 		return true

@@ -12,14 +12,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Verdict is what the probes say of a running container; ok is false when they do
-// not know it.
+// Verdict returns what the probes say of a running container; ok is false when they
+// do not know it.
 type Verdict func(actual.ContainerID) (started, ready, ok bool)
 
 // Refresh puts what the probes say now into a pod's published status, and reports
-// whether that changed it. It is for a pod whose worker is busy, with a container that
-// takes long to stop for example: readiness does not wait for that. All else in the
-// status stays as it was observed last.
+// whether that changed it. It is for a pod whose worker is busy, for example with a
+// container that takes long to stop: readiness must not wait for that. Everything else
+// in the status stays as last observed.
 func (m *Manager) Refresh(uid types.UID, verdict Verdict, now time.Time) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -38,8 +38,8 @@ func (m *Manager) Refresh(uid types.UID, verdict Verdict, now time.Time) (change
 	return true
 }
 
-// refreshed is the status with the verdicts in it, and with the conditions that
-// follow from them.
+// refreshed returns the status with the verdicts in it, and with the conditions
+// that follow from them.
 func refreshed(pod *v1.Pod, old v1.PodStatus, verdict Verdict, now time.Time) v1.PodStatus {
 	s := *old.DeepCopy()
 	put := func(st *v1.ContainerStatus) {
@@ -64,7 +64,7 @@ func refreshed(pod *v1.Pod, old v1.PodStatus, verdict Verdict, now time.Time) v1
 	for _, c := range []v1.PodCondition{initializedCondition(pod, s), podReady(pod, old, ready), ready} {
 		was := condition(s, c.Type)
 		if was == nil {
-			continue // never published: the worker does that first
+			continue // never published: the worker publishes first
 		}
 		if was.Status != c.Status {
 			was.LastTransitionTime = metav1.Time{Time: now.Truncate(time.Second)}

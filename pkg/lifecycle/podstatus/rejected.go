@@ -9,7 +9,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Rejected is the status of a pod that was not admitted to the node.
+// Rejected returns the status of a pod that was not admitted to the node.
 func Rejected(pod *v1.Pod, r pods.Rejection, now time.Time) v1.PodStatus {
 	return v1.PodStatus{
 		ObservedGeneration: pod.Generation, Phase: v1.PodFailed, Reason: r.Reason,

@@ -8,10 +8,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Resize is how far a change of the pod's resources has come (KEP-1287).
+// Resize is the progress of a change of the pod's resources (KEP-1287).
 type Resize struct {
-	// Pending is why the pod has not been given what it asks for, Deferred or
-	// Infeasible; "" when it has.
+	// Pending is why the pod has not been given the resources that it asks for:
+	// Deferred or Infeasible; "" when it has been.
 	Pending, PendingMessage string
 	// InProgress is true while running containers do not have what the pod was given.
 	InProgress bool
@@ -33,9 +33,9 @@ func (r Resize) conditions() []v1.PodCondition {
 	return all
 }
 
-// resourcesOf are the resources that a running container has: those that it was given,
-// but for what the runtime says otherwise. A limit or request that rounds to what
-// the runtime has is shown as it was given.
+// resourcesOf returns the resources that a running container has: the allocated ones,
+// overridden by what the runtime reports. A limit or request that rounds to the
+// runtime's value is shown as it was allocated.
 func resourcesOf(c v1.Container, now *cri.LinuxContainerResources) *v1.ResourceRequirements {
 	r := c.Resources.DeepCopy()
 	if now == nil {

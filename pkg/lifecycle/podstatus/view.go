@@ -11,7 +11,7 @@ type View struct {
 	statuses *Manager
 }
 
-// NewView returns a View of the pods and what the statuses say of them.
+// NewView returns a View of the pods with their statuses.
 func NewView(desired Pods, statuses *Manager) View { return View{desired, statuses} }
 
 // Pods returns copies of the desired pods with their last statuses.
@@ -29,8 +29,8 @@ func (v View) Pods() []*v1.Pod {
 	return pods
 }
 
-// Recall returns the status that an object at the API server has; false where there is no
-// object, or it has none yet.
+// Recall returns the status of an object at the API server; false if there is no object,
+// or it has no status yet.
 func Recall(object *v1.Pod, ok bool) (v1.PodStatus, bool) {
 	if !ok || object.Status.Phase == "" {
 		return v1.PodStatus{}, false

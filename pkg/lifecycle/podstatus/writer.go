@@ -23,7 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/retry"
 )
 
-// writers is how many statuses are written at a time, each of another pod.
+// writers is how many statuses are written at a time, each for a different pod.
 const writers = 8
 
 // After a failure a status is tried again after retryFirst, doubling to retryMost.
@@ -33,15 +33,16 @@ const retryFirst, retryMost = 100 * time.Millisecond, 10 * time.Second
 type WriterConfig struct {
 	Client   kubernetes.Interface
 	Statuses *Manager
-	// Object returns the pod as the API server has it, by the last watch event: the
-	// pod itself, or the mirror pod of a static pod. ok is false when there is none.
+	// Object returns the pod as the API server has it, according to the last watch
+	// event: the pod itself, or the mirror pod of a static pod. ok is false when
+	// there is none.
 	Object func(pod *v1.Pod) (object *v1.Pod, ok bool)
 }
 
-// Writer brings the statuses to the API server: a PATCH of what differs, one at a
-// time for a pod, the newest only. A pod that is deleted and has stopped it then
-// removes from the API server. While the API server is away it keeps trying, and
-// nothing queues but which pods are to be looked at.
+// Writer brings the statuses to the API server: it PATCHes what differs, one write
+// at a time for a pod, and only the newest status. A pod that is deleted and has
+// stopped is then removed from the API server. While the API server is away the
+// Writer keeps trying; only the UIDs of pods are queued, not statuses.
 type Writer struct {
 	cfg   WriterConfig
 	queue workqueue.TypedRateLimitingInterface[types.UID]
@@ -57,7 +58,7 @@ type object struct {
 	status  v1.PodStatus
 }
 
-// NewWriter returns a Writer that hears of every change of cfg.Statuses.
+// NewWriter returns a Writer that is notified of every change in cfg.Statuses.
 func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if cfg.Client == nil || cfg.Statuses == nil || cfg.Object == nil {
 		return nil, errors.New("status writer: no Client, Statuses or Object")
@@ -68,8 +69,8 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	return w, nil
 }
 
-// Check has a pod's status compared with the API server's: either has changed. uid
-// is the static pod's, not its mirror's.
+// Check queues a pod, whose status is then compared with the API server's: either
+// may have changed. uid is that of the static pod, not of its mirror.
 func (w *Writer) Check(uid types.UID) { w.queue.Add(uid) }
 
 // Run writes until ctx ends.
@@ -114,7 +115,7 @@ func (w *Writer) sync(ctx context.Context, uid types.UID) error {
 		now, err := w.cfg.Client.CoreV1().Pods(seen.Namespace).Patch(ctx, seen.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 		switch {
 		case gone(err):
-			// Its removal is on its way to us by the watch.
+			// The watch will tell us of its removal.
 			klog.V(3).InfoS("The pod of a status is gone from the API server", "pod", klog.KObj(seen), "podUID", uid)
 			w.forget(uid)
 			return nil
@@ -130,7 +131,8 @@ func (w *Writer) sync(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-// remove takes a deleted pod off the API server, now that nothing of it runs here.
+// remove removes a deleted pod from the API server, now that nothing of it runs
+// here.
 func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
 	now := int64(0)
 	err := w.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
@@ -143,21 +145,22 @@ func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
 	return nil
 }
 
-// gone tells whether the object of that UID is no more. Where another has its name,
-// a precondition is a conflict, and a patch with the UID would change what cannot be.
+// gone reports whether err means that the object with that UID no longer exists. If
+// another object has its name, the precondition fails as a conflict, and a patch with
+// the old UID is invalid, since it would change an immutable field.
 func gone(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err) && aboutUID(err)
 }
 
-// aboutUID tells whether the API server refused a change for its UID.
+// aboutUID reports whether the API server refused a change because of its UID.
 func aboutUID(err error) bool {
 	var s apierrors.APIStatus
 	return errors.As(err, &s) && s.Status().Details != nil && slices.ContainsFunc(s.Status().Details.Causes,
 		func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
-// newest is the API server's state of the pod: by the watch, unless our last write
-// was after that.
+// newest returns the API server's newest known state of the pod: from the watch, or
+// from the answer to our last write if that is newer.
 func (w *Writer) newest(uid types.UID, seen *v1.Pod) object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -182,8 +185,9 @@ func (w *Writer) forget(uid types.UID) {
 	delete(w.written, uid)
 }
 
-// statusPatch is the strategic merge patch from one status to another of the pod
-// with that UID: of a pod that took its name it is refused as a conflict.
+// statusPatch returns the strategic merge patch from one status to another for the
+// pod with that UID: for another pod that has taken its name the API server refuses
+// the patch.
 func statusPatch(uid types.UID, from, to v1.PodStatus) ([]byte, error) {
 	old, err := json.Marshal(v1.Pod{Status: from})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
-// scribe is a Writer with an API server and what the watch has shown of that.
+// scribe is a Writer with an API server and what the watch has shown of it.
 type scribe struct {
 	*Writer
 	api      *testapi.Server
@@ -43,7 +43,7 @@ func write(t *testing.T, api *testapi.Server) *scribe {
 	return s
 }
 
-// see is the watch: the pod of that UID is now this object.
+// see is the watch: the pod with that UID is now this object.
 func (s *scribe) see(uid types.UID, o *v1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +326,7 @@ func TestStatusOfAStaticPodGoesToItsMirror(t *testing.T) {
 		if got := s.api.Pod("default", "web-n1").Status.PodIP; got != "10.0.0.1" {
 			t.Errorf("the mirror's address = %q, want the static pod's", got)
 		}
-		// Its successor begins with nothing, whatever was written to the first.
+		// Its successor begins with nothing, whatever was written for the first.
 		s.api.Drop(mirror)
 		next := s.api.Put(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-n1", Namespace: "default", UID: "m2"}}).(*v1.Pod)
 		s.see("hash", next)

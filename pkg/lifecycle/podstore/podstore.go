@@ -1,4 +1,4 @@
-// Package podstore holds the pods that this node should run: the loop writes it,
+// Package podstore holds the pods that this node should run: the loop writes,
 // everyone else reads. Mirror pods (the API server's image of a static pod) are
 // kept beside the pods they mirror and never count as pods of their own.
 package podstore
@@ -44,15 +44,15 @@ func (s *Store) Remove(pod *v1.Pod) {
 	s.of(pod).remove(pod.UID)
 }
 
-// SetComplete notes that every source has spoken: what none of them wants is wanted by
-// nobody from now on.
+// SetComplete notes that every source has spoken: from now on a pod that is not in the
+// Store is wanted by nobody.
 func (s *Store) SetComplete() { s.complete.Store(true) }
 
 // Complete reports whether every source has spoken.
 func (s *Store) Complete() bool { return s.complete.Load() }
 
-// MayBeWanted reports whether the pod is wanted or, as long as a source has not spoken,
-// could be.
+// MayBeWanted reports whether the pod is wanted, or could be because a source has not
+// spoken yet.
 func (s *Store) MayBeWanted(uid types.UID) bool {
 	if !s.Complete() {
 		return true
@@ -61,7 +61,7 @@ func (s *Store) MayBeWanted(uid types.UID) bool {
 	return wanted
 }
 
-// Get returns the pod, not a mirror pod, with that UID.
+// Get returns the pod with that UID; it finds no mirror pods.
 func (s *Store) Get(uid types.UID) (*v1.Pod, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -69,7 +69,7 @@ func (s *Store) Get(uid types.UID) (*v1.Pod, bool) {
 	return p, ok
 }
 
-// ByName returns the pod, not a mirror pod, of that namespace and name.
+// ByName returns the pod with that namespace and name; it finds no mirror pods.
 func (s *Store) ByName(namespace, name string) (*v1.Pod, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -85,7 +85,7 @@ func (s *Store) Mirror(pod *v1.Pod) (*v1.Pod, bool) {
 	return p, ok
 }
 
-// MirrorByName returns the mirror pod of that namespace and name.
+// MirrorByName returns the mirror pod with that namespace and name.
 func (s *Store) MirrorByName(namespace, name string) (*v1.Pod, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -107,9 +107,10 @@ func (s *Store) of(pod *v1.Pod) *index {
 	return &s.pods
 }
 
-// index finds pods by UID and by name. While a static pod is replaced, or where the
-// API server has a pod of a static one's name, two pods can have one name: byName
-// then gives the one set last, and after that has gone one that is still there.
+// index finds pods by UID and by name. While a static pod is being replaced, or
+// when the API server has a pod with a static pod's name, two pods can share a
+// name: byName then holds the one set last, and once that is removed, one that is
+// still there.
 type index struct {
 	byUID  map[types.UID]*v1.Pod
 	byName map[types.NamespacedName]*v1.Pod

@@ -29,9 +29,9 @@ import (
 	agentcri "github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
-// asServer has this program serve HTTP, gRPC health and, on the Unix socket that it
-// names, a runtime's ExecSync for a benchmark, in a process of its own, so that what
-// the benchmark measures is the probes' CPU only.
+// asServer makes this program serve HTTP, gRPC health and, on the Unix socket that
+// it names, a runtime's ExecSync for a benchmark, in a separate process, so that the
+// benchmark measures only the probes' CPU.
 const asServer = "PROBE_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
@@ -147,7 +147,7 @@ func benchmarkServer(b *testing.B) (map[string]v1.ProbeHandler, Exec) {
 	}, runs
 }
 
-// cpu is the CPU time that this process has used.
+// cpu returns the CPU time that this process has used.
 func cpu(b *testing.B) time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {

@@ -4,7 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// kind is which of a container's probes it is.
+// kind tells a container's probes apart.
 type kind int
 
 const (
@@ -22,7 +22,7 @@ func (k kind) String() string {
 	return [...]string{"Liveness", "Readiness", "Startup"}[k]
 }
 
-// result is what one run of a probe says, or many in a row.
+// result is what one run of a probe says, or several in a row.
 type result int
 
 const (
@@ -31,30 +31,32 @@ const (
 	failure
 )
 
-// state is what is known by one probe of one container. It is a value; what
-// changes it are the pure functions below.
+// state is what one probe of one container has found out. It is a value; only the
+// pure functions below change it.
 type state struct {
 	verdict result
 	last    result // of the last run
-	run     int    // how many runs in a row came to last
-	// assumed: the verdict is no probe's. The container ran before the agent did, and
-	// nobody remembers what was known of it. The first run decides.
+	run     int    // how many runs in a row had the result last
+	// assumed: the verdict does not come from a probe. The container ran before the
+	// agent started, and nobody remembers what was known of it. The first run
+	// decides.
 	assumed bool
-	// hold: not probed any more until there is a new container.
+	// hold: not probed again until there is a new container.
 	hold bool
 }
 
 // past is what was known of a container before this agent looked at it.
 type past struct {
-	ranBefore bool // it ran before the agent did
-	known     bool // somebody has kept its status, which is:
+	ranBefore bool // it ran before the agent started
+	known     bool // its last status is on record, which says:
 	started   bool
 	ready     bool
 }
 
-// begin is the state of a probe before its first run. As in the kubelet nothing is
-// killed and nothing gets traffic before a probe has said so. A container that ran
-// before the agent keeps what it was: a restarted agent takes no pod out of service.
+// begin returns the state of a probe before its first run. As in the kubelet,
+// nothing is killed and nothing gets traffic before a probe has said so. A container
+// that ran before the agent started keeps what it was: a restarted agent takes no
+// pod out of service.
 func begin(k kind, p past) state {
 	switch {
 	case k == liveness:
@@ -71,7 +73,7 @@ func begin(k kind, p past) state {
 	return state{}
 }
 
-// take is the state after a run came to r, a success or a failure.
+// take returns the state after a run with the result r, success or failure.
 func (s state) take(k kind, p *v1.Probe, r result) state {
 	if s.last != r {
 		s.last, s.run = r, 0
@@ -87,7 +89,7 @@ func (s state) take(k kind, p *v1.Probe, r result) state {
 		case k == readiness || r == success:
 			enough = 1
 		default:
-			s.verdict = unknown // it has not started yet, which kills nothing
+			s.verdict = unknown // it has not started yet, which is no reason to kill it
 		}
 	}
 	if s.run < enough {
@@ -100,8 +102,8 @@ func (s state) take(k kind, p *v1.Probe, r result) state {
 	return s
 }
 
-// quiet is the state of a probe of a pod that is being stopped: it neither kills
-// nor is run any more. What has not started stays so.
+// quiet returns the state of a probe when its pod is being stopped: it no longer
+// kills, and no longer runs. A container that has not started stays so.
 func (s state) quiet() state {
 	if s.verdict == failure {
 		s.verdict = unknown

@@ -16,7 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// runExec succeeds when the command ends with 0 in time.
+// runExec succeeds when the command exits with 0 in time.
 func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeout time.Duration) (answer, error) {
 	command, err := expand(a.Command, s.container.Env)
 	if err != nil {
@@ -38,8 +38,8 @@ func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeo
 	return answer{result: success}, nil
 }
 
-// expand replaces $(NAME) by what the container's spec gives that name. What comes
-// from elsewhere than the spec is not known here, as in the kubelet.
+// expand replaces $(NAME) with the value that the container's spec gives that name.
+// Values from outside the spec are not known here, as in the kubelet.
 func expand(command []string, env []v1.EnvVar) ([]string, error) {
 	values := make(map[string]string, len(env))
 	for _, e := range env {

@@ -32,7 +32,7 @@ func runGRPC(ctx context.Context, a *v1.GRPCAction, s subject, timeout time.Dura
 	}
 	request, err := proto.Marshal(ask)
 	if err != nil {
-		return failed("error: health rpc probe failed: %v", err) // no UTF-8
+		return failed("error: health rpc probe failed: %v", err) // not UTF-8
 	}
 	response, err := unary(ctx, address, checkMethod, request, timeout)
 	var away connectError

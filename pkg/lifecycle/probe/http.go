@@ -29,7 +29,7 @@ func (p *prober) runHTTP(ctx context.Context, a *v1.HTTPGetAction, s subject) (a
 	case err != nil:
 		return answer{result: failure, text: err.Error()}, nil
 	case res.StatusCode < 200 || res.StatusCode >= 400:
-		// Never the body, which anyone who can read events would see.
+		// Without the body, which anyone who can read events would see.
 		return answer{result: failure, text: fmt.Sprintf("HTTP probe failed with statuscode: %d", res.StatusCode)}, nil
 	case res.StatusCode >= 300:
 		return answer{result: success, warning: true, text: "Probe terminated redirects, Response body: " + string(body)}, nil
@@ -37,7 +37,7 @@ func (p *prober) runHTTP(ctx context.Context, a *v1.HTTPGetAction, s subject) (a
 	return answer{result: success}, nil
 }
 
-// request is the GET that a probe wants.
+// request returns the GET request that a probe asks for.
 func request(ctx context.Context, a *v1.HTTPGetAction, s subject) (*http.Request, error) {
 	port, err := httpget.Port(a.Port, s.container)
 	if err != nil {

@@ -17,15 +17,16 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Config is what a Manager is made of. All but Journal and Metrics is required.
+// Config is what a Manager is made of. Everything but Journal and Metrics is
+// required.
 type Config struct {
 	Exec    Exec
 	Journal *journal.Journal
-	// HostIPs returns the node's addresses, primary first: where pods on the host's
-	// network are asked.
+	// HostIPs returns the node's addresses, primary first: pods on the host's
+	// network are probed there.
 	HostIPs func() []string
-	// Changed is told of each pod of which a verdict has changed. A probe waits until
-	// it is taken.
+	// Changed receives each pod for which a verdict has changed. The probe waits
+	// until it is received.
 	Changed chan<- types.UID
 	Metrics prometheus.Registerer // of /metrics/probes; nil: not shown
 }
@@ -34,24 +35,24 @@ type Config struct {
 type Manager struct {
 	cfg    Config
 	prober *prober
-	start  time.Time // containers that have started before it had another agent
+	start  time.Time // containers started before this belong to an earlier agent
 	wake   chan struct{}
 
 	mu         sync.Mutex
 	pods       map[types.UID][]*container
 	containers map[actual.ContainerID]*container
-	due        timequeue.Queue[*probe] // that are not busy
+	due        timequeue.Queue[*probe] // probes that are not busy
 	metrics    *metrics
 }
 
-// container is one that runs and has probes. It is guarded by Manager.mu, but for
-// what is set when it is made and never changes: id, spec and since.
+// container is a running container that has probes. It is guarded by Manager.mu,
+// except for what never changes after it is made: id, spec and since.
 type container struct {
 	id     actual.ContainerID
 	pod    *v1.Pod
 	spec   *v1.Container
 	host   string
-	since  time.Time // when it has started
+	since  time.Time // when it started
 	probes [kinds]*probe
 }
 
@@ -64,7 +65,7 @@ type probe struct {
 	due   time.Time
 	busy  bool
 	meters
-	// cancel ends the run under way; nil when none is.
+	// cancel ends the current run; nil when there is none.
 	cancel context.CancelFunc
 }
 
@@ -88,14 +89,14 @@ func New(cfg Config) (*Manager, error) {
 	}, nil
 }
 
-// Sync has exactly the pod's running containers probed, as their specs want it. last
-// returns the pod's last known status, and is called for a container that is seen
-// for the first time: what that says of it is believed. Of one pod it is not called
-// concurrently.
+// Sync starts and stops probes so that exactly the pod's running containers are
+// probed, as their specs want it. last returns the pod's last known status; it is
+// called when a container is seen for the first time, and what the status says of
+// that container is believed. Sync is not called concurrently for one pod.
 func (m *Manager) Sync(pod *v1.Pod, observed *actual.PodStatus, last func() v1.PodStatus) {
 	var old v1.PodStatus
 	if m.unseen(pod, observed) {
-		old = last() // never under the lock: who keeps the status may ask for verdicts
+		old = last() // never under the lock: last may ask for verdicts
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,8 +125,8 @@ func (m *Manager) Sync(pod *v1.Pod, observed *actual.PodStatus, last func() v1.P
 	}
 }
 
-// Quiet ends the liveness and startup probes of a pod that is being stopped: it is
-// not restarted for what they say. Its readiness is probed on.
+// Quiet ends the liveness and startup probes of a pod that is being stopped: they
+// must not restart it. Readiness probes continue.
 func (m *Manager) Quiet(uid types.UID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -143,16 +144,16 @@ func (m *Manager) Remove(uid types.UID) {
 	m.metrics.remove(uid)
 }
 
-// Started tells whether a running container has started up: one without a startup
-// probe has, as soon as it runs.
+// Started reports whether a running container has started up: without a startup
+// probe it has as soon as it runs.
 func (m *Manager) Started(id actual.ContainerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.is(id, startup)
 }
 
-// Ready tells whether a running container is ready as far as its readiness probe
-// goes: one without it is.
+// Ready reports whether a running container is ready according to its readiness
+// probe: without one it is.
 func (m *Manager) Ready(id actual.ContainerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,13 +167,13 @@ func (m *Manager) Verdict(id actual.ContainerID) (started, ready, ok bool) {
 	return m.is(id, startup), m.is(id, readiness), m.containers[id] != nil
 }
 
-// is tells whether a probe says yes, or is not there to say no.
+// is reports whether a probe says yes, or does not exist.
 func (m *Manager) is(id actual.ContainerID, k kind) bool {
 	c := m.containers[id]
 	return c == nil || c.probes[k] == nil || c.probes[k].state.verdict == success
 }
 
-// Failed tells which probe says that a container must be restarted, if one does.
+// Failed returns which probe says that a container must be restarted, if any does.
 func (m *Manager) Failed(id actual.ContainerID) actual.FailedProbe {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,7 +188,7 @@ func (m *Manager) Failed(id actual.ContainerID) actual.FailedProbe {
 	return ""
 }
 
-// add takes a container in that has not been seen before.
+// add takes in a container that has not been seen before.
 func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *actual.ContainerStatus, old v1.PodStatus) *container {
 	c := &container{id: seen.ID, pod: pod, spec: spec, since: seen.StartedAt}
 	before := pastOf(seen, old, m.start)
@@ -206,7 +207,7 @@ func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *actual.ContainerSta
 	return c
 }
 
-// drop ends the probes of a container; the result of one under way is thrown away.
+// drop ends the probes of a container; the result of a current run is thrown away.
 func (m *Manager) drop(c *container) {
 	delete(m.containers, c.id)
 	for _, p := range c.probes {
@@ -235,8 +236,8 @@ func (m *Manager) stop(p *probe) {
 	}
 }
 
-// wanted tells whether the probe is to be run at all now. Nothing but the startup
-// probe is before that has succeeded.
+// wanted reports whether the probe should run at all now. Until the startup probe
+// has succeeded, only that one should.
 func (p *probe) wanted() bool {
 	if p.state.hold {
 		return false
@@ -245,7 +246,7 @@ func (p *probe) wanted() bool {
 	return p.kind == startup || s == nil || s.state.verdict == success && !s.state.assumed
 }
 
-// host is the address at which a pod's containers are asked.
+// host returns the address at which a pod's containers are probed.
 func (m *Manager) host(pod *v1.Pod, observed *actual.PodStatus) string {
 	ips := observed.IPs
 	if pod.Spec.HostNetwork {
@@ -257,7 +258,7 @@ func (m *Manager) host(pod *v1.Pod, observed *actual.PodStatus) string {
 	return ips[0]
 }
 
-// pastOf is what is known of a container that is seen for the first time.
+// pastOf returns what is known of a container that is seen for the first time.
 func pastOf(seen *actual.ContainerStatus, old v1.PodStatus, start time.Time) past {
 	p := past{ranBefore: seen.StartedAt.Before(start)}
 	for _, s := range slices.Concat(old.ContainerStatuses, old.InitContainerStatuses) {
@@ -269,7 +270,8 @@ func pastOf(seen *actual.ContainerStatus, old v1.PodStatus, start time.Time) pas
 	return p
 }
 
-// unseen tells whether a container is to be probed that was not before.
+// unseen reports whether the pod has a container to probe that was not probed
+// before.
 func (m *Manager) unseen(pod *v1.Pod, observed *actual.PodStatus) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -280,8 +282,8 @@ func (m *Manager) unseen(pod *v1.Pod, observed *actual.PodStatus) bool {
 	return found
 }
 
-// each calls f for each container of the pod that runs and has probes, which init
-// containers other than sidecars do not.
+// each calls f for each running container of the pod that has probes; init
+// containers other than sidecars have none.
 func each(pod *v1.Pod, observed *actual.PodStatus, f func(*v1.Container, *actual.ContainerStatus)) {
 	for kind, c := range pods.Containers(pod) {
 		if kind == pods.InitContainer || c.LivenessProbe == nil && c.ReadinessProbe == nil && c.StartupProbe == nil {

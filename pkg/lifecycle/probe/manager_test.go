@@ -272,7 +272,7 @@ func TestSidecarsAreProbedAndPlainInitContainersAreNot(t *testing.T) {
 	}
 }
 
-// Who keeps the last status may ask for a verdict under a lock of his own.
+// The keeper of the last status may ask for a verdict while it holds a lock.
 func TestTheLastStatusIsAskedForOnceAndNotUnderTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

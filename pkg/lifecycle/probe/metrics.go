@@ -9,12 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// metrics count the runs of probes, by the kubelet's names and labels. They are
-// guarded by Manager.mu: no run of a pod that was removed may come after its removal.
+// metrics count the runs of probes, under the kubelet's names and labels. They are
+// guarded by Manager.mu: no run may be counted for a pod after its removal.
 type metrics struct {
 	total *prometheus.CounterVec
 	took  *prometheus.HistogramVec
-	pods  map[types.UID]types.NamespacedName // those that have any
+	pods  map[types.UID]types.NamespacedName // pods that have metrics
 }
 
 func newMetrics(to prometheus.Registerer) (*metrics, error) {
@@ -38,14 +38,14 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// meters are those of one probe, made by its first run with each result.
+// meters are the metrics of one probe, each made by the first run that needs it.
 type meters struct {
 	successful, failed prometheus.Counter
 	took               prometheus.Observer
 }
 
-// ran counts a run that came to a success or a failure. Only a success tells how
-// long the container takes to answer.
+// ran counts a run that ended in success or failure. Only a success shows how long
+// the container takes to answer.
 func (m *metrics) ran(p *probe, r result, took time.Duration) {
 	count := &p.meters.successful
 	if r != success {
@@ -71,7 +71,7 @@ func (m *metrics) counter(p *probe, r result) prometheus.Counter {
 	return m.total.WithLabelValues(p.kind.String(), said, p.of.spec.Name, pod.Name, pod.Namespace, string(pod.UID))
 }
 
-// remove takes a pod's metrics away. Idempotent.
+// remove removes a pod's metrics. Idempotent.
 func (m *metrics) remove(uid types.UID) {
 	name, ok := m.pods[uid]
 	if !ok {

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// userAgent is how a probe presents itself, as the kubelet of this release.
+	// userAgent is how a probe introduces itself: like the kubelet of this release.
 	userAgent = "kube-probe/1.36"
 	// maxOutput bounds what is read of an answer.
 	maxOutput = 10 << 10
-	// tries is how often a probe that cannot be carried out is tried at once.
+	// tries is how often a probe that cannot be carried out is tried in one run.
 	tries = 3
 )
 
@@ -30,21 +30,21 @@ type Exec interface {
 	ExecSync(context.Context, *cri.ExecSyncRequest, ...grpc.CallOption) (*cri.ExecSyncResponse, error)
 }
 
-// subject is a container as a prober reaches it.
+// subject is a container and where a prober reaches it.
 type subject struct {
 	id        string // at the runtime
 	container *v1.Container
 	host      string // the pod's address
 }
 
-// answer is what one run of a probe came to.
+// answer is the outcome of one run of a probe.
 type answer struct {
 	result  result
-	text    string // why it failed, or what is to be warned of
-	warning bool   // success, but with something to be said about it
+	text    string // why it failed, or what to warn of
+	warning bool   // success, but with something to warn of
 }
 
-// prober carries probes out. Safe for concurrent use.
+// prober carries out probes. Safe for concurrent use.
 type prober struct {
 	exec Exec
 	http http.RoundTripper
@@ -54,8 +54,8 @@ func newProber(exec Exec) *prober {
 	return &prober{exec: exec, http: newTransport()}
 }
 
-// run carries a probe out, within its timeout. An error means that it could not be:
-// it says nothing of the container.
+// run carries out a probe, within its timeout. An error means that it could not be
+// carried out, and says nothing about the container.
 func (p *prober) run(ctx context.Context, spec *v1.Probe, s subject) (a answer, err error) {
 	for range tries {
 		if a, err = p.try(ctx, spec, s); err == nil || ctx.Err() != nil {
@@ -115,7 +115,8 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return d.DialContext(ctx, network, address)
 }
 
-// addressOf is where a probe connects to: the host that it names, else the pod.
+// addressOf returns where a probe connects to: the host that it names, or else the
+// pod.
 func addressOf(host, pod string, port int) (string, error) {
 	if host == "" {
 		host = pod

@@ -23,14 +23,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// once carries a probe with that handler out, with the timeout of a minute: its answer
-// counts, not how long a busy machine takes for it.
+// once carries out a probe with that handler, with a timeout of a minute: the answer
+// matters, not how long a busy machine takes for it.
 func once(t *testing.T, h v1.ProbeHandler, c *v1.Container) (answer, error) {
 	t.Helper()
 	return within(t, 60, h, c)
 }
 
-// within is once with that timeout, for what never answers.
+// within is once with that timeout, for servers that never answer.
 func within(t *testing.T, seconds int32, h v1.ProbeHandler, c *v1.Container) (answer, error) {
 	t.Helper()
 	return newProber(nil).run(t.Context(), &v1.Probe{ProbeHandler: h, TimeoutSeconds: seconds}, subject{id: "1", container: c, host: "127.0.0.1"})
@@ -61,7 +61,7 @@ func portNumber(t *testing.T, address string) int {
 	return n
 }
 
-// closedPort is one on which nobody listens.
+// closedPort returns a port on which nobody listens.
 func closedPort(t *testing.T) int {
 	l := listen(t)
 	defer l.Close()
@@ -299,7 +299,7 @@ func (hanging) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) 
 	return nil, ctx.Err()
 }
 
-// commands is an Exec that keeps what was asked.
+// commands is an Exec that records its requests.
 type commands struct {
 	asked  *cri.ExecSyncRequest
 	answer cri.ExecSyncResponse

@@ -10,12 +10,13 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// slack is how late a probe may be run, so that those which are due about then are
-// run together: the agent wakes up that seldom at most, however many there are.
+// slack is how late a probe may run, so that probes due at about the same time run
+// together: the agent wakes up at most once in that time, however many probes there
+// are.
 const slack = 50 * time.Millisecond
 
-// Run runs the probes as they fall due until ctx ends, and returns when none is
-// under way any more.
+// Run runs the probes as they fall due until ctx ends, and returns when the last
+// run has ended.
 func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -41,7 +42,7 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 // take returns the probes that are due, which are busy from now on, and when the
-// next one is due; the zero time where none is.
+// next one is due; the zero time if there is none.
 func (m *Manager) take(now time.Time) (ready []*probe, next time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -66,9 +67,9 @@ func (m *Manager) plan(p *probe, at time.Time) {
 	}
 }
 
-// first is when a container's probe is run for the first time: after its initial
-// delay. Those of containers that ran before the agent are spread over their period,
-// so that an agent which starts does not run them all at once.
+// first returns when a container's probe runs for the first time: after its initial
+// delay. For containers that ran before the agent started, probes are spread over
+// their period, so that an agent does not run them all at once when it starts.
 func first(p *v1.Probe, since, start, now time.Time) time.Time {
 	period := periodOf(p)
 	at := now
@@ -85,7 +86,7 @@ func periodOf(p *v1.Probe) time.Duration {
 	return time.Duration(max(p.PeriodSeconds, 1)) * time.Second
 }
 
-// probe runs a probe once, plans its next run and tells of what has changed.
+// probe runs a probe once, plans its next run and reports what has changed.
 func (m *Manager) probe(ctx context.Context, p *probe) {
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -124,7 +125,7 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	}
 }
 
-// begin says whom a probe that is due asks; ok is false when it is not wanted any more.
+// begin returns what a due probe asks; ok is false when the probe is no longer wanted.
 func (m *Manager) begin(p *probe, cancel context.CancelFunc) (pod *v1.Pod, s subject, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -136,9 +137,9 @@ func (m *Manager) begin(p *probe, cancel context.CancelFunc) (pod *v1.Pod, s sub
 	return p.of.pod, subject{id: p.of.id.ID, container: p.of.spec, host: p.of.host}, true
 }
 
-// note takes the result of a run in and plans the next one. changed tells whether
-// what the probe says of its container is another thing now; ok is false when nobody
-// wants to know any more.
+// note takes in the result of a run and plans the next one. changed reports whether
+// the probe's verdict has changed; ok is false when nobody needs the result any
+// more.
 func (m *Manager) note(p *probe, a answer, took time.Duration, err error) (changed, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,8 +167,8 @@ func (m *Manager) note(p *probe, a answer, took time.Duration, err error) (chang
 	return p.state.verdict != was.verdict, true
 }
 
-// afterStartup has the other probes of a container follow from its startup probe:
-// they begin when that has succeeded.
+// afterStartup lets the other probes of a container follow its startup probe: they
+// begin when it has succeeded.
 func (m *Manager) afterStartup(c *container, was state, now time.Time) {
 	s := c.probes[startup].state
 	for _, k := range []kind{liveness, readiness} {
@@ -177,7 +178,7 @@ func (m *Manager) afterStartup(c *container, was state, now time.Time) {
 		case s.verdict == success && s.hold:
 			m.plan(p, first(p.spec, c.since, time.Time{}, now))
 		case was.assumed && s.verdict != success:
-			p.state = begin(k, past{}) // what was assumed of it followed from having started
+			p.state = begin(k, past{}) // its assumed verdict only held if the container had started
 		}
 	}
 }

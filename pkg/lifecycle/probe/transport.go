@@ -13,11 +13,11 @@ import (
 // maxResponse bounds what is read of a response, headers included.
 const maxResponse = 1 << 20
 
-// buffer is how much of a probe's small talk is read and written at once.
+// buffer is how much is read or written at once: probes say little.
 const buffer = 1 << 10
 
 // transport makes connections that end with their request, through no proxy, and
-// over TLS to whatever certificate the container has.
+// with TLS accepts whatever certificate the container has.
 type transport struct {
 	secure *http.Transport
 }
@@ -34,18 +34,18 @@ func newTransport() *transport {
 }
 
 // RoundTrip implements http.RoundTripper. A plain request is made on the caller's own
-// goroutine: http.Transport starts two for each connection, which for one that is
-// used once costs more than the request itself.
+// goroutine: http.Transport starts two for each connection, which cost more than the
+// request itself when the connection is used only once.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "http" {
 		return t.secure.RoundTrip(req)
 	}
 	if req.URL.Hostname() == "" {
-		return nil, errors.New("no Host in request URL") // net/http's words; dialled, it is this host
+		return nil, errors.New("no Host in request URL") // net/http's words; dialling it would reach this host
 	}
 	ctx := req.Context()
 	address := req.URL.Host
-	if req.URL.Port() == "" { // of a redirection
+	if req.URL.Port() == "" { // in a redirection
 		address = net.JoinHostPort(req.URL.Hostname(), "80")
 	}
 	conn, err := dial(ctx, "tcp", address)
@@ -58,7 +58,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		stop()
 		conn.Close()
 		if ctx.Err() != nil {
-			err = ctx.Err() // the cause of the connection's end
+			err = ctx.Err() // why the connection ended
 		}
 		return nil, err
 	}
@@ -84,11 +84,11 @@ func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
 		if err != nil || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			return res, err
 		}
-		// What comes before the response, 103 Early Hints for example, has no body.
+		// Interim responses, 103 Early Hints for example, have no body.
 	}
 }
 
-// body ends its connection when it is closed.
+// body closes its connection when it is closed.
 type body struct {
 	io.Reader
 	conn net.Conn

@@ -20,13 +20,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// connectError is why no connection over HTTP/2 came about.
+// connectError is why an HTTP/2 connection could not be made.
 type connectError struct{ error }
 
 // unary makes one gRPC call over a connection of its own, and returns the response's
-// message. The error is a connectError or has a gRPC code. All of it is done on the
-// caller's goroutine: a grpc.ClientConn starts half a dozen, and for a call that is
-// its only one costs six times the call.
+// message. The error is a connectError or has a gRPC code. Everything happens on the
+// caller's goroutine: a grpc.ClientConn starts half a dozen, and for a single call
+// costs six times as much as the call.
 func unary(ctx context.Context, address, method string, message []byte, timeout time.Duration) ([]byte, error) {
 	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
@@ -50,14 +50,14 @@ func unary(ctx context.Context, address, method string, message []byte, timeout 
 	return c.answer()
 }
 
-// call is the one call of a connection: stream 1.
+// call is the only call of a connection: stream 1.
 type call struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	frames  *http2.Framer
 	out     bytes.Buffer      // frames to be written
-	greeted bool              // the server has sent its settings: it speaks HTTP/2
-	ended   bool              // and has ended the stream
+	greeted bool              // the server has sent its settings, so it speaks HTTP/2
+	ended   bool              // the server has ended the stream
 	headers map[string]string // trailers among them
 	body    []byte
 }
@@ -68,13 +68,13 @@ func newCall(conn net.Conn) *call {
 	c := &call{conn: conn, in: bufio.NewReaderSize(io.LimitReader(conn, maxResponse), buffer), headers: map[string]string{}}
 	c.frames = http2.NewFramer(&c.out, c.in)
 	c.frames.SetReuseFrames()
-	c.frames.SetMaxReadFrameSize(16 << 10) // the protocol's: more is neither asked for nor held
+	c.frames.SetMaxReadFrameSize(16 << 10) // the protocol's default: more is neither requested nor buffered
 	c.frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.frames.MaxHeaderListSize = maxOutput
 	return c
 }
 
-// flush writes what has been put together, in one piece.
+// flush writes the collected frames in one piece.
 func (c *call) flush() error {
 	_, err := c.out.WriteTo(c.conn)
 	return err
@@ -89,7 +89,7 @@ func (c *call) send(authority, method string, message []byte, timeout time.Durat
 		{"content-type", "application/grpc"}, {"user-agent", userAgent}, {"te", "trailers"},
 		{"grpc-timeout", strconv.FormatInt(timeout.Milliseconds(), 10) + "m"},
 	} {
-		// Writing to memory does not fail; nor do the frames below.
+		// Writing to memory does not fail, here or in the frames below.
 		_ = fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	c.out.WriteString(http2.ClientPreface)
@@ -100,7 +100,7 @@ func (c *call) send(authority, method string, message []byte, timeout time.Durat
 	return c.flush()
 }
 
-// receive takes one frame in.
+// receive reads one frame and handles it.
 func (c *call) receive() error {
 	frame, err := c.frames.ReadFrame()
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *call) receive() error {
 	return c.flush()
 }
 
-// answer is what came of a call that has ended.
+// answer returns the result of a call that has ended.
 func (c *call) answer() ([]byte, error) {
 	if said := c.headers[":status"]; said != "200" || !strings.HasPrefix(c.headers["content-type"], "application/grpc") {
 		return nil, status.Error(codeOf(said), fmt.Sprintf("unexpected HTTP status code received from server: %s; content-type %q", said, c.headers["content-type"]))
@@ -164,7 +164,7 @@ func (c *call) answer() ([]byte, error) {
 	return c.body[5:], nil
 }
 
-// codeOf is what an answer by HTTP means to gRPC, by its mapping of codes.
+// codeOf returns the gRPC code for an HTTP status, by gRPC's own mapping.
 func codeOf(httpStatus string) codes.Code {
 	switch httpStatus {
 	case "400":

@@ -12,7 +12,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// TestGRPCAgainstServersThatAreNone has servers answer by hand, right and wrong.
+// TestGRPCAgainstServersThatAreNone probes servers with handmade answers, right and
+// wrong.
 func TestGRPCAgainstServersThatAreNone(t *testing.T) {
 	serving := "\x00\x00\x00\x00\x02\x08\x01"
 	answers := func(status int, kind, body, grpcStatus, message string) http.HandlerFunc {

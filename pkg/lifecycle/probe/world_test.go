@@ -79,7 +79,7 @@ func (w *world) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.
 	return &cri.ExecSyncResponse{}, nil
 }
 
-// say sets what a command comes to from now on.
+// say sets a command's result from now on.
 func (w *world) say(command, answer string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +145,7 @@ func (w *world) told() int {
 	return n
 }
 
-// after lets time pass, and what is then due happen.
+// after lets time pass, so that what is then due happens.
 func after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -47,7 +47,8 @@ func limited(seconds int64) *v1.Pod {
 	return p
 }
 
-// failed waits for the workers and fails unless the pod failed for its deadline.
+// failed waits for the workers and fails unless the pod failed because of its
+// deadline.
 func failed(t *testing.T, n *node) {
 	t.Helper()
 	synctest.Wait()

@@ -10,6 +10,6 @@
 //	                                                              (gone) ◀── Removing
 //
 // Updates are merged, the latest wins; a step that fails is repeated after a
-// back-off. Every step may be repeated, also after a crash of the agent: the
-// phases are not stored but found again from what runs and what is wanted.
+// back-off. Every step may be repeated, also after a crash of the agent: phases are
+// not stored but derived again from what runs and what is wanted.
 package worker

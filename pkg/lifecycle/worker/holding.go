@@ -14,24 +14,25 @@ import (
 // had. Every function may be nil, and may be called again after a crash between any two steps.
 type Holding struct {
 	Name string // for errors: "volumes"
-	// SetUp makes ready what the pod's containers need before they start. It is called with
-	// each sync, with the pod as it is wanted now.
+	// SetUp prepares what the pod's containers need before they start. It is called in each
+	// sync, with the pod as it is wanted now.
 	SetUp func(ctx context.Context, pod *v1.Pod) error
 	// Settle is called once the containers are as the pod wants them.
 	Settle func(pod *v1.Pod) error
-	// Stopped is called when nothing of the pod runs any more, before anybody hears of that.
+	// Stopped is called when nothing of the pod runs any more, before anybody is told so.
 	Stopped func(uid types.UID) error
-	// Release takes back what a pod has that does not run any more.
+	// Release takes back what a pod still has once it no longer runs.
 	Release func(ctx context.Context, uid types.UID) error
-	// Orphans releases what pods still have that are gone: wanted by nobody, without a worker
-	// and without containers.
+	// Orphans releases what pods that are gone still have: pods that nobody wants, without a
+	// worker and without containers.
 	Orphans func(ctx context.Context, gone func(types.UID) bool) error
 
-	// Reason and Prefix are of the pod's event when SetUp fails; without a Reason there is none.
+	// Reason and Prefix make the pod's event when SetUp fails; without a Reason there is no
+	// event.
 	Reason, Prefix string
 }
 
-// setUp sets up all that the pod holds.
+// setUp sets up everything that the pod holds.
 func (w *Workers) setUp(ctx context.Context, st step) error {
 	for _, h := range w.cfg.Holdings {
 		if h.SetUp == nil {
@@ -47,7 +48,8 @@ func (w *Workers) setUp(ctx context.Context, st step) error {
 	return nil
 }
 
-// settle tells all that the pod holds that its containers are as it wants them.
+// settle calls Settle for everything that the pod holds: its containers are now as
+// it wants them.
 func (w *Workers) settle(st step) error {
 	var errs []error
 	for _, h := range w.cfg.Holdings {
@@ -58,7 +60,7 @@ func (w *Workers) settle(st step) error {
 	return errors.Join(errs...)
 }
 
-// stopped gives back what others may have as soon as nothing of the pod runs.
+// stopped gives back what others may use as soon as nothing of the pod runs.
 func (w *Workers) stopped(st step) error {
 	for _, h := range w.cfg.Holdings {
 		if h.Stopped == nil {
@@ -71,8 +73,8 @@ func (w *Workers) stopped(st step) error {
 	return nil
 }
 
-// releaseAll gives back the rest, the last first: what was set up later may need what was
-// set up before.
+// releaseAll gives back the rest, in reverse order: what was set up later may need what
+// was set up before.
 func (w *Workers) releaseAll(ctx context.Context, st step) error {
 	for i := len(w.cfg.Holdings) - 1; i >= 0; i-- {
 		h := w.cfg.Holdings[i]
@@ -86,8 +88,8 @@ func (w *Workers) releaseAll(ctx context.Context, st step) error {
 	return nil
 }
 
-// Orphans releases what pods still hold that are gone, see Holding.Orphans. It goes on after a
-// failure and may take long: unmounting can hang on a dead server.
+// Orphans releases what pods that are gone still hold, see Holding.Orphans. It continues after
+// a failure and may take long: unmounting can hang on a dead server.
 func (w *Workers) Orphans(ctx context.Context, gone func(types.UID) bool) error {
 	var errs []error
 	for i := len(w.cfg.Holdings) - 1; i >= 0; i-- {

@@ -11,15 +11,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// Allocations says which resources a pod has, of those that it asks for.
+// Allocations decides which of the resources that a pod asks for it has.
 type Allocations interface {
 	// Allocate returns the pod with the resources that it has beside the others. pending says
-	// why these are not the ones that it asks for; changed tells that they are new.
+	// why these are not what it asks for; changed reports whether they are new.
 	Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pending *resize.Pending, changed bool, err error)
 }
 
-// allocate puts the pod with the resources that it has in the place of the one
-// that is wanted: all that follows goes by that.
+// allocate replaces the step's pod, as it is wanted, with the same pod as it has
+// been given resources: everything that follows uses these.
 func (w *Workers) allocate(st step) (step, error) {
 	if w.cfg.Allocations == nil {
 		return st, nil // it has what it asks for
@@ -44,7 +44,7 @@ func (w *Workers) allocate(st step) (step, error) {
 	return st, nil
 }
 
-// resized says how far the resize is after a pass of the runtime.
+// resized returns the progress of the resize after a pass of the runtime.
 func (w *Workers) resized(st step, r kuberuntime.SyncResult, settled error) podstatus.Resize {
 	now := st.resize
 	now.Error = r.ResizeError
@@ -66,7 +66,8 @@ func (w *Workers) resized(st step, r kuberuntime.SyncResult, settled error) pods
 	return now
 }
 
-// resizeMessage is what an event of a resize says: the resources of each container.
+// resizeMessage returns the message of a resize event: the resources of each
+// container.
 func resizeMessage(what string, pod *v1.Pod, problem string) string {
 	type resources struct {
 		Name      string                  `json:"name"`

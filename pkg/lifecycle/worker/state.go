@@ -17,11 +17,11 @@ type Phase int
 
 // The phases of a pod's worker.
 const (
-	Waiting     Phase = iota // a static pod of the same name is not gone yet
+	Waiting     Phase = iota // an earlier static pod of the same name is not gone yet
 	Syncing                  // containers are started and kept as the spec wants
 	Terminating              // containers are being stopped and never start again
-	Terminated               // nothing runs; volumes go, dead containers stay readable
-	Removing                 // wanted by nobody: the last traces go
+	Terminated               // nothing runs; volumes are released, dead containers' logs stay readable
+	Removing                 // wanted by nobody: the last traces are removed
 )
 
 // String returns the phase's name in lower case.
@@ -35,7 +35,7 @@ func (p Phase) String() string {
 // Kind is why a pod is updated.
 type Kind int
 
-// The kinds of Update, in the kubelet's words create, update, sync and kill.
+// The kinds of Update; the kubelet calls them create, update, sync and kill.
 const (
 	Create Kind = iota // first seen
 	Change             // its spec or metadata changed
@@ -47,14 +47,14 @@ const (
 type Update struct {
 	Kind Kind
 	// Pod is the pod as it is wanted now; nil for an orphan that only the runtime
-	// knows, which then is in Running.
+	// knows, which is then in Running.
 	Pod     *v1.Pod
 	Running *actual.Pod
-	// Removed, with Kill: no source wants the pod any more, so that all its traces
-	// go once it has stopped.
+	// Removed, with Kill: no source wants the pod any more, so all its traces are
+	// removed once it has stopped.
 	Removed bool
-	// Grace, with Kill, overrides the pod's grace period, in seconds. Of several,
-	// the shortest counts.
+	// Grace, with Kill, overrides the pod's grace period, in seconds. The shortest
+	// of several counts.
 	Grace *int64
 	// Explain, with Kill, writes into the pod's status why it is killed: phase,
 	// reason and message of an eviction, for example. It may be called repeatedly.
@@ -68,24 +68,24 @@ func (u Update) uid() types.UID {
 	return u.Running.UID
 }
 
-// state is all that Workers knows of a pod. It is guarded by Workers.mu, and its
-// methods are decisions only: they neither block nor act.
+// state is everything that Workers knows of a pod. It is guarded by Workers.mu, and
+// its methods only decide: they neither block nor act.
 type state struct {
 	uid     types.UID
 	name    types.NamespacedName
 	static  bool
-	arrived uint64 // order among pods that wait for one name
+	arrived uint64 // order among pods that wait for the same name
 
-	pod         *v1.Pod     // as wanted last; nil for an orphan
-	running     *actual.Pod // of an orphan
+	pod         *v1.Pod     // as last wanted; nil for an orphan
+	running     *actual.Pod // an orphan's
 	phase       Phase
-	settled     bool // Terminated, and that step is done
+	settled     bool // in Terminated, and its step is done
 	removed     bool
 	grace       *int64
 	explain     func(*v1.PodStatus)
-	wantedAgain *v1.Pod // the same UID, wanted anew while this one is on its way out
+	wantedAgain *v1.Pod // the same UID, wanted again while this one is on its way out
 
-	said complaint // of this pod's steps alone, which come one after the other
+	said complaint // used by this pod's steps only, which run one after the other
 
 	dirty    bool // something came in since the last step began
 	resize   podstatus.Resize
@@ -107,7 +107,7 @@ func newState(u Update, arrived uint64) *state {
 	return s
 }
 
-// merge takes an update in. It reports whether the step under way has become
+// merge takes in an update. It reports whether the current step has become
 // pointless, because the pod must now stop or must stop sooner.
 func (s *state) merge(u Update) (interrupt bool) {
 	if u.Kind == Create || u.Kind == Change {
@@ -117,7 +117,7 @@ func (s *state) merge(u Update) (interrupt bool) {
 		}
 	}
 	if u.Pod != nil && !s.removed && (u.Explain == nil || s.pod == nil) {
-		s.pod = u.Pod // not where somebody judges what the pod did: it may be another by now
+		s.pod = u.Pod // evictions carry a stale copy; keep ours
 	}
 	if u.Kind == Sync && s.settled {
 		return false
@@ -162,14 +162,14 @@ func shorter(a, b *int64) *int64 {
 	return a
 }
 
-// complaint is the last thing of a pod that was told not to work.
+// complaint is the last reported problem of a pod.
 type complaint struct {
 	text string
 	at   time.Time
 }
 
-// isDue reports whether a complaint is to be made now: one that was made already only
-// once its back-off is over. If so, it is noted.
+// isDue reports whether to make a complaint now, and if so notes it: the same
+// complaint is made again only after its back-off.
 func (c *complaint) isDue(text string, now time.Time) bool {
 	if text == c.text && now.Sub(c.at) < errorBackOff {
 		return false
@@ -178,7 +178,7 @@ func (c *complaint) isDue(text string, now time.Time) bool {
 	return true
 }
 
-// outcome is what a step came to.
+// outcome is the result of a step.
 type outcome struct {
 	err        error
 	done       bool          // Syncing: no container runs or will run again
@@ -186,13 +186,13 @@ type outcome struct {
 	deadline   time.Time     // Syncing: when the pod must have ended; zero: never
 	waiting    map[string]actual.Waiting
 	resize     podstatus.Resize
-	// inTheWay, of a first sync, is a pod of the same name that still runs though
-	// nobody wants it: it was replaced while no agent ran.
+	// inTheWay, after a first sync, is a pod of the same name that still runs
+	// though nobody wants it: it was replaced while no agent ran.
 	inTheWay *actual.Pod
 }
 
-// next is when a pod is looked at again that would be after a rest: sooner when a
-// back-off ends, and never after its deadline.
+// next returns when to look at a pod again: after a rest, sooner if a back-off ends
+// before that, and never after the pod's deadline.
 func (o outcome) next(now time.Time, rest time.Duration) time.Time {
 	if o.err == nil && o.retryAfter > 0 && o.retryAfter < rest {
 		rest = o.retryAfter
@@ -206,13 +206,14 @@ func (o outcome) next(now time.Time, rest time.Duration) time.Time {
 // verdict is what follows from a step.
 type verdict struct {
 	phase Phase
-	now   bool // go on at once
-	retry bool // something failed: again after the error back-off
-	due   bool // look again in its time, though nothing failed
+	now   bool // continue at once
+	retry bool // something failed: try again after the error back-off
+	due   bool // look again at its usual time; nothing failed
 	gone  bool
 }
 
-// decide says where a pod goes after a step in a phase came to an outcome.
+// decide returns what follows for a pod when a step in a phase ended with an
+// outcome.
 func decide(phase Phase, o outcome, removed bool) verdict {
 	if o.err != nil {
 		return verdict{phase: phase, retry: true}

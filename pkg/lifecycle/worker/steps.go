@@ -15,7 +15,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
-// sync brings a pod nearer to its spec: status, volumes, then containers.
+// sync brings a pod closer to its spec: status, what it holds of the node, then
+// containers.
 func (w *Workers) sync(ctx context.Context, st step) outcome {
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
 	if err != nil {
@@ -30,7 +31,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
 	before := w.lastStatus(st.pod).Phase
 	s := w.publish(st, observed, st.waiting, false)
-	pod := *st.pod // with its status, which says when it started and what may not start again
+	pod := *st.pod // with its status, which says when it started and what must not start again
 	pod.Status = s
 	if pods.IsFinished(s.Phase) || kuberuntime.Over(&pod, observed) {
 		return w.finished(st, before, s)
@@ -39,7 +40,8 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	if !limited {
 		return w.converge(ctx, st, observed, &pod)
 	}
-	// Nor may what takes long, a pull or a hook, keep the pod beyond its deadline.
+	// Nothing that takes long, a pull or a hook, may keep the pod beyond its
+	// deadline.
 	limitedCtx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	o := w.converge(limitedCtx, st, observed, &pod)
@@ -52,8 +54,8 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 	return o
 }
 
-// finished ends the syncing of a pod that has succeeded or failed, and was in another
-// phase before, unless an agent before this one has found so.
+// finished ends the syncing of a pod that has succeeded or failed. An exceeded
+// deadline is recorded, unless the pod had failed before.
 func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 	if s.Reason == podstatus.DeadlineExceeded && before != v1.PodFailed {
 		w.cfg.Journal.Normal(st.pod, s.Reason, s.Message)
@@ -61,14 +63,15 @@ func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome 
 	return outcome{done: true, resize: st.resize}
 }
 
-// converge sets up what the pod holds of the node and has the runtime do what one pass can. The pod comes with its status of now.
+// converge sets up what the pod holds of the node and lets the runtime do what one pass can.
+// pod carries its current status.
 func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) outcome {
 	if err := w.setUp(ctx, st); err != nil {
 		return outcome{err: err, waiting: st.waiting, resize: st.resize}
 	}
 	r := w.cfg.Runtime.SyncPod(ctx, pod, observed)
 	if r.Reset {
-		// All containers are gone, and start again at once.
+		// All containers are gone; start them again at once.
 		var err error
 		if observed, err = w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err != nil {
 			return outcome{err: fmt.Errorf("look at pod %s after removing its containers: %w", st.ref(), err), resize: st.resize}
@@ -100,23 +103,23 @@ func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodSta
 	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
 }
 
-// unseen tells that it is not known what there is of a pod.
+// unseen reports that the pod's containers could not be observed.
 func (w *Workers) unseen(ctx context.Context, st step, err error) {
 	if ctx.Err() == nil {
 		w.complain(st, "FailedSync", "error determining status: "+err.Error())
 	}
 }
 
-// complain records why a pod does not get on, once a back-off however often it is
-// looked at.
+// complain records why a pod makes no progress, at most once per back-off however
+// often it is looked at.
 func (w *Workers) complain(st step, reason, message string) {
 	if st.said.isDue(reason+": "+message, w.cfg.Clock.Now()) {
 		w.cfg.Journal.Warn(st.pod, reason, message)
 	}
 }
 
-// terminate stops all that runs of a pod and makes sure that nothing does. It is
-// asked whether it is ready until then, but no longer whether it lives.
+// terminate stops everything of a pod that runs and makes sure that nothing does.
+// Until then the pod's readiness is still probed, but no longer its liveness.
 func (w *Workers) terminate(ctx context.Context, st step) error {
 	w.cfg.Probes.Quiet(st.uid)
 	observed, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, st.after)
@@ -128,7 +131,7 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 	if observed, err = w.stop(ctx, st, observed); err != nil {
 		return err
 	}
-	// Before anybody hears of the end: whoever takes the pod's place wants its CPUs.
+	// Before anybody hears of the end: a pod that takes its place may want its CPUs.
 	if err := w.stopped(st); err != nil {
 		return err
 	}
@@ -137,7 +140,8 @@ func (w *Workers) terminate(ctx context.Context, st step) error {
 	return nil
 }
 
-// stop stops what was observed to run of a pod and returns how the pod is then.
+// stop stops what was observed to run of a pod and returns the pod's status
+// afterwards.
 func (w *Workers) stop(ctx context.Context, st step, observed *actual.PodStatus) (*actual.PodStatus, error) {
 	left := observed.Pod()
 	if !left.Running() {
@@ -168,7 +172,7 @@ func (w *Workers) terminated(ctx context.Context, st step) error {
 	return nil
 }
 
-// remove takes the last traces of a pod off the node. What runs again by then is
+// remove removes the last traces of a pod from the node. What runs again by then is
 // stopped again: the runtime may have been starting it for an agent that was killed.
 func (w *Workers) remove(ctx context.Context, st step) error {
 	name := types.NamespacedName{Namespace: st.ref().Namespace, Name: st.ref().Name}
@@ -184,8 +188,8 @@ func (w *Workers) remove(ctx context.Context, st step) error {
 	if err != nil {
 		return fmt.Errorf("remove pod %s: %w", st.ref(), err)
 	}
-	// Wait for PLEG to see it gone: housekeeping would take what is in an older
-	// view for an orphan.
+	// Wait for PLEG to see that the pod is gone: housekeeping would take a pod in
+	// an older view for an orphan.
 	if _, err := w.cfg.Cache.GetNewerThan(ctx, st.uid, w.cfg.Clock.Now()); err != nil {
 		return fmt.Errorf("look at pod %s after removing it: %w", st.ref(), err)
 	}
@@ -211,9 +215,9 @@ func (w *Workers) publish(st step, observed *actual.PodStatus, waiting map[strin
 	return s
 }
 
-// lastStatus is what was known of a pod before: our own last word, with what
-// others have set at the API server since; or all that the API server has, where
-// this agent has said nothing yet.
+// lastStatus returns what was known of a pod before: our own last status, with what
+// others have set at the API server; or the API server's status, if this agent has
+// published none yet.
 func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
 	own, said := w.cfg.Statuses.Get(pod.UID)
 	if w.cfg.Recall == nil {

@@ -14,21 +14,22 @@ import (
 
 // Cache is the pod status cache that PLEG keeps.
 type Cache interface {
-	// GetNewerThan returns the pod's status as observed at or after t, having the
-	// runtime looked at again where the cached one is older. An error is that
-	// look's error or the context's. A pod without containers has an empty status.
+	// GetNewerThan returns the pod's status as observed at or after t; if the
+	// cached one is older, it waits for a new look at the runtime. The error is
+	// that of the look or of the context. A pod without containers has an empty
+	// status.
 	GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*actual.PodStatus, error)
-	// Look returns the pod's status as observed from now on, with what no list shows.
+	// Look returns the pod's status from a new look, including what no list shows.
 	Look(ctx context.Context, uid types.UID) (*actual.PodStatus, error)
-	// Pods returns the last full view of the runtime. It is not modified by anyone.
+	// Pods returns the last full view of the runtime. Nobody may modify it.
 	Pods() []*actual.Pod
 }
 
-// Runtime makes one pod's containers what its spec wants. The worker calls it
-// from one goroutine per pod, never twice at once for one pod.
+// Runtime makes one pod's containers what its spec wants. The worker calls it from
+// one goroutine per pod, so never twice at once for one pod.
 type Runtime interface {
-	// SyncPod makes sandbox and containers match the spec, as far as one pass
-	// can: it starts what is missing and kills what must go.
+	// SyncPod makes sandbox and containers match the spec, as far as one pass can:
+	// it starts what is missing and kills what must go.
 	SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) kuberuntime.SyncResult
 	// KillPod stops all running containers of the pod and then its sandboxes.
 	// pod may be nil (an orphan known only from the runtime); grace, when not
@@ -51,13 +52,14 @@ type Statuses interface {
 	Refresh(uid types.UID, verdict podstatus.Verdict, now time.Time) (changed bool)
 }
 
-// Probes asks the containers of pods how they are. Its verdicts are of running
-// containers; one that it does not know, or without such a probe, is started and ready.
+// Probes asks the containers of pods how they are. Its verdicts are about running
+// containers; a container that it does not know, or that has no such probe, is started
+// and ready.
 type Probes interface {
-	// Sync has exactly the running containers of the pod probed. last returns the
-	// last status that is known of it.
+	// Sync makes Probes probe exactly the running containers of the pod. last
+	// returns the pod's last known status.
 	Sync(pod *v1.Pod, observed *actual.PodStatus, last func() v1.PodStatus)
-	// Quiet ends the probes that could have a container of the pod restarted.
+	// Quiet ends the probes that could restart a container of the pod.
 	Quiet(uid types.UID)
 	// Remove ends all probes of the pod.
 	Remove(uid types.UID)

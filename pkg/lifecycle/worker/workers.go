@@ -21,12 +21,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// errorBackOff is how long a pod rests after a step that failed, up to half as
-// long again by jitter. The kubelet's backOffPeriod.
+// errorBackOff is how long a pod rests after a failed step; jitter adds up to half
+// of it. The kubelet's backOffPeriod.
 const errorBackOff = 10 * time.Second
 
-// Config is what Workers are made of. All but Holdings, Journal, Recall, Probes and
-// Allocations is required.
+// Config is what Workers are made of. Everything but Holdings, Journal, Recall,
+// Probes and Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -35,12 +35,12 @@ type Config struct {
 	Clock    clock.PassiveClock
 	Journal  *journal.Journal
 	// SyncFrequency is how often a pod is synced when nothing happens
-	// (KubeletConfiguration.syncFrequency, 1 min), up to half as long again by jitter.
+	// (KubeletConfiguration.syncFrequency, 1 min); jitter adds up to half of it.
 	SyncFrequency time.Duration
 	// HostIPs returns the node's addresses, primary first.
 	HostIPs func() []string
-	// Recall returns the status that the API server has of a pod: what was known
-	// before this agent started, and what others have set. nil: there is none.
+	// Recall returns the status of a pod at the API server: what was known before
+	// this agent started, and what others have set. nil: there is no API server.
 	Recall func(pod *v1.Pod) (v1.PodStatus, bool)
 	Probes Probes // nil: a running container is started and ready
 	// Allocations of resources to pods; nil: they have what they ask for.
@@ -50,13 +50,13 @@ type Config struct {
 // Workers is the set of pod workers. Safe for concurrent use.
 type Workers struct {
 	cfg Config
-	due timequeue.Queue[types.UID] // to be synced again
+	due timequeue.Queue[types.UID] // pods to sync again
 
 	mu        sync.Mutex
 	states    map[types.UID]*state
-	names     map[types.NamespacedName]types.UID // static pod or orphan that holds a name
+	names     map[types.NamespacedName]types.UID // the static pod or orphan that holds a name
 	seq       uint64
-	newStates []*state      // wait for their goroutine
+	newStates []*state      // waiting for their goroutine
 	startNew  chan struct{} // signals newStates
 }
 
@@ -87,8 +87,8 @@ func New(cfg Config) (*Workers, error) {
 	}, nil
 }
 
-// Run gives every pod its goroutine until ctx ends, and returns when the last of
-// them has. Pods go on running: ending the agent stops no container.
+// Run gives every pod its goroutine until ctx ends, and returns when the last
+// goroutine has ended. Pods go on running: ending the agent stops no container.
 func (w *Workers) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -108,9 +108,9 @@ func (w *Workers) Run(ctx context.Context) error {
 	}
 }
 
-// Update tells a pod's worker something and returns at once. A Sync of a pod
-// without a worker is dropped, as is a Change of one, and a Kill that explains
-// itself: it is of a pod that ran. Only Create and Kill begin.
+// Update tells a pod's worker something and returns at once. Without a worker,
+// Sync, Change and evictions (Kill with Explain) are ignored; only Create and a
+// plain Kill start one.
 func (w *Workers) Update(u Update) {
 	if u.Pod == nil && u.Running == nil {
 		return
@@ -128,13 +128,13 @@ func (w *Workers) Update(u Update) {
 		s.cancel()
 	}
 	if u.Kind == Sync && s.cancel != nil {
-		// The step under way can take long; what the probes say does not wait for it.
+		// The current step can take long; what the probes say does not wait for it.
 		w.cfg.Statuses.Refresh(s.uid, w.cfg.Probes.Verdict, w.cfg.Clock.Now())
 	}
 	s.signal()
 }
 
-// Known tells in which phase a pod's worker is; ok is false when it has none.
+// Known returns the phase of a pod's worker; ok is false when the pod has none.
 func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +145,8 @@ func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 	return s.phase, true
 }
 
-// Pods returns the wanted pods whose workers have not come as far as the phase, in no order.
+// Pods returns the wanted pods whose workers have not yet reached the phase, in no
+// particular order.
 func (w *Workers) Pods(before Phase) []*v1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -158,8 +159,8 @@ func (w *Workers) Pods(before Phase) []*v1.Pod {
 	return pods
 }
 
-// ofAPI tells whether a pod is one of the API server's, which stands in no static
-// pod's way.
+// ofAPI reports whether a pod is from the API server: such a pod does not block a
+// static pod of its name.
 func (w *Workers) ofAPI(uid types.UID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,14 +179,14 @@ func (w *Workers) UIDs() []types.UID {
 	return uids
 }
 
-// Due returns, once, the pods whose time has come to be synced again.
+// Due returns the pods that are due to be synced again, each once.
 func (w *Workers) Due(now time.Time) []types.UID {
 	uids, _ := w.due.Take(now)
 	return uids
 }
 
-// admit makes the state of a new pod and asks for its goroutine. A static pod
-// whose name is held by another waits.
+// admit makes the state of a new pod and asks for its goroutine. A static pod whose
+// name another one holds waits.
 func (w *Workers) admit(u Update) *state {
 	w.seq++
 	s := newState(u, w.seq)
@@ -205,8 +206,8 @@ func (w *Workers) admit(u Update) *state {
 	return s
 }
 
-// release forgets a pod that is gone and starts what has waited for that: the
-// pod itself where it is wanted again, or the next static pod of its name.
+// release forgets a pod that is gone and starts whatever has waited for that: the
+// pod itself if it is wanted again, or the next static pod with its name.
 func (w *Workers) release(s *state) {
 	w.due.Forget(s.uid)
 	delete(w.states, s.uid)
@@ -233,8 +234,8 @@ func (w *Workers) release(s *state) {
 	}
 }
 
-// yieldName gives a static pod's name to the pod that was found running under it,
-// which is stopped and removed first.
+// yieldName gives a static pod's name to the pod that was found running under it:
+// that pod is stopped and removed first.
 func (w *Workers) yieldName(s *state, old *actual.Pod) {
 	klog.InfoS("Static pod was replaced while no agent ran, waits until the old one is gone", "pod", s.name, "podUID", s.uid, "oldPodUID", old.UID)
 	w.names[s.name] = old.UID
@@ -255,7 +256,8 @@ func (s *state) signal() {
 	}
 }
 
-// step is one piece of work, copied out of the state so that it runs unlocked.
+// step is one piece of work, copied from the state so that it runs without the
+// lock.
 type step struct {
 	phase   Phase
 	uid     types.UID
@@ -291,7 +293,7 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 			}
 			var o outcome
 			if err := recovery.Call(func() error { o = w.doStep(stepCtx, st); return nil }); err != nil {
-				o = outcome{err: fmt.Errorf("pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize} // of this pod alone
+				o = outcome{err: fmt.Errorf("pod %s: %w", st.ref(), err), waiting: st.waiting, resize: st.resize} // fails this pod only
 			}
 			if w.finishStep(ctx, s, st, o) {
 				return
@@ -300,7 +302,7 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 	}
 }
 
-// beginStep takes the next step of a pod, if there is one to take.
+// beginStep returns the next step of a pod, if there is one to take.
 func (w *Workers) beginStep(ctx context.Context, s *state) (context.Context, step, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -315,7 +317,8 @@ func (w *Workers) beginStep(ctx context.Context, s *state) (context.Context, ste
 	}, true
 }
 
-// finishStep takes in what a step came to, and reports whether the pod is gone.
+// finishStep takes in the outcome of a step, and reports whether the pod's
+// goroutine ends.
 func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) (gone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -330,7 +333,7 @@ func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) 
 		s.waiting, s.resize = o.waiting, o.resize
 	}
 	if s.phase != st.phase {
-		return false // an update has moved the pod on; it is dirty
+		return false // an update has moved the pod on: dirty, so the next step follows
 	}
 	v := decide(st.phase, o, s.removed)
 	if v.phase != s.phase {
@@ -356,8 +359,8 @@ func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) 
 	return v.gone
 }
 
-// maxLogged is how much of an error the log gets, in bytes: it is tried again and again,
-// and may repeat what a spec says at any length.
+// maxLogged is how many bytes of an error are logged: it recurs with every retry, and
+// may repeat parts of a spec at any length.
 const maxLogged = 4 << 10
 
 func short(err error) error {
@@ -367,7 +370,7 @@ func short(err error) error {
 	return errors.New(bounds.Cut(err.Error(), maxLogged))
 }
 
-// jitter returns d lengthened at random by up to half.
+// jitter returns d, randomly lengthened by up to half.
 func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/2+1)
 }

@@ -430,7 +430,7 @@ func TestAgentStopLeavesPodsRunning(t *testing.T) {
 	})
 }
 
-// A runtime may go on with a start that it was asked for by an agent that was killed.
+// A runtime may still carry out a start that a killed agent asked for.
 func TestWhatStartsAfterAPodWasStoppedIsStoppedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -491,7 +491,7 @@ func (r *releases) Release(uid types.UID) error {
 	return err
 }
 
-// A static pod that is taken away and put back has the same UID.
+// A static pod that is removed and put back has the same UID.
 func TestAPodThatComesBackBeforeItIsGoneGetsItsCPUsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -520,7 +520,7 @@ func TestAPodThatComesBackBeforeItIsGoneGetsItsCPUsAgain(t *testing.T) {
 	})
 }
 
-// An eviction that was decided on before its pod was gone comes late.
+// An eviction that was decided before its pod was gone arrives late.
 func TestAKillThatExplainsItselfBeginsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -582,7 +582,8 @@ func TestPodThatWasResetStartsAgainAtOnce(t *testing.T) {
 	})
 }
 
-// A defect that one pod meets is that pod's, which is tried again, and not the node's.
+// A defect that one pod triggers fails only that pod, which is tried again, not the
+// node.
 func TestAPanicIsAFailedStepOfThatPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

@@ -1,5 +1,5 @@
-// Package actual holds what is observed of pods at the runtime, as its lists and
-// inspections show them: the actual state beside the desired one, which is a *v1.Pod.
+// Package actual holds what is observed of pods at the runtime, through lists and
+// inspections: the actual state, as opposed to the desired one, which is a *v1.Pod.
 package actual
 
 import (
@@ -81,7 +81,7 @@ type Container struct {
 	ImageID   string
 }
 
-// Running tells whether any sandbox or container of the pod is running or in
+// Running reports whether any sandbox or container of the pod is running or in
 // an unknown state, that is, whether there is anything left to kill.
 func (p *Pod) Running() bool {
 	if p == nil {
@@ -106,14 +106,15 @@ type PodStatus struct {
 	UID       types.UID
 	Name      string
 	Namespace string
-	// IPs of the newest ready sandbox, primary first; empty with host network.
+	// IPs are those of the newest ready sandbox, primary first; empty with host
+	// network.
 	IPs []string
 	// Sandboxes, newest first.
 	Sandboxes []*cri.PodSandboxStatus
 	// Containers, newest first; several with one name are that container's attempts.
 	Containers []*ContainerStatus
-	// ObservedAt is when the runtime was asked: the status holds all that
-	// happened before it.
+	// ObservedAt is when the runtime was asked: the status includes everything that
+	// happened before.
 	ObservedAt time.Time
 }
 
@@ -130,7 +131,7 @@ type ContainerStatus struct {
 	Image        string // as the pod's spec named it
 	ImageID      string // runtime's image reference, for v1.ContainerStatus.imageID
 	ImageRef     string
-	Hash         uint64 // of the v1.Container it was made from, see HashContainer
+	Hash         uint64 // of the v1.Container it was made from, see criconfig.HashContainer
 	RestartCount int32  // attempts before this one, kept across agent restarts
 	Reason       string // runtime's or ours: Completed, Error, OOMKilled, ...
 	Message      string // termination message
@@ -139,7 +140,8 @@ type ContainerStatus struct {
 	User         *cri.ContainerUser
 	Mounts       []*cri.Mount
 	StopSignal   cri.Signal
-	// Recorded is what the container's annotations tell of the spec it was made from.
+	// Recorded is what the container's annotations say about the spec it was made
+	// from.
 	Recorded pods.Recorded
 }
 
@@ -166,8 +168,8 @@ func (s *PodStatus) LastEnd(name string) *ContainerStatus {
 	return nil
 }
 
-// FailedProbe is the probe for which a container must be restarted, as messages
-// call it; "" for none.
+// FailedProbe is the probe because of which a container must be restarted, as
+// messages call it; "" for none.
 type FailedProbe string
 
 // The probes that restart a container.
@@ -183,8 +185,8 @@ type Waiting struct {
 	Message string
 }
 
-// GracePeriod is the grace period that the probe gives a container that fails it, in
-// seconds; nil when it gives none.
+// GracePeriod returns the grace period, in seconds, that the probe gives a container
+// that fails it; nil when it gives none.
 func (f FailedProbe) GracePeriod(c *v1.Container) *int64 {
 	p := c.LivenessProbe
 	if f == FailedStartup {
@@ -196,7 +198,8 @@ func (f FailedProbe) GracePeriod(c *v1.Container) *int64 {
 	return p.TerminationGracePeriodSeconds
 }
 
-// Pod is the listed form of a status: its sandboxes and containers with their states.
+// Pod returns the listed form of a status: its sandboxes and containers with their
+// states.
 func (s *PodStatus) Pod() *Pod {
 	if s == nil {
 		return nil

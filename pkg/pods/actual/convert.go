@@ -6,7 +6,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// SandboxState returns what CRI's state of a sandbox is here.
+// SandboxState converts CRI's state of a sandbox.
 func SandboxState(s cri.PodSandboxState) State {
 	if s == cri.PodSandboxState_SANDBOX_READY {
 		return StateRunning
@@ -14,7 +14,7 @@ func SandboxState(s cri.PodSandboxState) State {
 	return StateExited
 }
 
-// ContainerState returns what CRI's state of a container is here.
+// ContainerState converts CRI's state of a container.
 func ContainerState(s cri.ContainerState) State {
 	switch s {
 	case cri.ContainerState_CONTAINER_CREATED:

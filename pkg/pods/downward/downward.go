@@ -1,6 +1,6 @@
-// Package downward answers what a pod may ask about itself: the fields of
-// fieldRef and resourceFieldRef, as text. Environment variables (criconfig) and
-// downwardAPI volumes (volume) are its callers. Pure functions.
+// Package downward answers what a pod may ask about itself: the fields of fieldRef
+// and resourceFieldRef, as text. It is called for environment variables (criconfig)
+// and downwardAPI volumes (volume). Pure functions.
 package downward
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Addresses are what status fields are answered from, primary first; a pod
-// has them only once its sandbox runs.
+// Addresses are the values of status fields, primary first; a pod has IPs only once
+// its sandbox runs.
 type Addresses struct {
 	HostIPs []string
 	PodIPs  []string
@@ -87,8 +87,8 @@ func first(s []string) string {
 }
 
 // Resource returns a container's request or limit in units of the divisor,
-// rounded up. A container without a limit is limited by what the node can
-// allocate. When ref names no container, own is asked about.
+// rounded up. A container without a limit is limited by what the node can allocate.
+// When ref names no container, own is meant.
 func Resource(pod *v1.Pod, own string, ref *v1.ResourceFieldSelector, allocatable v1.ResourceList) (string, error) {
 	name := ref.ContainerName
 	if name == "" {

@@ -1,9 +1,10 @@
-// Package cri is the client of a container runtime: CRI v1 over a Unix socket,
-// with a deadline and metrics on every call. It knows nothing of any particular
-// runtime. Package runtime and the commands call it.
+// Package criclient is the client of a container runtime: CRI v1 over a Unix
+// socket, with a deadline and metrics on every call. It knows nothing of any
+// particular runtime. Package kuberuntime and the commands call it.
 //
-// It talks gRPC directly, not through k8s.io/cri-client: that logs every failed
-// call itself, where an error here is logged once, by whoever gives up on it.
+// It speaks gRPC directly, not through k8s.io/cri-client: that one logs every
+// failed call itself, whereas here an error is logged once, by whoever gives up on
+// it.
 package criclient
 
 import (
@@ -22,17 +23,17 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// maxAnswer is as much as gRPC can count, in bytes: lists hold what pods say of
-// themselves, and with a bound a few large ones would end the relists of all. The
-// kubelet's is 16 MiB, and KEP CRIListStreaming is about that. The runtime is no
-// stranger: what it sends is as long as it says.
+// maxAnswer is as many bytes as gRPC can count: lists hold what pods say of
+// themselves, and with a bound a few large pods would break the relist of all. The
+// kubelet's bound is 16 MiB, which KEP CRIListStreaming is about. The runtime is
+// trusted: its answers may be as long as they are.
 const maxAnswer = math.MaxInt32
 
 // Config is what a Client is made of.
 type Config struct {
 	Endpoint      string        // unix:///path of the runtime service
-	ImageEndpoint string        // of the image service; Endpoint where empty
-	Timeout       time.Duration // of one call, but for those that wait by design; 2 min where zero
+	ImageEndpoint string        // of the image service; "" is Endpoint
+	Timeout       time.Duration // of one call, except those that wait by design; 0 is 2 min
 	// Metrics counts operations under the kubelet's names; nil: not counted.
 	Metrics prometheus.Registerer
 }
@@ -84,7 +85,7 @@ func dial(endpoint string, calls *calls) (*grpc.ClientConn, error) {
 		grpc.WithAuthority("localhost"),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithUnaryInterceptor(calls.unary),
-		// A runtime that restarts is back in seconds: look for it often.
+		// A restarting runtime is back within seconds: try often.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: 5 * time.Second,
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
@@ -119,7 +120,7 @@ func (c *Client) Close() error {
 	return errors.Join(errs...)
 }
 
-// calls puts deadlines and metrics on calls.
+// calls adds deadlines and metrics to calls.
 type calls struct {
 	timeout  time.Duration
 	total    *prometheus.CounterVec
@@ -167,8 +168,9 @@ func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *
 	return err
 }
 
-// deadline is how long a call may take. A pull may take as long as it makes
-// progress, which the runtime watches; a stop takes its grace period besides.
+// deadline returns how long a call may take. A pull may take as long as it makes
+// progress, which the runtime watches; a stop may take its grace period in
+// addition.
 func deadline(req any, timeout time.Duration) time.Duration {
 	switch r := req.(type) {
 	case *cri.PullImageRequest:
@@ -186,8 +188,8 @@ func deadline(req any, timeout time.Duration) time.Duration {
 	return timeout
 }
 
-// operation is the kubelet's name of a call: "/runtime.v1.RuntimeService/RunPodSandbox"
-// is "run_podsandbox".
+// operation returns the kubelet's name of a call:
+// "/runtime.v1.RuntimeService/RunPodSandbox" is "run_podsandbox".
 func operation(method string) string {
 	name := method[strings.LastIndexByte(method, '/')+1:]
 	name = strings.Replace(name, "PodSandbox", "Podsandbox", 1)

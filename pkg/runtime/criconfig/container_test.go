@@ -110,7 +110,7 @@ func TestWhatCannotBeTranslatedIsAConfigError(t *testing.T) {
 	}
 }
 
-// The API server looks at no path's length.
+// The API server does not check the length of paths.
 func TestAPathThatLinuxDoesNotTakeIsAConfigError(t *testing.T) {
 	longest := "/" + strings.Repeat("a/", bounds.MaxPath/2-1) + "aa"
 	mount := func(m v1.VolumeMount) v1.Container {

@@ -7,7 +7,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// devices lists the container's block volumes.
+// devices lists the device plug-ins' devices, then the container's block volumes.
 func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, error) {
 	var all []*cri.Device
 	for _, d := range c.VolumeDevices {

@@ -10,9 +10,9 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Limits of what a resolver takes, as the kubelet applies them.
-// ReasonMissingClusterDNS is of the event that a pod wants the cluster's DNS and the
-// node does not know of one.
+// A resolver's limits, as the kubelet applies them. ReasonMissingClusterDNS is the
+// reason of the event for a pod that wants the cluster's DNS on a node that knows
+// none.
 const ReasonMissingClusterDNS = "MissingClusterDNS"
 
 const (
@@ -27,8 +27,8 @@ type Resolver struct {
 	Servers, Searches, Options []string
 }
 
-// ResolvConfFile returns a reader of that file for Node.ResolvConf: it is read
-// anew for every sandbox, so a changed resolver reaches the next pod.
+// ResolvConfFile returns a reader of that file for Node.ResolvConf: every sandbox
+// reads it anew, so a changed resolver reaches the next pod.
 func ResolvConfFile(path string) func() ([]byte, error) {
 	return func() ([]byte, error) { return os.ReadFile(path) }
 }
@@ -64,7 +64,7 @@ func ParseResolvConf(text []byte) (Resolver, error) {
 }
 
 // PodDNS returns the pod's resolver configuration by its dnsPolicy and
-// dnsConfig, within the limits; what had to be left out is told to node.Warn.
+// dnsConfig, within the limits; node.Warn is told what had to be left out.
 func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 	r, err := policyDNS(pod, node)
 	if err != nil {
@@ -123,7 +123,7 @@ func policyDNS(pod *v1.Pod, node NodeConfig) (Resolver, error) {
 			formatPod(pod), v1.DNSClusterFirst, v1.DNSDefault))
 	}
 	if node.ResolvConf == nil {
-		// A runtime that is told nothing uses the host's file: name a server
+		// Without a configuration the runtime uses the host's file: name a server
 		// that answers nothing instead.
 		server := "127.0.0.1"
 		if len(node.HostIPs) > 0 && strings.Contains(node.HostIPs[0], ":") {
@@ -185,8 +185,8 @@ func distinct(a, b []string) []string {
 	return out
 }
 
-// mergeOptions returns the resolver options of a and b; a later one replaces an
-// earlier one of the same name, in its place. Nobody bounds how many a pod has.
+// mergeOptions returns the resolver options of a and b; a later one takes the place
+// of an earlier one with the same name. Nothing bounds how many a pod has.
 func mergeOptions(a, b []string) []string {
 	var out []string
 	at := map[string]int{}

@@ -104,7 +104,7 @@ func TestMergeOptions(t *testing.T) {
 	}
 }
 
-// To compare all with all takes minutes.
+// Comparing each with each takes minutes.
 func TestVeryManyOptionsAndNames(t *testing.T) {
 	many := make([]string, 300_000)
 	for i := range many {

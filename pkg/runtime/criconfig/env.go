@@ -15,15 +15,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/downward"
 )
 
-// environment is a container's variables: by name, and in the order they are
-// handed to the runtime.
+// environment is a container's variables: by name, and in the order in which the
+// runtime gets them.
 type environment struct {
 	values map[string]string
 	order  []string
 	size   int // of all names and values, in bytes
 }
 
-// set fails when there is more than a program can have.
+// set fails when the environment becomes larger than a program can have.
 func (e *environment) set(name, value string) error {
 	if before, ok := e.values[name]; ok {
 		e.size -= len(before)
@@ -51,8 +51,8 @@ func (e *environment) cri() []*cri.KeyValue {
 	return out
 }
 
-// makeEnv evaluates envFrom and then env, each able to refer to what came
-// before; service variables yield to both. It asks for each object and file once.
+// makeEnv evaluates envFrom and then env, each of which can refer to what came
+// before; both override service variables. It reads each object and file once.
 func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*environment, error) {
 	src := &objectCache{objects: in.Objects, namespace: pod.Namespace,
 		configMaps: map[string]*v1.ConfigMap{}, secrets: map[string]*v1.Secret{}}
@@ -175,8 +175,8 @@ func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, i
 	return value, true, nil
 }
 
-// addresses are what status fields of the pod say: with host network, or before
-// the sandbox has an address, its IPs are the node's or none.
+// addresses returns the addresses for the pod's status fields. With host network
+// the pod's IPs are the node's; before the sandbox has an address there are none.
 func addresses(pod *v1.Pod, in ContainerInput) downward.Addresses {
 	at := downward.Addresses{HostIPs: in.Node.HostIPs, PodIPs: in.PodIPs}
 	if pod.Spec.HostNetwork && len(at.PodIPs) == 0 {

@@ -45,8 +45,8 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-// What begins a million references and ends none is looked through once, not a million
-// times: that took minutes, at each start and each exec probe.
+// A text that begins a million references and ends none is searched once, not a
+// million times: that took minutes, at each start and each exec probe.
 func TestExpandOfReferencesWithoutEnd(t *testing.T) {
 	s := ")" + strings.Repeat("$(", 2<<20)
 	begun := time.Now()

@@ -17,15 +17,17 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// maxEnvFiles is how much is read of all files of one container, in bytes. The kubelet
-// bounds only a line (64 KiB, bufio's, and so ours); this is what a ConfigMap can hold.
+// maxEnvFiles is how many bytes are read from all env files of one container. The
+// kubelet only bounds a line (bufio's 64 KiB, which bound us too); this is as much as a
+// ConfigMap can hold.
 const maxEnvFiles = 1 << 20
 
-// errNoKey is why an env file gives no value. To the kubelet an empty value is none.
+// errNoKey is why an env file gives no value. To the kubelet an empty value is no
+// value.
 var errNoKey = errors.New("no such key")
 
-// envFiles reads the env files of one container (KEP-3721), each once: variables
-// of one file are of one version of it.
+// envFiles reads the env files of one container (KEP-3721), each once: all
+// variables from a file come from the same version of it.
 type envFiles struct {
 	volumes Volumes
 	pod     *v1.Pod
@@ -38,15 +40,16 @@ type envFile struct {
 	err  error
 }
 
-// value returns what the file says of the key. set is false when an optional one
-// is not there, or its file. No error quotes the file: it may hold secrets.
+// value returns the file's value of the key. set is false when the reference is
+// optional and the key or the file is missing. No error quotes the file: it may
+// hold secrets.
 func (f *envFiles) value(ctx context.Context, ref *v1.FileKeySelector) (value string, set bool, err error) {
 	i := slices.IndexFunc(f.pod.Spec.Volumes, func(v v1.Volume) bool { return v.Name == ref.VolumeName })
 	if i < 0 || f.volumes == nil {
 		return "", false, containerErrorf("cannot find the volume %q referenced by FileKeyRef", ref.VolumeName)
 	}
 	if f.pod.Spec.Volumes[i].EmptyDir == nil {
-		// Else a pod could read files of the host that it may not mount.
+		// Otherwise a pod could read files of the host that it may not mount.
 		return "", false, containerErrorf("volume %q referenced by FileKeyRef must be of type emptyDir", ref.VolumeName)
 	}
 	at, err := f.volumes.Path(f.pod, ref.VolumeName)
@@ -86,15 +89,15 @@ func (f *envFiles) file(ctx context.Context, ref *v1.FileKeySelector) envFile {
 	return file
 }
 
-// envFileValue returns the first value of the key, and errNoKey where it has none.
-// The format is the kubelet's, a part of the shell's:
+// envFileValue returns the first value of the key, or errNoKey if it has none. The
+// format is the kubelet's, a subset of the shell's:
 //
 //	# a comment
 //	NAME='anything but a quote, over
 //	several lines'   # a comment
 //	EMPTY= 'a word of its own to a shell'
 //
-// What follows the key is not looked at.
+// Nothing after the key's line is looked at.
 func envFileValue(text []byte, key string) (string, error) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {

@@ -21,7 +21,7 @@ func (e *Error) Error() string { return e.err.Error() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// Reason returns the waiting reason that belongs into the container's status.
+// Reason returns the waiting reason for the container's status.
 func (e *Error) Reason() string { return e.reason }
 
 func containerErrorf(format string, args ...any) error {

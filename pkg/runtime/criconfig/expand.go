@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// MaxArguments is how long a program's arguments and environment may be together, in
-// bytes: Linux takes no more of them (three quarters of its usual stack, 8 MiB).
+// MaxArguments is how many bytes a program's arguments and environment may have
+// together: Linux accepts no more (three quarters of its usual stack, 8 MiB).
 const MaxArguments = 6 << 20
 
-// ErrTooLong is why arguments and environment are not put together.
+// ErrTooLong means that arguments and environment are longer than MaxArguments.
 var ErrTooLong = errors.New("arguments and environment together are longer than the 6 MiB that Linux takes")
 
-// Expand replaces each $(NAME) in s by what lookup returns for NAME. A
-// reference that lookup does not know stays as it stands, $$ is a literal $
-// (so $$(NAME) is the text "$(NAME)"), and everything else is copied. Variables
-// that refer to variables double with each, so that a result of more than most bytes is
-// ErrTooLong before it is there.
+// Expand replaces each $(NAME) in s with what lookup returns for NAME. A reference that
+// lookup does not know is left as it is, $$ is a literal $ (so $$(NAME) is the text
+// "$(NAME)"), and everything else is copied. Variables that refer to variables can
+// double in length with each step, so Expand returns ErrTooLong before it makes a
+// result of more than most bytes.
 func Expand(s string, most int, lookup func(name string) (string, bool)) (string, error) {
 	if !strings.Contains(s, "$") && len(s) <= most {
 		return s, nil
 	}
 	var b strings.Builder
-	lastClose := strings.LastIndexByte(s, ')') // looked for once: there may be a million $( without one
+	lastClose := strings.LastIndexByte(s, ')') // searched once: there may be a million $( without one
 	for i := 0; i < len(s); i++ {
 		if b.Len() > most {
 			return "", ErrTooLong
@@ -64,8 +64,8 @@ func Expand(s string, most int, lookup func(name string) (string, bool)) (string
 	return b.String(), nil
 }
 
-// ExpandAll expands words that together are at most most bytes long; left is what they
-// are shorter.
+// ExpandAll expands words that together may have at most most bytes; left is how many
+// of these remain.
 func ExpandAll(words []string, most int, lookup func(name string) (string, bool)) (out []string, left int, err error) {
 	for _, w := range words {
 		if w, err = Expand(w, most, lookup); err != nil {

@@ -9,9 +9,9 @@ import (
 )
 
 // HashContainer identifies what a running container was made from: a container
-// whose hash differs is killed and made anew. As in Kubernetes 1.36 only name
-// and image count, so a new field of a later release restarts nothing. The
-// value equals the kubelet's, so its containers are adopted as they are.
+// whose hash differs is killed and replaced. As in Kubernetes 1.36 only name and
+// image count, so a new field in a later release restarts nothing. The value equals
+// the kubelet's, so containers made by a kubelet are adopted as they are.
 func HashContainer(c *v1.Container) uint64 {
 	h := fnv.New32a()
 	// A map of strings always marshals, with sorted keys.

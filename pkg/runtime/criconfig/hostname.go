@@ -10,7 +10,7 @@ import (
 
 const (
 	maxHostname = 63 // a DNS label
-	maxKernel   = 64 // what sethostname(2) takes
+	maxKernel   = 64 // what sethostname(2) accepts
 )
 
 // Hostname returns the pod's host name and, with a subdomain, the domain it is
@@ -49,8 +49,8 @@ func Hostname(pod *v1.Pod, clusterDomain string) (name, domain string, err error
 	return name, domain, nil
 }
 
-// kernelHostname is what uname shows inside the pod: the host name, or with
-// setHostnameAsFQDN the whole name where there is a domain.
+// kernelHostname returns what uname shows inside the pod: the host name, or with
+// setHostnameAsFQDN the full name if there is a domain.
 func kernelHostname(pod *v1.Pod, clusterDomain string) (string, error) {
 	name, domain, err := Hostname(pod, clusterDomain)
 	if err != nil {

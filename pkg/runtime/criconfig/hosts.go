@@ -9,8 +9,8 @@ import (
 
 // HostsFile returns the /etc/hosts that the pod's containers share: loopback
 // names, the pod's own name at each of its IPs, and its hostAliases. With host
-// network it is the node's file (nodeHosts) and the aliases. An Error when the
-// pod's host name is none.
+// network it is the node's file (nodeHosts) and the aliases. It returns an Error
+// when the pod's host name is invalid.
 func HostsFile(pod *v1.Pod, podIPs []string, clusterDomain string, nodeHosts []byte) ([]byte, error) {
 	var b bytes.Buffer
 	if pod.Spec.HostNetwork {

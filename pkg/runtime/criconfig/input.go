@@ -11,25 +11,25 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
-// Node is what a configuration takes from the node rather than from the pod.
-// Zero values mean what is written beside them.
+// NodeConfig is what a configuration takes from the node rather than from the pod. The
+// comments say what zero values mean.
 type NodeConfig struct {
 	Name    string
 	HostIPs []string // primary first
-	// Allocatable stands in for limits that a resourceFieldRef asks for and
-	// the container does not set.
+	// Allocatable replaces limits that a resourceFieldRef asks for and the
+	// container does not set.
 	Allocatable v1.ResourceList
-	// MemoryCapacity in bytes is what oom_score_adj of burstable pods is
+	// MemoryCapacity, in bytes, is what the oom_score_adj of burstable pods is
 	// measured against; 0 treats every request as tiny.
 	MemoryCapacity int64
 	// HugePageSizes the kernel offers, as CRI names them ("2MB"): a container
 	// without a limit for one gets 0.
 	HugePageSizes []string
 	// NoHugePageLimits is true for a runtime that cannot limit the huge pages of a
-	// container: then the pod's cgroup alone does.
+	// container: then only the pod's cgroup does.
 	NoHugePageLimits bool
-	// RecursiveReadOnly is true where the runtime can mount a volume read-only
-	// with all mounts below it.
+	// RecursiveReadOnly is true if the runtime can mount a volume read-only with
+	// all mounts below it.
 	RecursiveReadOnly bool
 
 	PodLogsRoot string // "" is /var/log/pods
@@ -42,21 +42,21 @@ type NodeConfig struct {
 	ClusterDomain string
 	ClusterDNS    []string
 	// ResolvConf returns the text of the node's resolver configuration, see
-	// ResolvConfFile. nil is the kubelet's empty --resolv-conf: pods with
-	// policy Default can look up nothing.
+	// ResolvConfFile. nil is the kubelet's empty --resolv-conf: pods with policy
+	// Default can look nothing up.
 	ResolvConf func() ([]byte, error)
 
-	// MemoryQoS has containers' memory protected and throttled by cgroup v2 (KEP-2570);
-	// nil: neither.
+	// MemoryQoS lets cgroup v2 protect and throttle containers' memory (KEP-2570); nil:
+	// neither.
 	MemoryQoS *MemoryQoS
 	// CPUs returns the CPUs that a container of the pod runs on, in the form of
-	// cpuset.cpus, and whether it has them to itself: then its CPU limit is not held
-	// by CFS quota, which would throttle it for nothing. nil: it runs on any.
+	// cpuset.cpus, and whether it has them to itself: then no CFS quota enforces its
+	// CPU limit, since that would throttle it for nothing. nil: it runs on any.
 	CPUs func(pod types.UID, container string) (cpus string, exclusive bool)
 	// CgroupParent names the pod's cgroup for the runtime; nil leaves it to the runtime.
 	CgroupParent func(*v1.Pod) string
-	// Warn is told what was left out of a pod's configuration, as a kubelet
-	// event (DNSConfigForming, MissingClusterDNS); nil drops it.
+	// Warn is called with a kubelet event (DNSConfigForming, MissingClusterDNS) for
+	// what was left out of a pod's configuration; nil drops it.
 	Warn func(pod *v1.Pod, reason, message string)
 }
 
@@ -66,19 +66,19 @@ type ContainerInput struct {
 	// RestartCount is the number of attempts before this one; it numbers the
 	// container and its log file.
 	RestartCount uint32
-	// PodIPs of the sandbox, primary first; empty with host network, where the
-	// node's addresses stand in.
+	// PodIPs are the sandbox's, primary first; empty with host network, where the
+	// node's addresses replace them.
 	PodIPs []string
 	// ImageRef is what image.Manager.Ensure returned.
 	ImageRef string
-	// Image is the runtime's status of that image, for the user it runs as; nil
-	// if unknown, which is an error only for a container with runAsNonRoot.
+	// Image is the runtime's status of that image, which names the user it runs as;
+	// nil if unknown, which is an error only for a container with runAsNonRoot.
 	Image *cri.Image
 
-	// Volumes gives host paths of the pod's volumes; nil for a container
-	// without mounts.
+	// Volumes returns host paths of the pod's volumes; nil for a container without
+	// mounts.
 	Volumes Volumes
-	// Images are what the pod's volumes of type image have been pulled as, by volume.
+	// Images are the pulled images of the pod's volumes of type image, by volume.
 	Images map[string]*cri.ImageSpec
 	// HostsPath is the managed /etc/hosts on the host, "" for none. A container
 	// that mounts a volume at /etc/hosts keeps its own.
@@ -86,10 +86,10 @@ type ContainerInput struct {
 	// TerminationLogPath is the host file that terminationMessagePath shows, "" for none.
 	TerminationLogPath string
 
-	// Objects gives ConfigMaps and Secrets; nil where there are none.
+	// Objects returns ConfigMaps and Secrets; nil if there are none.
 	Objects Objects
-	// ServiceEnv are what the function of that name returns, nil where there is no
-	// API server.
+	// ServiceEnv is what the function ServiceEnv returns; nil if there is no API
+	// server.
 	ServiceEnv map[string]string
 
 	// TargetID is the container whose process namespace an ephemeral container
@@ -97,23 +97,23 @@ type ContainerInput struct {
 	TargetID string
 }
 
-// Volumes tells where the volumes of a pod are on the host.
+// Volumes returns where the volumes of a pod are on the host.
 type Volumes interface {
-	// Path returns where the named volume of the pod lies. An error when the
-	// pod has no such volume or it is not set up.
+	// Path returns where the named volume of the pod lies, or an error when the pod
+	// has no such volume or it is not set up.
 	Path(pod *v1.Pod, name string) (volume.Path, error)
 	// SubPath returns a host path that shows subPath of the named volume, made
 	// when missing, safe to hand to the runtime whatever links the volume
 	// holds. index is the mount's place in the container's volumeMounts.
 	SubPath(ctx context.Context, pod *v1.Pod, container string, index int, name, subPath string) (string, error)
-	// ReadFile returns the regular file at path of the named volume, at most limit
-	// bytes long and never outside of the volume whatever links it holds.
-	// fs.ErrNotExist holds for the error when there is none.
+	// ReadFile returns the content of the regular file at path in the named volume,
+	// at most limit bytes long, and never from outside the volume whatever links it
+	// holds. The error is fs.ErrNotExist when there is no such file.
 	ReadFile(ctx context.Context, pod *v1.Pod, name, path string, limit int64) ([]byte, error)
 }
 
-// Objects gives what environment variables are taken from. A missing object is
-// an error for which apierrors.IsNotFound holds.
+// Objects returns the objects that environment variables are taken from. For a
+// missing object apierrors.IsNotFound holds for the error.
 type Objects interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)

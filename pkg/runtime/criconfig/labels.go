@@ -11,8 +11,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// sandboxLabels are the pod's own labels under those of its identity, which
-// no manifest can override.
+// sandboxLabels returns the pod's own labels, overlaid with those of its identity,
+// which no manifest can override.
 func sandboxLabels(pod *v1.Pod) map[string]string {
 	labels := make(map[string]string, len(pod.Labels)+3)
 	maps.Copy(labels, pod.Labels)
@@ -22,8 +22,8 @@ func sandboxLabels(pod *v1.Pod) map[string]string {
 	return labels
 }
 
-// sandboxAnnotations are the pod's own and when it started, as far as that is known,
-// whatever the pod itself says of it.
+// sandboxAnnotations returns the pod's own annotations and its start time, if known,
+// which no manifest can override.
 func sandboxAnnotations(pod *v1.Pod) map[string]string {
 	a := maps.Clone(pod.Annotations)
 	delete(a, pods.AnnotationStartTime)

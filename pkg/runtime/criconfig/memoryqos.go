@@ -8,22 +8,24 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// MemoryQoS is what the configuration says of the memory of containers, with the
+// MemoryQoS is what the configuration says about containers' memory, with the
 // feature MemoryQoS.
 type MemoryQoS struct {
 	// Reserve protects what a container requests (memoryReservationPolicy
-	// TieredReservation): from all reclaim in Guaranteed pods, else as far as can be.
+	// TieredReservation): from all reclaim in Guaranteed pods, in others as far as
+	// possible.
 	Reserve bool
-	// Throttling is memoryThrottlingFactor, of (0, 1].
+	// Throttling is memoryThrottlingFactor, in (0, 1].
 	Throttling float64
 }
 
-// unified are the files of cgroup v2 for the container; allocatable, in bytes, stands
-// in for a limit that there is not. Beyond memory.high a container is slowed down: at
+// unified returns the cgroup v2 files for the container; allocatable, in bytes,
+// replaces a missing limit. Beyond memory.high a container is slowed down, which is
+// at
 //
 //	floor((request + factor * (limit - request)) / page size) * page size
 //
-// unless it requests all that it may have, or nothing and has no limit.
+// unless it requests its whole limit, or has neither request nor limit.
 func (q *MemoryQoS) unified(c *v1.Container, class v1.PodQOSClass, allocatable int64) map[string]string {
 	request, limit := c.Resources.Requests.Memory().Value(), c.Resources.Limits.Memory().Value()
 	bytes := func(n int64) string { return strconv.FormatInt(n, 10) }

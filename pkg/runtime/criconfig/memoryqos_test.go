@@ -7,8 +7,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// Cgroup v2 is not on the machine that this was written on: the values are checked,
-// not what the kernel makes of them. Pages are of 4 KiB.
+// The machine that this was written on has no cgroup v2: the test checks the
+// values, not their effect in the kernel. Pages have 4 KiB.
 func TestMemoryQoS(t *testing.T) {
 	none, tiered := &MemoryQoS{Throttling: 0.9}, &MemoryQoS{Throttling: 0.9, Reserve: true}
 	for name, tt := range map[string]struct {

@@ -68,7 +68,7 @@ func volumeMount(ctx context.Context, pod *v1.Pod, c *v1.Container, index int, i
 		SelinuxRelabel: v.Relabel && !m.ReadOnly,
 	}
 	if img := in.Images[m.Name]; img != nil {
-		// The runtime finds the path in the image, as a process within would.
+		// The runtime resolves the path within the image, as a process in it would.
 		mount.HostPath, mount.Image, mount.ImageSubPath = "", img, sub
 	} else if sub != "" {
 		if mount.HostPath, err = in.Volumes.SubPath(ctx, pod, c.Name, index, m.Name, sub); err != nil {
@@ -84,7 +84,7 @@ func volumeMount(ctx context.Context, pod *v1.Pod, c *v1.Container, index int, i
 	return mount, nil
 }
 
-// subPath returns what part of the volume is to be mounted, "" for all of it.
+// subPath returns which part of the volume to mount, "" for all of it.
 func subPath(m *v1.VolumeMount, env *environment) (string, error) {
 	sub := m.SubPath
 	if m.SubPathExpr != "" {
@@ -132,8 +132,8 @@ func propagation(mode *v1.MountPropagationMode) (cri.MountPropagation, error) {
 	return 0, containerErrorf("invalid MountPropagation mode: %q", *mode)
 }
 
-// recursiveReadOnly answers whether mounts below the volume are to be read-only
-// too, which IfPossible leaves to what the runtime can do.
+// recursiveReadOnly reports whether mounts below the volume must be read-only too;
+// for IfPossible that depends on what the runtime supports.
 func recursiveReadOnly(m *v1.VolumeMount, supported bool) (bool, error) {
 	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == v1.RecursiveReadOnlyDisabled {
 		return false, nil

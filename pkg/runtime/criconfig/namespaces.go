@@ -5,8 +5,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// podNamespaces says which namespaces the pod shares with the node and which
-// its containers share among themselves.
+// podNamespaces returns which namespaces the pod shares with the node and which its
+// containers share with each other.
 func podNamespaces(pod *v1.Pod) *cri.NamespaceOption {
 	o := &cri.NamespaceOption{
 		Network: cri.NamespaceMode_POD,
@@ -28,8 +28,8 @@ func podNamespaces(pod *v1.Pod) *cri.NamespaceOption {
 	return o
 }
 
-// containerNamespaces are the pod's, but an ephemeral container with a target
-// joins the target's process namespace.
+// containerNamespaces returns the pod's namespaces, except that an ephemeral
+// container with a target joins the target's process namespace.
 func containerNamespaces(pod *v1.Pod, targetID string) *cri.NamespaceOption {
 	o := podNamespaces(pod)
 	if targetID != "" {

@@ -7,18 +7,19 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// What the kernel's OOM killer is told, by quality of service: the higher, the
-// sooner a process is killed.
+// OOM scores by quality of service: the higher the score, the sooner the kernel
+// kills a process.
 const (
 	oomGuaranteed = -997
 	oomBestEffort = 1000
 )
 
-// OOMScoreAdj returns oom_score_adj of a container on a node with that many
-// bytes of memory: Guaranteed and node-critical -997, BestEffort 1000, and
-// Burstable the less, the larger the share of the node's memory it requests,
-// within 3 to 999. A sidecar scores no higher than the pod's main container
-// with the smallest request, so that it does not die before the work it serves.
+// OOMScoreAdj returns the oom_score_adj of a container on a node with that many
+// bytes of memory: -997 for Guaranteed and node-critical, 1000 for BestEffort; for
+// Burstable it lies between 3 and 999, and falls as the container requests a larger
+// share of the node's memory. A sidecar scores no higher than the pod's main
+// container with the smallest request, so that it does not die before the work it
+// serves.
 func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	if isNodeCritical(pod) {
 		return oomGuaranteed
@@ -40,9 +41,9 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, memoryCapacity int64) int {
 	return int(min(max(1000-1000*request/memoryCapacity, oomBestEffort+oomGuaranteed), oomBestEffort-1))
 }
 
-// podShare is each container's part, init containers counted like all others, of
-// what a pod-level memory request leaves over after the containers' own requests
-// (KEP-2837).
+// podShare returns each container's share of what a pod-level memory request leaves
+// after the containers' own requests (KEP-2837). Init containers count like all
+// others.
 func podShare(pod *v1.Pod) int64 {
 	if pod.Spec.Resources == nil {
 		return 0

@@ -38,8 +38,8 @@ func linuxResources(requests, limits v1.ResourceList, node NodeConfig) *cri.Linu
 	return r
 }
 
-// Resources returns the cgroup values of one container of the pod, as they are
-// given at creation and when it is resized.
+// Resources returns the cgroup values of one container of the pod, for its creation
+// and for a resize.
 func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContainerResources {
 	limits := c.Resources.Limits
 	if p := pod.Spec.Resources; p != nil {
@@ -59,14 +59,14 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 	return r
 }
 
-// dropQuota lets use CPUs as long as they can, where a quota would be held.
+// dropQuota removes the CPU quota, if one would be enforced.
 func dropQuota(r *cri.LinuxContainerResources) {
 	if r.CpuPeriod > 0 {
 		r.CpuQuota = -1
 	}
 }
 
-// ExclusiveCPUs tells whether any container of the pod has CPUs to itself.
+// ExclusiveCPUs reports whether any container of the pod has CPUs to itself.
 func (n NodeConfig) ExclusiveCPUs(pod *v1.Pod) bool {
 	if n.CPUs == nil {
 		return false
@@ -79,7 +79,7 @@ func (n NodeConfig) ExclusiveCPUs(pod *v1.Pod) bool {
 	return false
 }
 
-// withPodLimits lets the pod's own limits bound a container that has none.
+// withPodLimits applies the pod's own limits to a container that has none.
 func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
 	merged := v1.ResourceList{}
 	for name, q := range pod {
@@ -93,8 +93,8 @@ func withPodLimits(limits, pod v1.ResourceList) v1.ResourceList {
 	return merged
 }
 
-// sandboxResources tells the runtime what the whole pod may use, so that it can
-// size a virtual machine or its own cgroup; nil when nothing is asked.
+// sandboxResources returns what the whole pod may use, so that the runtime can size
+// a virtual machine or its own cgroup; nil when the pod asks for nothing.
 func sandboxResources(requests, limits v1.ResourceList, node NodeConfig) *cri.LinuxContainerResources {
 	if len(requests) == 0 && len(limits) == 0 {
 		return &cri.LinuxContainerResources{}
@@ -104,7 +104,7 @@ func sandboxResources(requests, limits v1.ResourceList, node NodeConfig) *cri.Li
 	return r
 }
 
-// hugepageLimits gives each page size the node has its limit, 0 when the
+// hugepageLimits returns a limit for each page size of the node, 0 when the
 // container sets none, ordered by size name.
 func hugepageLimits(limits v1.ResourceList, nodeSizes []string) []*cri.HugepageLimit {
 	bySize := map[string]uint64{}

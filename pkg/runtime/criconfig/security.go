@@ -15,11 +15,12 @@ import (
 // DefaultSeccompRoot is where Localhost seccomp profiles lie.
 const DefaultSeccompRoot = "/var/lib/kubelet/seccomp"
 
-// appArmorAnnotation followed by a container's name is how profiles were named
-// before the field existed; it still counts where the field is unset.
+// appArmorAnnotation, followed by a container's name, is how profiles were named
+// before the field existed; it still counts if the field is unset.
 const appArmorAnnotation = "container.apparmor.security.beta.kubernetes.io/"
 
-// Parts of /proc and /sys that no container with the default procMount sees or writes.
+// Parts of /proc and /sys that containers with the default procMount cannot see, or
+// cannot write.
 var (
 	maskedPaths = []string{
 		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
@@ -32,8 +33,8 @@ var (
 	}
 )
 
-// effective is the container's security context with what it leaves unset
-// taken from the pod's.
+// effective returns the container's security context; what it leaves unset is taken
+// from the pod's.
 func effective(pod *v1.Pod, c *v1.Container) v1.SecurityContext {
 	var e v1.SecurityContext
 	if c.SecurityContext != nil {
@@ -109,8 +110,8 @@ func containerSecurity(pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.Li
 	return s, nil
 }
 
-// imageUser is whom the image runs as: a number, a name, or root when it says
-// nothing. known is false without an image status.
+// imageUser returns the user that the image runs as: a number, a name, or root when
+// it names none. known is false without an image status.
 func imageUser(img *cri.Image) (uid *int64, username string, known bool) {
 	switch {
 	case img == nil:
@@ -124,7 +125,8 @@ func imageUser(img *cri.Image) (uid *int64, username string, known bool) {
 	return new(int64), "", true
 }
 
-// verifyNonRoot holds runAsNonRoot against whom the container would run as.
+// verifyNonRoot checks runAsNonRoot against the user that the container would run
+// as.
 func verifyNonRoot(pod *v1.Pod, c *v1.Container, e v1.SecurityContext, uid *int64, username string, known bool) error {
 	if !ptr.Deref(e.RunAsNonRoot, false) {
 		return nil
@@ -147,8 +149,8 @@ func verifyNonRoot(pod *v1.Pod, c *v1.Container, e v1.SecurityContext, uid *int6
 	return nil
 }
 
-// podGroups are the groups every process of the pod is in beside its own:
-// fsGroup first, by which volumes are shared.
+// podGroups returns the groups that every process of the pod is in beside its own:
+// first fsGroup, through which volumes are shared.
 func podGroups(sc *v1.PodSecurityContext) ([]int64, cri.SupplementalGroupsPolicy) {
 	var groups []int64
 	if sc.FSGroup != nil {
@@ -201,8 +203,8 @@ func seccomp(p *v1.SeccompProfile, node NodeConfig) (*cri.SecurityProfile, error
 	return nil, containerErrorf("seccompProfile type %q is not known", p.Type)
 }
 
-// appArmor turns the field, or where it is unset the old annotation, into CRI's
-// form; nil leaves the choice to the runtime.
+// appArmor converts the field, or the old annotation if the field is unset, to
+// CRI's form; nil leaves the choice to the runtime.
 func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, error) {
 	if p == nil {
 		switch localhost, ok := strings.CutPrefix(annotation, v1.DeprecatedAppArmorBetaProfileNamePrefix); {
@@ -227,7 +229,7 @@ func appArmor(p *v1.AppArmorProfile, annotation string) (*cri.SecurityProfile, e
 		if p.LocalhostProfile == nil || *p.LocalhostProfile == "" {
 			return nil, containerErrorf("localhostProfile must be set if appArmorProfile type is Localhost")
 		}
-		if err := bounds.Path(*p.LocalhostProfile); err != nil { // the kernel takes no longer names
+		if err := bounds.Path(*p.LocalhostProfile); err != nil { // the kernel accepts no longer names
 			return nil, containerErrorf("AppArmor localhostProfile %w", err)
 		}
 		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}, nil

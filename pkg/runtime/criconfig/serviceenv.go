@@ -8,17 +8,17 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// The service of the API server, whose variables every pod gets: clients in pods
-// find the server by them.
+// The service of the API server, whose variables every pod gets: with them clients
+// in pods find the server.
 const (
 	masterNamespace = v1.NamespaceDefault
 	masterService   = "kubernetes"
 )
 
 // ServiceEnv returns the service variables of the pod's containers, by the kubelet's
-// rules: of the API server's service always, of the other services in the pod's
-// namespace unless it wants no service links. Services that have no address of their
-// own give none. services may hold those of any namespaces.
+// rules: always those of the API server's service, and those of the other services
+// in the pod's namespace unless the pod wants no service links. Services without an
+// address of their own give none. services may contain those of any namespace.
 func ServiceEnv(pod *v1.Pod, services []*v1.Service) map[string]string {
 	links := pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks
 	chosen := map[string]*v1.Service{}
@@ -26,7 +26,7 @@ func ServiceEnv(pod *v1.Pod, services []*v1.Service) map[string]string {
 		switch {
 		case s.Spec.ClusterIP == "" || s.Spec.ClusterIP == v1.ClusterIPNone:
 		case s.Namespace == pod.Namespace && links:
-			chosen[s.Name] = s // also before the API server's, if it has its name
+			chosen[s.Name] = s // also instead of the API server's, if it has the same name
 		case s.Namespace == masterNamespace && s.Name == masterService && chosen[s.Name] == nil:
 			chosen[s.Name] = s
 		}
@@ -38,7 +38,7 @@ func ServiceEnv(pod *v1.Pod, services []*v1.Service) map[string]string {
 	return env
 }
 
-// ServiceNamespaces are those whose services ServiceEnv looks at.
+// ServiceNamespaces returns the namespaces whose services ServiceEnv looks at.
 func ServiceNamespaces(pod *v1.Pod) []string {
 	if pod.Namespace == masterNamespace {
 		return []string{masterNamespace}
@@ -46,8 +46,8 @@ func ServiceNamespaces(pod *v1.Pod) []string {
 	return []string{pod.Namespace, masterNamespace}
 }
 
-// addService adds the variables of one service, and those by which Docker once
-// linked containers.
+// addService adds the variables of one service, including those with which Docker
+// once linked containers.
 func addService(env map[string]string, s *v1.Service) {
 	if len(s.Spec.Ports) == 0 {
 		return
@@ -76,5 +76,5 @@ func addService(env map[string]string, s *v1.Service) {
 	}
 }
 
-// variable is a name as part of a variable's.
+// variable returns a service's or port's name as it appears in a variable's name.
 func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }

@@ -7,14 +7,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// The API writes real-time signals as SIGRTMIN+1 and SIGRTMAX-1, where CRI's names
-// must be identifiers.
+// The API writes real-time signals as SIGRTMIN+1 and SIGRTMAX-1, whereas CRI's
+// names must be identifiers.
 var (
 	toCRISignal   = strings.NewReplacer("MIN+", "MINPLUS", "MAX-", "MAXMINUS")
 	fromCRISignal = strings.NewReplacer("MINPLUS", "MIN+", "MAXMINUS", "MAX-")
 )
 
-// SignalName is the API's name of a signal.
+// SignalName returns the API's name of a signal.
 func SignalName(s cri.Signal) v1.Signal { return v1.Signal(fromCRISignal.Replace(s.String())) }
 
 func stopSignal(c *v1.Container) (cri.Signal, error) {

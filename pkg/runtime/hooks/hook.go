@@ -1,6 +1,6 @@
-// Package hook runs the lifecycle hooks of containers, postStart and preStop:
-// a command in the container, an HTTP request to the pod, or a sleep. It knows
-// nothing of when a hook is run or what its failure means; package runtime does.
+// Package hooks runs the lifecycle hooks of containers, postStart and preStop: a
+// command in the container, an HTTP request to the pod, or a sleep. When a hook
+// runs and what its failure means is decided in package kuberuntime.
 package hooks
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// Exec is what runs commands in containers.
+// Exec runs commands in containers.
 type Exec interface {
 	ExecSync(context.Context, *cri.ExecSyncRequest, ...grpc.CallOption) (*cri.ExecSyncResponse, error)
 }
@@ -28,9 +28,11 @@ type Exec interface {
 type Target struct {
 	ContainerID string // the runtime's
 	Container   *v1.Container
-	// Host returns the pod's address; it is asked only by an HTTP hook that names none.
+	// Host returns the pod's address; it is called only for an HTTP hook that names
+	// none.
 	Host func(context.Context) (string, error)
-	// Warn is told, as a kubelet event, what the pod's owner should know; nil drops it.
+	// Warn is called with a kubelet event for what the pod's owner should know; nil
+	// drops it.
 	Warn func(reason, message string)
 }
 
@@ -48,9 +50,9 @@ func New(exec Exec) *Runner {
 	return &Runner{exec: exec, http: newClient()}
 }
 
-// Run runs a hook to its end. A hook has no time limit but ctx; ending it kills
-// the hook's command. tcpSocket is part of the API for old manifests only, and
-// fails as in the kubelet.
+// Run runs a hook to its end. Only ctx limits its time; when ctx ends, the hook's
+// command is killed. tcpSocket is part of the API for old manifests only, and fails
+// as in the kubelet.
 func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) error {
 	switch {
 	case h.Exec != nil:
@@ -73,7 +75,7 @@ func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) erro
 	return nil
 }
 
-// maxOutput is how much of a failed command's output its error tells, in bytes.
+// maxOutput is how many bytes of a failed command's output its error repeats.
 const maxOutput = 1024
 
 func (r *Runner) command(ctx context.Context, t Target, command []string) error {

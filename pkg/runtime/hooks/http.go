@@ -17,12 +17,13 @@ import (
 
 const (
 	userAgent = "kube-lifecycle/1.36"
-	maxBody   = 10 << 10 // bytes of an answer that are read, and dropped
-	maxHeader = 1 << 20  // bytes before its body, as of a probe's
+	maxBody   = 10 << 10 // bytes of a response that are read, and dropped
+	maxHeader = 1 << 20  // bytes before its body, as for a probe
 )
 
-// newClient is the kubelet's for hooks: no certificate is verified, no proxy is
-// used, and a redirect to another host is an answer, not followed.
+// newClient returns a client like the kubelet's for hooks: it verifies no
+// certificate, uses no proxy, and does not follow a redirect to another host, but
+// returns it as the response.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -34,9 +35,9 @@ func newClient() *http.Client {
 	}
 }
 
-// get sends the request of a hook. Any answer is a success, whatever its code.
-// A server that answers HTTPS with plain HTTP is asked once more in its own way,
-// without credentials (the kubelet's fallback since ConsistentHTTPGetHandlers).
+// get sends the request of a hook. Any response is a success, whatever its code. A
+// server that answers HTTPS with plain HTTP is asked again in plain HTTP, without
+// credentials (the kubelet's fallback since ConsistentHTTPGetHandlers).
 func (r *Runner) get(ctx context.Context, t Target, a *v1.HTTPGetAction) error {
 	req, err := request(ctx, t, a)
 	if err != nil {
@@ -64,7 +65,7 @@ func (r *Runner) send(req *http.Request) error {
 		return err
 	}
 	defer answer.Body.Close()
-	_, _ = io.CopyN(io.Discard, answer.Body, maxBody) // only so that the server can end its writing
+	_, _ = io.CopyN(io.Discard, answer.Body, maxBody) // only so that the server can finish writing
 	return nil
 }
 

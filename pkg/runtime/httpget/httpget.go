@@ -1,5 +1,6 @@
-// Package httpget makes the request that an httpGet of a pod's spec asks for, one
-// way for probes and for lifecycle hooks, as the kubelet does. It sends nothing.
+// Package httpget makes the request that an httpGet in a pod's spec asks for, in
+// the same way for probes and for lifecycle hooks, as the kubelet does. It sends
+// nothing.
 package httpget
 
 import (
@@ -15,16 +16,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// maxRedirects is how often a request is sent on, http.Client's own limit.
+// maxRedirects is how many redirects are followed: http.Client's own limit.
 const maxRedirects = 10
 
-// Request is the GET to address, which is host:port. The action's headers go before
-// the usual ones: an empty Accept sends none, and Host is the request's.
+// Request returns the GET request to address, which is host:port. The action's
+// headers override the usual ones: an empty Accept sends none, and Host sets the
+// request's host.
 func Request(ctx context.Context, a *v1.HTTPGetAction, address, userAgent string) (*http.Request, error) {
 	u, err := url.Parse(a.Path)
 	if err != nil || u.Opaque != "" {
-		// Not a URL's path, but perhaps what the server knows. What is opaque, as x:y, would
-		// leave the address out, and the host would ask itself.
+		// Not a URL's path, but the server may understand it. An opaque URL such as x:y
+		// would lack the address, and the host would send the request to itself.
 		u = &url.URL{Path: a.Path}
 	}
 	u.Scheme, u.Host = "http", address
@@ -52,8 +54,8 @@ func Request(ctx context.Context, a *v1.HTTPGetAction, address, userAgent string
 	return req, nil
 }
 
-// SameHost, as a client's CheckRedirect, follows redirections within the host that
-// was asked first; one to another host is the answer.
+// SameHost, as a client's CheckRedirect, follows redirects within the first
+// request's host; a redirect to another host is returned as the response.
 func SameHost(req *http.Request, via []*http.Request) error {
 	if req.URL.Hostname() != via[0].URL.Hostname() {
 		return http.ErrUseLastResponse
@@ -64,7 +66,7 @@ func SameHost(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// Port is the number of a port that may be given by its name in the container.
+// Port returns the number of a port that may be given by its name in the container.
 func Port(p intstr.IntOrString, c *v1.Container) (int, error) {
 	port := p.IntValue()
 	if p.Type == intstr.String {

@@ -7,9 +7,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// backoff spaces the pulls of one image for one pod: after a failure the next
-// try waits initial, and twice as long after each further one, up to most. A
-// pair that has not failed for twice that time begins anew.
+// backoff spaces the pulls of one image for one pod: after a failure the next try
+// waits initial, and twice as long after each further failure, up to most. A pair
+// that has not failed for twice most begins anew.
 type backoff struct {
 	initial, most time.Duration
 
@@ -39,7 +39,7 @@ func (b *backoff) left(p pair, now time.Time) (time.Duration, *Error) {
 	return f.at.Add(f.delay).Sub(now), f.err
 }
 
-// failed notes a failure, returns the wait it costs, and forgets old ones.
+// failed notes a failure, returns the wait that follows, and forgets old failures.
 func (b *backoff) failed(p pair, err *Error, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()

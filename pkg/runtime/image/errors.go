@@ -30,11 +30,12 @@ func (e *Error) Error() string { return e.message }
 // Reason returns the container's waiting reason.
 func (e *Error) Reason() string { return e.reason }
 
-// RetryAfter returns how long another try would only find the back-off; 0 when
-// there is none.
+// RetryAfter returns how long the back-off lasts; until then another try is
+// pointless. 0: there is none.
 func (e *Error) RetryAfter() time.Duration { return e.retry }
 
-// text is an error without the gRPC wrapping, which tells a user nothing.
+// text returns an error's text without the gRPC wrapping, which tells a user
+// nothing.
 func text(err error) string {
 	if s, ok := status.FromError(err); ok {
 		return s.Message()

@@ -22,7 +22,7 @@ import (
 )
 
 // Service is the part of CRI's image service that is needed here. A pull has no
-// deadline of its own: the runtime cancels one that makes no progress.
+// deadline: the runtime cancels one that makes no progress.
 type Service interface {
 	ImageStatus(ctx context.Context, r *cri.ImageStatusRequest, opts ...grpc.CallOption) (*cri.ImageStatusResponse, error)
 	PullImage(ctx context.Context, r *cri.PullImageRequest, opts ...grpc.CallOption) (*cri.PullImageResponse, error)
@@ -36,11 +36,11 @@ type Keyring interface {
 
 // Records remember by which credentials images were pulled. *record.Store is one.
 type Records interface {
-	// MayUse tells whether a pod whose credentials find finds may use an image that
-	// is present; image is what the pod calls it, ref the runtime's ID.
+	// MayUse reports whether a pod, whose credentials find returns, may use an image
+	// that is present; image is the name in the pod's spec, ref the runtime's ID.
 	MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool
-	// Begin is called before a pull; Pulled, with the credential that was accepted
-	// (nil for none), or Failed after it.
+	// Begin is called before a pull, and after it either Pulled, with the
+	// credential that was accepted (nil for none), or Failed.
 	Begin(image string) error
 	Pulled(image, ref string, used *keyring.Credential)
 	Failed(image string)
@@ -60,8 +60,8 @@ type Config struct {
 	// Serialize allows one pull at a time; otherwise MaxParallel at once, 0 any number.
 	Serialize   bool
 	MaxParallel int
-	// QPS and Burst bound how often pulls begin; QPS 0 is no bound. A pull
-	// beyond it waits.
+	// QPS and Burst bound how often pulls begin; QPS 0 is no bound. Pulls beyond
+	// the bound wait.
 	QPS   float32
 	Burst int
 }
@@ -115,9 +115,9 @@ func New(c Config) (*Manager, error) {
 	return m, nil
 }
 
-// Ensure returns the runtime's reference of the container's image once it is on
-// the node, pulling it if the container's policy says so. The error is an Error,
-// or ctx's when that ends first. sandbox is handed to the runtime with a pull.
+// Ensure returns the runtime's reference of the container's image once it is on the
+// node, and pulls it if the container's policy says so. The error is an Error, or
+// ctx's when that ends first. sandbox is passed to the runtime with a pull.
 func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sandbox *cri.PodSandboxConfig) (string, error) {
 	name, err := withDefaultTag(c.Image)
 	if err != nil {
@@ -135,7 +135,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		case img != nil && (m.records == nil || m.records.MayUse(c.Image, img.Id, find)):
 			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
-		case pull == v1.PullNever: // nor is a pod told of an image that it may not use
+		case pull == v1.PullNever: // also hides from a pod an image that it may not use
 			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
 		}
 	}
@@ -187,8 +187,8 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	m.backoff.succeeded(key)
 	m.statuses.forget(name)
 	size := uint64(0)
-	// The pull's reference may be a digest; containers are made of the image ID,
-	// by which they are found to use the image.
+	// The pull's reference may be a digest; containers are made with the image ID,
+	// which shows that they use the image.
 	if img, err := m.statuses.get(ctx, name); err == nil && img != nil {
 		ref, size = img.Id, img.Size
 	}
@@ -201,8 +201,8 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 }
 
 // pullWithCredentials tries each of the pod's credentials until one is accepted,
-// which it returns. As in the kubelet any failure has the next one tried, and there
-// is no anonymous pull after them.
+// which it returns. As in the kubelet, it tries the next one after any failure, and
+// does not pull anonymously after them.
 func (m *Manager) pullWithCredentials(ctx context.Context, name string, find lookup, sandbox *cri.PodSandboxConfig) (ref string, used *keyring.Credential, took time.Duration, err error) {
 	found, err := find()
 	if err != nil {
@@ -223,7 +223,8 @@ func (m *Manager) pullWithCredentials(ctx context.Context, name string, find loo
 	return "", nil, 0, utilerrors.NewAggregate(failed)
 }
 
-// lookup finds a pod's credentials for one image, once however often it is called.
+// lookup returns a pod's credentials for one image; however often it is called, it
+// looks them up once.
 type lookup func() ([]keyring.Credential, error)
 
 func (m *Manager) lookup(ctx context.Context, pod *v1.Pod, name string) lookup {
@@ -235,7 +236,7 @@ func (m *Manager) lookup(ctx context.Context, pod *v1.Pod, name string) lookup {
 	})
 }
 
-// pullError gives the two failures that a runtime tells apart their own reason.
+// pullError gives the two failures that a runtime distinguishes their own reasons.
 func pullError(image string, err error) *Error {
 	message := text(err)
 	for reason, known := range map[string]error{ReasonNoRegistry: crierrors.ErrRegistryUnavailable, ReasonBadSignature: crierrors.ErrSignatureValidationFailed} {

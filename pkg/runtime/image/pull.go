@@ -10,8 +10,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// pulls runs at most one pull of an image with the same credentials at a time
-// and hands its result to all who wait for it. A pull that nobody waits for any
+// pulls runs at most one pull of an image with the same credentials at a time and
+// gives its result to everyone who waits for it. A pull that nobody waits for any
 // more is cancelled.
 type pulls struct {
 	images  Service
@@ -23,8 +23,8 @@ type pulls struct {
 	running map[pullKey]*pull
 }
 
-// pullKey tells pulls apart. Credentials are part of it: a pod that brings none
-// must not ride on another's.
+// pullKey tells pulls apart. Credentials are part of it: a pod without any must not
+// profit from another pod's.
 type pullKey struct{ image, user, server, secret string }
 
 type pull struct {
@@ -67,8 +67,8 @@ func (p *pulls) pull(ctx context.Context, image string, auth *cri.AuthConfig, sa
 	}
 }
 
-// leave cancels a pull with its last waiter, and makes room for a new one of
-// the same image at once.
+// leave cancels a pull when its last waiter leaves, and at once makes room for a
+// new pull of the same image.
 func (p *pulls) leave(key pullKey, one *pull) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

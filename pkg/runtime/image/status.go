@@ -8,14 +8,13 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// freshFor is how long a found image counts as present without asking again.
-// It answers for the containers of a burst of equal pods, and is far shorter
-// than anything that removes images. An image that is missing is asked for
-// every time.
+// freshFor is how long a found image counts as present without asking again: long
+// enough for the containers of a burst of equal pods, far shorter than anything
+// that removes images takes. The runtime is asked about a missing image every time.
 const freshFor = 500 * time.Millisecond
 
-// statuses asks the runtime for image statuses, once for all who want the same
-// one at the same time.
+// statuses asks the runtime for image statuses, once for all callers that want the
+// same one at the same time.
 type statuses struct {
 	images Service
 	now    func() time.Time
@@ -47,7 +46,7 @@ func (s *statuses) get(ctx context.Context, name string) (*cri.Image, error) {
 	if q == nil {
 		q = &question{done: make(chan struct{})}
 		s.asking[name] = q
-		// The answer is for others too: it does not end with this caller.
+		// Others may wait for the answer too: do not cancel it with this caller.
 		go s.ask(context.WithoutCancel(ctx), name, q)
 	}
 	s.mu.Unlock()
@@ -79,8 +78,8 @@ func (s *statuses) ask(ctx context.Context, name string, q *question) {
 	close(q.done)
 }
 
-// forget makes the next get ask again, as after a pull: what was being asked
-// before may already be outdated.
+// forget makes the next get ask again, after a pull for example: the answer to a
+// query under way may already be outdated.
 func (s *statuses) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +90,7 @@ func (s *statuses) forget(name string) {
 	delete(s.asking, name)
 }
 
-// forgetOld keeps the cache as small as the images of the last moment.
+// forgetOld drops answers that are no longer fresh.
 func (s *statuses) forgetOld(now time.Time) {
 	for name, f := range s.known {
 		if now.Sub(f.at) >= freshFor {

@@ -12,13 +12,13 @@ import (
 
 // actions is what has to be done about a pod now, in this order.
 type actions struct {
-	// reset is all containers, to be removed in this order: nothing else is done then,
-	// and the pod starts from its first container again.
+	// reset holds all containers, if they must be removed, in this order: then nothing
+	// else is done, and the pod starts again from its first container.
 	reset []*actual.ContainerStatus
 	// killPod stops everything of the pod, sandboxes included.
 	killPod bool
-	// createSandbox makes a sandbox, number attempt; sandboxID is the ready one
-	// where it does not.
+	// createSandbox makes a sandbox, number attempt; if it is false, sandboxID is
+	// the ready one.
 	createSandbox bool
 	attempt       uint32
 	sandboxID     string
@@ -35,20 +35,20 @@ type killing struct {
 	status  *actual.ContainerStatus
 	message string
 	failed  actual.FailedProbe
-	grace   *int64 // in seconds, of the probe that failed; nil: the pod's
+	grace   *int64 // in seconds, from the failed probe; nil: the pod's
 }
 
 // verdicts are what the probes say of running containers, by ID. A nil function
-// has nothing to say against any.
+// objects to none.
 type verdicts struct {
-	failed  func(actual.ContainerID) actual.FailedProbe // the one for which it must be restarted, if any
+	failed  func(actual.ContainerID) actual.FailedProbe // the one because of which it must be restarted, if any
 	started func(actual.ContainerID) bool
-	// resize returns the container's limits where it has not those that it should,
-	// and whether it wants to be restarted for them.
+	// resize returns the container's limits if it does not have those that it
+	// should, and whether it must be restarted for them.
 	resize func(*v1.Container, *actual.ContainerStatus) (r *resizing, restart bool)
 }
 
-// computeActions decides what brings the pod nearer to its spec. It is a pure
+// computeActions decides what brings the pod closer to its spec. It is a pure
 // function of its arguments; SyncPod does what it says.
 func computeActions(pod *v1.Pod, observed *actual.PodStatus, v verdicts) actions {
 	a := actions{targets: map[string]string{}}
@@ -77,9 +77,9 @@ func computeActions(pod *v1.Pod, observed *actual.PodStatus, v verdicts) actions
 	return a
 }
 
-// planReset says in which order the containers go: regular ones, init containers,
-// and at last those for whose end it is done, so that it is done to its end by
-// whoever looks next. Ephemeral containers stay.
+// planReset decides in which order the containers are removed: regular ones, init
+// containers, and last, the containers that triggered the restart, so that an
+// interrupted reset is detected and finished. Ephemeral containers stay.
 func (a *actions) planReset(pod *v1.Pod, observed *actual.PodStatus) {
 	var causes []*actual.ContainerStatus
 	for _, list := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
@@ -98,7 +98,7 @@ func (a *actions) planReset(pod *v1.Pod, observed *actual.PodStatus) {
 	a.reset = append(a.reset, causes...)
 }
 
-// sandboxAction tells whether a new sandbox is needed, its number, and the ID of
+// sandboxAction reports whether a new sandbox is needed, its number, and the ID of
 // the present one.
 func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attempt uint32, id string) {
 	if len(observed.Sandboxes) == 0 {
@@ -124,8 +124,9 @@ func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attemp
 	return false, newest.GetMetadata().GetAttempt(), newest.Id
 }
 
-// planNewSandbox says what starts in a new sandbox: the first init container, or
-// without any all containers that are not done. A pod that is done, or over, gets none.
+// planNewSandbox decides what starts in a new sandbox: the first init container, or,
+// without init containers, all containers that are not done. A pod that is done, or
+// over, gets no sandbox.
 func (a *actions) planNewSandbox(pod *v1.Pod, observed *actual.PodStatus) {
 	var again []*v1.Container
 	for i := range pod.Spec.Containers {
@@ -142,14 +143,14 @@ func (a *actions) planNewSandbox(pod *v1.Pod, observed *actual.PodStatus) {
 		a.start = again
 		return
 	}
-	// The init containers run again: what they prepared was the old sandbox's.
+	// The init containers run again: what they prepared went with the old sandbox.
 	a.init = []*v1.Container{&pod.Spec.InitContainers[0]}
 }
 
-// planInit says which init container comes next and reports whether the regular
-// containers may run: every init container has succeeded, every sidecar has
-// started once; that it has ended since holds nothing up. Once a regular container
-// exists, only sidecars are looked after.
+// planInit decides which init container comes next and reports whether the regular
+// containers may run: every init container has succeeded, and every sidecar has
+// started once; if it has ended since, that delays nothing. Once a regular
+// container exists, only sidecars are looked after.
 func (a *actions) planInit(pod *v1.Pod, observed *actual.PodStatus, v verdicts) (done bool) {
 	initialized := anyObservedIn(pod, observed, a.sandboxID)
 	for i := range pod.Spec.InitContainers {
@@ -166,12 +167,13 @@ func (a *actions) planInit(pod *v1.Pod, observed *actual.PodStatus, v verdicts) 
 		}
 		later := laterObserved(pod, observed, i, a.sandboxID)
 		if s == nil && !later && !mayRestart(pod, c) {
-			// Gone or not, it has run: for it there is no second sandbox.
+			// It must not run twice, so what is known of a run in an earlier
+			// sandbox counts.
 			s = known(pod, c, observed)
 		}
 		switch {
 		case s == nil && later:
-			// It has succeeded and been collected.
+			// It has succeeded and its container was collected.
 		case s == nil, s.State == actual.StateCreated:
 			a.init = append(a.init, c)
 			return false
@@ -220,8 +222,8 @@ func (a *actions) planSidecar(c *v1.Container, s *actual.ContainerStatus, v verd
 	return v.started == nil || v.started(s.ID)
 }
 
-// planContainers says which regular containers are started and stopped. When none
-// runs and none will again, the pod is at its end: what is left of it, sidecars
+// planContainers decides which regular containers to start and to stop. When none
+// runs and none will run again, the pod is at its end: what is left of it, sidecars
 // and sandbox, is stopped.
 func (a *actions) planContainers(pod *v1.Pod, observed *actual.PodStatus, v verdicts) {
 	kept := 0
@@ -277,8 +279,8 @@ func (v verdicts) failedProbe(id actual.ContainerID) actual.FailedProbe {
 	return v.failed(id)
 }
 
-// runsAgain tells whether a regular container that does not run, or whose sandbox is
-// going, is started.
+// runsAgain reports whether a regular container that does not run, or whose sandbox is
+// going away, is started.
 func runsAgain(pod *v1.Pod, c *v1.Container, s *actual.ContainerStatus) bool {
 	switch {
 	case pod.DeletionTimestamp != nil:
@@ -291,8 +293,8 @@ func runsAgain(pod *v1.Pod, c *v1.Container, s *actual.ContainerStatus) bool {
 	return mayRestart(pod, c)
 }
 
-// ephemeralRan tells whether an ephemeral container was started once, by the pod's
-// status: the container itself may have been removed.
+// ephemeralRan reports whether an ephemeral container was ever started, according to
+// the pod's status: the container itself may have been removed.
 func ephemeralRan(pod *v1.Pod, name string) bool {
 	for _, s := range pod.Status.EphemeralContainerStatuses {
 		if s.Name == name {
@@ -302,8 +304,8 @@ func ephemeralRan(pod *v1.Pod, name string) bool {
 	return false
 }
 
-// anyObservedIn tells whether a regular container was ever made in the sandbox: it has
-// been initialised. A new sandbox is initialised anew.
+// anyObservedIn reports whether a regular container was ever made in the sandbox: then
+// it has been initialised. A new sandbox is initialised anew.
 func anyObservedIn(pod *v1.Pod, observed *actual.PodStatus, sandbox string) bool {
 	for i := range pod.Spec.Containers {
 		if inSandbox(observed.Container(pod.Spec.Containers[i].Name), sandbox) != nil {
@@ -313,7 +315,7 @@ func anyObservedIn(pod *v1.Pod, observed *actual.PodStatus, sandbox string) bool
 	return false
 }
 
-// inSandbox returns the status if it is of that sandbox, else nil.
+// inSandbox returns the status if it belongs to that sandbox, else nil.
 func inSandbox(s *actual.ContainerStatus, sandbox string) *actual.ContainerStatus {
 	if s == nil || s.SandboxID != "" && s.SandboxID != sandbox {
 		return nil
@@ -321,7 +323,7 @@ func inSandbox(s *actual.ContainerStatus, sandbox string) *actual.ContainerStatu
 	return s
 }
 
-// laterObserved tells whether an init container after number i exists in the
+// laterObserved reports whether an init container after number i exists in the
 // sandbox: the one before it must have succeeded, or started if it is a sidecar.
 func laterObserved(pod *v1.Pod, observed *actual.PodStatus, i int, sandbox string) bool {
 	for _, c := range pod.Spec.InitContainers[i+1:] {

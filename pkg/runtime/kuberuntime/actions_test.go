@@ -337,7 +337,8 @@ func TestKilledForAProbe(t *testing.T) {
 	}
 }
 
-// A sidecar that is restarted for its liveness holds up none of those after it.
+// A sidecar that is restarted because of its liveness probe delays none of those
+// after it.
 func TestALivenessFailureOfASidecarHoldsUpNothing(t *testing.T) {
 	a := computeActions(testPod(withSidecar), observed(one(0, true), "i1=running"), verdicts{failed: func(actual.ContainerID) actual.FailedProbe { return actual.FailedLiveness }})
 	if got := said(a); got != "kill i1, init i1, init i2" {
@@ -345,8 +346,8 @@ func TestALivenessFailureOfASidecarHoldsUpNothing(t *testing.T) {
 	}
 }
 
-// Whatever was observed, doing what is said must come to an end: when all that is
-// started runs, nothing is left to do.
+// Whatever was observed, following the actions must come to an end: once everything
+// that was started runs, nothing is left to do.
 func TestActionsComeToAnEnd(t *testing.T) {
 	for _, change := range []func(*v1.Pod){nil, plain, withSidecar, policy(v1.RestartPolicyNever), policy(v1.RestartPolicyOnFailure, plain)} {
 		pod := testPod(change)

@@ -1,4 +1,4 @@
-// Package runtime makes one pod's containers what its spec wants, in CRI calls.
+// Package kuberuntime makes one pod's containers what its spec wants, in CRI calls.
 //
 //	spec, observed status ─▶ computeActions (pure) ─▶ SyncPod: kill · sandbox · init · start
 //

@@ -6,8 +6,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Decision is what computeActions says of a pod in which nothing is probed: IDs of what
-// goes, names of what comes.
+// Decision is what computeActions decides for a pod without probes: IDs of containers
+// to stop, names of containers to start.
 type Decision struct {
 	KillPod, CreateSandbox bool
 	Attempt                uint32

@@ -25,17 +25,18 @@ import (
 // Policy says which dead containers are kept, the kubelet's GCPolicy.
 type Policy struct {
 	MinAge       time.Duration // younger ones are kept
-	PerContainer int           // kept of one container of a pod; negative: all
+	PerContainer int           // kept per container of a pod; negative: all
 	Total        int           // kept on the node; negative: no bound
 }
 
-// unstarted is how old a container that was created but not started must be to
-// count as left behind rather than as being started right now.
+// unstarted is the age at which a container that was created but not started counts
+// as left behind rather than as being started right now.
 const unstarted = 5 * time.Minute
 
-// GarbageCollect removes dead containers beyond the policy, and sandboxes that are
-// of no more use. wanted tells which pods exist: of those the newest sandbox stays.
-// All that can be removed is; the error names what could not.
+// GarbageCollect removes dead containers that the policy does not keep, and
+// sandboxes that are no longer needed. wanted reports which pods exist: their
+// newest sandboxes stay. It removes everything it can; the error names what it
+// could not remove.
 func (m *Manager) GarbageCollect(ctx context.Context, p Policy, wanted func(types.UID) bool) error {
 	pods, err := m.GetPods(ctx)
 	if err != nil {
@@ -65,7 +66,7 @@ type garbageList struct {
 	sandboxes  []actual.Sandbox
 }
 
-// garbage selects what the policy does not keep: pure.
+// garbage selects what the policy does not keep. Pure.
 func garbage(pods []*actual.Pod, p Policy, wanted func(types.UID) bool, now time.Time) garbageList {
 	var g garbageList
 	var kept []deadContainer
@@ -129,8 +130,8 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 			}
 		}
 	}
-	// The logs go before the last trace that leads back to them. The directory is made
-	// before the first sandbox, so that it may be all that there is.
+	// Remove the logs before the last trace that leads to them. Their directory is
+	// made before the first sandbox, so it may be all that there is.
 	logs := pods.PodLogDirectory(m.cfg.Node.PodLogsRoot, name.Namespace, name.Name, uid)
 	if err := tree.Remove(ctx, filepath.Dir(logs), filepath.Base(logs)); err != nil {
 		return fmt.Errorf("remove logs: %w", err)
@@ -149,8 +150,8 @@ func (m *Manager) RemovePod(ctx context.Context, uid types.UID, name types.Names
 	return nil
 }
 
-// removeContainer removes a dead container: first its logs, so that nothing is
-// left which no container leads to.
+// removeContainer removes a dead container: first its logs, so that no logs remain
+// without a container that leads to them.
 func (m *Manager) removeContainer(ctx context.Context, pod *actual.Pod, c actual.Container) error {
 	if err := m.removeLogs(pod, c); err != nil {
 		return fmt.Errorf("remove log of container %s: %w", c.Name, err)
@@ -162,13 +163,13 @@ func (m *Manager) removeContainer(ctx context.Context, pod *actual.Pod, c actual
 	return nil
 }
 
-// removeLogs removes what a container has logged, rotated files included, and the
-// link to it. It does not leave the directory of all pods' logs, wherever links in
-// it lead: pods that collect logs may write there.
+// removeLogs removes a container's logs, rotated files included, and the link to
+// them. It stays within the directory of all pods' logs, wherever links in it lead:
+// pods that collect logs may write there.
 func (m *Manager) removeLogs(pod *actual.Pod, c actual.Container) error {
 	root := m.podLogsRoot()
 	log := filepath.Join(pods.PodLogDirectory(root, pod.Namespace, pod.Name, pod.UID), pods.ContainerLogPath(c.Name, c.Attempt))
-	// The name may have been cut, and so be another container's too.
+	// The name may have been truncated, and so may be another container's too.
 	link := m.linkName(pod.Name, pod.Namespace, c.Name, c.ID)
 	if target, err := os.Readlink(link); err == nil && target == log {
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -182,7 +183,7 @@ func (m *Manager) removeLogs(pod *actual.Pod, c actual.Container) error {
 	return err
 }
 
-// removeAttempt removes a log file below root and those that it was rotated to.
+// removeAttempt removes a log file below root and the files that it was rotated to.
 func removeAttempt(root, log string) error {
 	top, err := os.OpenRoot(root)
 	if err != nil {
@@ -220,8 +221,8 @@ func (m *Manager) podLogsRoot() string {
 	return pods.DefaultPodLogsRoot
 }
 
-// linkName is where log collectors look for a container's log, by the kubelet's
-// convention; as long as a file name may be.
+// linkName returns where log collectors look for a container's log, by the
+// kubelet's convention, truncated to the longest possible file name.
 func (m *Manager) linkName(pod, namespace, container, id string) string {
 	const most = 255 - len(".log")
 	name := fmt.Sprintf("%s_%s_%s-%s", pod, namespace, container, id)
@@ -239,7 +240,7 @@ func (m *Manager) linkLog(pod *v1.Pod, container, id, dir, log string) error {
 	return err
 }
 
-// unlinkDead removes links to logs of ours that are gone.
+// unlinkDead removes links to our logs that no longer exist.
 func (m *Manager) unlinkDead() error {
 	root := m.podLogsRoot()
 	entries, err := os.ReadDir(m.cfg.LinksDir)

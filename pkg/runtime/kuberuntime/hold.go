@@ -22,18 +22,18 @@ import (
 const startBackOff = 10 * time.Second
 
 // hold is why a container is left alone for a while: it could not be started, or
-// waits for its restart. That has been told; until its time has come, it is neither
-// tried nor told of again, unless another outcome is to be expected.
+// waits for its restart. Already reported; not retried or reported again until
+// then, unless a different outcome is expected.
 type hold struct {
 	until   time.Time
 	waiting actual.Waiting
-	spec    uint64 // specHash of the container that it was
-	// tried is what its configuration was made of; nil where it did not come so far,
-	// and nothing that the node is told of could help.
+	spec    uint64 // specHash of the container when it was held
+	// tried is what its configuration was made from; nil if it did not get that
+	// far: then no changed object could help.
 	tried *trial
 }
 
-// trial is one try to configure a container, and what came of it.
+// trial is one try to configure a container, and its outcome.
 type trial struct {
 	sandboxID string
 	attempt   uint32
@@ -43,9 +43,9 @@ type trial struct {
 	made      string // the configuration's digest, or the error
 }
 
-// left tells how much longer a container stays held, 0 when it is to be tried.
-// made says what its configuration would come to by now: a container whose
-// ConfigMap has got the missing key is tried at once.
+// left returns how much longer a container stays held, 0 when it should be tried.
+// made returns the outcome that its configuration would have now: a container whose
+// ConfigMap now has the missing key is tried at once.
 func (h hold) left(now time.Time, spec uint64, sandboxID string, made func(trial) string) time.Duration {
 	switch {
 	case spec != h.spec:
@@ -56,7 +56,7 @@ func (h hold) left(now time.Time, spec uint64, sandboxID string, made func(trial
 	return max(0, h.until.Sub(now))
 }
 
-// outcome names what a try to configure a container came to.
+// outcome identifies the result of a try to configure a container.
 func outcome(config *cri.ContainerConfig, err error) string {
 	if err != nil {
 		return err.Error()
@@ -66,8 +66,8 @@ func outcome(config *cri.ContainerConfig, err error) string {
 	return fmt.Sprintf("%x", sha256.Sum256(wire))
 }
 
-// holds are the containers that are held, by backOffKey; a sandbox's has no name.
-// It is not safe for concurrent use.
+// holds are the held containers, by backOffKey; a sandbox's key has no container
+// name. It is not safe for concurrent use.
 type holds map[string]hold
 
 func (h holds) forget(uid types.UID) {
@@ -78,8 +78,8 @@ func (h holds) forget(uid types.UID) {
 	}
 }
 
-// holdable tells whether a failure says something of what was to be made, and not
-// only of the runtime, which is away, or of a pass that was called off.
+// holdable reports whether a failure is about what should have been made, and not
+// only about a runtime that is away or a pass that was cancelled.
 func holdable(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && status.Code(err) != codes.Unavailable
 }
@@ -124,8 +124,8 @@ func (p *pass) leave(c *v1.Container, w actual.Waiting, wait time.Duration, trie
 	p.m.hold(backOffKey(p.pod.UID, c.Name), hold{until: p.m.cfg.Clock.Now().Add(wait), waiting: w, spec: specHash(c), tried: tried})
 }
 
-// failed notes that a container could not be started, and has it left alone until
-// its back-off ends.
+// failed notes that a container could not be started, and holds it until its
+// back-off ends.
 func (p *pass) failed(ctx context.Context, c *v1.Container, w actual.Waiting, tried *trial, err error) {
 	if holdable(ctx, err) {
 		p.leave(c, w, startBackOff, tried)

@@ -119,8 +119,8 @@ func (e imageError) Error() string             { return "no image" }
 func (e imageError) Reason() string            { return e.reason }
 func (e imageError) RetryAfter() time.Duration { return e.retry }
 
-// TestWhatCannotBeStartedIsTriedAndToldOnceABackOff has a pod looked at many times in
-// its back-off, as a burst of wake-ups does, and then once after it.
+// TestWhatCannotBeStartedIsTriedAndToldOnceABackOff looks at a pod many times during
+// its back-off, like a burst of wake-ups, and then once after it.
 func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 	refused := status.Error(codes.Internal, "refused")
 	for name, tc := range map[string]struct {
@@ -133,7 +133,7 @@ func TestWhatCannotBeStartedIsTriedAndToldOnceABackOff(t *testing.T) {
 		"image name": {"image", imageError{reason: "InvalidImageName"}, actual.Waiting{Reason: "InvalidImageName", Message: "no image"}, []string{"Failed: Error: InvalidImageName"}, startBackOff},
 		"never pull": {"image", imageError{reason: "ErrImageNeverPull"}, actual.Waiting{Reason: "ErrImageNeverPull", Message: "no image"}, []string{"Failed: Error: ErrImageNeverPull"}, startBackOff},
 		"pull back-off": {"image", imageError{"ImagePullBackOff", time.Minute}, actual.Waiting{Reason: "ImagePullBackOff", Message: "no image"},
-			[]string{"Failed: Error: ImagePullBackOff"}, startBackOff}, // the image may come by other means
+			[]string{"Failed: Error: ImagePullBackOff"}, startBackOff}, // the image may arrive by other means
 		"create":  {"create", refused, actual.Waiting{Reason: "CreateContainerError", Message: "refused"}, []string{"Failed: Error: refused"}, startBackOff},
 		"start":   {"start", refused, actual.Waiting{Reason: "RunContainerError", Message: "refused"}, []string{"Created: Container created", "Failed: Error: refused"}, startBackOff},
 		"look":    {"look", refused, actual.Waiting{}, []string{"FailedPodSandBoxStatus: Unable to get pod sandbox status: refused"}, startBackOff},

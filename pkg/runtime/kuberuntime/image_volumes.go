@@ -7,15 +7,15 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// pulled is what became of the image of a volume.
+// pulled is the outcome of pulling a volume's image.
 type pulled struct {
 	spec *cri.ImageSpec
 	err  error
 }
 
-// imageVolumes pulls the images that the container has mounted as volumes, by their
-// own pull policies and once a pass, however many containers mount one. The last
-// error is the container's, as with the kubelet.
+// imageVolumes pulls the images that the container mounts as volumes, by their own
+// pull policies, and once a pass however many containers mount one. The last error
+// is the container's, as in the kubelet.
 func (p *pass) imageVolumes(ctx context.Context, c *v1.Container) (map[string]*cri.ImageSpec, error) {
 	var specs map[string]*cri.ImageSpec
 	var failed error
@@ -47,7 +47,7 @@ func (p *pass) imageVolumes(ctx context.Context, c *v1.Container) (map[string]*c
 }
 
 func (p *pass) pullVolume(ctx context.Context, source *v1.ImageVolumeSource) pulled {
-	// Of no container: events of its pull are the pod's.
+	// Not a container's: the events of its pull are the pod's.
 	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, &v1.Container{Image: source.Reference, ImagePullPolicy: source.PullPolicy}, p.sandbox)
 	if err != nil {
 		return pulled{err: err}
@@ -55,7 +55,7 @@ func (p *pass) pullVolume(ctx context.Context, source *v1.ImageVolumeSource) pul
 	return pulled{spec: &cri.ImageSpec{Image: ref, UserSpecifiedImage: source.Reference, Annotations: p.pod.Annotations}}
 }
 
-// imageSource is what the named volume says if it is of type image.
+// imageSource returns the named volume's source if it is of type image.
 func imageSource(pod *v1.Pod, name string) *v1.ImageVolumeSource {
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == name {

@@ -14,7 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// backedOff is an error as a pull gives that waits.
+// backedOff is an error like that of a pull in its back-off.
 type backedOff struct{ error }
 
 func (backedOff) Reason() string            { return "ImagePullBackOff" }

@@ -17,8 +17,9 @@ import (
 )
 
 // Grace periods in seconds: the least that a container is given, what the API server
-// gives a pod that asks for none, and the most, 68 years: the API server takes any
-// number, of which not all are durations, nor numbers that runtimes can count to.
+// gives a pod that asks for none, and the most, 68 years: the API server accepts any
+// number, but not every number is a valid duration, or one that runtimes can count
+// to.
 const (
 	minGrace     = 2
 	defaultGrace = 30
@@ -27,10 +28,10 @@ const (
 
 // KillPod stops the running containers of a pod and then its sandboxes. All
 // preStop hooks run at once; sidecars get their signal after the regular
-// containers have ended, from last to first. pod is nil for an orphan, whose
-// containers tell by their annotations how they are stopped. grace, in seconds,
-// overrides the pod's own. Cancelling ctx abandons the wait; a later call with a
-// shorter grace takes over.
+// containers have ended, from last to first. pod is nil for an orphan: its
+// containers' annotations say how to stop them. grace, in seconds, overrides the
+// pod's own. Cancelling ctx abandons the wait; a later call with a shorter grace
+// takes over.
 func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, running *actual.Pod, grace *int64) error {
 	if running == nil {
 		return nil
@@ -80,8 +81,9 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *actual.Pod,
 	return nil
 }
 
-// gracePeriod is how long a container of the pod may take to end, its preStop hook
-// included, in seconds: what overrides, else the deletion's, else the pod's own.
+// gracePeriod returns how many seconds a container of the pod may take to end, its
+// preStop hook included: the override, else the deletion's grace period, else the
+// pod's own.
 func gracePeriod(pod *v1.Pod, override *int64) int64 {
 	seconds := int64(defaultGrace)
 	switch {
@@ -96,8 +98,8 @@ func gracePeriod(pod *v1.Pod, override *int64) int64 {
 	return min(seconds, maxGrace)
 }
 
-// restore makes as much of an orphan's pod and container as stopping it takes, from
-// what the container's annotations tell.
+// restore rebuilds as much of an orphan's pod and container as is needed to stop
+// it, from the container's annotations.
 func (m *Manager) restore(ctx context.Context, running *actual.Pod, c actual.Container) (*v1.Pod, *v1.Container, error) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: running.UID, Name: running.Name, Namespace: running.Namespace}}
 	spec := &v1.Container{Name: c.Name}
@@ -108,7 +110,7 @@ func (m *Manager) restore(ctx context.Context, running *actual.Pod, c actual.Con
 	if err != nil {
 		return nil, nil, fmt.Errorf("inspect container %s before stopping it: %w", c.ID, err)
 	}
-	// What cannot be read back is missing: somebody has tampered with it.
+	// What cannot be read back is left out: somebody has tampered with it.
 	rec, _ := pods.ReadAnnotations(r.GetStatus().GetAnnotations())
 	pod.DeletionGracePeriodSeconds = rec.DeletionGracePeriod
 	pod.Spec.TerminationGracePeriodSeconds = rec.TerminationGracePeriod

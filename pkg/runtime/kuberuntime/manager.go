@@ -18,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
 )
 
-// CRI is what the runtime service is asked for.
+// CRI is the part of the runtime service that is used here.
 type CRI interface {
 	RunPodSandbox(context.Context, *cri.RunPodSandboxRequest, ...grpc.CallOption) (*cri.RunPodSandboxResponse, error)
 	StopPodSandbox(context.Context, *cri.StopPodSandboxRequest, ...grpc.CallOption) (*cri.StopPodSandboxResponse, error)
@@ -36,12 +36,12 @@ type CRI interface {
 	GetContainerEvents(context.Context, *cri.GetEventsRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[cri.ContainerEventResponse], error)
 }
 
-// Images makes a container's image present by its pull policy.
+// Images makes a container's image present, by its pull policy.
 type Images interface {
-	// Ensure returns the runtime's reference of the image. An error may say with a
-	// Reason method what the container waits for, and with RetryAfter for how long.
+	// Ensure returns the runtime's reference of the image. An error may have a
+	// method Reason for what the container waits for, and RetryAfter for how long.
 	Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sandbox *cri.PodSandboxConfig) (ref string, err error)
-	// Image returns what is known of the image with that reference.
+	// Image returns the status of the image with that reference.
 	Image(ctx context.Context, ref string) (*cri.Image, error)
 }
 
@@ -55,36 +55,36 @@ type Files interface {
 }
 
 // Config is what a Manager is made of. Journal and the probes' functions may be
-// nil, and Images and Files where no pod is to be started.
+// nil, as may Images and Files if no pod will be started.
 type Config struct {
 	CRI    CRI
 	Images Images
 	Files  Files
-	// Objects gives ConfigMaps and Secrets for environments; nil where there are none.
+	// Objects returns ConfigMaps and Secrets for environments; nil if there are none.
 	Objects criconfig.Objects
-	// ServiceEnv gives the service variables of a pod's containers; nil where there
-	// are no services. An error keeps the container from being made.
+	// ServiceEnv returns the service variables of a pod's containers; nil if there
+	// are no services. An error keeps the container from being created.
 	ServiceEnv func(context.Context, *v1.Pod) (map[string]string, error)
-	// Handler gives the runtime handler of a RuntimeClass by its name; nil where
-	// there are no classes. An error keeps the sandbox from being made.
+	// Handler returns the runtime handler of a RuntimeClass by its name; nil if
+	// there are no classes. An error keeps the sandbox from being created.
 	Handler func(ctx context.Context, class string) (string, error)
 	Node    criconfig.NodeConfig
 	Clock   clock.PassiveClock
 	// Name is the runtime's, as CRI Version reports it: the prefix of container IDs.
 	Name string
-	// LinksDir holds the links to all containers' logs; /var/log/containers where empty.
+	// LinksDir holds the links to all containers' logs; "" is /var/log/containers.
 	LinksDir string
-	// MaxBackOff is the longest wait between restarts of a crashing container; 5 min where zero.
+	// MaxBackOff is the longest wait between restarts of a crashing container; 0 is 5 min.
 	MaxBackOff time.Duration
 	Journal    *journal.Journal
-	// Failed says for which probe a running container must be restarted, "" when it
-	// need not; Started whether it has started up.
+	// Failed returns the probe because of which a running container must be
+	// restarted, "" if it need not be; Started reports whether it has started up.
 	Failed  func(actual.ContainerID) actual.FailedProbe
 	Started func(actual.ContainerID) bool
 }
 
-// Manager runs pods over CRI. Its methods are safe for concurrent use for
-// different pods; of one pod the worker calls one at a time.
+// Manager runs pods over CRI. Its methods are safe for concurrent use for different
+// pods; for one pod the worker calls one at a time.
 type Manager struct {
 	cfg   Config
 	hooks *hooks.Runner

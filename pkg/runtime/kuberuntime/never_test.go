@@ -17,8 +17,8 @@ import (
 )
 
 // The world is a pod at a runtime, with an agent that looks, publishes and acts as the
-// worker does, and with faults. It counts how often each container is started: that is
-// what the tests judge, and not what was decided on the way.
+// worker does, and with faults. It counts how often each container is started: the
+// tests judge that, not what was decided on the way.
 type world struct {
 	pod        *v1.Pod
 	sandboxes  []*cri.PodSandboxStatus   // newest first
@@ -174,7 +174,7 @@ func (w *world) exit(name string, code int32) {
 	}
 }
 
-// initsEnd has init containers do their work.
+// initsEnd lets init containers do their work.
 func (w *world) initsEnd() {
 	for i := range w.pod.Spec.InitContainers {
 		if c := &w.pod.Spec.InitContainers[i]; !pods.IsSidecar(c) {
@@ -183,7 +183,7 @@ func (w *world) initsEnd() {
 	}
 }
 
-// A fault is what may happen to the world between two steps of the agent.
+// A fault is something that may happen to the world between two steps of the agent.
 type fault struct {
 	name string
 	do   func(*world)
@@ -232,7 +232,7 @@ func faultsOf(pod *v1.Pod, forgets bool) []fault {
 	return faults
 }
 
-// explorer goes to every world that can be reached with a few faults.
+// explorer visits every world that can be reached with a few faults.
 type explorer struct {
 	faults []fault
 	once   string // the containers that may run once only
@@ -300,8 +300,9 @@ func shape(policy v1.RestartPolicy, own map[string]v1.ContainerRestartPolicy) *v
 	return p
 }
 
-// TestWhatMayNotRunAgainNeverDoes tries every two faults at every two moments. That no container runs twice is counted at the runtime; that a pod comes to its end,
-// and to the right one, keeps it from being true of an agent that does nothing.
+// TestWhatMayNotRunAgainNeverDoes tries every two faults at every two moments. The runtime
+// counts that no container runs twice; each pod must also end, and in the right way, or an
+// agent that does nothing would pass.
 func TestWhatMayNotRunAgainNeverDoes(t *testing.T) {
 	t.Parallel()
 	type own = map[string]v1.ContainerRestartPolicy
@@ -348,7 +349,7 @@ func judge(w *world, once string) string {
 			}
 		}
 	}
-	// Were all that runs to end well, the pod would.
+	// If everything that runs ended well, the pod would.
 	w = w.clone()
 	for _, c := range w.pod.Spec.Containers {
 		w.exit(c.Name, 0)

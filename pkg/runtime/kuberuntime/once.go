@@ -8,18 +8,19 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// ReasonRestartingAll is that of containers which were removed so that all of the
-// pod's start again (KEP-5532): v1.ContainerStateTerminated's and -Waiting's.
+// ReasonRestartingAll is the reason, in v1.ContainerStateTerminated and -Waiting,
+// for containers that were removed so that all containers of the pod start again
+// (KEP-5532).
 const ReasonRestartingAll = "RestartingAllContainers"
 
-// ExitUnknown is the exit code of a container of whose end nothing is known but that
-// it came: the kubelet's, for v1.ContainerStateTerminated's ContainerStatusUnknown.
+// ExitUnknown is the exit code of a container that is known only to have ended: the
+// kubelet's, for v1.ContainerStateTerminated with reason ContainerStatusUnknown.
 const ExitUnknown = 137
 
-// Over tells that a pod is at its end because its sandbox is gone: in a new one a
-// container would run a second time that may not. Nothing of the pod is to be started
-// any more, whatever there is that has not run yet. pod.Status must say what was known
-// of the pod before. docs/decisions/never-runs-twice.md compares the kubelet.
+// Over reports whether a pod is at its end because its sandbox is gone: in a new one a
+// container would run a second time that must not. Then nothing of the pod may be
+// started any more, even if it has not run yet. pod.Status must hold what was known of
+// the pod before. docs/decisions/never-runs-twice.md compares the kubelet.
 func Over(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.DeletionTimestamp != nil || RestartsAll(pod, observed) {
 		return false
@@ -30,7 +31,7 @@ func Over(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.Spec.RestartPolicy == v1.RestartPolicyNever {
 		return len(observed.Containers) > 0 || ranBefore(pod)
 	}
-	// A new sandbox is initialised anew, by all init containers or not at all.
+	// All init containers run again in a new sandbox, or none does.
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool {
 		s := known(pod, &c, observed)
 		switch {
@@ -43,9 +44,9 @@ func Over(pod *v1.Pod, observed *actual.PodStatus) bool {
 	})
 }
 
-// mayRestart tells whether a container is started again after an end that has no exit
-// code: it was stopped for a probe, or nobody knows what became of it. Rules by exit
-// code then do not count.
+// mayRestart reports whether a container is started again after an end that has no exit
+// code: it was stopped because of a probe, or nobody knows what became of it. Rules by
+// exit code do not apply then.
 func mayRestart(pod *v1.Pod, c *v1.Container) bool {
 	if c.RestartPolicy != nil {
 		return *c.RestartPolicy != v1.ContainerRestartPolicyNever
@@ -53,8 +54,8 @@ func mayRestart(pod *v1.Pod, c *v1.Container) bool {
 	return pod.Spec.RestartPolicy != v1.RestartPolicyNever
 }
 
-// known is the newest attempt of a container, by the runtime or, where that has it no
-// more, by what was known of the pod before; nil for one that never ran as far as
+// known returns the newest attempt of a container: from the runtime or, if that no
+// longer has it, from what was known of the pod before; nil if it never ran as far as
 // anybody knows.
 func known(pod *v1.Pod, c *v1.Container, observed *actual.PodStatus) *actual.ContainerStatus {
 	if s := observed.Container(c.Name); s != nil {
@@ -63,9 +64,9 @@ func known(pod *v1.Pod, c *v1.Container, observed *actual.PodStatus) *actual.Con
 	return recalled(pod, c.Name)
 }
 
-// recalled is how a container ended that the runtime may not have any more, by the
-// pod's status; nil where that does not say that it ever ran. It does not tell in which
-// sandbox that was.
+// recalled returns how a container that the runtime may no longer have ended, according
+// to the pod's status; nil if the status does not say that it ever ran. The sandbox
+// that it ran in is unknown.
 func recalled(pod *v1.Pod, name string) *actual.ContainerStatus {
 	for _, s := range statuses(pod) {
 		if s.Name == name {
@@ -89,7 +90,8 @@ func recall(s v1.ContainerStatus) *actual.ContainerStatus {
 	return &actual.ContainerStatus{Name: s.Name, State: actual.StateExited, ExitCode: end.ExitCode}
 }
 
-// ranBefore tells whether any container of the pod has run, by its status.
+// ranBefore reports whether any container of the pod has run, according to the
+// pod's status.
 func ranBefore(pod *v1.Pod) bool {
 	return slices.ContainsFunc(statuses(pod), func(s v1.ContainerStatus) bool { return recall(s) != nil })
 }

@@ -34,7 +34,8 @@ func has(before ...string) func(*v1.Pod) {
 }
 
 // TestSecondRuns is the table of docs/decisions/never-runs-twice.md: what a kubelet of
-// 1.36 does and what we do. Of "over" pods nothing is started any more and they fail.
+// 1.36 does and what we do. Nothing of an "over" pod is started any more, and it
+// fails.
 func TestSecondRuns(t *testing.T) {
 	never, always, failing := v1.RestartPolicyNever, v1.RestartPolicyAlways, v1.RestartPolicyOnFailure
 	ownNever, ownAlways := v1.ContainerRestartPolicyNever, v1.ContainerRestartPolicyAlways
@@ -118,7 +119,7 @@ func TestSecondRuns(t *testing.T) {
 }
 
 // removedToStart is the status of containers that were removed by a rule that restarts
-// all: they have not come to their end.
+// all: they have not ended for good.
 func removedToStart(names ...string) func(*v1.Pod) {
 	return func(p *v1.Pod) {
 		for _, name := range names {

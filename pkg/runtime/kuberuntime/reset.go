@@ -11,9 +11,9 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// reset removes the containers in this order, those that run without any grace, and
-// before them what is left of earlier attempts: the pod is to look as one that has
-// not begun. Logs stay, and tell how often each container has run.
+// reset removes the containers in this order, running ones without any grace, and
+// before them what is left of earlier attempts: the pod must look like one that has
+// not begun. Logs stay, and show how often each container has run.
 func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*actual.ContainerStatus) error {
 	klog.V(2).InfoS("Restarting all containers", "pod", klog.KObj(pod), "podUID", pod.UID)
 	listed, err := m.GetPod(ctx, pod.UID)
@@ -40,11 +40,11 @@ func (m *Manager) reset(ctx context.Context, pod *v1.Pod, containers []*actual.C
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.holds.forget(pod.UID) // as before its first start, nothing keeps a container back
+	m.holds.forget(pod.UID) // as before its first start, nothing holds a container back
 	return nil
 }
 
-// discard kills the container where it runs, and removes it.
+// discard kills the container if it runs, and removes it.
 func (m *Manager) discard(ctx context.Context, pod *v1.Pod, name, id string, state actual.State) error {
 	if state != actual.StateExited {
 		m.cfg.Journal.Container(pod, name).Normal("Killing", "killing")

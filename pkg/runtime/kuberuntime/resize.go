@@ -14,15 +14,16 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// resizing is a running container whose limits are not those that it should have.
+// resizing is a running container whose limits are not what they should be.
 type resizing struct {
 	status *actual.ContainerStatus
 	wanted *cri.LinuxContainerResources
 }
 
-// resizeOf compares the limits that a running container has, as its runtime says,
-// with those that it should have: nil when they are the same or the runtime says
-// nothing. restart tells that the container wants to be restarted for it.
+// resizeOf compares the limits that a running container has, according to the
+// runtime, with those that it should have; r is nil when they are the same or the
+// runtime reports none. restart reports whether the container's resize policy asks
+// for a restart.
 func resizeOf(c *v1.Container, now *actual.ContainerStatus, wanted *cri.LinuxContainerResources) (r *resizing, restart bool) {
 	has := now.Resources.GetLinux()
 	if has == nil || wanted == nil {
@@ -42,8 +43,8 @@ func resizeOf(c *v1.Container, now *actual.ContainerStatus, wanted *cri.LinuxCon
 	return &resizing{now, wanted}, restart
 }
 
-// resizeTo returns what decides on the resize of the pod's containers. Those of a
-// static pod are not resized: a change makes another pod of it.
+// resizeTo returns the function that decides on the resize of the pod's containers.
+// A static pod is not resized: a changed one is a different pod.
 func (m *Manager) resizeTo(pod *v1.Pod) func(*v1.Container, *actual.ContainerStatus) (*resizing, bool) {
 	if pods.IsStatic(pod) {
 		return nil
@@ -74,8 +75,8 @@ func (p *pass) resize(ctx context.Context, all []*resizing) {
 	}
 }
 
-// keepCPUs moves a container that has just been started if it was made to run on
-// other CPUs than it should by now: some were given to another container meanwhile.
+// keepCPUs moves a container that has just been started if it was created for CPUs
+// that have changed since: some were given to another container meanwhile.
 func (p *pass) keepCPUs(ctx context.Context, c *v1.Container, id, has string) {
 	if p.m.cfg.Node.CPUs == nil {
 		return

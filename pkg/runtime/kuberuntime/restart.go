@@ -13,7 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// Restarts tells whether a container of the pod that ended with this code is
+// Restarts reports whether a container of the pod that ended with this code is
 // started again: by its own rules and policy where it has them (KEP-5307), else by
 // the pod's. An init container that has succeeded is done whatever the policy.
 func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
@@ -38,7 +38,7 @@ func Restarts(pod *v1.Pod, c *v1.Container, exitCode int32) bool {
 	return true
 }
 
-// rule is the container's first one that is for this exit code, nil where none is.
+// rule returns the container's first rule for this exit code, nil if there is none.
 func rule(c *v1.Container, exitCode int32) *v1.ContainerRestartRule {
 	if c.RestartPolicy == nil {
 		return nil
@@ -56,9 +56,9 @@ func rule(c *v1.Container, exitCode int32) *v1.ContainerRestartRule {
 	return nil
 }
 
-// RestartsAll tells whether a container of the pod has ended in a way for which all
-// are started again (KEP-5532): its rule says RestartAllContainers. It is so until
-// that container has been removed, the last of all.
+// RestartsAll reports whether a container of the pod has ended in a way that makes
+// all of them start again (KEP-5532): its rule says RestartAllContainers. This stays
+// true until that container has been removed, the last of all.
 func RestartsAll(pod *v1.Pod, observed *actual.PodStatus) bool {
 	if pod.DeletionTimestamp != nil {
 		return false
@@ -100,8 +100,8 @@ func newBackOffs(most time.Duration) *backOffs {
 	return &backOffs{most: most, entries: map[string]backOff{}}
 }
 
-// left tells how much longer a container that has ended must wait. One that ran
-// for twice the maximum since its last restart has been forgiven.
+// left returns how much longer a container that has ended must wait. A container
+// that ran for twice the maximum since its last restart is forgiven.
 func (b *backOffs) left(key string, c *v1.Container, ended *actual.ContainerStatus, now time.Time) time.Duration {
 	e := b.of(key, c, ended)
 	if b.forgiven(e, ended) {
@@ -123,13 +123,13 @@ func (b *backOffs) restarted(key string, c *v1.Container, ended *actual.Containe
 	b.entries[key] = e
 }
 
-// current is the wait that the container is under now, for its message.
+// current returns the container's present wait, for its message.
 func (b *backOffs) current(key string, c *v1.Container, ended *actual.ContainerStatus) time.Duration {
 	return b.of(key, c, ended).wait
 }
 
-// of is the back-off that a container is under. One that has crashed with another
-// image, or other resources, says nothing of the one that is wanted now.
+// of returns the container's back-off. Crashes with another image, or other
+// resources, say nothing about the container that is wanted now.
 func (b *backOffs) of(key string, c *v1.Container, ended *actual.ContainerStatus) backOff {
 	e, ok := b.entries[key]
 	switch {
@@ -141,8 +141,8 @@ func (b *backOffs) of(key string, c *v1.Container, ended *actual.ContainerStatus
 	return b.recalled(ended)
 }
 
-// recalled is what a container's wait must have been when another agent restarted
-// it: restarting the agent gives a crashing container no free start.
+// recalled returns what a container's wait must have been when an earlier agent
+// restarted it: restarting the agent gives a crashing container no free start.
 func (b *backOffs) recalled(ended *actual.ContainerStatus) backOff {
 	if ended.RestartCount == 0 {
 		return backOff{}
@@ -166,8 +166,8 @@ func (b *backOffs) forget(uid types.UID) {
 	}
 }
 
-// specHash identifies what a back-off is of: as in the kubelet a change of the image
-// or of the resources ends it.
+// specHash identifies what a back-off belongs to: as in the kubelet, a change of the
+// image or of the resources ends it.
 func specHash(c *v1.Container) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(c.Image + "/" + c.Resources.String()))

@@ -22,16 +22,16 @@ type stop struct {
 	message  string // why, for the event; "" where there is nothing to say
 	grace    int64  // seconds for the hook, the wait and the signal together
 	after    []*stop
-	ended    chan struct{} // closed when stopping it has come to an end; nil when nobody waits for that
+	ended    chan struct{} // closed when stopping it is over; nil when nobody waits for that
 }
 
 // order makes sidecars wait: each for the regular containers and for the sidecars
-// after it (KEP-753). What else runs waits for nobody.
+// after it (KEP-753). All other containers wait for nobody.
 func order(pod *v1.Pod, stops []*stop) {
 	if pod == nil {
 		return
 	}
-	place := map[string]int{} // sidecars by their place, regular containers after all
+	place := map[string]int{} // sidecars by their position, regular containers after them
 	for i := range pod.Spec.InitContainers {
 		if c := &pod.Spec.InitContainers[i]; pods.IsSidecar(c) {
 			place[c.Name] = i
@@ -59,9 +59,9 @@ func (m *Manager) stopContainer(ctx context.Context, pod *v1.Pod, name, id, mess
 	return m.stop(ctx, &stop{pod: pod, spec: spec, id: id, name: name, message: message, grace: grace})
 }
 
-// stop runs the container's preStop hook, waits for its turn and has the runtime
-// stop it. All three share the grace period; what is left for the last is at
-// least minGrace, so that a container is not killed without its signal.
+// stop runs the container's preStop hook, waits for its turn and lets the runtime
+// stop it. All three share the grace period; at least minGrace is left for the
+// last, so that a container is not killed without its signal.
 func (m *Manager) stop(ctx context.Context, s *stop) error {
 	if s.ended != nil {
 		defer close(s.ended)
@@ -100,8 +100,8 @@ func waitFor(ctx context.Context, others []*stop) {
 	}
 }
 
-// preStop runs the hook of a container that still runs, until ctx ends. That it
-// fails does not keep the container from being stopped.
+// preStop runs the hook of a running container, until ctx ends. A failure does not
+// keep the container from being stopped.
 func (m *Manager) preStop(ctx context.Context, s *stop) {
 	if s.spec.Lifecycle == nil || s.spec.Lifecycle.PreStop == nil {
 		return
@@ -121,8 +121,8 @@ func (m *Manager) preStop(ctx context.Context, s *stop) {
 	m.cfg.Journal.Container(s.pod, s.name).Warn("FailedPreStopHook", "PreStopHook failed")
 }
 
-// hookTarget is a container as its hooks see it. Without ips the runtime is asked
-// for the pod's address when a hook needs it.
+// hookTarget returns a container as its hooks see it. Without ips the runtime is
+// asked for the pod's address when a hook needs it.
 func (m *Manager) hookTarget(pod *v1.Pod, c *v1.Container, id string, ips []string) hooks.Target {
 	return hooks.Target{
 		ContainerID: id,
@@ -142,8 +142,8 @@ func (m *Manager) hookTarget(pod *v1.Pod, c *v1.Container, id string, ips []stri
 	}
 }
 
-// podIP asks the runtime for the address of the pod's newest ready sandbox; that
-// of the node where the sandbox is on the node's network.
+// podIP asks the runtime for the address of the pod's newest ready sandbox; it
+// returns the node's if the sandbox is on the node's network.
 func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	list, err := m.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
 		State:         &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY},

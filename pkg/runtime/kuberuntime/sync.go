@@ -23,7 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// Waiting reasons that this package gives, the kubelet's.
+// Waiting reasons of this package: the kubelet's.
 const (
 	reasonCrashLoop = "CrashLoopBackOff"
 	reasonConfig    = "CreateContainerConfigError"
@@ -34,9 +34,9 @@ const (
 	reasonPullBackOff = "ImagePullBackOff"
 )
 
-// SyncPod brings the pod as near to its spec as one pass can. Containers start one
-// after the other, in the order of the spec; one that cannot keeps none of the
-// others from starting.
+// SyncPod brings the pod as close to its spec as one pass can. Containers start one
+// after the other, in the order of the spec; one that cannot start does not keep
+// the others from starting.
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) SyncResult {
 	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
 	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
@@ -83,7 +83,7 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.Pod
 	return pass.result
 }
 
-// running is what is left of a pod after some of its containers were stopped.
+// running returns what is left of a pod after some of its containers were stopped.
 func running(p *actual.Pod, stopped []killing) *actual.Pod {
 	p.Containers = slices.DeleteFunc(p.Containers, func(c actual.Container) bool {
 		return slices.ContainsFunc(stopped, func(k killing) bool { return k.status.ID.ID == c.ID })
@@ -91,7 +91,7 @@ func running(p *actual.Pod, stopped []killing) *actual.Pod {
 	return p
 }
 
-// pass is one SyncPod on its way.
+// pass is one SyncPod in progress.
 type pass struct {
 	m         *Manager
 	pod       *v1.Pod
@@ -112,12 +112,11 @@ func (p *pass) fail(err error) {
 	}
 }
 
-// maxWaiting is how long a waiting message may be, in bytes: it may repeat what a spec
-// says at any length. Package status bounds those of all containers together.
+// maxWaiting is how long a waiting message may be, in bytes: it may repeat parts of a
+// spec at any length. Package podstatus bounds those of all containers together.
 const maxWaiting = 4 << 10
 
-// wait notes why a container was not started. What only waits for a back-off is
-// no failure.
+// wait notes why a container was not started. Waiting for a back-off is no failure.
 func (p *pass) wait(c *v1.Container, w actual.Waiting, retry time.Duration, err error) {
 	if p.result.Waiting == nil {
 		p.result.Waiting = map[string]actual.Waiting{}
@@ -162,8 +161,9 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 	return false
 }
 
-// configure makes the sandbox's configuration, once a pass and only if something is
-// to be made: what is wrong with it, of DNS for example, is told each time.
+// configure makes the sandbox's configuration, once a pass and only if something
+// must be created: each time, it reports what is wrong with it, with DNS for
+// example.
 func (p *pass) configure() (err error) {
 	if p.sandbox == nil {
 		p.sandbox, err = criconfig.Sandbox(p.pod, p.attempt, p.m.cfg.Node)
@@ -196,7 +196,7 @@ func (p *pass) runSandbox(ctx context.Context) error {
 	return nil
 }
 
-// sandboxStatusError is why nothing is known of a sandbox that was made.
+// sandboxStatusError is why nothing is known of a sandbox that was created.
 type sandboxStatusError struct{ error }
 
 // Error implements error.
@@ -205,7 +205,8 @@ func (e sandboxStatusError) Error() string { return "inspect new sandbox: " + e.
 // Unwrap returns the runtime's error.
 func (e sandboxStatusError) Unwrap() error { return e.error }
 
-// handler is the runtime's name for what the pod's class asks for, "" for its default.
+// handler returns the runtime's name for what the pod's class asks for, "" for its
+// default.
 func (p *pass) handler(ctx context.Context) (string, error) {
 	class := p.pod.Spec.RuntimeClassName
 	switch {
@@ -225,7 +226,8 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	last := p.observed.Container(c.Name)
 	ended := last
 	if slices.ContainsFunc(p.killed, func(k killing) bool { return k.status == last && k.failed != "" }) {
-		// It was stopped a moment ago, for its probe: as in the kubelet it waits by the end before that.
+		// It was just stopped because of its probe: as in the kubelet, its wait goes by the end before
+		// that.
 		ended = p.observed.LastEnd(c.Name)
 	}
 	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
@@ -260,8 +262,9 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		return
 	}
 	if last != nil && last.State == actual.StateCreated {
-		// Made by a pass that did not get to start it; this one takes its place. A killed
-		// agent's start may still arrive, and what has started is not killed for another.
+		// A pass created it but did not get to start it; a new one takes its place. A
+		// killed agent's start may still arrive, and a started container is not killed
+		// for a new one.
 		if _, err := p.m.cfg.CRI.RemoveContainer(crimeta.UnlessRunning(ctx), &cri.RemoveContainerRequest{ContainerId: last.ID.ID}); err != nil && !isNotFound(err) {
 			p.wait(c, actual.Waiting{Reason: reasonCreate, Message: text(err)}, 0, err)
 			return
@@ -293,8 +296,8 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 	}
 }
 
-// waitForImage notes that an image is not there, and when it is looked for again:
-// before the pull's back-off ends, for it may come by other means.
+// waitForImage notes that an image is not there, and when to look for it again:
+// before the pull's back-off ends, since it may arrive by other means.
 func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
 	w := reasonOf(err, "ErrImagePull")
 	var after interface{ RetryAfter() time.Duration }
@@ -310,8 +313,8 @@ func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
 }
 
 // postStart runs the container's hook to its end: nothing else of the pod starts
-// meanwhile. A container whose hook fails is stopped, and its restart policy says
-// what follows.
+// meanwhile. A container whose hook fails is stopped, and its restart policy
+// decides what follows.
 func (p *pass) postStart(ctx context.Context, c *v1.Container, id string) error {
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return nil
@@ -386,8 +389,8 @@ func (p *pass) hostsContent() ([]byte, error) {
 	return criconfig.HostsFile(p.pod, p.ips, p.m.cfg.Node.ClusterDomain, node)
 }
 
-// normal, warn and failure record what happened to a container, unless the pass was called
-// off: what failed then failed because of that.
+// normal, warn and failure record what happened to a container, unless the pass was
+// cancelled: then that is why it failed.
 func (p *pass) normal(ctx context.Context, c *v1.Container, reason, message string) {
 	if ctx.Err() == nil {
 		p.m.cfg.Journal.Container(p.pod, c.Name).Normal(reason, message)
@@ -404,8 +407,8 @@ func (p *pass) failure(ctx context.Context, c *v1.Container, message string) {
 	p.warn(ctx, c, "Failed", "Error: "+message)
 }
 
-// nextAttempt is attempt, but of a container whose attempts before have been removed
-// their logs tell.
+// nextAttempt is attempt, except that for a container whose earlier attempts have
+// been removed the logs decide.
 func (p *pass) nextAttempt(c *v1.Container, last *actual.ContainerStatus) uint32 {
 	if last != nil {
 		return attempt(last)
@@ -413,8 +416,8 @@ func (p *pass) nextAttempt(c *v1.Container, last *actual.ContainerStatus) uint32
 	return logged(filepath.Join(p.sandbox.GetLogDirectory(), c.Name))
 }
 
-// logged is the number after the highest that a log in the directory has; 0 where
-// there is none, as in a new pod.
+// logged returns the number after the highest log in the directory; 0 if there is
+// none, as in a new pod.
 func logged(dir string) (next uint32) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -429,8 +432,8 @@ func logged(dir string) (next uint32) {
 	return next
 }
 
-// attempt is the number of a container's next attempt. One that was created but
-// never started does not count.
+// attempt returns the number of a container's next attempt. One that was created
+// but never started does not count.
 func attempt(last *actual.ContainerStatus) uint32 {
 	switch {
 	case last == nil:
@@ -448,14 +451,14 @@ func needsImageUser(pod *v1.Pod, c *v1.Container) bool {
 	return pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.RunAsNonRoot != nil && *pod.Spec.SecurityContext.RunAsNonRoot
 }
 
-// backOff tells how much longer a container that has ended must wait, and the
+// backOff returns how much longer a container that has ended must wait, and the
 // kubelet's words for it.
 func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) (actual.Waiting, time.Duration) {
 	if last == nil || last.State != actual.StateExited || last.FinishedAt.IsZero() {
 		return actual.Waiting{}, 0
 	}
 	if pods.IsInit(pod, c.Name) && !pods.IsSidecar(c) && last.ExitCode == 0 {
-		return actual.Waiting{}, 0 // runs again for a new sandbox, not for having crashed
+		return actual.Waiting{}, 0 // runs again because of a new sandbox, not because it crashed
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -479,7 +482,7 @@ func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *actual.Contain
 	m.backOffs.restarted(backOffKey(pod.UID, c.Name), c, last, m.cfg.Clock.Now())
 }
 
-// reasonOf takes the waiting reason from an error that has one.
+// reasonOf returns the waiting reason of an error, if it has one.
 func reasonOf(err error, otherwise string) actual.Waiting {
 	var r interface {
 		error
@@ -491,10 +494,11 @@ func reasonOf(err error, otherwise string) actual.Waiting {
 	return actual.Waiting{Reason: otherwise, Message: text(err)}
 }
 
-// brief is an error as the kubelet's events tell it: by its reason, if it has one.
+// brief returns an error as the kubelet's events show it: its reason, if it has
+// one.
 func brief(err error) string { return reasonOf(err, text(err)).Reason }
 
-// text is an error as it is shown to a user, without gRPC's wrapping.
+// text returns an error as a user sees it, without gRPC's wrapping.
 func text(err error) string {
 	if s, ok := status.FromError(err); ok {
 		return s.Message()

@@ -25,10 +25,10 @@ const (
 // has no log of its own.
 const neverRan = "ContainerCannotRun"
 
-// terminationMessage reads what an ended container has left as its last words:
-// the file at its terminationMessagePath, or with FallbackToLogsOnError, when that
-// is empty and the container has failed, the end of its log. What the runtime says
-// of the end goes before it.
+// terminationMessage returns the last words of a container that has ended: the file
+// at its terminationMessagePath or, with FallbackToLogsOnError, if that is empty
+// and the container has failed, the end of its log. The runtime's own message comes
+// first.
 func terminationMessage(c *cri.ContainerStatus, recorded pods.Recorded) string {
 	said := lastWords(c, recorded)
 	switch {
@@ -56,7 +56,7 @@ func lastWords(c *cri.ContainerStatus, recorded pods.Recorded) string {
 }
 
 // fileEnd returns the last bytes of a regular file, and nothing of anything else: the
-// container may have put a link or a pipe in its place.
+// container may have replaced it with a link or a pipe.
 func fileEnd(name string, limit int64) string {
 	dir, base := filepath.Split(name)
 	data, _, err := safefile.ReadEnd(dir, base, limit)
@@ -68,8 +68,8 @@ func fileEnd(name string, limit int64) string {
 
 // logEnd returns the text of the last lines of a CRI log.
 func logEnd(name string) string {
-	// Each line carries its time, stream and tag besides, and the first one that is
-	// needed may be as long as the runtime makes them: read enough for all.
+	// Each line also has its time, stream and tag, and the first line needed may be
+	// as long as the runtime makes them: read enough for all.
 	const window = maxLogBytes + maxLogLines*64 + maxLogLine
 	dir, base := filepath.Split(name)
 	data, whole, err := safefile.ReadEnd(dir, base, window)

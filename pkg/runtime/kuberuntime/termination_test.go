@@ -106,7 +106,7 @@ func TestLastWordsOfFilesThatAreNone(t *testing.T) {
 				t.Errorf("%d bytes said, log %q", len(said), log)
 			}
 		case safefiletest.HardLink:
-			if len(said) != len(safefiletest.Precious) { // made by who can read it anyway
+			if len(said) != len(safefiletest.Precious) { // made by somebody who can read it anyway
 				t.Errorf("said %q", said)
 			}
 		default:

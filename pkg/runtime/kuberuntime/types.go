@@ -6,18 +6,18 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
-// SyncResult is what one SyncPod achieved.
+// SyncResult is the result of one SyncPod.
 type SyncResult struct {
 	// Waiting holds, per container name, why it could not be started this time.
 	// A container that is not in it was fine or was not touched.
 	Waiting map[string]actual.Waiting
-	// RetryAfter, when positive, is when the earliest back-off ends: nothing
-	// can be gained by syncing again before that, short of a new event.
+	// RetryAfter, when positive, is when the earliest back-off ends: without a new
+	// event, syncing before that is pointless.
 	RetryAfter time.Duration
-	// Reset tells that all containers were removed, to be started again: what was
-	// observed of them is out of date, and the pod is to be synced again.
+	// Reset is true if all containers were removed in order to start again: what
+	// was observed of them is out of date, and the pod must be synced again.
 	Reset bool
-	// Resized tells that running containers were given other limits: what was
+	// Resized is true if running containers were given other limits: what was
 	// observed of them before is out of date. ResizeError says why one was not.
 	Resized     bool
 	ResizeError string

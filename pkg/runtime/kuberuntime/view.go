@@ -22,12 +22,12 @@ import (
 // ErrNoEvents is returned by Follow when the runtime has no events to follow.
 var ErrNoEvents = errors.New("the runtime sends no events")
 
-// GetPods lists all pods that the runtime has, by two calls.
+// GetPods lists all pods that the runtime has, with two calls.
 func (m *Manager) GetPods(ctx context.Context) ([]*actual.Pod, error) {
 	return m.list(ctx, nil)
 }
 
-// GetPod lists one pod; nil when the runtime does not have it.
+// GetPod lists one pod; it returns nil when the runtime does not have it.
 func (m *Manager) GetPod(ctx context.Context, uid types.UID) (*actual.Pod, error) {
 	pods, err := m.list(ctx, map[string]string{pods.LabelPodUID: string(uid)})
 	if err != nil || len(pods) == 0 {
@@ -48,8 +48,8 @@ func (m *Manager) list(ctx context.Context, labels map[string]string) ([]*actual
 	return group(sandboxes.Items, containers.Containers), nil
 }
 
-// group puts sandboxes and containers together by the pod in their labels. What
-// no kubelet has made is left out.
+// group groups sandboxes and containers by the pod in their labels. What no kubelet
+// has made is left out.
 func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.Pod {
 	byUID := make(map[types.UID]*actual.Pod, len(sandboxes))
 	var found []*actual.Pod
@@ -72,7 +72,7 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.P
 		}
 	}
 	for _, c := range containers {
-		// Its name becomes part of paths, so that it is the checked one.
+		// The name becomes part of paths, so it is the checked one from the label.
 		name := c.Labels[pods.LabelContainerName]
 		if p := of(c.Labels); p != nil && name != "" {
 			p.Containers = append(p.Containers, actual.Container{
@@ -92,12 +92,12 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.P
 	return found
 }
 
-// GetPodStatus inspects a listed pod: its newest sandbox, and of each container
-// the last two attempts. What has gone since it was listed is left out.
+// GetPodStatus inspects a listed pod: its newest sandbox, and the last two attempts
+// of each container. What has gone since the list is left out.
 func (m *Manager) GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.PodStatus, error) {
 	st := &actual.PodStatus{UID: pod.UID, Name: pod.Name, Namespace: pod.Namespace, ObservedAt: m.cfg.Clock.Now()}
 	for i, s := range pod.Sandboxes {
-		// An old sandbox that is not ready says all by being listed.
+		// For an old sandbox that is not ready, the list says everything.
 		if i > 0 && s.State == actual.StateExited {
 			st.Sandboxes = append(st.Sandboxes, &cri.PodSandboxStatus{
 				Id: s.ID, Metadata: &cri.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: s.Attempt},
@@ -149,8 +149,8 @@ func sandboxIPs(s *cri.PodSandboxStatus) []string {
 }
 
 func (m *Manager) containerStatus(c *cri.ContainerStatus) *actual.ContainerStatus {
-	// What cannot be read back of an annotation is zero: it only makes the node
-	// forget a detail of a container that somebody has tampered with.
+	// An annotation that cannot be read back is zero: then the node merely forgets
+	// a detail of a container that somebody has tampered with.
 	recorded, _ := pods.ReadAnnotations(c.Annotations)
 	s := &actual.ContainerStatus{
 		ID:        actual.ContainerID{Runtime: m.cfg.Name, ID: c.Id},
@@ -180,9 +180,9 @@ func (m *Manager) containerStatus(c *cri.ContainerStatus) *actual.ContainerStatu
 
 func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }
 
-// Follow tells of each pod to which something happens that a look at it can show:
-// a container that has started, or one or a sandbox that has stopped. What was
-// merely created, or removed after its end, is no reason to look.
+// Follow calls tell for each pod to which something has happened that a look can
+// show: a container has started, or a container or sandbox has stopped. A mere
+// creation, or a removal after the end, is no reason to look.
 func (m *Manager) Follow(ctx context.Context, tell func(types.UID)) error {
 	stream, err := m.cfg.CRI.GetContainerEvents(crimeta.WithoutStatuses(ctx), &cri.GetEventsRequest{})
 	for err == nil {

@@ -17,7 +17,7 @@ const (
 	containerLimit = "ephemeralcontainerfs.limit"
 )
 
-// limits of a pod on what it may occupy.
+// limits are a pod's limits on what it may occupy.
 type limits struct {
 	emptyDirs  map[string]apiresource.Quantity // sizeLimit by volume
 	containers map[string]apiresource.Quantity // by container
@@ -44,26 +44,27 @@ func limitsOf(pod *v1.Pod) limits {
 	return l
 }
 
-// none tells whether the pod may occupy what it likes.
+// none reports whether the pod has no limits.
 func (l limits) none() bool { return len(l.emptyDirs) == 0 && !l.ofContainers() }
 
-// ofContainers tells whether more than volumes is limited.
+// ofContainers reports whether containers are limited, not only volumes.
 func (l limits) ofContainers() bool { return l.pod != nil || len(l.containers) > 0 }
 
 // use is what a pod occupies, in bytes.
 type use struct {
-	emptyDirs  map[string]uint64 // those that are limited
-	tooDeep    map[string]bool   // volumes that count, of which not all could be measured
-	containers map[string]uint64 // those that run: logs, and writable layer on the node's own disk
-	total      uint64            // containers, volumes that are the pod's own, its hosts file
+	emptyDirs  map[string]uint64 // only volumes with a limit
+	tooDeep    map[string]bool   // volumes that count and are too deep to be measured completely
+	containers map[string]uint64 // running ones: logs, and the writable layer if it is on the node's own disk
+	total      uint64            // containers, the pod's own volumes, its hosts file
 }
 
 // excess is a limit that is exceeded.
 type excess struct{ signal, message string }
 
-// exceeded returns the first limit that a pod exceeds, nil if it keeps to all, in
-// the kubelet's order and words: volumes, the pod, containers. A volume that is too deep
-// to be measured exceeds any limit: only who hides from that makes so many levels.
+// exceeded returns the first limit that a pod exceeds, nil if it exceeds none, in the
+// kubelet's order and words: volumes, the pod, containers. A volume that is too deep to
+// be measured exceeds any limit: only somebody who wants to hide from the limit makes so
+// many levels.
 func exceeded(pod *v1.Pod, l limits, u use) *excess {
 	beyond := func(used uint64, limit apiresource.Quantity) bool {
 		return apiresource.NewQuantity(int64(used), apiresource.BinarySI).Cmp(limit) > 0

@@ -5,8 +5,8 @@
 //	every 10 s, the pods that have such limits:
 //	limitsOf(pod) ─▶ measure ─▶ exceeded ─▶ Evict
 //
-// Pods without limits cost nothing. One that takes long to measure is measured the
-// less often, and does not hold up the others.
+// Pods without limits cost nothing. A pod that takes long to measure is measured
+// less often, and does not delay the others.
 package localstorage
 
 import (
@@ -30,20 +30,20 @@ const (
 	patience = 2 * time.Second
 )
 
-// Config is what a Manager is made of. All is required but ImagesElsewhere.
+// Config is what a Manager is made of. Everything but ImagesElsewhere is required.
 type Config struct {
-	Pods    func() []*v1.Pod // those that run or are to
+	Pods    func() []*v1.Pod // those that run or should run
 	Runtime Runtime
 	Volumes Volumes
 	LogDir  func(*v1.Pod) string // with a directory for each container
-	// ImagesElsewhere is true where images and writable layers have a file system of their
-	// own: a container's limit is then one on its logs only.
+	// ImagesElsewhere is true when images and writable layers have a file system of their
+	// own: a container's limit then applies to its logs only.
 	ImagesElsewhere bool
-	// Evict ends a pod, or reports that it is not to be ended.
+	// Evict evicts a pod, or reports that it did not.
 	Evict func(ctx context.Context, pod *v1.Pod, signal, message string) bool
 }
 
-// Manager looks after the limits.
+// Manager enforces the limits.
 type Manager struct {
 	cfg Config
 
@@ -83,8 +83,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// round measures the pods that are due, one after the other; one that takes longer
-// than patience goes on beside them.
+// round measures the pods that are due, one after the other; a measurement that
+// takes longer than patience continues in parallel.
 func (m *Manager) round(ctx context.Context, wg *sync.WaitGroup, now time.Time) {
 	there := map[types.UID]bool{}
 	for _, pod := range m.cfg.Pods() {
@@ -114,7 +114,7 @@ func (m *Manager) round(ctx context.Context, wg *sync.WaitGroup, now time.Time) 
 	}
 }
 
-// begin takes a pod up for being measured, if it is time for that.
+// begin marks a pod as being measured, if it is due. It reports whether it was.
 func (m *Manager) begin(uid types.UID, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -130,8 +130,8 @@ func (m *Manager) begin(uid types.UID, now time.Time) bool {
 	return true
 }
 
-// look measures a pod and does what follows. What could be measured counts also
-// where the rest could not: use is never less than that.
+// look measures a pod and evicts it if it exceeds a limit. What could be measured
+// counts even if the rest could not be: the pod uses at least that much.
 func (m *Manager) look(ctx context.Context, pod *v1.Pod, l limits, due time.Time) {
 	m.mu.Lock()
 	k := m.looks[pod.UID] // this goroutine's alone while it is busy

@@ -18,19 +18,19 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
-// Runtime says what writable layers occupy.
+// Runtime returns what writable layers occupy.
 type Runtime interface {
 	ListContainerStats(context.Context, *cri.ListContainerStatsRequest, ...grpc.CallOption) (*cri.ListContainerStatsResponse, error)
 }
 
-// Volumes say where a pod's files are.
+// Volumes returns where a pod's files are.
 type Volumes interface {
 	Path(pod *v1.Pod, volume string) (volume.Path, error)
 	HostsPath(types.UID) (string, error)
 }
 
-// measure finds out what a pod occupies, as far as its limits ask for it. What can be
-// measured is, whatever comes of the rest: one volume is no cover for another.
+// measure finds out what a pod occupies, as far as its limits need it. A failure
+// stops nothing else from being measured: one volume must not shield another.
 func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, error) {
 	u := use{emptyDirs: map[string]uint64{}, tooDeep: map[string]bool{}, containers: map[string]uint64{}}
 	var errs []error
@@ -71,8 +71,8 @@ func (m *Manager) measure(ctx context.Context, pod *v1.Pod, l limits) (use, erro
 	return u, errors.Join(append(errs, err)...)
 }
 
-// measureContainers adds the writable layers and the logs of the containers that
-// run; the logs are those of all their runs.
+// measureContainers adds the writable layers and the logs of the running
+// containers; the logs include those of earlier runs.
 func (m *Manager) measureContainers(ctx context.Context, pod *v1.Pod, u *use) error {
 	list, err := m.cfg.Runtime.ListContainerStats(ctx, &cri.ListContainerStatsRequest{Filter: &cri.ContainerStatsFilter{
 		LabelSelector: map[string]string{pods.LabelPodUID: string(pod.UID)},
@@ -93,7 +93,7 @@ func (m *Manager) measureContainers(ctx context.Context, pod *v1.Pod, u *use) er
 	return errors.Join(errs...)
 }
 
-// layers are the bytes of each container's writable layer, of its newest run.
+// layers returns, by container, the bytes in the writable layer of its newest run.
 func layers(all []*cri.ContainerStats) map[string]uint64 {
 	bytes, newest := map[string]uint64{}, map[string]uint32{}
 	for _, c := range all {
@@ -105,13 +105,14 @@ func layers(all []*cri.ContainerStats) map[string]uint64 {
 	return bytes
 }
 
-// ephemeral tells whether a volume counts as the pod's own local storage, by the
+// ephemeral reports whether a volume counts as the pod's own local storage, by the
 // kubelet's rule.
 func ephemeral(v v1.Volume) bool {
 	return v.EmptyDir != nil && v.EmptyDir.Medium == v1.StorageMediumDefault || v.ConfigMap != nil
 }
 
-// occupied is in bytes, none for what is not there, and not all of them with an error.
+// occupied returns the bytes that path occupies: 0 if it does not exist, an incomplete
+// count with an error.
 func occupied(ctx context.Context, path string) (uint64, error) {
 	u, err := diskusage.Of(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -3,7 +3,7 @@
 //	imagePullSecrets of the pod ─▶ the node's Docker configuration ─▶ credential providers
 //	                                (config.json, .dockercfg)          (package provider)
 //
-// Package image asks, once a pull, and tries them one after the other. Each is
-// told apart by where it is from, since what one pod's Secret has opened must not
-// be open to a pod without it (package record).
+// Package image asks once for each pull, and tries the credentials one after the
+// other. Each carries its source, since an image that was pulled with one pod's
+// Secret must not be open to a pod without it (package record).
 package keyring

@@ -12,8 +12,8 @@ import (
 )
 
 // Files is the keyring of the node's Docker configuration, which every pod may use.
-// The files are read at each look-up, so that a change of them is seen at once: a
-// pull costs far more.
+// The files are read at each look-up, so that a change is seen at once: a pull
+// costs far more than that.
 type Files struct {
 	files []file
 }
@@ -26,7 +26,7 @@ type file struct {
 // NewFiles returns the keyring of the first of the kubelet's places that can be
 // read: config.json in the root directory, the working directory, ~/.docker and
 // /.docker, then .dockercfg in the root directory, the working directory, ~ and /.
-// home "" is unknown, as in a unit of systemd.
+// home "" is unknown, as in a systemd unit.
 func NewFiles(rootDir, workDir, home string) *Files {
 	f := &Files{}
 	add := func(parse func([]byte) (Logins, error), paths ...string) {

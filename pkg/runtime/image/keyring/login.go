@@ -11,17 +11,17 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Credential is what a registry may let a pull in for.
+// Credential is a login with which a registry may allow a pull.
 type Credential struct {
 	Auth *cri.AuthConfig
-	// Hash tells whether two credentials are the same. It is the kubelet's, so that
-	// its records of pulls are understood.
+	// Hash is equal for equal credentials. It is computed as in the kubelet, so that
+	// the kubelet's records of pulls are understood.
 	Hash string
 	Source
 }
 
 // Source says who may use a credential: the pods that refer to the Secret, those of
-// the service account, or, where both are nil, every pod of the node.
+// the service account, or, if both are nil, every pod of the node.
 type Source struct {
 	Secret         *Object
 	ServiceAccount *Object
@@ -36,13 +36,13 @@ type Logins map[string]Login
 // Login is one entry of a Docker configuration.
 type Login struct {
 	Username, Password, Email string
-	IdentityToken             string // for which the registry gives out tokens
+	IdentityToken             string // which the registry exchanges for tokens
 }
 
 // errUnreadable does not say what was read: that may be a secret.
 var errUnreadable = errors.New("not a readable Docker configuration")
 
-// ParseConfigJSON reads a config.json of Docker.
+// ParseConfigJSON reads Docker's config.json.
 func ParseConfigJSON(data []byte) (Logins, error) {
 	var file struct {
 		Auths Logins `json:"auths"`
@@ -62,8 +62,8 @@ func ParseDockercfg(data []byte) (Logins, error) {
 	return logins, nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler. "auth", base64 of user:password, wins
-// over the two by themselves.
+// UnmarshalJSON implements json.Unmarshaler. "auth", base64 of user:password,
+// overrides the separate fields.
 func (l *Login) UnmarshalJSON(data []byte) error {
 	var raw struct {
 		Username, Password, Email, Auth, IdentityToken string
@@ -90,8 +90,8 @@ func (l *Login) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// empty is an entry that a credential helper of Docker's fills in; pulling with it
-// is pulling without credentials.
+// empty reports whether this is an entry that one of Docker's credential helpers
+// would fill in; pulling with it is pulling without credentials.
 func (l Login) empty() bool { return l.Username == "" && l.Password == "" && l.IdentityToken == "" }
 
 func (l Login) credential(from Source) Credential {
@@ -111,7 +111,7 @@ func (l Login) hash() string {
 		IdentityToken string `json:"identitytoken,omitempty"`
 	}{l.Username, l.Password, l.Email, l.IdentityToken})
 	if err != nil {
-		return "" // no credential is equal to it
+		return "" // never equal to any credential
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])

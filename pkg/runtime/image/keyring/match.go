@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Matches tells whether a repository, as "reg.example:5000/team/app", belongs to a
-// pattern: a host, in which * stands for any part of one label, with the port that
-// the repository has, and the beginning of its path. As in the kubelet that may end
-// within a name: "reg.example/te" is the beginning of "reg.example/team".
+// Matches reports whether a repository, such as "reg.example:5000/team/app", matches
+// a pattern: a host, in which * stands for any part of one label, the repository's
+// port, and the beginning of its path. As in the kubelet, that may end within a
+// name: "reg.example/te" is the beginning of "reg.example/team".
 func Matches(pattern, repository string) bool {
 	p, err := parse(pattern)
 	if err != nil {
@@ -51,8 +51,8 @@ func splitPort(host string) (name, port string) {
 	return name, port
 }
 
-// location is the pattern of an entry of a Docker configuration, whose key may be
-// the URL of a registry's API.
+// location returns the pattern of an entry in a Docker configuration, whose key may
+// be the URL of a registry's API.
 func location(key string) (pattern string, ok bool) {
 	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
 		key = "https://" + key
@@ -71,14 +71,14 @@ func location(key string) (pattern string, ok bool) {
 	return u.Host + below, true
 }
 
-// What Docker's own files call Docker Hub, and what images are normalised to.
+// The names of Docker Hub: in Docker's own files, and in normalised image names.
 const (
 	hubKey  = "index.docker.io"
 	hubHost = "docker.io/"
 )
 
-// Index holds credentials by the pattern of what they are for. The zero value is
-// empty. It is filled by one goroutine before it is asked.
+// Index holds credentials by the pattern of the repositories they are for. The zero
+// value is empty. One goroutine fills it before anybody reads it.
 type Index struct{ entries []entry }
 
 type entry struct {
@@ -86,20 +86,20 @@ type entry struct {
 	credential Credential
 }
 
-// Add adds the entries of a Docker configuration that came from there.
+// Add adds the entries of a Docker configuration from that source.
 func (x *Index) Add(logins Logins, from Source) {
 	for key, l := range logins {
 		if pattern, ok := location(key); ok && !l.empty() {
 			x.entries = append(x.entries, entry{pattern, l.credential(from)})
 		}
 	}
-	// Of equal patterns those that were added first stay first; entries of one
-	// configuration are put into an order, which a map has not.
+	// Among equal patterns, those added first stay first; the entries of one
+	// configuration get an order, since a map has none.
 	slices.SortStableFunc(x.entries, func(a, b entry) int { return strings.Compare(b.pattern, a.pattern) })
 }
 
-// Find returns the credentials for a repository with its registry's name, those of
-// longer patterns first; for one of Docker Hub without any, those for
+// Find returns the credentials for a repository with its registry's name, longer
+// patterns first; for a Docker Hub repository that has none, those for
 // index.docker.io.
 func (x *Index) Find(repository string) []Credential {
 	var found, hub []Credential

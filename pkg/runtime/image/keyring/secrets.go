@@ -11,14 +11,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
-// Objects gives the Secrets that pods refer to.
+// Objects returns the Secrets that pods refer to.
 type Objects interface {
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
 }
 
 // Secrets is the keyring of pods' imagePullSecrets: Secrets of the types
-// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored.
-// One that cannot be had is told as an event and done without.
+// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored. A
+// Secret that cannot be read is reported in an event and left out.
 type Secrets struct {
 	Objects Objects
 	Journal *journal.Journal
@@ -30,7 +30,7 @@ func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]C
 	var missing []string
 	for _, ref := range pod.Spec.ImagePullSecrets {
 		if ref.Name == "" {
-			continue // of an older API, which let it be empty
+			continue // from an older API, which allowed an empty name
 		}
 		secret, err := s.Objects.Secret(ctx, pod.Namespace, ref.Name)
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]C
 	return x.Find(repository), nil
 }
 
-// loginsOf reads a Secret; none of one that holds none.
+// loginsOf returns the logins in a Secret, which may hold none.
 func loginsOf(s *v1.Secret) (Logins, error) {
 	switch json, cfg := s.Data[v1.DockerConfigJsonKey], s.Data[v1.DockerConfigKey]; {
 	case s.Type == v1.SecretTypeDockerConfigJson && len(json) > 0:

@@ -18,8 +18,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
-// versions are those that plug-ins may speak. They differ in fields that only the
-// last one has.
+// versions are the API versions that plug-ins may speak. They differ only in fields
+// that the last one has.
 var versions = []string{"credentialprovider.kubelet.k8s.io/v1alpha1", "credentialprovider.kubelet.k8s.io/v1beta1", api.SchemeGroupVersion.String()}
 
 // load reads a CredentialProviderConfig, or all *.json, *.yaml and *.yml of a
@@ -87,7 +87,7 @@ func parse(data []byte) ([]kubeletconfig.CredentialProvider, error) {
 	return c.Providers, nil
 }
 
-// validate names all that is wrong, by provider.
+// validate reports everything that is wrong, by provider.
 func validate(list []kubeletconfig.CredentialProvider) error {
 	var errs []error
 	seen := map[string]bool{}
@@ -156,7 +156,7 @@ func validateToken(p kubeletconfig.CredentialProvider, bad func(field, format st
 	}
 }
 
-// program finds a provider's executable.
+// program returns the path of a provider's executable.
 func program(dir, name string) (string, error) {
 	path, err := exec.LookPath(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {

@@ -4,6 +4,6 @@
 //
 //	image ─ matchImages? ─ cached? ─ one call at a time for the same ─▶ plug-in
 //
-// It is one of the rings of package keyring. A plug-in that fails is logged by its
+// It is one of the rings of package keyring. A failing plug-in is logged by its
 // name, and the pull is tried without it, as in the kubelet.
 package provider

@@ -20,12 +20,12 @@ import (
 
 const (
 	callTimeout = time.Minute      // of one call, the kubelet's
-	killWait    = time.Second      // for output that a grandchild holds open
+	killWait    = time.Second      // for output that a grandchild keeps open
 	maxOutput   = 10 * 1024 * 1024 // bytes
 	maxComplain = 1024             // bytes of standard error in an error
 )
 
-// plugin is a program that gives credentials.
+// plugin is a program that provides credentials.
 type plugin struct {
 	name, path, apiVersion string
 	args                   []string
@@ -33,8 +33,8 @@ type plugin struct {
 	timeout                time.Duration
 }
 
-// call runs the program once. Its errors hold nothing of its answer, and of what it
-// complains of the beginning.
+// call runs the program once. Its errors contain nothing of the answer, and only
+// the beginning of standard error.
 func (p *plugin) call(ctx context.Context, r api.CredentialProviderRequest) (*api.CredentialProviderResponse, error) {
 	r.TypeMeta = metav1.TypeMeta{Kind: "CredentialProviderRequest", APIVersion: p.apiVersion}
 	request, err := json.Marshal(r)
@@ -46,9 +46,9 @@ func (p *plugin) call(ctx context.Context, r api.CredentialProviderRequest) (*ap
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
 	cmd.Env = os.Environ()
 	for _, e := range p.env {
-		cmd.Env = append(cmd.Env, e.Name+"="+e.Value) // wins over the agent's own
+		cmd.Env = append(cmd.Env, e.Name+"="+e.Value) // overrides the agent's own
 	}
-	// The program may have started others.
+	// The program may have started others: kill the whole group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killWait
@@ -87,8 +87,8 @@ func (p *plugin) read(answer []byte) (*api.CredentialProviderResponse, error) {
 	return nil, fmt.Errorf("its answer has cacheKeyType %q, want Image, Registry or Global", r.CacheKeyType)
 }
 
-// limited is a buffer that fails when it is full, which ends the writer. It has not
-// the buffer's other methods, which know no limit.
+// limited is a buffer that fails when it is full, which ends the writer. It does
+// not embed the buffer, whose other methods know no limit.
 type limited struct {
 	buffer bytes.Buffer
 	most   int

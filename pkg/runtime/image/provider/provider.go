@@ -20,12 +20,12 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
 
-// Tokens gives what plug-ins with tokenAttributes need of the API server.
+// Tokens returns what plug-ins with tokenAttributes need from the API server.
 type Tokens interface {
-	// ServiceAccount returns an object of the API server.
+	// ServiceAccount returns a service account of the API server.
 	ServiceAccount(ctx context.Context, namespace, name string) (*v1.ServiceAccount, error)
-	// Token returns a token of the pod's service account, bound to the pod; 0 seconds
-	// are the API server's default.
+	// Token returns a token for the pod's service account, bound to the pod; 0
+	// seconds is the API server's default.
 	Token(ctx context.Context, pod *v1.Pod, audience string, expirationSeconds int64) (string, error)
 }
 
@@ -105,8 +105,8 @@ type provider struct {
 	cache map[cacheKey]cached
 }
 
-// cacheKey is what an answer is good for: an image, a registry or everything, and
-// for which service account (identity.key).
+// cacheKey says what an answer is valid for: an image, a registry or everything,
+// and for which service account (identity.key).
 type cacheKey struct{ scope, account string }
 
 type cached struct {
@@ -114,7 +114,7 @@ type cached struct {
 	expires time.Time
 }
 
-const everything = "<global>" // no image's name
+const everything = "<global>" // not a possible image name
 
 func (p *provider) matches(repository string) bool {
 	for _, pattern := range p.match {
@@ -125,9 +125,9 @@ func (p *provider) matches(repository string) bool {
 	return false
 }
 
-// provide returns the plug-in's logins, of which some may be for the repository,
-// and whose they are. Calls for the same share one run of the program, which a
-// caller that goes does not end. Errors name the plug-in.
+// provide returns the plug-in's logins, some of which may be for the repository,
+// and their source. Calls for the same key share one run of the program, which
+// continues when a caller leaves. Errors name the plug-in.
 func (p *provider) provide(ctx context.Context, pod *v1.Pod, repository string, now func() time.Time) (keyring.Logins, keyring.Source, error) {
 	who, ok, err := p.identify(ctx, pod)
 	if err != nil || !ok {
@@ -200,18 +200,18 @@ func (p *provider) remember(k cacheKey, c cached, now time.Time) {
 	p.cache[k] = c
 }
 
-// identity is the service account that a plug-in is asked for; the zero value where
-// it is not asked for one.
+// identity is the service account that a plug-in is called for; the zero value if
+// for none.
 type identity struct {
-	key         string // equal for what may share answers
+	key         string // equal for pods that may share answers
 	token       string
 	tokenHash   string
 	annotations map[string]string
 	source      keyring.Source
 }
 
-// identify finds the pod's service account. ok is false for a pod that the plug-in
-// is not to be asked for.
+// identify finds the pod's service account. ok is false for a pod for which the
+// plug-in must not be called.
 func (p *provider) identify(ctx context.Context, pod *v1.Pod) (who identity, ok bool, err error) {
 	name := pod.Spec.ServiceAccountName
 	switch {
@@ -243,7 +243,7 @@ func (p *provider) identify(ctx context.Context, pod *v1.Pod) (who identity, ok 
 	if p.token.CacheType == kubeletconfig.TokenServiceAccountTokenCacheType {
 		parts = append(parts, who.tokenHash)
 	}
-	key, err := json.Marshal(parts) // maps in order
+	key, err := json.Marshal(parts) // which sorts maps
 	if err != nil {
 		return identity{}, false, err
 	}

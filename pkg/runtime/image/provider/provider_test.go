@@ -153,7 +153,7 @@ func TestAnswersAreKeptForWhatTheySay(t *testing.T) {
 func TestEqualQuestionsShareOneCall(t *testing.T) {
 	p := newPlugins(t, map[string]string{"one": "while [ ! -e $0.go ]; do sleep 0.01; done\n" + cat(answer(`"cacheKeyType":"Image","cacheDuration":"0s","auth":{"reg.example":{"username":"u","password":"p"}}`))})
 	all := p.mustOpen(Config{}, plain("one", "reg.example"))
-	// Who asks first goes away; the others still get the answer.
+	// The first caller goes away; the others still get the answer.
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := make(chan error)
 	go func() {

@@ -19,7 +19,7 @@ const (
 	ask    answer = "it depends on the pod's credentials"
 )
 
-// decide looks at what is known of an image: its record, nil for none, and whether
+// decide goes by what is known of an image: its record, nil for none, and whether
 // it is being pulled now or was when an agent died.
 func decide(p *options.ImageVerification, image string, known *kubeletconfig.ImagePulledRecord, pulling bool) (answer, kubeletconfig.ImagePullCredentials) {
 	var who kubeletconfig.ImagePullCredentials
@@ -40,9 +40,9 @@ func decide(p *options.ImageVerification, image string, known *kubeletconfig.Ima
 	return ask, who
 }
 
-// matching returns the first of a pod's credentials that the image was pulled with
-// before: the same login from whatever Secret, the same Secret with whatever login
-// it has by now, or the same service account; nil if there is none.
+// matching returns the first of a pod's credentials with which the image was pulled
+// before: the same login from any Secret, the same Secret with whatever login it
+// has by now, or the same service account; nil if there is none.
 func matching(who kubeletconfig.ImagePullCredentials, found []keyring.Credential) *keyring.Credential {
 	for i := range found {
 		c := &found[i]
@@ -66,9 +66,9 @@ func account(c *keyring.Credential) kubeletconfig.ImagePullServiceAccount {
 	return kubeletconfig.ImagePullServiceAccount{UID: c.ServiceAccount.UID, Namespace: c.ServiceAccount.Namespace, Name: c.ServiceAccount.Name}
 }
 
-// add notes a credential that has pulled the image; nil is an anonymous pull. What
-// the node itself can pull is open to all its pods, and the rest is forgotten. It
-// changes nothing of who.
+// add returns who, with a credential added that has pulled the image; nil is an
+// anonymous pull. What the node itself can pull is open to all its pods, so the
+// rest is then forgotten. It does not modify who.
 func add(who kubeletconfig.ImagePullCredentials, used *keyring.Credential) (now kubeletconfig.ImagePullCredentials, changed bool) {
 	switch {
 	case who.NodePodsAccessible:

@@ -22,15 +22,16 @@ const (
 	temporary = ".new" // durable.Write's
 )
 
-// fileName is where a record of that image, or image ID, lies in its directory.
+// fileName returns the name of the file for that image, or image ID, in its
+// directory.
 func fileName(of string) string { return fmt.Sprintf("%s%x", prefix, sha256.Sum256([]byte(of))) }
 
 func typeMeta(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{Kind: kind, APIVersion: kubeletconfig.SchemeGroupVersion.String()}
 }
 
-// load reads the records of a directory, which it makes if need be. One that
-// cannot be read is there with the zero value: something was pulled.
+// load reads the records in a directory, which it makes if need be. A record that
+// cannot be read is returned as the zero value: something was pulled.
 func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T
 		if err == nil {
 			err = json.Unmarshal(data, record)
 		}
-		// All versions of the kubelet's have the same fields.
+		// All of the kubelet's versions have the same fields.
 		if m := meta(record); err == nil && (m.Kind != kind || m.GroupVersionKind().Group != kubeletconfig.GroupName) {
 			err = fmt.Errorf("it is a %s of %s", m.Kind, m.APIVersion)
 		}
@@ -63,7 +64,7 @@ func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T
 	return all, nil
 }
 
-// write replaces the file as a whole or not at all, also if the machine dies.
+// write replaces the file as a whole or not at all, even if the machine dies.
 func write(dir, name string, record any) error {
 	data, err := json.Marshal(record)
 	if err != nil {

@@ -25,14 +25,14 @@ type Images interface {
 }
 
 // Store holds the records, in memory and on disk. Safe for concurrent use; only
-// what changes a record waits for the disk.
+// calls that change a record wait for the disk.
 type Store struct {
 	policy          *options.ImageVerification
 	pulling, pulled string // directories
 
-	disk sync.Mutex // held by who changes records; before mu
+	disk sync.Mutex // held while changing records; locked before mu
 	mu   sync.Mutex
-	// By file name. A record that stands here does not change any more.
+	// By file name. A record in the map is never modified, only replaced.
 	records map[string]*kubeletconfig.ImagePulledRecord
 	intents map[string]*intent
 }
@@ -40,7 +40,7 @@ type Store struct {
 // intent is an image that is being pulled, or was when an agent died.
 type intent struct {
 	image string // "" when its file cannot be read
-	pulls int    // of this agent
+	pulls int    // by this agent
 }
 
 // Open reads the records under the agent's root directory.
@@ -65,9 +65,9 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 	return s, nil
 }
 
-// MayUse tells whether a pod may use an image that is present without pulling it.
-// image is what the pod calls it, ref its ID; find, which is called only if it
-// matters, finds the pod's credentials.
+// MayUse reports whether a pod may use an image that is present without pulling it.
+// image is the name in the pod's spec, ref the image's ID; find returns the pod's
+// credentials and is called only if they matter.
 func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool {
 	s.mu.Lock()
 	verdict, who := decide(s.policy, image, s.records[fileName(ref)], s.intents[fileName(image)] != nil)
@@ -77,15 +77,15 @@ func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, err
 	}
 	found, err := find()
 	if err != nil {
-		return false // the pull will say why
+		return false // the pull will report why
 	}
 	c := matching(who, found)
 	if c == nil {
 		return false
 	}
 	if len(who.KubernetesSecrets) < learnLimit || c.Secret == nil {
-		// The Secret may have got another login, or the login another Secret, by which
-		// it is known when the one on record is gone.
+		// The Secret may have a new login, or the login a new Secret: record it, for
+		// when the one on record is gone.
 		if err := s.record(image, ref, c); err != nil {
 			klog.ErrorS(err, "Could not add to the record of a pulled image", "image", image, "imageID", ref)
 		}
@@ -93,8 +93,8 @@ func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, err
 	return true
 }
 
-// learnLimit is how many Secrets a record may have before equal ones are no longer
-// added to it: the kubelet's figure.
+// learnLimit is how many Secrets a record may have before MayUse adds no more: the
+// kubelet's figure.
 const learnLimit = 100
 
 // Begin notes that a pull is about to begin. Each ends with Pulled or Failed.
@@ -120,9 +120,8 @@ func (s *Store) Begin(image string) error {
 	return nil
 }
 
-// Pulled notes by which credentials the image with that ID was pulled; nil is none.
-// When that cannot be written the image stays one that nobody is known to have
-// pulled.
+// Pulled notes the credentials with which the image with that ID was pulled; nil is
+// none. If that cannot be written, nobody is known to have pulled the image.
 func (s *Store) Pulled(image, ref string, used *keyring.Credential) {
 	if used == nil {
 		used = &keyring.Credential{}
@@ -134,7 +133,7 @@ func (s *Store) Pulled(image, ref string, used *keyring.Credential) {
 	s.ended(image)
 }
 
-// Failed notes that a pull came to nothing.
+// Failed notes that a pull has failed.
 func (s *Store) Failed(image string) { s.ended(image) }
 
 func (s *Store) ended(image string) {
@@ -153,7 +152,7 @@ func (s *Store) ended(image string) {
 	}
 }
 
-// removeIntent is called with disk held.
+// removeIntent is called with disk locked.
 func (s *Store) removeIntent(name string) {
 	if err := remove(s.pulling, name); err != nil {
 		klog.ErrorS(err, "Could not remove the record of a pull that has ended", "name", name)
@@ -202,8 +201,9 @@ func (s *Store) record(image, ref string, used *keyring.Credential) error {
 	return nil
 }
 
-// Recover looks what became of the pulls that an agent died over, and drops the
-// records of images that are gone. It is called once; pulls may go on meanwhile.
+// Recover finds out what became of the pulls during which an agent died, and drops
+// the records of images that are gone. It is called once; pulls may go on
+// meanwhile.
 func (s *Store) Recover(ctx context.Context, images Images) error {
 	s.mu.Lock()
 	left := maps.Clone(s.intents)
@@ -230,13 +230,13 @@ func (s *Store) Recover(ctx context.Context, images Images) error {
 	for _, i := range list.Images {
 		ids = append(ids, i.Id)
 	}
-	if len(ids) > 0 { // a runtime that has none may not have them yet
+	if len(ids) > 0 { // a runtime that lists none may not be ready yet
 		s.Prune(ids, asked)
 	}
 	return nil
 }
 
-// forget removes an intent that no pull has taken up.
+// forget removes an intent that no pull has taken over.
 func (s *Store) forget(name string) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -249,8 +249,8 @@ func (s *Store) forget(name string) {
 	}
 }
 
-// Prune drops the records of images that are none of present, a list that was asked
-// for at that time: for whoever removes images.
+// Prune drops the records of images that are not in present, a list that was
+// requested at that time: for whoever removes images.
 func (s *Store) Prune(present []string, asked time.Time) {
 	keep := map[string]bool{}
 	for _, id := range present {
@@ -263,7 +263,7 @@ func (s *Store) Prune(present []string, asked time.Time) {
 	s.mu.Unlock()
 	for name, r := range gone {
 		if keep[name] || !r.LastUpdatedTime.Time.Before(asked.Truncate(time.Second)) {
-			continue // the file has seconds only
+			continue // the file only has whole seconds
 		}
 		if err := remove(s.pulled, name); err != nil {
 			klog.ErrorS(err, "Could not remove the record of an image that is gone", "imageID", r.ImageRef)

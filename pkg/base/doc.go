@@ -1,0 +1,12 @@
+// Package base is the wing for what any package may use and that knows nothing of pods'
+// lives. It has no code of its own; its rooms are:
+//
+//	durable, safefile       files that survive a crash; files that a container can write to
+//	tree, diskusage         directory trees: walked and removed; measured
+//	hostdir                 missing directories of the host that a pod mounts
+//	keylock, timequeue      locks by name; a queue by time
+//	retry, logonce          trying again with a back-off; logging repeated failures once
+//	recovery                a panic ends one call, not the agent
+//	bounds                  limits on what a spec may write at any length
+//	crimeta                 what CRI has no field for, from the agent to the dockershim
+package base

@@ -1,0 +1,9 @@
+// Package resources is the wing that divides the machine among pods. It has no code of its
+// own; its rooms are:
+//
+//	machine     what the kernel says about the machine as a whole
+//	cgroup      the control groups of pods and QoS classes
+//	cpumanager  CPUs that a container has to itself
+//
+// Devices of device plug-ins will be here too.
+package resources
