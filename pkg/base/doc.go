@@ -3,7 +3,7 @@
 //
 //	durable, safefile       files that survive a crash; files that a container can write to
 //	tree, diskusage         directory trees: walked and removed; measured
-//	hostdir                 missing directories of the host that a pod mounts
+//	hostdir, dirwatch       missing directories of the host that a pod mounts; changes in directories
 //	keylock, timequeue      locks by name; a queue by time
 //	retry, logonce          trying again with a back-off; logging repeated failures once
 //	recovery                a panic ends one call, not the agent

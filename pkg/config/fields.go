@@ -150,7 +150,7 @@ var fields = []field{
 	{"reservedMemory", notHonoured, "", "memory of NUMA nodes kept from pods"},
 	{"enableProfilingHandler", honoured, "", "serve /debug/pprof/"},
 	{"enableDebugFlagsHandler", notHonoured, "*", "serve /debug/flags/v"},
-	{"seccompDefault", notHonoured, "", "RuntimeDefault as the seccomp profile of pods that name none"},
+	{"seccompDefault", honoured, "", "RuntimeDefault as the seccomp profile of pods that name none"},
 	{"memoryThrottlingFactor", honoured, "", "memory.high as part of the way from request to limit, with MemoryQoS; Docker cannot be told"},
 	{"memoryReservationPolicy", honoured, "", "TieredReservation, with MemoryQoS: memory.min of Guaranteed pods and memory.low of others, by their requests"},
 	{"registerWithTaints", honoured, "", "taints of the node at registration"},

@@ -7,7 +7,8 @@
 //	http ─┼──────────▶ Mux ──────────▶ loop
 //	api  ─┘             └─ Objects ──▶ podobjects.Local, on a standalone node
 //
-// Pods and objects leave this package validated, and defaulted as by the API server.
+// What a manifest means is the room manifest's: pods and objects leave it validated, and
+// defaulted as by the API server.
 package source
 
 import (

@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 	"github.com/mini-kubelet/mini-kubelet/test/treetest"
@@ -179,4 +180,18 @@ func TestResetIsRefusedWhileTheAgentRuns(t *testing.T) {
 		t.Errorf("reset went ahead under a running agent\n%s", stderr)
 	}
 	a.CheckExactly(web)
+}
+
+func TestSeccompDefaultIsTheProfileOfPodsThatNameNone(t *testing.T) {
+	t.Parallel()
+	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{"seccompDefault": true}})
+	mode := func(want string) string { return "grep -q 'Seccomp:[[:space:]]*" + want + "$' /proc/self/status" }
+	unconfined := func(p *v1.Pod) {
+		p.Spec.SecurityContext = &v1.PodSecurityContext{SeccompProfile: &v1.SeccompProfile{Type: v1.SeccompProfileTypeUnconfined}}
+	}
+	a.Write("none.yaml", harness.Pod("none", mode("2"), policy(v1.RestartPolicyNever)))
+	a.Write("own.yaml", harness.Pod("own", mode("0"), policy(v1.RestartPolicyNever), unconfined))
+	for _, name := range []string{"none", "own"} {
+		a.WaitPod(name, "has ended", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodSucceeded })
+	}
 }

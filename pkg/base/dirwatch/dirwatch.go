@@ -4,29 +4,34 @@
 package dirwatch
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/fsnotify/fsnotify"
 )
 
 // Watch watches directories. Its methods are for one goroutine.
-type Watch struct{ watcher *fsnotify.Watcher }
+type Watch struct {
+	watcher *fsnotify.Watcher // nil: there is none
+	err     error
+}
 
-// New returns a Watch of no directory. With an error it is a Watch that never tells of
-// anything, and can be used all the same.
-func New() (*Watch, error) {
+// New returns a Watch of no directory. Where no inotify instance is left (see Err) it never
+// tells of anything, and can be used all the same.
+func New() *Watch {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return &Watch{}, err
+		return &Watch{err: err}
 	}
-	return &Watch{watcher: w}, nil
+	return &Watch{watcher: w}
 }
+
+// Err says why nothing is watched; nil where directories are.
+func (w *Watch) Err() error { return w.err }
 
 // Add watches one more directory. Adding it again does nothing.
 func (w *Watch) Add(path string) error {
 	if w.watcher == nil {
-		return errors.ErrUnsupported
+		return w.err
 	}
 	return w.watcher.Add(path)
 }

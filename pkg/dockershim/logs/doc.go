@@ -6,7 +6,7 @@
 //	             (never waits for us)      inotify ┘      └ position file
 //
 // Docker keeps a small rotated copy (DockerLogConfig) and the Manager copies it over.
-// What it writes is a pure function of Docker's records, and a position file says
+// What it writes is a pure function of Docker's records, and a position file says which
 // record belongs to which size of the CRI file. After a kill at any moment the records
 // behind the position are converted again, and the part that the CRI file already holds
 // is dropped: no line is lost, doubled or torn. Only Docker's own retention sets a limit:

@@ -41,9 +41,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("watch for plug-ins: %w", err)
 	}
-	watch, err := dirwatch.New()
+	watch := dirwatch.New()
 	defer watch.Close()
-	if err != nil {
+	if err := watch.Err(); err != nil {
 		klog.ErrorS(err, "The directory of plug-ins is not watched, scanning instead", "path", dir, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)

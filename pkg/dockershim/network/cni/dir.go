@@ -51,9 +51,9 @@ func (d *Dir) Network() (*libcni.NetworkConfigList, error) {
 
 // Run follows the directory until ctx ends.
 func (d *Dir) Run(ctx context.Context) error {
-	watch, err := dirwatch.New()
+	watch := dirwatch.New()
 	defer watch.Close()
-	if err != nil {
+	if err := watch.Err(); err != nil {
 		klog.ErrorS(err, "The CNI configuration directory is not watched, scanning instead", "path", d.path, "every", rescan)
 	}
 	tick := time.NewTicker(rescan)
