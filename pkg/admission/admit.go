@@ -98,7 +98,7 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	}
 	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
 		if pods.IsHugePages(name) && !q.IsZero() {
-			return &pods.Rejection{Reason: "PodFeatureUnsupported", Message: fmt.Sprintf("This node cannot honour: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
+			return &pods.Rejection{Reason: reasonUnsupported, Message: fmt.Sprintf("this node cannot do what the pod asks for: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 // CPUs gives pods CPUs to themselves. Its error is a *pods.Rejection if the pod cannot have
 // what it is entitled to.
 type CPUs interface {
-	// Check returns the error that Allocate would return, and changes nothing.
+	// Check says why Allocate would reject the pod, nil where it would not, and changes nothing.
 	Check(*v1.Pod) error
 	Allocate(*v1.Pod) error
 	Release(types.UID) error

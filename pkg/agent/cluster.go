@@ -202,7 +202,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, e
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    func() []string { return h.ips },
 		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
-		Register: ptr.Deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: f.engine.imageFS, Eviction: h.reserved.Eviction,
+		Register: ptr.Deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: f.engine.imageFS(), Eviction: h.reserved.Eviction,
 		PressureHold: cfg.EvictionPressureTransitionPeriod.Duration,
 		Period:       cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
 		InUse: c.inUse, Healthy: rt.problems, Event: f.nodeEvent,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -17,16 +18,18 @@ import (
 // engine is what the runtime says about itself.
 type engine struct {
 	*criapi.VersionResponse
-	systemd           bool   // it makes its cgroups through systemd
-	recursiveReadOnly bool   // its default handler can mount everything below a mount read-only
-	imageFS           string // a directory on the file system of the images; "": not known
+	systemd           bool // makes its cgroups through systemd
+	recursiveReadOnly bool // can mount all below a mount read-only, by its default handler
+	// imageFS returns a directory on the file system of the images, "" where that is not
+	// known. It asks the runtime, once, when somebody needs it.
+	imageFS func() string
 }
 
 func (e engine) isDocker() bool { return e.RuntimeName == "docker" }
 
 // waitForEngine waits until the runtime answers and asks it what it can do.
-func waitForEngine(ctx context.Context, cfg *config.Config, client *criclient.Client) (engine, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, runtimeWait, fmt.Errorf("no answer within %v", runtimeWait))
+func waitForEngine(running context.Context, cfg *config.Config, client *criclient.Client) (engine, error) {
+	ctx, cancel := context.WithTimeoutCause(running, runtimeWait, fmt.Errorf("no answer within %v", runtimeWait))
 	defer cancel()
 	version, err := client.Wait(ctx)
 	if err != nil {
@@ -35,7 +38,8 @@ func waitForEngine(ctx context.Context, cfg *config.Config, client *criclient.Cl
 	klog.InfoS("Container runtime", "endpoint", cfg.RuntimeEndpoint(), "name", version.RuntimeName, "version", version.RuntimeVersion, "apiVersion", version.RuntimeApiVersion)
 	return engine{
 		VersionResponse: version, systemd: usesSystemd(ctx, cfg, client),
-		recursiveReadOnly: recursiveReadOnly(ctx, client), imageFS: imageFS(ctx, client),
+		recursiveReadOnly: recursiveReadOnly(ctx, client),
+		imageFS:           sync.OnceValue(func() string { return imageFS(running, client) }),
 	}, nil
 }
 

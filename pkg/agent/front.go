@@ -70,7 +70,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 
 // kubeletAPI makes what the kubelet API on port 10250 is built from, and the parts
 // that keep its certificate and its callers' CA up to date.
-func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, pods apiHost) (*server.APIConfig, []part, error) {
+func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target apiHost) (*server.APIConfig, []part, error) {
 	cfg := f.cfg
 	if !ptr.Deref(cfg.EnableServer, true) {
 		return nil, nil, nil
@@ -92,13 +92,13 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, pods apiH
 		return nil, nil, err
 	}
 	tlsConfig.GetCertificate = serving.Certificate
-	resources, err := pods.Metrics()
+	resources, err := target.Metrics()
 	if err != nil {
 		return nil, nil, err
 	}
 	api := &server.APIConfig{
 		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer,
-		NodeName: cfg.NodeName, Host: pods, Configz: func() any { return &cfg.KubeletConfiguration },
+		NodeName: cfg.NodeName, Host: target, Configz: func() any { return &cfg.KubeletConfiguration },
 		Metrics:   server.Metrics{Agent: f.metrics, Resource: resources, Probes: rt.probeMetrics},
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
 	}

@@ -94,7 +94,8 @@ func reserved(cfg *config.Config) (r nodeobject.Reserved, err error) {
 	if r.Kube, err = nodeobject.Resources("kubeReserved", cfg.KubeReserved); err != nil {
 		return r, err
 	}
-	return r, reserveNamed(cfg.ReservedSystemCPUs, &r)
+	err = reserveNamed(cfg.ReservedSystemCPUs, &r)
+	return r, err
 }
 
 // measure finds out what the machine has.

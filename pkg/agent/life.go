@@ -161,7 +161,10 @@ func newEviction(f *foundation, rt *runtimeStage, workers *worker.Workers, evict
 		LogDir: func(pod *v1.Pod) string {
 			return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
 		},
-		ImagesElsewhere: f.engine.imageFS != "" && !sameDevice(f.engine.imageFS, f.cfg.RootDir),
+		ImagesElsewhere: func() bool {
+			images := f.engine.imageFS()
+			return images != "" && !sameDevice(images, f.cfg.RootDir)
+		},
 	})
 	return []part{{"local storage", storage.Run}}, err
 }

@@ -50,7 +50,7 @@ type podObjects interface {
 	Unregister(uid types.UID)
 }
 
-// supplies is what pods take from the world. What a standalone node lacks is nil.
+// supplies is what pods take from the world. What one of the two worlds lacks is nil.
 type supplies struct {
 	objects podObjects
 	claims  volume.Claims

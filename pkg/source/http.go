@@ -44,12 +44,12 @@ type HTTPSource struct {
 	origin manifest.Origin
 	store  *lastGood
 
-	spoken bool
-	asked  bool   // the first answer or failure has arrived
-	last   []byte // body of the last answer that was decoded
-	etag   string // of it
-	manifest.Content
-	faults []manifest.Problem // of the last decoded answer
+	spoken  bool
+	asked   bool   // the first answer or failure has arrived
+	last    []byte // body of the last answer that was decoded
+	etag    string // of it
+	content manifest.Content
+	faults  []manifest.Problem // of the last decoded answer
 
 	mu       sync.Mutex
 	problems manifest.Book
@@ -146,7 +146,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		s.note(append([]manifest.Problem{s.problem(message(err))}, s.faults...))
 		if first {
 			if kept := s.store.load(s.origin.From); kept != nil {
-				s.Content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName), true
+				s.content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName), true
 			}
 		}
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
@@ -164,13 +164,13 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceHTTP, Pods: s.Pods, Objects: s.Objects}
+	return &Snapshot{Source: pods.SourceHTTP, Pods: s.content.Pods, Objects: s.content.Objects}
 }
 
 // take decodes an answer.
 func (s *HTTPSource) take(body []byte, first bool) {
 	docs := s.origin.Read(body)
-	before := s.Content
+	before := s.content
 	if first && manifest.NeedsKept(docs) {
 		if kept := s.store.load(s.origin.From); kept != nil {
 			before = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName)
@@ -189,15 +189,15 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}
-	s.Content = manifest.Content{}
-	for _, clash := range manifest.NewTaken().AddAll(&s.Content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
+	s.content = manifest.Content{}
+	for _, clash := range manifest.NewTaken().AddAll(&s.content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
 		s.faults = append(s.faults, s.problem(clash))
 	}
 	if !failed {
 		s.store.keep(s.origin.From, body)
 	}
 	s.note(s.faults)
-	klog.V(2).InfoS("Manifests read", "url", s.origin.From, "pods", len(s.Pods), "objects", len(s.Objects), "problems", len(s.faults))
+	klog.V(2).InfoS("Manifests read", "url", s.origin.From, "pods", len(s.content.Pods), "objects", len(s.content.Objects), "problems", len(s.faults))
 }
 
 // ask gets the answer: nil if the server says that it has not changed.

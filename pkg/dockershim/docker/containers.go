@@ -180,7 +180,7 @@ func (c *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
 		it := &items[i]
 		c.pods[it.ID] = it.Labels[LabelPodUID]
 		// An event was lost, or the list lags: whoever asks next finds out.
-		if r := c.inspected[it.ID]; r != nil && r.State != nil && r.State.Running != (it.State == StateRunning) {
+		if r := c.inspected[it.ID]; !l.stale && r != nil && r.State != nil && r.State.Running != (it.State == StateRunning) {
 			delete(c.inspected, it.ID)
 		}
 	}

@@ -53,6 +53,11 @@ func New(dir string, engine *docker.Engine, containers *docker.Containers) *Moun
 // Errors are worded for the client.
 func (m *Mounts) Mount(ctx context.Context, mounts []*cri.Mount) (volumes map[int]docker.ImageVolume, release func(), err error) {
 	m.creating.RLock()
+	defer func() {
+		if release == nil { // an error, or a panic that ends this call alone
+			m.creating.RUnlock()
+		}
+	}()
 	volumes = map[int]docker.ImageVolume{}
 	for i, wanted := range mounts {
 		if wanted.GetImage().GetImage() == "" {
@@ -60,7 +65,6 @@ func (m *Mounts) Mount(ctx context.Context, mounts []*cri.Mount) (volumes map[in
 		}
 		v, err := m.volume(ctx, fmt.Sprintf("config.mounts[%d]", i), wanted)
 		if err != nil {
-			m.creating.RUnlock()
 			return nil, nil, err
 		}
 		volumes[i] = v

@@ -340,6 +340,6 @@ func (l *Loop) housekeep(ctx context.Context) {
 
 func (l *Loop) noteCleaned(err error) {
 	if l.cleaning.Note(err) {
-		klog.ErrorS(err, "Could not clean up the directories of pods that are gone")
+		klog.ErrorS(err, "Could not clean up after pods that are gone, will try again")
 	}
 }

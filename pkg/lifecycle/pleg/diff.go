@@ -90,3 +90,25 @@ func same(a, b *actual.Pod) bool {
 	}
 	return true
 }
+
+// corrected returns events for containers whose end is told otherwise than before, though they
+// had exited in both views: a runtime can hear of an OOM kill after the exit. Pure.
+func corrected(before, now *actual.PodStatus) []Event {
+	if before == nil || now == nil {
+		return nil
+	}
+	ended := map[string]*actual.ContainerStatus{}
+	for _, c := range before.Containers {
+		if c.State == actual.StateExited {
+			ended[c.ID.ID] = c
+		}
+	}
+	var events []Event
+	for _, c := range now.Containers {
+		was := ended[c.ID.ID]
+		if was != nil && c.State == actual.StateExited && (c.Reason != was.Reason || c.ExitCode != was.ExitCode) {
+			events = append(events, Event{PodUID: now.UID, Type: ContainerChanged, ContainerID: c.ID.ID})
+		}
+	}
+	return events
+}

@@ -385,6 +385,7 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 		case l.pod == nil:
 			e.status = &actual.PodStatus{UID: l.uid, ObservedAt: l.asOf}
 		}
+		p.out = append(p.out, corrected(p.cache.pods[l.uid].status, e.status)...)
 		p.cache.pods[l.uid] = e
 		if since := p.cache.suspect[l.uid]; l.err != nil {
 			p.cache.suspect[l.uid] = later(since, l.asOf)

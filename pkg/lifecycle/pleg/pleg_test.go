@@ -68,6 +68,29 @@ func TestDiffTellsOfSandboxes(t *testing.T) {
 	}
 }
 
+func TestAnEndThatIsToldOtherwiseIsAChange(t *testing.T) {
+	of := func(state actual.State, reason string, code int32) *actual.PodStatus {
+		return &actual.PodStatus{UID: "p", Containers: []*actual.ContainerStatus{
+			{ID: actual.ContainerID{Runtime: "docker", ID: "c"}, State: state, Reason: reason, ExitCode: code},
+		}}
+	}
+	for name, tt := range map[string]struct {
+		before, now *actual.PodStatus
+		want        int
+	}{
+		"killed for lack of memory, it turns out": {of(actual.StateExited, "Error", 137), of(actual.StateExited, "OOMKilled", 137), 1},
+		"another code":                 {of(actual.StateExited, "Error", 1), of(actual.StateExited, "Error", 2), 1},
+		"the same":                     {of(actual.StateExited, "Error", 1), of(actual.StateExited, "Error", 1), 0},
+		"an end, which the lists show": {of(actual.StateRunning, "", 0), of(actual.StateExited, "Error", 1), 0},
+		"nothing was known":            {nil, of(actual.StateExited, "Error", 1), 0},
+		"nothing is left":              {of(actual.StateExited, "Error", 1), nil, 0},
+	} {
+		if got := corrected(tt.before, tt.now); len(got) != tt.want || len(got) > 0 && (got[0] != Event{PodUID: "p", Type: ContainerChanged, ContainerID: "c"}) {
+			t.Errorf("%s: %v, want %d", name, got, tt.want)
+		}
+	}
+}
+
 // engine is a runtime in memory.
 type engine struct {
 	mu        sync.Mutex

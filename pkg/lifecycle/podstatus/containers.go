@@ -221,7 +221,8 @@ func readiness(in Input, c v1.Container, now *actual.ContainerStatus, s *v1.Cont
 }
 
 func ephemeral(pod *v1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(e v1.EphemeralContainer) bool { return e.Name == name })
+	c, kind := pods.Container(pod, name)
+	return c != nil && kind == pods.EphemeralContainer
 }
 
 // details sets the fields that newer releases have added: resources, mounts, user

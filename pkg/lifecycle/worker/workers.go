@@ -152,7 +152,7 @@ func (w *Workers) Pods(before Phase) []*v1.Pod {
 	defer w.mu.Unlock()
 	var pods []*v1.Pod
 	for _, s := range w.states {
-		if s.pod != nil && !s.removed && s.phase < before {
+		if s.pod != nil && (!s.removed || s.wantedAgain != nil) && s.phase < before {
 			pods = append(pods, s.pod)
 		}
 	}

@@ -25,7 +25,7 @@ func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.Er
 	each := func(list v1.ResourceList, path *field.Path) {
 		for name, q := range list {
 			errs = append(errs, validateQuantity(name, q, path.Key(string(name)))...)
-			pages = pages || hugePages(name)
+			pages = pages || pods.IsHugePages(name)
 			sized = sized || name == v1.ResourceCPU || name == v1.ResourceMemory
 		}
 	}
@@ -49,24 +49,20 @@ func validateRequirements(r *v1.ResourceRequirements, path *field.Path) field.Er
 	return errs
 }
 
-func hugePages(name v1.ResourceName) bool {
-	return pods.IsHugePages(name)
-}
-
 // native reports whether a resource is one of Kubernetes' own.
 func native(name v1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), v1.ResourceDefaultNamespacePrefix)
 }
 
 // overcommitted reports whether containers may be promised more than there is.
-func overcommitted(name v1.ResourceName) bool { return native(name) && !hugePages(name) }
+func overcommitted(name v1.ResourceName) bool { return native(name) && !pods.IsHugePages(name) }
 
 func validateQuantity(name v1.ResourceName, q resource.Quantity, path *field.Path) field.ErrorList {
 	errs := nameErrors(validation.IsQualifiedName(string(name)), string(name), path)
 	if len(errs) == 0 {
 		switch {
 		case !strings.Contains(string(name), "/"):
-			if name != v1.ResourceCPU && name != v1.ResourceMemory && name != v1.ResourceEphemeralStorage && !hugePages(name) {
+			if name != v1.ResourceCPU && name != v1.ResourceMemory && name != v1.ResourceEphemeralStorage && !pods.IsHugePages(name) {
 				errs = append(errs, field.Invalid(path, string(name), "must be a standard resource for containers"))
 			}
 		case !native(name) && (strings.HasPrefix(string(name), v1.DefaultResourceRequestsPrefix) ||
@@ -119,7 +115,7 @@ var (
 
 func validateResourceField(r *v1.ResourceFieldSelector, path *field.Path) field.ErrorList {
 	_, of, _ := strings.Cut(r.Resource, ".")
-	pages := hugePages(v1.ResourceName(of)) && (strings.HasPrefix(r.Resource, "limits.") || strings.HasPrefix(r.Resource, "requests."))
+	pages := pods.IsHugePages(v1.ResourceName(of)) && (strings.HasPrefix(r.Resource, "limits.") || strings.HasPrefix(r.Resource, "requests."))
 	if !pages {
 		if errs := oneOf(r.Resource, path.Child("resource"), resourceFields...); len(errs) > 0 {
 			return errs

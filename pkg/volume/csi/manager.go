@@ -32,8 +32,7 @@ type Config struct {
 	Secret func(ctx context.Context, namespace, name string) (*v1.Secret, error)
 	// Token returns a token of a pod's service account; nil refuses drivers that want one.
 	Token func(ctx context.Context, pod *v1.Pod, audience string, seconds int64) (authentication.TokenRequestStatus, error)
-	// Left is told by New, before anything else, which volumes earlier agents have left in
-	// use; nil: nobody is.
+	// Left is told by New which volumes earlier agents have left in use; nil: nobody is told.
 	Left func([]v1.UniqueVolumeName)
 	// Use has the volume reported in the node's volumesInUse and returns once it is;
 	// Release removes it from there. Both may be nil.

@@ -38,7 +38,7 @@ type Config struct {
 	LogDir  func(*v1.Pod) string // with a directory for each container
 	// ImagesElsewhere is true when images and writable layers have a file system of their
 	// own: a container's limit then applies to its logs only.
-	ImagesElsewhere bool
+	ImagesElsewhere func() bool
 	// Evict evicts a pod, or reports that it did not.
 	Evict func(ctx context.Context, pod *v1.Pod, signal, message string) bool
 }
@@ -63,6 +63,9 @@ type look struct {
 func New(cfg Config) (*Manager, error) {
 	if cfg.Pods == nil || cfg.Runtime == nil || cfg.Volumes == nil || cfg.LogDir == nil || cfg.Evict == nil {
 		return nil, errors.New("local storage: no Pods, Runtime, Volumes, LogDir or Evict")
+	}
+	if cfg.ImagesElsewhere == nil {
+		cfg.ImagesElsewhere = func() bool { return false }
 	}
 	return &Manager{cfg: cfg, looks: map[types.UID]*look{}}, nil
 }

@@ -158,7 +158,7 @@ func TestMeasure(t *testing.T) {
 			w.asked = nil
 			b.Spec.Containers = []v1.Container{container("c", tc.limit)}
 			m := w.manager(t)
-			m.cfg.ImagesElsewhere = tc.elsewhere
+			m.cfg.ImagesElsewhere = func() bool { return tc.elsewhere }
 			u, err := m.measure(t.Context(), &b.Pod, limitsOf(&b.Pod))
 			if got := mebibytes(u); err != nil || !reflect.DeepEqual(got, tc.want) || len(w.asked) != tc.asked {
 				t.Errorf("%v, %v, runtime asked %v; want %v", got, err, w.asked, tc.want)

@@ -85,7 +85,7 @@ func (m *Manager) measureContainers(ctx context.Context, pod *v1.Pod, u *use) er
 		logs, err := occupied(ctx, filepath.Join(m.cfg.LogDir(pod), name))
 		errs = append(errs, err)
 		u.total += logs + layer
-		if m.cfg.ImagesElsewhere {
+		if m.cfg.ImagesElsewhere() {
 			layer = 0
 		}
 		u.containers[name] = logs + layer
