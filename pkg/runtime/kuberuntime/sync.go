@@ -18,7 +18,6 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
@@ -449,37 +448,6 @@ func needsImageUser(pod *v1.Pod, c *v1.Container) bool {
 		return *c.SecurityContext.RunAsNonRoot
 	}
 	return pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.RunAsNonRoot != nil && *pod.Spec.SecurityContext.RunAsNonRoot
-}
-
-// backOff returns how much longer a container that has ended must wait, and the
-// kubelet's words for it.
-func (m *Manager) backOff(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) (actual.Waiting, time.Duration) {
-	if last == nil || last.State != actual.StateExited || last.FinishedAt.IsZero() {
-		return actual.Waiting{}, 0
-	}
-	if pods.IsInit(pod, c.Name) && !pods.IsSidecar(c) && last.ExitCode == 0 {
-		return actual.Waiting{}, 0 // runs again because of a new sandbox, not because it crashed
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := backOffKey(pod.UID, c.Name)
-	left := m.backOffs.left(key, c, last, m.cfg.Clock.Now())
-	if left == 0 {
-		return actual.Waiting{}, 0
-	}
-	return actual.Waiting{Reason: reasonCrashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			m.backOffs.current(key, c, last), c.Name, pod.Name, pod.Namespace, pod.UID)},
-
-		left
-}
-
-func (m *Manager) noteRestart(pod *v1.Pod, c *v1.Container, last *actual.ContainerStatus) {
-	if last == nil || last.State != actual.StateExited {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.backOffs.restarted(backOffKey(pod.UID, c.Name), c, last, m.cfg.Clock.Now())
 }
 
 // reasonOf returns the waiting reason of an error, if it has one.
