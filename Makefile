@@ -11,12 +11,15 @@ VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 RACE       ?= 0
 # Release 2026.2.2, by its module version: the proxy has it by no other name.
 STATICCHECK_VERSION := v0.8.2
+GOVULNCHECK_VERSION := v1.9.0
 IMAGE      ?= mini-kubelet:$(VERSION)
 # Time that all integration tests together may take.
 TEST_TIMEOUT ?= 30m
 # Tests in parallel. They wait for Docker and for grace periods, but with more of them
 # two cores start a container in 7 s, and back-offs are not seen to be what they are.
 TEST_PARALLEL ?= 6
+# How long `make attack` goes on with each of its two attacks.
+TIME ?= 10m
 # Arguments for the test binary or the benchmark, e.g. ARGS='-run TestReset'.
 ARGS ?=
 
@@ -44,8 +47,8 @@ test: build cluster-build ## unit tests, then those against real Docker and a re
 	$(GO) build -o $(BIN)/summary ./test/summary
 	{ $(GO) test -json $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... ./test/architecture/... || echo "FAIL: go test of the units: exit $$?"; \
 	  MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -json -p 1 -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) \
-		./test/cri/... ./test/integration/... ./test/e2e/... ./test/pods/... $(ARGS) || echo "FAIL: go test of test/cri, test/integration, test/e2e and test/pods: exit $$?"; \
-	} | $(BIN)/summary -verbose test/integration,test/cri,test/e2e,test/pods
+		./test/attack/... ./test/cri/... ./test/integration/... ./test/e2e/... ./test/pods/... $(ARGS) || echo "FAIL: go test of the suites: exit $$?"; \
+	} | $(BIN)/summary -verbose test/attack,test/integration,test/cri,test/e2e,test/pods
 
 .PHONY: unit
 unit: ## unit tests only
@@ -66,6 +69,10 @@ e2e: build cluster-build ## end-to-end tests only, as a node of a real control p
 .PHONY: pods
 pods: build cluster-build ## the table of test/pods only, standalone and in a cluster; ARGS='-run /env$$' picks
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/pods/... $(ARGS)
+
+.PHONY: attack
+attack: build ## hostile inputs and all fuzz targets, for TIME=10m each (a minute of it is part of make test)
+	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_ATTACK='$(TIME)' $(GO) test -v -count=1 -timeout 0 ./test/attack/... $(ARGS)
 
 .PHONY: cluster-build
 cluster-build: ## build kube-apiserver and the others, once (five minutes)
@@ -88,11 +95,12 @@ bench: build cluster-build ## measure against bare Docker; table, and JSON in bi
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) run ./test/bench -json $(BIN)/bench.json $(ARGS)
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l cmd pkg test); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
-	@echo "lint: gofmt, go vet and staticcheck found nothing"
+	GO='$(GO)' test/vulnerabilities.sh $(GOVULNCHECK_VERSION) $(BIN)
+	@echo "lint: nothing found"
 
 .PHONY: image
 image: ## build the agent's own image
@@ -100,7 +108,7 @@ image: ## build the agent's own image
 
 .PHONY: clean
 clean: ## remove what was built; the control plane of cluster-up goes with cluster-down
-	rm -f $(AGENT) $(BIN)/summary $(BIN)/bench.json
+	rm -f $(AGENT) $(BIN)/summary $(BIN)/govulncheck $(BIN)/bench.json
 	rmdir --ignore-fail-on-non-empty $(BIN) 2>/dev/null || true
 
 .PHONY: help
