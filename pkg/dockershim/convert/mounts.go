@@ -55,6 +55,10 @@ func (p Platform) mounts(all []*cri.Mount, images map[int]docker.ImageVolume) (m
 			propagation = mount.PropagationRPrivate
 		}
 		if m.SelinuxRelabel && p.SELinux {
+			// The older form separates its parts by colons and has no way to quote one.
+			if strings.Contains(source+m.ContainerPath, ":") {
+				return nil, nil, nil, grpccode.Invalid(field+".selinux_relabel", "docker cannot relabel a path that contains ':'")
+			}
 			binds = append(binds, source+":"+m.ContainerPath+":"+bindOptions(m, propagation))
 			continue
 		}

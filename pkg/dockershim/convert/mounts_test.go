@@ -9,7 +9,10 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
 func TestMissingSourcesAreToBeMade(t *testing.T) {
@@ -58,6 +61,29 @@ func TestBindOptions(t *testing.T) {
 	} {
 		if got := bindOptions(m, propagations[m.Propagation]); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// The older form separates its parts by colons: one within a path would shift the others.
+func TestAPathThatIsRelabelledHasNoColon(t *testing.T) {
+	for _, m := range []*cri.Mount{
+		{HostPath: "/there:/etc:rw", ContainerPath: "/a", Readonly: true}, {HostPath: "/there", ContainerPath: "/a:/b"}, {HostPath: "/colon", ContainerPath: "/a"},
+	} {
+		for _, selinux := range []bool{false, true} {
+			m.SelinuxRelabel = true
+			p := testPlatform()
+			p.SELinux = selinux
+			p.RealPath = func(path string) (string, error) {
+				if path == "/colon" { // a link
+					return "/re:al", nil
+				}
+				return path, nil
+			}
+			mounts, binds, _, err := p.mounts([]*cri.Mount{m}, nil)
+			if selinux && grpccode.Of(err) != codes.InvalidArgument || !selinux && (err != nil || len(mounts) != 1 || mounts[0].Target != m.ContainerPath) {
+				t.Errorf("%s on %s, SELinux %v: %v, %v, %v", m.HostPath, m.ContainerPath, selinux, mounts, binds, err)
+			}
 		}
 	}
 }

@@ -104,6 +104,10 @@ func CheckSandbox(c *cri.PodSandboxConfig) error {
 		if err := checkPathElement("config.metadata."+f[0], f[1]); err != nil {
 			return err
 		}
+		// CNI plug-ins get these as key=value;key=value, and a name must not add to that.
+		if strings.ContainsAny(f[1], ";=") {
+			return grpccode.Invalid("config.metadata."+f[0], "%q contains ';' or '='", f[1])
+		}
 	}
 	if c.LogDirectory != "" {
 		if err := checkAbsolute("config.log_directory", c.LogDirectory); err != nil {

@@ -155,7 +155,7 @@ func TestStalledConnectionIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	all := &connections{Listener: l, all: map[*conn]struct{}{}}
+	all := &connections{Listener: l, sessions: map[*conn]struct{}{}}
 	nc, err := all.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestStalledConnectionIsDropped(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("session goes on after a stalled write")
 	}
-	if len(all.all) != 0 {
-		t.Errorf("%d connections left", len(all.all))
+	if n := all.strangers.Len() + len(all.sessions); n != 0 {
+		t.Errorf("%d connections left", n)
 	}
 }

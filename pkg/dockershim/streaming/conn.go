@@ -1,22 +1,41 @@
 package streaming
 
 import (
+	"container/list"
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+)
+
+// Any local process can connect, so that descriptors would run out without these bounds.
+const (
+	// maxStrangers is how many connections may be open that have not shown a token yet. One more
+	// closes the oldest of them: who has a token shows it at once, and need not wait for those
+	// that have none. They also end by themselves, within headerTimeout.
+	maxStrangers = 256
+	// maxSessions is how many connections with a token may be open: as many as the kubelet API
+	// has connections, through which they come.
+	maxSessions = 1024
+	// headerTimeout is how long a client may take for its request's headers.
+	headerTimeout = 5 * time.Second
+	// maxHeader is the length of these headers, in bytes.
+	maxHeader = 64 << 10
 )
 
 // connections knows all connections, including those that were taken from the HTTP server to
 // speak SPDY or WebSocket, which the server cannot close.
 type connections struct {
 	net.Listener
-	mu     sync.Mutex
-	all    map[*conn]struct{}
-	closed bool
+	mu        sync.Mutex
+	strangers list.List // of *conn, oldest first
+	sessions  map[*conn]struct{}
+	closed    bool
 }
 
 func (l *connections) Accept() (net.Conn, error) {
@@ -26,24 +45,65 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 	c := &conn{Conn: nc, list: l}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	oldest, ok := l.add(c)
+	if oldest != nil {
+		oldest.Close()
+	}
+	if !ok {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+// add takes up a stranger, and returns one that has to be closed for it. It returns false when
+// no connections are taken any more.
+func (l *connections) add(c *conn) (oldest *conn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		c.cancel()
-		nc.Close()
-		return nil, net.ErrClosed
+		return nil, false
 	}
-	l.all[c] = struct{}{}
-	return c, nil
+	if l.strangers.Len() >= maxStrangers {
+		oldest = l.strangers.Front().Value.(*conn)
+	}
+	c.stranger = l.strangers.PushBack(c)
+	return oldest, true
+}
+
+// admit makes a stranger that has shown a token a session. It returns false when there are too
+// many, or the connection has been closed meanwhile.
+func (l *connections) admit(c *conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.stranger == nil || len(l.sessions) >= maxSessions {
+		return false
+	}
+	l.strangers.Remove(c.stranger)
+	c.stranger = nil
+	l.sessions[c] = struct{}{}
+	return true
+}
+
+func (l *connections) remove(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.stranger != nil {
+		l.strangers.Remove(c.stranger)
+		c.stranger = nil
+	}
+	delete(l.sessions, c)
 }
 
 func (l *connections) closeAll() {
 	l.mu.Lock()
 	l.closed = true
-	all := l.all
-	l.all = map[*conn]struct{}{}
+	all := slices.Collect(maps.Keys(l.sessions))
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*conn))
+	}
 	l.mu.Unlock()
-	for c := range all {
+	for _, c := range all {
 		c.Close()
 	}
 }
@@ -63,11 +123,18 @@ func (l *connections) context(ctx context.Context, nc net.Conn) context.Context 
 // protocol's reader notices, or when it is closed.
 type conn struct {
 	net.Conn
-	list   *connections
-	ctx    context.Context
-	cancel context.CancelFunc
+	list     *connections
+	stranger *list.Element // in list.strangers; nil for a session. list.mu guards it
+	ctx      context.Context
+	cancel   context.CancelFunc
 	// stall is the time in ns that a write may take; 0 for no limit.
 	stall atomic.Int64
+}
+
+// admit counts the request's connection among the sessions.
+func admit(ctx context.Context) bool {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	return ok && c.list.admit(c)
 }
 
 // dropWhenStalled closes the client's connection when a write to it takes longer than that.
@@ -102,8 +169,6 @@ func (c *conn) Write(b []byte) (int, error) {
 
 func (c *conn) Close() error {
 	c.cancel()
-	c.list.mu.Lock()
-	delete(c.list.all, c)
-	c.list.mu.Unlock()
+	c.list.remove(c)
 	return c.Conn.Close()
 }

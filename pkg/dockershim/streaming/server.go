@@ -71,15 +71,16 @@ func New(cfg Config) (*Server, error) {
 // Run serves until ctx ends, then closes all connections and returns nil. It must be called
 // only once.
 func (s *Server) Run(ctx context.Context) error {
-	open := &connections{Listener: s.listener, all: map[*conn]struct{}{}}
+	open := &connections{Listener: s.listener, sessions: map[*conn]struct{}{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/exec/{token}", s.serveExec)
 	mux.HandleFunc("/attach/{token}", s.serveAttach)
 	mux.HandleFunc("/portforward/{token}", s.servePortForward)
 	server := &http.Server{
-		Handler:           quiet(mux),
-		ReadHeaderTimeout: s.cfg.CreationTimeout,
-		IdleTimeout:       time.Minute,
+		Handler:           quiet(once(mux)),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    maxHeader,
+		IdleTimeout:       headerTimeout,
 		ConnContext:       open.context,
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -189,8 +190,23 @@ func requested[T any](s *Server, w http.ResponseWriter, r *http.Request) (req T,
 	req, ok = s.tokens.take(r.PathValue("token"), time.Now()).(T)
 	if !ok {
 		http.Error(w, "no such stream: a URL works once and for a minute", http.StatusNotFound)
+		return req, false
 	}
-	return req, ok
+	if !admit(r.Context()) {
+		http.Error(w, fmt.Sprintf("%d streams are open, which is the most", maxSessions), http.StatusServiceUnavailable)
+		return req, false
+	}
+	w.Header().Del("Connection")
+	return req, true
+}
+
+// once makes an answer end the connection, unless a handler changes its mind: a URL works once,
+// and whoever has none is not to keep a connection.
+func once(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // quiet keeps the WebSocket library from logging an error whenever a session ends.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // ifName is the name of the interface in pods, by the kubelet's convention.
@@ -113,12 +116,11 @@ func New(cfg Config) (*Driver, error) {
 	}, nil
 }
 
-// newExec runs plug-ins as libcni would by itself. Without it libcni makes one at the first
-// call without a lock, and many sandboxes are attached at a time.
+// newExec runs plug-ins as libcni would by itself, and looks at their answers before libcni does.
+// Without it libcni makes one at the first call without a lock, and many sandboxes are attached
+// at a time.
 func newExec() invoke.Exec {
-	return &invoke.DefaultExec{
-		RawExec: &invoke.RawExec{Stderr: os.Stderr},
-	}
+	return checkedExec{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}}
 }
 
 // Status returns nil when sandboxes can be attached, else why not: there is no valid
@@ -131,7 +133,7 @@ func (d *Driver) Status(ctx context.Context) error {
 	if err := d.findPlugins(list); err != nil {
 		return err
 	}
-	if err := d.cni.GetStatusNetworkList(ctx, list); err != nil {
+	if err := recovery.Call(func() error { return d.cni.GetStatusNetworkList(ctx, list) }); err != nil {
 		return fmt.Errorf("network %s: %w", list.Name, err)
 	}
 	return nil
@@ -152,15 +154,16 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 	if s.ID == "" || s.ID != filepath.Base(s.ID) {
 		return Result{}, fmt.Errorf("sandbox ID %q cannot name a record", s.ID)
 	}
+	if err := checkArguments(s); err != nil {
+		return Result{}, fmt.Errorf("sandbox %s: %w", s.ID, err)
+	}
 	defer d.lock(s.ID)()
-	if rec, ok := d.records.read(s.ID); ok {
-		if len(rec.Result) > 0 {
-			return resultOf(rec)
-		}
-		// An interrupted ADD.
-		if err := d.del(ctx, rec, netns); err != nil {
-			return Result{}, fmt.Errorf("clean up a broken attachment of sandbox %s: %w", s.ID, err)
-		}
+	if res, ok := d.Result(s.ID); ok {
+		return res, nil
+	}
+	// An interrupted ADD, or a record that cannot be relied on.
+	if err := d.detach(ctx, s.ID, netns); err != nil {
+		return Result{}, fmt.Errorf("clean up a broken attachment of sandbox %s: %w", s.ID, err)
 	}
 	list, err := d.cfg.Network.Network()
 	if err != nil {
@@ -174,10 +177,11 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 	if err := d.records.write(rec); err != nil {
 		return Result{}, err
 	}
-	result, err := d.add(ctx, list, s, netns)
-	if err == nil {
-		rec.Result = result
-		err = d.records.write(rec)
+	var res Result
+	if rec.Result, err = d.add(ctx, list, s, netns); err == nil {
+		if res, err = resultOf(rec.Result); err == nil {
+			err = d.records.write(rec)
+		}
 	}
 	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
@@ -187,54 +191,132 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 		}
 		return Result{}, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
 	}
-	return resultOf(rec)
+	return res, nil
 }
 
-func (d *Driver) add(ctx context.Context, list *libcni.NetworkConfigList, s Sandbox, netns string) (json.RawMessage, error) {
+func (d *Driver) add(ctx context.Context, list *libcni.NetworkConfigList, s Sandbox, netns string) (raw json.RawMessage, err error) {
 	if err := d.loopback(ctx, s, netns); err != nil {
 		return nil, err
 	}
-	result, err := d.cni.AddNetworkList(ctx, list, runtimeConf(s, netns))
-	if err != nil {
-		return nil, err
-	}
-	current, err := types100.NewResultFromResult(result)
-	if err != nil {
-		return nil, fmt.Errorf("read result: %w", err)
-	}
-	if len(current.IPs) == 0 {
-		return nil, errors.New("the plug-ins gave no address")
-	}
-	return json.Marshal(current)
+	err = recovery.Call(func() error { // libcni converts what plug-ins answer
+		result, err := d.cni.AddNetworkList(ctx, list, runtimeConf(s, netns))
+		if err != nil {
+			return err
+		}
+		current, err := types100.NewResultFromResult(result)
+		if err != nil {
+			return fmt.Errorf("read result: %w", err)
+		}
+		raw, err = json.Marshal(current)
+		return err
+	})
+	return raw, err
 }
 
 // Del detaches a sandbox; netns is empty when its process is gone. It succeeds
 // for a sandbox that is not attached. After an error the attachment is still on
-// record, and Reconcile tries again.
+// record, and Reconcile tries again. A damaged record is dropped once the plug-ins have been
+// called with what else is known of the attachment.
 func (d *Driver) Del(ctx context.Context, id, netns string) error {
 	defer d.lock(id)()
-	rec, ok := d.records.read(id)
-	if !ok {
-		return d.records.remove(id)
+	return d.detach(ctx, id, netns)
+}
+
+// detach is Del for a caller that holds the sandbox's lock.
+func (d *Driver) detach(ctx context.Context, id, netns string) error {
+	rec, err := d.records.read(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return d.delDamaged(ctx, id, netns, err)
 	}
 	return d.del(ctx, rec, netns)
 }
 
 func (d *Driver) del(ctx context.Context, rec record, netns string) error {
 	id := rec.Sandbox.ID
-	list, err := libcni.ConfListFromBytes(rec.Config)
+	list, err := networkOf(rec.Config)
 	if err != nil {
-		// No plug-in can be called with it, now or later.
-		klog.ErrorS(err, "Dropping the unreadable record of a network attachment", "podSandboxID", id)
-		return d.records.remove(id)
+		return d.delDamaged(ctx, id, netns, err)
 	}
+	if err := d.delFrom(ctx, list, runtimeConf(rec.Sandbox, existing(netns))); err != nil {
+		return fmt.Errorf("delete sandbox %s from network %s: %w", id, list.Name, err)
+	}
+	return d.records.remove(id)
+}
+
+// existing returns the path of a network namespace, or "" when it is gone.
+func existing(netns string) string {
 	if netns != "" {
 		if _, err := os.Stat(netns); err != nil {
-			netns = ""
+			return ""
 		}
 	}
-	if err := d.cni.DelNetworkList(ctx, list, runtimeConf(rec.Sandbox, netns)); err != nil {
-		return fmt.Errorf("delete sandbox %s from network %s: %w", id, list.Name, err)
+	return netns
+}
+
+// delFrom calls the plug-ins of a network.
+func (d *Driver) delFrom(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+	d.checkCached(list, rt)
+	return recovery.Call(func() error { return d.cni.DelNetworkList(ctx, list, rt) })
+}
+
+// checkCached drops libcni's own copy of a result if libcni or a plug-in would stumble over it.
+// DEL works without.
+func (d *Driver) checkCached(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) {
+	err := recovery.Call(func() error {
+		result, err := d.cni.GetNetworkListCachedResult(list, rt)
+		if err != nil || result == nil {
+			return err
+		}
+		text, err := json.Marshal(result)
+		if err != nil {
+			return err
+		}
+		return checkAnswer(text)
+	})
+	if err == nil {
+		return
+	}
+	dir := d.cfg.CacheDir
+	if dir == "" {
+		dir = libcni.CacheDir
+	}
+	path := filepath.Join(dir, "results", list.Name+"-"+rt.ContainerID+"-"+rt.IfName)
+	klog.ErrorS(err, "Dropping a damaged result from the CNI cache", "path", path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.ErrorS(err, "Could not drop it")
+	}
+}
+
+// delDamaged detaches a sandbox whose record is damaged, as well as it can: from the networks in
+// libcni's cache, else from the present one. Whether or not the plug-ins succeed the record goes,
+// since it would never become better, and must not hold up its sandbox.
+func (d *Driver) delDamaged(ctx context.Context, id, netns string, why error) error {
+	klog.ErrorS(why, "Record of a network attachment is damaged, detaching the sandbox without it", "podSandboxID", id)
+	netns = existing(netns)
+	attached, err := d.cni.GetCachedAttachments(id)
+	if err != nil {
+		klog.ErrorS(err, "Could not read the CNI cache", "podSandboxID", id)
+	}
+	tried := false
+	try := func(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) {
+		tried = true
+		if err := d.delFrom(ctx, list, rt); err != nil {
+			klog.ErrorS(err, "Could not detach a sandbox without its record, what it holds of the network may stay", "podSandboxID", id, "network", list.Name)
+		}
+	}
+	for _, a := range attached {
+		if list, err := networkOf(a.Config); err == nil && a.IfName == ifName {
+			try(list, &libcni.RuntimeConf{ContainerID: id, NetNS: netns, IfName: ifName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs})
+		}
+	}
+	if list, err := d.cfg.Network.Network(); err == nil && !tried {
+		try(list, runtimeConf(Sandbox{ID: id}, netns))
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("detach sandbox %s: %w", id, err)
 	}
 	return d.records.remove(id)
 }
@@ -242,28 +324,28 @@ func (d *Driver) del(ctx context.Context, rec record, netns string) error {
 // Check asks the plug-ins whether the sandbox's attachment is as ADD left it.
 func (d *Driver) Check(ctx context.Context, id, netns string) error {
 	defer d.lock(id)()
-	rec, ok := d.records.read(id)
-	if !ok || len(rec.Result) == 0 {
+	rec, err := d.records.read(id)
+	if err != nil || len(rec.Result) == 0 {
 		return fmt.Errorf("sandbox %s is not attached", id)
 	}
-	list, err := libcni.ConfListFromBytes(rec.Config)
+	list, err := networkOf(rec.Config)
 	if err != nil {
 		return fmt.Errorf("read the configuration that sandbox %s was attached with: %w", id, err)
 	}
-	if err := d.cni.CheckNetworkList(ctx, list, runtimeConf(rec.Sandbox, netns)); err != nil {
+	if err := recovery.Call(func() error { return d.cni.CheckNetworkList(ctx, list, runtimeConf(rec.Sandbox, netns)) }); err != nil {
 		return fmt.Errorf("check sandbox %s in network %s: %w", id, list.Name, err)
 	}
 	return nil
 }
 
 // Result returns what a sandbox got when it was attached; ok is false when it is
-// not attached. No plug-in is called.
+// not attached, or its record is damaged. No plug-in is called.
 func (d *Driver) Result(id string) (Result, bool) {
-	rec, ok := d.records.read(id)
-	if !ok || len(rec.Result) == 0 {
+	rec, err := d.records.read(id)
+	if err != nil || len(rec.Result) == 0 {
 		return Result{}, false
 	}
-	r, err := resultOf(rec)
+	r, err := resultOf(rec.Result)
 	return r, err == nil
 }
 
@@ -301,11 +383,11 @@ func (d *Driver) loopback(ctx context.Context, s Sandbox, netns string) error {
 		return fmt.Errorf("loopback configuration: %w", err)
 	}
 	rt := &libcni.RuntimeConf{ContainerID: s.ID, NetNS: netns, IfName: "lo"}
-	if _, err := d.cni.AddNetworkList(ctx, list, rt); err != nil {
+	if err := recovery.Call(func() error { _, err := d.cni.AddNetworkList(ctx, list, rt); return err }); err != nil {
 		return fmt.Errorf("bring up loopback: %w", err)
 	}
 	// Only the cached result must go; lo disappears with its namespace.
-	return d.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{ContainerID: s.ID, IfName: "lo"})
+	return d.delFrom(ctx, list, &libcni.RuntimeConf{ContainerID: s.ID, IfName: "lo"})
 }
 
 func (d *Driver) findPlugin(name string) error {
@@ -341,6 +423,17 @@ func (d *Driver) lock(id string) (unlock func()) {
 	}
 }
 
+// checkArguments refuses a sandbox whose names would be taken for further arguments: plug-ins get
+// them as a list of key=value, separated by semicolons.
+func checkArguments(s Sandbox) error {
+	for _, value := range []string{s.ID, s.Namespace, s.Name, s.UID} {
+		if strings.ContainsAny(value, ";=") {
+			return fmt.Errorf("%q cannot be passed to CNI plug-ins: it contains ';' or '='", value)
+		}
+	}
+	return nil
+}
+
 // runtimeConf is the part of a call that depends on the sandbox. The arguments are the
 // kubelet's; IgnoreUnknown lets plug-ins ignore those that they do not know.
 func runtimeConf(s Sandbox, netns string) *libcni.RuntimeConf {
@@ -370,23 +463,4 @@ func runtimeConf(s Sandbox, netns string) *libcni.RuntimeConf {
 		rt.CapabilityArgs["ipRanges"] = s.IPRanges
 	}
 	return rt
-}
-
-func resultOf(rec record) (Result, error) {
-	var r types100.Result
-	if err := json.Unmarshal(rec.Result, &r); err != nil {
-		return Result{}, fmt.Errorf("read the recorded result of sandbox %s: %w", rec.Sandbox.ID, err)
-	}
-	var res Result
-	for _, ip := range r.IPs {
-		// Addresses without an interface, or of an interface on the host, are not the pod's.
-		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(r.Interfaces) || r.Interfaces[*ip.Interface].Sandbox == "") {
-			continue
-		}
-		res.IPs = append(res.IPs, ip.Address.IP.String())
-	}
-	if len(res.IPs) == 0 {
-		return Result{}, fmt.Errorf("sandbox %s has no address in its network namespace", rec.Sandbox.ID)
-	}
-	return res, nil
 }

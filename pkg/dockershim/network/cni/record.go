@@ -37,14 +37,25 @@ func (r records) write(rec record) error {
 	return nil
 }
 
-// read returns the record of a sandbox; ok is false when there is none or it is torn. A crash
-// cannot leave a torn record, but the repair of a full disk can.
-func (r records) read(id string) (rec record, ok bool) {
+// read returns the record of a sandbox. The error is an fs.ErrNotExist when there is none; any
+// other means that it is damaged. A crash cannot damage a record, but the repair of a full disk
+// can, and so can other hands. Its result is not looked at.
+func (r records) read(id string) (record, error) {
 	data, err := durable.Read(r.path(id))
-	if err != nil || json.Unmarshal(data, &rec) != nil || rec.Sandbox.ID != id || len(rec.Config) == 0 {
-		return record{}, false
+	if err != nil {
+		return record{}, err
 	}
-	return rec, true
+	var rec record
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return record{}, fmt.Errorf("%s: %w", r.path(id), err)
+	}
+	switch {
+	case rec.Sandbox.ID != id:
+		return record{}, fmt.Errorf("%s: it is about sandbox %q", r.path(id), rec.Sandbox.ID)
+	case len(rec.Config) == 0:
+		return record{}, fmt.Errorf("%s: it has no network", r.path(id))
+	}
+	return rec, nil
 }
 
 func (r records) remove(id string) error {
