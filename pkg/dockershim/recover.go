@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -18,7 +19,8 @@ import (
 // tidyPeriod is how often missed events are repaired.
 const tidyPeriod = time.Minute
 
-// recover takes up what an earlier process left. It runs before the first call is answered.
+// recover takes up what an earlier process left. It runs before the first call is answered;
+// what plug-ins must do, which may take any time, is tidy's.
 func (s *Server) recover(ctx context.Context) error {
 	items, err := s.containers.List(ctx, "")
 	if err != nil {
@@ -30,7 +32,7 @@ func (s *Server) recover(ctx context.Context) error {
 			s.containers.StartFailed(it.ID)
 		}
 	})
-	s.setRight(ctx, items)
+	s.takeUp(ctx, items)
 	if n := len(items); n > 0 {
 		klog.InfoS("Took up the containers that are there", "containers", n)
 	}
@@ -42,31 +44,30 @@ func (s *Server) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyPeriod)
 	defer tick.Stop()
 	warned := ""
-	for {
+	for first := true; ; first = false {
 		if w := s.network.Warning(); w != "" && w != warned {
 			klog.Warningf("Pod network of plug-in %s: %s", s.network.Name(), w)
 			warned = w
+		}
+		items, err := s.containers.List(ctx, "")
+		if err == nil { // lists of clients fail as well, and say why
+			if !first { // recover has just done it
+				s.takeUp(ctx, items)
+			}
+			if err := s.forgetGone(ctx, items); err != nil && ctx.Err() == nil {
+				klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		items, err := s.containers.List(ctx, "")
-		if err != nil {
-			continue // lists of clients fail as well, and say why
-		}
-		s.setRight(ctx, items)
 	}
 }
 
-// setRight follows the logs of all containers, and releases images and networks that are not
-// used any more.
-func (s *Server) setRight(ctx context.Context, items []docker.Item) {
-	there := make(map[string]bool, len(items))
-	for _, it := range items {
-		there[it.ID] = true
-	}
+// takeUp follows the logs of all containers, and releases images that are not used any more.
+func (s *Server) takeUp(ctx context.Context, items []docker.Item) {
 	s.lookAt(ctx, items, func(it docker.Item) bool { return it.State != docker.StateCreated }, func(it docker.Item, r *container.InspectResponse) {
 		if err := s.followLog(ctx, it.ID, r.Config.Labels[docker.LabelLogPath]); err != nil {
 			klog.ErrorS(err, "Could not follow a container's log", "containerID", it.ID)
@@ -77,9 +78,6 @@ func (s *Server) setRight(ctx context.Context, items []docker.Item) {
 		}
 	})
 	s.volumes.Release(ctx)
-	if err := s.forgetGone(ctx, func(id string) bool { return there[id] }); err != nil && ctx.Err() == nil {
-		klog.ErrorS(err, "Could not give back the network of sandboxes that are gone, trying again", "after", tidyPeriod)
-	}
 }
 
 // Docker does not answer about a container whose runtime hangs. Neither the other containers
@@ -115,23 +113,52 @@ func (s *Server) lookAt(ctx context.Context, items []docker.Item, wanted func(do
 }
 
 // forgetGone detaches sandboxes that do not exist any more, and then drops their checkpoints.
-func (s *Server) forgetGone(ctx context.Context, exists func(id string) bool) error {
-	ids, err := s.checkpoints.List()
-	errs := []error{err, s.network.Reconcile(ctx, exists)}
-	for _, id := range ids {
-		// A sandbox may have come since the list was made.
-		if _, making := s.made.sandbox(id); making || exists(id) {
-			continue
-		}
-		if existing, err := s.sandboxID(ctx, id); err != nil || existing != "" {
-			continue
-		}
-		if err := s.network.TearDown(ctx, id, ""); err != nil {
-			errs = append(errs, fmt.Errorf("detach sandbox %s: %w", id, err))
-			continue
-		}
-		errs = append(errs, s.checkpoints.Remove(id))
+// items are those that existed a moment ago.
+func (s *Server) forgetGone(ctx context.Context, items []docker.Item) error {
+	there := make(map[string]bool, len(items))
+	for _, it := range items {
+		there[it.ID] = true
 	}
+	var mu sync.Mutex
+	var errs []error
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, err)
+	}
+	// A sandbox may have come since the list was made, and is perhaps being attached.
+	exists := func(id string) bool {
+		if there[id] {
+			return true
+		}
+		asked, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		existing, err := s.sandboxID(asked, id)
+		if err != nil {
+			fail(err)
+		}
+		return err != nil || existing != ""
+	}
+	fail(s.network.Reconcile(ctx, exists))
+	ids, err := s.checkpoints.List()
+	fail(err)
+	var group errgroup.Group
+	group.SetLimit(looks)
+	for _, id := range ids {
+		group.Go(func() error {
+			fail(recovery.Call(func() error {
+				if exists(id) {
+					return nil
+				}
+				if err := s.network.TearDown(ctx, id, ""); err != nil {
+					return fmt.Errorf("detach sandbox %s: %w", id, err)
+				}
+				return s.checkpoints.Remove(id)
+			}))
+			return nil
+		})
+	}
+	_ = group.Wait() // none fails
 	return errors.Join(errs...)
 }
 

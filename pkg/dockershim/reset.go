@@ -41,7 +41,7 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, s.forgetGone(ctx, func(string) bool { return false }))
+		errs = append(errs, s.forgetGone(ctx, nil))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the state is still needed

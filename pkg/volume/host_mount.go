@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/program"
 )
 
 // bindDir bind-mounts a directory at dir unless something is mounted there.
@@ -78,13 +79,16 @@ func (m *Manager) mountDisk(disk, dir, fsType string, readOnly bool, options []s
 	return nil
 }
 
+// maxCommandOutput is how many bytes a program of the host may write.
+const maxCommandOutput = 1 << 20
+
 // command runs a program of the host and returns all of its output.
 func command(ctx context.Context, name string, args ...string) (string, error) {
 	if p, err := lookPath(name); err == nil {
 		name = p
 	}
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	return string(out), err
+	out, complaint, err := program.Program{Path: name, Args: args, MaxOutput: maxCommandOutput}.Run(ctx)
+	return string(out) + string(complaint), err
 }
 
 // plugin is the directory in which a plug-in keeps what all pods share.

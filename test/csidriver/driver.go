@@ -29,6 +29,8 @@ type Config struct {
 	Name string
 	Root string // the kubelet's directory
 	Data string // holds the volumes, a directory each
+	// Endpoint is where it says that its services are, "" where they are.
+	Endpoint string
 	// Topology and MaxVolumes are what it says of its node.
 	Topology   map[string]string
 	MaxVolumes int64
@@ -161,7 +163,11 @@ func (d *Driver) intercept(ctx context.Context, r any, info *grpc.UnaryServerInf
 
 // GetInfo implements the registration.
 func (d *Driver) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
-	return &registration.PluginInfo{Type: registration.CSIPlugin, Name: d.cfg.Name, Endpoint: d.endpoint(), SupportedVersions: []string{"1.0.0"}}, nil
+	endpoint := d.cfg.Endpoint
+	if endpoint == "" {
+		endpoint = d.endpoint()
+	}
+	return &registration.PluginInfo{Type: registration.CSIPlugin, Name: d.cfg.Name, Endpoint: endpoint, SupportedVersions: []string{"1.0.0"}}, nil
 }
 
 // NotifyRegistrationStatus implements the registration.

@@ -9,8 +9,12 @@ import (
 )
 
 // Main runs a package's tests and removes what they shared. TestMain calls it with
-// testing.M's Run; it returns the exit code.
+// testing.M's Run; it returns the exit code. A test's binary is also the program that
+// stands in for plug-ins, see StartPlugins.
 func Main(runTests func() int) int {
+	if code, is := asPlugin(); is {
+		return code
+	}
 	code := runTests()
 	if err := closeRun(); err != nil {
 		fmt.Fprintln(os.Stderr, "clean up after the tests:", err)

@@ -94,8 +94,11 @@ func (r *Runtime) connect() error {
 
 // Addresses lists the addresses that the host-local plug-in has given out of a CNI
 // network.
-func (r *Runtime) Addresses() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(r.Dir, "ipam", "*", "[0-9]*"))
+func (r *Runtime) Addresses() ([]string, error) { return givenOut(r.Dir) }
+
+// givenOut lists the addresses of the CNI network that writeCNI made in a directory.
+func givenOut(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "ipam", "*", "[0-9]*"))
 	for i := range files {
 		files[i] = filepath.Base(files[i])
 	}

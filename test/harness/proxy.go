@@ -1,13 +1,14 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,35 +17,19 @@ import (
 	"time"
 )
 
-// Proxy is between an agent and its Docker daemon. It records every call, and can
-// delay, hang, fail or cut those that match a rule: it injects the tests' faults.
+// Proxy is between an agent and something that it calls: Docker (StartProxy), network
+// and credential plug-ins (StartPlugins), a CSI driver (StartCSIProxy), the API server
+// (StartAPIProxy). It records every call, and can do a fault to those that match a rule.
 type Proxy struct {
-	Endpoint string // for the agent's --docker-endpoint
+	Endpoint string // at which the agent reaches it
 
-	forward *httputil.ReverseProxy
+	forward http.Handler
 
 	mu     sync.Mutex
 	calls  []Call
 	rules  []*rule
 	events map[*context.CancelFunc]bool
 }
-
-// Call is one request of the agent to Docker.
-type Call struct {
-	Method string
-	Path   string // without the API version, e.g. /containers/create
-	Query  string
-	At     time.Time
-}
-
-// Changes reports whether the call may change something in Docker.
-func (c Call) Changes() bool { return c.Method != http.MethodGet && c.Method != http.MethodHead }
-
-// String returns e.g. "POST /containers/create".
-func (c Call) String() string { return c.Method + " " + c.Path }
-
-// Fault is what happens to a call instead of plain forwarding; next forwards it.
-type Fault func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc)
 
 type rule struct {
 	match func(Call) bool
@@ -62,53 +47,86 @@ func StartProxy(t T, d *Dockerd) *Proxy {
 	}
 	sock := filepath.Join(dir, "sock")
 	upstream := strings.TrimPrefix(d.Endpoint, "unix://")
-	p := &Proxy{Endpoint: "unix://" + sock, events: map[*context.CancelFunc]bool{}}
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", upstream)
-		},
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: 64,
+	p := &Proxy{Endpoint: "unix://" + sock}
+	p.forward = reverse(t, &http.Transport{DialContext: toSocket(upstream)}, "http", "docker")
+	p.serveOn(t, &http.Server{}, sock)
+	return p
+}
+
+// toSocket dials a socket, whatever the address.
+func toSocket(path string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}
-	p.forward = &httputil.ReverseProxy{
+}
+
+// reverse forwards requests as they are.
+func reverse(t T, transport *http.Transport, scheme, host string) *httputil.ReverseProxy {
+	transport.DisableCompression, transport.MaxIdleConnsPerHost = true, 64
+	t.Cleanup(transport.CloseIdleConnections)
+	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", "docker"
+			r.Out.URL.Scheme, r.Out.URL.Host = scheme, host
 			r.Out.Host = r.In.Host
 		},
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
-		// This is how a dead daemon looks: no answer at all.
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		// This is how something dead looks: no answer at all.
+		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, _ error) { cut(r) },
 	}
+}
+
+// serveOn serves the proxy at a socket until the test ends.
+func (p *Proxy) serveOn(t T, srv *http.Server, sock string) {
+	t.Helper()
 	l, err := net.Listen("unix", sock)
 	if err != nil {
-		t.Fatalf("listen for the Docker proxy: %v", err)
+		t.Fatalf("listen for a proxy: %v", err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(p.serve), ErrorLog: log.New(io.Discard, "", 0)}
-	go func() { _ = srv.Serve(l) }()
+	p.serveAt(t, srv, l)
+}
+
+func (p *Proxy) serveAt(t T, srv *http.Server, l net.Listener) {
+	srv.Handler, srv.ErrorLog = http.HandlerFunc(p.serve), log.New(io.Discard, "", 0)
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	go func() {
+		if srv.TLSConfig != nil {
+			_ = srv.ServeTLS(l, "", "")
+			return
+		}
+		_ = srv.Serve(l)
+	}()
 	t.Cleanup(func() {
 		p.Clear()
 		_ = srv.Close()
-		transport.CloseIdleConnections()
 	})
-	return p
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	call := Call{Method: r.Method, Path: apiVersion.ReplaceAllString(r.URL.Path, ""), Query: r.URL.RawQuery, At: time.Now()}
+	if text, err := url.QueryUnescape(call.Query); err == nil {
+		call.Query = text
+	}
+	if isGRPC(r) {
+		message, _ := io.ReadAll(r.Body) // none is a stream
+		call.Query, r.Body = string(message), io.NopCloser(bytes.NewReader(message))
+	}
 	p.mu.Lock()
 	p.calls = append(p.calls, call)
-	var fault Fault
+	fault := Fault(func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) { next(w, r) })
 	for _, rule := range p.rules {
 		if rule.match(call) {
 			fault = rule.fault
 			break
 		}
 	}
-	if call.Path == "/events" {
+	if call.Path == "/events" || strings.Contains(call.Query, "watch=true") {
 		ctx, cancel := context.WithCancel(r.Context())
 		r = r.WithContext(ctx)
+		if p.events == nil {
+			p.events = map[*context.CancelFunc]bool{}
+		}
 		p.events[&cancel] = true
 		defer func() {
 			p.mu.Lock()
@@ -118,11 +136,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		}()
 	}
 	p.mu.Unlock()
-	if fault != nil {
-		fault(w, r, p.forward.ServeHTTP)
-		return
-	}
-	p.forward.ServeHTTP(w, r)
+	fault(w, r, p.forward.ServeHTTP)
 }
 
 // On applies the fault to every call that match accepts, until the returned
@@ -147,7 +161,8 @@ func (p *Proxy) Clear() {
 	p.mu.Unlock()
 }
 
-// CutEvents breaks every open event stream and returns how many there were.
+// CutEvents breaks every open stream of Docker's events and every watch of the API
+// server, and returns how many there were.
 func (p *Proxy) CutEvents() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,60 +186,13 @@ func (p *Proxy) Forget() {
 	p.mu.Unlock()
 }
 
-// Path matches calls whose method is one of those given (space separated, "" for
-// any) and whose path contains the text.
-func Path(methods, contains string) func(Call) bool {
-	return func(c Call) bool {
-		return (methods == "" || slices.Contains(strings.Fields(methods), c.Method)) && strings.Contains(c.Path, contains)
-	}
-}
-
-// Fail answers with an error in Docker's form.
-func Fail(status int, message string) Fault {
-	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, `{"message":"`+message+`"}`)
-	}
-}
-
-// Hang gives no answer until release is closed or the caller gives up.
-func Hang(release <-chan struct{}) Fault {
-	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		select {
-		case <-release:
-			next(w, r)
-		case <-r.Context().Done():
+// Count returns how many of the calls so far match accepts.
+func (p *Proxy) Count(match func(Call) bool) int {
+	n := 0
+	for _, c := range p.Calls() {
+		if match(c) {
+			n++
 		}
 	}
-}
-
-// Delay forwards after d.
-func Delay(d time.Duration) Fault {
-	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		select {
-		case <-time.After(d):
-			next(w, r)
-		case <-r.Context().Done():
-		}
-	}
-}
-
-// CutBefore calls do and breaks the connection; Docker never sees the call.
-func CutBefore(do func()) Fault {
-	return func(http.ResponseWriter, *http.Request, http.HandlerFunc) {
-		do()
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// CutAfter lets Docker complete the call, calls do, and breaks the connection: the
-// caller never learns the result.
-func CutAfter(do func()) Fault {
-	return func(_ http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		// The caller may die in do; Docker has finished by then.
-		next(httptest.NewRecorder(), r)
-		do()
-		panic(http.ErrAbortHandler)
-	}
+	return n
 }

@@ -211,6 +211,9 @@ func (p *publishing) publish(ctx context.Context, again bool) error {
 	if again {
 		return nil
 	}
+	if _, err := os.Lstat(target); err != nil { // else a container would have an empty directory for it
+		return fmt.Errorf("driver %s says that the volume is published, but there is nothing at %s: %w", p.d.name, target, err)
+	}
 	if p.group == nil && p.v.groupByNode(p.o) {
 		if err := p.v.SetGroup(ctx, target); err != nil {
 			return fmt.Errorf("applyFSGroup failed for vol %s: %w", p.now.Handle, err)

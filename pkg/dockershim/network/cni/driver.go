@@ -10,23 +10,30 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // ifName is the name of the interface in pods, by the kubelet's convention.
 const ifName = "eth0"
 
-// delTimeout bounds a DEL that cleans up after a failed or cancelled ADD. The DEL has a context
-// of its own, since the end of the caller's may be why ADD failed.
-const delTimeout = time.Minute
+const (
+	// delTimeout bounds every DEL, since some are nobody's call. One that cleans up after a failed
+	// or cancelled ADD has a context of its own: the end of the caller's may be why ADD failed.
+	delTimeout = time.Minute
+	// statusTimeout bounds STATUS, which only looks.
+	statusTimeout = 10 * time.Second
+	// detaching is how many sandboxes Reconcile detaches at a time: one whose plug-in hangs must
+	// not hold up the others.
+	detaching = 8
+)
 
 // Config is what a Driver is built from.
 type Config struct {
@@ -93,14 +100,7 @@ type Driver struct {
 	cfg     Config
 	cni     *libcni.CNIConfig
 	records records
-
-	mu    sync.Mutex
-	locks map[string]*sandboxLock // of sandboxes on which somebody is working
-}
-
-type sandboxLock struct {
-	sync.Mutex
-	users int
+	locks   keylock.Locks // by sandbox: one call works on it at a time
 }
 
 // New checks the configuration; it calls no plug-in.
@@ -110,17 +110,9 @@ func New(cfg Config) (*Driver, error) {
 	}
 	return &Driver{
 		cfg:     cfg,
-		cni:     libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, newExec()),
+		cni:     libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, &runner{}),
 		records: records{dir: cfg.StateDir},
-		locks:   map[string]*sandboxLock{},
 	}, nil
-}
-
-// newExec runs plug-ins as libcni would by itself, and looks at their answers before libcni does.
-// Without it libcni makes one at the first call without a lock, and many sandboxes are attached
-// at a time.
-func newExec() invoke.Exec {
-	return checkedExec{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}}
 }
 
 // Status returns nil when sandboxes can be attached, else why not: there is no valid
@@ -133,6 +125,8 @@ func (d *Driver) Status(ctx context.Context) error {
 	if err := d.findPlugins(list); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
 	if err := recovery.Call(func() error { return d.cni.GetStatusNetworkList(ctx, list) }); err != nil {
 		return fmt.Errorf("network %s: %w", list.Name, err)
 	}
@@ -157,7 +151,11 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 	if err := checkArguments(s); err != nil {
 		return Result{}, fmt.Errorf("sandbox %s: %w", s.ID, err)
 	}
-	defer d.lock(s.ID)()
+	unlock, err := d.locks.Lock(ctx, s.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
 	if res, ok := d.Result(s.ID); ok {
 		return res, nil
 	}
@@ -184,9 +182,7 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 		}
 	}
 	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
-		defer cancel()
-		if delErr := d.del(undo, rec, netns); delErr != nil {
+		if delErr := d.del(context.WithoutCancel(ctx), rec, netns); delErr != nil {
 			klog.ErrorS(delErr, "Could not undo a failed network attachment, will try again", "podSandboxID", s.ID)
 		}
 		return Result{}, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
@@ -218,7 +214,11 @@ func (d *Driver) add(ctx context.Context, list *libcni.NetworkConfigList, s Sand
 // record, and Reconcile tries again. A damaged record is dropped once the plug-ins have been
 // called with what else is known of the attachment.
 func (d *Driver) Del(ctx context.Context, id, netns string) error {
-	defer d.lock(id)()
+	unlock, err := d.locks.Lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return d.detach(ctx, id, netns)
 }
 
@@ -256,8 +256,10 @@ func existing(netns string) string {
 	return netns
 }
 
-// delFrom calls the plug-ins of a network.
+// delFrom has the plug-ins of a network detach a sandbox, within delTimeout.
 func (d *Driver) delFrom(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+	ctx, cancel := context.WithTimeout(ctx, delTimeout)
+	defer cancel()
 	d.checkCached(list, rt)
 	return recovery.Call(func() error { return d.cni.DelNetworkList(ctx, list, rt) })
 }
@@ -323,7 +325,11 @@ func (d *Driver) delDamaged(ctx context.Context, id, netns string, why error) er
 
 // Check asks the plug-ins whether the sandbox's attachment is as ADD left it.
 func (d *Driver) Check(ctx context.Context, id, netns string) error {
-	defer d.lock(id)()
+	unlock, err := d.locks.Lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	rec, err := d.records.read(id)
 	if err != nil || len(rec.Result) == 0 {
 		return fmt.Errorf("sandbox %s is not attached", id)
@@ -349,22 +355,29 @@ func (d *Driver) Result(id string) (Result, bool) {
 	return r, err == nil
 }
 
-// Reconcile detaches every recorded sandbox that does not exist any more. It returns an error
-// for those that could not be detached, and must then be called again.
+// Reconcile detaches every recorded sandbox that does not exist any more; exists is called from
+// several goroutines. It returns an error for those that could not be detached, and must then be
+// called again.
 func (d *Driver) Reconcile(ctx context.Context, exists func(id string) bool) error {
 	ids, err := d.records.ids()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, id := range ids {
-		if exists(id) {
-			continue
-		}
-		if err := d.Del(ctx, id, ""); err != nil {
-			errs = append(errs, err)
-		}
+	errs := make([]error, len(ids))
+	var group errgroup.Group
+	group.SetLimit(detaching)
+	for i, id := range ids {
+		group.Go(func() error {
+			errs[i] = recovery.Call(func() error {
+				if exists(id) {
+					return nil
+				}
+				return d.Del(ctx, id, "")
+			})
+			return nil
+		})
 	}
+	_ = group.Wait() // none fails
 	return errors.Join(errs...)
 }
 
@@ -400,27 +413,6 @@ func (d *Driver) findPlugin(name string) error {
 		}
 	}
 	return fmt.Errorf("plug-in %s is not in %s", name, strings.Join(d.cfg.BinDirs, ", "))
-}
-
-// lock serialises the work on one sandbox.
-func (d *Driver) lock(id string) (unlock func()) {
-	d.mu.Lock()
-	l := d.locks[id]
-	if l == nil {
-		l = &sandboxLock{}
-		d.locks[id] = l
-	}
-	l.users++
-	d.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(d.locks, id)
-		}
-	}
 }
 
 // checkArguments refuses a sandbox whose names would be taken for further arguments: plug-ins get

@@ -138,7 +138,7 @@ func TestAnAnswerHasBounds(t *testing.T) {
 	many := strings.Repeat(`{"address":"10.99.0.2/24"},`, maxEntries) + `{"address":"10.99.0.2/24"}`
 	for _, text := range []string{
 		`{"cniVersion":"1.0.0","ips":[` + many + `]}`,
-		someResult + strings.Repeat(" ", maxAnswer),
+		someResult + strings.Repeat(" ", maxOutput),
 	} {
 		s.answer(text)
 		if _, err := s.add(); err == nil {

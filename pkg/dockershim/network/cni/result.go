@@ -1,46 +1,21 @@
 package cni
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/utils"
 )
 
-// Plug-ins are programs of others. What they answer is checked before libcni reads it, since
-// libcni does not expect a null in a list, hands it on to the next plug-in, and keeps it on disk.
-const (
-	maxAnswer  = 1 << 20 // bytes that a plug-in prints
-	maxEntries = 1024    // of each list in it
-)
-
-// checkedExec runs plug-ins and refuses answers that cannot be used.
-type checkedExec struct{ *invoke.DefaultExec }
-
-func (e checkedExec) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	out, err := e.DefaultExec.ExecPlugin(ctx, path, stdin, environ)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(out) > maxAnswer:
-		return nil, fmt.Errorf("the plug-in's answer is longer than %d KiB", maxAnswer>>10)
-	}
-	if slices.Contains(environ, "CNI_COMMAND=ADD") { // the only one whose answer is a result
-		if err := checkAnswer(out); err != nil {
-			return nil, fmt.Errorf("the plug-in's answer cannot be used: %w", err)
-		}
-	}
-	return out, nil
-}
+// maxEntries is how long each list of a result may be.
+const maxEntries = 1024
 
 // checkAnswer refuses a result, of any version of CNI, whose lists have entries that are
-// null, or too many.
+// null, or too many. Plug-ins are programs of others: an answer is checked before libcni reads
+// it, since libcni does not expect a null in a list, hands it on, and keeps it on disk.
 func checkAnswer(text []byte) error {
 	type lists struct {
 		Interfaces []json.RawMessage `json:"interfaces"`

@@ -156,8 +156,8 @@ func validateToken(p kubeletconfig.CredentialProvider, bad func(field, format st
 	}
 }
 
-// program returns the path of a provider's executable.
-func program(dir, name string) (string, error) {
+// findProgram returns the path of a provider's executable.
+func findProgram(dir, name string) (string, error) {
 	path, err := exec.LookPath(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("plug-in %s: there is no such program in %s", name, dir)

@@ -54,7 +54,7 @@ func New(c Config) (*Providers, error) {
 	}
 	all := &Providers{clock: c.Clock}
 	for _, p := range list {
-		path, err := program(c.BinDir, p.Name)
+		path, err := findProgram(c.BinDir, p.Name)
 		if err != nil {
 			return nil, fmt.Errorf("--image-credential-provider-bin-dir: %w", err)
 		}
