@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -64,7 +65,7 @@ func (o Origin) one(w *Document) {
 	pod.TypeMeta = metav1.TypeMeta{}
 	pod.Status = v1.PodStatus{Phase: v1.PodPending}
 	generateName := pod.GenerateName
-	forgetServers(&pod.ObjectMeta)
+	podfields.ForgetIgnored(&pod.ObjectMeta)
 	if pod.Namespace == "" {
 		pod.Namespace = metav1.NamespaceDefault
 	}
@@ -74,15 +75,6 @@ func (o Origin) one(w *Document) {
 	if w.pod != nil {
 		o.identify(pod, w.content)
 	}
-}
-
-// forgetServers clears what the API server sets, and a copy of its output may contain: the fields
-// of metadata that podfields calls ignored. The API server drops a grace period of the deletion as
-// well. The kubelet gives it to a static pod, above that of the spec.
-func forgetServers(m *metav1.ObjectMeta) {
-	m.GenerateName, m.SelfLink = "", ""
-	m.ManagedFields, m.ResourceVersion, m.Generation = nil, "", 0
-	m.CreationTimestamp, m.DeletionTimestamp = metav1.Time{}, nil
 }
 
 // named words the error that a name is missing for a manifest, which has nobody who generates one.

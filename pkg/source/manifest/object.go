@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -106,13 +107,9 @@ func (o Origin) object(w *Document) {
 		return
 	}
 	generateName := w.object.GetGenerateName()
-	w.object.SetGenerateName("")
-	w.object.SetSelfLink("")
-	w.object.SetManagedFields(nil)
-	w.object.SetResourceVersion("")
-	w.object.SetGeneration(0)
-	w.object.SetCreationTimestamp(metav1.Time{})
-	w.object.SetDeletionTimestamp(nil)
+	if m, ok := w.object.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta); ok {
+		podfields.ForgetIgnored(m)
+	}
 	w.object.SetDeletionGracePeriodSeconds(nil)
 	if w.object.GetNamespace() == "" && w.kind != kindVolume {
 		w.object.SetNamespace(metav1.NamespaceDefault)
