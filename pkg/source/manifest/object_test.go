@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -141,40 +140,4 @@ func TestImmutableObjects(t *testing.T) {
 			}
 		})
 	}
-}
-
-// FuzzDecode: what a manifest gives is complete or has problems, and no problem
-// quotes a Secret. Mutations that change the Secret's value itself prove nothing.
-func FuzzDecode(f *testing.F) {
-	const secret = "hunter2-correct-horse"
-	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
-	for _, text := range []string{
-		podManifest("web"), document("ConfigMap", "m", "data: {a: x}"),
-		document("Secret", "s", "stringData:", "  a: "+secret), document("Secret", "s", "data:", "  a: "+encoded),
-		document("Secret", "s", "data: "+secret), document("Secret", "s", "stringData: ["+secret+"]"), document("Secret", "s", "stringData:", "  a: *"+secret),
-		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"a":"` + secret + `"}}`,
-		"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: " + secret + "}}\n",
-		"apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n  spec: {containers: [{name: c, image: i}]}\n",
-		volumeDocument("local: {path: /x}", affinityLine), volumeDocument("iscsi: {targetPortal: s, iqn: iqn.x, lun: 1}"), claimDocument("volumeName: v"),
-		"a: &a [*a]\n", "---\n...\n", "{}", "[", "\xef\xbb\xbf{}", "? [a]\n: b\n", "- 1\n", "null\n",
-	} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		docs := standalone.Read(text)
-		RefuseChanges(docs, KeepFailed(Content{}, docs, node))
-		for _, d := range docs {
-			if d.Failed() == (len(d.problems) == 0) {
-				t.Errorf("failed %v with problems %v", d.Failed(), d.problems)
-			}
-			if d.pod != nil && (d.pod.UID == "" || d.pod.Namespace == "" || d.pod.Spec.NodeName != node) {
-				t.Errorf("a pod without identity: %+v", d.pod)
-			}
-			for _, p := range d.problems {
-				if d.kind == kindSecret && (strings.Contains(p.Error(), ": "+secret) || strings.Contains(p.Error(), encoded)) {
-					t.Errorf("a problem shows the secret: %v", p)
-				}
-			}
-		}
-	})
 }

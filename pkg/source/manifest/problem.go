@@ -241,5 +241,5 @@ func dropped(ignored []Problem, more int) Problem {
 	if more > 0 {
 		fmt.Fprintf(&b, ", and %d more", more)
 	}
-	return Problem{Document: first.Document, Line: first.Line, Field: first.Field, Message: b.String(), Warning: true}
+	return Problem{Document: first.Document, Line: first.Line, Field: first.Field, Message: bounds.Cut(b.String(), 2*maxMessage), Warning: true}
 }
