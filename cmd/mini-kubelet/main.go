@@ -16,6 +16,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 )
 
 func main() {
@@ -29,6 +31,7 @@ func main() {
 // run executes one command line and returns the exit code. It writes errors as
 // plain lines to stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	stdout, stderr = visible.Lines(stdout), visible.Lines(stderr) // pods and images name things
 	root := newRootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)

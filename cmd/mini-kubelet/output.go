@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 )
 
 // addOutputFlag defines -o with the allowed forms, besides the table.
@@ -28,8 +30,12 @@ func addOutputFlag(cmd *cobra.Command, format *string, forms ...string) {
 // writeObject writes v as JSON or YAML, with the field names of its JSON form.
 func writeObject(out io.Writer, format string, v any) error {
 	if format == "yaml" {
-		text, err := yaml.Marshal(v)
+		text, err := json.Marshal(v)
 		if err != nil {
+			return err
+		}
+		// YAML takes no control characters, and JSON leaves some as they are.
+		if text, err = yaml.JSONToYAML([]byte(visible.Text(string(text)))); err != nil {
 			return err
 		}
 		_, err = out.Write(text)
@@ -47,7 +53,7 @@ func writeTable(out io.Writer, header []string, rows [][]string) error {
 	fmt.Fprintln(w, strings.Join(header, "\t"))
 	for _, row := range rows {
 		for i, cell := range row {
-			if cell == "" {
+			if row[i] = visible.Text(cell); cell == "" {
 				row[i] = "<none>"
 			}
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 )
 
 const podsTimeout = 30 * time.Second
@@ -89,7 +91,7 @@ func printPods(out, errOut io.Writer, list *v1.PodList, format string, single bo
 		return writeObject(out, format, list)
 	case "name":
 		for i := range list.Items {
-			fmt.Fprintf(out, "pod/%s\n", list.Items[i].Name)
+			fmt.Fprintf(out, "pod/%s\n", visible.Text(list.Items[i].Name))
 		}
 		return nil
 	}

@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -250,5 +252,28 @@ func TestPodsCommand(t *testing.T) {
 				t.Errorf("%d %q %q, want one line with %q", code, out, errOut, tt.want)
 			}
 		})
+	}
+}
+
+// What an author of a pod or an image writes is shown, and not obeyed by the terminal.
+func TestOutputHasNoTerminalEscapes(t *testing.T) {
+	const evil = "a\x1b[2J\nfake\t\u009b31m"
+	list := &v1.PodList{Items: []v1.Pod{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: evil},
+		Spec:       v1.PodSpec{Containers: []v1.Container{{Name: "c", Image: evil}}},
+		Status:     v1.PodStatus{Reason: evil, Message: evil},
+	}}}
+	for _, format := range []string{"", "wide", "name", "json", "yaml"} {
+		var out bytes.Buffer
+		w := visible.Lines(&out) // as run does
+		if err := printPods(w, w, list, format, false, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsAny(out.String(), "\x1b\u009b") || !strings.Contains(out.String(), "31m") {
+			t.Errorf("-o %s: %q", format, out.String())
+		}
+		if n := strings.Count(out.String(), "\n"); format == "" && n != 2 || format == "name" && n != 1 {
+			t.Errorf("-o %s has %d lines: %q", format, n, out.String())
+		}
 	}
 }

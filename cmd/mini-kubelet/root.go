@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // registers --logging-format=json
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
 
@@ -78,7 +80,9 @@ func loadConfig(flags *config.Flags) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := logsapi.ValidateAndApply(&cfg.Logging, nil); err != nil {
+	// A value with a line break in it is logged as it is.
+	streams := &logsapi.LoggingOptions{ErrorStream: visible.Lines(os.Stderr), InfoStream: visible.Lines(os.Stdout)}
+	if err := logsapi.ValidateAndApplyWithOptions(&cfg.Logging, streams, nil); err != nil {
 		return nil, fmt.Errorf("set up logging: %w", err)
 	}
 	for _, w := range warnings {

@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -38,11 +39,11 @@ func (a *announcer) run(ctx context.Context) error {
 		seen := map[types.UID]bool{}
 		for _, p := range pods {
 			seen[p.UID] = true
-			line := describe(p)
+			line := visible.Text(describe(p))
 			if said[p.UID] == line {
 				continue
 			}
-			said[p.UID], names[p.UID] = line, p.Namespace+"/"+p.Name
+			said[p.UID], names[p.UID] = line, visible.Text(p.Namespace+"/"+p.Name)
 			fmt.Fprintf(a.out, "pod %s is %s\n", names[p.UID], line)
 		}
 		for uid := range said {

@@ -64,6 +64,21 @@ func TestDescribeNamesTheReasonForWaiting(t *testing.T) {
 	}
 }
 
+func TestTheAnnouncerSaysNothingThatATerminalObeys(t *testing.T) {
+	var out bytes.Buffer
+	a := &announcer{out: &out, node: "n1", pods: func() []*v1.Pod {
+		return []*v1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Status: v1.PodStatus{Reason: "No", Message: "\x1b[2J\npod x is Running"}}}
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "\x1b") || strings.Contains(out.String(), "\npod x") {
+		t.Errorf("said %q", out.String())
+	}
+}
+
 func TestLockIsExclusiveUntilUnlocked(t *testing.T) {
 	root := t.TempDir()
 	unlock, err := lock(root)

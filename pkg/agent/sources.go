@@ -31,7 +31,7 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 	if cfg.StaticPodPath != "" {
 		f, err := source.NewFile(source.FileConfig{
 			Path: cfg.StaticPodPath, NodeName: cfg.NodeName, Period: cfg.FileCheckFrequency.Duration,
-			StateDir: stateDir(cfg, "manifests-file"), Objects: cfg.Standalone(),
+			StateDir: stateDir(cfg, "manifests-file"), Objects: cfg.Standalone(), Lenient: cfg.ManifestValidation == config.ManifestWarn,
 		})
 		if err != nil {
 			return nil, err
@@ -41,7 +41,7 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 	if cfg.StaticPodURL != "" {
 		h, err := source.NewHTTP(source.HTTPConfig{
 			URL: cfg.StaticPodURL, Header: cfg.StaticPodURLHeader, NodeName: cfg.NodeName, Period: cfg.HTTPCheckFrequency.Duration,
-			StateDir: stateDir(cfg, "manifests-http"), Objects: cfg.Standalone(),
+			StateDir: stateDir(cfg, "manifests-http"), Objects: cfg.Standalone(), Lenient: cfg.ManifestValidation == config.ManifestWarn,
 		})
 		if err != nil {
 			return nil, err

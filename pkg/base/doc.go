@@ -8,5 +8,6 @@
 //	retry, logonce          trying again with a back-off; logging repeated failures once
 //	recovery                a panic ends one call, not the agent
 //	bounds                  limits on what a spec may write at any length
+//	visible                 text of others, shown on a terminal
 //	crimeta                 what CRI has no field for, from the agent to the dockershim
 package base

@@ -81,6 +81,8 @@ type Config struct {
 	// ShowPods describes on standard output, in plain words, whenever something changes
 	// in what runs.
 	ShowPods bool
+	// ManifestValidation is ManifestStrict or ManifestWarn.
+	ManifestValidation string
 
 	origins origins
 }
@@ -91,6 +93,10 @@ const (
 	DefaultDockerEndpoint    = "unix:///var/run/docker.sock"
 	DefaultDockershimRootDir = "/var/lib/dockershim"
 	DefaultDockershimSocket  = "unix:///var/run/dockershim.sock"
+	// ManifestStrict refuses a manifest with an unknown or doubled field; ManifestWarn drops the
+	// field with a warning, where the kubelet drops it in silence.
+	ManifestStrict = "strict"
+	ManifestWarn   = "warn"
 	// DefaultReadOnlyPort is served in standalone mode unless configured otherwise.
 	DefaultReadOnlyPort = 10255
 )
@@ -110,6 +116,7 @@ func newConfig() *Config {
 		NonMasqueradeCIDR:         "10.0.0.0/8",
 		MaxDeadPerContainer:       1,
 		MaxDeadContainers:         -1,
+		ManifestValidation:        ManifestStrict,
 		origins:                   origins{},
 	}
 }

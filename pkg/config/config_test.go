@@ -91,6 +91,7 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 		{[]string{"--sync-frequency=5"}, `want a duration such as 20s, got "5"`},
 		{[]string{"--healthz-bind-address=here"}, `--healthz-bind-address: must be an IP address, got "here"`},
 		{[]string{"--cgroup-driver=v2"}, `--cgroup-driver: must be one of cgroupfs, systemd, got "v2"`},
+		{[]string{"--manifest-validation=ignore"}, `--manifest-validation: must be one of strict, warn, got "ignore"`},
 		{[]string{"--network-plugin=calico"}, `--network-plugin: must be one of docker, cni, kubenet, got "calico"`},
 		{[]string{"--manifest-url=/tmp/x"}, `--manifest-url: must be an http:// or https:// URL, got "/tmp/x"`},
 		{[]string{"--manifest-url=ftp://me:secret@host/"}, `got "ftp://me:xxxxx@host/"`},

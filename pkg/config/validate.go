@@ -136,6 +136,7 @@ func (c *Config) validateRuntime(k *checker) {
 		oneOf(k, "cgroupDriver", c.CgroupDriver, "cgroupfs", "systemd")
 	}
 	oneOf(k, "hairpinMode", c.HairpinMode, kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone)
+	oneOf(k, "--manifest-validation", c.ManifestValidation, ManifestStrict, ManifestWarn)
 	if c.NetworkPlugin != "" {
 		oneOf(k, "--network-plugin", c.NetworkPlugin, "docker", "cni", "kubenet")
 	}

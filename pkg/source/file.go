@@ -38,6 +38,8 @@ type FileConfig struct {
 	// Objects accepts documents of objects that pods use, for a standalone node; false
 	// refuses them.
 	Objects bool
+	// Lenient drops unknown and duplicate fields with a warning instead of refusing them.
+	Lenient bool
 }
 
 // FileSource reads pods, and the objects that they use, from a manifest file or from the
@@ -81,7 +83,7 @@ func NewFile(cfg FileConfig) (*FileSource, error) {
 	}
 	return &FileSource{
 		cfg:      cfg,
-		origin:   manifest.Origin{Source: pods.SourceFile, Node: cfg.NodeName, Objects: cfg.Objects},
+		origin:   manifest.Origin{Source: pods.SourceFile, Node: cfg.NodeName, Objects: cfg.Objects, Lenient: cfg.Lenient},
 		store:    &lastGood{dir: cfg.StateDir},
 		files:    map[string]*file{},
 		removed:  map[string]bool{},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type HTTPConfig struct {
 	Client   http.RoundTripper      // nil: http.DefaultTransport
 	StateDir string                 // as FileConfig's, for the last good answer
 	Objects  bool                   // as FileConfig's
+	Lenient  bool                   // as FileConfig's
 }
 
 // HTTPSource reads pods from a URL every period, in the same forms as a manifest
@@ -77,7 +79,7 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	from.User = nil // a new password must not make new pods
 	s := &HTTPSource{
 		cfg:      cfg,
-		origin:   manifest.Origin{Source: pods.SourceHTTP, From: from.String(), Node: cfg.NodeName, Objects: cfg.Objects},
+		origin:   manifest.Origin{Source: pods.SourceHTTP, From: from.String(), Node: cfg.NodeName, Objects: cfg.Objects, Lenient: cfg.Lenient},
 		store:    &lastGood{dir: cfg.StateDir},
 		problems: manifest.NewBook(cfg.Report),
 	}
@@ -85,13 +87,16 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	return s, nil
 }
 
-// redirect follows redirects, but does not send another host the headers that were
-// meant for this one.
+// redirect follows redirects, but does not send the headers to another host, or over another
+// scheme, than they were meant for; nor back to the first one, once a redirect has led elsewhere.
 func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("stopped after 10 redirects")
 	}
-	if r.URL.Host != via[0].URL.Host {
+	elsewhere := func(r *http.Request) bool {
+		return r.URL.Host != via[0].URL.Host || r.URL.Scheme != via[0].URL.Scheme
+	}
+	if elsewhere(r) || slices.ContainsFunc(via, elsewhere) {
 		for name := range s.cfg.Header {
 			r.Header.Del(name)
 		}
@@ -146,7 +151,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		s.note(append([]manifest.Problem{s.problem(message(err))}, s.faults...))
 		if first {
 			if kept := s.store.load(s.origin.From); kept != nil {
-				s.content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName), true
+				s.content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.WhatRan().Read(kept), s.cfg.NodeName), true
 			}
 		}
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
@@ -173,19 +178,12 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	before := s.content
 	if first && manifest.NeedsKept(docs) {
 		if kept := s.store.load(s.origin.From); kept != nil {
-			before = manifest.KeepFailed(manifest.Content{}, s.origin.Read(kept), s.cfg.NodeName)
+			before = manifest.KeepFailed(manifest.Content{}, s.origin.WhatRan().Read(kept), s.cfg.NodeName)
 		}
 	}
 	manifest.RefuseChanges(docs, before)
-	s.faults = nil
-	failed := len(docs) == 0
-	for i := range docs {
-		failed = failed || docs[i].Failed()
-		for _, p := range docs[i].Problems {
-			p.Source, p.File = pods.SourceHTTP, s.origin.From
-			s.faults = append(s.faults, p)
-		}
-	}
+	s.faults = manifest.Problems(docs, pods.SourceHTTP, s.origin.From)
+	failed := len(docs) == 0 || slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}

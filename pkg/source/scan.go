@@ -193,15 +193,8 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 		f.Content = s.kept(path)
 	}
 	manifest.RefuseChanges(docs, f.Content)
-	f.problems = nil
-	failed := len(docs) == 0
-	for i := range docs {
-		failed = failed || docs[i].Failed()
-		for _, p := range docs[i].Problems {
-			p.Source, p.File = pods.SourceFile, path
-			f.problems = append(f.problems, p)
-		}
-	}
+	f.problems = manifest.Problems(docs, pods.SourceFile, path)
+	failed := len(docs) == 0 || slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
@@ -219,7 +212,7 @@ func (s *FileSource) kept(path string) manifest.Content {
 	if data == nil {
 		return manifest.Content{}
 	}
-	from := s.origin
+	from := s.origin.WhatRan()
 	from.From = path
 	return manifest.KeepFailed(manifest.Content{}, from.Read(data), s.cfg.NodeName)
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,10 @@ type reading struct {
 	since time.Time
 	retry time.Duration // look again after that; 0: only when something happens
 	fault string
+	// unsized: its size is not that of its content, as in /proc and in file systems that make the
+	// content when it is read. Such a file is read at each look, since nothing else shows a change.
+	unsized bool
+	sum     [sha256.Size]byte // of the content last returned of it
 }
 
 // next returns the file's content if it has changed since the last read, or nil. An
@@ -59,7 +64,7 @@ func (r *reading) next(path string, now time.Time) ([]byte, error) {
 		return nil, r.fail(stamp{}, err)
 	}
 	current := stampOf(&st)
-	if r.read && current == r.last {
+	if r.read && current == r.last && !r.unsized {
 		r.retry = 0
 		if r.fault != "" {
 			return nil, errors.New(r.fault)
@@ -70,13 +75,14 @@ func (r *reading) next(path string, now time.Time) ([]byte, error) {
 		return nil, r.fail(current, errors.New("is not a regular file, and is not read"))
 	}
 	if st.Size > maxManifest {
-		return nil, r.fail(current, fmt.Errorf("is larger than %d MiB", maxManifest>>20))
+		return nil, r.fail(current, errTooLarge)
 	}
 	if current != r.fresh {
 		r.fresh, r.since = current, now
 		r.retry = 0
 	}
 	data, after, err := readSettled(path, now.Sub(r.since))
+	unsized := err == nil && int64(len(data)) != after.size
 	switch {
 	case errors.Is(err, errUnsettled):
 		r.retry = min(max(2*r.retry, retryFirst), retryMost)
@@ -84,14 +90,22 @@ func (r *reading) next(path string, now time.Time) ([]byte, error) {
 	case err != nil:
 		return nil, r.fail(stamp{}, err) // tried again at every look
 	}
+	sum := sha256.Sum256(data)
+	same := r.read && r.fault == "" && r.unsized && unsized && sum == r.sum
 	r.read, r.last, r.retry, r.fault = true, after, 0, ""
+	r.unsized, r.sum = unsized, sum
+	if same {
+		return nil, nil
+	}
 	return data, nil
 }
 
 func (r *reading) fail(at stamp, err error) error {
-	r.read, r.last, r.retry, r.fault = true, at, 0, err.Error()
+	r.read, r.last, r.retry, r.fault, r.unsized = true, at, 0, err.Error(), false
 	return err
 }
+
+var errTooLarge = fmt.Errorf("is larger than %d MiB", maxManifest>>20)
 
 var errUnsettled = errors.New("the file is being written")
 
@@ -123,7 +137,13 @@ func readSettled(path string, same time.Duration) ([]byte, stamp, error) {
 	if err := unix.Fstat(fd, &after); err != nil {
 		return nil, stamp{}, err
 	}
-	if stampOf(&before) != stampOf(&after) || int64(len(data)) != after.Size {
+	switch {
+	case stampOf(&before) != stampOf(&after):
+		return nil, stamp{}, errUnsettled
+	case len(data) > maxManifest:
+		return nil, stamp{}, errTooLarge
+	case int64(len(data)) != after.Size && after.Size > 0 && same < heldFor:
+		// Written between two looks, unless it stays so: then the file system does not know the size.
 		return nil, stamp{}, errUnsettled
 	}
 	if data == nil {

@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 var update = flag.Bool("update", false, "write docs/pod-fields.md")
@@ -76,6 +77,48 @@ func TestEveryFieldOfAPodHasAVerdictAndEveryVerdictAField(t *testing.T) {
 	}
 }
 
+func TestEveryFieldOfMetadataHasAVerdict(t *testing.T) {
+	var names, rows []string
+	for _, f := range fieldsOf(reflect.TypeFor[metav1.ObjectMeta]()) {
+		names = append(names, f.name)
+	}
+	for _, r := range metadata.rows {
+		rows = append(rows, r.field)
+		if r.verdict != honoured && r.text == "" {
+			t.Errorf("%s: %s, but not why", r.field, r.verdict)
+		}
+	}
+	if !slices.Equal(rows, names) {
+		t.Errorf("rows %v are not the type's fields in order: %v", rows, names)
+	}
+}
+
+func TestIgnoredMetadataIsForgotten(t *testing.T) {
+	var m metav1.ObjectMeta
+	v := reflect.ValueOf(&m).Elem()
+	for i := range v.NumField() {
+		if v.Type().Field(i).Type != reflect.TypeFor[metav1.Time]() {
+			set(v.Field(i))
+		}
+	}
+	m.CreationTimestamp = metav1.Now()
+	ForgetIgnored(&m)
+	for i, f := range fieldsOf(v.Type()) {
+		if gone := v.FieldByIndex(f.index).IsZero(); gone != (metadata.rows[i].verdict == ignored) {
+			t.Errorf("%s is %s, and cleared: %v", f.name, metadata.rows[i].verdict, gone)
+		}
+	}
+}
+
+func TestWhatIsSaidOfManifestsIsOfFieldsThatExist(t *testing.T) {
+	for name := range inManifests {
+		typ, field, _ := strings.Cut(name, ".")
+		if _, ok := sections[typ][field]; !ok {
+			t.Errorf("%s has no row", name)
+		}
+	}
+}
+
 func TestDocumentIsUpToDate(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# What becomes of each field of a pod\n\n")
@@ -85,14 +128,28 @@ func TestDocumentIsUpToDate(t *testing.T) {
 	b.WriteString("\nA path has at most 4095 bytes and the files that the node writes names of at most 255, which is what Linux takes; a longer one fails the volume or the container that it belongs to, with `file name too long`. A path counts as it is written, but that of a file in a volume after it was cleaned. A quantity that 64 bits do not hold, in thousandths where it is of cpu, is refused.\n")
 	counts := map[verdict]int{}
 	for _, s := range table {
-		fmt.Fprintf(&b, "\n## %s\n\n| field | verdict | |\n| --- | --- | --- |\n", s.name)
+		manifests := ""
+		for _, r := range s.rows {
+			if inManifests[s.name+"."+r.field] != "" {
+				manifests = " in a manifest |"
+			}
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n| field | verdict | |%s\n| --- | --- | --- |%s\n", s.name, manifests, strings.Repeat(" --- |", min(len(manifests), 1)))
 		for _, r := range s.rows {
 			counts[r.verdict]++
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.field, r.verdict, r.text)
+			fmt.Fprintf(&b, "| `%s` | %s | %s |", r.field, r.verdict, r.text)
+			if manifests != "" {
+				fmt.Fprintf(&b, " %s |", inManifests[s.name+"."+r.field])
+			}
+			b.WriteString("\n")
 		}
 	}
 	fmt.Fprintf(&b, "\n%d fields are honoured, %d more where the node has an API server, %d refused, %d are not a node's business.\n",
 		counts[honoured], counts[withObjects]+counts[withTokens]+counts[withClaims]+counts[withControl]+counts[withCgroups]+counts[withClasses]+counts[withBundles], counts[refused], counts[notNode])
+	b.WriteString("\n## Metadata of a manifest\n\nA field that `ObjectMeta` does not have is refused like one of the spec. The fields that are ignored do nothing, but editing one is an edit of the pod.\n\n| field | verdict | |\n| --- | --- | --- |\n")
+	for _, r := range metadata.rows {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.field, r.verdict, r.text)
+	}
 	if *update {
 		if err := os.WriteFile(document, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -226,6 +283,8 @@ func set(v reflect.Value) {
 		v.SetString("x")
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Int64:
+		v.SetInt(1)
 	case reflect.Struct:
 		set(v.Field(0))
 	case reflect.Map:

@@ -17,6 +17,7 @@ const (
 	honoured verdict = "honoured"
 	refused  verdict = "refused"
 	notNode  verdict = "not a node's business"
+	ignored  verdict = "ignored" // of metadata only
 	// These are honoured if the Node has what they need, and otherwise refused.
 	withObjects verdict = "honoured where the node has objects"
 	withTokens  verdict = "honoured where the node has tokens"

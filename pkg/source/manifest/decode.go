@@ -23,42 +23,48 @@ import (
 // Document is one pod or object as in a manifest: neither defaulted nor validated.
 // If it could not be decoded, it has only problems.
 type Document struct {
-	document int
+	*text
 	prefix   string // of field paths, "items[2]." for the third in a list
-	lines    *lines
 	pod      *v1.Pod
 	content  []byte        // canonical form of the pod's metadata and spec, see canonical
 	object   metav1.Object // of a kind that newObject knows
 	kind     string        // "" if unknown
 	empty    bool          // an empty list: the way to say that nothing is wanted
 	name     types.NamespacedName
-	Problems []Problem
+	faults   int       // what is wrong with it, also what Problems has no room for
+	problems []Problem // the first of them
 }
+
+// maxDocuments is how many pods and objects a manifest may have, far beyond what a node runs.
+const maxDocuments = 10_000
 
 // decode reads a manifest: YAML or JSON documents of the documented kinds, and
-// lists of them. An invalid document does not affect the others. The problems do
-// not have Source and File yet.
-func decode(data []byte) []Document {
-	var all []Document
-	for i, text := range split(data) {
-		all = append(all, decodeDocument(Document{document: i + 1, lines: &lines{text: text}})...)
+// lists of them. An invalid document does not affect the others. Where lenient, fields that
+// are unknown or doubled are dropped instead of refused. The problems do
+// not have Source and File yet. It takes time and memory in proportion to the text.
+func decode(data []byte, lenient bool) []Document {
+	all := &manifest{lenient: lenient}
+	for i, piece := range split(data) {
+		w := Document{text: &text{document: i + 1, lines: &lines{text: piece}, manifest: all}}
+		if len(all.documents) >= maxDocuments {
+			w.problem("", tooMany)
+			all.documents = append(all.documents, w)
+			break
+		}
+		if raw := w.toJSON(); raw != nil {
+			all.documents = append(all.documents, w.decode(raw)...)
+		} else {
+			all.documents = append(all.documents, w)
+		}
 	}
-	return all
+	return all.documents
 }
 
-func decodeDocument(w Document) []Document {
-	raw, problems := toJSON(w.lines.text)
-	if len(problems) > 0 {
-		for i := range problems {
-			problems[i].Document = w.document
-		}
-		w.Problems = problems
-		// A duplicate key makes a document invalid, but its name may still be readable.
-		if lax, err := yaml.YAMLToJSON(w.lines.text.text); err == nil {
-			w.name = readName(lax)
-		}
-		return []Document{w}
-	}
+// tooMany is said by a document without a name, so that what the rest gave before stays.
+var tooMany = fmt.Sprintf("this and what follows is not read: a manifest may have %d pods and objects", maxDocuments)
+
+// decode reads a document, whose text is raw as JSON.
+func (w Document) decode(raw []byte) []Document {
 	var head struct {
 		APIVersion any               `json:"apiVersion"`
 		Kind       any               `json:"kind"`
@@ -84,15 +90,18 @@ func decodeDocument(w Document) []Document {
 		w.decodeOne(raw)
 		return []Document{w}
 	}
-	if problems := explainList(raw); len(problems) > 0 {
-		for _, p := range problems {
-			w.problem(p.path, p.bare) // the values may be those of Secrets
-		}
+	w.explained(explainList(raw, w.manifest.lenient), true) // the values may be those of Secrets
+	if w.faults > 0 {
 		return []Document{w}
 	}
-	var all []Document
+	all := make([]Document, 0, len(head.Items))
 	for i, item := range head.Items {
-		one := Document{document: w.document, prefix: fmt.Sprintf("items[%d].", i), lines: w.lines}
+		if len(w.manifest.documents)+len(all) == maxDocuments {
+			w.prefix = ""
+			w.problem(fmt.Sprintf("items[%d]", i), tooMany)
+			return append(all, w)
+		}
+		one := Document{text: w.text, prefix: fmt.Sprintf("items[%d].", i)}
 		one.kind = one.itemKind(item, of)
 		if one.kind != "" {
 			one.decodeOne(item)
@@ -153,7 +162,7 @@ func (w *Document) decodeOne(raw []byte) {
 		bad := func(path string, err error) { w.problem(path, err.Error()) }
 		bounds.Quantities(w.pod, "", bad)
 		bounds.Quantities(w.object, "", bad)
-		if len(w.Problems) > 0 {
+		if w.faults > 0 {
 			w.pod, w.object = nil, nil
 		}
 	})
@@ -168,48 +177,58 @@ func (w *Document) guarded(do func()) {
 	}
 }
 
-// decodePod decodes strictly: unknown and duplicate fields are problems.
+// decodePod decodes strictly, unless lenient: unknown and duplicate fields are problems.
 func (w *Document) decodePod(raw []byte) {
 	pod := &v1.Pod{}
-	strict, err := kjson.UnmarshalStrict(raw, pod)
-	if err == nil && len(strict) == 0 {
+	if w.decodeInto(raw, pod, false) {
 		w.pod, w.content = pod, canonical(raw)
-		return
 	}
-	for _, p := range explain(raw, reflect.TypeFor[v1.Pod](), "") {
-		w.problem(p.path, p.message)
+}
+
+// decodeInto decodes a document into an API object. Problems with a secret one are told without
+// values, because they are logged.
+func (w *Document) decodeInto(raw []byte, object any, secret bool) (ok bool) {
+	strict, err := kjson.UnmarshalStrict(raw, object)
+	if err == nil && len(strict) == 0 {
+		return true
 	}
-	if len(w.Problems) == 0 { // explain finds unknown fields and wrong types, but not duplicate keys of JSON
-		for _, e := range append(strict, err) {
-			if e != nil {
-				w.problem("", e.Error())
-			}
+	found := explain(raw, reflect.TypeOf(object).Elem(), w.manifest.lenient)
+	w.explained(found, secret)
+	if w.faults > 0 {
+		return false
+	}
+	// explain finds unknown fields and wrong types, but not duplicate keys of JSON, and the
+	// errors about these name only keys.
+	for _, e := range strict {
+		switch {
+		case !w.manifest.lenient:
+			w.problem("", e.Error())
+		case strings.Contains(e.Error(), "duplicate field"):
+			w.ignore("", e.Error())
 		}
 	}
-}
-
-func (w *Document) fail(path, message string) []Document {
-	w.problem(path, message)
-	return []Document{*w}
-}
-
-// refuse records what is wrong with what was decoded, and if anything is, drops the
-// result.
-func (w *Document) refuse(errs field.ErrorList) {
-	for _, e := range errs {
-		w.problem(e.Field, e.ErrorBody())
+	if err != nil && secret {
+		w.problem("", "cannot be decoded")
+	} else if err != nil {
+		w.problem("", err.Error())
 	}
-	if len(errs) > 0 {
-		w.pod, w.object = nil, nil
-	}
+	return w.faults == 0
 }
 
-// problem records what is wrong with a field, and on which line the field is.
-func (w *Document) problem(path, message string) {
-	path = strings.TrimSuffix(w.prefix+path, ".")
-	w.Problems = append(w.Problems, Problem{
-		Document: w.document, Line: w.lines.of(path), Field: path, Message: message,
-	})
+// explained records what explain has found.
+func (w *Document) explained(found *findings, bare bool) {
+	for _, f := range found.wrong {
+		message := f.message
+		if bare {
+			message = f.bare
+		}
+		w.problem(f.path, message)
+	}
+	w.countMore(found.moreWrong)
+	for _, f := range found.dropped {
+		w.ignore(f.path, f.message)
+	}
+	w.moreIgnored += found.moreDropped
 }
 
 // canonical is the content of a pod's manifest regardless of formatting, comments
@@ -254,38 +273,54 @@ func readName(raw []byte) types.NamespacedName {
 
 var yamlLine = regexp.MustCompile(`^(?:error converting YAML to JSON: )?(?:yaml: )?(?:unmarshal errors:)?\s*(?:line (\d+): )?`)
 
-// toJSON converts a document to JSON. Problems with YAML have line numbers.
-func toJSON(p piece) ([]byte, []Problem) {
+// toJSON converts the document's text to JSON, nil if it cannot. Problems with YAML have line
+// numbers.
+func (w *Document) toJSON() []byte {
+	p := w.lines.text
 	if p.json {
-		return p.text, nil
+		return p.text
 	}
 	raw, err := yaml.YAMLToJSONStrict(p.text)
 	if err == nil {
-		return raw, nil
+		return raw
 	}
-	var problems []Problem
-	for _, text := range strings.Split(err.Error(), "\n") {
-		at := yamlLine.FindStringSubmatch(text)
-		message := strings.TrimSpace(text[len(at[0]):])
+	if lax, laxErr := yaml.YAMLToJSON(p.text); laxErr == nil {
+		// Only duplicate keys are wrong, or what the strict parser takes for them.
+		found, known := w.lines.doubled()
+		switch {
+		case known && len(found) == 0:
+			return lax // keys of a merge that are given again, which is what merges are for
+		case known && w.manifest.lenient:
+			for _, k := range found {
+				w.ignoreAt(k.line, k.message)
+			}
+			return lax
+		case known:
+			for _, k := range found {
+				w.problemAt(k.line, "not YAML: "+k.message)
+			}
+			w.name = readName(lax)
+			return nil
+		}
+		w.name = readName(lax)
+	}
+	secretive := bytes.Contains(bytes.ToLower(p.text), []byte("secret")) || bytes.Contains(bytes.ToLower(p.text), []byte("stringdata"))
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		at := yamlLine.FindStringSubmatch(line)
+		message := strings.TrimSpace(line[len(at[0]):])
 		if message == "" {
 			continue // the heading of a list of errors
 		}
-		line := p.line
-		if n, err := strconv.Atoi(at[1]); err == nil && n > 0 {
-			line += n - 1
+		n, err := strconv.Atoi(at[1])
+		if err != nil || n < 1 {
+			n = 1
 		}
-		problems = append(problems, Problem{Line: line, Message: "not YAML: " + discreet(message, p.text)})
+		if secretive { // leave out what the parser quotes
+			message = quoted.ReplaceAllString(message, "…")
+		}
+		w.problemAt(n, "not YAML: "+message)
 	}
-	return nil, problems
+	return nil
 }
 
 var quoted = regexp.MustCompile("'[^']*'|`[^`]*`|map\\[.*")
-
-// discreet leaves out what the parser quotes of a document that may be a Secret.
-func discreet(message string, text []byte) string {
-	lower := bytes.ToLower(text)
-	if bytes.Contains(lower, []byte("secret")) || bytes.Contains(lower, []byte("stringdata")) {
-		return quoted.ReplaceAllString(message, "…")
-	}
-	return message
-}

@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -25,11 +27,21 @@ type Origin struct {
 	Node   string
 	// Objects reports whether ConfigMaps and Secrets are accepted.
 	Objects bool
+	// Lenient drops unknown and duplicate fields with a warning, as the kubelet drops them in
+	// silence, instead of refusing what has them.
+	Lenient bool
+}
+
+// WhatRan returns the origin for reading what was good before: what ran because it was read
+// leniently does not stop when that is no longer so.
+func (o Origin) WhatRan() Origin {
+	o.Lenient = true
+	return o
 }
 
 // Read decodes a manifest and makes of it what runs on this node, see static. An invalid
 // document does not affect the others.
-func (o Origin) Read(data []byte) []Document { return o.static(decode(data)) }
+func (o Origin) Read(data []byte) []Document { return o.static(decode(data, o.Lenient)) }
 
 // static turns each pod of a manifest into the pod that runs on this node:
 // defaulted, with its identity, and valid; and each object into the one that pods
@@ -50,20 +62,34 @@ func (o Origin) one(w *Document) {
 		return
 	}
 	pod := w.pod
-	// What the API server would set, and a copy of its output may contain.
 	pod.TypeMeta = metav1.TypeMeta{}
 	pod.Status = v1.PodStatus{Phase: v1.PodPending}
-	pod.ManagedFields, pod.ResourceVersion, pod.Generation = nil, "", 0
-	pod.CreationTimestamp, pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = metav1.Time{}, nil, nil
+	generateName := pod.GenerateName
+	podfields.ForgetIgnored(&pod.ObjectMeta)
 	if pod.Namespace == "" {
 		pod.Namespace = metav1.NamespaceDefault
 	}
 	SetDefaults(pod)
 	errs := validateStatic(pod, o.Node)
-	w.refuse(append(errs, Validate(pod)...))
+	w.refuse(named(append(errs, Validate(pod)...), generateName))
 	if w.pod != nil {
 		o.identify(pod, w.content)
 	}
+}
+
+// named words the error that a name is missing for a manifest, which has nobody who generates one.
+func named(errs field.ErrorList, generateName string) field.ErrorList {
+	name := field.NewPath("metadata", "name").String()
+	for i, e := range errs {
+		switch {
+		case e.Type != field.ErrorTypeRequired || e.Field != name:
+		case generateName != "":
+			errs[i] = field.Forbidden(field.NewPath("metadata", "generateName"), "generateName is not possible in a manifest: give it a name")
+		default:
+			e.Detail = ""
+		}
+	}
+	return errs
 }
 
 // identify gives a static pod its identity as the kubelet does: a name that is
@@ -148,5 +174,21 @@ func validateStatic(pod *v1.Pod, node string) field.ErrorList {
 	if _, mirror := pod.Annotations[pods.AnnotationConfigMirror]; mirror {
 		errs = append(errs, field.Forbidden(meta.Child("annotations").Key(pods.AnnotationConfigMirror), "is set on mirror pods only, never in a manifest"))
 	}
+	if g := pod.DeletionGracePeriodSeconds; g != nil {
+		errs = append(errs, apivalidation.ValidateNonnegativeField(*g, meta.Child("deletionGracePeriodSeconds"))...)
+	}
+	for i := range pod.Spec.Volumes {
+		if h := pod.Spec.Volumes[i].HostPath; h != nil {
+			errs = append(errs, absolute(h.Path, field.NewPath("spec", "volumes").Index(i).Child("hostPath", "path"))...)
+		}
+	}
 	return errs
+}
+
+// absolute refuses a relative path of the host, which the API server takes and no node can mount.
+func absolute(path string, at *field.Path) field.ErrorList {
+	if path == "" || strings.HasPrefix(path, "/") {
+		return nil // an empty one is told elsewhere
+	}
+	return field.ErrorList{field.Invalid(at, path, "must be an absolute path of the node: a manifest's own directory does not count")}
 }

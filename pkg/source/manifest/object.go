@@ -4,15 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	kjson "sigs.k8s.io/json"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -89,35 +89,12 @@ func (w *Document) ident(node string) ident {
 }
 
 // Failed reports whether the document gave nothing although it should have.
-func (w *Document) Failed() bool { return w.pod == nil && w.object == nil && !w.empty }
+func (w Document) Failed() bool { return w.pod == nil && w.object == nil && !w.empty }
 
-// decodeObject decodes an object other than a pod, just as strictly. Problems with
-// a Secret are reported without values, because they are logged.
+// decodeObject decodes an object other than a pod, just as strictly.
 func (w *Document) decodeObject(raw []byte) {
-	object := newObject(w.kind)
-	strict, err := kjson.UnmarshalStrict(raw, object)
-	if err == nil && len(strict) == 0 {
+	if object := newObject(w.kind); w.decodeInto(raw, object, w.kind == kindSecret) {
 		w.object = object
-		return
-	}
-	for _, f := range explain(raw, reflect.TypeOf(object).Elem(), "") {
-		if w.kind == kindSecret {
-			f.message = f.bare
-		}
-		w.problem(f.path, f.message)
-	}
-	if len(w.Problems) > 0 {
-		return
-	}
-	for _, e := range strict { // duplicate keys, whose errors name only keys
-		w.problem("", e.Error())
-	}
-	if err != nil {
-		message := err.Error()
-		if w.kind == kindSecret {
-			message = "cannot be decoded"
-		}
-		w.problem("", message)
 	}
 }
 
@@ -129,11 +106,10 @@ func (o Origin) object(w *Document) {
 		w.problem("kind", fmt.Sprintf("a %s cannot be given to a node of a cluster: its pods take theirs from the API server, and static pods cannot refer to any", w.kind))
 		return
 	}
-	w.object.SetManagedFields(nil)
-	w.object.SetResourceVersion("")
-	w.object.SetGeneration(0)
-	w.object.SetCreationTimestamp(metav1.Time{})
-	w.object.SetDeletionTimestamp(nil)
+	generateName := w.object.GetGenerateName()
+	if m, ok := w.object.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta); ok {
+		podfields.ForgetIgnored(m)
+	}
 	w.object.SetDeletionGracePeriodSeconds(nil)
 	if w.object.GetNamespace() == "" && w.kind != kindVolume {
 		w.object.SetNamespace(metav1.NamespaceDefault)
@@ -141,7 +117,7 @@ func (o Origin) object(w *Document) {
 	switch object := w.object.(type) {
 	case *v1.ConfigMap:
 		object.TypeMeta = metav1.TypeMeta{}
-		w.refuse(validateConfigMap(object))
+		w.refuse(named(validateConfigMap(object), generateName))
 	case *v1.Secret:
 		object.TypeMeta = metav1.TypeMeta{}
 		text := object.StringData
@@ -155,21 +131,29 @@ func (o Origin) object(w *Document) {
 		defaultTo(&object.Type, v1.SecretTypeOpaque)
 		errs := validateSecret(object)
 		for _, e := range errs {
-			for k := range text { // the field that the user wrote, for its line
-				if e.Field == field.NewPath("data").Key(k).String() {
-					e.Field = field.NewPath("stringData").Key(k).String()
+			// The field that the user wrote, for its line.
+			if key, ok := strings.CutPrefix(e.Field, "data["); ok && len(text) > 0 {
+				if _, there := text[strings.TrimSuffix(key, "]")]; there {
+					e.Field = "stringData[" + key
 				}
 			}
 		}
-		w.refuse(errs)
+		w.refuse(named(errs, generateName))
 	case *v1.PersistentVolume:
 		object.TypeMeta, object.Status = metav1.TypeMeta{}, v1.PersistentVolumeStatus{}
 		defaultPersistentVolume(object)
-		w.refuse(validatePersistentVolume(object))
+		errs := validatePersistentVolume(object)
+		if h := object.Spec.HostPath; h != nil {
+			errs = append(errs, absolute(h.Path, field.NewPath("spec", "hostPath", "path"))...)
+		}
+		if l := object.Spec.Local; l != nil {
+			errs = append(errs, absolute(l.Path, field.NewPath("spec", "local", "path"))...)
+		}
+		w.refuse(named(errs, generateName))
 	case *v1.PersistentVolumeClaim:
 		object.TypeMeta, object.Status = metav1.TypeMeta{}, v1.PersistentVolumeClaimStatus{}
 		defaultClaim(&object.Spec)
-		w.refuse(validateClaim(object))
+		w.refuse(named(validateClaim(object), generateName))
 	}
 }
 

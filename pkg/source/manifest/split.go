@@ -55,6 +55,7 @@ func splitJSON(data []byte) ([]piece, bool) {
 	}
 	var pieces []piece
 	d := json.NewDecoder(bytes.NewReader(data))
+	line, counted := 1, 0
 	for {
 		var raw json.RawMessage
 		before := int(d.InputOffset())
@@ -63,7 +64,9 @@ func splitJSON(data []byte) ([]piece, bool) {
 			return pieces, len(rest) == 0
 		}
 		begin := int(d.InputOffset()) - len(raw)
-		pieces = append(pieces, piece{text: raw, json: true, line: 1 + bytes.Count(data[:begin], []byte("\n"))})
+		line += bytes.Count(data[counted:begin], []byte("\n"))
+		counted = begin
+		pieces = append(pieces, piece{text: raw, json: true, line: line})
 	}
 }
 

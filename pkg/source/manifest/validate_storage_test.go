@@ -32,18 +32,18 @@ const (
 )
 
 func TestStorageOfAManifest(t *testing.T) {
-	docs := standalone.static(decode([]byte(volumeDocument(hostPathLine) + "---\n" +
+	docs := standalone.Read([]byte(volumeDocument(hostPathLine) + "---\n" +
 		volumeDocument("local: {path: /x}", affinityLine) + "---\n" +
 		volumeDocument("nfs: {server: s, path: /x}") + "---\n" +
 		volumeDocument("iscsi: {targetPortal: s, iqn: 'iqn.2001-04.com.example:disk', lun: 1}") + "---\n" +
 		volumeDocument("csi: {driver: d.example, volumeHandle: h}", "storageClassName: fast", "volumeMode: Block", "persistentVolumeReclaimPolicy: Delete") + "---\n" +
-		claimDocument("selector: {matchLabels: {a: b}}", "storageClassName: ''"))))
+		claimDocument("selector: {matchLabels: {a: b}}", "storageClassName: ''")))
 	if len(docs) != 6 {
 		t.Fatalf("%d documents", len(docs))
 	}
 	for i, d := range docs {
-		if d.Failed() || len(d.Problems) > 0 {
-			t.Errorf("document %d: %v", i+1, d.Problems)
+		if d.Failed() || len(d.problems) > 0 {
+			t.Errorf("document %d: %v", i+1, d.problems)
 		}
 	}
 	pv := docs[0].object.(*v1.PersistentVolume)
@@ -99,10 +99,10 @@ func TestBadStorageIsRefusedWithFieldAndLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			docs := standalone.Read([]byte(tt.text))
-			if len(docs) != 1 || !docs[0].Failed() || len(docs[0].Problems) == 0 {
+			if len(docs) != 1 || !docs[0].Failed() || len(docs[0].problems) == 0 {
 				t.Fatalf("got %+v", docs)
 			}
-			if got := strings.TrimPrefix(docs[0].Problems[0].Error(), ": "); !strings.HasPrefix(got, tt.want) {
+			if got := strings.TrimPrefix(docs[0].problems[0].Error(), ": "); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -127,11 +127,11 @@ func TestStorageThatMayNotChange(t *testing.T) {
 			docs := standalone.Read([]byte(tt.now))
 			RefuseChanges(docs, before)
 			var fields []string
-			for _, p := range docs[0].Problems {
+			for _, p := range docs[0].problems {
 				fields = append(fields, p.Field)
 			}
 			if got := strings.Join(fields, " "); got != tt.want || docs[0].Failed() != (tt.want != "") {
-				t.Errorf("problems %v, want %q", docs[0].Problems, tt.want)
+				t.Errorf("problems %v, want %q", docs[0].problems, tt.want)
 			}
 		})
 	}
@@ -148,7 +148,7 @@ func TestAFailedVolumeKeepsWhatItWas(t *testing.T) {
 }
 
 func TestTwoVolumesOfOneName(t *testing.T) {
-	now := KeepFailed(Content{}, standalone.static(decode([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument()))), node)
+	now := KeepFailed(Content{}, standalone.Read([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument())), node)
 	var all Content
 	clashes := NewTaken().AddAll(&all, now, "a file")
 	if len(all.Objects) != 2 || len(clashes) != 1 || clashes[0] != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
