@@ -87,7 +87,8 @@ func TestManagerTakesBackWhatIsGone(t *testing.T) {
 func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 	root := t.TempDir()
 	m := newManager(t, root)
-	if err := os.Mkdir(filepath.Join(root, FileName+".new"), 0o700); err != nil { // in the way
+	path := filepath.Join(root, FileName)
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil { // in the way
 		t.Fatal(err)
 	}
 	var r *pods.Rejection
