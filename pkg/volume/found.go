@@ -54,7 +54,9 @@ func Note(ctx context.Context, root string, wasThere bool, own string) error {
 		return slices.ContainsFunc(kept, func(e fs.DirEntry) bool { return what(e.Name()) })
 	}
 	marked := has(func(n string) bool { return n == filepath.Base(ownPods) })
-	marksLost := has(func(n string) bool { return strings.HasPrefix(n, filepath.Base(ownPods)+".damaged") })
+	marksLost := has(func(n string) bool {
+		return n != filepath.Base(ownPods) && durable.Original(n) == filepath.Base(ownPods)
+	})
 	err = loadFound(root, new(Found))
 	switch {
 	case err == nil:
@@ -64,7 +66,7 @@ func Note(ctx context.Context, root string, wasThere bool, own string) error {
 		// Everything that an agent records is in this directory: this is the first one, or
 		// it did not get to its first record.
 		err = note(root, wasThere, own)
-	case marked, marksLost, errors.Is(err, durable.ErrDamaged), has(func(n string) bool { return strings.HasPrefix(n, filepath.Base(foundFile)+".damaged") }):
+	case marked, marksLost, errors.Is(err, durable.ErrDamaged), has(func(n string) bool { return durable.Original(n) == filepath.Base(foundFile) }):
 		err = note(root, true, own, recordsDir)
 	default: // an agent from before there was a list of what was found
 		err = writeFound(root, Found{})
@@ -122,18 +124,12 @@ func note(root string, wasThere bool, own ...string) error {
 			return fmt.Errorf("note what is in the root directory: %w", err)
 		}
 		for _, e := range entries {
-			if name := filepath.Join(list.dir, e.Name()); !slices.Contains(own, undamaged(name)) {
+			if name := filepath.Join(list.dir, e.Name()); !slices.Contains(own, durable.Original(name)) {
 				*list.to = append(*list.to, name)
 			}
 		}
 	}
 	return writeFound(root, found)
-}
-
-// undamaged is the name that a file had before it was moved aside.
-func undamaged(name string) string {
-	name, _, _ = strings.Cut(name, ".damaged-")
-	return name
 }
 
 func writeFound(root string, found Found) error {
@@ -178,7 +174,7 @@ func loadFound(root string, f *Found) error {
 // Has reports whether the name, below the root, is not ours to remove. What was moved aside
 // belongs to whoever has the name that it had.
 func (f Found) Has(name string) bool {
-	name = undamaged(name)
+	name = durable.Original(name)
 	if name == "" {
 		return f.Root
 	}

@@ -30,13 +30,22 @@ func (d *damaged) Is(target error) bool { return target == ErrDamaged || target 
 // aside is what the name of a file that was moved aside has after the file's own.
 const aside = ".damaged-"
 
-// maxAside is how many things that were moved aside are kept of one name.
-const maxAside = 3
+// How many things that were moved aside are kept of one name, and in one directory.
+const (
+	maxAside    = 3
+	maxAsideAll = 32
+)
 
 // Temporary reports whether a name is not that of a file of ours but of what this package
 // has left beside one: half written when the machine died, or moved aside.
 func Temporary(name string) bool {
 	return strings.HasSuffix(name, temporary) || strings.Contains(name, aside)
+}
+
+// Original is the name that a file had before it was moved aside; of others, their own.
+func Original(name string) string {
+	name, _, _ = strings.Cut(name, aside)
+	return name
 }
 
 // Load reads a file of the agent's own state and gives the content to decode. If anything
@@ -124,18 +133,34 @@ func moveAside(dir, name, lost string, cause error) error {
 		return fmt.Errorf("%s is damaged (%w) and cannot be moved aside: %w", path, cause, err)
 	}
 	klog.ErrorS(cause, "Moved a damaged file of the agent's state aside", "file", path, "movedTo", to, "lost", lost)
-	earlier := Aside(path)
-	for _, old := range earlier[:max(0, len(earlier)-maxAside)] {
-		_ = os.Remove(old) // it hinders nothing
-	}
+	keep(Aside(path), maxAside)
+	keep(Aside(filepath.Join(dir, "*")), maxAsideAll)
 	return &damaged{cause}
 }
 
-// Aside returns what has been moved aside of this path, the oldest first.
+// keep removes all but the newest, where it can: they hinder nothing.
+func keep(all []string, most int) {
+	for _, old := range all[:max(0, len(all)-most)] {
+		_ = os.Remove(old)
+	}
+}
+
+// Aside returns what has been moved aside of this path, the oldest first. The name * stands
+// for all of the directory.
 func Aside(path string) []string {
-	all, _ := filepath.Glob(escapeGlob(path) + aside + "*") // the pattern is valid
-	slices.Sort(all)
+	dir, name := filepath.Split(path)
+	if name != "*" {
+		name = escapeGlob(name)
+	}
+	all, _ := filepath.Glob(escapeGlob(dir) + name + aside + "*") // the pattern is valid
+	slices.SortFunc(all, func(a, b string) int { return strings.Compare(since(a), since(b)) })
 	return all
+}
+
+// since is when something was moved aside, by its name.
+func since(name string) string {
+	_, when, _ := strings.Cut(filepath.Base(name), aside)
+	return when
 }
 
 // rename adds a suffix to the name of a file below dir, and follows no link below it.

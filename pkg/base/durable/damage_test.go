@@ -85,8 +85,33 @@ func TestTheNewestThatWereMovedAsideAreKept(t *testing.T) {
 	if err := MoveAside(path, "", errors.New("bad")); !errors.Is(err, ErrDamaged) {
 		t.Fatal(err)
 	}
+	for i := range 40 { // of others
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), fmt.Sprintf("%d%s19990101T00", i, aside)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := Aside(filepath.Join(filepath.Dir(path), "*")); len(all) != maxAside+40 {
+		t.Fatalf("%d are aside", len(all))
+	}
+	if err := errors.Join(os.WriteFile(path+"2", nil, 0o600), os.Remove(path+aside+"20000101T04")); err != nil {
+		t.Fatal(err)
+	}
+	if err := MoveAside(path+"2", "", errors.New("bad")); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != maxAside || entries[0].Name() != "state"+aside+"20000101T04" {
+	if len(entries) != maxAsideAll || len(Aside(path)) != maxAside-1 || len(Aside(path+"2")) != 1 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+func TestTemporary(t *testing.T) {
+	path := whole(t)
+	if err := MoveAside(path, "", errors.New("bad")); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
 		t.Errorf("left: %v, %v", entries, err)
 	}
 	for _, e := range entries {
