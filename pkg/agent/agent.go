@@ -37,7 +37,7 @@ type part struct {
 // Run runs the agent until ctx ends or a part fails. It stops no container. out is
 // where the agent speaks to a person, with --show-pods.
 func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
-	unlock, err := lock(cfg.RootDir)
+	unlock, err := lock(ctx, cfg.RootDir)
 	if err != nil {
 		return err
 	}

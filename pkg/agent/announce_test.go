@@ -81,15 +81,15 @@ func TestTheAnnouncerSaysNothingThatATerminalObeys(t *testing.T) {
 
 func TestLockIsExclusiveUntilUnlocked(t *testing.T) {
 	root := t.TempDir()
-	unlock, err := lock(root)
+	unlock, err := lock(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lock(root); err == nil {
+	if _, err := lock(t.Context(), root); err == nil {
 		t.Fatal("a second lock of the same root succeeded")
 	}
 	unlock()
-	unlock, err = lock(root)
+	unlock, err = lock(t.Context(), root)
 	if err != nil {
 		t.Fatalf("lock after unlock: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
@@ -34,7 +35,7 @@ const resetGrace int64 = 10
 // own state. It refuses while an agent runs. It prints to out what it removed, and
 // may be repeated after a failure.
 func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
-	unlock, err := lock(cfg.RootDir)
+	unlock, err := lock(ctx, cfg.RootDir)
 	if errors.Is(err, errLocked) {
 		return fmt.Errorf("stop the agent first: %w", err)
 	}
@@ -142,10 +143,17 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 	}
 	var errs []error
 	// The record is removed last.
-	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", cpumanager.FileName, lockName, "mini-kubelet"} {
-		if !found.Has(name) {
-			path := filepath.Join(cfg.RootDir, name)
-			errs = append(errs, tree.Remove(ctx, filepath.Dir(path), filepath.Base(path)))
+	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, lockName, "mini-kubelet"} {
+		if found.Has(name) {
+			continue
+		}
+		path := filepath.Join(cfg.RootDir, name)
+		remove := durable.Aside(path)
+		if name != "image_manager" { // in which others may keep something
+			remove = append(remove, path)
+		}
+		for _, p := range remove {
+			errs = append(errs, tree.Remove(ctx, filepath.Dir(p), filepath.Base(p)))
 		}
 	}
 	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "plugins", ""} {

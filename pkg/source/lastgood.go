@@ -41,7 +41,14 @@ func (g *lastGood) load(path string) []byte {
 	if g.dir == "" {
 		return nil
 	}
-	data, err := durable.Read(g.name(path))
+	var data []byte
+	err := durable.Load(g.name(path), "A manifest as it was when last good. While the manifest itself is not, its pods are stopped: mend it.",
+		func(text []byte) error {
+			if data = text; len(bytes.TrimSpace(text)) == 0 {
+				return errors.New("it is empty")
+			}
+			return nil
+		})
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			klog.ErrorS(err, "Could not read the saved manifest", "file", path)
@@ -66,7 +73,11 @@ func (g *lastGood) prune(paths []string) {
 		klog.ErrorS(err, "Could not list the saved manifests")
 	}
 	for _, e := range entries {
-		if p := filepath.Join(g.dir, e.Name()); !there[p] {
+		p := filepath.Join(g.dir, e.Name())
+		if durable.Temporary(e.Name()) && there[filepath.Join(g.dir, durable.Original(e.Name()))] {
+			continue // it was moved aside
+		}
+		if !there[p] {
 			if err := os.Remove(p); err != nil {
 				klog.ErrorS(err, "Could not remove a saved manifest")
 			}
@@ -80,6 +91,9 @@ func (g *lastGood) name(path string) string {
 }
 
 func (g *lastGood) flush() {
+	if len(g.pending) > 0 {
+		_ = durable.MakeWay(g.dir, "Manifests as they were when last good.") // writing says what is wrong
+	}
 	for path, data := range g.pending {
 		var err error
 		if data == nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -198,21 +200,40 @@ func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
 
 // loadBindings reads what the volumes of pods were bound to by earlier agents: no
 // other pod may have what they still hold.
-func (m *Manager) loadBindings() error {
-	files, err := filepath.Glob(filepath.Join(m.layout.pods(), "*", claimsDir, "*.json"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		uid := types.UID(filepath.Base(filepath.Dir(filepath.Dir(file))))
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		if pv := m.keptBinding(uid, name); pv != nil {
-			if err := m.bind(uid, name, pv); err != nil {
-				klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
-			}
+func (m *Manager) loadBindings() {
+	for file, pv := range m.layout.keptBindings() {
+		uid, name := ofClaimFile(file)
+		if err := m.bind(uid, name, pv); err != nil {
+			klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
 		}
 	}
-	return nil
+}
+
+// keptBindings are all that earlier agents have recorded, by file. Every file is looked at,
+// so that what is damaged is told once, when the agent starts.
+func (l layout) keptBindings() map[string]*v1.PersistentVolume {
+	files, _ := filepath.Glob(filepath.Join(l.pods(), "*", claimsDir, "*.json")) // the pattern is valid
+	all := map[string]*v1.PersistentVolume{}
+	for _, file := range files {
+		if pv := l.readBinding(file); pv != nil {
+			all[file] = pv
+		}
+	}
+	return all
+}
+
+// ofClaimFile is which volume of which pod a claimFile is about.
+func ofClaimFile(file string) (types.UID, string) {
+	return types.UID(filepath.Base(filepath.Dir(filepath.Dir(file)))), strings.TrimSuffix(filepath.Base(file), ".json")
+}
+
+// Held returns the persistent volumes that pods below root ("" is DefaultRoot) were set up
+// with by earlier agents.
+func Held(root string) []*v1.PersistentVolume {
+	if root == "" {
+		root = DefaultRoot
+	}
+	return slices.Collect(maps.Values(layout{root: root}.keptBindings()))
 }
 
 // bind records which persistent volume a pod's volume is, until the pod is torn
@@ -266,23 +287,39 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 	if err != nil {
 		return err
 	}
+	if err := durable.Dir(filepath.Dir(file), "Which persistent volumes a pod has."); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return err
+	}
 	return durable.Write(file, text)
 }
 
-// keptBinding is what an earlier agent has recorded; nil if it has not. Half a file
-// is left by a machine that died, and the pod died with it.
+// keptBinding is what an earlier agent has recorded; nil if it has not.
 func (m *Manager) keptBinding(uid types.UID, name string) *v1.PersistentVolume {
 	file, err := m.claimFile(uid, name)
 	if err != nil {
 		return nil
 	}
-	text, err := durable.Read(file)
-	if err != nil {
-		return nil
-	}
+	return m.layout.readBinding(file)
+}
+
+func (l layout) readBinding(file string) *v1.PersistentVolume {
+	uid, name := ofClaimFile(file)
 	pv := &v1.PersistentVolume{}
-	if json.Unmarshal(text, pv) != nil || pv.Name == "" {
+	lost := fmt.Sprintf("Which persistent volume the volume %q of the pod %s is. What its claim is bound to now takes its place.", name, uid)
+	err := durable.LoadIn(l.pods(), filepath.Join(string(uid), claimsDir, name+".json"), lost, func(text []byte) error {
+		if err := json.Unmarshal(text, pv); err != nil {
+			return err
+		}
+		if pv.Name == "" {
+			return errors.New("it names no volume")
+		}
 		return nil
+	})
+	switch {
+	case err == nil:
+		return pv
+	case !errors.Is(err, fs.ErrNotExist):
+		klog.ErrorS(err, "Could not read which persistent volume a pod has", "podUID", uid, "volume", name)
 	}
-	return pv
+	return nil
 }

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
 // claimsFake is an API server with claims and persistent volumes.
@@ -233,4 +235,27 @@ func TestAPodKeepsItsVolumeWhateverBecomesOfTheClaim(t *testing.T) {
 	if err := m.SetUp(t.Context(), pod); err == nil {
 		t.Error("a pod that was torn down still has the volume of a claim that has gone")
 	}
+}
+
+// A damaged record of a pod's volume is moved aside: the claim says again what it is.
+func TestADamagedRecordOfAVolumeStopsNoPod(t *testing.T) {
+	dir := t.TempDir()
+	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: dir}})
+	pod := podOfClaim(false)
+	place := func(t *testing.T) string {
+		root := t.TempDir()
+		setUp(t, newManager(t, Config{Claims: c, Root: root}), pod)
+		return filepath.Join(root, "pods", string(pod.UID), claimsDir, "v.json")
+	}
+	damage.Each(t, place, func(t *testing.T, file string) {
+		root := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
+		m := newManager(t, Config{Claims: c, Root: root})
+		setUp(t, m, pod)
+		if p, err := m.Path(pod, "v"); err != nil || p.Host != dir {
+			t.Errorf("path %+v, error %v", p, err)
+		}
+		if held := Held(root); len(held) != 1 || held[0].Name != "pv" {
+			t.Errorf("on record again: %v", held)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
@@ -67,10 +68,12 @@ func (m *Manager) tearDownCSI(ctx context.Context, podDir string, at func(string
 		return nil
 	}
 	dir := filepath.Join(podDir, volumesDir, escape(csiPlugin))
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
+	// A pod that has such volumes has this directory; anything else in the place of one of
+	// these is only removed.
+	if fi, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && !fi.IsDir() {
 		return nil
 	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
 // Found is what the first agent found in its root directory, as a rule left by another
@@ -32,28 +34,57 @@ const (
 )
 
 // Note records what is in the root directory, which already existed or has just been made,
-// before the first agent starts to use it with the file own. Later calls change nothing.
-func Note(root string, wasThere bool, own string) error {
-	if _, err := os.Lstat(filepath.Join(root, ownPods)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	// Everything that an agent records is in this directory, even from before there was
-	// a list of what was found. If it holds less, the agent did not get to its first
-	// record.
-	kept, err := os.ReadDir(filepath.Join(root, recordsDir))
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case !slices.ContainsFunc(kept, func(e fs.DirEntry) bool { return !strings.HasSuffix(e.Name(), ".new") }):
-		if err := note(root, wasThere, own); err != nil {
+// before the first agent starts to use it with the file own. Later calls change nothing, unless
+// the record is damaged or lost. Then nobody knows what was there first, and all that is there
+// now counts as found, except for the pods that are marked as ours: rather is something left
+// behind than somebody else's data removed. Without the marks, pods are ours again when the
+// agent is given them.
+func Note(ctx context.Context, root string, wasThere bool, own string) error {
+	for _, dir := range []string{recordsDir, ownPods} {
+		err := durable.MakeWay(filepath.Join(root, dir), "Which pods' directories are the agent's. Those of pods that it is given now are again; others stay for you to remove.")
+		if err != nil && !errors.Is(err, durable.ErrDamaged) {
 			return err
 		}
 	}
-	return markAll(root)
+	kept, err := os.ReadDir(filepath.Join(root, recordsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	has := func(what func(string) bool) bool {
+		return slices.ContainsFunc(kept, func(e fs.DirEntry) bool { return what(e.Name()) })
+	}
+	marked := has(func(n string) bool { return n == filepath.Base(ownPods) })
+	marksLost := has(func(n string) bool {
+		return n != filepath.Base(ownPods) && durable.Original(n) == filepath.Base(ownPods)
+	})
+	err = loadFound(root, new(Found))
+	switch {
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !has(func(n string) bool { return !strings.HasSuffix(n, ".new") }):
+		// Everything that an agent records is in this directory: this is the first one, or
+		// it did not get to its first record.
+		err = note(root, wasThere, own)
+	case marked, marksLost, errors.Is(err, durable.ErrDamaged), has(func(n string) bool { return durable.Original(n) == filepath.Base(foundFile) }):
+		err = note(root, true, own, recordsDir)
+	default: // an agent from before there was a list of what was found
+		err = writeFound(root, Found{})
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case marked:
+		return nil
+	case marksLost:
+		return os.Mkdir(filepath.Join(root, ownPods), 0o700)
+	}
+	return markAll(ctx, root)
 }
 
 // markAll marks the pods of agents that did not mark them.
-func markAll(root string) error {
+func markAll(ctx context.Context, root string) error {
 	found, err := ReadFound(root)
 	if err != nil {
 		return err
@@ -64,7 +95,7 @@ func markAll(root string) error {
 	}
 	// The directory gets its name once all marks are in it.
 	temp := filepath.Join(root, ownPods+".new")
-	if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
+	if err := errors.Join(tree.Remove(ctx, filepath.Dir(temp), filepath.Base(temp)), os.Mkdir(temp, 0o700)); err != nil {
 		return fmt.Errorf("note which pods are ours: %w", err)
 	}
 	for _, e := range entries {
@@ -81,7 +112,8 @@ func markAll(root string) error {
 	return nil
 }
 
-func note(root string, wasThere bool, own string) error {
+// note records what is there now, but for what is ours in the root directory.
+func note(root string, wasThere bool, own ...string) error {
 	found := Found{Root: wasThere}
 	for _, list := range []struct {
 		dir string
@@ -92,11 +124,15 @@ func note(root string, wasThere bool, own string) error {
 			return fmt.Errorf("note what is in the root directory: %w", err)
 		}
 		for _, e := range entries {
-			if name := filepath.Join(list.dir, e.Name()); name != own {
+			if name := filepath.Join(list.dir, e.Name()); !slices.Contains(own, durable.Original(name)) {
 				*list.to = append(*list.to, name)
 			}
 		}
 	}
+	return writeFound(root, found)
+}
+
+func writeFound(root string, found Found) error {
 	text, err := json.Marshal(found)
 	if err == nil {
 		err = durable.Write(filepath.Join(root, foundFile), text)
@@ -110,21 +146,35 @@ func note(root string, wasThere bool, own string) error {
 // ReadFound returns what Note has recorded; the zero value if it has recorded
 // nothing.
 func ReadFound(root string) (f Found, err error) {
-	text, err := durable.Read(filepath.Join(root, foundFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	err = loadFound(root, &f)
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, durable.ErrDamaged) {
 		return Found{}, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &f)
-	}
-	if err != nil {
-		return f, fmt.Errorf("read what was in the root directory before: %w", err)
-	}
-	return f, nil
+	return f, err
 }
 
-// Has reports whether the name, below the root, is not ours to remove.
+func loadFound(root string, f *Found) error {
+	err := durable.Load(filepath.Join(root, foundFile), "What was in the root directory before the agent. What is there now and not marked as a pod of the agent's "+
+		"stays when the node is reset; remove by hand what you do not need.", func(text []byte) error {
+		var is struct{ Root *bool }
+		if err := errors.Join(json.Unmarshal(text, &is), json.Unmarshal(text, f)); err != nil {
+			return err
+		}
+		if is.Root == nil {
+			return errors.New("it does not say whether the root directory was there")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read what was in the root directory before: %w", err)
+	}
+	return nil
+}
+
+// Has reports whether the name, below the root, is not ours to remove. What was moved aside
+// belongs to whoever has the name that it had.
 func (f Found) Has(name string) bool {
+	name = durable.Original(name)
 	if name == "" {
 		return f.Root
 	}
@@ -162,16 +212,13 @@ func (m *Manager) own(uid types.UID) error {
 		return nil
 	}
 	mark := filepath.Join(m.layout.root, ownPods, string(uid))
-	if err := os.MkdirAll(filepath.Dir(mark), 0o700); err != nil {
+	if err := durable.Dir(filepath.Dir(mark), "Which pods' directories are the agent's."); err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return err
 	}
 	return os.WriteFile(mark, nil, 0o600)
 }
 
-// disown removes the mark of a pod whose directory is gone.
-func disown(root, uid string) error {
-	if err := os.Remove(filepath.Join(root, ownPods, uid)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+// disown removes the mark of a pod whose directory is gone, whatever it is.
+func disown(ctx context.Context, root, uid string) error {
+	return tree.Remove(ctx, filepath.Join(root, ownPods), uid)
 }

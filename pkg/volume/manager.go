@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
@@ -89,7 +90,7 @@ func New(c Config) (*Manager, error) {
 		return nil, fmt.Errorf("volume manager: root %q is not an absolute path", c.Root)
 	}
 	// The kernel's mount table names real paths: compare with those.
-	if err := os.MkdirAll(filepath.Join(c.Root, "pods"), 0o750); err != nil {
+	if err := ownDir(filepath.Join(c.Root, "pods"), "The directories of all pods. Restart them if they miss something."); err != nil {
 		return nil, fmt.Errorf("volume manager: %w", err)
 	}
 	root, err := filepath.EvalSymlinks(c.Root)
@@ -126,9 +127,7 @@ func New(c Config) (*Manager, error) {
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
 	}
-	if err := m.loadBindings(); err != nil {
-		return nil, fmt.Errorf("volume manager: %w", err)
-	}
+	m.loadBindings()
 	return m, nil
 }
 
@@ -147,8 +146,10 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 		if err := m.own(pod.UID); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Join(dir, volumesDir), 0o750); err != nil {
-			return err
+		for _, d := range []string{dir, filepath.Join(dir, volumesDir)} {
+			if err := ownDir(d, "The volumes of a pod. Delete the pod if it misses something."); err != nil {
+				return err
+			}
 		}
 		var failed []error
 		room := maxContent
@@ -162,6 +163,15 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 		w.at("")
 		return errors.Join(failed...)
 	})
+}
+
+// ownDir makes a directory of ours, which root's group may read; what stands in its place is
+// moved aside.
+func ownDir(dir, lost string) error {
+	if err := durable.MakeWay(dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return err
+	}
+	return os.MkdirAll(dir, 0o750)
 }
 
 func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume, room *int) error {

@@ -83,7 +83,7 @@ func removePod(ctx context.Context, l layout, name string, at func(string)) erro
 	if err := tree.Remove(ctx, l.pods(), name); err != nil {
 		return err
 	}
-	if err := disown(l.root, name); err != nil {
+	if err := disown(ctx, l.root, name); err != nil {
 		return err
 	}
 	klog.V(2).InfoS("Removed the directory of a pod that is gone", "podUID", name)

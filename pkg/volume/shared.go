@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,23 @@ func writeRecord(global string, d iscsiDisk) error {
 	return durable.Write(global+".json", b)
 }
 
+// readDisk reads what writeRecord has written. Setting up a pod that has the disk writes a
+// record that was lost anew.
+func readDisk(record string) (iscsiDisk, error) {
+	var d iscsiDisk
+	err := durable.Load(record, "How the iSCSI disk is attached that is mounted beside it. Unless a pod that has it goes on, unmount it and log out of its target by hand (iscsiadm -m session).",
+		func(text []byte) error {
+			if err := json.Unmarshal(text, &d); err != nil {
+				return err
+			}
+			if d.IQN == "" || len(d.Portals) == 0 {
+				return errors.New("it names no target")
+			}
+			return nil
+		})
+	return d, err
+}
+
 // releaseDisks unmounts the disks that no pod has any more, and logs out of their
 // targets. A disk that is being worked on is left for the next time.
 func (m *Manager) releaseDisks(ctx context.Context) error {
@@ -44,10 +62,9 @@ func (m *Manager) releaseDisks(ctx context.Context) error {
 		}
 	}
 	for _, record := range records {
-		var d iscsiDisk
-		b, err := durable.Read(record)
-		if err == nil {
-			err = json.Unmarshal(b, &d)
+		d, err := readDisk(record)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("read %s: %w", record, err))

@@ -68,7 +68,8 @@ func New(cfg Config) (*Store, error) {
 		return nil, errors.New("resize: the Config is not complete")
 	}
 	s := &Store{cfg: cfg, given: map[types.UID]given{}, waiting: map[types.UID]bool{}}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	const lost = "Which resources pods have been given. They are given what they ask for now; a resize that was waiting for room is not held back."
+	if err := durable.Dir(cfg.Dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return nil, fmt.Errorf("make the directory of allocated resources: %w", err)
 	}
 	entries, err := os.ReadDir(cfg.Dir)
@@ -76,17 +77,29 @@ func New(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("read the allocated resources: %w", err)
 	}
 	for _, e := range entries {
+		if durable.Temporary(e.Name()) {
+			continue
+		}
 		var g given
-		text, err := durable.Read(filepath.Join(cfg.Dir, e.Name()))
-		if err != nil {
+		err := durable.Load(filepath.Join(cfg.Dir, e.Name()), lost, func(text []byte) error { return decodeGiven(text, &g) })
+		switch {
+		case err == nil:
+			s.given[types.UID(e.Name())] = g
+		case !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("read the allocated resources: %w", err)
 		}
-		if json.Unmarshal(text, &g) != nil || g.Containers == nil {
-			continue // half written when the machine died; the pod is given what it asks for
-		}
-		s.given[types.UID(e.Name())] = g
 	}
 	return s, nil
+}
+
+func decodeGiven(text []byte, g *given) error {
+	if err := json.Unmarshal(text, g); err != nil {
+		return err
+	}
+	if g.Containers == nil {
+		return errors.New("it names no containers")
+	}
+	return nil
 }
 
 // Of returns the pod with the resources that it has been given; the pod itself if

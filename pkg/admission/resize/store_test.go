@@ -1,7 +1,9 @@
 package resize
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
 func cpus(amount string) v1.ResourceList {
@@ -147,6 +151,48 @@ func TestAPodKeepsWhatItHasUntilThereIsRoom(t *testing.T) {
 	if left, _ := os.ReadDir(cfg.Dir); len(left) > 0 {
 		t.Errorf("files are left: %v", left)
 	}
+}
+
+// Without the record a pod is given what it asks for, and the agent starts.
+func TestADamagedRecordStopsNoAgent(t *testing.T) {
+	cfg := Config{Allocatable: func() v1.ResourceList { return cpus("4") }, Freed: func([]types.UID) {}}
+	place := func(t *testing.T) string {
+		cfg.Dir = filepath.Join(t.TempDir(), "allocated")
+		s, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := s.Allocate(asking("a", "1"), alone); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(cfg.Dir, "a")
+	}
+	damage.Each(t, place, func(t *testing.T, path string) {
+		s, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := s.Allocate(asking("a", "2"), alone); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if s, err = New(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		has(t, s.Of(asking("a", "3")), "2")
+		if len(s.given) != 1 {
+			t.Errorf("given: %v", s.given)
+		}
+	})
+	place(t)
+	if err := errors.Join(os.RemoveAll(cfg.Dir), os.WriteFile(cfg.Dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg); err != nil {
+		t.Errorf("a file in the place of the directory: %v", err)
+	}
+	damage.MovedAside(t, cfg.Dir)
 }
 
 func TestAStaticPodHasWhatItAsksFor(t *testing.T) {

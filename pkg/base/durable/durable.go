@@ -1,16 +1,23 @@
 // Package durable writes small files that stay whole if the process or the machine
 // crashes: with the old content or with the new. It also reads them, without
 // trusting others who can write to their directories, such as a pod with a
-// hostPath.
+// hostPath. What is damaged all the same is moved aside, so that it stops no node: see
+// Load.
 package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
+
+// temporary is what the name of a file that is being written has after the file's own.
+const temporary = ".new"
 
 // maxSize is the largest file that Read accepts, in bytes.
 const maxSize = 64 << 20
@@ -34,7 +41,13 @@ func Write(path string, data []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	temp := path + ".new"
+	temp := path + temporary
+	if fi, err := os.Lstat(temp); err == nil && fi.IsDir() {
+		err := MoveAside(temp, "Nothing that this agent has written.", &fs.PathError{Op: "write", Path: temp, Err: unix.EISDIR})
+		if !errors.Is(err, ErrDamaged) {
+			return err
+		}
+	}
 	f, err := safefile.Create(dir, filepath.Base(temp), 0o600)
 	if err != nil {
 		return err

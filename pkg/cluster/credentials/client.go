@@ -91,6 +91,9 @@ func NewClient(cfg Config) (*Client, error) {
 // identity is not the node itself, and its certificate must not be used for
 // anything else.
 func (c *Client) manage(first *rest.Config, bootstrap bool) error {
+	if err := tidy(currentPair(c.cfg.CertDir, clientPair)); err != nil {
+		return err
+	}
 	store, err := certificate.NewFileStore(clientPair, c.cfg.CertDir, c.cfg.CertDir, "", "")
 	if err != nil {
 		return fmt.Errorf("open the store of client certificates: %w", err)

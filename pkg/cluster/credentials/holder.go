@@ -6,6 +6,9 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +18,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/certificate"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // Names of the key pairs in the certificate directory, and who signs them.
@@ -126,4 +132,26 @@ func clientTemplate(node string) *x509.CertificateRequest {
 // subject is the name by which the Node authorizer knows a node.
 func subject(node string) pkix.Name {
 	return pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
+}
+
+// maxPair is the largest file with a certificate and its key, in bytes.
+const maxPair = 1 << 20
+
+// currentPair is the link to the current pair of a store.
+func currentPair(dir, pair string) string { return filepath.Join(dir, pair+"-current.pem") }
+
+// tidy moves aside what is in the place of a file with a certificate or key of ours and could
+// not be read or replaced: those who do open whatever is there. One that is only damaged is
+// replaced by the next one, see forgiving and lasts.
+func tidy(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil || fi.Mode().IsRegular() && fi.Size() <= maxPair {
+		return nil // the store says what is wrong
+	}
+	err = durable.MoveAside(path, "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works.",
+		&fs.PathError{Op: "read", Path: path, Err: safefile.ErrNotRegular})
+	if errors.Is(err, durable.ErrDamaged) {
+		return nil
+	}
+	return err
 }

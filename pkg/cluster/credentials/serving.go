@@ -49,6 +49,11 @@ func NewServing(cfg ServingConfig) (*Serving, error) {
 		return servingFromCluster(cfg)
 	}
 	certFile, keyFile := filepath.Join(cfg.CertDir, "kubelet.crt"), filepath.Join(cfg.CertDir, "kubelet.key")
+	for _, file := range []string{certFile, keyFile} {
+		if err := tidy(file); err != nil {
+			return nil, err
+		}
+	}
 	if !lasts(certFile, keyFile) {
 		if err := selfSign(certFile, keyFile, cfg); err != nil {
 			return nil, fmt.Errorf("make a serving certificate: %w", err)
@@ -69,6 +74,9 @@ func (s *Serving) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 func (s *Serving) Run(ctx context.Context) error { return s.run(ctx) }
 
 func servingFromCluster(cfg ServingConfig) (*Serving, error) {
+	if err := tidy(currentPair(cfg.CertDir, serverPair)); err != nil {
+		return nil, err
+	}
 	store, err := certificate.NewFileStore(serverPair, cfg.CertDir, cfg.CertDir, "", "")
 	if err != nil {
 		return nil, fmt.Errorf("open the store of serving certificates: %w", err)

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
+	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 )
 
 func TestServingTemplate(t *testing.T) {
@@ -170,5 +173,29 @@ func TestUnusablePairLeavesTheOneBefore(t *testing.T) {
 	}
 	if got := commonName(t, h.Current()); got != "first" {
 		t.Errorf("certificate = %q, want the one before", got)
+	}
+}
+
+// Whatever is in the place of the self-signed pair, the agent has another.
+func TestADamagedPairIsReplaced(t *testing.T) {
+	for _, name := range []string{"kubelet.crt", "kubelet.key"} {
+		place := func(t *testing.T) string {
+			cfg := ServingConfig{NodeName: "n", CertDir: t.TempDir(), Addresses: func() []v1.NodeAddress { return nil }}
+			if _, err := NewServing(cfg); err != nil {
+				t.Fatal(err)
+			}
+			return filepath.Join(cfg.CertDir, name)
+		}
+		safefiletest.Each(t, place, func(t *testing.T, what, path string) {
+			if what == safefiletest.Link || what == safefiletest.HardLink {
+				return // a file, to which the pair is written as by the kubelet
+			}
+			if _, err := NewServing(ServingConfig{NodeName: "n", CertDir: filepath.Dir(path), Addresses: func() []v1.NodeAddress { return nil }}); err != nil {
+				t.Fatal(err)
+			}
+			if what != safefiletest.Removed {
+				damage.MovedAside(t, path)
+			}
+		})
 	}
 }

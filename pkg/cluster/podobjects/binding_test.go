@@ -3,7 +3,6 @@ package podobjects
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
 // aVolume is a volume of a size, possibly changed.
@@ -215,10 +216,34 @@ func TestLocalGivesClaimsAndTellsTheirPods(t *testing.T) {
 	if _, err := l.Volume(t.Context(), "0"); !apierrors.IsNotFound(err) {
 		t.Errorf("a volume of nobody: %v", err)
 	}
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+}
+
+// A damaged record costs a claim that a pod uses nothing: it keeps its volume, though by the
+// documents alone it would get another, and this is on record again.
+func TestADamagedRecordIsRebuiltOfWhatPodsHold(t *testing.T) {
+	a, b := aClaim("a", "1Gi"), aClaim("b", "1Gi")
+	documents := []metav1.Object{a, b, aVolume("big", "5Gi"), aVolume("small", "1Gi"), aVolume("small-too", "1Gi")}
+	hold := func(name, claim string) *v1.PersistentVolume {
+		pv := aVolume(name, "5Gi")
+		pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: "ns", Name: claim}
+		return pv
 	}
-	if _, err := NewLocal(config); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("a damaged file: %v", err)
+	place := func(t *testing.T) string {
+		file := filepath.Join(t.TempDir(), "claims.json")
+		newLocal(t, LocalConfig{Bindings: file}).Set([]metav1.Object{a, aVolume("big", "5Gi")}, true)
+		return file
 	}
+	damage.Each(t, place, func(t *testing.T, file string) {
+		for range 2 { // the second has the new record
+			l := newLocal(t, LocalConfig{Bindings: file, Held: func() []*v1.PersistentVolume {
+				return []*v1.PersistentVolume{hold("big", "a"), hold("later", "a"), hold("big", "b"), aVolume("unbound", "1Gi")}
+			}})
+			l.Set(documents, true)
+			for claim, want := range map[string]string{"a": "big", "b": "small"} {
+				if c, err := l.Claim(t.Context(), "ns", claim); err != nil || c.Spec.VolumeName != want {
+					t.Errorf("%s has %v, %v; want %s", claim, c, err, want)
+				}
+			}
+		}
+	})
 }

@@ -32,6 +32,9 @@ type LocalConfig struct {
 	// Bindings is the file that records which claim has which volume; "": nothing is
 	// recorded.
 	Bindings string
+	// Held returns the volumes that pods of this node are set up with, each with the claim
+	// that it was found by: what the record is rebuilt of if it is lost. nil: none are known.
+	Held func() []*v1.PersistentVolume
 }
 
 // Local provides the objects of a standalone node: those in its manifests. Safe for
@@ -51,13 +54,13 @@ func NewLocal(c LocalConfig) (*Local, error) {
 	if c.Changed == nil {
 		c.Changed = func([]types.UID) {}
 	}
-	bound, err := loadBindings(c.Bindings)
+	bound, err := loadBindings(c.Bindings, c.Held)
 	if err != nil {
 		return nil, err
 	}
 	return &Local{
 		changed: c.Changed, objects: map[key]metav1.Object{}, pods: map[types.UID]registered{},
-		claims: localClaims{file: c.Bindings, labels: c.Labels, bound: bound},
+		claims: localClaims{file: c.Bindings, labels: c.Labels, bound: bound, unsaved: len(bound) > 0},
 	}, nil
 }
 

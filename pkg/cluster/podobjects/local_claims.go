@@ -1,6 +1,7 @@
 package podobjects
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,23 +48,56 @@ func (c claimed) same(d claimed) bool {
 		c.volume.Name == d.volume.Name && equality.Semantic.DeepEqual(c.volume.Spec, d.volume.Spec)
 }
 
-// loadBindings reads what earlier agents have bound.
-func loadBindings(file string) (bindings, error) {
+// loadBindings reads what earlier agents have bound. Without a record, as when it was
+// damaged, the volumes that pods hold say which claims have them.
+func loadBindings(file string, held func() []*v1.PersistentVolume) (bindings, error) {
 	b := bindings{}
 	if file == "" {
 		return b, nil
 	}
-	text, err := durable.Read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return b, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &b)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read which claims have which volumes from %s: %w", file, err)
+	err := durable.Load(file, "Which claims have which volumes. Claims of pods that are set up keep theirs; others are bound anew, "+
+		"perhaps to other volumes, unless a volumeName or claimRef in the manifests says to which.", func(text []byte) error { return decodeBindings(text, &b) })
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return heldBindings(held), nil
+	case err != nil:
+		return nil, fmt.Errorf("read which claims have which volumes: %w", err)
 	}
 	return b, nil
+}
+
+func decodeBindings(text []byte, b *bindings) error {
+	if err := json.Unmarshal(text, b); err != nil {
+		return err
+	}
+	if *b == nil {
+		return errors.New("it holds null")
+	}
+	return nil
+}
+
+// heldBindings are the bindings of the volumes that pods hold. Of two volumes of one claim,
+// or two claims of one volume, the first counts, by the volume's name: the record never
+// had both.
+func heldBindings(held func() []*v1.PersistentVolume) bindings {
+	b := bindings{}
+	if held == nil {
+		return b
+	}
+	volumes := slices.SortedFunc(slices.Values(held()), func(x, y *v1.PersistentVolume) int {
+		return cmp.Compare(x.Name, y.Name)
+	})
+	taken := map[string]bool{}
+	for _, pv := range volumes {
+		ref := pv.Spec.ClaimRef
+		if ref == nil || pv.Name == "" || taken[pv.Name] {
+			continue
+		}
+		if id := claimKey(ref.Namespace, ref.Name); b[id] == "" {
+			b[id], taken[pv.Name] = pv.Name, true
+		}
+	}
+	return b
 }
 
 // write replaces the file as a whole or not at all, even if the machine dies.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/cpuset"
 	"k8s.io/utils/dump"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
@@ -73,8 +74,12 @@ func decode(text []byte, policy string) (state, error) {
 	if c.Checksum != 0 && c.Checksum != c.sum() { // very old kubelets wrote none
 		return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
 	}
-	if c.PolicyName != policy {
-		return state{}, fmt.Errorf("configured policy %q differs from state checkpoint policy %q", policy, c.PolicyName)
+	switch c.PolicyName {
+	case policy:
+	case policyStatic, policyNone:
+		return state{}, &otherPolicy{policy, c.PolicyName}
+	default:
+		return state{}, fmt.Errorf("checkpoint is corrupted: it is of a policy %q", bounds.Cut(c.PolicyName, 40))
 	}
 	s := state{assigned: map[types.UID]map[string]cpuset.CPUSet{}}
 	var err error
@@ -93,18 +98,41 @@ func decode(text []byte, policy string) (state, error) {
 	return s, nil
 }
 
-// load returns false if there is no file.
+// otherPolicy is no damage: the user has to say which policy it is to be.
+type otherPolicy struct{ configured, found string }
+
+func (e *otherPolicy) Error() string {
+	return fmt.Sprintf("configured policy %q differs from state checkpoint policy %q", e.configured, e.found)
+}
+
+// What becomes of containers if the state is damaged. A kubelet refuses to start.
+const (
+	lostStatic = "Which CPUs containers have to themselves. Each running pod is given its CPUs anew, and containers are moved to these within moments."
+	lostNone   = "Perhaps, which CPUs containers had to themselves under an earlier policy. They stay on these until they restart."
+)
+
+// load returns false if there is no file, or none that is whole: then it is moved aside.
 func load(path, policy string) (state, bool, error) {
-	text, err := durable.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	var s state
+	var other *otherPolicy
+	lost := lostStatic
+	if policy == policyNone {
+		lost = lostNone
+	}
+	err := durable.Load(path, lost, func(text []byte) (err error) {
+		s, err = decode(text, policy)
+		if errors.As(err, &other) {
+			return nil
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return state{}, false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return state{}, false, fmt.Errorf("read the state of the CPU manager: %w", err)
-	}
-	s, err := decode(text, policy)
-	if err != nil {
-		return state{}, false, useless(path, err)
+	case other != nil:
+		return state{}, false, useless(path, other)
 	}
 	return s, true, nil
 }

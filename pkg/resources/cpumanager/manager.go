@@ -40,7 +40,9 @@ type Manager struct {
 }
 
 // New continues with the state of an earlier agent, if there was one. It is an
-// error if that is impossible: another policy, other CPUs, or a broken file.
+// error if that is impossible: another policy or other CPUs. A damaged file is moved
+// aside (see durable.Load), and pods are given their CPUs anew when they are next admitted
+// or synced; the updater moves what runs.
 func New(cfg Config) (*Manager, error) {
 	if len(cfg.Topology) == 0 || cfg.Root == "" {
 		return nil, errors.New("cpumanager: no Topology or Root")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
 func newManager(t *testing.T, root string) *Manager {
@@ -87,7 +88,8 @@ func TestManagerTakesBackWhatIsGone(t *testing.T) {
 func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 	root := t.TempDir()
 	m := newManager(t, root)
-	if err := os.Mkdir(filepath.Join(root, FileName+".new"), 0o700); err != nil { // in the way
+	path := filepath.Join(root, FileName)
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil { // in the way
 		t.Fatal(err)
 	}
 	var r *pods.Rejection
@@ -126,7 +128,6 @@ func TestStateFileOfTheKubelet(t *testing.T) {
 func TestUselessStateIsRefusedInPlainWords(t *testing.T) {
 	for name, text := range map[string]string{
 		"another policy": `{"policyName":"none","defaultCpuSet":"","checksum":1353318690}`,
-		"garbage":        "\x00\xff{",
 		"other CPUs":     `{"policyName":"static","defaultCpuSet":"0-7"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,6 +145,32 @@ func TestUselessStateIsRefusedInPlainWords(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A damaged state is moved aside: the pods that run are given CPUs again, and these are on
+// record.
+func TestADamagedStateStopsNoAgent(t *testing.T) {
+	place := func(t *testing.T) string {
+		root := t.TempDir()
+		if err := newManager(t, root).Allocate(pod("p", container("c", "1"))); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(root, FileName)
+	}
+	damage.Each(t, place, func(t *testing.T, path string) {
+		root := filepath.Dir(path)
+		m := newManager(t, root)
+		wantCPUs(t, m, "p", "c", "0-3", false)
+		if err := m.Allocate(pod("p", container("c", "1"))); err != nil {
+			t.Fatal(err)
+		}
+		wantCPUs(t, newManager(t, root), "p", "c", "1", true)
+	})
+	damage.Each(t, place, func(t *testing.T, path string) {
+		if err := CheckUnused(filepath.Dir(path)); err != nil {
+			t.Errorf("without the policy: %v", err)
+		}
+	})
 }
 
 func TestStateOfTheStaticPolicyIsInTheWayOfNone(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -478,6 +479,67 @@ func TestABlockVolumeIsPublishedAsADevice(t *testing.T) {
 	h.calls(stageCall, publishCall, unpublishCall, unstageCall)
 	if mounted, err := mountinfo.Mounted(target); mounted || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
+	}
+}
+
+// Whichever record is damaged, a pod keeps its volume, which goes through the driver once more
+// and is recorded again: in the end it is unpublished and unstaged.
+func TestDamagedRecordsOfAVolume(t *testing.T) {
+	var h *house
+	var v Volume
+	for _, which := range []string{"published", "staged"} {
+		place := func(t *testing.T) string {
+			h = start(t, csidriver.Config{}, object(nil))
+			v = h.persistent("a", "1")
+			h.setUp(v)
+			if which == "published" {
+				return filepath.Join(v.Dir, dataFile)
+			}
+			dir, _ := h.stagedDir(v.data("n1"), false)
+			return filepath.Join(dir, dataFile)
+		}
+		damage.Each(t, place, func(t *testing.T, path string) {
+			if _, err := os.Lstat(path); err != nil {
+				return // removed: nobody knows of it
+			}
+			h.t = t
+			h.restart()
+			if which == "published" && len(h.InUse()) != 1 {
+				t.Errorf("in use: %v", h.InUse())
+			}
+			before := len(h.driver.Calls())
+			if err := h.Clean(t.Context()); err != nil {
+				t.Error(err)
+			}
+			h.registered()
+			if err := h.Clean(t.Context()); err != nil || len(h.driver.Calls()) != before {
+				t.Errorf("cleaned while a pod has it: %q, %v", h.driver.Calls()[before:], err)
+			}
+			h.setUp(v)
+			if got := h.driver.Calls()[before:]; !slices.Equal(got, []string{stageCall, publishCall}) {
+				t.Errorf("calls %q", got)
+			}
+			damage.MovedAside(t, path)
+			before = len(h.driver.Calls())
+			if err := h.TearDown(t.Context(), v.Dir); err != nil {
+				t.Error(err)
+			}
+			// As the pod's directory is removed, and housekeeping comes.
+			if err := errors.Join(os.RemoveAll(v.Dir), h.Clean(t.Context())); err != nil {
+				t.Error(err)
+			}
+			if got := h.driver.Calls()[before:]; !slices.Equal(got, []string{unpublishCall, unstageCall}) {
+				t.Errorf("calls %q at last", got)
+			}
+			// For damage.Each, which looks for it last.
+			left, _ := filepath.Glob(path + ".damaged-*")
+			for _, l := range left {
+				_ = os.RemoveAll(l)
+			}
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".damaged-x", nil, 0o600)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

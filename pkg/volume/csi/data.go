@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 
@@ -54,16 +55,35 @@ func (d data) uniqueName() v1.UniqueVolumeName {
 	return v1.UniqueVolumeName("kubernetes.io/csi/" + d.key())
 }
 
+// load reads the file in a directory. A damaged one is moved aside: the volume of a pod that
+// goes on is staged and published again, which writes it anew.
 func load(dir string) (d data, err error) {
-	b, err := durable.Read(filepath.Join(dir, dataFile))
+	const lost = "Which CSI volume is mounted beside it. If its pod goes on, it is published again, which does it no harm. " +
+		"If not, it is unmounted, but its driver is not told: see that the driver has let go of it."
+	err = durable.Load(filepath.Join(dir, dataFile), lost, func(b []byte) error {
+		// The kubelet writes only strings; it never wrote our flag.
+		if err := json.Unmarshal(b, &d); err != nil {
+			return err
+		}
+		if d.Driver == "" || d.Handle == "" {
+			return errors.New("it does not name a driver and a volume")
+		}
+		return nil
+	})
 	if err != nil {
-		return d, err
-	}
-	// The kubelet writes only strings; it never wrote our flag.
-	if err := json.Unmarshal(b, &d); err != nil {
-		return d, fmt.Errorf("read %s: %w", filepath.Join(dir, dataFile), err)
+		return data{}, fmt.Errorf("read %s: %w", filepath.Join(dir, dataFile), err)
 	}
 	return d, nil
+}
+
+// lost reports whether the file in a directory was damaged and has not been written again.
+func lost(dir string) bool {
+	file := filepath.Join(dir, dataFile)
+	if len(durable.Aside(file)) == 0 {
+		return false
+	}
+	_, err := os.Lstat(file)
+	return err != nil
 }
 
 // save writes the file atomically: with half a file the volume could not be taken
@@ -76,10 +96,12 @@ func (d data) save(dir string) error {
 	return durable.Write(filepath.Join(dir, dataFile), b)
 }
 
-// forget removes the file, and the directory if nothing else is in it.
+// forget removes the file, and the directory if nothing else is in it. A directory that was
+// in the file's place stays, if something is in it.
 func forget(dir string) error {
-	for _, p := range []string{filepath.Join(dir, dataFile+".new"), filepath.Join(dir, dataFile), dir} {
-		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+	file := filepath.Join(dir, dataFile)
+	for _, p := range append(durable.Aside(file), file+".new", file, dir) {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 			return err
 		}
 	}

@@ -94,6 +94,9 @@ func (m *Manager) isReady(v Volume, now data) bool {
 	if err != nil || !have.Ready || have.key() != now.key() {
 		return false
 	}
+	if dir, _ := m.stagedDir(now, v.Block); v.PV != nil && lost(dir) {
+		return false // without a record of it, it would stay staged for ever
+	}
 	mounted, err := mountinfo.Mounted(m.Target(v))
 	return err == nil && mounted
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	storage "k8s.io/api/storage/v1"
@@ -59,8 +61,13 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	return nil
 }
 
-// isPublished reports whether a pod of this node has the volume.
+// isPublished reports whether a pod of this node has the volume, or may have it: while a
+// record of a pod's volume is lost, it may be any.
 func (m *Manager) isPublished(d data) bool {
+	aside, _ := filepath.Glob(filepath.Join(m.cfg.Root, "pods/*/volumes", volumesDir, "*", dataFile+".*")) // the pattern is valid
+	if slices.ContainsFunc(aside, func(file string) bool { return lost(filepath.Dir(file)) }) {
+		return true
+	}
 	for _, other := range m.published() {
 		if other.key() == d.key() {
 			return true

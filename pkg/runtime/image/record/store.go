@@ -2,8 +2,11 @@ package record
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
 )
@@ -29,11 +33,13 @@ type Images interface {
 type Store struct {
 	policy          *options.ImageVerification
 	pulling, pulled string // directories
+	all             string // a file that is there while nobody knows what all was pulled: the directory was lost
 
 	disk sync.Mutex // held while changing records; locked before mu
 	mu   sync.Mutex
 	// By file name. A record in the map is never modified, only replaced.
 	records map[string]*kubeletconfig.ImagePulledRecord
+	lost    bool // all is there: an image without a record counts as one that was pulled
 	intents map[string]*intent
 }
 
@@ -49,7 +55,11 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 		policy:  policy,
 		pulling: filepath.Join(rootDir, "image_manager", "pulling"),
 		pulled:  filepath.Join(rootDir, "image_manager", "pulled"),
+		all:     filepath.Join(rootDir, "mini-kubelet", "pulled-images-lost"),
 		intents: map[string]*intent{},
+	}
+	if err := s.makeDirs(); err != nil {
+		return nil, fmt.Errorf("make the directories of the records of images: %w", err)
 	}
 	left, err := load(s.pulling, "ImagePullIntent", func(i *kubeletconfig.ImagePullIntent) metav1.TypeMeta { return i.TypeMeta })
 	if err != nil {
@@ -65,12 +75,45 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 	return s, nil
 }
 
+// makeDirs makes the directories. If all records of pulled images are lost at once, as
+// something else is in the place of their directory, each image that is present may have been
+// pulled with credentials that not every pod has: it counts as pulled by nobody known, and
+// Recover gives it a record that says so.
+func (s *Store) makeDirs() error {
+	above := filepath.Dir(s.pulled)
+	for _, dir := range []string{above, s.pulled} {
+		if fi, err := os.Lstat(dir); err == nil && !fi.IsDir() && fi.Mode()&fs.ModeSymlink == 0 {
+			if err := durable.Write(s.all, nil); err != nil { // first: we may die in between
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{above, s.pulled, s.pulling} {
+		const lost = "By which credentials images were pulled. No pod may use one that is present without another pull."
+		if err := durable.Dir(dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
+			return err
+		}
+	}
+	_, err := os.Lstat(s.all)
+	s.lost = err == nil
+	return nil
+}
+
+// of is called with mu held.
+func (s *Store) of(ref string) *kubeletconfig.ImagePulledRecord {
+	r := s.records[fileName(ref)]
+	if r == nil && s.lost {
+		return &kubeletconfig.ImagePulledRecord{}
+	}
+	return r
+}
+
 // MayUse reports whether a pod may use an image that is present without pulling it.
 // image is the name in the pod's spec, ref the image's ID; find returns the pod's
 // credentials and is called only if they matter.
 func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, error)) bool {
 	s.mu.Lock()
-	verdict, who := decide(s.policy, image, s.records[fileName(ref)], s.intents[fileName(image)] != nil)
+	verdict, who := decide(s.policy, image, s.of(ref), s.intents[fileName(image)] != nil)
 	s.mu.Unlock()
 	if verdict != ask {
 		return verdict == open
@@ -230,9 +273,56 @@ func (s *Store) Recover(ctx context.Context, images Images) error {
 	for _, i := range list.Images {
 		ids = append(ids, i.Id)
 	}
-	if len(ids) > 0 { // a runtime that lists none may not be ready yet
-		s.Prune(ids, asked)
+	if len(ids) == 0 { // a runtime that lists none may not be ready yet
+		return nil
 	}
+	if err := s.recoverLost(ids); err != nil {
+		return err
+	}
+	s.Prune(ids, asked)
+	return nil
+}
+
+// recoverLost gives each image that is present a record, if all were lost.
+func (s *Store) recoverLost(ids []string) error {
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if !lost {
+		return nil
+	}
+	for _, id := range ids {
+		if err := s.put(id); err != nil {
+			return fmt.Errorf("record image %q: %w", id, err)
+		}
+	}
+	if err := os.Remove(s.all); err != nil {
+		return fmt.Errorf("note that all images have records again: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = false
+	return nil
+}
+
+// put records that an image was pulled by nobody known, if nothing is on record for it.
+func (s *Store) put(ref string) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	name := fileName(ref)
+	s.mu.Lock()
+	known := s.records[name] != nil
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	r := &kubeletconfig.ImagePulledRecord{TypeMeta: typeMeta("ImagePulledRecord"), LastUpdatedTime: metav1.Now(), ImageRef: ref}
+	if err := write(s.pulled, name, r); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records[name] = r
 	return nil
 }
 

@@ -15,8 +15,10 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
 func openStore(t *testing.T, dir string) *Store {
@@ -44,7 +46,7 @@ func files(t *testing.T, dir string) (pulling, pulled int) {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			if strings.HasSuffix(e.Name(), temporary) {
+			if durable.Temporary(e.Name()) {
 				t.Errorf("left: %s", e.Name())
 			}
 		}
@@ -253,6 +255,85 @@ func TestARecordThatCannotBeReadClosesTheImage(t *testing.T) {
 	}
 	if !openStore(t, dir).MayUse("reg/app:1", "id", has()) {
 		t.Error("an older kubelet's record is not understood")
+	}
+}
+
+// Whatever becomes of a record, its image stays closed, whenever the agent is started again.
+func TestADamagedRecordStopsNoAgentAndOpensNoImage(t *testing.T) {
+	place := func(t *testing.T) string {
+		s := openStore(t, t.TempDir())
+		s.Pulled("reg/app:1", "id", nil)
+		return filepath.Join(s.pulled, fileName("id"))
+	}
+	closed := func(t *testing.T, path string) {
+		t.Helper()
+		dir := filepath.Dir(filepath.Dir(filepath.Dir(path)))
+		for range 2 {
+			if openStore(t, dir).MayUse("reg/app:1", "id", has()) {
+				t.Error("open")
+			}
+		}
+		openStore(t, dir).Pulled("reg/app:1", "id", nil)
+		if !openStore(t, dir).MayUse("reg/app:1", "id", has()) {
+			t.Error("closed after another pull")
+		}
+	}
+	damage.Each(t, place, func(t *testing.T, path string) {
+		if _, err := os.Lstat(path); err == nil { // else it was removed
+			closed(t, path)
+		}
+	})
+	t.Run("an agent that died after it had moved it", func(t *testing.T) {
+		path := place(t)
+		if err := os.Rename(path, path+".damaged-1"); err != nil {
+			t.Fatal(err)
+		}
+		closed(t, path)
+	})
+	damage.Each(t, func(t *testing.T) string {
+		s := openStore(t, t.TempDir())
+		if err := s.Begin("reg/app:1"); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(s.pulling, fileName("reg/app:1"))
+	}, func(t *testing.T, path string) {
+		_, gone := os.Lstat(path)
+		s := openStore(t, filepath.Dir(filepath.Dir(filepath.Dir(path))))
+		if s.MayUse("reg/app:1", "id", has()) != os.IsNotExist(gone) {
+			t.Errorf("open: %v", os.IsNotExist(gone))
+		}
+	})
+}
+
+// Without any record, what is present counts as pulled by nobody known, and what comes later
+// does not.
+func TestWithoutTheRecordsAllImagesAreClosed(t *testing.T) {
+	for _, lost := range []string{"image_manager", "image_manager/pulled"} {
+		dir := t.TempDir()
+		openStore(t, dir).Pulled("reg/app:1", "id", nil)
+		path := filepath.Join(dir, lost)
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // agents that die before they have asked the runtime
+			s := openStore(t, dir)
+			damage.MovedAside(t, path)
+			if s.MayUse("reg/app:1", "id", has()) || s.Recover(t.Context(), runtime{}) != nil || s.MayUse("reg/app:1", "id", has()) {
+				t.Errorf("%s: open", lost)
+			}
+		}
+		s := openStore(t, dir)
+		if err := s.Recover(t.Context(), runtime{images: map[string]string{"reg/app:1": "id"}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*Store{s, openStore(t, dir)} {
+			if s.MayUse("reg/app:1", "id", has()) {
+				t.Errorf("%s: open", lost)
+			}
+			if !s.MayUse("reg/loaded:1", "loaded since", has()) {
+				t.Errorf("%s: an image that was loaded since is closed", lost)
+			}
+		}
 	}
 }
 
