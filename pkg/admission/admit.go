@@ -49,8 +49,9 @@ func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 	return n.Fields
 }
 
-// Admit returns nil when the pod may start beside others, which are the pods on
-// the node that have not terminated; the pod itself among them does not count.
+// Admit returns nil when the pod may start beside others, which are the pods that use the
+// node, whatever their phase: one that has failed does so until it is stopped. The pod itself
+// among them does not count.
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
@@ -66,7 +67,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	var out []*v1.Pod
 	for _, o := range others {
-		if o.UID != pod.UID && !pods.IsFinished(o.Status.Phase) {
+		if o.UID != pod.UID {
 			out = append(out, o)
 		}
 	}

@@ -80,7 +80,7 @@ func TestAdmit(t *testing.T) {
 		"too much memory":                     {pod: requesting("new", "1", "1Gi"), others: []*v1.Pod{requesting("a", "1", "1Mi")}, reason: "OutOfmemory", message: "Node didn't have enough resource: memory, requested: 1073741824, used: 1048576, capacity: 1073741824"},
 		"too many pods":                       {pod: spec(v1.PodSpec{}), others: []*v1.Pod{requesting("a", "0", "0"), requesting("b", "0", "0"), requesting("c", "0", "0")}, reason: "OutOfpods", message: "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"},
 		"the pod itself does not count":       {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{requesting("new", "2", "1Mi")}},
-		"pods that ended do not count":        {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{phase(requesting("a", "2", "1Mi"), v1.PodSucceeded), phase(requesting("b", "2", "1Mi"), v1.PodFailed)}},
+		"a pod that ends still counts":        {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{phase(requesting("a", "2", "1Mi"), v1.PodFailed)}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 2000, used: 2000, capacity: 2000"},
 		"asking for nothing fits a full node": {pod: spec(v1.PodSpec{}), others: []*v1.Pod{requesting("a", "9", "9Gi")}},
 		"overhead counts": {pod: spec(v1.PodSpec{Overhead: amounts("1m", "0"), Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: amounts("2", "0")}}}}),
 			reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 2001, used: 0, capacity: 2000"},
@@ -96,7 +96,7 @@ func TestAdmit(t *testing.T) {
 		"host network takes container ports":  {pod: hostNet(listening("new", v1.ContainerPort{ContainerPort: 80})), others: []*v1.Pod{listening("a", v1.ContainerPort{ContainerPort: 8080, HostPort: 80})}, reason: "NodePorts", message: noPorts},
 		"a sidecar's port is taken":           {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{sidecar(listening("a", v1.ContainerPort{HostPort: 80}))}, reason: "NodePorts", message: noPorts},
 		"an init container's is not":          {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{initOnly(listening("a", v1.ContainerPort{HostPort: 80}))}},
-		"the port of a pod that ended":        {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{phase(listening("a", v1.ContainerPort{HostPort: 80}), v1.PodFailed)}},
+		"the port of a pod that ends":         {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{phase(listening("a", v1.ContainerPort{HostPort: 80}), v1.PodFailed)}, reason: "NodePorts", message: noPorts},
 		"the port of the pod's earlier state": {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{listening("new", v1.ContainerPort{HostPort: 80})}},
 
 		"node selector matches":        {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "linux", "zone": "a"}})},

@@ -139,6 +139,9 @@ func (s *state) merge(u Update) (interrupt bool) {
 		kill = true
 		grace = shorter(grace, s.pod.DeletionGracePeriodSeconds)
 	}
+	if s.pod != nil && !s.static && pods.IsFinished(s.pod.Status.Phase) {
+		kill = true // it was over before it came here, or somebody has said so at the API server
+	}
 	if !kill {
 		return false
 	}
