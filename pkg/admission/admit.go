@@ -132,7 +132,7 @@ func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	case err != nil:
 		return predicate("NodeAffinity", err.Error())
 	case !ok:
-		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+		return ofNode(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"))
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Taints, pod.Spec.Tolerations,
 		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, false)
 	if untolerated {
-		return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+		return ofNode(predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate"))
 	}
 	return nil
 }
@@ -189,4 +189,10 @@ func wantsAppArmor(pod *v1.Pod) bool {
 // predicates.
 func predicate(name, why string) *pods.Rejection {
 	return &pods.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}
+
+// ofNode marks a rejection that a look at the node's object may overturn.
+func ofNode(r *pods.Rejection) *pods.Rejection {
+	r.OfNode = true
+	return r
 }

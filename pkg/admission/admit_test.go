@@ -161,6 +161,21 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
+func TestRejectionsThatANewerNodeObjectMayOverturnSaySo(t *testing.T) {
+	picky := spec(v1.PodSpec{NodeSelector: map[string]string{"new": "label"}})
+	if r := Admit(picky, nil, Node{}); r == nil || !r.OfNode {
+		t.Errorf("a label: %+v", r)
+	}
+	if r := Admit(spec(v1.PodSpec{}), nil, Node{Taints: []v1.Taint{{Key: "t", Effect: v1.TaintEffectNoExecute}}}); r == nil || !r.OfNode {
+		t.Errorf("a taint: %+v", r)
+	}
+	picky.Spec.NodeName = "elsewhere"
+	picky.Spec.NodeSelector = nil
+	if r := Admit(picky, nil, Node{}); r == nil || r.OfNode {
+		t.Errorf("a node's name: %+v", r)
+	}
+}
+
 func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {
 	cluster := Node{Fields: podfields.Features{Objects: true, Tokens: true}}
 	pod := spec(v1.PodSpec{ImagePullSecrets: []v1.LocalObjectReference{{Name: "s"}}})

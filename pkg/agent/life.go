@@ -49,7 +49,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
-		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors,
+		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
 	})
 	if err != nil {
 		return nil, err
