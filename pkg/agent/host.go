@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
@@ -69,6 +71,9 @@ func newHost(f *foundation) (*host, error) {
 // givenIPs returns the addresses of --node-ip. On a standalone node nobody calls the node
 // back at them.
 func givenIPs(cfg *config.Config) ([]string, error) {
+	if given := cfg.NodeIPs; len(pods.Addresses(given, given)) != len(given) {
+		return nil, fmt.Errorf("--node-ip: %s: a node has one address, or one of IPv4 and one of IPv6", strings.Join(given, ","))
+	}
 	if cfg.Standalone() {
 		return cfg.NodeIPs, nil
 	}

@@ -121,7 +121,7 @@ func limitMessages(pod *v1.Pod, s *v1.PodStatus) {
 	}
 }
 
-// setIPs sets the addresses. A pod on the host's network has the host's.
+// setIPs sets the addresses. A pod on the host's network has the host's, from the beginning.
 func setIPs(in Input, s *v1.PodStatus) {
 	for _, ip := range in.HostIPs {
 		s.HostIPs = append(s.HostIPs, v1.HostIP{IP: ip})
@@ -132,9 +132,7 @@ func setIPs(in Input, s *v1.PodStatus) {
 	var ips []string
 	switch {
 	case in.Pod.Spec.HostNetwork:
-		if in.Observed != nil && len(in.Observed.Sandboxes) > 0 {
-			ips = in.HostIPs
-		}
+		ips = in.HostIPs
 	case in.Observed != nil:
 		ips = in.Observed.IPs
 	}

@@ -381,10 +381,31 @@ func TestAddresses(t *testing.T) {
 	if host.PodIP != "192.0.2.1" || len(host.PodIPs) != 2 {
 		t.Errorf("pod on the host's network: %s %v", host.PodIP, host.PodIPs)
 	}
+	if early := Generate(Input{Pod: testPod(func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }), HostIPs: hosts, Now: now}); early.PodIP != "192.0.2.1" || len(early.PodIPs) != 2 {
+		t.Errorf("such a pod before it has a sandbox: %s %v", early.PodIP, early.PodIPs)
+	}
 	gone := observed("c1=exited:0", "c2=exited:0")
 	gone.IPs = nil
 	if done := Generate(Input{Pod: testPod(plain), Observed: gone, Old: s, Terminal: true, Now: now}); done.PodIP != "10.0.0.2" {
 		t.Errorf("a pod that is done shows %q", done.PodIP)
+	}
+}
+
+func TestASandboxIsReadyWithItsNetwork(t *testing.T) {
+	for name, tt := range map[string]struct {
+		network *cri.PodSandboxNetworkStatus
+		want    v1.ConditionStatus
+	}{
+		"an address":            {&cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}, v1.ConditionTrue},
+		"none":                  {&cri.PodSandboxNetworkStatus{}, v1.ConditionFalse},
+		"nothing is said of it": {nil, v1.ConditionTrue},
+	} {
+		o := observed()
+		o.Sandboxes[0].Network = tt.network
+		s := Generate(Input{Pod: testPod(plain), Observed: o, Now: now})
+		if got := condition(s, v1.PodReadyToStartContainers).Status; got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
 	}
 }
 

@@ -81,6 +81,7 @@ type state struct {
 	phase       Phase
 	settled     bool // in Terminated, and its step is done
 	removed     bool
+	left        time.Time // when it was removed
 	grace       *int64
 	explain     func(*v1.PodStatus)
 	wantedAgain *v1.Pod // the same UID, wanted again while this one is on its way out

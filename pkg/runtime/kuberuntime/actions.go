@@ -118,10 +118,17 @@ func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attemp
 		return true, next, newest.Id
 	case hostNetwork != pod.Spec.HostNetwork:
 		return true, next, ""
-	case !pod.Spec.HostNetwork && newest.GetNetwork().GetIp() == "":
+	case !pod.Spec.HostNetwork && newest.GetNetwork() != nil && newest.Network.Ip == "":
+		// A runtime that says nothing of the network, though, gives no reason to try again.
 		return true, next, newest.Id
 	}
 	return false, newest.GetMetadata().GetAttempt(), newest.Id
+}
+
+// SandboxReady reports whether the pod has the sandbox that it needs, with its network.
+func SandboxReady(pod *v1.Pod, observed *actual.PodStatus) bool {
+	create, _, _ := sandboxAction(pod, observed)
+	return !create
 }
 
 // planNewSandbox decides what starts in a new sandbox: the first init container, or,

@@ -219,6 +219,12 @@ func TestActions(t *testing.T) {
 			return []*cri.PodSandboxStatus{s}
 		}(), "c1=running", "c2=running"),
 			verdicts{}, "pod, sandbox 1, start c1, start c2"},
+		"nothing is said of the network": {plain, observed(func() []*cri.PodSandboxStatus {
+			s := sandbox(0, true)
+			s.Network = nil
+			return []*cri.PodSandboxStatus{s}
+		}(), "c1=running", "c2=running"),
+			verdicts{}, ""},
 		"two sandboxes are ready": {plain, observed([]*cri.PodSandboxStatus{sandbox(1, true), sandbox(0, true)}, "c1=running", "c2=running"), verdicts{}, "pod, sandbox 2, start c1, start c2"},
 		"host network now":        {func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "pod, sandbox 1, start c1, start c2"},
 

@@ -168,7 +168,7 @@ func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	if r.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE && len(m.cfg.Node.HostIPs) > 0 {
 		return m.cfg.Node.HostIPs[0], nil
 	}
-	if ips := sandboxIPs(r.GetStatus()); len(ips) > 0 {
+	if ips := m.sandboxIPs(r.GetStatus()); len(ips) > 0 {
 		return ips[0], nil
 	}
 	return "", errors.New("the pod has no address")

@@ -191,7 +191,7 @@ func (p *pass) runSandbox(ctx context.Context) error {
 	if err != nil {
 		return sandboxStatusError{err}
 	}
-	p.ips = sandboxIPs(s.Status)
+	p.ips = p.m.sandboxIPs(s.Status)
 	return nil
 }
 
