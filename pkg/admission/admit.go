@@ -114,8 +114,10 @@ func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return rejection(node.CheckCPUs(pod))
 }
 
+// operatingSystem rejects a pod that says of itself, by its label or its field, that it is for another
+// operating system, as the kubelet does. What it says of the node is the business of affinity.
 func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *pods.Rejection {
-	if os := pod.Spec.NodeSelector[v1.LabelOSStable]; os != "" && os != string(v1.Linux) {
+	if os, ok := pod.Labels[v1.LabelOSStable]; ok && os != string(v1.Linux) {
 		return &pods.Rejection{Reason: "PodOSSelectorNodeLabelDoesNotMatch", Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
 	}
 	if os := pod.Spec.OS; os != nil && os.Name != v1.Linux {

@@ -104,11 +104,12 @@ func TestAdmit(t *testing.T) {
 		"another architecture":         {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/arch": "arm64"}}), reason: "NodeAffinity", message: noMatch},
 		"required affinity": {pod: spec(v1.PodSpec{Affinity: &v1.Affinity{NodeAffinity: &v1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &v1.NodeSelector{
 			NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{{Key: "zone", Operator: v1.NodeSelectorOpNotIn, Values: []string{"a"}}}}}}}}}), reason: "NodeAffinity", message: noMatch},
-		"another operating system by label": {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "windows"}}), reason: "PodOSSelectorNodeLabelDoesNotMatch", message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
-		"another operating system by field": {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Windows}}), reason: "PodOSNotSupported", message: "Failed to admit pod as the OS field doesn't match node OS"},
-		"linux by field":                    {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Linux}})},
-		"another node":                      {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
-		"this node":                         {pod: spec(v1.PodSpec{NodeName: "n"})},
+		"a node with another system is meant": {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "windows"}}), reason: "NodeAffinity", message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"},
+		"another operating system by label":   {pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"kubernetes.io/os": "windows"}}}, reason: "PodOSSelectorNodeLabelDoesNotMatch", message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
+		"another operating system by field":   {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Windows}}), reason: "PodOSNotSupported", message: "Failed to admit pod as the OS field doesn't match node OS"},
+		"linux by field":                      {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Linux}})},
+		"another node":                        {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
+		"this node":                           {pod: spec(v1.PodSpec{NodeName: "n"})},
 
 		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Features{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
 		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "UnsupportedPodFields", message: "this node cannot do what the pod asks for: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -41,7 +40,7 @@ type host struct {
 
 // newHost finds out what the host has, and makes the parts that divide it.
 func newHost(f *foundation) (*host, error) {
-	h := &host{ips: hostIPs(), labels: ownLabels(f.cfg)}
+	h := &host{ips: hostIPs()}
 	var err error
 	if len(f.cfg.NodeIPs) > 0 {
 		if h.ips, err = givenIPs(f.cfg); err != nil {
@@ -54,6 +53,7 @@ func newHost(f *foundation) (*host, error) {
 	if h.measured, err = measure(f.cfg, h.reserved); err != nil {
 		return nil, err
 	}
+	h.labels = nodeobject.DefaultLabels(f.cfg.NodeName, h.measured.Info, f.cfg.NodeLabels)
 	if h.cpus, err = newCPUs(f, h.reserved); err != nil {
 		return nil, err
 	}
@@ -78,14 +78,6 @@ func givenIPs(cfg *config.Config) ([]string, error) {
 		return cfg.NodeIPs, nil
 	}
 	return nodeIPs(cfg.NodeIPs, interfaceIPs())
-}
-
-func ownLabels(cfg *config.Config) map[string]string {
-	labels := map[string]string{
-		v1.LabelHostname: strings.ToLower(cfg.NodeName), v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
-	}
-	maps.Copy(labels, cfg.NodeLabels)
-	return labels
 }
 
 // reserved returns what the configuration keeps from pods.

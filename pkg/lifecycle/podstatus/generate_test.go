@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -457,5 +458,40 @@ func TestReasonOfWaitingIsKeptUntilTheNextTry(t *testing.T) {
 	got = Generate(Input{Pod: testPod(plain), Old: old, Waiting: map[string]actual.Waiting{"c1": {Reason: "ImagePullBackOff"}}, Now: now}).ContainerStatuses
 	if got[0].State.Waiting.Reason != "ImagePullBackOff" {
 		t.Errorf("%s", brief(got[0]))
+	}
+}
+
+func TestTheLastStateIsThatOfAnEarlierContainer(t *testing.T) {
+	refused := map[string]actual.Waiting{"c1": {Reason: "RunContainerError", Message: "no such file"}}
+	for name, tt := range map[string]struct {
+		policy       v1.RestartPolicy
+		change       func(*v1.Pod)
+		first, later string // of a container that could not be started, and once it waits for nothing
+	}{
+		"it never starts again":  {v1.RestartPolicyNever, nil, "c1 Error 127", "c1 Error 127"},
+		"it waits for its start": {v1.RestartPolicyAlways, nil, "c1 RunContainerError last Error 127", "c1 Error 127"},
+		"its pod is deleted":     {v1.RestartPolicyAlways, func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }, "c1 Error 127", "c1 Error 127"},
+	} {
+		pod := testPod(func(p *v1.Pod) {
+			plain(p)
+			p.Spec.RestartPolicy = tt.policy
+			if tt.change != nil {
+				tt.change(p)
+			}
+		})
+		first := Generate(Input{Pod: pod, Observed: observed("c1=exited:127"), Waiting: refused, Now: now})
+		later := Generate(Input{Pod: pod, Observed: observed("c1=exited:127"), Old: first, Now: now})
+		for want, s := range map[string]v1.PodStatus{tt.first: first, tt.later: later} {
+			if got := brief(*pods.ContainerStatus(s.ContainerStatuses, "c1")); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+	}
+}
+
+func TestARejectedPodHasItsClass(t *testing.T) {
+	s := Rejected(testPod(plain), pods.Rejection{Reason: "NodePorts", Message: "taken"}, now)
+	if s.QOSClass != v1.PodQOSBestEffort || s.Phase != v1.PodFailed {
+		t.Errorf("status %+v", s)
 	}
 }

@@ -43,8 +43,10 @@ func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	forwards(pod, before, &s)
 	s.Conditions = mergeConditions(api.Conditions, s.Conditions)
 	s.NominatedNodeName = api.NominatedNodeName
+	s.Resize = api.Resize // deprecated; the conditions say it
 	s.ResourceClaimStatuses = api.ResourceClaimStatuses
 	s.ExtendedResourceClaimStatus = api.ExtendedResourceClaimStatus
+	s.NodeAllocatableResourceClaimStatuses = api.NodeAllocatableResourceClaimStatuses
 	if api.QOSClass != "" {
 		s.QOSClass = api.QOSClass // immutable
 	}

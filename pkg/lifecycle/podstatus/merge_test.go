@@ -1,6 +1,7 @@
 package podstatus
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -183,6 +184,43 @@ func TestTheEndOfAPodIsReadAtTheAPIServer(t *testing.T) {
 		}
 		if got := Merge(tt.pod, tt.api, tt.own).Phase; got != tt.written {
 			t.Errorf("%s: %s is written, want %s", name, got, tt.written)
+		}
+	}
+}
+
+// TestEachFieldOfAStatusIsTheNodesOrKept holds Merge to a decision about every field, also about those
+// that a new release of the API adds: what others write there must survive our patches.
+func TestEachFieldOfAStatusIsTheNodesOrKept(t *testing.T) {
+	own := []string{
+		"ObservedGeneration", "Phase", "Conditions", "Message", "Reason", "HostIP", "HostIPs", "PodIP", "PodIPs", "StartTime",
+		"InitContainerStatuses", "ContainerStatuses", "EphemeralContainerStatuses", "AllocatedResources", "Resources",
+	}
+	var api v1.PodStatus
+	fill := reflect.ValueOf(&api).Elem()
+	for i := range fill.NumField() {
+		switch f := fill.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("theirs")
+		case reflect.Int64:
+			f.SetInt(7)
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		case reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+		case reflect.Map:
+			f.Set(reflect.MakeMap(f.Type()))
+		default:
+			t.Fatalf("a field of kind %s", f.Kind())
+		}
+	}
+	merged := reflect.ValueOf(Merge(mergePod(v1.RestartPolicyAlways), api, v1.PodStatus{}))
+	for i := range fill.NumField() {
+		name := fill.Type().Field(i).Name
+		if slices.Contains(own, name) {
+			continue
+		}
+		if !equality.Semantic.DeepEqual(merged.Field(i).Interface(), fill.Field(i).Interface()) {
+			t.Errorf("%s is %v after the node has written its status, others had set %v", name, merged.Field(i), fill.Field(i))
 		}
 	}
 }
