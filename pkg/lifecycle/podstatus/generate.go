@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -22,7 +23,7 @@ import (
 
 // Input is everything that a pod's API status is made from.
 type Input struct {
-	Pod      *v1.Pod
+	Pod      *v1.Pod           // with the resources that it has been given
 	Observed *actual.PodStatus // nil before the runtime was first looked at
 	Old      v1.PodStatus      // last status of this pod; zero if none
 	// Waiting holds, per container name, why the last sync could not start it.
@@ -56,6 +57,7 @@ func Generate(in Input) v1.PodStatus {
 		NominatedNodeName:          in.Old.NominatedNodeName,
 		Resize:                     in.Old.Resize,
 		StartTime:                  startTime(in),
+		AllocatedResources:         resource.PodRequests(pod, resource.PodResourcesOptions{}),
 		InitContainerStatuses:      containerStatuses(in, initContainers(pod), in.Old.InitContainerStatuses, initDefault),
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -493,5 +494,17 @@ func TestARejectedPodHasItsClass(t *testing.T) {
 	s := Rejected(testPod(plain), pods.Rejection{Reason: "NodePorts", Message: "taken"}, now)
 	if s.QOSClass != v1.PodQOSBestEffort || s.Phase != v1.PodFailed {
 		t.Errorf("status %+v", s)
+	}
+}
+
+func TestAPodsAllocatedResourcesAreItsRequests(t *testing.T) {
+	pod := testPod(func(p *v1.Pod) {
+		for i := range p.Spec.Containers {
+			p.Spec.Containers[i].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse("250m")}
+		}
+	})
+	s := Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Now: now})
+	if got := s.AllocatedResources.Cpu().String(); got != "500m" || len(s.AllocatedResources) != 1 {
+		t.Errorf("allocated %v", s.AllocatedResources)
 	}
 }
