@@ -58,6 +58,7 @@ func Generate(in Input) v1.PodStatus {
 		Resize:                     in.Old.Resize,
 		StartTime:                  startTime(in),
 		AllocatedResources:         resource.PodRequests(pod, resource.PodResourcesOptions{}),
+		Resources:                  applied(in),
 		InitContainerStatuses:      containerStatuses(in, initContainers(pod), in.Old.InitContainerStatuses, initDefault),
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),

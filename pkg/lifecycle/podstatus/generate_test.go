@@ -504,7 +504,19 @@ func TestAPodsAllocatedResourcesAreItsRequests(t *testing.T) {
 		}
 	})
 	s := Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Now: now})
-	if got := s.AllocatedResources.Cpu().String(); got != "500m" || len(s.AllocatedResources) != 1 {
-		t.Errorf("allocated %v", s.AllocatedResources)
+	if got := s.AllocatedResources.Cpu().String(); got != "500m" || len(s.AllocatedResources) != 1 || s.Resources != nil {
+		t.Errorf("allocated %v, the pod has %v", s.AllocatedResources, s.Resources)
+	}
+	has := func(cpu string, resize Resize, old v1.PodStatus) v1.PodStatus {
+		pod.Spec.Resources = &v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}}
+		return Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Old: old, Resize: resize, Now: now})
+	}
+	first := has("1", Resize{}, v1.PodStatus{})
+	during := has("2", Resize{InProgress: true}, first)
+	after := has("2", Resize{}, during)
+	for want, s := range map[string]v1.PodStatus{"1": first, "1000m": during, "2": after} {
+		if got := s.Resources.Limits[v1.ResourceCPU]; got.Cmp(resource.MustParse(want)) != 0 {
+			t.Errorf("the pod has %v, want %s", s.Resources, want)
+		}
 	}
 }
