@@ -49,8 +49,9 @@ func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 	return n.Fields
 }
 
-// Admit returns nil when the pod may start beside others, which are the pods on
-// the node that have not terminated; the pod itself among them does not count.
+// Admit returns nil when the pod may start beside others, which are the pods that use the
+// node, whatever their phase: one that has failed does so until it is stopped. The pod itself
+// among them does not count.
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
@@ -66,7 +67,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 	var out []*v1.Pod
 	for _, o := range others {
-		if o.UID != pod.UID && !pods.IsFinished(o.Status.Phase) {
+		if o.UID != pod.UID {
 			out = append(out, o)
 		}
 	}
@@ -113,8 +114,10 @@ func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return rejection(node.CheckCPUs(pod))
 }
 
+// operatingSystem rejects a pod that says of itself, by its label or its field, that it is for another
+// operating system, as the kubelet does. What it says of the node is the business of affinity.
 func operatingSystem(pod *v1.Pod, _ []*v1.Pod, _ Node) *pods.Rejection {
-	if os := pod.Spec.NodeSelector[v1.LabelOSStable]; os != "" && os != string(v1.Linux) {
+	if os, ok := pod.Labels[v1.LabelOSStable]; ok && os != string(v1.Linux) {
 		return &pods.Rejection{Reason: "PodOSSelectorNodeLabelDoesNotMatch", Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
 	}
 	if os := pod.Spec.OS; os != nil && os.Name != v1.Linux {
@@ -131,7 +134,7 @@ func affinity(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	case err != nil:
 		return predicate("NodeAffinity", err.Error())
 	case !ok:
-		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+		return ofNode(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"))
 	}
 	return nil
 }
@@ -152,7 +155,7 @@ func taints(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Taints, pod.Spec.Tolerations,
 		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, false)
 	if untolerated {
-		return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+		return ofNode(predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate"))
 	}
 	return nil
 }
@@ -188,4 +191,10 @@ func wantsAppArmor(pod *v1.Pod) bool {
 // predicates.
 func predicate(name, why string) *pods.Rejection {
 	return &pods.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}
+
+// ofNode marks a rejection that a look at the node's object may overturn.
+func ofNode(r *pods.Rejection) *pods.Rejection {
+	r.OfNode = true
+	return r
 }

@@ -80,7 +80,7 @@ func TestAdmit(t *testing.T) {
 		"too much memory":                     {pod: requesting("new", "1", "1Gi"), others: []*v1.Pod{requesting("a", "1", "1Mi")}, reason: "OutOfmemory", message: "Node didn't have enough resource: memory, requested: 1073741824, used: 1048576, capacity: 1073741824"},
 		"too many pods":                       {pod: spec(v1.PodSpec{}), others: []*v1.Pod{requesting("a", "0", "0"), requesting("b", "0", "0"), requesting("c", "0", "0")}, reason: "OutOfpods", message: "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"},
 		"the pod itself does not count":       {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{requesting("new", "2", "1Mi")}},
-		"pods that ended do not count":        {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{phase(requesting("a", "2", "1Mi"), v1.PodSucceeded), phase(requesting("b", "2", "1Mi"), v1.PodFailed)}},
+		"a pod that ends still counts":        {pod: requesting("new", "2", "1Mi"), others: []*v1.Pod{phase(requesting("a", "2", "1Mi"), v1.PodFailed)}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 2000, used: 2000, capacity: 2000"},
 		"asking for nothing fits a full node": {pod: spec(v1.PodSpec{}), others: []*v1.Pod{requesting("a", "9", "9Gi")}},
 		"overhead counts": {pod: spec(v1.PodSpec{Overhead: amounts("1m", "0"), Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: amounts("2", "0")}}}}),
 			reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 2001, used: 0, capacity: 2000"},
@@ -96,7 +96,7 @@ func TestAdmit(t *testing.T) {
 		"host network takes container ports":  {pod: hostNet(listening("new", v1.ContainerPort{ContainerPort: 80})), others: []*v1.Pod{listening("a", v1.ContainerPort{ContainerPort: 8080, HostPort: 80})}, reason: "NodePorts", message: noPorts},
 		"a sidecar's port is taken":           {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{sidecar(listening("a", v1.ContainerPort{HostPort: 80}))}, reason: "NodePorts", message: noPorts},
 		"an init container's is not":          {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{initOnly(listening("a", v1.ContainerPort{HostPort: 80}))}},
-		"the port of a pod that ended":        {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{phase(listening("a", v1.ContainerPort{HostPort: 80}), v1.PodFailed)}},
+		"the port of a pod that ends":         {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{phase(listening("a", v1.ContainerPort{HostPort: 80}), v1.PodFailed)}, reason: "NodePorts", message: noPorts},
 		"the port of the pod's earlier state": {pod: listening("new", v1.ContainerPort{HostPort: 80}), others: []*v1.Pod{listening("new", v1.ContainerPort{HostPort: 80})}},
 
 		"node selector matches":        {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "linux", "zone": "a"}})},
@@ -104,11 +104,12 @@ func TestAdmit(t *testing.T) {
 		"another architecture":         {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/arch": "arm64"}}), reason: "NodeAffinity", message: noMatch},
 		"required affinity": {pod: spec(v1.PodSpec{Affinity: &v1.Affinity{NodeAffinity: &v1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &v1.NodeSelector{
 			NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{{Key: "zone", Operator: v1.NodeSelectorOpNotIn, Values: []string{"a"}}}}}}}}}), reason: "NodeAffinity", message: noMatch},
-		"another operating system by label": {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "windows"}}), reason: "PodOSSelectorNodeLabelDoesNotMatch", message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
-		"another operating system by field": {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Windows}}), reason: "PodOSNotSupported", message: "Failed to admit pod as the OS field doesn't match node OS"},
-		"linux by field":                    {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Linux}})},
-		"another node":                      {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
-		"this node":                         {pod: spec(v1.PodSpec{NodeName: "n"})},
+		"a node with another system is meant": {pod: spec(v1.PodSpec{NodeSelector: map[string]string{"kubernetes.io/os": "windows"}}), reason: "NodeAffinity", message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"},
+		"another operating system by label":   {pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"kubernetes.io/os": "windows"}}}, reason: "PodOSSelectorNodeLabelDoesNotMatch", message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
+		"another operating system by field":   {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Windows}}), reason: "PodOSNotSupported", message: "Failed to admit pod as the OS field doesn't match node OS"},
+		"linux by field":                      {pod: spec(v1.PodSpec{OS: &v1.PodOS{Name: v1.Linux}})},
+		"another node":                        {pod: spec(v1.PodSpec{NodeName: "m"}), reason: "NodeName", message: "Predicate NodeName failed: node(s) didn't match the requested node name"},
+		"this node":                           {pod: spec(v1.PodSpec{NodeName: "n"})},
 
 		"the pod's own resources count":           {pod: spec(v1.PodSpec{Containers: []v1.Container{{}}, Resources: &v1.ResourceRequirements{Requests: amounts("3", "1Mi")}}), node: &Node{Allocatable: testNode.Allocatable, Fields: podfields.Features{Cgroups: true}}, reason: "OutOfcpu", message: "Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"},
 		"the pod's own resources without cgroups": {pod: spec(v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: amounts("1", "1Mi")}}), reason: "UnsupportedPodFields", message: "this node cannot do what the pod asks for: spec.resources: resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)"},
@@ -159,6 +160,21 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("a static pod: %v", got)
 		}
 	})
+}
+
+func TestRejectionsThatANewerNodeObjectMayOverturnSaySo(t *testing.T) {
+	picky := spec(v1.PodSpec{NodeSelector: map[string]string{"new": "label"}})
+	if r := Admit(picky, nil, Node{}); r == nil || !r.OfNode {
+		t.Errorf("a label: %+v", r)
+	}
+	if r := Admit(spec(v1.PodSpec{}), nil, Node{Taints: []v1.Taint{{Key: "t", Effect: v1.TaintEffectNoExecute}}}); r == nil || !r.OfNode {
+		t.Errorf("a taint: %+v", r)
+	}
+	picky.Spec.NodeName = "elsewhere"
+	picky.Spec.NodeSelector = nil
+	if r := Admit(picky, nil, Node{}); r == nil || r.OfNode {
+		t.Errorf("a node's name: %+v", r)
+	}
 }
 
 func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {

@@ -111,6 +111,9 @@ func describe(p *v1.Pod) string {
 	if phase == v1.PodRunning {
 		s += fmt.Sprintf(", %d of %d containers ready", ready, len(p.Spec.Containers))
 	}
+	if p.DeletionTimestamp != nil && !pods.IsFinished(phase) {
+		s += ", being stopped"
+	}
 	if p.Status.Reason != "" {
 		s += fmt.Sprintf(" (%s: %s)", p.Status.Reason, p.Status.Message)
 	}

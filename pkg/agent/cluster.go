@@ -96,7 +96,7 @@ func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 		objects: clusterObjects{objects, tokens, bundles}, tokens: accounts{tokens, api}, pods: pods,
 		fields:       podfields.Features{Objects: true, Tokens: true, Claims: true, Bundles: true, Control: true, Classes: true},
 		staticFields: podfields.Features{Classes: true},
-		node:         c.watch.Node, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
+		node:         c.watch.Node, refresh: c.watch.Refresh, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
 		handler: classes.Handler, serviceEnv: serviceEnv(services),
 		parts: []part{
 			{"API client", c.client.Run}, {"events", c.events.Run}, {"objects", objects.Run}, {"services", services.Run},

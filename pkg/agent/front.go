@@ -48,7 +48,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	shown := podstatus.NewView(f.store, f.statuses)
+	shown := podstatus.NewView(f.store, l.workers, f.statuses)
 	front, err := server.New(server.Config{
 		API:           api,
 		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics,

@@ -2,7 +2,7 @@ package agent
 
 import (
 	"bytes"
-	"maps"
+	"fmt"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -15,6 +15,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
@@ -39,7 +40,7 @@ type host struct {
 
 // newHost finds out what the host has, and makes the parts that divide it.
 func newHost(f *foundation) (*host, error) {
-	h := &host{ips: hostIPs(), labels: ownLabels(f.cfg)}
+	h := &host{ips: hostIPs()}
 	var err error
 	if len(f.cfg.NodeIPs) > 0 {
 		if h.ips, err = givenIPs(f.cfg); err != nil {
@@ -52,6 +53,7 @@ func newHost(f *foundation) (*host, error) {
 	if h.measured, err = measure(f.cfg, h.reserved); err != nil {
 		return nil, err
 	}
+	h.labels = nodeobject.DefaultLabels(f.cfg.NodeName, h.measured.Info, f.cfg.NodeLabels)
 	if h.cpus, err = newCPUs(f, h.reserved); err != nil {
 		return nil, err
 	}
@@ -69,18 +71,13 @@ func newHost(f *foundation) (*host, error) {
 // givenIPs returns the addresses of --node-ip. On a standalone node nobody calls the node
 // back at them.
 func givenIPs(cfg *config.Config) ([]string, error) {
+	if given := cfg.NodeIPs; len(pods.Addresses(given, given)) != len(given) {
+		return nil, fmt.Errorf("--node-ip: %s: a node has one address, or one of IPv4 and one of IPv6", strings.Join(given, ","))
+	}
 	if cfg.Standalone() {
 		return cfg.NodeIPs, nil
 	}
 	return nodeIPs(cfg.NodeIPs, interfaceIPs())
-}
-
-func ownLabels(cfg *config.Config) map[string]string {
-	labels := map[string]string{
-		v1.LabelHostname: strings.ToLower(cfg.NodeName), v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
-	}
-	maps.Copy(labels, cfg.NodeLabels)
-	return labels
 }
 
 // reserved returns what the configuration keeps from pods.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
 
 func TestNodeIPs(t *testing.T) {
@@ -24,6 +26,15 @@ func TestNodeIPs(t *testing.T) {
 		got, err := nodeIPs(tt.given, host)
 		if !slices.Equal(got, tt.want) || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+func TestNodeHasOneAddressOfEachFamily(t *testing.T) {
+	for given, ok := range map[string]bool{"192.0.2.7": true, "192.0.2.7,2001:db8::7": true, "192.0.2.7,192.0.2.8": false, "::,192.0.2.7,2001:db8::7": false} {
+		c := &config.Config{NodeIPs: strings.Split(given, ",")} // standalone: they need not be the host's
+		if got, err := givenIPs(c); (err == nil) != ok || ok && len(got) != len(c.NodeIPs) {
+			t.Errorf("%s: %v, %v", given, got, err)
 		}
 	}
 }

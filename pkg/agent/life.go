@@ -19,8 +19,9 @@ import (
 
 // life decides what becomes of pods.
 type life struct {
-	loop  *loop.Loop
-	parts []part
+	loop    *loop.Loop
+	workers *worker.Workers
+	parts   []part
 }
 
 func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, error) {
@@ -45,11 +46,11 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
-	l := &life{}
+	l := &life{workers: workers}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
-		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors,
+		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
 	})
 	if err != nil {
 		return nil, err

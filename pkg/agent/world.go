@@ -62,6 +62,8 @@ type supplies struct {
 	fields, staticFields podfields.Features
 	// node returns the node as the API server has it, nil when that is not known.
 	node func() *v1.Node
+	// refresh makes node return the object as the API server has it now, or newer.
+	refresh func(context.Context) error
 	// nodeLabels returns what the node affinity of volumes is compared with.
 	nodeLabels func() map[string]string
 

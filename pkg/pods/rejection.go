@@ -7,6 +7,9 @@ package pods
 type Rejection struct {
 	Reason  string
 	Message string
+	// OfNode is true if the node's labels or taints are why: at the API server these may be
+	// newer than what the node knows of them.
+	OfNode bool
 }
 
 // Error implements error.

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
@@ -139,4 +140,30 @@ func TestNodeIsNotReadyWithoutItsRuntime(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, "the node is Ready again", harness.Patience, ready(v1.ConditionTrue), n.Explain)
+}
+
+// TestPodsThatFollowALabelAtOnceAreAdmitted labels the node and binds a pod that needs the label in
+// the same moment: the watch of pods is ahead of the node's at times.
+func TestPodsThatFollowALabelAtOnceAreAdmitted(t *testing.T) {
+	n, ns := join(t)
+	for i := range 20 {
+		label := fmt.Sprintf("example.com/l%d", i)
+		if _, err := n.Cluster.Client.CoreV1().Nodes().Patch(t.Context(), n.Node(), types.MergePatchType,
+			fmt.Appendf(nil, `{"metadata":{"labels":{%q:"yes"}}}`, label), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n.Create(ns, harness.Pod(fmt.Sprintf("p%d", i), "exit 0", func(p *v1.Pod) {
+			p.Spec.NodeSelector, p.Spec.RestartPolicy = map[string]string{label: "yes"}, v1.RestartPolicyNever
+		}))
+	}
+	n.Create(ns, harness.Pod("never", "", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"example.com/none": "yes"} }))
+	for i := range 20 {
+		n.Await(ns, fmt.Sprintf("p%d", i), "has run", func(p *v1.Pod) bool {
+			if p.Status.Reason == "NodeAffinity" {
+				t.Fatalf("%s was rejected: %s", p.Name, p.Status.Message)
+			}
+			return p.Status.Phase == v1.PodSucceeded
+		})
+	}
+	n.Await(ns, "never", "is rejected", func(p *v1.Pod) bool { return p.Status.Reason == "NodeAffinity" })
 }

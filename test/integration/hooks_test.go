@@ -138,21 +138,28 @@ func TestPostStartHookThatAlwaysFails(t *testing.T) {
 // stopTime is how many seconds Docker was asked to give the container.
 func stopTime(t *testing.T, proxy *harness.Proxy, id string) int {
 	t.Helper()
+	call := stopCall(t, proxy, id)
+	query, err := url.ParseQuery(call.Query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds, err := strconv.Atoi(query.Get("t"))
+	if err != nil {
+		t.Fatalf("%s?%s: %v", call, call.Query, err)
+	}
+	return seconds
+}
+
+// stopCall returns the call that asked Docker to stop the container.
+func stopCall(t *testing.T, proxy *harness.Proxy, id string) harness.Call {
+	t.Helper()
 	for _, call := range proxy.Calls() {
 		if call.Path == "/containers/"+id+"/stop" {
-			query, err := url.ParseQuery(call.Query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			seconds, err := strconv.Atoi(query.Get("t"))
-			if err != nil {
-				t.Fatalf("%s?%s: %v", call, call.Query, err)
-			}
-			return seconds
+			return call
 		}
 	}
 	t.Fatalf("Docker was not asked to stop container %s", id)
-	return 0
+	return harness.Call{}
 }
 
 func TestPreStopHookAndSignalShareTheGracePeriod(t *testing.T) {

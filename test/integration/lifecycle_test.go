@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,9 @@ func TestASlowTerminationHoldsUpNoOtherPod(t *testing.T) {
 	a.WaitRunning("slow")
 	a.Remove("slow.yaml")
 	seen.Wait(1, "kill", "slow", "c", harness.Patience)
+	if table, stderr, err := a.Run("pods", "--server", "http://"+a.ReadOnly()); err != nil || !regexp.MustCompile(`slow-`+a.Node+`\s+1/1\s+Terminating\s`).MatchString(table) {
+		t.Errorf("pods, as one is being stopped: %v %s\n%s", err, stderr, table)
+	}
 	other := harness.Pod("other", "")
 	a.Write("other.yaml", other)
 	a.WaitRunning("other")

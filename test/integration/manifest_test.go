@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -274,4 +275,32 @@ func TestMissingManifestDirectoryIsFollowedOnceItIsMade(t *testing.T) {
 	}
 	// Files that are removed take their pods along, though their directory goes, too.
 	a.WaitGone("web")
+}
+
+func TestStandaloneNodeHasTheLabelsThatEachNodeHas(t *testing.T) {
+	t.Parallel()
+	a := harness.StartAgent(t, harness.AgentConfig{Args: []string{"--node-labels", "example.com/disk=fast"}})
+	a.Write("picky.yaml", harness.Pod("picky", "", func(p *v1.Pod) {
+		p.Spec.NodeSelector = map[string]string{
+			"kubernetes.io/hostname": a.Node, "kubernetes.io/os": runtime.GOOS, "kubernetes.io/arch": runtime.GOARCH,
+			"beta.kubernetes.io/os": runtime.GOOS, "beta.kubernetes.io/arch": runtime.GOARCH, "example.com/disk": "fast",
+		}
+	}))
+	a.WaitRunning("picky")
+	a.Write("other.yaml", harness.Pod("other", "", func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "windows"} }))
+	p := a.WaitPhase("other", v1.PodFailed)
+	if p.Status.Reason != "NodeAffinity" || p.Status.QOSClass != v1.PodQOSBestEffort {
+		t.Errorf("rejected with %s, class %q", p.Status.Reason, p.Status.QOSClass)
+	}
+}
+
+func TestCommandThatDoesNotExistHasNoLastState(t *testing.T) {
+	a := start(t)
+	a.Write("bad.yaml", harness.Pod("bad", "", func(p *v1.Pod) {
+		p.Spec.RestartPolicy, p.Spec.Containers[0].Command = v1.RestartPolicyNever, []string{"/no/such/binary"}
+	}))
+	p := a.WaitPhase("bad", v1.PodFailed)
+	if s := harness.Status(p, "c"); s.State.Terminated == nil || s.LastTerminationState != (v1.ContainerState{}) {
+		t.Errorf("state %+v, last state %+v", s.State, s.LastTerminationState)
+	}
 }

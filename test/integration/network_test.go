@@ -1,9 +1,12 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -93,5 +96,48 @@ func TestPodHasItsHostname(t *testing.T) {
 	}
 	if info.Config.Hostname != "chosen" {
 		t.Errorf("hostname %q, want chosen", info.Config.Hostname)
+	}
+}
+
+// manyAddresses is a CNI plug-in that answers with addresses as one for several interfaces does.
+const manyAddresses = `#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox":"'$CNI_NETNS'"}],"ips":[$ADDRESSES]}' ;;
+esac
+`
+
+func TestPodHasOneAddressOfEachFamily(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	for name, ips := range map[string]string{
+		"loopback": `{"address":"127.0.0.1/8","interface":0}`,
+		"many":     `{"address":"fd00::5/64","interface":0},{"address":"10.9.0.5/24","interface":0},{"address":"10.8.0.5/24","interface":0},{"address":"fd01::5/64","interface":0}`,
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(strings.Replace(manyAddresses, "$ADDRESSES", ips, 1)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := harness.NewAgent(t, harness.AgentConfig{Args: []string{"--network-plugin", "cni", "--cni-bin-dir", bin}})
+	conf := filepath.Join(a.Dir, "cni")
+	if err := errors.Join(os.MkdirAll(conf, 0o755),
+		os.WriteFile(filepath.Join(conf, "10-many.conflist"), []byte(`{"cniVersion":"1.0.0","name":"many","plugins":[{"type":"many"}]}`), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	a.Start()
+	a.Write("p.yaml", harness.Pod("p", `echo "$IP|$IPS|$(grep -w p /etc/hosts | cut -f1 | tr '\n' ,)" >/dev/termination-log`, func(p *v1.Pod) {
+		p.Spec.RestartPolicy, p.Spec.Hostname = v1.RestartPolicyNever, "p"
+		for name, path := range map[string]string{"IP": "status.podIP", "IPS": "status.podIPs"} {
+			p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, v1.EnvVar{Name: name, ValueFrom: &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{FieldPath: path}}})
+		}
+	}))
+	p := a.WaitPhase("p", v1.PodSucceeded)
+	if got := p.Status.PodIPs; p.Status.PodIP != "10.9.0.5" || len(got) != 2 || got[0].IP != "10.9.0.5" || got[1].IP != "fd00::5" {
+		t.Errorf("status: %s, %v", p.Status.PodIP, got)
+	}
+	end := harness.Status(p, "c").State.Terminated
+	if got, want := strings.TrimSpace(end.Message), "10.9.0.5|10.9.0.5,fd00::5|10.9.0.5,fd00::5,"; got != want {
+		t.Errorf("the container saw %q, want %q", got, want)
 	}
 }

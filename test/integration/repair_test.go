@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,4 +227,38 @@ func TestContainerPausedByHandBreaksNothing(t *testing.T) {
 	a.WaitRunning("web")
 	a.Remove("web.yaml")
 	a.WaitGone("web")
+}
+
+func TestAnEarlierAttemptThatSomebodyStartsIsStopped(t *testing.T) {
+	a := start(t)
+	a.Write("web.yaml", harness.Pod("web", "trap 'exit 1' TERM; touch /tmp/ready; while :; do sleep 1 & wait $!; done", grace(3), harness.ReadyOnceTouched, func(p *v1.Pod) {
+		c := &p.Spec.Containers[0]
+		// The hook of a container that shares the pod's network could end the newest one.
+		c.Lifecycle = &v1.Lifecycle{PreStop: &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"touch", "/tmp/hook"}}}}
+	}))
+	first := harness.ID(harness.Status(a.WaitRunning("web"), "c").ContainerID)
+	if err := a.Docker.Client.ContainerKill(t.Context(), first, "TERM"); err != nil {
+		t.Fatal(err)
+	}
+	ready := func(p *v1.Pod) bool {
+		return harness.ID(harness.Status(p, "c").ContainerID) != first && harness.Ready(p)
+	}
+	was := a.WaitPod("web", "has been restarted", ready)
+	if err := a.Docker.Client.ContainerStart(t.Context(), first, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the earlier attempt is stopped again", harness.Patience, func() error {
+		info, err := a.Docker.Client.ContainerInspect(t.Context(), first)
+		if err == nil && info.State.Running {
+			err = errors.New("it runs")
+		}
+		return err
+	}, a.Explain)
+	if _, err := a.Docker.Client.ContainerStatPath(t.Context(), first, "/tmp/hook"); err == nil {
+		t.Error("its preStop hook was run")
+	}
+	now := a.WaitPod("web", "is as it was", ready)
+	if was, now := harness.Status(was, "c"), harness.Status(now, "c"); was.ContainerID != now.ContainerID || now.RestartCount != 1 || !now.Ready {
+		t.Errorf("the newest attempt was %+v, is %+v", was, now)
+	}
 }

@@ -118,17 +118,21 @@ func TestSidecarsHaveWhatIsLeftOfTheGracePeriod(t *testing.T) {
 	seen := harness.WatchEvents(a)
 	a.Write("web.yaml", harness.Pod("web", deaf, grace(4), inits(sidecar("s", deaf))))
 	p := a.WaitRunning("web")
+	removed := time.Now()
 	a.Remove("web.yaml")
-	died := seen.Wait(1, "die", "web", "c", harness.Patience)[0]
+	seen.Wait(1, "die", "web", "c", harness.Patience)
 	end := seen.Wait(1, "die", "web", "s", harness.Patience)[0]
 	asked, term := seen.Of("kill", "web", "c"), seen.Of("kill", "web", "s")[0]
 	killed := asked[len(asked)-1]
 	if asked[0].Signal != "15" || killed.Signal != "9" || term.Signal != "15" {
 		t.Errorf("the container had the signals %s and %s, the sidecar %s first", asked[0].Signal, killed.Signal, term.Signal)
 	}
-	// Docker tells of the first signal late where it is busy; the 4 s count from before it.
-	if after := term.At.Sub(asked[0].At); after < 3*time.Second && term.At.Before(died.At) {
-		t.Errorf("the sidecar had its signal %v after the other, which had not ended", after)
+	// Docker tells of signals late where it is busy, so what counts is when it was asked. The 4 s
+	// begin after the removal and before the container's stop is asked for, wherever the machine is
+	// busy: the first bound holds to the letter, the second but for the way of that request.
+	first, second := stopCall(t, proxy, harness.ID(harness.Status(p, "c").ContainerID)).At, stopCall(t, proxy, harness.ID(harness.Status(p, "s").ContainerID)).At
+	if second.Sub(removed) < 4*time.Second || second.Sub(first) < 3900*time.Millisecond {
+		t.Errorf("the sidecar's stop was asked for %v after the removal and %v after that of the other", second.Sub(removed), second.Sub(first))
 	}
 	for c, most := range map[string]int{"c": 4, "s": 2} {
 		if given := stopTime(t, proxy, harness.ID(harness.Status(p, c).ContainerID)); given < 2 || given > most {

@@ -12,13 +12,13 @@ import (
 )
 
 // decide returns why the pod cannot have what it asks for beside the others, which
-// have what they were given; nil when it can. More than the whole node has is
+// use the node and have what they were given; nil when it can. More than the whole node has is
 // infeasible, more than the node has left is deferred.
 func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending {
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	used := v1.ResourceList{}
 	for _, o := range others {
-		if o.UID == pod.UID || pods.IsFinished(o.Status.Phase) {
+		if o.UID == pod.UID {
 			continue
 		}
 		for name, q := range resource.PodRequests(o, resource.PodResourcesOptions{}) {

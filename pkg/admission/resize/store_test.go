@@ -35,8 +35,8 @@ func has(t *testing.T, pod *v1.Pod, cpu string) {
 
 func TestDecide(t *testing.T) {
 	node := v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("1Gi")}
-	done := asking("done", "4")
-	done.Status.Phase = v1.PodSucceeded
+	ending := asking("ending", "4") // and not stopped yet, or it would not be among the others
+	ending.Status.Phase = v1.PodFailed
 	for name, tt := range map[string]struct {
 		pod    *v1.Pod
 		others []*v1.Pod
@@ -46,7 +46,7 @@ func TestDecide(t *testing.T) {
 		"no room now":                     {asking("a", "3"), []*v1.Pod{asking("b", "2")}, &Pending{"Deferred", "Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: 4000"}},
 		"more than there ever is":         {asking("a", "5"), []*v1.Pod{asking("b", "2")}, &Pending{"Infeasible", "Node didn't have enough capacity: cpu, requested: 5000, capacity: 4000"}},
 		"it does not compete with itself": {asking("a", "4"), []*v1.Pod{asking("a", "2")}, nil},
-		"nor with what has ended":         {asking("a", "4"), []*v1.Pod{done}, nil},
+		"what is stopped has what it has": {asking("a", "4"), []*v1.Pod{ending}, &Pending{"Deferred", "Node didn't have enough resource: cpu, requested: 4000, used: 4000, capacity: 4000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(tt.pod, tt.others, node)

@@ -90,11 +90,11 @@ const runtimePatience = 30 * time.Second
 func New(cfg Config) (*Manager, error) {
 	switch {
 	case cfg.Name == "", cfg.Watch == nil, cfg.Heartbeat == nil, cfg.Runtime == nil:
-		return nil, errors.New("node: no Name, Watch, Heartbeat or Runtime")
+		return nil, errors.New("nodeobject: no Name, Watch, Heartbeat or Runtime")
 	case cfg.IPs == nil, cfg.Healthy == nil, cfg.Event == nil:
-		return nil, errors.New("node: no IPs, Healthy or Event")
+		return nil, errors.New("nodeobject: no IPs, Healthy or Event")
 	case cfg.Period <= 0, cfg.Report <= 0, cfg.LeaseDuration <= 0:
-		return nil, errors.New("node: no Period, Report or LeaseDuration")
+		return nil, errors.New("nodeobject: no Period, Report or LeaseDuration")
 	}
 	if cfg.InUse == nil {
 		cfg.InUse = NewInUse()
@@ -185,7 +185,7 @@ const attachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach
 func (m *Manager) initial(ctx context.Context) *v1.Node {
 	n := &v1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: m.cfg.Name, Labels: defaultLabels(m.cfg.Hostname, m.cfg.Machine.Info, m.cfg.Labels),
+			Name: m.cfg.Name, Labels: DefaultLabels(m.cfg.Hostname, m.cfg.Machine.Info, m.cfg.Labels),
 			Annotations: map[string]string{attachAnnotation: "true"},
 		},
 		Spec: v1.NodeSpec{Taints: m.cfg.Taints, ProviderID: m.cfg.ProviderID},

@@ -242,7 +242,7 @@ func TestNodeThatWasRegisteredBeforeKeepsWhatOthersSet(t *testing.T) {
 }
 
 func TestReconcile(t *testing.T) {
-	wanted := &v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: defaultLabels("n1", testMachine().Info, nil), Annotations: map[string]string{attachAnnotation: "true"}}}
+	wanted := &v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: DefaultLabels("n1", testMachine().Info, nil), Annotations: map[string]string{attachAnnotation: "true"}}}
 	had := wanted.DeepCopy()
 	had.Labels["team"], had.Annotations["example.com/a"] = "blue", "b"
 	if patch, err := reconcile(had, wanted); patch != nil || err != nil {

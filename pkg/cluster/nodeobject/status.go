@@ -206,8 +206,9 @@ func events(name string, old, now v1.NodeStatus) []event {
 	return out
 }
 
-// defaultLabels returns the labels that every node has.
-func defaultLabels(hostname string, info v1.NodeSystemInfo, given map[string]string) map[string]string {
+// DefaultLabels returns the labels that every node has, in a cluster or not, and the given ones, which
+// win.
+func DefaultLabels(hostname string, info v1.NodeSystemInfo, given map[string]string) map[string]string {
 	l := map[string]string{
 		v1.LabelHostname: hostname, v1.LabelOSStable: info.OperatingSystem, v1.LabelArchStable: info.Architecture,
 		"beta.kubernetes.io/os": info.OperatingSystem, "beta.kubernetes.io/arch": info.Architecture,

@@ -2,12 +2,14 @@ package nodeobject
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -20,6 +22,9 @@ type Watch struct {
 	seen   atomic.Pointer[v1.Node]
 	synced chan struct{}
 	once   sync.Once // closes synced
+
+	mu   sync.Mutex // held while seen is changed
+	lost types.UID  // of the object that was deleted last
 }
 
 // NewWatch returns a Watch that has seen nothing until Run. client has the agent's limits.
@@ -38,17 +43,14 @@ func (w *Watch) Synced() <-chan struct{} { return w.synced }
 func (w *Watch) Run(ctx context.Context) error {
 	lw := cache.NewListWatchFromClient(w.client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, fields.OneTermEqualSelector(metav1.ObjectNameField, w.name))
 	see := func(obj any) {
-		n, ok := obj.(*v1.Node)
-		if !ok {
-			return
+		if n, ok := obj.(*v1.Node); ok {
+			w.see(n)
 		}
-		w.seen.Store(n)
-		w.once.Do(func() { close(w.synced) })
 	}
 	// Deleting a node is taken as intended, so the agent does not create it again while
 	// it runs (kubelet behaviour). If somebody else creates it, it is used again.
 	lose := func(any) {
-		w.seen.Store(nil)
+		w.lose()
 		klog.InfoS("The node object was deleted: this node is not part of the cluster until the agent is restarted", "node", w.name)
 	}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
@@ -57,4 +59,36 @@ func (w *Watch) Run(ctx context.Context) error {
 	})
 	informer.RunWithContext(ctx)
 	return nil
+}
+
+// Refresh asks the API server for the node object as it is now: Node then returns that, or a newer
+// one. The watch alone is late at times.
+func (w *Watch) Refresh(ctx context.Context) error {
+	n, err := w.client.CoreV1().Nodes().Get(ctx, w.name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("get node %s: %w", w.name, err)
+	}
+	w.see(n)
+	return nil
+}
+
+// see takes in the object, unless a newer one is known, or that it was deleted: an answer and the
+// watch can overtake each other.
+func (w *Watch) see(n *v1.Node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if had := w.seen.Load(); had != nil && older(n, had) || n.UID != "" && n.UID == w.lost {
+		return
+	}
+	w.seen.Store(n)
+	w.once.Do(func() { close(w.synced) })
+}
+
+func (w *Watch) lose() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if had := w.seen.Load(); had != nil {
+		w.lost = had.UID
+	}
+	w.seen.Store(nil)
 }

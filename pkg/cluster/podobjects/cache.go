@@ -78,14 +78,14 @@ type entry struct {
 // New checks the configuration.
 func New(cfg Config) (*Cache, error) {
 	if cfg.Client == nil {
-		return nil, errors.New("objects: no Client")
+		return nil, errors.New("podobjects: no Client")
 	}
 	switch cfg.Strategy {
 	case "":
 		cfg.Strategy = kubeletconfig.WatchChangeDetectionStrategy
 	case kubeletconfig.WatchChangeDetectionStrategy, kubeletconfig.TTLCacheChangeDetectionStrategy, kubeletconfig.GetChangeDetectionStrategy:
 	default:
-		return nil, fmt.Errorf("objects: unknown strategy %q", cfg.Strategy)
+		return nil, fmt.Errorf("podobjects: unknown strategy %q", cfg.Strategy)
 	}
 	if cfg.TTL == nil {
 		cfg.TTL = func() time.Duration { return defaultTTL }

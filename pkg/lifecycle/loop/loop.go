@@ -72,7 +72,8 @@ type Statuses interface {
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
 }
 
-// Config is what a Loop is made of. Probes, Wakeups, Evictions, Journal and Mirrors may be nil.
+// Config is what a Loop is made of. Probes, Wakeups, Evictions, Journal, Mirrors and Refresh may
+// be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
@@ -90,6 +91,10 @@ type Config struct {
 	// Mirrors is told of every change of a static pod or of a mirror pod, once it is
 	// in the store; nil: there is no API server to show static pods to.
 	Mirrors func(types.NamespacedName)
+	// Refresh brings what is known of the node's object up to date, so that Admission goes
+	// by it; nil: there is no API server. The loop calls it before it rejects pods because of
+	// that object, never twice at once, and does not wait for it.
+	Refresh func(context.Context) error
 }
 
 // Loop is the sync loop. Run it once.
@@ -100,6 +105,8 @@ type Loop struct {
 
 	cleaned  chan error // result of the cleaning under way; nil when none is
 	cleaning logonce.Error
+
+	doubts doubts
 }
 
 // New checks the configuration.
@@ -144,10 +151,14 @@ func (l *Loop) Run(ctx context.Context) error {
 		if l.cleaned != nil {
 			<-l.cleaned
 		}
+		if l.doubts.asking != nil {
+			<-l.doubts.asking
+		}
 	}()
 	listed, changes := l.cfg.Runtime.Listed(), (<-chan source.Change)(nil)
 	for {
 		l.alive.Store(l.cfg.Clock.Now().UnixNano())
+		l.ask(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -177,6 +188,8 @@ func (l *Loop) Run(ctx context.Context) error {
 		case err := <-l.cleaned:
 			l.cleaned = nil
 			l.noteCleaned(err)
+		case err := <-l.doubts.asking:
+			l.answered(err)
 		}
 	}
 }
@@ -224,9 +237,22 @@ func (l *Loop) change(c source.Change) {
 	}
 }
 
-// add admits new pods, which are already in the store, oldest first. A pod whose containers already
-// run was admitted by an earlier agent and is not judged again.
+// add admits new pods, which are already in the store. One that would be rejected because of the
+// node's object is judged again, once that is up to date.
 func (l *Loop) add(wanted []*v1.Pod) {
+	l.admit(wanted, func(pod *v1.Pod, r pods.Rejection) {
+		if r.OfNode && l.cfg.Refresh != nil {
+			klog.V(2).InfoS("Pod does not suit what is known of the node, asking the API server", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason)
+			l.doubts.pods = append(l.doubts.pods, pod.UID)
+			return
+		}
+		l.reject(pod, r)
+	})
+}
+
+// admit admits new pods, oldest first. A pod whose containers already run was admitted by an earlier
+// agent and is not judged again.
+func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 	wanted = slices.Clone(wanted)
 	slices.SortStableFunc(wanted, func(a, b *v1.Pod) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
@@ -239,7 +265,7 @@ func (l *Loop) add(wanted []*v1.Pod) {
 		runs, done := l.runs(pod.UID), pods.IsFinished(pod.Status.Phase)
 		if pod.DeletionTimestamp == nil && !runs && !done {
 			if r := l.cfg.Admission.Admit(pod, active); r != nil {
-				l.reject(pod, *r)
+				refuse(pod, *r)
 				continue
 			}
 		}

@@ -39,6 +39,7 @@ type bench struct {
 	wakeups   *Wakeups
 	evictions chan worker.Update
 	judged    func(*v1.Pod) // as each pod is
+	refresh   func(context.Context) error
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -142,7 +143,7 @@ func startBlind(t *testing.T, sources ...string) *bench {
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
 		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Workers: b, Runtime: b, Clock: clock.RealClock{},
-		Admission: b, Statuses: b,
+		Admission: b, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)
 			_, mirror := b.store.MirrorByName(n.Namespace, n.Name)

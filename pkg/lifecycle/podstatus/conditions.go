@@ -7,7 +7,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
@@ -28,7 +27,7 @@ const (
 func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 	ready := containersReady(in.Pod, s)
 	ours := []v1.PodCondition{
-		{Type: v1.PodReadyToStartContainers, Status: truth(sandboxReady(in))},
+		{Type: v1.PodReadyToStartContainers, Status: truth(in.Observed != nil && kuberuntime.SandboxReady(in.Pod, in.Observed))},
 		initializedCondition(in.Pod, s),
 		podReady(in.Pod, in.Old, ready),
 		ready,
@@ -57,18 +56,6 @@ func conditions(in Input, s v1.PodStatus) []v1.PodCondition {
 		}
 	}
 	return ours
-}
-
-// sandboxReady reports whether the newest sandbox is ready, with its network.
-func sandboxReady(in Input) bool {
-	if in.Observed == nil || len(in.Observed.Sandboxes) == 0 {
-		return false
-	}
-	newest := in.Observed.Sandboxes[0]
-	if newest.State != cri.PodSandboxState_SANDBOX_READY {
-		return false
-	}
-	return in.Pod.Spec.HostNetwork || len(in.Observed.IPs) > 0
 }
 
 func initializedCondition(pod *v1.Pod, s v1.PodStatus) v1.PodCondition {

@@ -85,7 +85,9 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 		if old.RestartCount > s.RestartCount {
 			s.RestartCount = old.RestartCount
 		}
-		if s.LastTerminationState.Terminated == nil && (old.ContainerID == s.ContainerID || old.ContainerID == "") {
+		if s.LastTerminationState.Terminated == nil && endOf(old.LastTerminationState, s.ContainerID) {
+			// It is the end of this very container, which has waited for its next start meanwhile.
+		} else if s.LastTerminationState.Terminated == nil && (old.ContainerID == s.ContainerID || old.ContainerID == "") {
 			s.LastTerminationState = old.LastTerminationState
 		} else if s.LastTerminationState.Terminated == nil && old.State.Terminated != nil {
 			s.LastTerminationState = old.State // its container has been collected
@@ -98,7 +100,8 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 			Message: "The container could not be located when the pod was deleted.  The container used to be Running",
 		}}
 	}
-	if w, ok := in.Waiting[c.Name]; ok && now.State != actual.StateRunning {
+	over := now.State == actual.StateExited && !restartsAfter(in.Pod, c, s.State.Terminated)
+	if w, ok := in.Waiting[c.Name]; ok && now.State != actual.StateRunning && !over {
 		if s.State.Terminated != nil {
 			s.LastTerminationState = s.State
 		}
@@ -110,6 +113,11 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 	readiness(in, c, now, &s)
 	details(c, now, &s)
 	return s
+}
+
+// endOf reports whether a state is the end of the container with that ID.
+func endOf(state v1.ContainerState, id string) bool {
+	return state.Terminated != nil && state.Terminated.ContainerID != "" && state.Terminated.ContainerID == id
 }
 
 // unseen returns the status of a container that the runtime does not have: it was

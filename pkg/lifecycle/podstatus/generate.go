@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -22,7 +23,7 @@ import (
 
 // Input is everything that a pod's API status is made from.
 type Input struct {
-	Pod      *v1.Pod
+	Pod      *v1.Pod           // with the resources that it has been given
 	Observed *actual.PodStatus // nil before the runtime was first looked at
 	Old      v1.PodStatus      // last status of this pod; zero if none
 	// Waiting holds, per container name, why the last sync could not start it.
@@ -56,6 +57,8 @@ func Generate(in Input) v1.PodStatus {
 		NominatedNodeName:          in.Old.NominatedNodeName,
 		Resize:                     in.Old.Resize,
 		StartTime:                  startTime(in),
+		AllocatedResources:         resource.PodRequests(pod, resource.PodResourcesOptions{}),
+		Resources:                  applied(in),
 		InitContainerStatuses:      containerStatuses(in, initContainers(pod), in.Old.InitContainerStatuses, initDefault),
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),
@@ -121,7 +124,7 @@ func limitMessages(pod *v1.Pod, s *v1.PodStatus) {
 	}
 }
 
-// setIPs sets the addresses. A pod on the host's network has the host's.
+// setIPs sets the addresses. A pod on the host's network has the host's, from the beginning.
 func setIPs(in Input, s *v1.PodStatus) {
 	for _, ip := range in.HostIPs {
 		s.HostIPs = append(s.HostIPs, v1.HostIP{IP: ip})
@@ -132,9 +135,7 @@ func setIPs(in Input, s *v1.PodStatus) {
 	var ips []string
 	switch {
 	case in.Pod.Spec.HostNetwork:
-		if in.Observed != nil && len(in.Observed.Sandboxes) > 0 {
-			ips = in.HostIPs
-		}
+		ips = in.HostIPs
 	case in.Observed != nil:
 		ips = in.Observed.IPs
 	}

@@ -9,9 +9,11 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -381,10 +383,31 @@ func TestAddresses(t *testing.T) {
 	if host.PodIP != "192.0.2.1" || len(host.PodIPs) != 2 {
 		t.Errorf("pod on the host's network: %s %v", host.PodIP, host.PodIPs)
 	}
+	if early := Generate(Input{Pod: testPod(func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }), HostIPs: hosts, Now: now}); early.PodIP != "192.0.2.1" || len(early.PodIPs) != 2 {
+		t.Errorf("such a pod before it has a sandbox: %s %v", early.PodIP, early.PodIPs)
+	}
 	gone := observed("c1=exited:0", "c2=exited:0")
 	gone.IPs = nil
 	if done := Generate(Input{Pod: testPod(plain), Observed: gone, Old: s, Terminal: true, Now: now}); done.PodIP != "10.0.0.2" {
 		t.Errorf("a pod that is done shows %q", done.PodIP)
+	}
+}
+
+func TestASandboxIsReadyWithItsNetwork(t *testing.T) {
+	for name, tt := range map[string]struct {
+		network *cri.PodSandboxNetworkStatus
+		want    v1.ConditionStatus
+	}{
+		"an address":            {&cri.PodSandboxNetworkStatus{Ip: "10.0.0.2"}, v1.ConditionTrue},
+		"none":                  {&cri.PodSandboxNetworkStatus{}, v1.ConditionFalse},
+		"nothing is said of it": {nil, v1.ConditionTrue},
+	} {
+		o := observed()
+		o.Sandboxes[0].Network = tt.network
+		s := Generate(Input{Pod: testPod(plain), Observed: o, Now: now})
+		if got := condition(s, v1.PodReadyToStartContainers).Status; got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
 	}
 }
 
@@ -436,5 +459,64 @@ func TestReasonOfWaitingIsKeptUntilTheNextTry(t *testing.T) {
 	got = Generate(Input{Pod: testPod(plain), Old: old, Waiting: map[string]actual.Waiting{"c1": {Reason: "ImagePullBackOff"}}, Now: now}).ContainerStatuses
 	if got[0].State.Waiting.Reason != "ImagePullBackOff" {
 		t.Errorf("%s", brief(got[0]))
+	}
+}
+
+func TestTheLastStateIsThatOfAnEarlierContainer(t *testing.T) {
+	refused := map[string]actual.Waiting{"c1": {Reason: "RunContainerError", Message: "no such file"}}
+	for name, tt := range map[string]struct {
+		policy       v1.RestartPolicy
+		change       func(*v1.Pod)
+		first, later string // of a container that could not be started, and once it waits for nothing
+	}{
+		"it never starts again":  {v1.RestartPolicyNever, nil, "c1 Error 127", "c1 Error 127"},
+		"it waits for its start": {v1.RestartPolicyAlways, nil, "c1 RunContainerError last Error 127", "c1 Error 127"},
+		"its pod is deleted":     {v1.RestartPolicyAlways, func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }, "c1 Error 127", "c1 Error 127"},
+	} {
+		pod := testPod(func(p *v1.Pod) {
+			plain(p)
+			p.Spec.RestartPolicy = tt.policy
+			if tt.change != nil {
+				tt.change(p)
+			}
+		})
+		first := Generate(Input{Pod: pod, Observed: observed("c1=exited:127"), Waiting: refused, Now: now})
+		later := Generate(Input{Pod: pod, Observed: observed("c1=exited:127"), Old: first, Now: now})
+		for want, s := range map[string]v1.PodStatus{tt.first: first, tt.later: later} {
+			if got := brief(*pods.ContainerStatus(s.ContainerStatuses, "c1")); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+	}
+}
+
+func TestARejectedPodHasItsClass(t *testing.T) {
+	s := Rejected(testPod(plain), pods.Rejection{Reason: "NodePorts", Message: "taken"}, now)
+	if s.QOSClass != v1.PodQOSBestEffort || s.Phase != v1.PodFailed {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestAPodsAllocatedResourcesAreItsRequests(t *testing.T) {
+	pod := testPod(func(p *v1.Pod) {
+		for i := range p.Spec.Containers {
+			p.Spec.Containers[i].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse("250m")}
+		}
+	})
+	s := Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Now: now})
+	if got := s.AllocatedResources.Cpu().String(); got != "500m" || len(s.AllocatedResources) != 1 || s.Resources != nil {
+		t.Errorf("allocated %v, the pod has %v", s.AllocatedResources, s.Resources)
+	}
+	has := func(cpu string, resize Resize, old v1.PodStatus) v1.PodStatus {
+		pod.Spec.Resources = &v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}}
+		return Generate(Input{Pod: pod, Observed: observed("c1=running", "c2=running"), Old: old, Resize: resize, Now: now})
+	}
+	first := has("1", Resize{}, v1.PodStatus{})
+	during := has("2", Resize{InProgress: true}, first)
+	after := has("2", Resize{}, during)
+	for want, s := range map[string]v1.PodStatus{"1": first, "1000m": during, "2": after} {
+		if got := s.Resources.Limits[v1.ResourceCPU]; got.Cmp(resource.MustParse(want)) != 0 {
+			t.Errorf("the pod has %v, want %s", s.Resources, want)
+		}
 	}
 }

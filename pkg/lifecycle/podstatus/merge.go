@@ -36,11 +36,17 @@ func ours(c v1.PodCondition) bool {
 // (KEP-3329).
 func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	s := *node.DeepCopy()
-	forwards(pod, api, &s)
+	before := api
+	if pods.IsStatic(pod) && pods.IsFinished(api.Phase) {
+		before.Phase = node.Phase // what others write into a mirror pod ends nothing
+	}
+	forwards(pod, before, &s)
 	s.Conditions = mergeConditions(api.Conditions, s.Conditions)
 	s.NominatedNodeName = api.NominatedNodeName
+	s.Resize = api.Resize // deprecated; the conditions say it
 	s.ResourceClaimStatuses = api.ResourceClaimStatuses
 	s.ExtendedResourceClaimStatus = api.ExtendedResourceClaimStatus
+	s.NodeAllocatableResourceClaimStatuses = api.NodeAllocatableResourceClaimStatuses
 	if api.QOSClass != "" {
 		s.QOSClass = api.QOSClass // immutable
 	}
@@ -76,9 +82,14 @@ func mergeConditions(api, node []v1.PodCondition) []v1.PodCondition {
 	return out
 }
 
-// WithForeign returns a status with others' conditions as the API server has them
-// now: readiness gates are read from those.
-func WithForeign(s, api v1.PodStatus) v1.PodStatus {
+// WithForeign returns a status with what others have set at the API server: their
+// conditions as they are now, since readiness gates are read from those, and the end of
+// a pod, which is not theirs to take back once it was said. A static pod is not ended
+// that way: its object there is an image of it.
+func WithForeign(pod *v1.Pod, s, api v1.PodStatus) v1.PodStatus {
+	if !pods.IsStatic(pod) && pods.IsFinished(api.Phase) && !pods.IsFinished(s.Phase) {
+		s.Phase, s.Reason, s.Message = api.Phase, api.Reason, api.Message
+	}
 	var out []v1.PodCondition
 	for _, c := range s.Conditions {
 		if ours(c) {

@@ -1,6 +1,7 @@
 package podstatus
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +9,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 var noon = metav1.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -150,11 +153,74 @@ func TestWithForeign(t *testing.T) {
 	api := v1.PodStatus{Phase: v1.PodPending, Conditions: []v1.PodCondition{
 		cond(v1.PodReady, v1.ConditionFalse, noon), cond("gate", v1.ConditionTrue, noon), {Type: v1.DisruptionTarget, Status: v1.ConditionFalse},
 	}}
-	got := WithForeign(own, api)
+	got := WithForeign(mergePod(v1.RestartPolicyAlways), own, api)
 	want := []v1.PodCondition{
 		cond(v1.PodReady, v1.ConditionTrue, noon), cond("gate", v1.ConditionTrue, noon), {Type: v1.DisruptionTarget, Status: v1.ConditionFalse},
 	}
 	if !slices.Equal(got.Conditions, want) || got.Phase != v1.PodRunning {
 		t.Errorf("WithForeign() = %s, %+v, want Running, %+v", got.Phase, got.Conditions, want)
+	}
+}
+
+func TestTheEndOfAPodIsReadAtTheAPIServer(t *testing.T) {
+	static := mergePod(v1.RestartPolicyAlways)
+	static.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
+	runs := v1.PodStatus{Phase: v1.PodRunning, ContainerStatuses: []v1.ContainerStatus{runningStatus("c")}}
+	failed := v1.PodStatus{Phase: v1.PodFailed, Reason: "Stuck", Message: "somebody says so"}
+	for name, tt := range map[string]struct {
+		pod      *v1.Pod
+		own, api v1.PodStatus
+		known    v1.PodStatus // phase, reason and message that the node then goes by
+		written  v1.PodPhase
+	}{
+		"somebody has ended it":                {mergePod(v1.RestartPolicyAlways), runs, failed, failed, v1.PodFailed},
+		"its own end counts":                   {mergePod(v1.RestartPolicyAlways), v1.PodStatus{Phase: v1.PodSucceeded}, failed, v1.PodStatus{Phase: v1.PodSucceeded}, v1.PodFailed},
+		"a mirror pod is an image":             {static, runs, failed, v1.PodStatus{Phase: v1.PodRunning}, v1.PodRunning},
+		"of a static pod that has failed, too": {static, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, failed, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, v1.PodFailed},
+	} {
+		got := WithForeign(tt.pod, tt.own, tt.api)
+		if got.Phase != tt.known.Phase || got.Reason != tt.known.Reason || got.Message != tt.known.Message {
+			t.Errorf("%s: the node goes by %s %q %q, want %s %q", name, got.Phase, got.Reason, got.Message, tt.known.Phase, tt.known.Reason)
+		}
+		if got := Merge(tt.pod, tt.api, tt.own).Phase; got != tt.written {
+			t.Errorf("%s: %s is written, want %s", name, got, tt.written)
+		}
+	}
+}
+
+// TestEachFieldOfAStatusIsTheNodesOrKept holds Merge to a decision about every field, also about those
+// that a new release of the API adds: what others write there must survive our patches.
+func TestEachFieldOfAStatusIsTheNodesOrKept(t *testing.T) {
+	own := []string{
+		"ObservedGeneration", "Phase", "Conditions", "Message", "Reason", "HostIP", "HostIPs", "PodIP", "PodIPs", "StartTime",
+		"InitContainerStatuses", "ContainerStatuses", "EphemeralContainerStatuses", "AllocatedResources", "Resources",
+	}
+	var api v1.PodStatus
+	fill := reflect.ValueOf(&api).Elem()
+	for i := range fill.NumField() {
+		switch f := fill.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("theirs")
+		case reflect.Int64:
+			f.SetInt(7)
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		case reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+		case reflect.Map:
+			f.Set(reflect.MakeMap(f.Type()))
+		default:
+			t.Fatalf("a field of kind %s", f.Kind())
+		}
+	}
+	merged := reflect.ValueOf(Merge(mergePod(v1.RestartPolicyAlways), api, v1.PodStatus{}))
+	for i := range fill.NumField() {
+		name := fill.Type().Field(i).Name
+		if slices.Contains(own, name) {
+			continue
+		}
+		if !equality.Semantic.DeepEqual(merged.Field(i).Interface(), fill.Field(i).Interface()) {
+			t.Errorf("%s is %v after the node has written its status, others had set %v", name, merged.Field(i), fill.Field(i))
+		}
 	}
 }

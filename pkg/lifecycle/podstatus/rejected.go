@@ -12,7 +12,7 @@ import (
 // Rejected returns the status of a pod that was not admitted to the node.
 func Rejected(pod *v1.Pod, r pods.Rejection, now time.Time) v1.PodStatus {
 	return v1.PodStatus{
-		ObservedGeneration: pod.Generation, Phase: v1.PodFailed, Reason: r.Reason,
+		ObservedGeneration: pod.Generation, QOSClass: pods.QOSClass(pod), Phase: v1.PodFailed, Reason: r.Reason,
 		Message: "Pod was rejected: " + r.Message, StartTime: &metav1.Time{Time: now.Truncate(time.Second)},
 	}
 }

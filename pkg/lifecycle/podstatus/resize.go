@@ -33,6 +33,15 @@ func (r Resize) conditions() []v1.PodCondition {
 	return all
 }
 
+// applied returns the resources that the pod as a whole has, nil if its spec says nothing of them. Until
+// a resize is done they are those from before it.
+func applied(in Input) *v1.ResourceRequirements {
+	if in.Resize.InProgress && in.Pod.Spec.Resources != nil && in.Old.Resources != nil {
+		return in.Old.Resources.DeepCopy()
+	}
+	return in.Pod.Spec.Resources.DeepCopy()
+}
+
 // resourcesOf returns the resources that a running container has: the allocated ones,
 // overridden by what the runtime reports. A limit or request that rounds to the
 // runtime's value is shown as it was allocated.

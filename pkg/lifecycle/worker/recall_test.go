@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 func TestPodIsFinishedOnceItsVolumesAreDown(t *testing.T) {
@@ -156,6 +159,50 @@ func TestPodThatMayNotRunTwiceEndsWithWhatItRanIn(t *testing.T) {
 				if end := c.State.Terminated; want == v1.PodFailed && (end == nil || end.Reason != "ContainerStatusUnknown" || end.ExitCode != 137 || c.RestartCount != 0) {
 					t.Errorf("%s: container %s is %+v, want lost", policy, c.Name, c)
 				}
+			}
+		})
+	}
+}
+
+func TestPodThatSomebodyEndsAtTheAPIServerIsStopped(t *testing.T) {
+	for name, static := range map[string]bool{"a pod of the API server": false, "a static pod, whose mirror it is": true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t)
+			api := v1.PodStatus{Phase: v1.PodRunning}
+			n.recall = func(*v1.Pod) (v1.PodStatus, bool) { return api, true }
+			pulling := make(chan struct{})
+			n.syncPod = func(ctx context.Context, pod *v1.Pod) kuberuntime.SyncResult {
+				n.run(pod.UID, pod.Name)
+				select { // a step that takes long
+				case <-ctx.Done():
+				case <-pulling:
+				}
+				return kuberuntime.SyncResult{Err: ctx.Err()}
+			}
+			w := start(t, n)
+			pod := staticPod("1", "web")
+			if !static {
+				pod.Annotations = nil
+			}
+			w.Update(Update{Kind: Create, Pod: pod})
+			synctest.Wait()
+			api = v1.PodStatus{Phase: v1.PodFailed, Reason: "Stuck", Message: "said somebody"}
+			if !static {
+				pod = pod.DeepCopy()
+				pod.Status = api
+			}
+			w.Update(Update{Kind: Sync, Pod: pod})
+			synctest.Wait()
+			if static { // nothing ends its step before its time
+				close(pulling)
+				synctest.Wait()
+			}
+			if killed := slices.Contains(n.history(), "kill 1"); killed == static {
+				t.Errorf("%s: calls %v", name, n.history())
+			}
+			s, _ := n.Get("1")
+			if ended := s.Phase == v1.PodFailed && s.Reason == "Stuck" && s.Message == "said somebody"; ended == static {
+				t.Errorf("%s: is %s %q %q", name, s.Phase, s.Reason, s.Message)
 			}
 		})
 	}

@@ -81,6 +81,7 @@ type state struct {
 	phase       Phase
 	settled     bool // in Terminated, and its step is done
 	removed     bool
+	left        time.Time // when it was removed
 	grace       *int64
 	explain     func(*v1.PodStatus)
 	wantedAgain *v1.Pod // the same UID, wanted again while this one is on its way out
@@ -138,6 +139,9 @@ func (s *state) merge(u Update) (interrupt bool) {
 	if s.pod != nil && s.pod.DeletionTimestamp != nil {
 		kill = true
 		grace = shorter(grace, s.pod.DeletionGracePeriodSeconds)
+	}
+	if s.pod != nil && !s.static && pods.IsFinished(s.pod.Status.Phase) {
+		kill = true // it was over before it came here, or somebody has said so at the API server
 	}
 	if !kill {
 		return false

@@ -230,7 +230,7 @@ func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
 	case !said:
 		return api
 	}
-	return podstatus.WithForeign(own, api)
+	return podstatus.WithForeign(pod, own, api)
 }
 
 // sameName finds a running pod that has this pod's name but not its UID.

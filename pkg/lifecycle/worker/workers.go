@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
@@ -127,6 +130,9 @@ func (w *Workers) Update(u Update) {
 	if s.merge(u) && s.cancel != nil {
 		s.cancel()
 	}
+	if s.removed && s.left.IsZero() {
+		s.left = w.cfg.Clock.Now()
+	}
 	if u.Kind == Sync && s.cancel != nil {
 		// The current step can take long; what the probes say does not wait for it.
 		w.cfg.Statuses.Refresh(s.uid, w.cfg.Probes.Verdict, w.cfg.Clock.Now())
@@ -157,6 +163,31 @@ func (w *Workers) Pods(before Phase) []*v1.Pod {
 		}
 	}
 	return pods
+}
+
+// Leaving returns the pods that nobody wants any more and that are not gone yet, in no particular
+// order, as if the API server had them: with the time at which their grace period ends. What was
+// found at the runtime only is not among them.
+func (w *Workers) Leaving() []*v1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var leaving []*v1.Pod
+	for _, s := range w.states {
+		if s.pod == nil || !s.removed || s.wantedAgain != nil {
+			continue
+		}
+		p := *s.pod // spec and maps are shared and only read
+		if p.DeletionTimestamp == nil {
+			grace := s.grace
+			if grace == nil {
+				grace = p.Spec.TerminationGracePeriodSeconds
+			}
+			p.DeletionGracePeriodSeconds = grace
+			p.DeletionTimestamp = &metav1.Time{Time: s.left.Add(time.Duration(min(ptr.Deref(grace, 0), math.MaxInt32)) * time.Second).Truncate(time.Second)}
+		}
+		leaving = append(leaving, &p)
+	}
+	return leaving
 }
 
 // ofAPI reports whether a pod is from the API server: such a pod does not block a

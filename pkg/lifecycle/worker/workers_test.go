@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -238,6 +240,42 @@ func TestPodFromCreateToGone(t *testing.T) {
 		}
 		if _, ok := n.Get("1"); ok {
 			t.Error("the status of a pod that is gone was kept")
+		}
+	})
+}
+
+func TestPodThatNobodyWantsIsLeavingUntilItIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		release := make(chan struct{})
+		n.killPod = func(context.Context, *int64) error { <-release; return nil }
+		w := start(t, n)
+		stays, pod := staticPod("1", "stays"), staticPod("2", "web")
+		pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](math.MaxInt64)
+		w.Update(Update{Kind: Create, Pod: stays})
+		w.Update(Update{Kind: Create, Pod: pod})
+		w.Update(Update{Kind: Kill, Running: &actual.Pod{UID: "3"}, Removed: true}) // an orphan
+		synctest.Wait()
+		if got := w.Leaving(); len(got) != 0 {
+			t.Errorf("leaving: %v", got)
+		}
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
+		if got := w.Leaving(); len(got) != 1 || got[0].UID != "2" || got[0].DeletionTimestamp.Before(&metav1.Time{Time: time.Now()}) {
+			t.Errorf("leaving: %v", got)
+		}
+		if pod.DeletionTimestamp != nil {
+			t.Error("the pod itself was changed")
+		}
+		w.Update(Update{Kind: Create, Pod: pod})
+		if got := w.Leaving(); len(got) != 0 {
+			t.Errorf("leaving though it is wanted again: %v", got)
+		}
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		close(release)
+		synctest.Wait()
+		if got := w.Leaving(); len(got) != 0 {
+			t.Errorf("leaving though it is gone: %v", got)
 		}
 	})
 }

@@ -22,12 +22,13 @@ type actions struct {
 	createSandbox bool
 	attempt       uint32
 	sandboxID     string
-	kill          []killing         // running containers to stop
-	init          []*v1.Container   // init containers to start
-	start         []*v1.Container   // regular containers to start
-	resize        []*resizing       // running containers to give other limits
-	ephemeral     []*v1.Container   // ephemeral containers to start
-	targets       map[string]string // ephemeral container to the container whose processes it sees
+	strays        []*actual.ContainerStatus // earlier attempts that somebody has started again
+	kill          []killing                 // running containers to stop
+	init          []*v1.Container           // init containers to start
+	start         []*v1.Container           // regular containers to start
+	resize        []*resizing               // running containers to give other limits
+	ephemeral     []*v1.Container           // ephemeral containers to start
+	targets       map[string]string         // ephemeral container to the container whose processes it sees
 }
 
 // killing is a container that must be stopped, and why.
@@ -62,6 +63,7 @@ func computeActions(pod *v1.Pod, observed *actual.PodStatus, v verdicts) actions
 		a.planNewSandbox(pod, observed)
 		return a
 	}
+	a.strays = strays(observed)
 	for i := range pod.Spec.EphemeralContainers {
 		e := &pod.Spec.EphemeralContainers[i]
 		if observed.Container(e.Name) == nil && !ephemeralRan(pod, e.Name) { // they are never restarted
@@ -75,6 +77,19 @@ func computeActions(pod *v1.Pod, observed *actual.PodStatus, v verdicts) actions
 	}
 	a.planContainers(pod, observed, v)
 	return a
+}
+
+// strays returns the running containers beside which a later attempt exists: the agent starts none
+// before the one before it has ended, so somebody else has. Whatever the restart policy says, a
+// container does not run twice at once, and its newest attempt is the one that counts.
+func strays(observed *actual.PodStatus) []*actual.ContainerStatus {
+	var list []*actual.ContainerStatus
+	for _, s := range observed.Containers {
+		if s.State == actual.StateRunning && s != observed.Container(s.Name) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // planReset decides in which order the containers are removed: regular ones, init
@@ -118,10 +133,17 @@ func sandboxAction(pod *v1.Pod, observed *actual.PodStatus) (create bool, attemp
 		return true, next, newest.Id
 	case hostNetwork != pod.Spec.HostNetwork:
 		return true, next, ""
-	case !pod.Spec.HostNetwork && newest.GetNetwork().GetIp() == "":
+	case !pod.Spec.HostNetwork && newest.GetNetwork() != nil && newest.Network.Ip == "":
+		// A runtime that says nothing of the network, though, gives no reason to try again.
 		return true, next, newest.Id
 	}
 	return false, newest.GetMetadata().GetAttempt(), newest.Id
+}
+
+// SandboxReady reports whether the pod has the sandbox that it needs, with its network.
+func SandboxReady(pod *v1.Pod, observed *actual.PodStatus) bool {
+	create, _, _ := sandboxAction(pod, observed)
+	return !create
 }
 
 // planNewSandbox decides what starts in a new sandbox: the first init container, or,

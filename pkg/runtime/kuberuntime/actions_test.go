@@ -141,6 +141,9 @@ func said(a actions) string {
 	for _, k := range a.kill {
 		words = append(words, "kill "+k.status.Name)
 	}
+	for _, s := range a.strays {
+		words = append(words, "stray "+s.Name)
+	}
 	for _, c := range a.init {
 		words = append(words, "init "+c.Name)
 	}
@@ -219,6 +222,16 @@ func TestActions(t *testing.T) {
 			return []*cri.PodSandboxStatus{s}
 		}(), "c1=running", "c2=running"),
 			verdicts{}, "pod, sandbox 1, start c1, start c2"},
+		"an earlier attempt runs again": {plain, observed(one(0, true), "c2=running", "c1=running", "c1=running", "c1=exited:1"), verdicts{}, "stray c1"},
+		"beside one that has ended":     {policy(v1.RestartPolicyOnFailure, plain), observed(one(0, true), "c2=running", "c1=exited:0", "c1=running"), verdicts{}, "stray c1"},
+		"beside one that is made":       {plain, observed(one(0, true), "c2=running", "c1=created", "c1=running"), verdicts{}, "stray c1, start c1"},
+		"of an init container":          {nil, observed(one(0, true), "c2=running", "c1=running", "i2=exited:0", "i1=exited:0", "i1=running"), verdicts{}, "stray i1"},
+		"nothing is said of the network": {plain, observed(func() []*cri.PodSandboxStatus {
+			s := sandbox(0, true)
+			s.Network = nil
+			return []*cri.PodSandboxStatus{s}
+		}(), "c1=running", "c2=running"),
+			verdicts{}, ""},
 		"two sandboxes are ready": {plain, observed([]*cri.PodSandboxStatus{sandbox(1, true), sandbox(0, true)}, "c1=running", "c2=running"), verdicts{}, "pod, sandbox 2, start c1, start c2"},
 		"host network now":        {func(p *v1.Pod) { plain(p); p.Spec.HostNetwork = true }, observed(one(0, true), "c1=running", "c2=running"), verdicts{}, "pod, sandbox 1, start c1, start c2"},
 

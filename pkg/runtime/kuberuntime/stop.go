@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
 )
 
@@ -57,6 +58,16 @@ func (m *Manager) stopContainer(ctx context.Context, pod *v1.Pod, name, id, mess
 		spec = &v1.Container{Name: name}
 	}
 	return m.stop(ctx, &stop{pod: pod, spec: spec, id: id, name: name, message: message, grace: grace})
+}
+
+// stopStray stops an earlier attempt of a container that runs beside a later one. Its preStop hook is
+// not run: it could end the later one, with which it shares the pod's network.
+func (m *Manager) stopStray(ctx context.Context, pod *v1.Pod, s *actual.ContainerStatus) error {
+	klog.InfoS("Stopping a container that was started again by somebody else", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", s.Name, "containerID", s.ID)
+	return m.stop(ctx, &stop{
+		pod: pod, spec: &v1.Container{Name: s.Name}, id: s.ID.ID, name: s.Name, grace: gracePeriod(pod, nil),
+		message: fmt.Sprintf("Container %s was started again by somebody else, though a later attempt of it exists; stopping it", s.Name),
+	})
 }
 
 // stop runs the container's preStop hook, waits for its turn and lets the runtime
@@ -168,7 +179,7 @@ func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	if r.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE && len(m.cfg.Node.HostIPs) > 0 {
 		return m.cfg.Node.HostIPs[0], nil
 	}
-	if ips := sandboxIPs(r.GetStatus()); len(ips) > 0 {
+	if ips := m.sandboxIPs(r.GetStatus()); len(ips) > 0 {
 		return ips[0], nil
 	}
 	return "", errors.New("the pod has no address")

@@ -253,7 +253,8 @@ func (a addresses) ListPodSandbox(_ context.Context, r *cri.ListPodSandboxReques
 }
 
 func (a addresses) PodSandboxStatus(_ context.Context, r *cri.PodSandboxStatusRequest, _ ...grpc.CallOption) (*cri.PodSandboxStatusResponse, error) {
-	s := &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{Ip: r.PodSandboxId}}
+	ip, additional, _ := strings.Cut(r.PodSandboxId, ",")
+	s := &cri.PodSandboxStatus{Network: &cri.PodSandboxNetworkStatus{Ip: ip, AdditionalIps: []*cri.PodIP{{Ip: additional}}}}
 	if r.PodSandboxId == "node" {
 		s.Network, s.Linux = nil, &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}}}
 	}
@@ -269,6 +270,7 @@ func TestHookHost(t *testing.T) {
 	}{
 		"known":                        {nil, false, []string{"10.0.0.1", "fd00::1"}, "10.0.0.1"},
 		"newest sandbox's":             {[]string{"10.0.0.2", "10.0.0.3"}, false, nil, "10.0.0.3"},
+		"of the node's family":         {[]string{"fd00::2,10.0.0.2"}, false, nil, "10.0.0.2"},
 		"host network":                 {nil, true, nil, "192.0.2.1"},
 		"orphan on the node's network": {[]string{"node"}, false, nil, "192.0.2.1"},
 		"no sandbox":                   {nil, false, nil, ""},

@@ -47,6 +47,14 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.Pod
 		pass.result.Reset = true
 		return pass.result
 	}
+	stopped := slices.Clone(a.kill)
+	for _, s := range a.strays {
+		if err := m.stopStray(ctx, pod, s); err != nil {
+			pass.fail(err)
+			return pass.result
+		}
+		stopped = append(stopped, killing{status: s})
+	}
 	for _, k := range a.kill {
 		klog.V(2).InfoS("Stopping container", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", k.status.Name, "containerID", k.status.ID, "why", k.message)
 		if err := m.stopContainer(ctx, pod, k.status.Name, k.status.ID.ID, k.message, gracePeriod(pod, k.grace)); err != nil {
@@ -55,7 +63,7 @@ func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.Pod
 		}
 	}
 	if a.killPod {
-		if err := m.KillPod(ctx, pod, running(observed.Pod(), a.kill), nil); err != nil {
+		if err := m.KillPod(ctx, pod, running(observed.Pod(), stopped), nil); err != nil {
 			pass.fail(err)
 			return pass.result
 		}
@@ -191,7 +199,7 @@ func (p *pass) runSandbox(ctx context.Context) error {
 	if err != nil {
 		return sandboxStatusError{err}
 	}
-	p.ips = sandboxIPs(s.Status)
+	p.ips = p.m.sandboxIPs(s.Status)
 	return nil
 }
 

@@ -113,7 +113,7 @@ func (m *Manager) GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.Po
 			return nil, fmt.Errorf("inspect sandbox %s of pod %s/%s: %w", s.ID, pod.Namespace, pod.Name, err)
 		}
 		if len(st.Sandboxes) == 0 && r.Status.State == cri.PodSandboxState_SANDBOX_READY {
-			st.IPs = sandboxIPs(r.Status)
+			st.IPs = m.sandboxIPs(r.Status)
 		}
 		st.Sandboxes = append(st.Sandboxes, r.Status)
 	}
@@ -137,15 +137,14 @@ func (m *Manager) GetPodStatus(ctx context.Context, pod *actual.Pod) (*actual.Po
 	return st, nil
 }
 
-func sandboxIPs(s *cri.PodSandboxStatus) []string {
-	if s.GetNetwork().GetIp() == "" {
-		return nil
+// sandboxIPs returns a sandbox's addresses as everything above the runtime shows them: status,
+// environment, files and hooks.
+func (m *Manager) sandboxIPs(s *cri.PodSandboxStatus) []string {
+	ips := []string{s.GetNetwork().GetIp()}
+	for _, a := range s.GetNetwork().GetAdditionalIps() {
+		ips = append(ips, a.GetIp())
 	}
-	ips := []string{s.Network.Ip}
-	for _, a := range s.Network.AdditionalIps {
-		ips = append(ips, a.Ip)
-	}
-	return ips
+	return pods.Addresses(ips, m.cfg.Node.HostIPs)
 }
 
 func (m *Manager) containerStatus(c *cri.ContainerStatus) *actual.ContainerStatus {

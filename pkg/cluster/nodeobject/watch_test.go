@@ -1,0 +1,41 @@
+package nodeobject
+
+import (
+	"testing"
+	"testing/synctest"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testapi"
+)
+
+func TestRefreshIsAheadOfTheWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := testapi.New()
+		w := NewWatch(api.Client(t), "n1")
+		if err := w.Refresh(t.Context()); err == nil || w.Node() != nil {
+			t.Errorf("refreshed what is not there: %v", err)
+		}
+		first := api.Put(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}).(*v1.Node)
+		second := first.DeepCopy()
+		second.Labels = map[string]string{"new": "label"}
+		api.Put(second)
+		if err := w.Refresh(t.Context()); err != nil || w.Node().Labels["new"] != "label" {
+			t.Fatalf("%v, node %+v", err, w.Node())
+		}
+		w.see(first) // the watch is late
+		if w.Node().Labels["new"] != "label" {
+			t.Error("the watch took back what is newer")
+		}
+		w.lose()
+		w.see(second) // the answer is late
+		if w.Node() != nil {
+			t.Error("a node that was deleted came back")
+		}
+		w.see(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "another"}})
+		if w.Node() == nil {
+			t.Error("a node that was made anew is not seen")
+		}
+	})
+}
