@@ -25,7 +25,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, ok, err := f.authenticator.AuthenticateRequest(r)
 	if err != nil || !ok {
 		klog.V(2).InfoS("Request not authenticated", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
-		say(w, http.StatusUnauthorized, "Unauthorized")
+		turnAway(w, http.StatusUnauthorized, "Unauthorized")
 		return
 	}
 	var asked []string
@@ -39,13 +39,14 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if decision == authorizer.DecisionAllow {
+			letIn(r.Context())
 			f.next.ServeHTTP(w, r)
 			return
 		}
 	}
 	verb := verbOf(r.Method)
 	klog.V(2).InfoS("Request forbidden", "user", who.User.GetName(), "verb", verb, "subresources", asked, "client", r.RemoteAddr)
-	say(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
+	turnAway(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
 }
 
 // attributes returns what a request may be authorized as: one of them is enough.
@@ -98,6 +99,12 @@ func subresources(path string) []string {
 		}
 	}
 	return []string{"proxy"}
+}
+
+// turnAway answers who is not let in, and closes the connection.
+func turnAway(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Connection", "close")
+	say(w, code, text)
 }
 
 // say answers with plain text only.
