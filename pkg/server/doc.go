@@ -8,7 +8,8 @@
 //
 // Each port is an endpoint: an address and a handler. Its connections are limited in number,
 // and those that do nothing give way to new ones (crowd.go). Requests to the first two only
-// read and are limited in time. The kubelet API has TLS, and every request to it is
+// read, are limited in time, and answered where they are meant for this machine
+// (localhost.go). The kubelet API has TLS, and every request to it is
 // authenticated, then authorized as access to a subresource of the node (filter.go), before
 // anything else looks at it. Requests that may take long there, streams and followed logs,
 // end with the client or the server (long.go).

@@ -26,6 +26,9 @@ type Config struct {
 	HealthzListen  string
 	ReadOnlyListen string
 
+	// NodeName is a name of this machine, which clients on it may use as localhost.
+	NodeName string
+
 	// API is the kubelet API, on its own port with TLS; nil: not served.
 	API *APIConfig
 
@@ -76,7 +79,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HealthzListen != "" {
 		mux := http.NewServeMux()
 		health.addTo(mux)
-		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", mux)
+		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", forThisMachine(cfg.NodeName, mux))
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Probes != nil {
 			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
 		}
-		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", mux); err != nil {
+		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(cfg.NodeName, mux)); err != nil {
 			s.close()
 			return nil, err
 		}
