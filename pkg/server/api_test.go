@@ -37,16 +37,21 @@ var paths = []struct {
 	{"GET", "/logs/syslog", "get", "[log]"},
 	{"POST", "/checkpoint/ns/p/c", "create", "[checkpoint]"},
 	{"GET", "/containerLogs/ns/p/c", "get", "[proxy]"},
-	{"GET", "/exec/ns/p/c", "get", "[proxy]"},
+	{"GET", "/exec/ns/p/c", "create", "[proxy]"},
 	{"POST", "/exec/ns/p/c", "create", "[proxy]"},
 	{"POST", "/exec/ns/p/u/c", "create", "[proxy]"},
-	{"GET", "/attach/ns/p/c", "get", "[proxy]"},
+	{"GET", "/attach/ns/p/c", "create", "[proxy]"},
 	{"POST", "/attach/ns/p/u/c", "create", "[proxy]"},
-	{"GET", "/portForward/ns/p", "get", "[proxy]"},
+	{"GET", "/portForward/ns/p", "create", "[proxy]"},
 	{"POST", "/portForward/ns/p/u", "create", "[proxy]"},
 	{"POST", "/run/ns/p/c", "create", "[proxy]"},
-	{"PUT", "/run/ns/p/u/c", "update", "[proxy]"},
-	{"PATCH", "/run/ns/p/u/c", "patch", "[proxy]"},
+	{"GET", "/run/ns/p/c", "create", "[proxy]"},
+	{"PUT", "/run/ns/p/u/c", "create", "[proxy]"},
+	{"GET", "/%65xec/ns/p/c", "create", "[proxy]"},
+	{"GET", "/exec%2Fns/p/c", "create", "[proxy]"},
+	{"GET", "//exec/ns/p/c", "get", "[proxy]"},
+	{"GET", "/execandmore", "get", "[proxy]"},
+	{"PATCH", "/nothing", "patch", "[proxy]"},
 	{"DELETE", "/", "delete", "[proxy]"},
 	{"OPTIONS", "/pods", "", "[pods proxy]"},
 	{"GET", "/debug/pprof/", "get", "[proxy]"},
@@ -133,6 +138,36 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, body, tt.code, tt.answer)
 			}
 		})
+	}
+}
+
+// A WebSocket begins with GET.
+func TestWhoMayOnlyReadRunsNothing(t *testing.T) {
+	h := &host{}
+	reading := authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+		if a.GetVerb() == "get" {
+			return authorizer.DecisionAllow, "", nil
+		}
+		return authorizer.DecisionDeny, "", nil
+	})
+	base, client := startAPI(t, h, func(c *APIConfig) { c.Authorizer = reading })
+	for _, path := range []string{
+		"/exec/ns/p/c?command=ls&output=1", "/exec/ns/p/u/c?command=ls&output=1", "/%65xec/ns/p/c?command=ls&output=1", "//exec/ns/p/c?command=ls&output=1",
+		"/pods/../exec/ns/p/c?command=ls&output=1", "/attach/ns/p/c?output=1", "/attach/ns/p/u/c?output=1",
+		"/portForward/ns/p", "/portForward/ns/p/u", "/run/ns/p/c?cmd=ls", "/run/ns/p/u/c?cmd=ls",
+	} {
+		for _, method := range []string{"GET", "POST", "HEAD", "PUT", "OPTIONS"} {
+			code, _ := ask(t, client, method, base+path)
+			if code != 403 {
+				t.Errorf("%s %s: %d, want 403", method, path, code)
+			}
+		}
+	}
+	if calls := h.asked(); calls != nil {
+		t.Errorf("the host was asked: %v", calls)
+	}
+	if code, _ := ask(t, client, "GET", base+"/containerLogs/ns/p/c"); code != 200 {
+		t.Errorf("a log: %d", code)
 	}
 }
 

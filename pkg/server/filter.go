@@ -44,7 +44,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	verb := verbOf(r.Method)
+	verb := verbOf(r)
 	klog.V(2).InfoS("Request forbidden", "user", who.User.GetName(), "verb", verb, "subresources", asked, "client", r.RemoteAddr)
 	turnAway(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
 }
@@ -54,16 +54,24 @@ func attributes(u user.Info, r *http.Request, nodeName string) []authorizer.Attr
 	var all []authorizer.AttributesRecord
 	for _, subresource := range subresources(r.URL.Path) {
 		all = append(all, authorizer.AttributesRecord{
-			User: u, Verb: verbOf(r.Method), APIVersion: "v1", Resource: "nodes", Subresource: subresource,
+			User: u, Verb: verbOf(r), APIVersion: "v1", Resource: "nodes", Subresource: subresource,
 			Name: nodeName, ResourceRequest: true, Path: r.URL.Path,
 		})
 	}
 	return all
 }
 
-// verbOf is the API verb of a method, "" if there is none.
-func verbOf(method string) string {
-	switch method {
+// verbOf is the API verb of a request: of its method, "" if there is none, but always
+// create for what runs something in a container or connects to it. With a WebSocket
+// these come by GET, and who may "get" the node's proxy is meant to read. (The kubelet
+// takes the method alone; see docs/threat-model.md.)
+func verbOf(r *http.Request) string {
+	for _, acts := range []string{"/exec", "/attach", "/portForward", "/run"} {
+		if r.URL.Path == acts || strings.HasPrefix(r.URL.Path, acts+"/") {
+			return "create"
+		}
+	}
+	switch r.Method {
 	case http.MethodPost:
 		return "create"
 	case http.MethodGet:
