@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // addOutputFlag defines -o with the allowed forms, besides the table.
@@ -41,13 +43,14 @@ func writeObject(out io.Writer, format string, v any) error {
 	return enc.Encode(v)
 }
 
-// writeTable writes rows under a header in columns, as kubectl spaces them.
+// writeTable writes rows under a header in columns, as kubectl spaces them. What pods,
+// images and the runtime say of themselves is made harmless to a terminal.
 func writeTable(out io.Writer, header []string, rows [][]string) error {
 	w := tabwriter.NewWriter(out, 6, 4, 3, ' ', 0)
 	fmt.Fprintln(w, strings.Join(header, "\t"))
 	for _, row := range rows {
 		for i, cell := range row {
-			if cell == "" {
+			if row[i] = bounds.Line(cell); cell == "" {
 				row[i] = "<none>"
 			}
 		}

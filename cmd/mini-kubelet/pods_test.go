@@ -252,3 +252,14 @@ func TestPodsCommand(t *testing.T) {
 		})
 	}
 }
+
+// A runtime's reasons and a registry's names are not ours.
+func TestATableMovesNoCursor(t *testing.T) {
+	var out bytes.Buffer
+	if err := writeTable(&out, []string{"NAME", "STATUS"}, [][]string{{"web", "Bad\x1b[2J\nfake   Running"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 2 {
+		t.Errorf("%q", got)
+	}
+}

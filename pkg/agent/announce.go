@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -113,5 +114,5 @@ func describe(p *v1.Pod) string {
 	if p.Status.Reason != "" {
 		s += fmt.Sprintf(" (%s: %s)", p.Status.Reason, p.Status.Message)
 	}
-	return s + why
+	return bounds.Line(s + why)
 }

@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -310,3 +313,48 @@ func TestAnAPIThatCannotBeServedIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAHugeBodyIsNotRead(t *testing.T) {
+	h := &host{}
+	base, client := startAPI(t, h, nil)
+	for _, path := range []string{"/run/ns/p/c?cmd=ls", "/exec/ns/p/c?command=ls&output=1", "/attach/ns/p/c?output=1", "/portForward/ns/p"} {
+		req, err := http.NewRequestWithContext(soon(t), "POST", base+path, &endless{most: 1 << 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := client.Do(req)
+		if err != nil { // it was cut off while it still sent
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 400 {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+		if sent := req.Body.(*endless).sent.Load(); sent > 64<<20 {
+			t.Errorf("%s: took %d bytes", path, sent)
+		}
+	}
+	if calls := h.asked(); calls != nil {
+		t.Errorf("the host was asked: %v", calls)
+	}
+}
+
+// endless is a body of x.
+type endless struct {
+	most int64
+	sent atomic.Int64
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.sent.Load() >= e.most {
+		return 0, io.EOF
+	}
+	for i := range p {
+		p[i] = 'x'
+	}
+	e.sent.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func (e *endless) Close() error { return nil }

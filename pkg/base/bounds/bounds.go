@@ -6,7 +6,9 @@ package bounds
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -63,4 +65,25 @@ func Cut(text string, most int) string {
 		end--
 	}
 	return text[:end] + "..."
+}
+
+// Line is a text as a terminal may show it in a line: what is no printable character
+// is written as Go escapes it. A tenant's or a runtime's text could otherwise move the
+// cursor, change what stands above it, or begin a line that looks like one of ours.
+func Line(text string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		if r == utf8.RuneError && size == 1 || !unicode.IsPrint(r) {
+			quoted := strconv.Quote(text[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteString(text[:size])
+		}
+		text = text[size:]
+	}
+	return b.String()
 }

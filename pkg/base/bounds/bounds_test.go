@@ -53,3 +53,19 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+func TestALineMovesNoCursor(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "",
+		"plain, grün, 日本":         "plain, grün, 日本",
+		"\x1b[2J\x1b]0;title\x07": `\x1b[2J\x1b]0;title\a`,
+		"a\nb\rc\td\x00":          `a\nb\rc\td\x00`,
+		"\u009b31m":               `\u009b31m`, // the same as ESC [, in one character
+		"\x9b31m":                 `\x9b31m`,
+		"\u202eevil":              `\u202eevil`, // right to left from here
+	} {
+		if got := Line(text); got != want {
+			t.Errorf("Line(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
