@@ -267,6 +267,7 @@ func TestWhatTheAPIAnswers(t *testing.T) {
 		{all, "DELETE", "/exec/ns/p/c", 405, ""},
 		{all, "POST", "/pods", 405, ""},
 		{all, "GET", "/nothing", 404, ""},
+		{all, "POST", "/checkpoint/ns/p/c", 404, ""}, // there is none
 		{off, "GET", "/logs/", 405, "logs endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/", 405, "profiling endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/profile", 405, "profiling endpoint is disabled.\n"},

@@ -172,6 +172,8 @@ func TestOnlyReadingIsAllowed(t *testing.T) {
 		{"GET", healthz + "/debug/pprof/cmdline", 404},
 		{"GET", healthz + "/debug/flags/v", 404},
 		{"GET", readOnly + "/configz", 404},
+		{"GET", readOnly + "/checkpoint/default/web/c", 404},
+		{"POST", readOnly + "/checkpoint/default/web/c", 404},
 		{"GET", readOnly + "/containerLogs/default/web/c", 404},
 		{"GET", readOnly + "/logs/", 404},
 	}
