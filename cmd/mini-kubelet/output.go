@@ -47,7 +47,8 @@ func writeObject(out io.Writer, format string, v any) error {
 	return enc.Encode(v)
 }
 
-// writeTable writes rows under a header in columns, as kubectl spaces them.
+// writeTable writes rows under a header in columns, as kubectl spaces them. What pods,
+// images and the runtime say of themselves is made harmless to a terminal.
 func writeTable(out io.Writer, header []string, rows [][]string) error {
 	w := tabwriter.NewWriter(out, 6, 4, 3, ' ', 0)
 	fmt.Fprintln(w, strings.Join(header, "\t"))

@@ -34,7 +34,7 @@ var fields = []field{
 	{"staticPodURLHeader", honoured, "", "HTTP headers for the manifest URL, as key:value"},
 	{"address", honoured, "", "IP address to serve on; standalone, port 10255 stays on 127.0.0.1 unless readOnlyPort is set as well"},
 	{"port", honoured, "", "port of the kubelet API, with TLS"},
-	{"readOnlyPort", honoured, "", "port without authentication, 0 for none; standalone, 10255 unless set"},
+	{"readOnlyPort", honoured, "", "port without authentication, 0 for none; standalone, 10255 unless set. It shows all pods, values of their environment included, to every user of this machine"},
 	{"tlsCertFile", honoured, "", "serving certificate"},
 	{"tlsPrivateKeyFile", honoured, "", "key of the serving certificate"},
 	{"tlsCipherSuites", honoured, "", "TLS cipher suites that are allowed"},

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -78,7 +77,7 @@ type APIConfig struct {
 }
 
 // maxAPIConnections is enough for a full node with several followers of each pod's
-// log.
+// log. Whoever has not been let in keeps nobody out of it (crowd).
 const maxAPIConnections = 1024
 
 // listenAPI opens the endpoint of the kubelet API.
@@ -104,22 +103,18 @@ func (s *Server) listenAPI(cfg Config, health *health) error {
 	// reads must not block other answers.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	s.endpoints = append(s.endpoints, &endpoint{
-		name:     "kubelet API",
-		listener: netutil.LimitListener(l, maxAPIConnections),
-		long:     long,
-		http: &http.Server{
-			Handler: withHeaders(short(&filter{
-				authenticator: c.Authenticator, authorizer: c.Authorizer, nodeName: c.NodeName, next: mux,
-			})),
-			TLSConfig:         servingTLS(c.TLS, c.ClientCA),
-			Protocols:         &protocols,
-			ReadHeaderTimeout: headerTimeout,
-			IdleTimeout:       apiIdleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          klog.NewStandardLogger("INFO"),
-		},
+	e := s.add("kubelet API", l, maxAPIConnections, &http.Server{
+		Handler: withHeaders(short(&filter{
+			authenticator: c.Authenticator, authorizer: c.Authorizer, nodeName: c.NodeName, next: mux,
+		})),
+		TLSConfig:         servingTLS(c.TLS, c.ClientCA),
+		Protocols:         &protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       apiIdleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          klog.NewStandardLogger("INFO"),
 	})
+	e.long = long
 	return nil
 }
 

@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,16 +40,21 @@ var paths = []struct {
 	{"GET", "/logs/syslog", "get", "[log]"},
 	{"POST", "/checkpoint/ns/p/c", "create", "[checkpoint]"},
 	{"GET", "/containerLogs/ns/p/c", "get", "[proxy]"},
-	{"GET", "/exec/ns/p/c", "get", "[proxy]"},
+	{"GET", "/exec/ns/p/c", "create", "[proxy]"},
 	{"POST", "/exec/ns/p/c", "create", "[proxy]"},
 	{"POST", "/exec/ns/p/u/c", "create", "[proxy]"},
-	{"GET", "/attach/ns/p/c", "get", "[proxy]"},
+	{"GET", "/attach/ns/p/c", "create", "[proxy]"},
 	{"POST", "/attach/ns/p/u/c", "create", "[proxy]"},
-	{"GET", "/portForward/ns/p", "get", "[proxy]"},
+	{"GET", "/portForward/ns/p", "create", "[proxy]"},
 	{"POST", "/portForward/ns/p/u", "create", "[proxy]"},
 	{"POST", "/run/ns/p/c", "create", "[proxy]"},
-	{"PUT", "/run/ns/p/u/c", "update", "[proxy]"},
-	{"PATCH", "/run/ns/p/u/c", "patch", "[proxy]"},
+	{"GET", "/run/ns/p/c", "create", "[proxy]"},
+	{"PUT", "/run/ns/p/u/c", "create", "[proxy]"},
+	{"GET", "/%65xec/ns/p/c", "create", "[proxy]"},
+	{"GET", "/exec%2Fns/p/c", "create", "[proxy]"},
+	{"GET", "//exec/ns/p/c", "get", "[proxy]"},
+	{"GET", "/execandmore", "get", "[proxy]"},
+	{"PATCH", "/nothing", "patch", "[proxy]"},
 	{"DELETE", "/", "delete", "[proxy]"},
 	{"OPTIONS", "/pods", "", "[pods proxy]"},
 	{"GET", "/debug/pprof/", "get", "[proxy]"},
@@ -133,6 +141,36 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, body, tt.code, tt.answer)
 			}
 		})
+	}
+}
+
+// A WebSocket begins with GET.
+func TestWhoMayOnlyReadRunsNothing(t *testing.T) {
+	h := &host{}
+	reading := authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+		if a.GetVerb() == "get" {
+			return authorizer.DecisionAllow, "", nil
+		}
+		return authorizer.DecisionDeny, "", nil
+	})
+	base, client := startAPI(t, h, func(c *APIConfig) { c.Authorizer = reading })
+	for _, path := range []string{
+		"/exec/ns/p/c?command=ls&output=1", "/exec/ns/p/u/c?command=ls&output=1", "/%65xec/ns/p/c?command=ls&output=1", "//exec/ns/p/c?command=ls&output=1",
+		"/pods/../exec/ns/p/c?command=ls&output=1", "/attach/ns/p/c?output=1", "/attach/ns/p/u/c?output=1",
+		"/portForward/ns/p", "/portForward/ns/p/u", "/run/ns/p/c?cmd=ls", "/run/ns/p/u/c?cmd=ls",
+	} {
+		for _, method := range []string{"GET", "POST", "HEAD", "PUT", "OPTIONS"} {
+			code, _ := ask(t, client, method, base+path)
+			if code != 403 {
+				t.Errorf("%s %s: %d, want 403", method, path, code)
+			}
+		}
+	}
+	if calls := h.asked(); calls != nil {
+		t.Errorf("the host was asked: %v", calls)
+	}
+	if code, _ := ask(t, client, "GET", base+"/containerLogs/ns/p/c"); code != 200 {
+		t.Errorf("a log: %d", code)
 	}
 }
 
@@ -229,6 +267,7 @@ func TestWhatTheAPIAnswers(t *testing.T) {
 		{all, "DELETE", "/exec/ns/p/c", 405, ""},
 		{all, "POST", "/pods", 405, ""},
 		{all, "GET", "/nothing", 404, ""},
+		{all, "POST", "/checkpoint/ns/p/c", 404, ""}, // there is none
 		{off, "GET", "/logs/", 405, "logs endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/", 405, "profiling endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/profile", 405, "profiling endpoint is disabled.\n"},
@@ -275,3 +314,48 @@ func TestAnAPIThatCannotBeServedIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAHugeBodyIsNotRead(t *testing.T) {
+	h := &host{}
+	base, client := startAPI(t, h, nil)
+	for _, path := range []string{"/run/ns/p/c?cmd=ls", "/exec/ns/p/c?command=ls&output=1", "/attach/ns/p/c?output=1", "/portForward/ns/p"} {
+		req, err := http.NewRequestWithContext(soon(t), "POST", base+path, &endless{most: 1 << 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := client.Do(req)
+		if err != nil { // it was cut off while it still sent
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 400 {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+		if sent := req.Body.(*endless).sent.Load(); sent > 64<<20 {
+			t.Errorf("%s: took %d bytes", path, sent)
+		}
+	}
+	if calls := h.asked(); calls != nil {
+		t.Errorf("the host was asked: %v", calls)
+	}
+}
+
+// endless is a body of x.
+type endless struct {
+	most int64
+	sent atomic.Int64
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.sent.Load() >= e.most {
+		return 0, io.EOF
+	}
+	for i := range p {
+		p[i] = 'x'
+	}
+	e.sent.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func (e *endless) Close() error { return nil }

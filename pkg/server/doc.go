@@ -6,8 +6,10 @@
 //	:10250           those, and /exec /attach /portForward /run /containerLogs /logs
 //	                 /runningpods /stats/summary /metrics/* /configz /debug/pprof
 //
-// Each port is an endpoint: an address and a handler. Requests to the first two only read,
-// and are limited in number and time. The kubelet API has TLS, and every request to it is
+// Each port is an endpoint: an address and a handler. Its connections are limited in number,
+// and those that do nothing give way to new ones (crowd.go). Requests to the first two only
+// read, are limited in time, and answered where they are meant for this machine
+// (localhost.go). The kubelet API has TLS, and every request to it is
 // authenticated, then authorized as access to a subresource of the node (filter.go), before
 // anything else looks at it. Requests that may take long there, streams and followed logs,
 // end with the client or the server (long.go).

@@ -25,7 +25,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, ok, err := f.authenticator.AuthenticateRequest(r)
 	if err != nil || !ok {
 		klog.V(2).InfoS("Request not authenticated", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
-		say(w, http.StatusUnauthorized, "Unauthorized")
+		turnAway(w, http.StatusUnauthorized, "Unauthorized")
 		return
 	}
 	var asked []string
@@ -39,13 +39,14 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if decision == authorizer.DecisionAllow {
+			letIn(r.Context())
 			f.next.ServeHTTP(w, r)
 			return
 		}
 	}
-	verb := verbOf(r.Method)
+	verb := verbOf(r)
 	klog.V(2).InfoS("Request forbidden", "user", who.User.GetName(), "verb", verb, "subresources", asked, "client", r.RemoteAddr)
-	say(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
+	turnAway(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
 }
 
 // attributes returns what a request may be authorized as: one of them is enough.
@@ -53,16 +54,24 @@ func attributes(u user.Info, r *http.Request, nodeName string) []authorizer.Attr
 	var all []authorizer.AttributesRecord
 	for _, subresource := range subresources(r.URL.Path) {
 		all = append(all, authorizer.AttributesRecord{
-			User: u, Verb: verbOf(r.Method), APIVersion: "v1", Resource: "nodes", Subresource: subresource,
+			User: u, Verb: verbOf(r), APIVersion: "v1", Resource: "nodes", Subresource: subresource,
 			Name: nodeName, ResourceRequest: true, Path: r.URL.Path,
 		})
 	}
 	return all
 }
 
-// verbOf is the API verb of a method, "" if there is none.
-func verbOf(method string) string {
-	switch method {
+// verbOf is the API verb of a request: of its method, "" if there is none, but always
+// create for what runs something in a container or connects to it. With a WebSocket
+// these come by GET, and who may "get" the node's proxy is meant to read. (The kubelet
+// takes the method alone; see docs/threat-model.md.)
+func verbOf(r *http.Request) string {
+	for _, acts := range []string{"/exec", "/attach", "/portForward", "/run"} {
+		if r.URL.Path == acts || strings.HasPrefix(r.URL.Path, acts+"/") {
+			return "create"
+		}
+	}
+	switch r.Method {
 	case http.MethodPost:
 		return "create"
 	case http.MethodGet:
@@ -98,6 +107,12 @@ func subresources(path string) []string {
 		}
 	}
 	return []string{"proxy"}
+}
+
+// turnAway answers who is not let in, and closes the connection.
+func turnAway(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Connection", "close")
+	say(w, code, text)
 }
 
 // say answers with plain text only.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 )
@@ -27,6 +26,9 @@ type Config struct {
 	HealthzListen  string
 	ReadOnlyListen string
 
+	// NodeName is a name of this machine, which clients on it may use as localhost.
+	NodeName string
+
 	// API is the kubelet API, on its own port with TLS; nil: not served.
 	API *APIConfig
 
@@ -41,11 +43,12 @@ type Server struct {
 	endpoints []*endpoint
 }
 
-// Limits of one endpoint. A client that is slow to send or to read is cut off; one
-// that opens too many connections waits.
+// Limits of one endpoint. A client that is slow to send or to read is cut off; if
+// there are too many, the oldest that do nothing give way (crowd).
 const (
-	maxConnections = 128
+	maxConnections = 256
 	headerTimeout  = 5 * time.Second
+	healthTimeout  = time.Second // headerTimeout of the health endpoint: its clients are on this machine
 	readTimeout    = 15 * time.Second
 	writeTimeout   = time.Minute
 	idleTimeout    = 30 * time.Second
@@ -56,7 +59,7 @@ const (
 // endpoint is one port: a listener and its handler.
 type endpoint struct {
 	name     string
-	listener net.Listener
+	listener *crowd
 	http     *http.Server
 	long     *longRequests // of the kubelet API, else nil
 }
@@ -76,9 +79,12 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HealthzListen != "" {
 		mux := http.NewServeMux()
 		health.addTo(mux)
-		if err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", mux); err != nil {
+		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", forThisMachine(cfg.NodeName, mux))
+		if err != nil {
 			return nil, err
 		}
+		e.http.ReadHeaderTimeout = healthTimeout
+		e.http.SetKeepAlivesEnabled(false)
 	}
 	if cfg.ReadOnlyListen != "" {
 		mux := http.NewServeMux()
@@ -88,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Probes != nil {
 			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
 		}
-		if err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", mux); err != nil {
+		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(cfg.NodeName, mux)); err != nil {
 			s.close()
 			return nil, err
 		}
@@ -103,25 +109,29 @@ func New(cfg Config) (*Server, error) {
 }
 
 // listen opens one endpoint. The error names the flag if another value would help.
-func (s *Server) listen(name, address, flag string, h http.Handler) error {
+func (s *Server) listen(name, address, flag string, h http.Handler) (*endpoint, error) {
 	l, err := takePort(name, address, flag)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.endpoints = append(s.endpoints, &endpoint{
-		name:     name,
-		listener: netutil.LimitListener(l, maxConnections),
-		http: &http.Server{
-			Handler:           withHeaders(h),
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          klog.NewStandardLogger("INFO"),
-		},
-	})
-	return nil
+	return s.add(name, l, maxConnections, &http.Server{
+		Handler:           withHeaders(h),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          klog.NewStandardLogger("INFO"),
+	}), nil
+}
+
+// add makes an endpoint of an open port that has at most limit connections.
+func (s *Server) add(name string, l net.Listener, limit int, h *http.Server) *endpoint {
+	c := newCrowd(l, limit)
+	c.watch(h)
+	e := &endpoint{name: name, listener: c, http: h}
+	s.endpoints = append(s.endpoints, e)
+	return e
 }
 
 func takePort(name, address, flag string) (net.Listener, error) {

@@ -168,6 +168,14 @@ func TestOnlyReadingIsAllowed(t *testing.T) {
 		{"GET", readOnly + "/debug/pprof/", 404},
 		{"GET", healthz + "/pods", 404},
 		{"GET", healthz + "/metrics", 404},
+		{"GET", healthz + "/debug/pprof/", 404},
+		{"GET", healthz + "/debug/pprof/cmdline", 404},
+		{"GET", healthz + "/debug/flags/v", 404},
+		{"GET", readOnly + "/configz", 404},
+		{"GET", readOnly + "/checkpoint/default/web/c", 404},
+		{"POST", readOnly + "/checkpoint/default/web/c", 404},
+		{"GET", readOnly + "/containerLogs/default/web/c", 404},
+		{"GET", readOnly + "/logs/", 404},
 	}
 	for _, tt := range tests {
 		if code, _, _ := do(t, tt.method, tt.url); code != tt.code {
