@@ -231,12 +231,10 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	session := &session{s, opts, func(ctx context.Context, io stdio) error {
 		return s.exec(ctx, req.ContainerId, req.Cmd, io)
 	}}
-	if offersV5(r) {
-		session.serveV5(w, r)
-		return
-	}
-	remotecommand.ServeExec(w, r, session, "", "", req.ContainerId, req.Cmd, opts,
-		s.cfg.IdleTimeout, s.cfg.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+	session.serve(w, r, func(protocols []string) {
+		remotecommand.ServeExec(w, r, session, "", "", req.ContainerId, req.Cmd, opts,
+			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
+	})
 }
 
 func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
@@ -249,10 +247,8 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
 	session := &session{s, opts, func(ctx context.Context, io stdio) error {
 		return s.attach(ctx, req.ContainerId, io)
 	}}
-	if offersV5(r) {
-		session.serveV5(w, r)
-		return
-	}
-	remotecommand.ServeAttach(w, r, session, "", "", req.ContainerId, opts,
-		s.cfg.IdleTimeout, s.cfg.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+	session.serve(w, r, func(protocols []string) {
+		remotecommand.ServeAttach(w, r, session, "", "", req.ContainerId, opts,
+			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
+	})
 }
