@@ -22,15 +22,15 @@ func (s *Server) StopContainer(ctx context.Context, req *cri.StopContainerReques
 	if req.Timeout < 0 {
 		return nil, grpccode.Invalid("timeout", "%d is no number of seconds", req.Timeout)
 	}
-	_, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
+	r, err := s.inspect(ctx, "container_id", req.ContainerId, docker.TypeContainer)
 	if grpccode.Of(err) == codes.NotFound {
 		return &cri.StopContainerResponse{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.containers.Stop(ctx, req.ContainerId, int(min(req.Timeout, math.MaxInt32))); err != nil {
-		return nil, fmt.Errorf("stop container %s: %w", req.ContainerId, err)
+	if err := s.containers.Stop(ctx, r.ID, int(min(req.Timeout, math.MaxInt32))); err != nil {
+		return nil, fmt.Errorf("stop container %s: %w", r.ID, err)
 	}
 	return &cri.StopContainerResponse{}, nil
 }

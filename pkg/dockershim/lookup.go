@@ -38,16 +38,17 @@ func (s *Server) inspect(ctx context.Context, field, id, kind string) (*containe
 	return r, nil
 }
 
-// checkRunning fails unless the sandbox or container is ours and runs.
-func (s *Server) checkRunning(ctx context.Context, field, id, kind string) error {
+// running returns the full ID of a sandbox or container, found by its ID or a prefix of that. It
+// fails unless it is ours and runs.
+func (s *Server) running(ctx context.Context, field, id, kind string) (string, error) {
 	r, err := s.inspect(ctx, field, id, kind)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !r.State.Running {
-		return grpccode.Refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
+		return "", grpccode.Refused(codes.FailedPrecondition, "%s: %s does not run, it is %s", field, id, r.State.Status)
 	}
-	return nil
+	return r.ID, nil
 }
 
 // sandboxID returns the full ID of a sandbox, found by its ID or a prefix of that; "" when

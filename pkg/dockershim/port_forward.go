@@ -10,8 +10,9 @@ import (
 
 // PortForward prepares a URL that forwards to ports of a sandbox.
 func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (*cri.PortForwardResponse, error) {
-	if err := s.checkRunning(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox); err != nil {
+	id, err := s.running(ctx, "pod_sandbox_id", req.PodSandboxId, docker.TypeSandbox)
+	if err != nil {
 		return nil, err
 	}
-	return s.streams.PortForward(ctx, req)
+	return s.streams.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: id, Port: req.Port})
 }

@@ -16,15 +16,16 @@ import (
 // ReopenContainerLog continues a container's log in a new file, after the client has renamed
 // the old one.
 func (s *Server) ReopenContainerLog(ctx context.Context, req *cri.ReopenContainerLogRequest) (*cri.ReopenContainerLogResponse, error) {
-	if err := s.checkRunning(ctx, "container_id", req.ContainerId, docker.TypeContainer); err != nil {
+	id, err := s.running(ctx, "container_id", req.ContainerId, docker.TypeContainer)
+	if err != nil {
 		return nil, err
 	}
-	err := s.logs.Reopen(req.ContainerId)
+	err = s.logs.Reopen(id)
 	if errors.Is(err, logs.ErrNotFollowed) {
-		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has no log to reopen", req.ContainerId)
+		return nil, grpccode.Refused(codes.FailedPrecondition, "container %s has no log to reopen", id)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reopen the log of container %s: %w", req.ContainerId, err)
+		return nil, fmt.Errorf("reopen the log of container %s: %w", id, err)
 	}
 	return &cri.ReopenContainerLogResponse{}, nil
 }

@@ -4,6 +4,7 @@ package crimeta
 
 import (
 	"context"
+	"strconv"
 
 	"google.golang.org/grpc/metadata"
 )
@@ -11,6 +12,7 @@ import (
 const (
 	unlessRunning   = "mini-kubelet-unless-running"
 	withoutStatuses = "mini-kubelet-without-statuses"
+	outputLimit     = "mini-kubelet-output-limit"
 )
 
 // UnlessRunning makes RemoveContainer refuse a running container, with
@@ -35,4 +37,21 @@ func WithoutStatuses(ctx context.Context) context.Context {
 // IsWithoutStatuses reports to the server of a call whether it was made with WithoutStatuses.
 func IsWithoutStatuses(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, withoutStatuses)) > 0
+}
+
+// OutputLimit makes ExecSync keep only the first bytes of a command's output, of both
+// streams together: for callers that need no more. The command runs on as without a limit.
+func OutputLimit(ctx context.Context, bytes int) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, outputLimit, strconv.Itoa(bytes))
+}
+
+// OutputLimitOf returns to the server of a call what OutputLimit has set, but no more than
+// most, which also counts where nothing was set.
+func OutputLimitOf(ctx context.Context, most int) int {
+	for _, text := range metadata.ValueFromIncomingContext(ctx, outputLimit) {
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 {
+			most = min(most, n)
+		}
+	}
+	return most
 }

@@ -24,3 +24,26 @@ func TestWhatTheAgentSaysIsSeenByTheServer(t *testing.T) {
 		}
 	}
 }
+
+func TestOutputLimit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sent metadata.MD
+		want int
+	}{
+		"nothing":  {nil, 100},
+		"less":     {metadata.Pairs(outputLimit, "10"), 10},
+		"none":     {metadata.Pairs(outputLimit, "0"), 0},
+		"more":     {metadata.Pairs(outputLimit, "1000"), 100},
+		"negative": {metadata.Pairs(outputLimit, "-1"), 100},
+		"no int":   {metadata.Pairs(outputLimit, "x"), 100},
+		"several":  {metadata.Pairs(outputLimit, "20", outputLimit, "10"), 10},
+	} {
+		if got := OutputLimitOf(metadata.NewIncomingContext(t.Context(), tc.sent), 100); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+	sent, _ := metadata.FromOutgoingContext(OutputLimit(t.Context(), 7))
+	if got := OutputLimitOf(metadata.NewIncomingContext(t.Context(), sent), 100); got != 7 {
+		t.Errorf("sent 7, got %d", got)
+	}
+}

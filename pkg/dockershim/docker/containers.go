@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
@@ -176,6 +177,9 @@ func (c *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
+	if podUID == "" && !l.stale {
+		c.forgetGone(items)
+	}
 	for i := range items {
 		it := &items[i]
 		c.pods[it.ID] = it.Labels[LabelPodUID]
@@ -194,6 +198,20 @@ func (c *Containers) List(ctx context.Context, podUID string) ([]Item, error) {
 		c.lists[podUID] = &list{asOf: asOf, stale: l.stale, body: body, items: items}
 	}
 	return c.overlay(items), nil
+}
+
+// forgetGone drops what is known of containers that a list of all does not have: their
+// removal may have been missed while the event stream was broken. The caller holds mu.
+func (c *Containers) forgetGone(items []Item) {
+	there := make(map[string]bool, len(items))
+	for i := range items {
+		there[items[i].ID] = true
+	}
+	for _, of := range []map[string]bool{c.dead, c.failed, c.oom} {
+		maps.DeleteFunc(of, func(id string, _ bool) bool { return !there[id] })
+	}
+	maps.DeleteFunc(c.pods, func(id, _ string) bool { return !there[id] })
+	maps.DeleteFunc(c.inspected, func(id string, _ *container.InspectResponse) bool { return !there[id] })
 }
 
 // keptLists bounds how many lists are remembered.

@@ -144,3 +144,35 @@ func TestOverlayCorrectsALaggingList(t *testing.T) {
 		t.Errorf("started again, and still %v", got[0].State)
 	}
 }
+
+// Their removal was missed while the stream was broken.
+func TestNothingIsKeptOfContainersThatAreGone(t *testing.T) {
+	c := newTestContainers(t, &dockertest.Pods{})
+	for _, id := range []string{"gone", "in-u"} {
+		c.belongs(id, "u")
+		c.happened(id, events.ActionOOM)
+		c.happened(id, events.ActionDie)
+		c.StartFailed(id)
+	}
+	if _, err := c.List(t.Context(), "u"); err != nil {
+		t.Fatal(err)
+	}
+	if !c.OutOfMemory("gone") {
+		t.Error("one pod's list says nothing of others")
+	}
+	c.setLive(false)
+	if _, err := c.List(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range map[string]map[string]bool{"dead": c.dead, "failed": c.failed, "oom": c.oom} {
+		if of["gone"] {
+			t.Errorf("%s has what is gone", name)
+		}
+		if !of["in-u"] && name != "dead" {
+			t.Errorf("%s lacks what is there", name)
+		}
+	}
+	if _, known := c.pods["gone"]; known {
+		t.Error("the pod of what is gone is known")
+	}
+}

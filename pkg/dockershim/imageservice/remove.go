@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -27,6 +28,14 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 	if err != nil {
 		return nil, err
 	}
+	// An image loses its names first and is there for some time without them. Whoever asks
+	// for it by a name meanwhile would hear that it is gone.
+	select {
+	case s.removing <- struct{}{}:
+		defer func() { <-s.removing }()
+	case <-ctx.Done():
+		return nil, statusError(ctx.Err(), "remove image %s", t)
+	}
 	found, err := s.find(ctx, t)
 	if err != nil {
 		return nil, err
@@ -37,14 +46,11 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 	if err := s.checkUnused(ctx, t, found.ID); err != nil {
 		return nil, err
 	}
-	removeErr := s.remove(ctx, found)
-	if removeErr == nil {
+	isBase, removeErr := s.remove(ctx, found)
+	// Others who remove the same image from Docker make it fail in various ways, or succeed
+	// too early; what counts is that the image is gone.
+	if removeErr == nil && isBase || s.awaitGone(ctx, found.ID) || removeErr == nil {
 		klog.V(2).InfoS("Removed image", "image", t.String(), "imageID", found.ID)
-		return &cri.RemoveImageResponse{}, nil
-	}
-	// Clients that remove the same image at the same time make Docker fail in various ways;
-	// what counts is that the image is gone.
-	if left, err := s.find(ctx, target{id: found.ID}); err == nil && left == nil {
 		return &cri.RemoveImageResponse{}, nil
 	}
 	// A container may have been created since the check.
@@ -52,6 +58,26 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 		return nil, err
 	}
 	return nil, statusError(removeErr, "remove image %s", t)
+}
+
+// goneWithin is how long an image may stay that is being removed. One that is still there then
+// has been pulled again, or is kept.
+const goneWithin = 2 * time.Second
+
+// awaitGone waits until Docker does not have the image any more, and reports whether it has not.
+func (s *Service) awaitGone(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, goneWithin)
+	defer cancel()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		if left, err := s.find(ctx, target{id: id}); err != nil || left == nil {
+			return err == nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
 }
 
 // checkUnused fails when a container is made from exactly this image, or has it mounted.
@@ -85,16 +111,16 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 
 // remove takes all names off the image and deletes it, at once if Docker agrees.
 // An image on which others are built cannot be deleted before those. Without names it is not
-// listed any more, and Docker deletes it with the last of the others.
-func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error {
+// listed any more, and Docker deletes it with the last of the others; isBase then tells.
+func (s *Service) remove(ctx context.Context, img *image.InspectResponse) (isBase bool, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	_, err := s.docker.ImageRemove(ctx, img.ID, image.RemoveOptions{Force: true, PruneChildren: true})
+	_, err = s.docker.ImageRemove(ctx, img.ID, image.RemoveOptions{Force: true, PruneChildren: true})
 	if err == nil || errdefs.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
 	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "dependent child") {
-		return err
+		return false, err
 	}
 	klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
 	var errs []error
@@ -104,5 +130,5 @@ func (s *Service) remove(ctx context.Context, img *image.InspectResponse) error 
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return true, errors.Join(errs...)
 }

@@ -65,8 +65,9 @@ type Service struct {
 	docker  Docker
 	sandbox target
 
-	engine engineInfo
-	layers layerSizes
+	engine   engineInfo
+	layers   layerSizes
+	removing chan struct{} // full while an image is being removed
 }
 
 // New refuses a sandbox image that is not a valid reference.
@@ -87,7 +88,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, docker: cfg.Docker, sandbox: sandbox, layers: layerSizes{byImage: map[string][]layer{}}}, nil
+	return &Service{cfg: cfg, docker: cfg.Docker, sandbox: sandbox, layers: layerSizes{byImage: map[string][]layer{}}, removing: make(chan struct{}, 1)}, nil
 }
 
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -72,9 +72,10 @@ func (s *Server) startExec(ctx context.Context, containerID string, opts contain
 }
 
 // result waits until the command has ended, and returns how it ended. Docker knows shortly
-// after the output has ended, unless the command closed its output and goes on.
+// after the output has ended, unless the command closed its output and goes on, or Docker is
+// busy with the ends of others.
 func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
-	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
 		if err != nil {
 			return info, dockerError(err, "inspect exec in container %s", e.containerID)
@@ -82,23 +83,19 @@ func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
 		if !info.Running {
 			return info, nil
 		}
-		var exited <-chan struct{}
-		stop := func() {}
 		if pause > 30*time.Millisecond {
-			if ended, unwatch := e.watchProcess(ctx); unwatch != nil {
-				exited, stop, pause = ended, unwatch, time.Minute
+			if exited, stop := e.watchProcess(ctx); stop != nil {
+				select {
+				case <-exited:
+				case <-ctx.Done():
+				}
+				stop()
 			}
 		}
 		select {
 		case <-ctx.Done():
-			err = dockerError(ctx.Err(), "wait for exec in container %s", e.containerID)
-		case <-exited:
-			pause = time.Millisecond
+			return info, dockerError(ctx.Err(), "wait for exec in container %s", e.containerID)
 		case <-time.After(pause):
-		}
-		stop()
-		if err != nil {
-			return info, err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
@@ -19,18 +21,31 @@ const (
 	// maxOutput bounds stdout and stderr together, so that the answer fits into the 16 MiB
 	// which CRI clients accept as a message.
 	maxOutput = 16<<20 - 4<<10
+	// smallOutput is what every command may have of that at once, in bytes. More is for
+	// maxLarge commands at a time, and the others wait: an answer is in memory several times
+	// on its way, and commands of one container can be many.
+	smallOutput = 256 << 10
+	maxLarge    = 2
 	// watchAfter is when to look for a command's process, to notice its end even if a child
 	// holds the output open. Most commands have ended by then.
 	watchAfter = 200 * time.Millisecond
-	// drainFor is how long output may still come after the command has ended.
-	drainFor = 300 * time.Millisecond
+	// After the command has ended, its last output may still be on the way, through three pipes
+	// and Docker. It has come when nothing came for drainFor; a child that goes on writing gets
+	// drainMost, after which Docker itself ends the output.
+	drainFor  = 300 * time.Millisecond
+	drainMost = 2 * time.Second
+	// reportWithin is how long Docker may take to say how a command has ended. It handles the
+	// ends in one container one after the other, and each for 2 s when a child holds the output
+	// open.
+	reportWithin = 30 * time.Second
 )
 
 // ExecSync runs a command and returns its output and exit code. After req.Timeout
 // seconds (0: never), or when ctx ends, it kills the command with its descendants and
-// fails with DeadlineExceeded or Canceled. Output beyond 16 MiB is dropped. For a command that
-// cannot be started it answers as a shell would: with 127 if the command does not exist, else
-// with 126, and the reason on stderr.
+// fails with DeadlineExceeded or Canceled. A command that has ended in time is never late, however
+// late Docker tells its exit code. Output beyond 16 MiB, or what crimeta.OutputLimit says, is
+// dropped. For a command that cannot be started it answers as a shell would: with 127 if the
+// command does not exist, else with 126, and the reason on stderr.
 func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
 	switch {
 	case req.GetContainerId() == "":
@@ -40,29 +55,51 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 	case req.GetTimeout() < 0:
 		return nil, invalid("timeout %d is negative", req.GetTimeout())
 	}
-	cancel := func() {}
+	run, cancel := ctx, func() {}
 	if seconds := min(req.GetTimeout(), int64(24*time.Hour/time.Second)*365); seconds > 0 {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+		run, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
 	}
 	defer cancel()
-	e, err := s.startExec(ctx, req.ContainerId, container.ExecOptions{Cmd: req.Cmd, AttachStdout: true, AttachStderr: true})
+	e, err := s.startExec(run, req.ContainerId, container.ExecOptions{Cmd: req.Cmd, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return nil, err
 	}
-	out, err := e.collect(ctx)
+	out := &output{left: crimeta.OutputLimitOf(ctx, maxOutput), small: smallOutput, more: func() error { return s.large.Acquire(run, 1) }}
+	defer func() {
+		if out.large {
+			s.large.Release(1)
+		}
+	}()
+	exited, err := e.collect(ctx, run, out)
 	if err != nil {
 		e.kill()
-		return nil, endedEarly(ctx, req, err)
+		return nil, endedEarly(run, req, err)
 	}
-	info, err := e.result(ctx)
+	info, err := e.outcome(ctx, run, exited)
 	if err != nil {
-		e.kill()
-		return nil, endedEarly(ctx, req, err)
+		return nil, endedEarly(run, req, err)
 	}
 	if info.Pid == 0 && info.ExitCode != 0 {
 		return notStarted(info.ExitCode, out.stdout.Bytes(), out.stderr.Bytes()), nil
 	}
 	return &cri.ExecSyncResponse{Stdout: out.stdout.Bytes(), Stderr: out.stderr.Bytes(), ExitCode: int32(info.ExitCode)}, nil
+}
+
+// outcome returns how the command has ended. If it has not ended in time, it is killed.
+func (e *execution) outcome(caller, run context.Context, exited bool) (info container.ExecInspect, err error) {
+	if !exited {
+		if info, err = e.result(run); err == nil {
+			return info, nil
+		}
+		if exited = caller.Err() == nil && run.Err() != nil && e.hasEnded(caller); !exited {
+			e.kill()
+			return info, err
+		}
+	}
+	// What runs of it now is what it has left behind, which is not killed.
+	late, cancel := context.WithTimeout(caller, reportWithin)
+	defer cancel()
+	return e.result(late)
 }
 
 func endedEarly(ctx context.Context, req *cri.ExecSyncRequest, err error) error {
@@ -85,10 +122,15 @@ func notStarted(code int, stdout, stderr []byte) *cri.ExecSyncResponse {
 	return &cri.ExecSyncResponse{Stderr: append(why, '\n'), ExitCode: int32(code)}
 }
 
-// output keeps the first maxOutput bytes of both streams.
+// output keeps the first bytes of both streams.
 type output struct {
 	stdout, stderr bytes.Buffer
-	left           int
+	left           int          // bytes that are still kept
+	small          int          // of these, what needs no leave
+	more           func() error // waits for leave to keep the others
+	large          bool         // leave was given
+	seen           atomic.Int64 // bytes that have come
+	waiting        atomic.Bool  // for leave
 }
 
 // part is one of the two streams. StdCopy writes them one at a time.
@@ -98,54 +140,112 @@ type part struct {
 }
 
 func (p part) Write(b []byte) (int, error) {
+	p.seen.Add(int64(len(b)))
 	keep := min(len(b), p.left)
+	if keep > p.small && !p.large {
+		p.waiting.Store(true)
+		err := p.more()
+		p.waiting.Store(false)
+		if err != nil {
+			return 0, err
+		}
+		p.large = true
+	}
 	p.left -= keep
+	p.small -= min(keep, p.small)
 	p.to.Write(b[:keep])
 	return len(b), nil
 }
 
 // collect reads the command's output to its end, and closes the connection. The output ends
-// when nobody holds it open any more, or shortly after the command itself has ended.
-func (e *execution) collect(ctx context.Context) (*output, error) {
-	out := &output{left: maxOutput}
+// when nobody holds it open any more, or shortly after the command itself has ended, which exited
+// then tells. run ends with the command's time, and caller with whoever waits for it; a command
+// that has ended before is not late.
+func (e *execution) collect(caller, run context.Context, out *output) (exited bool, err error) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- recovery.Call(func() error { return copyOutput(e.Reader, false, part{out, &out.stdout}, part{out, &out.stderr}) })
 	}()
-	// Reading ends as soon as the connection is closed; after that, out may be used.
+	// Reading ends as soon as the connection is closed; after that, out may be used. Nothing waits
+	// for leave to keep more by then.
 	abort := func() {
 		e.Close()
 		<-ended
 	}
 	watch := time.NewTimer(watchAfter)
 	defer watch.Stop()
-	var exited <-chan struct{}
+	var process <-chan struct{} // closed at the process's end; nil: not watched
+	var quiet drain
 	for {
 		select {
 		case err := <-ended:
 			e.Close()
-			if err != nil {
-				return nil, status.Errorf(codes.Internal, "read output of exec in container %s: %v", e.containerID, err)
+			if err == nil {
+				return exited, nil
 			}
-			return out, nil
-		case <-ctx.Done():
+			if run.Err() == nil {
+				return false, status.Errorf(codes.Internal, "read output of exec in container %s: %v", e.containerID, err)
+			}
+			if caller.Err() == nil && (exited || e.hasEnded(caller)) {
+				return true, nil
+			}
+			return false, run.Err()
+		case <-run.Done():
 			abort()
-			return nil, ctx.Err()
+			if caller.Err() == nil && (exited || e.hasEnded(caller)) {
+				return true, nil
+			}
+			return false, run.Err()
 		case <-watch.C:
-			if exited == nil {
+			if process == nil {
 				var stop func()
-				if exited, stop = e.watchProcess(ctx); stop == nil {
-					exited = nil
-					continue // Docker ends the output itself, in 2 s
+				if process, stop = e.watchProcess(run); stop == nil {
+					process = nil
+					watch.Reset(time.Second) // Docker ends the output itself, in 2 s
+					continue
 				}
 				defer stop()
 				continue
 			}
-			abort()
-			return out, nil
-		case <-exited:
-			exited = make(chan struct{})
+			if !out.waiting.Load() && quiet.over(out.seen.Load(), time.Now()) {
+				abort()
+				return true, nil
+			}
+			watch.Reset(drainFor)
+		case <-process:
+			exited, process = true, make(chan struct{})
+			quiet = drain{seen: out.seen.Load(), until: time.Now().Add(drainMost)}
 			watch.Reset(drainFor)
 		}
+	}
+}
+
+// drain says when the output of a command that has ended is complete.
+type drain struct {
+	seen  int64 // bytes when last asked
+	until time.Time
+}
+
+// over is asked every drainFor with the number of bytes that have come.
+func (d *drain) over(seen int64, now time.Time) bool {
+	quiet := seen == d.seen
+	d.seen = seen
+	return quiet || now.After(d.until)
+}
+
+// hasEnded reports whether the command's process has ended, when it is too late to watch it.
+func (e *execution) hasEnded(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	process, stop := e.watchProcess(ctx)
+	if stop == nil {
+		return false
+	}
+	defer stop()
+	select {
+	case <-process:
+		return true
+	case <-time.After(20 * time.Millisecond): // it takes a moment to look
+		return false
 	}
 }

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
@@ -184,6 +187,131 @@ func TestExecSyncMassParallel(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A client that needs little output says so, and the rest is not kept at all.
+func TestExecSyncKeepsNoMoreThanTheClientWants(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	const limit = 10 << 10
+	sent, _ := metadata.FromOutgoingContext(crimeta.OutputLimit(t.Context(), limit))
+	ctx := metadata.NewIncomingContext(t.Context(), sent)
+	r, err := s.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sh", "-c", "head -c 1000000 /dev/zero; echo err >&2; exit 7"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.Stdout) + len(r.Stderr); n != limit || r.ExitCode != 7 {
+		t.Errorf("%d bytes, want %d, exit code %d", n, limit, r.ExitCode)
+	}
+}
+
+// Commands with much output wait for each other; those with little do not.
+func TestLargeOutputsAreFewAtATime(t *testing.T) {
+	s := serveWithoutDocker(t)
+	var large, most atomic.Int64
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			out := &output{left: maxOutput, small: smallOutput, more: func() error { return s.large.Acquire(context.Background(), 1) }}
+			to := part{out, &out.stdout}
+			chunk := make([]byte, 100<<10)
+			for range 20 {
+				before := out.large
+				if n, err := to.Write(chunk); n != len(chunk) || err != nil {
+					t.Error(n, err)
+				}
+				if out.large && !before {
+					n := large.Add(1)
+					for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+					}
+				}
+				if !out.large && out.stdout.Len() > smallOutput {
+					t.Errorf("%d bytes without leave", out.stdout.Len())
+				}
+			}
+			if out.stdout.Len() != 20*len(chunk) {
+				t.Errorf("%d bytes were kept", out.stdout.Len())
+			}
+			large.Add(-1)
+			s.large.Release(1)
+		})
+	}
+	all.Wait()
+	if n := most.Load(); n < 1 || n > maxLarge {
+		t.Errorf("%d at a time, want at most %d", n, maxLarge)
+	}
+	little := &output{left: 10, small: smallOutput, more: func() error { t.Error("asks for leave"); return nil }}
+	to := part{little, &little.stderr}
+	for range 3 {
+		if n, err := to.Write(make([]byte, smallOutput)); n != smallOutput || err != nil {
+			t.Error(n, err)
+		}
+	}
+	if little.stderr.Len() != 10 || little.seen.Load() != 3*smallOutput {
+		t.Errorf("kept %d of %d", little.stderr.Len(), little.seen.Load())
+	}
+	refused := &output{left: maxOutput, more: func() error { return context.DeadlineExceeded }}
+	if _, err := (part{refused, &refused.stdout}).Write([]byte("x")); err == nil {
+		t.Error("kept without leave")
+	}
+}
+
+// Twenty at once with more than they can have: each is answered in full.
+func TestExecSyncManyLargeOutputsAtOnce(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"head", "-c", "2000000", "/dev/zero"}, Timeout: 120})
+			if err != nil || len(r.Stdout) != 2000000 {
+				t.Errorf("%d bytes, %v", len(r.GetStdout()), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Docker handles the ends of commands in one container one after the other, each for 2 s when a
+// child holds the output. The verdict is the exit code all the same, however short the timeout.
+func TestExecSyncVerdictsWaitForDockersQueue(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	leavesNothing(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{
+				ContainerId: id, Cmd: []string{"sh", "-c", fmt.Sprintf("echo %d; sleep 464646 & exit %d", i, i)}, Timeout: 3,
+			})
+			if err != nil || r.ExitCode != int32(i) || string(r.Stdout) != fmt.Sprintln(i) {
+				t.Errorf("command %d: %v, %v", i, r, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := processesWith(t, "464646"); n != 4 {
+		t.Errorf("%d children run, want 4", n)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	begin := time.Now()
+	d := drain{seen: 5, until: begin.Add(time.Minute)}
+	for _, tc := range []struct {
+		seen int64
+		at   time.Duration
+		want bool
+	}{{6, 0, false}, {7, time.Second, false}, {7, 2 * time.Second, true}, {8, 3 * time.Second, false}, {9, 61 * time.Second, true}} {
+		if got := d.over(tc.seen, begin.Add(tc.at)); got != tc.want {
+			t.Errorf("%d bytes after %v: %v", tc.seen, tc.at, got)
+		}
+	}
 }
 
 func TestBelonging(t *testing.T) {

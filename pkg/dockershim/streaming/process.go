@@ -250,8 +250,8 @@ func (e *execution) pid(ctx context.Context) (int, error) {
 	}
 }
 
-// watchProcess returns a channel that closes when the command's process has ended. When the
-// process cannot be found, stop is nil.
+// watchProcess returns a channel that closes when the command's process has ended. Docker may not
+// know yet that it has. When the process cannot be watched, stop is nil.
 func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, stop func()) {
 	info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
 	if err != nil {
@@ -263,6 +263,10 @@ func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, s
 		return done, func() {}
 	}
 	f, err := openProcess(process{pid: info.Pid}, e.containerID)
+	if err != nil && info.Pid != 0 && gone(err) {
+		close(done)
+		return done, func() {}
+	}
 	if err != nil {
 		klog.V(4).InfoS("Process of exec cannot be watched", "pid", info.Pid, "err", err)
 		return nil, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/docker/client"
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/semaphore"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
@@ -38,6 +39,7 @@ type Server struct {
 	host     string // of URLs
 	tokens   tokens
 	forwards forwards
+	large    *semaphore.Weighted // commands with much output, see maxLarge
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.
@@ -65,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 	if addr.IP.IsUnspecified() { // the client is on this node
 		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
 	}
-	return &Server{cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String()}, nil
+	return &Server{cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(), large: semaphore.NewWeighted(maxLarge)}, nil
 }
 
 // Run serves until ctx ends, then closes all connections and returns nil. It must be called
@@ -229,12 +231,10 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	session := &session{s, opts, func(ctx context.Context, io stdio) error {
 		return s.exec(ctx, req.ContainerId, req.Cmd, io)
 	}}
-	if offersV5(r) {
-		session.serveV5(w, r)
-		return
-	}
-	remotecommand.ServeExec(w, r, session, "", "", req.ContainerId, req.Cmd, opts,
-		s.cfg.IdleTimeout, s.cfg.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+	session.serve(w, r, func(protocols []string) {
+		remotecommand.ServeExec(w, r, session, "", "", req.ContainerId, req.Cmd, opts,
+			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
+	})
 }
 
 func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
@@ -247,10 +247,8 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
 	session := &session{s, opts, func(ctx context.Context, io stdio) error {
 		return s.attach(ctx, req.ContainerId, io)
 	}}
-	if offersV5(r) {
-		session.serveV5(w, r)
-		return
-	}
-	remotecommand.ServeAttach(w, r, session, "", "", req.ContainerId, opts,
-		s.cfg.IdleTimeout, s.cfg.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+	session.serve(w, r, func(protocols []string) {
+		remotecommand.ServeAttach(w, r, session, "", "", req.ContainerId, opts,
+			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
 )
@@ -27,8 +30,7 @@ type stdio struct {
 	resize   <-chan remotecommand.TerminalSize
 }
 
-// session is one visit to a URL. k8s.io/cri-streaming calls it when the client has opened its
-// streams, by SPDY or by a WebSocket protocol before v5.
+// session is one visit to a URL.
 type session struct {
 	server *Server
 	opts   *remotecommand.Options
@@ -58,19 +60,36 @@ func (s *session) stdio(in io.Reader, out, err io.Writer, resize <-chan remoteco
 	return io
 }
 
-// offersV5 reports whether the client would speak the fifth WebSocket protocol, which
-// can close stdin alone. k8s.io/cri-streaming leaves that to the API server.
-func offersV5(r *http.Request) bool {
-	if !wsstream.IsWebSocketRequest(r) {
-		return false
+// serve opens the client's streams and runs the session. k8s.io/cri-streaming does the same, but
+// reads terminal sizes without a bound, and does not know the fifth WebSocket protocol. It is left
+// to serve those old protocols of SPDY that have no terminal sizes.
+func (s *session) serve(w http.ResponseWriter, r *http.Request, old func(protocols []string)) {
+	switch {
+	case wsstream.IsWebSocketRequest(r):
+		s.serveWebSocket(w, r)
+	case offers(r, remotecommand.StreamProtocolV4Name), offers(r, remotecommand.StreamProtocolV3Name):
+		s.serveSPDY(w, r)
+	default:
+		old([]string{remotecommand.StreamProtocolV2Name, remotecommand.StreamProtocolV1Name})
 	}
-	offered := strings.Split(strings.Join(r.Header.Values(wsstream.WebSocketProtocolHeader), ","), ",")
-	return slices.ContainsFunc(offered, func(p string) bool {
-		return strings.TrimSpace(p) == remotecommand.StreamProtocolV5Name
-	})
 }
 
-func (s *session) serveV5(w http.ResponseWriter, r *http.Request) {
+// offers reports whether a SPDY client would speak the protocol.
+func offers(r *http.Request, protocol string) bool {
+	offered := strings.Split(strings.Join(r.Header.Values(httpstream.HeaderProtocolVersion), ","), ",")
+	return slices.ContainsFunc(offered, func(p string) bool { return strings.TrimSpace(p) == protocol })
+}
+
+// WebSocket protocols before the fifth, which can close stdin alone. "" is the first: a client
+// that names none.
+const (
+	oldWebSocket   = wsstream.ChannelWebSocketProtocol
+	oldBase64      = wsstream.Base64ChannelWebSocketProtocol
+	fourth         = "v4." + oldWebSocket
+	fourthInBase64 = "v4." + oldBase64
+)
+
+func (s *session) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	channels := []wsstream.ChannelType{
 		remotecommand.StreamStdIn:  wsstream.IgnoreChannel,
 		remotecommand.StreamStdOut: wsstream.IgnoreChannel,
@@ -78,31 +97,146 @@ func (s *session) serveV5(w http.ResponseWriter, r *http.Request) {
 		remotecommand.StreamErr:    wsstream.WriteChannel,
 		remotecommand.StreamResize: wsstream.ReadChannel,
 	}
+	first := remotecommand.StreamErr // the first that the client reads
 	if s.opts.Stdin {
 		channels[remotecommand.StreamStdIn] = wsstream.ReadChannel
 	}
-	if s.opts.Stdout {
-		channels[remotecommand.StreamStdOut] = wsstream.WriteChannel
-	}
 	if s.opts.Stderr {
-		channels[remotecommand.StreamStdErr] = wsstream.WriteChannel
+		channels[remotecommand.StreamStdErr], first = wsstream.WriteChannel, remotecommand.StreamStdErr
 	}
-	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{
-		remotecommand.StreamProtocolV5Name: {Binary: true, Channels: channels},
-	})
+	if s.opts.Stdout {
+		channels[remotecommand.StreamStdOut], first = wsstream.WriteChannel, remotecommand.StreamStdOut
+	}
+	protocols := map[string]wsstream.ChannelProtocolConfig{}
+	for _, name := range []string{remotecommand.StreamProtocolV5Name, fourth, fourthInBase64, oldWebSocket, oldBase64, ""} {
+		protocols[name] = wsstream.ChannelProtocolConfig{Binary: name != oldBase64 && name != fourthInBase64, Channels: channels}
+	}
+	conn := wsstream.NewConn(protocols)
 	conn.SetIdleTimeout(s.server.cfg.IdleTimeout)
-	_, streams, err := conn.Open(w, r)
+	protocol, streams, err := conn.Open(w, r)
 	if err != nil {
 		klog.V(2).InfoS("WebSocket stream could not be opened", "err", err)
 		return
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithCancel(r.Context())
+	if protocol != remotecommand.StreamProtocolV5Name {
+		_, _ = streams[first].Write(nil) // so the client hears that it is connected
+	}
+	s.runOn(r.Context(), opened{
+		in: streams[remotecommand.StreamStdIn], out: streams[remotecommand.StreamStdOut], err: streams[remotecommand.StreamStdErr],
+		result: streams[remotecommand.StreamErr], sizes: streams[remotecommand.StreamResize],
+		asText: protocol != remotecommand.StreamProtocolV5Name && protocol != fourth && protocol != fourthInBase64,
+	})
+}
+
+// serveSPDY serves the third and the fourth protocol.
+func (s *session) serveSPDY(w http.ResponseWriter, r *http.Request) {
+	protocol, err := httpstream.Handshake(r, w, []string{remotecommand.StreamProtocolV4Name, remotecommand.StreamProtocolV3Name})
+	if err != nil {
+		return // it has answered
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.server.cfg.CreationTimeout)
 	defer cancel()
-	resize := make(chan remotecommand.TerminalSize)
-	go readSizes(ctx, streams[remotecommand.StreamResize], resize)
-	err = s.run(ctx, s.stdio(streams[remotecommand.StreamStdIn], streams[remotecommand.StreamStdOut], streams[remotecommand.StreamStdErr], resize))
-	if err := json.NewEncoder(streams[remotecommand.StreamErr]).Encode(statusOf(err)); err != nil {
+	come := make(chan newStream)
+	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, replied <-chan struct{}) error {
+		select {
+		case come <- newStream{stream, replied}:
+			return nil
+		case <-ctx.Done(): // the session has all that it wants
+			return errors.New("too late for another stream")
+		}
+	})
+	if conn == nil {
+		return // it has answered
+	}
+	defer conn.Close()
+	conn.SetIdleTimeout(s.server.cfg.IdleTimeout)
+	streams, err := s.collectStreams(ctx, come)
+	cancel()
+	if err != nil {
+		klog.V(2).InfoS("SPDY streams were not opened", "err", err)
+		return
+	}
+	o := opened{result: streams[remotecommand.StreamTypeError], asText: protocol != remotecommand.StreamProtocolV4Name}
+	// A missing stream must be nil as an interface, too.
+	if in, ok := streams[remotecommand.StreamTypeStdin]; ok {
+		o.in = in
+	}
+	if out, ok := streams[remotecommand.StreamTypeStdout]; ok {
+		o.out = out
+	}
+	if err, ok := streams[remotecommand.StreamTypeStderr]; ok {
+		o.err = err
+	}
+	if sizes, ok := streams[remotecommand.StreamTypeResize]; ok {
+		o.sizes = sizes
+	}
+	s.runOn(r.Context(), o)
+}
+
+// newStream is a stream that a client opens. It may be used once the client has been told so.
+type newStream struct {
+	httpstream.Stream
+	replied <-chan struct{}
+}
+
+// collectStreams waits until the client has opened one of each kind that the session needs.
+func (s *session) collectStreams(ctx context.Context, come <-chan newStream) (map[string]httpstream.Stream, error) {
+	missing := map[string]bool{
+		remotecommand.StreamTypeError: true, remotecommand.StreamTypeStdin: s.opts.Stdin, remotecommand.StreamTypeStdout: s.opts.Stdout,
+		remotecommand.StreamTypeStderr: s.opts.Stderr, remotecommand.StreamTypeResize: s.opts.TTY,
+	}
+	maps.DeleteFunc(missing, func(_ string, wanted bool) bool { return !wanted })
+	streams := map[string]httpstream.Stream{}
+	for len(missing) > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the client has not opened %v: %w", slices.Sorted(maps.Keys(missing)), context.Cause(ctx))
+		case one := <-come:
+			kind := one.Headers().Get(remotecommand.StreamType)
+			if !missing[kind] {
+				_ = one.Reset() // a second one, or one that nobody asked for
+				continue
+			}
+			select {
+			case <-one.replied:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			delete(missing, kind)
+			streams[kind] = one.Stream
+		}
+	}
+	return streams, nil
+}
+
+// opened are the streams of a client, however it came. Those that it has not opened are nil.
+type opened struct {
+	in       io.Reader
+	out, err io.Writer
+	result   io.Writer
+	sizes    io.Reader // of its terminal
+	asText   bool      // the result is a sentence, and nothing for success
+}
+
+// runOn runs the session and tells the client how it ended.
+func (s *session) runOn(ctx context.Context, o opened) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var resize chan remotecommand.TerminalSize
+	if o.sizes != nil {
+		resize = make(chan remotecommand.TerminalSize)
+		go readSizes(ctx, o.sizes, resize)
+	}
+	status := statusOf(s.run(ctx, s.stdio(o.in, o.out, o.err, resize)))
+	var err error
+	switch {
+	case !o.asText:
+		err = json.NewEncoder(o.result).Encode(status)
+	case status.Status != metav1.StatusSuccess:
+		_, err = io.WriteString(o.result, status.Message)
+	}
+	if err != nil {
 		klog.V(4).InfoS("Client left before its result", "err", err)
 	}
 }

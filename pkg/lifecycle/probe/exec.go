@@ -13,15 +13,23 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
-// runExec succeeds when the command exits with 0 in time.
+// reportWithin is how long the runtime may take, beyond the probe's timeout, to say how a command
+// has ended. The runtime itself kills one that takes longer than the timeout.
+const reportWithin = 30 * time.Second
+
+// runExec succeeds when the command exits with 0 in time. The time is the command's: Docker says
+// late that one has ended that left a child behind.
 func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeout time.Duration) (answer, error) {
 	command, err := expand(a.Command, s.container.Env)
 	if err != nil {
 		return answer{}, err
 	}
+	ctx, cancel := context.WithTimeout(crimeta.OutputLimit(ctx, maxOutput), timeout+reportWithin)
+	defer cancel()
 	r, err := p.exec.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: s.id, Cmd: command, Timeout: int64(timeout / time.Second)})
 	switch {
 	case err != nil && (status.Code(err) == codes.DeadlineExceeded || errors.Is(ctx.Err(), context.DeadlineExceeded)):

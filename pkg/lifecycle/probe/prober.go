@@ -67,11 +67,12 @@ func (p *prober) run(ctx context.Context, spec *v1.Probe, s subject) (a answer, 
 
 func (p *prober) try(ctx context.Context, spec *v1.Probe, s subject) (answer, error) {
 	timeout := time.Duration(max(spec.TimeoutSeconds, 1)) * time.Second
+	if spec.Exec != nil {
+		return p.runExec(ctx, spec.Exec, s, timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
-	case spec.Exec != nil:
-		return p.runExec(ctx, spec.Exec, s, timeout)
 	case spec.HTTPGet != nil:
 		return p.runHTTP(ctx, spec.HTTPGet, s)
 	case spec.TCPSocket != nil:

@@ -17,10 +17,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 )
 
 // once carries out a probe with that handler, with a timeout of a minute: the answer
@@ -302,12 +305,14 @@ func (hanging) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) 
 // commands is an Exec that records its requests.
 type commands struct {
 	asked  *cri.ExecSyncRequest
+	limit  int // of the output that was asked for
 	answer cri.ExecSyncResponse
 	err    error
 }
 
-func (c *commands) ExecSync(_ context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
-	c.asked = r
+func (c *commands) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	c.asked, c.limit = r, crimeta.OutputLimitOf(metadata.NewIncomingContext(ctx, sent), 1<<30)
 	return &c.answer, c.err
 }
 
@@ -317,6 +322,9 @@ func TestExec(t *testing.T) {
 	c := &v1.Container{Env: []v1.EnvVar{{Name: "DIR", Value: "tmp"}}}
 	a, err := newProber(e).run(t.Context(), spec, subject{id: "1", container: c})
 	check(t, a, err, failure, "x")
+	if e.limit != maxOutput {
+		t.Errorf("asked for %d bytes of output, want %d", e.limit, maxOutput)
+	}
 	if len(a.text) != maxOutput {
 		t.Errorf("%d bytes of output, want %d", len(a.text), maxOutput)
 	}

@@ -73,8 +73,12 @@ func (w *world) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.
 	case "broken":
 		return nil, status.Error(codes.Unavailable, "the runtime is away")
 	case "hang":
-		<-ctx.Done()
-		return nil, ctx.Err()
+		select {
+		case <-time.After(time.Duration(r.Timeout) * time.Second):
+			return nil, status.Error(codes.DeadlineExceeded, "the command was killed")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return &cri.ExecSyncResponse{}, nil
 }

@@ -17,6 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 )
 
 // Exec runs commands in containers.
@@ -75,11 +76,15 @@ func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) erro
 	return nil
 }
 
-// maxOutput is how many bytes of a failed command's output its error repeats.
-const maxOutput = 1024
+const (
+	// maxOutput is how many bytes of a failed command's output its error repeats, from the end.
+	maxOutput = 1024
+	// keptOutput is how much of the output the runtime is asked to keep, in bytes.
+	keptOutput = 64 << 10
+)
 
 func (r *Runner) command(ctx context.Context, t Target, command []string) error {
-	done, err := r.exec.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: t.ContainerID, Cmd: command})
+	done, err := r.exec.ExecSync(crimeta.OutputLimit(ctx, keptOutput), &cri.ExecSyncRequest{ContainerId: t.ContainerID, Cmd: command})
 	if err != nil {
 		return errors.New(status.Convert(err).Message())
 	}

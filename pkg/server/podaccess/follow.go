@@ -93,7 +93,7 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 			ended = true // its last output may not have been read yet
 			continue
 		}
-		if err := changes.wait(ctx); err != nil {
+		if err := changes.wait(ctx, lookEvery); err != nil {
 			return err
 		}
 	}
@@ -161,9 +161,9 @@ func watch(path string, watched *atomic.Int32) *changes {
 	return c
 }
 
-// wait returns after a change of the file, or after a second: events can get lost.
-func (c *changes) wait(ctx context.Context) error {
-	timer := time.NewTimer(lookEvery)
+// wait returns after a change of the file, or after that time: events can get lost.
+func (c *changes) wait(ctx context.Context, most time.Duration) error {
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	for {
 		select {

@@ -148,12 +148,12 @@ func TestChangesAreToldOrLookedFor(t *testing.T) {
 	if many := watch(path, &watched); many.watcher != nil || watched.Load() != maxWatched {
 		t.Errorf("one more is watched than may be")
 	}
-	if err := none.wait(t.Context()); err != nil {
+	if err := none.wait(t.Context(), lookEvery); err != nil {
 		t.Errorf("after a second: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := none.wait(ctx); !errors.Is(err, context.Canceled) {
+	if err := none.wait(ctx, lookEvery); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

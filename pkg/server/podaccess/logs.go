@@ -2,8 +2,11 @@ package podaccess
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -44,6 +47,9 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 	if path == "" {
 		return fmt.Errorf("unable to retrieve container logs for %v: the runtime keeps none", id)
 	}
+	if wait := firstOutputWithin(r.GetStatus(), o, time.Now()); wait > 0 {
+		a.awaitOutput(ctx, path, wait)
+	}
 	log, err := openLog(path, &a.watched)
 	if err != nil {
 		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
@@ -62,6 +68,38 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
 	}
 	return nil
+}
+
+// youth is how old a container is when it is not given more time for its first output.
+const youth = time.Second
+
+// firstOutputWithin returns how long a log that is still empty is waited for. The status says
+// Running within milliseconds of the start, before a shell has run its first command, and a
+// client that reads the log at that moment, and does not follow it, expects the first lines.
+func firstOutputWithin(s *cri.ContainerStatus, o *v1.PodLogOptions, now time.Time) time.Duration {
+	age := now.Sub(time.Unix(0, s.GetStartedAt()))
+	if o.Follow || o.TailLines != nil && *o.TailLines == 0 || s.GetState() != cri.ContainerState_CONTAINER_RUNNING || age < 0 || age >= youth {
+		return 0
+	}
+	return youth - age
+}
+
+// awaitOutput returns when there is something in the log, or it cannot be known, or after that
+// time.
+func (a *Access) awaitOutput(ctx context.Context, path string, most time.Duration) {
+	empty := func() bool {
+		fi, err := os.Lstat(path)
+		return err == nil && fi.Mode().IsRegular() && fi.Size() == 0 || errors.Is(err, fs.ErrNotExist)
+	}
+	if !empty() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	changes := watch(path, &a.watched)
+	defer changes.close()
+	for empty() && changes.wait(ctx, most/10) == nil {
+	}
 }
 
 // follower reports whether the container whose log is followed still runs. It is asked

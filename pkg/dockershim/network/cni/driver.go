@@ -224,6 +224,9 @@ func (d *Driver) Del(ctx context.Context, id, netns string) error {
 
 // detach is Del for a caller that holds the sandbox's lock.
 func (d *Driver) detach(ctx context.Context, id, netns string) error {
+	if id == "" || id != filepath.Base(id) {
+		return nil // it cannot name a record
+	}
 	rec, err := d.records.read(id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

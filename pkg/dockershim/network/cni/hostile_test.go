@@ -275,6 +275,25 @@ func TestCancelledDelKeepsADamagedRecord(t *testing.T) {
 	}
 }
 
+func TestAnIDIsNoPath(t *testing.T) {
+	s := newScripted(t, "1.0.0")
+	other := filepath.Join(s.dir, "other.json")
+	if err := os.WriteFile(other, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(s.dir, "records"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"../other", "", ".", "..", "/"} {
+		if err := s.Del(t.Context(), id, ""); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNamesCannotBecomeArguments(t *testing.T) {
 	s := newScripted(t, "1.0.0")
 	s.answer(someResult)
