@@ -17,7 +17,7 @@ import (
 type Call struct {
 	Method string
 	Path   string // of Docker without the API version, e.g. /containers/create
-	Query  string // unescaped; of a CNI plug-in its CNI_ARGS, of a CSI driver the message as it is
+	Query  string // unescaped; to a CNI plug-in its CNI_ARGS, to a CSI driver or credential plug-in the message
 	At     time.Time
 }
 
@@ -43,7 +43,7 @@ func Path(methods, contains string) func(Call) bool {
 }
 
 // About matches of the calls that match accepts those that name something in the query:
-// a pod at a CNI plug-in, a volume at a CSI driver.
+// a pod at a CNI plug-in, a volume at a CSI driver, an image at a credential plug-in.
 func About(name string, match func(Call) bool) func(Call) bool {
 	return func(c Call) bool { return strings.Contains(c.Query, name) && match(c) }
 }

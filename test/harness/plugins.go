@@ -104,7 +104,11 @@ func asPlugin() (code int, is bool) {
 	if err != nil {
 		return 127, true
 	}
-	req, err := http.NewRequest(method, "http://plugins/"+name+"?"+url.QueryEscape(os.Getenv("CNI_ARGS")), bytes.NewReader(body))
+	about := os.Getenv("CNI_ARGS")
+	if method == "RUN" {
+		about = string(call.Stdin)
+	}
+	req, err := http.NewRequest(method, "http://plugins/"+name+"?"+url.QueryEscape(about), bytes.NewReader(body))
 	if err != nil {
 		return 127, true
 	}

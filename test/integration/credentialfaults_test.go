@@ -48,13 +48,15 @@ providers:
 		"of-other": {harness.Answer(answer("other.example")), ""},
 	}
 	refs := map[string]string{}
-	for name := range cases {
+	for name := range cases { // before a login is wanted
 		refs[name] = registry.Push(t, "team/"+name, "1")
 	}
 	registry.SetLogins(map[string]string{"user": "open sesame"})
-	for name, tt := range cases { // one after the other: no call says for which image it is
-		remove := proxy.On(harness.Path("RUN", "/ours"), tt.fault)
+	for name, tt := range cases {
+		proxy.On(harness.First(harness.About("/team/"+name+`"`, harness.Path("RUN", "/ours"))), tt.fault)
 		a.Write(name+".yaml", harness.Pod(name, "", ofImage(refs[name], v1.PullAlways)))
+	}
+	for name, tt := range cases {
 		p := a.WaitPod(name, "waits with ImagePullBackOff", waitingFor("ImagePullBackOff"))
 		if m := message(p); !strings.Contains(m, "no basic auth credentials") {
 			t.Errorf("%s: %s, want Docker's words", name, m)
@@ -62,7 +64,6 @@ providers:
 		if tt.want != "" {
 			waitLog(t, a, "Credential provider failed", tt.want, name)
 		}
-		remove()
 	}
 	for name := range cases {
 		a.WaitRunning(name)

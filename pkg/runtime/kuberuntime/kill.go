@@ -70,10 +70,9 @@ func (m *Manager) killPod(ctx context.Context, pod *v1.Pod, running *actual.Pod,
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	// Those that are not ready too: they may hold an address and ports of the host, which the next
+	// sandbox needs, until they are stopped.
 	for _, s := range running.Sandboxes {
-		if s.State == actual.StateExited {
-			continue
-		}
 		if _, err := m.cfg.CRI.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: s.ID}); err != nil && !isNotFound(err) {
 			return fmt.Errorf("stop sandbox %s: %w", s.ID, err)
 		}

@@ -111,6 +111,16 @@ func runningPod(names ...string) *actual.Pod {
 	return p
 }
 
+// A sandbox that is not ready may hold an address and ports of the host.
+func TestSandboxesThatAreNotReadyAreStoppedToo(t *testing.T) {
+	s := &stopper{}
+	p := runningPod()
+	p.Sandboxes = append(p.Sandboxes, actual.Sandbox{ID: "old", State: actual.StateExited})
+	if err := s.manager(t).KillPod(t.Context(), testPod(func(*v1.Pod) {}), p, nil); err != nil || len(s.log) != 2 {
+		t.Errorf("%q, %v: want both sandboxes stopped", s.log, err)
+	}
+}
+
 func TestKillPod(t *testing.T) {
 	handler, err := json.Marshal(preStop("sleep", "3s").PreStop)
 	if err != nil {

@@ -582,6 +582,17 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+func TestWhatADriverSaysOfItselfIsRefusedInAFewWords(t *testing.T) {
+	for _, bad := range []string{"", ".", "..", "a/b", "a\x00b", strings.Repeat("x", 5000)} {
+		if _, err := (&Manager{}).add(t.Context(), bad, "/none", []string{"1.0.0"}); err == nil || !strings.HasSuffix(err.Error(), "that is no name") || len(err.Error()) > 300 {
+			t.Errorf("name %.10q: %.300v", bad, err)
+		}
+	}
+	if err := checkVersions([]string{strings.Repeat("x", 5000)}); err == nil || len(err.Error()) > 300 {
+		t.Errorf("%.300v", err)
+	}
+}
+
 func TestRunGoesOnWithoutInotify(t *testing.T) {
 	if !testrun.WithoutInotify(t) {
 		return

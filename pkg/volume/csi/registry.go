@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
@@ -31,6 +32,7 @@ const (
 	firstRetry      = 500 * time.Millisecond
 	lastRetry       = 2 * time.Minute
 	rescan          = 30 * time.Second // in case an event was missed
+	maxDriverName   = 253              // bytes: it is the name of its CSIDriver, too
 )
 
 // Run registers drivers whose sockets appear in the registry and withdraws those
@@ -179,11 +181,11 @@ func (m *Manager) register(ctx, own context.Context, path string) (*driver, erro
 
 // add makes a driver known after asking it about the node.
 func (m *Manager) add(ctx context.Context, name, endpoint string, versions []string) (*driver, error) {
+	if name == "" || len(name) > maxDriverName || strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+		return nil, fmt.Errorf("CSI driver %q: that is no name", bounds.Quote(name))
+	}
 	if err := checkVersions(versions); err != nil {
 		return nil, fmt.Errorf("CSI driver %q: %w", name, err)
-	}
-	if name == "" || strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
-		return nil, fmt.Errorf("CSI driver %q: that is no name", name)
 	}
 	d, err := newDriver(name, endpoint)
 	if err != nil {
@@ -213,7 +215,7 @@ func checkVersions(versions []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("none of the versions %q is supported: want 1.x", versions)
+	return fmt.Errorf("none of the versions %s is supported: want 1.x", bounds.Quote(fmt.Sprintf("%q", versions)))
 }
 
 // deregister forgets a driver whose socket has gone, unless another driver has its
