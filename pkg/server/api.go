@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/url"
 	"strings"
@@ -112,10 +114,21 @@ func (s *Server) listenAPI(cfg Config, health *health) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       apiIdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          klog.NewStandardLogger("INFO"),
+		ErrorLog:          log.New(quietHandshakes{klog.NewStandardLogger("INFO").Writer()}, "", log.Lshortfile),
 	})
 	e.long = long
 	return nil
+}
+
+// quietHandshakes logs failed handshakes at level 2 only: anybody on the network can
+// fail as many as he likes.
+type quietHandshakes struct{ io.Writer }
+
+func (q quietHandshakes) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("http: TLS handshake error")) && !klog.V(2).Enabled() {
+		return len(p), nil
+	}
+	return q.Writer.Write(p)
 }
 
 // servingTLS asks clients for a certificate, and names the current CAs. The

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -276,5 +277,15 @@ func TestAFullListenerCanBeClosed(t *testing.T) {
 	c.Close()
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept() = %v", err)
+	}
+}
+
+func TestFailedHandshakesFillNoLog(t *testing.T) {
+	var out strings.Builder
+	l := log.New(quietHandshakes{&out}, "", log.Lshortfile)
+	l.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+	l.Print("http: panic serving 192.0.2.1:1: a defect")
+	if got := out.String(); strings.Contains(got, "handshake") || !strings.Contains(got, "a defect") {
+		t.Errorf("logged %q", got)
 	}
 }
