@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -21,6 +22,7 @@ import (
 // tmpfs; a pod that exceeds another one is evicted (package eviction/localstorage).
 type emptyDir struct {
 	pod         *v1.Pod
+	name        string // of the volume; "": its content is not the containers'
 	source      *v1.EmptyDirVolumeSource
 	dir         string
 	allocatable func() v1.ResourceList
@@ -28,11 +30,59 @@ type emptyDir struct {
 
 func (e *emptyDir) path() Path { return Path{Host: e.dir, Relabel: true} }
 
-func (e *emptyDir) setUp(context.Context) error {
+func (e *emptyDir) setUp(ctx context.Context) error {
 	mode, gid := os.FileMode(0o777), -1
 	if g := fsGroup(e.pod); g != nil {
 		mode, gid = mode|os.ModeSetgid, int(*g)
 	}
+	if e.source.Medium == v1.StorageMediumMemory {
+		mode |= os.ModeSticky // the kernel's own mode of a tmpfs, which the kubelet leaves
+	}
+	if err := e.make(mode, gid); err != nil {
+		return err
+	}
+	return e.makeMountPoints(ctx)
+}
+
+// makeMountPoints makes what the runtime cannot: where a container that has the volume
+// read-only mounts another volume as a whole, which is a directory. Where it
+// mounts a subPath or a path of the host, it may need a file, which a container may yet put there.
+// Containers can put anything anywhere at any time: nothing that leads out of the volume is
+// followed, and what is no directory is left to the runtime, whose error says more.
+func (e *emptyDir) makeMountPoints(ctx context.Context) error {
+	if e.name == "" {
+		return nil
+	}
+	host := map[string]bool{}
+	for _, v := range e.pod.Spec.Volumes {
+		host[v.Name] = v.HostPath != nil
+	}
+	wanted := &v1.Pod{}
+	for _, c := range pods.AllContainers(e.pod) {
+		var mounts []v1.VolumeMount
+		found := false
+		for _, m := range c.VolumeMounts {
+			switch {
+			case m.Name == e.name && m.ReadOnly:
+				found = true
+				mounts = append(mounts, m)
+			case m.Name != e.name && m.SubPath == "" && m.SubPathExpr == "" && !host[m.Name]:
+				mounts = append(mounts, m)
+			}
+		}
+		if found {
+			wanted.Spec.Containers = append(wanted.Spec.Containers, v1.Container{VolumeMounts: mounts})
+		}
+	}
+	err := makeMountPoints(ctx, e.dir, wanted, e.name, nil)
+	if err != nil && ctx.Err() == nil {
+		klog.V(2).InfoS("Could not make a mount point in a volume", "pod", klog.KObj(e.pod), "podUID", e.pod.UID, "volume", e.name, "err", err)
+		return nil
+	}
+	return err
+}
+
+func (e *emptyDir) make(mode os.FileMode, gid int) error {
 	switch medium := e.source.Medium; {
 	case medium == v1.StorageMediumDefault:
 		return makeDir(e.dir, mode, gid)

@@ -68,7 +68,7 @@ func (w *writtenFiles) setUp(ctx context.Context) error {
 	if current, err := os.Readlink(filepath.Join(w.dir, dataLink)); err == nil && ok && last == (stamp{sum, current}) {
 		return nil
 	}
-	if err := makeMountPoints(ctx, w.dir, w.pod, w.name); err != nil {
+	if err := makeMountPoints(ctx, w.dir, w.pod, w.name, files); err != nil {
 		return err
 	}
 	current, err := writeFiles(ctx, w.dir, files, gid)
@@ -120,8 +120,10 @@ func (m *Manager) setStamp(uid types.UID, name string, s stamp) {
 
 // makeMountPoints makes the directories in a volume at which other volumes are
 // mounted. The runtime cannot make them, because containers have this volume
-// read-only.
-func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) error {
+// read-only. One of the volume's own files is a mount point as it is: if the containers that
+// have the volume all mount something there, it is an empty file, on which the mount stays
+// whatever is written to the volume later, else the link to the file's present content.
+func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string, files map[string]file) error {
 	below := mountPointsBelow(pod, name)
 	if len(below) == 0 {
 		return nil
@@ -143,6 +145,16 @@ func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) 
 		if ctx.Err() != nil {
 			return fmt.Errorf("make mount points: %w", context.Cause(ctx))
 		}
+		if _, own := files[p]; own {
+			if strings.Contains(p, "/") || !hiddenFromAll(pod, name, p) {
+				continue
+			}
+			err := touch(root, p)
+			if err != nil {
+				return fmt.Errorf("make mount point %q: %w", bounds.Quote(p), err)
+			}
+			continue
+		}
 		if err := root.MkdirAll(p, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			if at, ok := errors.AsType[*fs.PathError](err); ok {
 				err = at.Err // without the path, which may be long
@@ -151,6 +163,34 @@ func makeMountPoints(ctx context.Context, dir string, pod *v1.Pod, name string) 
 		}
 	}
 	return nil
+}
+
+// touch makes an empty file if nothing of that name is there.
+func touch(root *os.Root, name string) error {
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// hiddenFromAll reports whether every mount of the volume has something else mounted at p.
+func hiddenFromAll(pod *v1.Pod, name, p string) bool {
+	for _, c := range pods.AllContainers(pod) {
+		there := map[string]bool{}
+		for _, m := range c.VolumeMounts {
+			there[path.Clean("/"+m.MountPath)] = true
+		}
+		for _, m := range c.VolumeMounts {
+			if m.Name == name && !there[path.Join("/", m.MountPath, p)] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // mountPointsBelow returns the paths within the volume at which a container that
@@ -166,8 +206,8 @@ func mountPointsBelow(pod *v1.Pod, name string) []string {
 		}
 		ordered := slices.Sorted(slices.Values(at))
 		for i := range mounts {
-			if mounts[i].Name != name {
-				continue
+			if mounts[i].Name != name || mounts[i].SubPath != "" || mounts[i].SubPathExpr != "" {
+				continue // a subPath shows another directory, which may not be there yet
 			}
 			upper := at[i]
 			first, _ := slices.BinarySearch(ordered, upper)

@@ -395,3 +395,77 @@ func TestMountPointsOfVeryManyMounts(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// A key of a volume at which a container mounts something stays a file: one that the mount stays
+// on if nobody sees the key, else the key itself.
+func TestAMountOverAKey(t *testing.T) {
+	over := []v1.VolumeMount{{Name: "v", MountPath: "/etc/net"}, {Name: "o", MountPath: "/etc/net/a", SubPath: "a"}}
+	for name, tt := range map[string]struct {
+		others []v1.VolumeMount
+		want   string
+	}{
+		"seen by none":  {nil, ""},
+		"seen by other": {[]v1.VolumeMount{{Name: "v", MountPath: "/x"}}, "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := podWith(mapVolume("map", nil, false))
+			pod.Spec.Containers[0].VolumeMounts = over
+			if tt.others != nil {
+				pod.Spec.Containers = append(pod.Spec.Containers, v1.Container{Name: "d", VolumeMounts: tt.others})
+			}
+			o := theObjects()
+			m := newManager(t, Config{Objects: o})
+			for range 2 {
+				setUp(t, m, pod)
+				dir := pathOf(t, m, pod, "v")
+				if got := read(t, filepath.Join(dir, "a")); got != tt.want {
+					t.Errorf("the key holds %q, want %q", got, tt.want)
+				}
+				if got := read(t, filepath.Join(dir, "b")); got != "2" {
+					t.Errorf("another key holds %q", got)
+				}
+				o.configMaps["ns/map"] = &v1.ConfigMap{Data: map[string]string{"a": "1", "b": "2", "new": "3"}} // written anew
+			}
+		})
+	}
+}
+
+// Below an emptyDir that a container has read-only, the runtime can make no mount points; they
+// are made in it, and nowhere else.
+func TestMountPointsInAReadOnlyEmptyDir(t *testing.T) {
+	outside := t.TempDir()
+	pod := testPod(emptyDirVolume("one", v1.EmptyDirVolumeSource{}), v1.Volume{Name: "two", VolumeSource: mapVolume("map", nil, false)},
+		v1.Volume{Name: "host", VolumeSource: v1.VolumeSource{HostPath: &v1.HostPathVolumeSource{Path: outside}}})
+	mounts := func(readOnly bool, volume, below string) []v1.VolumeMount {
+		return []v1.VolumeMount{
+			{Name: volume, MountPath: "/s", ReadOnly: readOnly}, {Name: "two", MountPath: "/s/" + below, ReadOnly: true},
+			{Name: "two", MountPath: "/s/file-" + below, SubPath: "a"}, {Name: "host", MountPath: "/s/host-" + below},
+		}
+	}
+	pod.Spec.Containers = []v1.Container{{Name: "c", VolumeMounts: mounts(true, "one", "conf.d")}, {Name: "d", VolumeMounts: mounts(false, "one", "writable")}, {Name: "e", VolumeMounts: mounts(true, "host", "never")}}
+	pod.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "f", VolumeMounts: mounts(true, "one", "out/deep")}}}
+	m := newManager(t, Config{Objects: theObjects()})
+	setUp(t, m, pod)
+	dir := pathOf(t, m, pod, "one")
+	made := func() (names []string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	if got := made(); !slices.Equal(got, []string{"conf.d", "out"}) {
+		t.Errorf("made %q", got)
+	}
+	// A container puts a link there.
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "out")), os.Symlink(outside, filepath.Join(dir, "out"))); err != nil {
+		t.Fatal(err)
+	}
+	setUp(t, m, pod)
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("made on the host: %v, %v", left, err)
+	}
+}

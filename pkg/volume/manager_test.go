@@ -129,13 +129,19 @@ func TestEmptyDirBelongsToFsGroup(t *testing.T) {
 	gid := int64(4321)
 	pod.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: &gid}
 	setUp(t, m, pod)
-	for _, name := range []string{"disk", "mem"} {
-		var st unix.Stat_t
-		if err := unix.Stat(pathOf(t, m, pod, name), &st); err != nil {
+	for name, mode := range map[string]uint32{"disk": 0o2777, "mem": 0o3777} { // a tmpfs is sticky, and so is what is made in it
+		made, err := m.SubPath(t.Context(), pod, "c-"+name, 0, name, "made")
+		if err != nil {
 			t.Fatal(err)
 		}
-		if st.Gid != 4321 || st.Mode&0o7777 != 0o2777 {
-			t.Errorf("%s: gid %d mode %o, want 4321 and 2777", name, st.Gid, st.Mode&0o7777)
+		for _, path := range []string{pathOf(t, m, pod, name), made} {
+			var st unix.Stat_t
+			if err := unix.Stat(path, &st); err != nil {
+				t.Fatal(err)
+			}
+			if st.Gid != 4321 || st.Mode&0o7777 != mode {
+				t.Errorf("%s: gid %d mode %o, want 4321 and %o", path, st.Gid, st.Mode&0o7777, mode)
+			}
 		}
 	}
 }

@@ -63,7 +63,10 @@ func tmpfsOptions(size int64, mode os.FileMode, gid int) []string {
 func octal(mode os.FileMode) string {
 	bits := uint32(mode.Perm())
 	if mode&os.ModeSetgid != 0 {
-		bits |= 0o2000
+		bits |= unix.S_ISGID
+	}
+	if mode&os.ModeSticky != 0 {
+		bits |= unix.S_ISVTX
 	}
 	return strconv.FormatUint(uint64(bits), 8)
 }

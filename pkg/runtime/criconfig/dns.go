@@ -5,9 +5,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // A resolver's limits, as the kubelet applies them. ReasonMissingClusterDNS is the
@@ -70,9 +73,15 @@ func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	warn := func(reason, message string) {
+		if node.Warn != nil {
+			node.Warn(pod, reason, message)
+		}
+	}
 	if c := pod.Spec.DNSConfig; c != nil {
-		r.Servers = distinct(r.Servers, c.Nameservers)
-		r.Searches = distinct(r.Searches, c.Searches)
+		words := func(all []string) []string { return oneWords(all, warn) }
+		r.Servers = distinct(r.Servers, words(c.Nameservers))
+		r.Searches = distinct(r.Searches, words(c.Searches))
 		var options []string
 		for _, o := range c.Options {
 			if o.Value != nil && *o.Value != "" {
@@ -81,12 +90,7 @@ func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 				options = append(options, o.Name)
 			}
 		}
-		r.Options = mergeOptions(r.Options, options)
-	}
-	warn := func(reason, message string) {
-		if node.Warn != nil {
-			node.Warn(pod, reason, message)
-		}
+		r.Options = mergeOptions(r.Options, words(options))
 	}
 	r = limit(r, warn)
 	return &cri.DNSConfig{Servers: r.Servers, Searches: r.Searches, Options: r.Options}, nil
@@ -147,6 +151,18 @@ func hostResolver(node NodeConfig) (Resolver, error) {
 		return Resolver{}, sandboxErrorf("read the node's resolver configuration: %w", err)
 	}
 	return r, nil
+}
+
+// oneWords leaves out what is not one word of a resolv.conf, and says so: with a line break in
+// it, the option of a pod would be lines of its own. The API server lets such options pass.
+func oneWords(all []string, warn func(reason, message string)) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+		bad := strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+		if bad {
+			warn("DNSConfigForming", fmt.Sprintf("spec.dnsConfig: %q is left out, since it is not one word", bounds.Quote(s)))
+		}
+		return bad
+	})
 }
 
 // limit leaves out what goes beyond a resolver's limits and says so.

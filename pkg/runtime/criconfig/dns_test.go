@@ -137,3 +137,27 @@ func TestDNSErrorsStopTheSandbox(t *testing.T) {
 	_, err = Sandbox(&v1.Pod{}, 0, NodeConfig{ResolvConf: func() ([]byte, error) { return nil, errors.New("no such file") }})
 	checkError(t, err, ReasonSandboxConfig, "no such file")
 }
+
+func TestWhatIsNotOneWordIsLeftOut(t *testing.T) {
+	value := "1\nnameserver 192.0.2.66"
+	pod := &v1.Pod{Spec: v1.PodSpec{DNSPolicy: v1.DNSNone, DNSConfig: &v1.PodDNSConfig{
+		Nameservers: []string{"192.0.2.1", "192.0.2.2\nsearch evil.example"},
+		Searches:    []string{"a.example b.example", "good.example"},
+		Options:     []v1.PodDNSConfigOption{{Name: "ndots", Value: &value}, {Name: "x\ry"}, {Name: "rotate"}, {Name: "nul\x00"}},
+	}}}
+	warned := 0
+	got, err := PodDNS(pod, NodeConfig{Warn: func(*v1.Pod, string, string) { warned++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ got, want []string }{
+		"servers": {got.Servers, []string{"192.0.2.1"}}, "searches": {got.Searches, []string{"good.example"}}, "options": {got.Options, []string{"rotate"}},
+	} {
+		if !slices.Equal(tt.got, tt.want) {
+			t.Errorf("%s %q, want %q", name, tt.got, tt.want)
+		}
+	}
+	if warned != 5 {
+		t.Errorf("warned %d times", warned)
+	}
+}

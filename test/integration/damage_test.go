@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// damageState damages every file of the agent's state in these directories, each in another way, and returns their
+// paths. Marks of pods, whose names say all, have no content to damage.
+func damageState(t *testing.T, a *harness.Agent, dirs ...string) []string {
+	t.Helper()
+	root := filepath.Join(a.Dir, "root")
+	var all []string
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, e fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case !e.Type().IsRegular(), strings.Contains(path, ".damaged-"), filepath.Dir(path) == filepath.Join(root, "mini-kubelet/pods"),
+				dir == "pods" && filepath.Base(filepath.Dir(path)) != "claims":
+				return nil
+			}
+			all = append(all, path)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all = append(all, filepath.Join(root, "cpu_manager_state")) // of which there is none
+	ways := []func(string) error{
+		func(p string) error { return os.WriteFile(p, nil, 0o600) },
+		func(p string) error { return os.MkdirAll(filepath.Join(p, "full"), 0o700) },
+		func(p string) error { return unix.Mkfifo(p, 0o600) },
+		func(p string) error { return os.Symlink("/etc/hostname", p) },
+	}
+	for i, path := range all {
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if err := ways[i%len(ways)](path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// TestDamagedStateStopsNothing: with every file of its state damaged an agent starts, its pods
+// go on as they are, and all that is damaged is moved aside and told. A reset of a node with
+// such state removes what is the agent's.
+func TestDamagedStateStopsNothing(t *testing.T) {
+	a := start(t)
+	data := t.TempDir()
+	a.WriteText("volume.yaml", persistentVolume("large", "9Gi", data))
+	a.WriteText("claim.yaml", claimFor("data"))
+	a.Write("web.yaml", usesClaim("web", "data"), harness.Pod("plain", ""))
+	before := map[string]string{}
+	for _, name := range []string{"web", "plain"} {
+		before[name] = harness.Status(a.WaitRunning(name), "c").ContainerID
+	}
+	waitContent(t, a, filepath.Join(data, "starts"), "web\n")
+	// By the documents alone the claim would get the small one from now on.
+	a.Kill()
+	a.WriteText("small.yaml", persistentVolume("small", "1Gi", t.TempDir()))
+	goOn := func(files []string) {
+		t.Helper()
+		a.Start()
+		for name, id := range before {
+			if now := harness.Status(a.WaitRunning(name), "c").ContainerID; now != id {
+				t.Errorf("%s has another container", name)
+			}
+		}
+		for _, path := range files {
+			if strings.Contains(path, "manifests-file/") { // read only if a manifest is bad; else written anew
+				continue
+			}
+			waitLog(t, a, "damaged file", path)
+			if moved, err := filepath.Glob(path + ".damaged-*"); err != nil || len(moved) == 0 {
+				t.Errorf("%s was not moved aside", path)
+			}
+		}
+	}
+	goOn(damageState(t, a, "mini-kubelet", "image_manager"))
+	waitContent(t, a, filepath.Join(a.Dir, "root", "mini-kubelet", "claims.json"), `{"default/data":"large"}`)
+	a.Kill()
+	if err := os.Remove(filepath.Join(a.Manifests, "small.yaml")); err != nil { // nothing else says now which it was
+		t.Fatal(err)
+	}
+	files := damageState(t, a, "mini-kubelet", "image_manager", "pods")
+	for _, want := range []string{"claims.json", "found.json", "/claims/data.json", "manifests-file/"} {
+		if !strings.Contains(strings.Join(files, "\n"), want) {
+			t.Errorf("no %s among the files of state %q", want, files)
+		}
+	}
+	goOn(files)
+	a.Kill()
+	damageState(t, a, "mini-kubelet", "image_manager", "pods")
+	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
+		t.Errorf("reset: %v\n%s", err, stderr)
+	}
+	if left, err := a.Containers(); err != nil || len(left) > 0 {
+		t.Errorf("containers after the reset: %v, %v", left, err)
+	}
+	// The rest stays: without its record the agent cannot know that it was not there first.
+	for _, name := range []string{"mini-kubelet*", "pods/*"} {
+		if left, _ := filepath.Glob(filepath.Join(a.Dir, "root", name)); len(left) > 0 {
+			t.Errorf("after the reset there is %q", left)
+		}
+	}
+}
