@@ -100,7 +100,8 @@ func containerStatus(in Input, c v1.Container, old *v1.ContainerStatus, waitFor 
 			Message: "The container could not be located when the pod was deleted.  The container used to be Running",
 		}}
 	}
-	over := now.State == actual.StateExited && !restartsAfter(in.Pod, c, s.State.Terminated)
+	// An init container that has succeeded can wait nevertheless: for its turn in a new sandbox.
+	over := now.State == actual.StateExited && now.ExitCode != 0 && !restartsAfter(in.Pod, c, s.State.Terminated)
 	if w, ok := in.Waiting[c.Name]; ok && now.State != actual.StateRunning && !over {
 		if s.State.Terminated != nil {
 			s.LastTerminationState = s.State

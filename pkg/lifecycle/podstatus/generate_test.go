@@ -520,3 +520,10 @@ func TestAPodsAllocatedResourcesAreItsRequests(t *testing.T) {
 		}
 	}
 }
+
+func TestAnInitContainerWaitsForItsSecondRun(t *testing.T) {
+	s := Generate(Input{Pod: testPod(nil), Observed: observed("i=exited:0"), Waiting: map[string]actual.Waiting{"i": {Reason: "ErrImagePull"}}, Now: now})
+	if got := brief(s.InitContainerStatuses[0]); got != "i ErrImagePull last Completed 0" {
+		t.Errorf("%q", got)
+	}
+}

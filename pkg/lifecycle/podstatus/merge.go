@@ -37,8 +37,12 @@ func ours(c v1.PodCondition) bool {
 func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	s := *node.DeepCopy()
 	before := api
-	if pods.IsStatic(pod) && pods.IsFinished(api.Phase) {
+	switch {
+	case !pods.IsFinished(api.Phase):
+	case pods.IsStatic(pod):
 		before.Phase = node.Phase // what others write into a mirror pod ends nothing
+	case node.Phase != api.Phase:
+		s.Reason, s.Message = api.Reason, api.Message // of the end that counts
 	}
 	forwards(pod, before, &s)
 	s.Conditions = mergeConditions(api.Conditions, s.Conditions)

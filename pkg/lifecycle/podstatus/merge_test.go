@@ -172,18 +172,19 @@ func TestTheEndOfAPodIsReadAtTheAPIServer(t *testing.T) {
 		own, api v1.PodStatus
 		known    v1.PodStatus // phase, reason and message that the node then goes by
 		written  v1.PodPhase
+		reason   string
 	}{
-		"somebody has ended it":                {mergePod(v1.RestartPolicyAlways), runs, failed, failed, v1.PodFailed},
-		"its own end counts":                   {mergePod(v1.RestartPolicyAlways), v1.PodStatus{Phase: v1.PodSucceeded}, failed, v1.PodStatus{Phase: v1.PodSucceeded}, v1.PodFailed},
-		"a mirror pod is an image":             {static, runs, failed, v1.PodStatus{Phase: v1.PodRunning}, v1.PodRunning},
-		"of a static pod that has failed, too": {static, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, failed, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, v1.PodFailed},
+		"somebody has ended it":                {mergePod(v1.RestartPolicyAlways), runs, failed, failed, v1.PodFailed, "Stuck"},
+		"its own end counts":                   {mergePod(v1.RestartPolicyAlways), v1.PodStatus{Phase: v1.PodSucceeded}, failed, v1.PodStatus{Phase: v1.PodSucceeded}, v1.PodFailed, "Stuck"},
+		"a mirror pod is an image":             {static, runs, failed, v1.PodStatus{Phase: v1.PodRunning}, v1.PodRunning, ""},
+		"of a static pod that has failed, too": {static, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, failed, v1.PodStatus{Phase: v1.PodFailed, Reason: "Own"}, v1.PodFailed, "Own"},
 	} {
 		got := WithForeign(tt.pod, tt.own, tt.api)
 		if got.Phase != tt.known.Phase || got.Reason != tt.known.Reason || got.Message != tt.known.Message {
 			t.Errorf("%s: the node goes by %s %q %q, want %s %q", name, got.Phase, got.Reason, got.Message, tt.known.Phase, tt.known.Reason)
 		}
-		if got := Merge(tt.pod, tt.api, tt.own).Phase; got != tt.written {
-			t.Errorf("%s: %s is written, want %s", name, got, tt.written)
+		if got := Merge(tt.pod, tt.api, tt.own); got.Phase != tt.written || got.Reason != tt.reason {
+			t.Errorf("%s: %s %q is written, want %s %q", name, got.Phase, got.Reason, tt.written, tt.reason)
 		}
 	}
 }
