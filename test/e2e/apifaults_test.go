@@ -244,7 +244,7 @@ func TestAgentKilledAfterEachCallOfTheAPIServerThatChangesSomething(t *testing.T
 	kills = 0
 	for nth, more := int64(1), true; more; nth++ {
 		name := fmt.Sprintf("q%d", nth)
-		n.Create(ns, harness.Pod(name, "", quick))
+		n.Create(ns, harness.Pod(name, "")) // with a grace period: the agent has to remove it
 		n.AwaitReady(ns, name)
 		more = dies("the pod's end", nth, ofPods, func() { n.MustKubectl(ns, "delete", "pod", name, "--wait=false") }, func() bool {
 			_, err := c.Client.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
