@@ -30,87 +30,96 @@ func through(t *testing.T, cfg harness.AgentConfig) (*harness.Node, *harness.Pro
 
 func isWatch(c harness.Call) bool { return strings.Contains(c.Query, "watch=true") }
 
-// TestFaultsOfTheAPIServer has the API server do everything that it should not, one thing
-// after another. What runs goes on, nobody asks in a hot loop, and once it is over, what has
-// happened meanwhile comes to the API server.
+// TestFaultsOfTheAPIServer has the API server do everything that it should not, each for another
+// node. What runs goes on, nobody asks in a hot loop, and once it is over, what has happened
+// meanwhile comes to the API server.
 func TestFaultsOfTheAPIServer(t *testing.T) {
-	n, proxy, ns := through(t, harness.AgentConfig{Config: map[string]any{"nodeStatusUpdateFrequency": "4s", "crashLoopBackOff": map[string]any{"maxContainerRestartPeriod": "1s"}}})
+	t.Parallel()
+	all := harness.Path("", "")
+	notStatus := func(c harness.Call) bool { return c.Changes() && !strings.HasSuffix(c.Path, "/status") }
+	plain := func(f harness.Fault) func(<-chan struct{}) harness.Fault {
+		return func(<-chan struct{}) harness.Fault { return f }
+	}
+	for name, tt := range map[string]struct {
+		match func(harness.Call) bool
+		fault func(release <-chan struct{}) harness.Fault
+		cut   bool // the watches that are open
+	}{
+		"it wants to be left alone": {all, plain(harness.Busy(1)), true},
+		"it fails":                  {all, plain(harness.Fail(http.StatusInternalServerError, "etcdserver: no leader")), true},
+		"conflicts":                 {notStatus, plain(harness.Fail(http.StatusConflict, "the object has been modified")), false},
+		"garbage":                   {all, plain(harness.Answer("{garbage")), true},
+		"nothing":                   {all, plain(harness.Answer("")), true},
+		"watches that are too old":  {isWatch, plain(harness.Fail(http.StatusGone, "too old resource version")), true},
+		"watches that are garbage":  {isWatch, plain(harness.Answer("{garbage")), true},
+		"watches that end at once":  {isWatch, plain(harness.CutBefore(func() {})), true},
+		"watches that are silent":   {isWatch, harness.Silence, true},
+		"answers that take longer than anybody waits": {all, harness.Hang, true},
+		"answers that are lost":                       {harness.Path("POST PUT PATCH DELETE", ""), plain(harness.CutAfter(func() {})), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, proxy, ns := through(t, harness.AgentConfig{Config: map[string]any{
+				"nodeStatusUpdateFrequency": "4s", "crashLoopBackOff": map[string]any{"maxContainerRestartPeriod": "1s"},
+			}})
+			release := make(chan struct{})
+			disturb(t, n, proxy, ns, func() (restore func()) {
+				remove := proxy.On(tt.match, tt.fault(release))
+				if tt.cut {
+					proxy.CutEvents()
+				}
+				return func() {
+					remove()
+					close(release)
+					proxy.CutEvents() // those that were silent have lost what was in between
+				}
+			})
+		})
+	}
+}
+
+// disturb runs pods on the node while something is wrong, and requires that they come through
+// it, and that the API server is told afterwards.
+func disturb(t *testing.T, n *harness.Node, proxy *harness.Proxy, ns string, begin func() (restore func())) {
+	t.Helper()
+	const long, most = 4 * time.Second, 100 // requests in that time; it is some 15 if all is well
 	n.Create(ns, harness.Pod("steady", "sleep 100000", quick))
 	n.Create(ns, harness.Pod("crashing", "sleep 1; exit 1", quick))
 	steady := n.AwaitReady(ns, "steady")
 	restarts := func(p *v1.Pod) int32 { return harness.Status(p, "c").RestartCount }
 	crashed := n.Await(ns, "crashing", "has crashed", func(p *v1.Pod) bool { return restarts(p) > 0 })
-	static := harness.Pod("s", "sleep 100000", quick)
-	static.Namespace = ns
-	n.Write("s.yaml", static)
-	n.AwaitReady(ns, n.Name("s"))
 
-	hang := func(release <-chan struct{}) harness.Fault { return harness.Hang(release) }
-	silence := func(release <-chan struct{}) harness.Fault { return harness.Silence(release) }
-	plain := func(f harness.Fault) func(<-chan struct{}) harness.Fault {
-		return func(<-chan struct{}) harness.Fault { return f }
-	}
-	notStatus := func(c harness.Call) bool { return c.Changes() && !strings.HasSuffix(c.Path, "/status") }
-	const long = 4 * time.Second
-	for i, tt := range []struct {
-		name  string
-		match func(harness.Call) bool
-		fault func(release <-chan struct{}) harness.Fault
-		cut   bool // the watches that are open
-		most  int  // requests in that time; a pod and its events, the node and its lease are written
-	}{
-		{"it wants to be left alone", harness.Path("", ""), plain(harness.Busy(1)), true, 80},
-		{"it fails", harness.Path("", ""), plain(harness.Fail(http.StatusInternalServerError, "etcdserver: no leader")), true, 80},
-		{"it is unavailable", harness.Path("", ""), plain(harness.Fail(http.StatusServiceUnavailable, "not yet")), true, 80},
-		{"conflicts", notStatus, plain(harness.Fail(http.StatusConflict, "the object has been modified")), false, 80},
-		{"garbage", harness.Path("", ""), plain(harness.Answer("{garbage")), true, 80},
-		{"nothing", harness.Path("", ""), plain(harness.Answer("")), true, 80},
-		{"watches that are too old", isWatch, plain(harness.Fail(http.StatusGone, "too old resource version")), true, 160},
-		{"watches that are garbage", isWatch, plain(harness.Answer("{garbage")), true, 160},
-		{"watches that end at once", isWatch, plain(harness.CutBefore(func() {})), true, 160},
-		{"watches that are silent", isWatch, silence, true, 120},
-		{"answers that take longer than anybody waits", harness.Path("", ""), hang, true, 120},
-		{"answers that are lost", harness.Path("POST PUT PATCH DELETE", ""), plain(harness.CutAfter(func() {})), false, 160},
-	} {
-		proxy.Forget()
-		release := make(chan struct{})
-		remove := proxy.On(tt.match, tt.fault(release))
-		if tt.cut {
-			proxy.CutEvents()
+	proxy.Forget()
+	restore := begin()
+	began := time.Now()
+	harness.Never(t, "what runs is stopped", long, func() error {
+		running, err := n.Running("steady")
+		if err == nil && running["c"].ID != harness.ID(harness.Status(steady, "c").ContainerID) {
+			err = fmt.Errorf("steady runs in %q, was %s", running["c"].ID, harness.Status(steady, "c").ContainerID)
 		}
-		began := time.Now()
-		harness.Never(t, tt.name+": what runs goes on", long, func() error {
-			running, err := n.Running("steady")
-			if err == nil && running["c"].ID != harness.ID(harness.Status(steady, "c").ContainerID) {
-				err = fmt.Errorf("steady runs in %q, was %s", running["c"].ID, harness.Status(steady, "c").ContainerID)
-			}
-			return err
-		}, n.Explain)
-		calls := proxy.Calls()
-		remove()
-		close(release)
-		proxy.CutEvents() // those that were silent have lost what is in between
-		if most := tt.most * int(1+time.Since(began)/long); len(calls) > most {
-			count := map[string]int{}
-			for _, c := range calls {
-				count[c.String()]++
-			}
-			t.Errorf("%s: %d requests in %v, want at most %d: %v", tt.name, len(calls), time.Since(began), most, count)
+		return err
+	}, n.Explain)
+	calls, took := proxy.Calls(), time.Since(began)
+	restore()
+	if len(calls) > most*int(1+took/long) {
+		count := map[string]int{}
+		for _, c := range calls {
+			count[c.String()]++
 		}
-		t.Logf("%s: %d requests in %v", tt.name, len(calls), time.Since(began).Round(time.Millisecond))
-		before := restarts(crashed)
-		crashed = n.Await(ns, "crashing", "has crashed since "+tt.name, func(p *v1.Pod) bool { return restarts(p) > before })
-		name := fmt.Sprintf("after-%d", i)
-		n.Create(ns, harness.Pod(name, "", quick))
-		n.AwaitReady(ns, name)
-		n.MustKubectl(ns, "delete", "pod", name, "--wait=false")
-		n.AwaitGone(ns, name)
+		t.Errorf("%d requests in %v: %v", len(calls), took, count)
 	}
+	t.Logf("%d requests in %v", len(calls), took.Round(time.Millisecond))
+
+	before := restarts(crashed)
+	n.Await(ns, "crashing", "is told to have crashed again", func(p *v1.Pod) bool { return restarts(p) > before })
+	n.Create(ns, harness.Pod("later", "", quick))
+	n.AwaitReady(ns, "later")
+	n.MustKubectl(ns, "delete", "pod", "later", "--wait=false")
+	n.AwaitGone(ns, "later")
 	if now := n.AwaitReady(ns, "steady"); restarts(now) != 0 {
 		t.Errorf("steady was restarted %d times", restarts(now))
 	}
 	n.WaitReady()
-	onePodEach(t, n, ns, "steady", "crashing", n.Name("s"))
+	onePodEach(t, n, ns, "steady", "crashing")
 }
 
 // onePodEach waits until the API server has exactly these pods of the node, and the node no
@@ -235,7 +244,7 @@ func TestAgentKilledAfterEachCallOfTheAPIServerThatChangesSomething(t *testing.T
 	kills = 0
 	for nth, more := int64(1), true; more; nth++ {
 		name := fmt.Sprintf("q%d", nth)
-		n.Create(ns, harness.Pod(name, "", quick))
+		n.Create(ns, harness.Pod(name, "")) // with a grace period: the agent has to remove it
 		n.AwaitReady(ns, name)
 		more = dies("the pod's end", nth, ofPods, func() { n.MustKubectl(ns, "delete", "pod", name, "--wait=false") }, func() bool {
 			_, err := c.Client.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})

@@ -173,6 +173,7 @@ type silent struct {
 
 // Write implements io.Writer.
 func (s *silent) Write(p []byte) (int, error) {
+	_ = http.NewResponseController(s.ResponseWriter).Flush() // the answer has begun
 	select {
 	case <-s.release:
 		return s.ResponseWriter.Write(p)

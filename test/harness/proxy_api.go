@@ -17,22 +17,28 @@ import (
 // vouches for those with a certificate by the cluster's front-proxy certificate.
 func StartAPIProxy(t T, c *Cluster) *Proxy {
 	t.Helper()
-	serving, err := tls.LoadX509KeyPair(c.PKI("apiserver.crt"), c.PKI("apiserver.key"))
+	return startAPIProxy(t, c.PKI, controlplane.HostAddress(), c.Endpoint())
+}
+
+// startAPIProxy serves at an address what is at endpoint, with the files of a kubeadm's pki.
+func startAPIProxy(t T, pki func(name string) string, address, endpoint string) *Proxy {
+	t.Helper()
+	serving, err := tls.LoadX509KeyPair(pki("apiserver.crt"), pki("apiserver.key"))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	front, err := tls.LoadX509KeyPair(c.PKI("front-proxy-client.crt"), c.PKI("front-proxy-client.key"))
+	front, err := tls.LoadX509KeyPair(pki("front-proxy-client.crt"), pki("front-proxy-client.key"))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	pem, err := os.ReadFile(c.PKI("ca.crt"))
+	pem, err := os.ReadFile(pki("ca.crt"))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	ca := x509.NewCertPool()
 	ca.AppendCertsFromPEM(pem)
 	upstream := func(as ...tls.Certificate) http.Handler {
-		return reverse(t, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca, Certificates: as}, ForceAttemptHTTP2: true}, "https", c.Endpoint())
+		return reverse(t, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca, Certificates: as}, ForceAttemptHTTP2: true}, "https", endpoint)
 	}
 	vouched, plain := upstream(front), upstream()
 	p := &Proxy{forward: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +51,7 @@ func StartAPIProxy(t T, c *Cluster) *Proxy {
 		r.Header["X-Remote-Group"] = who.Organization
 		vouched.ServeHTTP(w, r)
 	})}
-	l, err := net.Listen("tcp", net.JoinHostPort(controlplane.HostAddress(), "0"))
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
