@@ -2,6 +2,8 @@ package dockershim
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -45,6 +47,7 @@ func (s *Server) isReady(id string, st docker.State, networkMode string) bool {
 }
 
 // sandboxIPs returns a sandbox's addresses, the primary one first; none on the host's network.
+// If somebody has attached it to more of Docker's networks, that which it was made with is first.
 func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	if r.HostConfig.NetworkMode.IsHost() {
 		return nil
@@ -56,8 +59,11 @@ func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
 	if r.NetworkSettings == nil {
 		return nil
 	}
+	own := r.HostConfig.NetworkMode.NetworkName()
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.NetworkSettings.Networks)), func(name string) bool { return name == own })
 	var ips []string
-	for _, n := range r.NetworkSettings.Networks {
+	for _, name := range append([]string{own}, names...) {
+		n := r.NetworkSettings.Networks[name]
 		if n == nil {
 			continue
 		}

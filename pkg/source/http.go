@@ -100,6 +100,7 @@ func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
 		for name := range s.cfg.Header {
 			r.Header.Del(name)
 		}
+		r.Header.Del("Referer") // the client's own: the URL, whose query may be a secret
 	}
 	return nil
 }

@@ -11,6 +11,10 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
+// CallTimeout is how long work on the API server may take. A server that takes requests and
+// answers none would otherwise stop all work, also that which would be answered.
+const CallTimeout = time.Minute
+
 // Limiter retries an item of a work queue after first, doubling with each failure
 // up to most, plus up to half of that at random: the nodes of a cluster must not
 // come back all at once.

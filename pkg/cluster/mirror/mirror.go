@@ -76,7 +76,9 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 func (m *Manager) serve(ctx context.Context, name types.NamespacedName) {
-	err := m.sync(ctx, name)
+	call, cancel := context.WithTimeout(ctx, retry.CallTimeout)
+	defer cancel()
+	err := m.sync(call, name)
 	switch {
 	case err == nil:
 		m.queue.Forget(name)

@@ -80,7 +80,9 @@ func (w *Writer) Run(ctx context.Context) error {
 }
 
 func (w *Writer) serve(ctx context.Context, uid types.UID) {
-	err := w.sync(ctx, uid)
+	call, cancel := context.WithTimeout(ctx, retry.CallTimeout)
+	defer cancel()
+	err := w.sync(call, uid)
 	if err == nil {
 		w.queue.Forget(uid)
 		return
@@ -138,7 +140,8 @@ func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
 	err := w.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &pod.UID},
 	})
-	if err != nil && !gone(err) {
+	// A conflict means that the name is another pod's by now: there is no other precondition.
+	if err != nil && !gone(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("remove the deleted pod %s from the API server: %w", klog.KObj(pod), err)
 	}
 	klog.V(2).InfoS("Removed a deleted pod from the API server", "pod", klog.KObj(pod), "podUID", pod.UID)
@@ -146,10 +149,11 @@ func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
 }
 
 // gone reports whether err means that the object with that UID no longer exists. If
-// another object has its name, the precondition fails as a conflict, and a patch with
-// the old UID is invalid, since it would change an immutable field.
+// another object has its name, a patch with the old UID is invalid, since it would change an
+// immutable field. A patch that conflicts has met other writers more often than the API server
+// tries, and is to be tried again.
 func gone(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err) && aboutUID(err)
+	return apierrors.IsNotFound(err) || apierrors.IsInvalid(err) && aboutUID(err)
 }
 
 // aboutUID reports whether the API server refused a change because of its UID.

@@ -220,15 +220,23 @@ func TestPodThatIsGoneIsLetGo(t *testing.T) {
 	}
 }
 
-func TestPatchThatConflictsIsNotTriedAgain(t *testing.T) {
+func TestPatchThatConflictsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
-		api.Before = func(*http.Request) *metav1.Status { return testapi.Failure(http.StatusConflict, "other UID") }
+		conflicts := 3
+		api.Before = func(r *http.Request) *metav1.Status {
+			if r.Method != http.MethodPatch || conflicts == 0 {
+				return nil
+			}
+			conflicts--
+			return testapi.Failure(http.StatusConflict, "the object has been modified; please apply your changes to the latest version and try again")
+		}
 		s := write(t, api)
 		s.statuses.Set(s.add("1", "web"), status(v1.PodRunning, "10.0.0.1"))
 		time.Sleep(time.Hour)
-		if got := len(s.patches("web")); got != 1 {
-			t.Errorf("%d attempts, want one", got)
+		synctest.Wait()
+		if got := len(s.patches("web")); got != 4 || api.Pod("default", "web").Status.PodIP != "10.0.0.1" {
+			t.Errorf("%d attempts, status %+v", got, api.Pod("default", "web").Status)
 		}
 	})
 }
