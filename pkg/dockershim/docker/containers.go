@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -304,10 +305,17 @@ func (c *Containers) takeOver(r *container.InspectResponse) bool {
 	return named && LabelStateDir+"="+r.Config.Labels[LabelStateDir] == c.label
 }
 
+// idLetters are those of IDs and names in Docker. The client library makes a path of an ID, and
+// one with other letters could lead to anything that Docker serves.
+const idLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
 // Inspect returns one of our containers, found by its ID or a prefix of that, with only the
 // labels that we gave it. The answer is shared and must not be changed. For a container that
 // does not exist or is not ours, the error is an errdefs.ErrNotFound.
 func (c *Containers) Inspect(ctx context.Context, id string) (*container.InspectResponse, error) {
+	if strings.ContainsFunc(id, func(r rune) bool { return !strings.ContainsRune(idLetters, r) }) || strings.HasPrefix(id, ".") {
+		return nil, failed(errdefs.ErrNotFound, "container %q does not exist", id)
+	}
 	c.mu.Lock()
 	if r := c.inspected[id]; r != nil {
 		c.mu.Unlock()

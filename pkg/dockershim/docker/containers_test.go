@@ -2,6 +2,7 @@ package docker
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,5 +175,24 @@ func TestNothingIsKeptOfContainersThatAreGone(t *testing.T) {
 	}
 	if _, known := c.pods["gone"]; known {
 		t.Error("the pod of what is gone is known")
+	}
+}
+
+// The client library makes a path of an ID.
+func TestAnIDLeadsNowhereElseInDocker(t *testing.T) {
+	asked := 0
+	c := newTestContainers(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/containers/") {
+			asked++
+		}
+		(&dockertest.Pods{}).ServeHTTP(w, r)
+	}))
+	for _, id := range []string{"../containers", "..", ".", "a/b", "a?b", "a#b", "a%2f", "a b", "ä", "a\x00"} {
+		if _, err := c.Inspect(t.Context(), id); !errdefs.IsNotFound(err) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if asked > 0 {
+		t.Errorf("Docker was asked %d times", asked)
 	}
 }
