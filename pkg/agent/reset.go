@@ -50,6 +50,8 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if cfg.InProcessDockershim() {
 		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
 	}
+	// While the marks are there that say which pods are ours.
+	errs = append(errs, resetLogs(ctx, cfg.PodLogsDir, linksDir, func(uid types.UID) bool { return volume.Owns(cfg.RootDir, uid) }, out))
 	errs = append(errs, volume.Reset(ctx, cfg.RootDir), cgroup.Reset(cfg.CgroupRoot))
 	if err := errors.Join(errs...); err != nil {
 		return err // keep the record of what is ours for the next try
