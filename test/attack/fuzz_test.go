@@ -16,6 +16,10 @@ import (
 
 var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
 
+// endOfTime is the whole complaint of the fuzzing engine when its time is over while a worker is
+// at work: go.dev/issue/75804, mended in Go 1.27. An input that fails is named.
+var endOfTime = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \(.*\)\n    context deadline exceeded\nFAIL\n`)
+
 // TestFuzz gives every fuzz target of the tree an equal share of the time. An input that
 // makes one fail is left in testdata/fuzz beside it, where `go test` tries it from then on.
 func TestFuzz(t *testing.T) {
@@ -25,7 +29,7 @@ func TestFuzz(t *testing.T) {
 	for _, names := range targets {
 		count += len(names)
 	}
-	if count < 15 {
+	if count < 16 {
 		t.Errorf("only %d fuzz targets were found: %v", count, targets)
 	}
 	share := max(duration(t)/time.Duration(count), time.Second)
@@ -47,7 +51,7 @@ func TestFuzz(t *testing.T) {
 					// Parallel is the number of the fuzzing engine's processes.
 					out, err := command(t, dir, program, "-test.run", "^$", "-test.fuzz", "^"+name+"$", "-test.fuzztime", share.String(),
 						"-test.fuzzminimizetime", "2s", "-test.fuzzcachedir", corpus(t), "-test.parallel", "2").CombinedOutput()
-					if err != nil {
+					if err != nil && !endOfTime.Match(out) {
 						t.Errorf("%v\n%s", err, out)
 					}
 				})
