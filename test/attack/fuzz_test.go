@@ -50,7 +50,7 @@ func TestFuzz(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					// Parallel is the number of the fuzzing engine's processes.
 					out, err := command(t, dir, program, "-test.run", "^$", "-test.fuzz", "^"+name+"$", "-test.fuzztime", share.String(),
-						"-test.fuzzminimizetime", "2s", "-test.fuzzcachedir", corpus(t), "-test.parallel", "2").CombinedOutput()
+						"-test.fuzzminimizetime", "2s", "-test.fuzzcachedir", corpus(t, dir), "-test.parallel", "2").CombinedOutput()
 					if err != nil && !endOfTime.Match(out) {
 						t.Errorf("%v\n%s", err, out)
 					}
@@ -90,13 +90,13 @@ func command(t *testing.T, dir, program string, args ...string) *exec.Cmd {
 }
 
 // corpus is where a long run keeps the inputs that took the code somewhere new, for the next one.
-func corpus(t *testing.T) string {
+func corpus(t *testing.T, pkg string) string {
 	t.Helper()
 	if !instrumented() {
 		return t.TempDir()
 	}
 	cache, err := os.UserCacheDir()
-	dir := filepath.Join(cache, "mini-kubelet", "fuzz")
+	dir := filepath.Join(cache, "mini-kubelet", "fuzz", strings.TrimPrefix(pkg, root+"/"))
 	if err = errors.Join(err, os.MkdirAll(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
