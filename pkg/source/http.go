@@ -87,14 +87,14 @@ func NewHTTP(cfg HTTPConfig) (*HTTPSource, error) {
 	return s, nil
 }
 
-// redirect follows redirects, but does not send the headers to another host, or over another
-// scheme, than they were meant for; nor back to the first one, once a redirect has led elsewhere.
+// redirect follows redirects, but does not send the headers to another host than they were meant
+// for, or without TLS where they were meant for it; nor back, once a redirect has led elsewhere.
 func (s *HTTPSource) redirect(r *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("stopped after 10 redirects")
 	}
 	elsewhere := func(r *http.Request) bool {
-		return r.URL.Host != via[0].URL.Host || r.URL.Scheme != via[0].URL.Scheme
+		return r.URL.Host != via[0].URL.Host || r.URL.Scheme != via[0].URL.Scheme && via[0].URL.Scheme == "https"
 	}
 	if elsewhere(r) || slices.ContainsFunc(via, elsewhere) {
 		for name := range s.cfg.Header {

@@ -46,6 +46,7 @@ func TestHeadersOfTheURLGoNowhereElse(t *testing.T) {
 	}{
 		"same place":              {secure.URL + "/a?to=/b", map[string]string{"https/a": "hunter2", "https/b": "hunter2"}},
 		"same host without TLS":   {secure.URL + "/a?to=http://" + host + "/b", map[string]string{"https/a": "hunter2", "http/b": ""}},
+		"same host, to TLS":       {"http://" + host + "/a?to=" + secure.URL + "/b", map[string]string{"http/a": "hunter2", "https/b": "hunter2"}},
 		"another host":            {plain.URL + "/a?to=" + secure.URL + "/b", map[string]string{"http/a": "hunter2", "https/b": ""}},
 		"away from TLS, and back": {secure.URL + "/a?to=http://" + host + "/b%3Fto=" + secure.URL + "/c", map[string]string{"https/a": "hunter2", "http/b": "", "https/c": ""}},
 	} {

@@ -36,7 +36,7 @@ func isWatch(c harness.Call) bool { return strings.Contains(c.Query, "watch=true
 func TestFaultsOfTheAPIServer(t *testing.T) {
 	t.Parallel()
 	all := harness.Path("", "")
-	notStatus := func(c harness.Call) bool { return c.Changes() && !strings.HasSuffix(c.Path, "/status") }
+	changes := func(c harness.Call) bool { return c.Changes() }
 	plain := func(f harness.Fault) func(<-chan struct{}) harness.Fault {
 		return func(<-chan struct{}) harness.Fault { return f }
 	}
@@ -45,15 +45,16 @@ func TestFaultsOfTheAPIServer(t *testing.T) {
 		fault func(release <-chan struct{}) harness.Fault
 		cut   bool // the watches that are open
 	}{
-		"it wants to be left alone": {all, plain(harness.Busy(1)), true},
-		"it fails":                  {all, plain(harness.Fail(http.StatusInternalServerError, "etcdserver: no leader")), true},
-		"conflicts":                 {notStatus, plain(harness.Fail(http.StatusConflict, "the object has been modified")), false},
-		"garbage":                   {all, plain(harness.Answer("{garbage")), true},
-		"nothing":                   {all, plain(harness.Answer("")), true},
-		"watches that are too old":  {isWatch, plain(harness.Fail(http.StatusGone, "too old resource version")), true},
-		"watches that are garbage":  {isWatch, plain(harness.Answer("{garbage")), true},
-		"watches that end at once":  {isWatch, plain(harness.CutBefore(func() {})), true},
-		"watches that are silent":   {isWatch, harness.Silence, true},
+		"it wants to be left alone":       {all, plain(harness.Busy(1)), true},
+		"it fails":                        {all, plain(harness.Fail(http.StatusInternalServerError, "etcdserver: no leader")), true},
+		"conflicts":                       {changes, plain(harness.Fail(http.StatusConflict, "the object has been modified")), false},
+		"garbage":                         {all, plain(harness.Answer("{garbage")), true},
+		"nothing":                         {all, plain(harness.Answer("")), true},
+		"watches that are too old":        {isWatch, plain(harness.Fail(http.StatusGone, "too old resource version")), true},
+		"watches that say so in an event": {isWatch, plain(harness.Answer(`{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}}` + "\n")), true},
+		"watches that are garbage":        {isWatch, plain(harness.Answer("{garbage")), true},
+		"watches that end at once":        {isWatch, plain(harness.CutBefore(func() {})), true},
+		"watches that are silent":         {isWatch, harness.Silence, true},
 		"answers that take longer than anybody waits": {all, harness.Hang, true},
 		"answers that are lost":                       {harness.Path("POST PUT PATCH DELETE", ""), plain(harness.CutAfter(func() {})), false},
 	} {

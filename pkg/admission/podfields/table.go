@@ -163,7 +163,7 @@ var table = []section{
 		{"restartPolicy", honoured, "RestartContainer restarts the container when its limits, or the CPU shares of its request, change", nil},
 	}},
 	{"ContainerRestartRule", []row{
-		{"action", honoured, "Restart and RestartAllContainers", either(notYet, "Restart", "RestartAllContainers")},
+		{"action", honoured, "Restart and RestartAllContainers; as with the kubelet the latter knows no back-off, and the logs of the containers that it removes stay as long as the pod", either(notYet, "Restart", "RestartAllContainers")},
 		{"exitCodes", honoured, "", nil},
 	}},
 	{"ContainerRestartRuleOnExitCodes", []row{

@@ -133,7 +133,7 @@ func (c *Client) connect(base *rest.Config) error {
 	limited := func(qps float32, burst int, timeout time.Duration) (kubernetes.Interface, error) {
 		cfg := rest.CopyConfig(base)
 		cfg.UserAgent = c.cfg.UserAgent
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return gentle{next} })
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gentle{next: next} })
 		cfg.QPS, cfg.Burst, cfg.Timeout = qps, burst, timeout
 		if qps == 0 {
 			cfg.QPS = -1

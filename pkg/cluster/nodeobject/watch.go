@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,9 +24,15 @@ type Watch struct {
 	synced chan struct{}
 	once   sync.Once // closes synced
 
-	mu   sync.Mutex // held while seen is changed
-	lost types.UID  // of the object that was deleted last
+	mu    sync.Mutex // held while seen is changed
+	lost  types.UID  // of the object that was deleted last
+	asked *v1.Node   // the newest answer to Refresh, while the watch may be behind it
+	until time.Time  // and no longer
 }
+
+// behind is how long the watch may be behind an answer to Refresh. After that its order is
+// the truth again, also where versions went backwards: an API server restored from a backup.
+const behind = time.Minute
 
 // NewWatch returns a Watch that has seen nothing until Run. client has the agent's limits.
 func NewWatch(client kubernetes.Interface, name string) *Watch {
@@ -68,18 +75,31 @@ func (w *Watch) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("get node %s: %w", w.name, err)
 	}
-	w.see(n)
+	w.answer(n)
 	return nil
 }
 
-// see takes in the object, unless a newer one is known, or that it was deleted: an answer and the
-// watch can overtake each other.
+// see takes in the object from the watch, unless Refresh has just got a newer one.
 func (w *Watch) see(n *v1.Node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked != nil && older(n, w.asked) && time.Now().Before(w.until) {
+		return
+	}
+	w.asked = nil
+	w.seen.Store(n)
+	w.once.Do(func() { close(w.synced) })
+}
+
+// answer takes in an answer to Refresh, unless the watch has told more since: of a newer object, or
+// that it was deleted.
+func (w *Watch) answer(n *v1.Node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if had := w.seen.Load(); had != nil && older(n, had) || n.UID != "" && n.UID == w.lost {
 		return
 	}
+	w.asked, w.until = n, time.Now().Add(behind)
 	w.seen.Store(n)
 	w.once.Do(func() { close(w.synced) })
 }
@@ -90,5 +110,6 @@ func (w *Watch) lose() {
 	if had := w.seen.Load(); had != nil {
 		w.lost = had.UID
 	}
+	w.asked = nil
 	w.seen.Store(nil)
 }

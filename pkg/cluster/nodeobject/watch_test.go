@@ -3,6 +3,7 @@ package nodeobject
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,11 +29,21 @@ func TestRefreshIsAheadOfTheWatch(t *testing.T) {
 		if w.Node().Labels["new"] != "label" {
 			t.Error("the watch took back what is newer")
 		}
+		time.Sleep(behind)
+		w.see(first) // an API server that was restored from a backup
+		if w.Node().Labels["new"] != "" {
+			t.Error("the watch is not believed any more")
+		}
 		w.lose()
-		w.see(second) // the answer is late
+		w.answer(second) // the answer is late
 		if w.Node() != nil {
 			t.Error("a node that was deleted came back")
 		}
+		w.see(second) // the watch was wrong when it said that
+		if w.Node() == nil {
+			t.Error("a node that the watch tells of again is not seen")
+		}
+		w.lose()
 		w.see(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "another"}})
 		if w.Node() == nil {
 			t.Error("a node that was made anew is not seen")

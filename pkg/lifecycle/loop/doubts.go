@@ -40,15 +40,14 @@ func (l *Loop) ask(ctx context.Context) {
 }
 
 // answered judges the pods that were asked about, for good. One that has been removed or deleted
-// meanwhile, and has or had a worker because of that, is none of them.
+// meanwhile is none of them; one that has come back may still have the worker that takes leave of it.
 func (l *Loop) answered(err error) {
 	if err != nil {
 		klog.ErrorS(err, "Could not bring the node's labels and taints up to date, pods are judged by those last seen")
 	}
 	var wanted []*v1.Pod
 	for _, uid := range l.doubts.asked {
-		pod, ok := l.cfg.Store.Get(uid)
-		if _, known := l.cfg.Workers.Known(uid); ok && !known {
+		if pod, ok := l.cfg.Store.Get(uid); ok && pod.DeletionTimestamp == nil {
 			wanted = append(wanted, pod)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -66,6 +67,7 @@ func TestPodThatGoesWhileItIsInDoubtIsNotJudged(t *testing.T) {
 		removed, deleted := pod("1", "removed"), pod("2", "deleted")
 		b.add(removed, deleted)
 		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceAPI, Pods: []*v1.Pod{removed}}
+		deleted.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 		b.changes <- source.Change{Op: source.Delete, Source: pods.SourceAPI, Pods: []*v1.Pod{deleted}}
 		synctest.Wait()
 		b.mu.Lock()
@@ -75,6 +77,28 @@ func TestPodThatGoesWhileItIsInDoubtIsNotJudged(t *testing.T) {
 		answer <- struct{}{}
 		synctest.Wait()
 		if got, want := b.said(), []string{"kill removed 1", "kill 2"}; !slices.Equal(got, want) {
+			t.Errorf("updates %v, want %v", got, want)
+		}
+	})
+}
+
+func TestPodThatComesBackWhileItIsInDoubtIsJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceAPI)
+		answer := make(chan struct{})
+		b.refresh = func(context.Context) error { <-answer; return nil }
+		b.reject["back"] = unlabelled
+		back := pod("1", "back")
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceAPI, Pods: []*v1.Pod{back}}
+		b.add(back)
+		synctest.Wait()
+		b.mu.Lock()
+		b.known["1"] = worker.Terminating // of its first life
+		b.mu.Unlock()
+		clear(b.reject)
+		answer <- struct{}{}
+		synctest.Wait()
+		if got, want := b.said(), []string{"kill removed 1", "create 1"}; !slices.Equal(got, want) {
 			t.Errorf("updates %v, want %v", got, want)
 		}
 	})

@@ -109,6 +109,16 @@ func WithForeign(pod *v1.Pod, s, api v1.PodStatus) v1.PodStatus {
 	return s
 }
 
+// OfMirror returns what is to be believed of the status that a mirror pod has when the agent
+// starts: an end that the node cannot have written itself, since a container runs, is somebody
+// else's, and ends no static pod.
+func OfMirror(api v1.PodStatus) v1.PodStatus {
+	if pods.IsFinished(api.Phase) && anyRuns(api) {
+		api.Phase, api.Reason, api.Message = v1.PodRunning, "", ""
+	}
+	return api
+}
+
 func index(cs []v1.PodCondition, t v1.PodConditionType) int {
 	return slices.IndexFunc(cs, func(c v1.PodCondition) bool { return c.Type == t })
 }

@@ -225,3 +225,22 @@ func TestEachFieldOfAStatusIsTheNodesOrKept(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyItsOwnWordEndsAStaticPodAtTheStart(t *testing.T) {
+	running := []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}}}
+	ended := []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{}}}}
+	for name, tt := range map[string]struct {
+		api  v1.PodStatus
+		want v1.PodPhase
+	}{
+		"somebody else's end":    {v1.PodStatus{Phase: v1.PodFailed, Reason: "x", ContainerStatuses: running}, v1.PodRunning},
+		"a sidecar runs":         {v1.PodStatus{Phase: v1.PodSucceeded, InitContainerStatuses: running, ContainerStatuses: ended}, v1.PodRunning},
+		"its own end":            {v1.PodStatus{Phase: v1.PodSucceeded, ContainerStatuses: ended}, v1.PodSucceeded},
+		"evicted before a start": {v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted"}, v1.PodFailed},
+		"it runs":                {v1.PodStatus{Phase: v1.PodRunning, ContainerStatuses: running}, v1.PodRunning},
+	} {
+		if got := OfMirror(tt.api); got.Phase != tt.want || got.Phase == v1.PodRunning && got.Reason != "" {
+			t.Errorf("%s: %s %q, want %s", name, got.Phase, got.Reason, tt.want)
+		}
+	}
+}

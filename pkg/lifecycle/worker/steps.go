@@ -227,6 +227,8 @@ func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
 	switch {
 	case !ok:
 		return own
+	case !said && pods.IsStatic(pod):
+		return podstatus.OfMirror(api)
 	case !said:
 		return api
 	}
