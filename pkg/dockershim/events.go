@@ -138,7 +138,9 @@ func (s *Server) hasEnded(ctx context.Context, id string) bool {
 // events of other pods are waiting.
 func (s *Server) addStatuses(ctx context.Context, resp *cri.ContainerEventResponse, e docker.Event) error {
 	if r, err := s.inspect(ctx, "pod_sandbox_id", e.SandboxID, docker.TypeSandbox); err == nil {
-		resp.PodSandboxStatus = s.sandboxStatus(r)
+		if resp.PodSandboxStatus, err = s.sandboxStatus(r); err != nil {
+			return err
+		}
 	}
 	items, err := s.containers.List(ctx, e.Identity.UID)
 	if err != nil {

@@ -23,7 +23,11 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 		if !it.IsSandbox || !it.Matches(f.GetId(), f.GetLabelSelector()) {
 			continue
 		}
-		sandbox := convert.ListedSandbox(it, s.isReady(it.ID, it.State, it.NetworkMode))
+		ready, _, err := s.readiness(it.ID, it.State, it.NetworkMode)
+		if err != nil {
+			return nil, err
+		}
+		sandbox := convert.ListedSandbox(it, ready)
 		if want := f.GetState(); want != nil && want.State != sandbox.State {
 			continue
 		}

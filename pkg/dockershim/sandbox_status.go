@@ -18,7 +18,11 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 	if err != nil {
 		return nil, err
 	}
-	resp := &cri.PodSandboxStatusResponse{Status: s.sandboxStatus(r)}
+	st, err := s.sandboxStatus(r)
+	if err != nil {
+		return nil, err
+	}
+	resp := &cri.PodSandboxStatusResponse{Status: st}
 	if req.Verbose {
 		resp.Info = verbose("info", map[string]any{
 			"pid": r.State.Pid, "image": r.Image, "hostConfig": r.HostConfig, "networkSettings": r.NetworkSettings,
@@ -27,34 +31,34 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 	return resp, nil
 }
 
-func (s *Server) sandboxStatus(r *container.InspectResponse) *cri.PodSandboxStatus {
-	ready := s.isReady(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode))
-	var ips []string
-	if ready {
-		ips = s.sandboxIPs(r)
+func (s *Server) sandboxStatus(r *container.InspectResponse) (*cri.PodSandboxStatus, error) {
+	ready, ips, err := s.readiness(r.ID, docker.StateOf(r.State), string(r.HostConfig.NetworkMode))
+	if err != nil {
+		return nil, err
 	}
-	return convert.SandboxStatus(r, ready, ips)
+	if ready && ips == nil {
+		ips = engineIPs(r)
+	}
+	return convert.SandboxStatus(r, ready, ips), nil
 }
 
-// isReady reports whether a sandbox runs and has its network. A sandbox that was made with
-// another plug-in than today's has none.
-func (s *Server) isReady(id string, st docker.State, networkMode string) bool {
-	ready := st == docker.StateRunning
-	if ready && networkMode == modeNone {
-		_, ready = s.network.Result(id)
+// readiness reports whether a sandbox runs and has its network, and the addresses that a plug-in
+// has given it, the primary one first. A sandbox that was made with another plug-in than
+// today's has none. An error means that this cannot be told at the moment.
+func (s *Server) readiness(id string, st docker.State, networkMode string) (ready bool, ips []string, err error) {
+	if st != docker.StateRunning || networkMode != modeNone {
+		return st == docker.StateRunning, nil, nil
 	}
-	return ready
+	result, attached, err := s.network.Result(id)
+	return attached, result.IPs, err
 }
 
-// sandboxIPs returns a sandbox's addresses, the primary one first; none on the host's network.
-// If somebody has attached it to more of Docker's networks, that which it was made with is first.
-func (s *Server) sandboxIPs(r *container.InspectResponse) []string {
+// engineIPs returns the addresses that Docker has given a sandbox, the primary one first; none on
+// the host's network. If somebody has attached it to more of Docker's networks, that which it was
+// made with is first.
+func engineIPs(r *container.InspectResponse) []string {
 	if r.HostConfig.NetworkMode.IsHost() {
 		return nil
-	}
-	if r.HostConfig.NetworkMode == modeNone {
-		result, _ := s.network.Result(r.ID)
-		return result.IPs
 	}
 	if r.NetworkSettings == nil {
 		return nil

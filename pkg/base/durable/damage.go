@@ -73,14 +73,14 @@ func LoadIn(dir, name, lost string, decode func([]byte) error) error {
 			return moveAside(dir, name, lost, err)
 		}
 	}
-	if !isDamage(err) {
+	if !IsDamage(err) {
 		return err
 	}
 	return moveAside(dir, name, lost, err)
 }
 
-// isDamage tells what is wrong with a file from what is wrong with the disk or the machine.
-func isDamage(err error) bool {
+// IsDamage tells for an error of Read what is wrong with a file from what is wrong with the disk or the machine.
+func IsDamage(err error) bool {
 	for _, d := range []error{safefile.ErrNotRegular, safefile.ErrLink, safefile.ErrTooLarge, fs.ErrPermission} {
 		if errors.Is(err, d) {
 			return true

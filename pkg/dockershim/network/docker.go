@@ -73,7 +73,7 @@ func (*dockerPlugin) Check(context.Context, string, string) error { return nil }
 
 func (*dockerPlugin) TearDown(context.Context, string, string) error { return nil }
 
-func (*dockerPlugin) Result(string) (Result, bool) { return Result{}, false }
+func (*dockerPlugin) Result(string) (Result, bool, error) { return Result{}, false, nil }
 
 // UpdatePodCIDR does nothing: the engine assigns addresses of its bridge.
 func (*dockerPlugin) UpdatePodCIDR(string) error { return nil }

@@ -51,9 +51,10 @@ type Plugin interface {
 	// TearDown detaches a sandbox; netns is "" when its process is gone. It succeeds for a
 	// sandbox that is not attached. After an error it must be called again.
 	TearDown(ctx context.Context, id, netns string) error
-	// Result is what SetUp returned, even before a restart of the program. It returns false
-	// when the sandbox is not attached, or is attached by the engine.
-	Result(id string) (Result, bool)
+	// Result is what SetUp returned, even before a restart of the program; attached is false
+	// when the sandbox is not attached, or is attached by the engine. An error means that this
+	// cannot be told at the moment.
+	Result(id string) (r Result, attached bool, err error)
 	// UpdatePodCIDR sets the node's pod CIDR: one, or one of each family separated by a comma.
 	UpdatePodCIDR(cidr string) error
 	// Reconcile detaches sandboxes that do not exist any more. It returns an error for those

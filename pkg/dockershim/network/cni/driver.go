@@ -156,8 +156,8 @@ func (d *Driver) Add(ctx context.Context, s Sandbox, netns string) (Result, erro
 		return Result{}, err
 	}
 	defer unlock()
-	if res, ok := d.Result(s.ID); ok {
-		return res, nil
+	if res, attached, err := d.Result(s.ID); err != nil || attached {
+		return res, err
 	}
 	// An interrupted ADD, or a record that cannot be relied on.
 	if err := d.detach(ctx, s.ID, netns); err != nil {
@@ -231,8 +231,10 @@ func (d *Driver) detach(ctx context.Context, id, netns string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case err != nil:
+	case errors.Is(err, errDamaged):
 		return d.delDamaged(ctx, id, netns, err)
+	case err != nil:
+		return fmt.Errorf("read how sandbox %s was attached: %w", id, err)
 	}
 	return d.del(ctx, rec, netns)
 }
@@ -347,15 +349,21 @@ func (d *Driver) Check(ctx context.Context, id, netns string) error {
 	return nil
 }
 
-// Result returns what a sandbox got when it was attached; ok is false when it is
-// not attached, or its record is damaged. No plug-in is called.
-func (d *Driver) Result(id string) (Result, bool) {
+// Result returns what a sandbox got when it was attached. It is not attached without a
+// record, or with one that is damaged; an error means that this cannot be told at the moment.
+// No plug-in is called.
+func (d *Driver) Result(id string) (r Result, attached bool, err error) {
 	rec, err := d.records.read(id)
-	if err != nil || len(rec.Result) == 0 {
-		return Result{}, false
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged):
+		return Result{}, false, nil
+	case err != nil:
+		return Result{}, false, fmt.Errorf("read how sandbox %s was attached: %w", id, err)
+	case len(rec.Result) == 0:
+		return Result{}, false, nil
 	}
-	r, err := resultOf(rec.Result)
-	return r, err == nil
+	r, err = resultOf(rec.Result)
+	return r, err == nil, nil
 }
 
 // Reconcile detaches every recorded sandbox that does not exist any more; exists is called from

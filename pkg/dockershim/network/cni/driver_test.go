@@ -181,10 +181,10 @@ func TestReconcileKeepsWhatExists(t *testing.T) {
 	if err := d.Reconcile(ctx, func(id string) bool { return id == keep }); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := d.Result(keep); !ok {
+	if _, ok, _ := d.Result(keep); !ok {
 		t.Error("the attachment of a living sandbox was deleted")
 	}
-	if _, ok := d.Result(drop); ok {
+	if _, ok, _ := d.Result(drop); ok {
 		t.Error("the attachment of a dead sandbox was kept")
 	}
 	if err := d.Del(ctx, keep, ns); err != nil {

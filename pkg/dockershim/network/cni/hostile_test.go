@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -189,7 +190,7 @@ func TestADamagedRecordDoesNotHoldUpItsSandbox(t *testing.T) {
 				}
 				s.restart()
 				s.calls()
-				if res, ok := s.Result(a); ok {
+				if res, ok, err := s.Result(a); ok || err != nil {
 					t.Errorf("the sandbox is attached with %v", res)
 				}
 				_ = s.Check(t.Context(), a, "")
@@ -368,4 +369,36 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is wrong with the disk, or with the number of open files, is not wrong with the record.
+func TestARecordThatCannotBeReadNowIsNotDamaged(t *testing.T) {
+	s := newScripted(t, "1.0.0")
+	s.answer(someResult)
+	if _, err := s.add(); err != nil {
+		t.Fatal(err)
+	}
+	s.calls()
+	records, away := filepath.Join(s.dir, "records"), filepath.Join(s.dir, "away")
+	if err := errors.Join(os.Rename(records, away), os.WriteFile(records, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, attached, err := s.Result(a); err == nil || attached {
+		t.Errorf("attached %v, %v: want an error", attached, err)
+	}
+	if _, err := s.add(); err == nil {
+		t.Error("it was attached a second time")
+	}
+	if err := s.Del(t.Context(), a, ""); err == nil {
+		t.Error("it was detached without its record")
+	}
+	if calls := s.calls(); len(calls) != 1 || calls[0] != "" {
+		t.Errorf("plug-ins were called: %v", calls)
+	}
+	if err := errors.Join(os.Remove(records), os.Rename(away, records)); err != nil {
+		t.Fatal(err)
+	}
+	if res, attached, err := s.Result(a); err != nil || !attached || len(res.IPs) != 1 {
+		t.Errorf("once the disk is back: %v, %v, %v", res, attached, err)
+	}
 }

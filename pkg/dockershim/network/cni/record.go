@@ -37,23 +37,30 @@ func (r records) write(rec record) error {
 	return nil
 }
 
-// read returns the record of a sandbox. The error is an fs.ErrNotExist when there is none; any
-// other means that it is damaged. A crash cannot damage a record, but the repair of a full disk
-// can, and so can other hands. Its result is not looked at.
+// errDamaged is wrapped by errors of a record that says nothing of use, now or later. A crash
+// cannot damage a record, but the repair of a full disk can, and so can other hands.
+var errDamaged = errors.New("the record is damaged")
+
+// read returns the record of a sandbox. The error is an fs.ErrNotExist when there is none and an
+// errDamaged when it is damaged; any other says that it cannot be read at the moment. Its
+// result is not looked at.
 func (r records) read(id string) (record, error) {
 	data, err := durable.Read(r.path(id))
-	if err != nil {
+	switch {
+	case durable.IsDamage(err):
+		return record{}, fmt.Errorf("%w: %w", errDamaged, err)
+	case err != nil:
 		return record{}, err
 	}
 	var rec record
 	if err := json.Unmarshal(data, &rec); err != nil {
-		return record{}, fmt.Errorf("%s: %w", r.path(id), err)
+		return record{}, fmt.Errorf("%w: %s: %w", errDamaged, r.path(id), err)
 	}
 	switch {
 	case rec.Sandbox.ID != id:
-		return record{}, fmt.Errorf("%s: it is about sandbox %q", r.path(id), rec.Sandbox.ID)
+		return record{}, fmt.Errorf("%w: %s: it is about sandbox %q", errDamaged, r.path(id), rec.Sandbox.ID)
 	case len(rec.Config) == 0:
-		return record{}, fmt.Errorf("%s: it has no network", r.path(id))
+		return record{}, fmt.Errorf("%w: %s: it has no network", errDamaged, r.path(id))
 	}
 	return rec, nil
 }
