@@ -110,6 +110,7 @@ type kind struct {
 func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 	t.Helper()
 	texts, verdicts := k.inputs(t, a)
+	seen := len(a.Log())
 	release := holdConnections(t, a.ReadOnly())
 	files := slices.Sorted(maps.Keys(texts))
 	r.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
@@ -120,6 +121,7 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 	for i, file := range files {
 		a.WriteText(file, texts[file])
 		if i == len(files)/2 {
+			k.checkMemory(t, a)
 			a.Kill()
 			a.Start()
 		}
@@ -131,7 +133,7 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 			continue
 		}
 		harness.Eventually(t, "the log says what is wrong with "+file, harness.Patience, func() error {
-			for line := range strings.Lines(a.Log()) {
+			for line := range strings.Lines(a.Log()[seen:]) {
 				if strings.Contains(line, file) && strings.Contains(line, v.log) {
 					return nil
 				}
@@ -142,14 +144,7 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 	// The directory is still followed, after all that was in it.
 	a.Write("zz-late.yaml", harness.Pod("late", ""))
 	a.WaitRunning("late")
-	switch peak, err := harness.PeakRSS(a.PID()); {
-	case err != nil:
-		t.Error(err)
-	case peak > k.most:
-		t.Errorf("the agent took %d MiB, %d are allowed", peak>>10, k.most>>10)
-	default:
-		t.Logf("the agent took %d MiB at most", peak>>10)
-	}
+	k.checkMemory(t, a)
 	for _, file := range slices.Concat(files, specials, []string{"zz-late.yaml"}) {
 		a.Remove(file)
 	}
@@ -159,6 +154,19 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 		}
 	}
 	a.WaitGone("late")
+}
+
+// checkMemory looks at what the agent's process has taken since its start.
+func (k kind) checkMemory(t *testing.T, a *harness.Agent) {
+	t.Helper()
+	switch peak, err := harness.PeakRSS(a.PID()); {
+	case err != nil:
+		t.Error(err)
+	case peak > k.most:
+		t.Errorf("the agent took %d MiB, %d are allowed", peak>>10, k.most>>10)
+	default:
+		t.Logf("the agent took %d MiB at most", peak>>10)
+	}
 }
 
 // tenants are the pods of testdata, and one whose probes write without end.

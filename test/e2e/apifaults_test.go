@@ -87,10 +87,11 @@ func disturb(t *testing.T, n *harness.Node, proxy *harness.Proxy, ns string, beg
 	n.Create(ns, harness.Pod("crashing", "sleep 1; exit 1", quick))
 	steady := n.AwaitReady(ns, "steady")
 	restarts := func(p *v1.Pod) int32 { return harness.Status(p, "c").RestartCount }
-	crashed := n.Await(ns, "crashing", "has crashed", func(p *v1.Pod) bool { return restarts(p) > 0 })
+	n.Await(ns, "crashing", "has crashed", func(p *v1.Pod) bool { return restarts(p) > 0 })
 
 	proxy.Forget()
 	restore := begin()
+	before := restarts(n.Await(ns, "crashing", "is there", func(*v1.Pod) bool { return true })) // what the API server knew when it began
 	began := time.Now()
 	harness.Never(t, "what runs is stopped", long, func() error {
 		running, err := n.Running("steady")
@@ -110,7 +111,6 @@ func disturb(t *testing.T, n *harness.Node, proxy *harness.Proxy, ns string, beg
 	}
 	t.Logf("%d requests in %v", len(calls), took.Round(time.Millisecond))
 
-	before := restarts(crashed)
 	n.Await(ns, "crashing", "is told to have crashed again", func(p *v1.Pod) bool { return restarts(p) > before })
 	n.Create(ns, harness.Pod("later", "", quick))
 	n.AwaitReady(ns, "later")

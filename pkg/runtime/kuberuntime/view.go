@@ -85,8 +85,14 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.P
 		slices.SortFunc(p.Sandboxes, func(a, b actual.Sandbox) int {
 			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
 		})
+		// In one sandbox the attempt tells, since the clock may have been set back between two.
+		order := map[string]int{}
+		for i, s := range p.Sandboxes {
+			order[s.ID] = i - len(p.Sandboxes)
+		}
 		slices.SortFunc(p.Containers, func(a, b actual.Container) int {
-			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(cmp.Compare(order[a.SandboxID], order[b.SandboxID]), cmp.Compare(b.Attempt, a.Attempt),
+				b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 		})
 	}
 	return found
