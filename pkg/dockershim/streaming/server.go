@@ -40,6 +40,8 @@ type Server struct {
 	tokens   tokens
 	forwards forwards
 	large    *semaphore.Weighted // commands with much output, see maxLarge
+	// The constants of these names, except in tests.
+	leaveWithin, reportWithin time.Duration
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.
@@ -67,7 +69,10 @@ func New(cfg Config) (*Server, error) {
 	if addr.IP.IsUnspecified() { // the client is on this node
 		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
 	}
-	return &Server{cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(), large: semaphore.NewWeighted(maxLarge)}, nil
+	return &Server{
+		cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(),
+		large: semaphore.NewWeighted(maxLarge), leaveWithin: leaveWithin, reportWithin: reportWithin,
+	}, nil
 }
 
 // Run serves until ctx ends, then closes all connections and returns nil. It must be called
