@@ -89,6 +89,7 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeader,
 		IdleTimeout:       headerTimeout,
 		ConnContext:       open.context,
+		ConnState:         open.state,
 	}
 	stop := context.AfterFunc(ctx, func() {
 		server.Close()
@@ -233,7 +234,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	}
 	klog.V(4).InfoS("Exec", "containerID", req.ContainerId)
 	opts := &remotecommand.Options{Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, TTY: req.Tty}
-	session := &session{s, opts, func(ctx context.Context, io stdio) error {
+	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.exec(ctx, req.ContainerId, req.Cmd, io)
 	}}
 	session.serve(w, r, func(protocols []string) {
@@ -249,7 +250,7 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
 	}
 	klog.V(4).InfoS("Attach", "containerID", req.ContainerId)
 	opts := &remotecommand.Options{Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, TTY: req.Tty}
-	session := &session{s, opts, func(ctx context.Context, io stdio) error {
+	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.attach(ctx, req.ContainerId, io)
 	}}
 	session.serve(w, r, func(protocols []string) {
