@@ -12,9 +12,9 @@ import (
 
 // crowd is a listener that never shuts anybody out while it is full of clients that
 // do nothing: beyond its limit, a new connection takes the place of another. First
-// those give way that wait and were never let in by the filter (an idle client, one
-// that is slow with its request or its TLS handshake), then those whose request is
-// still being judged, then idle ones that were let in before; of each kind the oldest.
+// those give way that were never let in by the filter, whatever they do: to have a
+// request served costs them nothing. Then idle ones that were let in before, then
+// those of them whose next request is being judged; of each kind the oldest.
 // A request that was let in keeps its connection. Only if all are such does a new
 // one wait. On ports without a filter nobody is let in, so that nobody waits.
 //
@@ -24,8 +24,8 @@ type crowd struct {
 	limit int // of open connections
 
 	mu   sync.Mutex
-	all  map[*guest]struct{}
-	next uint64 // number of the next connection
+	all  map[*guest]struct{} // without those that have given way
+	next uint64              // number of the next connection
 	// room is signalled when a connection ends or may give way; one Accept waits.
 	room   chan struct{}
 	once   sync.Once
@@ -91,25 +91,26 @@ func (c *crowd) Close() error {
 	return c.Listener.Close()
 }
 
-// givesWay is the connection to be closed for another, nil if there is none.
+// givesWay takes out the connection to be closed for another, nil if there is none.
 func (c *crowd) givesWay() (out *guest) {
 	for g := range c.all {
 		if !g.admitted && (out == nil || g.rank() < out.rank() || g.rank() == out.rank() && g.number < out.number) {
 			out = g
 		}
 	}
+	delete(c.all, out)
 	return out
 }
 
 // rank orders connections without an admitted request: the lower ones give way first.
 func (g *guest) rank() int {
 	switch {
-	case g.busy:
+	case !g.known:
+		return 0
+	case !g.busy:
 		return 1
-	case g.known:
-		return 2
 	}
-	return 0
+	return 2
 }
 
 // Close can be called more than once.
@@ -150,13 +151,19 @@ func (c *crowd) state(nc net.Conn, s http.ConnState) {
 type guestKey struct{}
 
 // letIn marks the connection of a request that may be served: until the request has
-// ended, it gives way to none.
-func letIn(ctx context.Context) {
-	if g, ok := ctx.Value(guestKey{}).(*guest); ok && g != nil {
-		g.crowd.mu.Lock()
-		g.admitted, g.known = true, true
-		g.crowd.mu.Unlock()
+// ended, it gives way to none. It returns false if the connection has just given way.
+func letIn(ctx context.Context) bool {
+	g, ok := ctx.Value(guestKey{}).(*guest)
+	if !ok || g == nil {
+		return true
 	}
+	g.crowd.mu.Lock()
+	defer g.crowd.mu.Unlock()
+	if _, here := g.crowd.all[g]; !here {
+		return false
+	}
+	g.admitted, g.known = true, true
+	return true
 }
 
 func guestOf(nc net.Conn) *guest {

@@ -89,6 +89,19 @@ func TestNobodyIsShutOutByOthersWhoHoldConnections(t *testing.T) {
 			if code, err := within(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+address+"/healthz/ping"); code != 200 {
 				t.Errorf("%s, %s: %d, %v", e.name, name, code, err)
 			}
+			// Others come while a client has not sent its request.
+			slow := connect(t, address, 1, "")[0]
+			connect(t, address, maxConnections/2, "")
+			if code, err := within(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+address+"/healthz/ping"); code != 200 {
+				t.Errorf("%s, %s: %d, %v", e.name, name, code, err)
+			}
+			if err := slow.SetDeadline(time.Now().Add(testrun.Patience)); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(slow, "GET /healthz/ping HTTP/1.0\r\n\r\n")
+			if answer, err := io.ReadAll(slow); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200") {
+				t.Errorf("%s, %s: who was slow has %q, %v", e.name, name, answer, err)
+			}
 		}
 	}
 }
@@ -195,19 +208,71 @@ func TestWhoIsNotLetInKeepsNobodyOutOfTheAPI(t *testing.T) {
 	}
 }
 
+func TestWhoGivesWay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 6
+	c := newCrowd(l, limit)
+	defer c.Close()
+	connect(t, l.Addr().String(), 2*limit, "")
+	accept := func() *guest {
+		t.Helper()
+		nc, err := c.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		return nc.(*guest)
+	}
+	enter := func(g *guest) bool { return letIn(context.WithValue(t.Context(), guestKey{}, g)) }
+	served, judged, idle := accept(), accept(), accept()
+	for _, g := range []*guest{served, judged, idle} {
+		c.state(g, http.StateActive)
+		if !enter(g) {
+			t.Fatal("not let in")
+		}
+	}
+	c.state(judged, http.StateIdle)
+	c.state(judged, http.StateActive)
+	c.state(idle, http.StateIdle)
+	busy, silent, later := accept(), accept(), accept() // none of them let in
+	c.state(busy, http.StateActive)
+	c.state(later, http.StateActive)
+	for i, want := range []*guest{busy, silent, later, idle, judged} {
+		g := accept()
+		if _, here := c.all[want]; here || len(c.all) != limit {
+			t.Fatalf("no. %d was to give way", i)
+		}
+		if enter(want) {
+			t.Errorf("no. %d has given way and was let in", i)
+		}
+		c.state(g, http.StateActive)
+		if !enter(g) {
+			t.Errorf("the new one in place of no. %d was not let in", i)
+		}
+	}
+	if _, here := c.all[served]; !here {
+		t.Error("a request that was let in lost its connection")
+	}
+}
+
 func TestWhoIsTurnedAwayLosesTheConnection(t *testing.T) {
 	for name, change := range map[string]func(*APIConfig){
 		"401": nil,
 		"403": func(c *APIConfig) { c.Authenticator, c.Authorizer = alice, never },
 	} {
 		address, _ := fullAPI(t, 8, &host{}, change)
-		c := dialTLS(t, address, "GET /pods HTTP/1.1\r\nHost: a\r\n\r\n")
-		if err := c.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := io.ReadAll(c)
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+name) || !strings.Contains(string(answer), "Connection: close") {
-			t.Errorf("%s: %q, %v", name, answer, err)
+		for _, body := range []string{"", "Content-Length: 9\r\n"} { // which is never sent
+			c := dialTLS(t, address, "GET /pods HTTP/1.1\r\nHost: a\r\n"+body+"\r\n")
+			if err := c.SetReadDeadline(time.Now().Add(shortTimeout / 2)); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(c)
+			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+name) || !strings.Contains(string(answer), "Connection: close") {
+				t.Errorf("%s, %q: %q, %v", name, body, answer, err)
+			}
 		}
 	}
 }

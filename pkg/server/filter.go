@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -39,7 +40,10 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if decision == authorizer.DecisionAllow {
-			letIn(r.Context())
+			if !letIn(r.Context()) {
+				turnAway(w, http.StatusServiceUnavailable, "Too many connections")
+				return
+			}
 			f.next.ServeHTTP(w, r)
 			return
 		}
@@ -109,10 +113,12 @@ func subresources(path string) []string {
 	return []string{"proxy"}
 }
 
-// turnAway answers who is not let in, and closes the connection.
+// turnAway answers who is not let in, and closes the connection: without waiting for a
+// body, as the HTTP server would.
 func turnAway(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Connection", "close")
 	say(w, code, text)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 }
 
 // say answers with plain text only.

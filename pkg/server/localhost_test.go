@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +49,42 @@ func TestAPageOfAnotherHostReadsNothingThroughABrowserHere(t *testing.T) {
 			if err != nil || resp.StatusCode != code || code == 403 && strings.Contains(string(body), "secret") {
 				t.Errorf("%s for %q: %s %q, %v, want %d", url, host, resp.Status, body, err, code)
 			}
+		}
+	}
+}
+
+func TestNamesOfThisMachine(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := ownNames("Node-1")
+	if !slices.Contains(names, "Node-1") || !slices.Contains(names, host) {
+		t.Errorf("names %q of host %q", names, host)
+	}
+	if slices.Contains(ownNames(""), "") {
+		t.Error("no name is a name")
+	}
+	for name, want := range map[string]bool{
+		"debian.home.arpa:10255": true, "DEBIAN:10255": true, "debian.": true, "debian.attacker.example": false, "home.arpa": false, "": true, ":10255": false,
+	} {
+		if got := meansThisMachine(name, []string{"debian", "debian.home.arpa."}); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
+// What /etc/hosts says of a loopback address counts.
+func TestNamesInHosts(t *testing.T) {
+	hosts, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Skip(err)
+	}
+	names := ownNames("")
+	for line := range strings.Lines(string(hosts)) {
+		line, _, _ = strings.Cut(line, "#")
+		if f := strings.Fields(line); len(f) > 1 && (f[0] == "127.0.0.1" || f[0] == "127.0.1.1") && !slices.Contains(names, f[1]) {
+			t.Errorf("%q is not in %q", f[1], names)
 		}
 	}
 }

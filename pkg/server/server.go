@@ -76,10 +76,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{}
+	names := ownNames(cfg.NodeName)
 	if cfg.HealthzListen != "" {
 		mux := http.NewServeMux()
 		health.addTo(mux)
-		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", forThisMachine(cfg.NodeName, mux))
+		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", forThisMachine(names, mux))
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Probes != nil {
 			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
 		}
-		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(cfg.NodeName, mux)); err != nil {
+		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(names, mux)); err != nil {
 			s.close()
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -119,6 +120,13 @@ func (l *connections) context(ctx context.Context, nc net.Conn) context.Context 
 	return ctx
 }
 
+// state notes which connections were taken from the HTTP server.
+func (l *connections) state(nc net.Conn, s http.ConnState) {
+	if c, ok := nc.(*conn); ok && s == http.StateHijacked {
+		c.upgraded.Store(true)
+	}
+}
+
 // conn is a client's connection. Its context ends when the client hangs up, which the
 // protocol's reader notices, or when it is closed.
 type conn struct {
@@ -128,7 +136,8 @@ type conn struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	// stall is the time in ns that a write may take; 0 for no limit.
-	stall atomic.Int64
+	stall    atomic.Int64
+	upgraded atomic.Bool // the HTTP server has no part in it any more
 }
 
 // admit counts the request's connection among the sessions.
@@ -141,6 +150,13 @@ func admit(ctx context.Context) bool {
 func dropWhenStalled(ctx context.Context, limit time.Duration) {
 	if c, ok := ctx.Value(connKey{}).(*conn); ok {
 		c.stall.Store(int64(limit))
+	}
+}
+
+// hangUpUpgraded closes the client's connection, if the HTTP server will not do so.
+func hangUpUpgraded(ctx context.Context) {
+	if c, ok := ctx.Value(connKey{}).(*conn); ok && c.upgraded.Load() {
+		c.Close()
 	}
 }
 

@@ -22,10 +22,12 @@ const (
 	// which CRI clients accept as a message.
 	maxOutput = 16<<20 - 4<<10
 	// smallOutput is what every command may have of that at once, in bytes. More is for
-	// maxLarge commands at a time, and the others wait: an answer is in memory several times
-	// on its way, and commands of one container can be many.
+	// maxLarge commands at a time, until they have ended: an answer is in memory several times
+	// on its way, and commands of one container can be many. The others wait for leaveWithin, and
+	// then have no more: who has leave may never end.
 	smallOutput = 256 << 10
 	maxLarge    = 2
+	leaveWithin = 10 * time.Second
 	// watchAfter is when to look for a command's process, to notice its end even if a child
 	// holds the output open. Most commands have ended by then.
 	watchAfter = 200 * time.Millisecond
@@ -43,8 +45,9 @@ const (
 // ExecSync runs a command and returns its output and exit code. After req.Timeout
 // seconds (0: never), or when ctx ends, it kills the command with its descendants and
 // fails with DeadlineExceeded or Canceled. A command that has ended in time is never late, however
-// late Docker tells its exit code. Output beyond 16 MiB, or what crimeta.OutputLimit says, is
-// dropped. For a command that cannot be started it answers as a shell would: with 127 if the
+// late Docker tells its exit code; if Docker does not tell it at all, that is Unavailable. Output
+// beyond 16 MiB, or what crimeta.OutputLimit says, is dropped, and beyond 256 KiB when too many
+// commands have that much. For a command that cannot be started it answers as a shell would: with 127 if the
 // command does not exist, else with 126, and the reason on stderr.
 func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
 	switch {
@@ -64,7 +67,7 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 	if err != nil {
 		return nil, err
 	}
-	out := &output{left: crimeta.OutputLimitOf(ctx, maxOutput), small: smallOutput, more: func() error { return s.large.Acquire(run, 1) }}
+	out := &output{left: crimeta.OutputLimitOf(ctx, maxOutput), small: smallOutput, more: func() (bool, error) { return s.leave(run) }}
 	defer func() {
 		if out.large {
 			s.large.Release(1)
@@ -75,9 +78,9 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 		e.kill()
 		return nil, endedEarly(run, req, err)
 	}
-	info, err := e.outcome(ctx, run, exited)
+	info, err := e.outcome(ctx, run, req, exited)
 	if err != nil {
-		return nil, endedEarly(run, req, err)
+		return nil, err
 	}
 	if info.Pid == 0 && info.ExitCode != 0 {
 		return notStarted(info.ExitCode, out.stdout.Bytes(), out.stderr.Bytes()), nil
@@ -85,21 +88,35 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 	return &cri.ExecSyncResponse{Stdout: out.stdout.Bytes(), Stderr: out.stderr.Bytes(), ExitCode: int32(info.ExitCode)}, nil
 }
 
+// leave waits for leave to keep much output, and reports whether it was given. The error is that
+// run has ended.
+func (s *Server) leave(run context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(run, s.leaveWithin)
+	defer cancel()
+	if err := s.large.Acquire(ctx, 1); err != nil {
+		return false, run.Err()
+	}
+	return true, nil
+}
+
 // outcome returns how the command has ended. If it has not ended in time, it is killed.
-func (e *execution) outcome(caller, run context.Context, exited bool) (info container.ExecInspect, err error) {
+func (e *execution) outcome(caller, run context.Context, req *cri.ExecSyncRequest, exited bool) (info container.ExecInspect, err error) {
 	if !exited {
 		if info, err = e.result(run); err == nil {
 			return info, nil
 		}
 		if exited = caller.Err() == nil && run.Err() != nil && e.hasEnded(caller); !exited {
 			e.kill()
-			return info, err
+			return info, endedEarly(run, req, err)
 		}
 	}
 	// What runs of it now is what it has left behind, which is not killed.
-	late, cancel := context.WithTimeout(caller, reportWithin)
+	late, cancel := context.WithTimeout(caller, e.server.reportWithin)
 	defer cancel()
-	return e.result(late)
+	if info, err = e.result(late); err != nil && late.Err() != nil && caller.Err() == nil {
+		return info, status.Errorf(codes.Unavailable, "command in container %s has ended, but Docker has not said how in %v", e.containerID, e.server.reportWithin)
+	}
+	return info, err
 }
 
 func endedEarly(ctx context.Context, req *cri.ExecSyncRequest, err error) error {
@@ -125,12 +142,12 @@ func notStarted(code int, stdout, stderr []byte) *cri.ExecSyncResponse {
 // output keeps the first bytes of both streams.
 type output struct {
 	stdout, stderr bytes.Buffer
-	left           int          // bytes that are still kept
-	small          int          // of these, what needs no leave
-	more           func() error // waits for leave to keep the others
-	large          bool         // leave was given
-	seen           atomic.Int64 // bytes that have come
-	waiting        atomic.Bool  // for leave
+	left           int                  // bytes that are still kept
+	small          int                  // of these, what needs no leave
+	more           func() (bool, error) // waits for leave to keep the others
+	large          bool                 // leave was given
+	seen           atomic.Int64         // bytes that have come
+	waiting        atomic.Bool          // for leave
 }
 
 // part is one of the two streams. StdCopy writes them one at a time.
@@ -144,12 +161,15 @@ func (p part) Write(b []byte) (int, error) {
 	keep := min(len(b), p.left)
 	if keep > p.small && !p.large {
 		p.waiting.Store(true)
-		err := p.more()
+		given, err := p.more()
 		p.waiting.Store(false)
 		if err != nil {
 			return 0, err
 		}
-		p.large = true
+		if p.large = given; !given {
+			p.left = p.small
+			keep = p.left
+		}
 	}
 	p.left -= keep
 	p.small -= min(keep, p.small)
@@ -207,7 +227,7 @@ func (e *execution) collect(caller, run context.Context, out *output) (exited bo
 				defer stop()
 				continue
 			}
-			if !out.waiting.Load() && quiet.over(out.seen.Load(), time.Now()) {
+			if quiet.over(out.seen.Load(), out.waiting.Load(), time.Now()) {
 				abort()
 				return true, nil
 			}
@@ -226,8 +246,13 @@ type drain struct {
 	until time.Time
 }
 
-// over is asked every drainFor with the number of bytes that have come.
-func (d *drain) over(seen int64, now time.Time) bool {
+// over is asked every drainFor with the number of bytes that have come. While the reader waits
+// for leave, none can come, and the time for them has not begun.
+func (d *drain) over(seen int64, waiting bool, now time.Time) bool {
+	if waiting {
+		*d = drain{seen: -1, until: now.Add(drainMost)}
+		return false
+	}
 	quiet := seen == d.seen
 	d.seen = seen
 	return quiet || now.After(d.until)

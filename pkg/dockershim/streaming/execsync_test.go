@@ -3,6 +3,9 @@ package streaming
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -210,11 +214,12 @@ func TestExecSyncKeepsNoMoreThanTheClientWants(t *testing.T) {
 // Commands with much output wait for each other; those with little do not.
 func TestLargeOutputsAreFewAtATime(t *testing.T) {
 	s := serveWithoutDocker(t)
+	s.leaveWithin = testrun.Patience
 	var large, most atomic.Int64
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			out := &output{left: maxOutput, small: smallOutput, more: func() error { return s.large.Acquire(context.Background(), 1) }}
+			out := &output{left: maxOutput, small: smallOutput, more: func() (bool, error) { return s.leave(context.Background()) }}
 			to := part{out, &out.stdout}
 			chunk := make([]byte, 100<<10)
 			for range 20 {
@@ -242,7 +247,7 @@ func TestLargeOutputsAreFewAtATime(t *testing.T) {
 	if n := most.Load(); n < 1 || n > maxLarge {
 		t.Errorf("%d at a time, want at most %d", n, maxLarge)
 	}
-	little := &output{left: 10, small: smallOutput, more: func() error { t.Error("asks for leave"); return nil }}
+	little := &output{left: 10, small: smallOutput, more: func() (bool, error) { t.Error("asks for leave"); return true, nil }}
 	to := part{little, &little.stderr}
 	for range 3 {
 		if n, err := to.Write(make([]byte, smallOutput)); n != smallOutput || err != nil {
@@ -252,16 +257,68 @@ func TestLargeOutputsAreFewAtATime(t *testing.T) {
 	if little.stderr.Len() != 10 || little.seen.Load() != 3*smallOutput {
 		t.Errorf("kept %d of %d", little.stderr.Len(), little.seen.Load())
 	}
-	refused := &output{left: maxOutput, more: func() error { return context.DeadlineExceeded }}
+	refused := &output{left: maxOutput, more: func() (bool, error) { return false, context.DeadlineExceeded }}
 	if _, err := (part{refused, &refused.stdout}).Write([]byte("x")); err == nil {
 		t.Error("kept without leave")
 	}
 }
 
-// Twenty at once with more than they can have: each is answered in full.
+// Who has leave may never end: the others get what needs none.
+func TestNobodyWaitsForLeaveForEver(t *testing.T) {
+	s := serveWithoutDocker(t)
+	s.leaveWithin = time.Millisecond
+	for range maxLarge {
+		if given, err := s.leave(t.Context()); !given || err != nil {
+			t.Fatal(given, err)
+		}
+	}
+	asked := 0
+	out := &output{left: maxOutput, small: 10, more: func() (bool, error) { asked++; return s.leave(t.Context()) }}
+	for _, to := range []part{{out, &out.stdout}, {out, &out.stderr}, {out, &out.stdout}} {
+		if n, err := to.Write(make([]byte, 7)); n != 7 || err != nil {
+			t.Error(n, err)
+		}
+	}
+	if out.stdout.Len() != 7 || out.stderr.Len() != 3 || out.large || asked != 1 || out.seen.Load() != 21 {
+		t.Errorf("%d and %d bytes, large: %v, asked %d times", out.stdout.Len(), out.stderr.Len(), out.large, asked)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if given, err := s.leave(ended); given || err == nil {
+		t.Error("leave for a command that has ended")
+	}
+}
+
+// A command that has ended in time is not one that was killed, even if Docker never says how.
+func TestAnEndThatDockerDoesNotTell(t *testing.T) {
+	docker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"ID":"x","Running":true}`)
+	}))
+	defer docker.Close()
+	c, err := client.NewClientWithOpts(client.WithHost("tcp://" + docker.Listener.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := startServer(t, c)
+	s.reportWithin = 50 * time.Millisecond
+	run, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	e := &execution{server: s, id: "x", containerID: "c"}
+	if _, err := e.outcome(t.Context(), run, &cri.ExecSyncRequest{ContainerId: "c", Timeout: 1}, true); status.Code(err) != codes.Unavailable {
+		t.Errorf("outcome: %v", err)
+	}
+	if _, err := e.outcome(run, run, &cri.ExecSyncRequest{ContainerId: "c"}, true); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("outcome when the caller has left: %v", err)
+	}
+}
+
+// Many at once with more than they can have: each is answered in full.
 func TestExecSyncManyLargeOutputsAtOnce(t *testing.T) {
 	c := dockerClient(t)
 	s := startServer(t, c)
+	s.leaveWithin = 2 * time.Minute
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
 	var wg sync.WaitGroup
@@ -308,8 +365,23 @@ func TestDrain(t *testing.T) {
 		at   time.Duration
 		want bool
 	}{{6, 0, false}, {7, time.Second, false}, {7, 2 * time.Second, true}, {8, 3 * time.Second, false}, {9, 61 * time.Second, true}} {
-		if got := d.over(tc.seen, begin.Add(tc.at)); got != tc.want {
+		if got := d.over(tc.seen, false, begin.Add(tc.at)); got != tc.want {
 			t.Errorf("%d bytes after %v: %v", tc.seen, tc.at, got)
+		}
+	}
+	// Nothing is over while the reader waits, nor as soon as it goes on.
+	d = drain{seen: 5, until: begin}
+	for _, tc := range []struct {
+		seen    int64
+		waiting bool
+		at      time.Duration
+		want    bool
+	}{
+		{5, true, time.Second, false}, {5, true, 9 * time.Second, false}, {5, false, 10 * time.Second, false},
+		{6, false, 9*time.Second + drainMost, false}, {7, false, 9*time.Second + drainMost + 1, true},
+	} {
+		if got := d.over(tc.seen, tc.waiting, begin.Add(tc.at)); got != tc.want {
+			t.Errorf("%d bytes after %v, waiting: %v: %v", tc.seen, tc.at, tc.waiting, got)
 		}
 	}
 }

@@ -65,11 +65,11 @@ func FuzzFrames(f *testing.F) {
 		running.Add(1)
 		defer running.Done()
 		opts := &remotecommand.Options{Stdin: true, Stdout: true, TTY: true}
-		one := &session{s, opts, func(ctx context.Context, io stdio) error { return readAll(ctx, io) }}
+		one := &session{server: s, opts: opts, run: readAll}
 		one.serve(w, r, func([]string) { http.Error(w, "not here", http.StatusNotFound) })
 	})
 	var complaints said
-	server := &http.Server{Handler: quiet(mux), ConnContext: open.context, ErrorLog: log.New(&complaints, "", 0)}
+	server := &http.Server{Handler: quiet(mux), ConnContext: open.context, ConnState: open.state, ErrorLog: log.New(&complaints, "", 0)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(open) }()
 	f.Cleanup(func() { server.Close(); open.closeAll(); <-served })

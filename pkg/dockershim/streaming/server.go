@@ -40,6 +40,8 @@ type Server struct {
 	tokens   tokens
 	forwards forwards
 	large    *semaphore.Weighted // commands with much output, see maxLarge
+	// The constants of these names, except in tests.
+	leaveWithin, reportWithin time.Duration
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.
@@ -67,7 +69,10 @@ func New(cfg Config) (*Server, error) {
 	if addr.IP.IsUnspecified() { // the client is on this node
 		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
 	}
-	return &Server{cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(), large: semaphore.NewWeighted(maxLarge)}, nil
+	return &Server{
+		cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(),
+		large: semaphore.NewWeighted(maxLarge), leaveWithin: leaveWithin, reportWithin: reportWithin,
+	}, nil
 }
 
 // Run serves until ctx ends, then closes all connections and returns nil. It must be called
@@ -84,6 +89,7 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeader,
 		IdleTimeout:       headerTimeout,
 		ConnContext:       open.context,
+		ConnState:         open.state,
 	}
 	stop := context.AfterFunc(ctx, func() {
 		server.Close()
@@ -228,7 +234,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	}
 	klog.V(4).InfoS("Exec", "containerID", req.ContainerId)
 	opts := &remotecommand.Options{Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, TTY: req.Tty}
-	session := &session{s, opts, func(ctx context.Context, io stdio) error {
+	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.exec(ctx, req.ContainerId, req.Cmd, io)
 	}}
 	session.serve(w, r, func(protocols []string) {
@@ -244,7 +250,7 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
 	}
 	klog.V(4).InfoS("Attach", "containerID", req.ContainerId)
 	opts := &remotecommand.Options{Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, TTY: req.Tty}
-	session := &session{s, opts, func(ctx context.Context, io stdio) error {
+	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.attach(ctx, req.ContainerId, io)
 	}}
 	session.serve(w, r, func(protocols []string) {

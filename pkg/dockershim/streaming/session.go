@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,13 +36,16 @@ type session struct {
 	server *Server
 	opts   *remotecommand.Options
 	run    func(context.Context, stdio) error
+	begun  bool // by k8s.io/cri-streaming
 }
 
 func (s *session) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, err io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	s.begun = true
 	return s.run(ctx, s.stdio(in, out, err, resize))
 }
 
 func (s *session) AttachContainer(ctx context.Context, _, _, _ string, in io.Reader, out, err io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
+	s.begun = true
 	return s.run(ctx, s.stdio(in, out, err, resize))
 }
 
@@ -71,6 +75,9 @@ func (s *session) serve(w http.ResponseWriter, r *http.Request, old func(protoco
 		s.serveSPDY(w, r)
 	default:
 		old([]string{remotecommand.StreamProtocolV2Name, remotecommand.StreamProtocolV1Name})
+		if !s.begun { // the client has not opened its streams in time, and the library leaves it there
+			hangUpUpgraded(r.Context())
+		}
 	}
 }
 
@@ -138,11 +145,16 @@ func (s *session) serveSPDY(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.server.cfg.CreationTimeout)
 	defer cancel()
 	come := make(chan newStream)
+	var late atomic.Int32
 	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, replied <-chan struct{}) error {
 		select {
 		case come <- newStream{stream, replied}:
 			return nil
 		case <-ctx.Done(): // the session has all that it wants
+			if late.Add(1) > maxUnwanted {
+				hangUpUpgraded(r.Context())
+				return nil // the library logs an error
+			}
 			return errors.New("too late for another stream")
 		}
 	})
@@ -174,6 +186,10 @@ func (s *session) serveSPDY(w http.ResponseWriter, r *http.Request) {
 	s.runOn(r.Context(), o)
 }
 
+// maxUnwanted is how many streams that a session does not want are reset before its client is
+// hung up on: each is a line in the log or an entry in the library's list.
+const maxUnwanted = 8
+
 // newStream is a stream that a client opens. It may be used once the client has been told so.
 type newStream struct {
 	httpstream.Stream
@@ -188,6 +204,7 @@ func (s *session) collectStreams(ctx context.Context, come <-chan newStream) (ma
 	}
 	maps.DeleteFunc(missing, func(_ string, wanted bool) bool { return !wanted })
 	streams := map[string]httpstream.Stream{}
+	unwanted := 0
 	for len(missing) > 0 {
 		select {
 		case <-ctx.Done():
@@ -195,6 +212,9 @@ func (s *session) collectStreams(ctx context.Context, come <-chan newStream) (ma
 		case one := <-come:
 			kind := one.Headers().Get(remotecommand.StreamType)
 			if !missing[kind] {
+				if unwanted++; unwanted > maxUnwanted {
+					return nil, errors.New("the client opens streams that nobody asked for")
+				}
 				_ = one.Reset() // a second one, or one that nobody asked for
 				continue
 			}

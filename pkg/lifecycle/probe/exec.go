@@ -18,8 +18,9 @@ import (
 )
 
 // reportWithin is how long the runtime may take, beyond the probe's timeout, to say how a command
-// has ended. The runtime itself kills one that takes longer than the timeout.
-const reportWithin = 30 * time.Second
+// has ended. The runtime itself kills one that takes longer than the timeout. The dockershim gives
+// up after 30 s, with an error that is no verdict: it is to be heard first.
+const reportWithin = 45 * time.Second
 
 // runExec succeeds when the command exits with 0 in time. The time is the command's: Docker says
 // late that one has ended that left a child behind.

@@ -17,7 +17,6 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 )
 
 // Exec runs commands in containers.
@@ -76,15 +75,13 @@ func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) erro
 	return nil
 }
 
-const (
-	// maxOutput is how many bytes of a failed command's output its error repeats, from the end.
-	maxOutput = 1024
-	// keptOutput is how much of the output the runtime is asked to keep, in bytes.
-	keptOutput = 64 << 10
-)
+// maxOutput is how many bytes of a failed command's output its error repeats, from the end of
+// what the runtime keeps, which is the first 16 MiB. No less is asked for: the reason of a failure
+// comes last.
+const maxOutput = 1024
 
 func (r *Runner) command(ctx context.Context, t Target, command []string) error {
-	done, err := r.exec.ExecSync(crimeta.OutputLimit(ctx, keptOutput), &cri.ExecSyncRequest{ContainerId: t.ContainerID, Cmd: command})
+	done, err := r.exec.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: t.ContainerID, Cmd: command})
 	if err != nil {
 		return errors.New(status.Convert(err).Message())
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -23,10 +24,12 @@ type execs struct {
 	answer *cri.ExecSyncResponse
 	err    error
 	asked  *cri.ExecSyncRequest
+	limits metadata.MD // of the output, among others
 }
 
-func (e *execs) ExecSync(_ context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
+func (e *execs) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
 	e.asked = r
+	e.limits, _ = metadata.FromOutgoingContext(ctx)
 	return e.answer, e.err
 }
 
@@ -38,7 +41,7 @@ func TestCommand(t *testing.T) {
 		"succeeds":      {execs{answer: &cri.ExecSyncResponse{Stdout: []byte("x")}}, ""},
 		"fails":         {execs{answer: &cri.ExecSyncResponse{ExitCode: 3, Stdout: []byte("out"), Stderr: []byte("err")}}, `exec lifecycle hook (do it): exited with 3: "outerr"`},
 		"cannot be run": {execs{err: errors.New("no such container")}, "exec lifecycle hook (do it): no such container"},
-		"says much":     {execs{answer: &cri.ExecSyncResponse{ExitCode: 1, Stdout: []byte(strings.Repeat("a", 5000))}}, `exec lifecycle hook (do it): exited with 1: "` + strings.Repeat("a", maxOutput) + `"`},
+		"says much":     {execs{answer: &cri.ExecSyncResponse{ExitCode: 1, Stdout: []byte(strings.Repeat("a", 5000) + "end")}}, `exec lifecycle hook (do it): exited with 1: "` + strings.Repeat("a", maxOutput-3) + `end"`},
 	} {
 		err := New(&tc.execs).Run(t.Context(), Target{ContainerID: "id"}, &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"do", "it"}}})
 		if got := text(err); got != tc.want {
@@ -46,6 +49,9 @@ func TestCommand(t *testing.T) {
 		}
 		if a := tc.execs.asked; a.ContainerId != "id" || strings.Join(a.Cmd, " ") != "do it" || a.Timeout != 0 {
 			t.Errorf("%s: asked %v", name, a)
+		}
+		if len(tc.execs.limits) > 0 { // of output the end would be missing
+			t.Errorf("%s: asked for less: %v", name, tc.execs.limits)
 		}
 	}
 }
