@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
@@ -14,6 +15,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
 // foundation is what every stage builds on. Nothing in it is set after it is made.
@@ -30,6 +32,9 @@ type foundation struct {
 	// nodeEvent records an event about the node; nil if nobody listens.
 	nodeEvent journal.NodeEvent
 }
+
+// owns reports whether a pod's directory is the agent's.
+func (f *foundation) owns(uid types.UID) bool { return volume.Owns(f.cfg.RootDir, uid) }
 
 // assemble makes all parts, stage by stage. To add a part, make it in its stage and put it
 // into that stage's list.

@@ -142,7 +142,7 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		return err
 	}
 	drivers, err := csi.New(csi.Config{
-		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node,
+		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node, Owns: f.owns,
 		Token: tokens.TokenStatus, Secret: claims.Secret,
 		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
 		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release,

@@ -22,13 +22,13 @@ func (standalone) nodeEvent() journal.NodeEvent { return nil }
 func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	local, err := podobjects.NewLocal(podobjects.LocalConfig{
 		Changed: f.wakeups.Add, Labels: h.labels, Bindings: stateDir(f.cfg, "claims.json"),
-		Held: func() []*v1.PersistentVolume { return volume.Held(f.cfg.RootDir) },
+		Held: func() ([]*v1.PersistentVolume, error) { return volume.Held(f.cfg.RootDir) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	drivers, err := csi.New(csi.Config{
-		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret,
+		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret, Owns: f.owns,
 		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
 	})
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -56,12 +59,14 @@ func (c *claimed) path() Path {
 
 func (c *claimed) setUp(ctx context.Context) error {
 	pv := c.m.boundTo(c.pod.UID, c.v.Name)
+	var err error
 	if pv == nil {
-		pv = c.m.keptBinding(c.pod.UID, c.v.Name)
+		if pv, err = c.m.keptBinding(c.pod.UID, c.v.Name); err != nil {
+			return err
+		}
 	}
 	first := pv == nil
 	if first {
-		var err error
 		if pv, err = c.m.bound(ctx, c.pod, c.v); err != nil {
 			return err
 		}
@@ -200,26 +205,68 @@ func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
 
 // loadBindings reads what the volumes of pods were bound to by earlier agents: no
 // other pod may have what they still hold.
-func (m *Manager) loadBindings() {
-	for file, pv := range m.layout.keptBindings() {
+func (m *Manager) loadBindings() error {
+	all, err := m.layout.keptBindings()
+	if err != nil {
+		return err
+	}
+	for file, pv := range all {
 		uid, name := ofClaimFile(file)
 		if err := m.bind(uid, name, pv); err != nil {
 			klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
 		}
 	}
+	return nil
 }
 
 // keptBindings are all that earlier agents have recorded, by file. Every file is looked at,
-// so that what is damaged is told once, when the agent starts.
-func (l layout) keptBindings() map[string]*v1.PersistentVolume {
-	files, _ := filepath.Glob(filepath.Join(l.pods(), "*", claimsDir, "*.json")) // the pattern is valid
+// so that what is damaged is told once, when the agent starts. A record that may be there
+// and cannot be read is an error: what it names is held.
+func (l layout) keptBindings() (map[string]*v1.PersistentVolume, error) {
 	all := map[string]*v1.PersistentVolume{}
-	for _, file := range files {
-		if pv := l.readBinding(file); pv != nil {
-			all[file] = pv
+	uids, err := entriesOf(l.pods())
+	if err != nil {
+		return nil, err
+	}
+	for _, uid := range uids {
+		dir := filepath.Join(l.pods(), uid.Name(), claimsDir)
+		files, err := entriesOf(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if !strings.HasSuffix(f.Name(), ".json") {
+				continue
+			}
+			file := filepath.Join(dir, f.Name())
+			pv, err := l.readBinding(file)
+			if err != nil {
+				return nil, err
+			}
+			if pv != nil {
+				all[file] = pv
+			}
 		}
 	}
-	return all
+	return all, nil
+}
+
+// entriesOf lists a directory; what is none, or is not there, has no entries.
+func entriesOf(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	if noDirectory(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look which persistent volumes pods have: %w", err)
+	}
+	return entries, nil
+}
+
+// noDirectory reports whether there is nothing below a path because it, or something above
+// it, is missing or no directory.
+func noDirectory(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
 // ofClaimFile is which volume of which pod a claimFile is about.
@@ -228,12 +275,13 @@ func ofClaimFile(file string) (types.UID, string) {
 }
 
 // Held returns the persistent volumes that pods below root ("" is DefaultRoot) were set up
-// with by earlier agents.
-func Held(root string) []*v1.PersistentVolume {
+// with by earlier agents. An error means that they may hold others.
+func Held(root string) ([]*v1.PersistentVolume, error) {
 	if root == "" {
 		root = DefaultRoot
 	}
-	return slices.Collect(maps.Values(layout{root: root}.keptBindings()))
+	all, err := layout{root: root}.keptBindings()
+	return slices.Collect(maps.Values(all)), err
 }
 
 // bind records which persistent volume a pod's volume is, until the pod is torn
@@ -294,15 +342,17 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 }
 
 // keptBinding is what an earlier agent has recorded; nil if it has not.
-func (m *Manager) keptBinding(uid types.UID, name string) *v1.PersistentVolume {
+func (m *Manager) keptBinding(uid types.UID, name string) (*v1.PersistentVolume, error) {
 	file, err := m.claimFile(uid, name)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	return m.layout.readBinding(file)
 }
 
-func (l layout) readBinding(file string) *v1.PersistentVolume {
+// readBinding reads one record; nil if it is not there or was damaged. Any other error says
+// nothing about the record: the pod may hold the volume, and no other.
+func (l layout) readBinding(file string) (*v1.PersistentVolume, error) {
 	uid, name := ofClaimFile(file)
 	pv := &v1.PersistentVolume{}
 	lost := fmt.Sprintf("Which persistent volume the volume %q of the pod %s is. What its claim is bound to now takes its place.", name, uid)
@@ -317,9 +367,12 @@ func (l layout) readBinding(file string) *v1.PersistentVolume {
 	})
 	switch {
 	case err == nil:
-		return pv
-	case !errors.Is(err, fs.ErrNotExist):
-		klog.ErrorS(err, "Could not read which persistent volume a pod has", "podUID", uid, "volume", name)
+		return pv, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case noDirectory(err), errors.Is(err, safefile.ErrLink): // keepBinding makes the directory
+		klog.ErrorS(err, "Something is in the place of the records of which persistent volumes a pod has", "podUID", uid, "volume", name)
+		return nil, nil
 	}
-	return nil
+	return nil, fmt.Errorf("read which persistent volume a pod has: %w", err)
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -254,8 +255,59 @@ func TestADamagedRecordOfAVolumeStopsNoPod(t *testing.T) {
 		if p, err := m.Path(pod, "v"); err != nil || p.Host != dir {
 			t.Errorf("path %+v, error %v", p, err)
 		}
-		if held := Held(root); len(held) != 1 || held[0].Name != "pv" {
-			t.Errorf("on record again: %v", held)
+		if held, err := Held(root); err != nil || len(held) != 1 || held[0].Name != "pv" {
+			t.Errorf("on record again: %v, %v", held, err)
 		}
 	})
+}
+
+// A record that is there and cannot be read now is not taken for none: the pod would be given
+// what its claim is bound to now, and others what it holds.
+func TestARecordOfAVolumeThatCannotBeReadIsNotNone(t *testing.T) {
+	needRoot(t)
+	root := t.TempDir()
+	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: t.TempDir()}})
+	pod := podOfClaim(false)
+	setUp(t, newManager(t, Config{Claims: c, Root: root}), pod)
+	m := newManager(t, Config{Claims: c, Root: root})
+	clear(m.bindings) // as if it were read for the first time
+	file := filepath.Join(root, "pods", string(pod.UID), claimsDir, "v.json")
+	other := filepath.Join(t.TempDir(), "f")
+	write(t, other, "{}")
+	if err := unix.Mount(other, file, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("this environment cannot mount: %v", err)
+	}
+	unmount := func() { _ = unix.Unmount(file, unix.MNT_DETACH) }
+	t.Cleanup(unmount)
+	asked := c.asked
+	if err := m.SetUp(t.Context(), pod); err == nil || c.asked != asked {
+		t.Errorf("error %v; the claim was asked for: %v", err, c.asked != asked)
+	}
+	if held, err := Held(root); err == nil {
+		t.Errorf("held: %v", held)
+	}
+	if _, err := New(Config{Root: root}); err == nil {
+		t.Error("a new agent goes on without it")
+	}
+	unmount()
+	setUp(t, m, pod)
+	if c.asked != asked {
+		t.Error("the pod has the volume by its claim, not by the record")
+	}
+}
+
+// Something else in the place of the records is mended when the pod is set up.
+func TestADamagedDirectoryOfRecordsStopsNoPod(t *testing.T) {
+	root := t.TempDir()
+	c := boundClaim(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: t.TempDir()}})
+	pod := podOfClaim(false)
+	dir := filepath.Join(root, "pods", string(pod.UID), claimsDir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "no directory")
+	setUp(t, newManager(t, Config{Claims: c, Root: root}), pod)
+	if held, err := Held(root); err != nil || len(held) != 1 {
+		t.Errorf("on record: %v, %v", held, err)
+	}
 }

@@ -2,12 +2,14 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
@@ -22,7 +24,6 @@ import (
 // tmpfs; a pod that exceeds another one is evicted (package eviction/localstorage).
 type emptyDir struct {
 	pod         *v1.Pod
-	name        string // of the volume; "": its content is not the containers'
 	source      *v1.EmptyDirVolumeSource
 	dir         string
 	allocatable func() v1.ResourceList
@@ -30,7 +31,7 @@ type emptyDir struct {
 
 func (e *emptyDir) path() Path { return Path{Host: e.dir, Relabel: true} }
 
-func (e *emptyDir) setUp(ctx context.Context) error {
+func (e *emptyDir) setUp(context.Context) error {
 	mode, gid := os.FileMode(0o777), -1
 	if g := fsGroup(e.pod); g != nil {
 		mode, gid = mode|os.ModeSetgid, int(*g)
@@ -38,48 +39,90 @@ func (e *emptyDir) setUp(ctx context.Context) error {
 	if e.source.Medium == v1.StorageMediumMemory {
 		mode |= os.ModeSticky // the kernel's own mode of a tmpfs, which the kubelet leaves
 	}
-	if err := e.make(mode, gid); err != nil {
-		return err
-	}
-	return e.makeMountPoints(ctx)
+	return e.make(mode, gid)
 }
 
-// makeMountPoints makes what the runtime cannot: where a container that has the volume
-// read-only mounts another volume as a whole, which is a directory. Where it
-// mounts a subPath or a path of the host, it may need a file, which a container may yet put there.
-// Containers can put anything anywhere at any time: nothing that leads out of the volume is
-// followed, and what is no directory is left to the runtime, whose error says more.
-func (e *emptyDir) makeMountPoints(ctx context.Context) error {
-	if e.name == "" {
-		return nil
+// MountPoints makes, as a container is about to be created, what the runtime cannot: where
+// the container mounts another volume as a whole, which is a directory, below an emptyDir
+// that it has read-only. Not before: containers that ran earlier may have wanted the volume
+// empty, as git does. What exists is left as it is; what is made has the volume's own group
+// and mode, as subPaths have. Where the container mounts a subPath or a path of the host, it
+// may need a file, which is left to the containers. They can put anything anywhere at any
+// time: nothing that leads out of the volume is followed, and what cannot be made is left to
+// the runtime, whose error says more. The error is ctx's.
+func (m *Manager) MountPoints(ctx context.Context, pod *v1.Pod, c *v1.Container) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errors.New("timed out waiting for the condition"))
+	defer cancel()
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.EmptyDir == nil {
+			continue
+		}
+		below := readOnlyMountPoints(pod, c, v.Name)
+		if len(below) == 0 {
+			continue
+		}
+		at, err := m.Path(pod, v.Name)
+		if err != nil {
+			return err
+		}
+		err = m.serial.do(ctx, pod.UID, func(w *work) error {
+			w.at(fmt.Sprintf("making mount points in volume %q", v.Name))
+			return makeEach(ctx, at.Host, below)
+		})
+		if ctx.Err() != nil && err != nil {
+			return fmt.Errorf("make mount points in volume %q: %w", v.Name, err)
+		}
+		if err != nil {
+			klog.V(2).InfoS("Could not make a mount point in a volume", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "volume", v.Name, "err", err)
+		}
 	}
+	return nil
+}
+
+// readOnlyMountPoints are the paths within the volume at which a container that has it
+// read-only mounts other volumes as a whole.
+func readOnlyMountPoints(pod *v1.Pod, c *v1.Container, name string) []string {
 	host := map[string]bool{}
-	for _, v := range e.pod.Spec.Volumes {
+	for _, v := range pod.Spec.Volumes {
 		host[v.Name] = v.HostPath != nil
 	}
-	wanted := &v1.Pod{}
-	for _, c := range pods.AllContainers(e.pod) {
-		var mounts []v1.VolumeMount
-		found := false
-		for _, m := range c.VolumeMounts {
-			switch {
-			case m.Name == e.name && m.ReadOnly:
-				found = true
-				mounts = append(mounts, m)
-			case m.Name != e.name && m.SubPath == "" && m.SubPathExpr == "" && !host[m.Name]:
-				mounts = append(mounts, m)
-			}
-		}
-		if found {
-			wanted.Spec.Containers = append(wanted.Spec.Containers, v1.Container{VolumeMounts: mounts})
+	var mounts []v1.VolumeMount
+	found := false
+	for _, m := range c.VolumeMounts {
+		switch {
+		case m.Name == name && m.ReadOnly:
+			found = true
+			mounts = append(mounts, m)
+		case m.Name != name && m.SubPath == "" && m.SubPathExpr == "" && !host[m.Name]:
+			mounts = append(mounts, m)
 		}
 	}
-	err := makeMountPoints(ctx, e.dir, wanted, e.name, nil)
-	if err != nil && ctx.Err() == nil {
-		klog.V(2).InfoS("Could not make a mount point in a volume", "pod", klog.KObj(e.pod), "podUID", e.pod.UID, "volume", e.name, "err", err)
+	if !found {
 		return nil
 	}
-	return err
+	return mountPointsBelow(&v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{VolumeMounts: mounts}}}}, name)
+}
+
+// makeEach makes the directories in a volume that are missing, as many as it can.
+func makeEach(ctx context.Context, dir string, below []string) error {
+	var failed error
+	for _, p := range below {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := bounds.NewPath(p)
+		if err == nil {
+			var fd int
+			if fd, err = openBeneath(dir, p); err == nil {
+				unix.Close(fd)
+			}
+		}
+		if failed == nil {
+			failed = err
+		}
+	}
+	return failed
 }
 
 func (e *emptyDir) make(mode os.FileMode, gid int) error {

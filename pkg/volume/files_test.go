@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // objectsFake is an API server's ConfigMaps, Secrets and tokens.
@@ -445,7 +449,15 @@ func TestMountPointsInAReadOnlyEmptyDir(t *testing.T) {
 	pod.Spec.Containers = []v1.Container{{Name: "c", VolumeMounts: mounts(true, "one", "conf.d")}, {Name: "d", VolumeMounts: mounts(false, "one", "writable")}, {Name: "e", VolumeMounts: mounts(true, "host", "never")}}
 	pod.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "f", VolumeMounts: mounts(true, "one", "out/deep")}}}
 	m := newManager(t, Config{Objects: theObjects()})
+	pod.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321))}
 	setUp(t, m, pod)
+	create := func() {
+		for _, c := range pods.AllContainers(pod) {
+			if err := m.MountPoints(t.Context(), pod, c); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	dir := pathOf(t, m, pod, "one")
 	made := func() (names []string) {
 		entries, err := os.ReadDir(dir)
@@ -457,14 +469,26 @@ func TestMountPointsInAReadOnlyEmptyDir(t *testing.T) {
 		}
 		return names
 	}
+	if got := made(); len(got) > 0 {
+		t.Errorf("made before there is a container: %q", got) // an init container may want it empty
+	}
+	create()
 	if got := made(); !slices.Equal(got, []string{"conf.d", "out"}) {
 		t.Errorf("made %q", got)
+	}
+	if os.Getuid() == 0 {
+		for _, p := range []string{"conf.d", "out/deep"} {
+			fi, err := os.Stat(filepath.Join(dir, p))
+			if err != nil || !owned(fi, -1, 4321) || fi.Mode() != fs.ModeDir|fs.ModeSetgid|0o777 {
+				t.Errorf("%s is %v, %v; want the volume's group and mode", p, fi, err)
+			}
+		}
 	}
 	// A container puts a link there.
 	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "out")), os.Symlink(outside, filepath.Join(dir, "out"))); err != nil {
 		t.Fatal(err)
 	}
-	setUp(t, m, pod)
+	create()
 	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
 		t.Errorf("made on the host: %v, %v", left, err)
 	}

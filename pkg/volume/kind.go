@@ -26,7 +26,7 @@ func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 	switch s := v.VolumeSource; {
 	case s.EmptyDir != nil:
 		d, err := dir("kubernetes.io/empty-dir")
-		return &emptyDir{pod: pod, name: v.Name, source: s.EmptyDir, dir: d, allocatable: m.allocatable}, err
+		return &emptyDir{pod: pod, source: s.EmptyDir, dir: d, allocatable: m.allocatable}, err
 	case s.HostPath != nil:
 		return &hostPath{source: s.HostPath}, nil
 	case s.PersistentVolumeClaim != nil, s.Ephemeral != nil:

@@ -127,7 +127,9 @@ func New(c Config) (*Manager, error) {
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
 	}
-	m.loadBindings()
+	if err := m.loadBindings(); err != nil {
+		return nil, fmt.Errorf("volume manager: %w", err)
+	}
 	return m, nil
 }
 

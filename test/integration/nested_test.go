@@ -14,7 +14,8 @@ const mapForMounts = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: net\nd
 
 // TestMountsWithinVolumesThatAreReadOnly: a file over a key of a ConfigMap's directory
 // (kubernetes#61545), which stays there when the ConfigMap changes, and a volume below an emptyDir
-// that is mounted read-only (kubernetes#121294).
+// that is mounted read-only (kubernetes#121294). An init container finds that emptyDir empty,
+// as git wants it.
 func TestMountsWithinVolumesThatAreReadOnly(t *testing.T) {
 	a := start(t)
 	seen := t.TempDir()
@@ -40,8 +41,20 @@ func TestMountsWithinVolumesThatAreReadOnly(t *testing.T) {
 			{Name: "shared", MountPath: "/settings", ReadOnly: true}, {Name: "map", MountPath: "/settings/conf.d", ReadOnly: true}, {Name: "seen", MountPath: "/seen"},
 		}
 	}))
+	a.Write("cloned.yaml", harness.Pod("cloned", "cat /repo/conf.d/cni.json /repo/file >/seen/.c; mv /seen/.c /seen/cloned; sleep 1000", func(p *v1.Pod) {
+		p.Spec.Volumes = volumes
+		clone := p.Spec.Containers[0].DeepCopy()
+		clone.Name, clone.Command = "clone", []string{"sh", "-c", "test -z \"$(ls -A /repo)\" && echo cloned >/repo/file"}
+		clone.VolumeMounts = []v1.VolumeMount{{Name: "shared", MountPath: "/repo"}}
+		p.Spec.InitContainers = []v1.Container{*clone}
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{
+			{Name: "shared", MountPath: "/repo", ReadOnly: true}, {Name: "map", MountPath: "/repo/conf.d", ReadOnly: true}, {Name: "seen", MountPath: "/seen"},
+		}
+	}))
 	a.WaitRunning("over")
 	a.WaitRunning("below")
+	a.WaitRunning("cloned")
+	waitContent(t, a, filepath.Join(seen, "cloned"), "cnicloned\n")
 	waitContent(t, a, filepath.Join(seen, "below"), "cni")
 	waitContent(t, a, filepath.Join(seen, "over"), "generated\ncni")
 	a.WriteText("map.yaml", strings.NewReplacer("cni.json: cni", "cni.json: changed", "old", "new").Replace(mapForMounts))

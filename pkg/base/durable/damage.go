@@ -50,10 +50,11 @@ func Original(name string) string {
 
 // Load reads a file of the agent's own state and gives the content to decode. If anything
 // but a file that decode accepts is there (a directory, a pipe, a link, a file that is
-// too large, not readable or not what was written), it is moved aside, logged with what
-// is lost and what to do about it, and the error is ErrDamaged. If nothing is there, the
-// error is fs.ErrNotExist. Any other error is the disk's or the kernel's (EIO, EROFS,
-// EMFILE, …): the file may be whole, and stays. lost is a sentence or two.
+// too large or not what was written), it is moved aside, logged with what is lost and what
+// to do about it, and the error is ErrDamaged. If nothing is there, the error is
+// fs.ErrNotExist. Any other error is the disk's or the kernel's (EIO, EROFS, EMFILE, …): the
+// file may be whole, and stays. So is EACCES, which root gets from a policy only (SELinux, a
+// scanner, FUSE). lost is a sentence or two.
 func Load(path, lost string, decode func([]byte) error) error {
 	dir, name := filepath.Split(path)
 	return LoadIn(dir, name, lost, decode)
@@ -81,7 +82,7 @@ func LoadIn(dir, name, lost string, decode func([]byte) error) error {
 
 // IsDamage tells for an error of Read what is wrong with a file from what is wrong with the disk or the machine.
 func IsDamage(err error) bool {
-	for _, d := range []error{safefile.ErrNotRegular, safefile.ErrLink, safefile.ErrTooLarge, fs.ErrPermission} {
+	for _, d := range []error{safefile.ErrNotRegular, safefile.ErrLink, safefile.ErrTooLarge} {
 		if errors.Is(err, d) {
 			return true
 		}

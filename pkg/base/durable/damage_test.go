@@ -66,7 +66,7 @@ func TestWhatIsDamagedIsMovedAside(t *testing.T) {
 
 // An error of the disk says nothing about the file, which stays.
 func TestWhatTheDiskCannotReadStays(t *testing.T) {
-	for _, err := range []error{unix.EIO, unix.EROFS, unix.EMFILE, unix.ENOMEM, unix.ESTALE, unix.EUCLEAN, unix.ENOTCONN} {
+	for _, err := range []error{unix.EIO, unix.EROFS, unix.EMFILE, unix.ENOMEM, unix.ESTALE, unix.EUCLEAN, unix.ENOTCONN, unix.EACCES, unix.EPERM} {
 		if IsDamage(&fs.PathError{Op: "open", Err: err}) {
 			t.Errorf("%v is taken for damage", err)
 		}

@@ -1,6 +1,7 @@
 package podobjects
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -235,8 +237,8 @@ func TestADamagedRecordIsRebuiltOfWhatPodsHold(t *testing.T) {
 	}
 	damage.Each(t, place, func(t *testing.T, file string) {
 		for range 2 { // the second has the new record
-			l := newLocal(t, LocalConfig{Bindings: file, Held: func() []*v1.PersistentVolume {
-				return []*v1.PersistentVolume{hold("big", "a"), hold("later", "a"), hold("big", "b"), aVolume("unbound", "1Gi")}
+			l := newLocal(t, LocalConfig{Bindings: file, Held: func() ([]*v1.PersistentVolume, error) {
+				return []*v1.PersistentVolume{hold("big", "a"), hold("later", "a"), hold("big", "b"), aVolume("unbound", "1Gi")}, nil
 			}})
 			l.Set(documents, true)
 			for claim, want := range map[string]string{"a": "big", "b": "small"} {
@@ -246,4 +248,13 @@ func TestADamagedRecordIsRebuiltOfWhatPodsHold(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Without its record and without knowing what pods hold, a claim could get another's volume.
+func TestWithoutWhatPodsHoldNothingIsBound(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "claims.json")
+	_, err := NewLocal(LocalConfig{Bindings: file, Held: func() ([]*v1.PersistentVolume, error) { return nil, unix.EIO }})
+	if !errors.Is(err, unix.EIO) {
+		t.Errorf("error %v", err)
+	}
 }

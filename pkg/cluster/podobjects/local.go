@@ -34,7 +34,7 @@ type LocalConfig struct {
 	Bindings string
 	// Held returns the volumes that pods of this node are set up with, each with the claim
 	// that it was found by: what the record is rebuilt of if it is lost. nil: none are known.
-	Held func() []*v1.PersistentVolume
+	Held func() ([]*v1.PersistentVolume, error)
 }
 
 // Local provides the objects of a standalone node: those in its manifests. Safe for

@@ -50,7 +50,7 @@ func (c claimed) same(d claimed) bool {
 
 // loadBindings reads what earlier agents have bound. Without a record, as when it was
 // damaged, the volumes that pods hold say which claims have them.
-func loadBindings(file string, held func() []*v1.PersistentVolume) (bindings, error) {
+func loadBindings(file string, held func() ([]*v1.PersistentVolume, error)) (bindings, error) {
 	b := bindings{}
 	if file == "" {
 		return b, nil
@@ -59,7 +59,7 @@ func loadBindings(file string, held func() []*v1.PersistentVolume) (bindings, er
 		"perhaps to other volumes, unless a volumeName or claimRef in the manifests says to which.", func(text []byte) error { return decodeBindings(text, &b) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return heldBindings(held), nil
+		return heldBindings(held)
 	case err != nil:
 		return nil, fmt.Errorf("read which claims have which volumes: %w", err)
 	}
@@ -79,12 +79,16 @@ func decodeBindings(text []byte, b *bindings) error {
 // heldBindings are the bindings of the volumes that pods hold. Of two volumes of one claim,
 // or two claims of one volume, the first counts, by the volume's name: the record never
 // had both.
-func heldBindings(held func() []*v1.PersistentVolume) bindings {
+func heldBindings(held func() ([]*v1.PersistentVolume, error)) (bindings, error) {
 	b := bindings{}
 	if held == nil {
-		return b
+		return b, nil
 	}
-	volumes := slices.SortedFunc(slices.Values(held()), func(x, y *v1.PersistentVolume) int {
+	holding, err := held()
+	if err != nil {
+		return nil, fmt.Errorf("find which volumes pods hold: %w", err)
+	}
+	volumes := slices.SortedFunc(slices.Values(holding), func(x, y *v1.PersistentVolume) int {
 		return cmp.Compare(x.Name, y.Name)
 	})
 	taken := map[string]bool{}
@@ -97,7 +101,7 @@ func heldBindings(held func() []*v1.PersistentVolume) bindings {
 			b[id], taken[pv.Name] = pv.Name, true
 		}
 	}
-	return b
+	return b, nil
 }
 
 // write replaces the file as a whole or not at all, even if the machine dies.

@@ -19,6 +19,8 @@ func (d disks) SubPath(context.Context, *v1.Pod, string, int, string, string) (s
 	return "", nil
 }
 
+func (d disks) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
+
 func (d disks) ReadFile(context.Context, *v1.Pod, string, string, int64) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }

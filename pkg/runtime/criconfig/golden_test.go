@@ -64,6 +64,8 @@ func (places) SubPath(_ context.Context, _ *v1.Pod, container string, index int,
 	return fmt.Sprintf("/subpaths/%s/%s/%d(%s)", name, container, index, sub), nil
 }
 
+func (places) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
+
 func (places) ReadFile(_ context.Context, _ *v1.Pod, name, path string, _ int64) ([]byte, error) {
 	return fmt.Appendf(nil, "FROM='%s of %s'\n", path, name), nil
 }

@@ -106,6 +106,9 @@ type Volumes interface {
 	// when missing, safe to hand to the runtime whatever links the volume
 	// holds. index is the mount's place in the container's volumeMounts.
 	SubPath(ctx context.Context, pod *v1.Pod, container string, index int, name, subPath string) (string, error)
+	// MountPoints makes the directories in volumes that the container has read-only, at which it
+	// mounts others. It is called as the container is about to be created.
+	MountPoints(ctx context.Context, pod *v1.Pod, c *v1.Container) error
 	// ReadFile returns the content of the regular file at path in the named volume,
 	// at most limit bytes long, and never from outside the volume whatever links it
 	// holds. The error is fs.ErrNotExist when there is no such file.

@@ -32,6 +32,11 @@ func mounts(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput
 		ownHosts = ownHosts || path.Clean(m.MountPath) == etcHosts
 		all = append(all, mount)
 	}
+	if len(all) > 0 {
+		if err := in.Volumes.MountPoints(ctx, pod, c); err != nil {
+			return nil, containerErrorf("failed to prepare the volumes of container %q: %w", c.Name, err)
+		}
+	}
 	if in.HostsPath != "" && !ownHosts {
 		all = append(all, &cri.Mount{ContainerPath: etcHosts, HostPath: in.HostsPath, SelinuxRelabel: true})
 	}

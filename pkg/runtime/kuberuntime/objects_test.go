@@ -56,6 +56,8 @@ func (c *creator) SubPath(context.Context, *v1.Pod, string, int, string, string)
 	return "", nil
 }
 
+func (c *creator) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
+
 func (c *creator) ReadFile(context.Context, *v1.Pod, string, string, int64) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }

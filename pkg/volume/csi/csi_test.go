@@ -43,6 +43,7 @@ type house struct {
 	alone  bool // without the API server, except for its secrets
 	used   []v1.UniqueVolumeName
 	freed  []v1.UniqueVolumeName
+	owns   func(types.UID) bool
 	came   atomic.Int32 // drivers that have registered
 	stop   func()
 }
@@ -120,6 +121,7 @@ func (h *house) restart() {
 			h.came.Add(1)
 		},
 	}
+	c.Owns = h.owns
 	if h.alone {
 		c.Client, c.Node = nil, nil
 	}
@@ -539,6 +541,58 @@ func TestDamagedRecordsOfAVolume(t *testing.T) {
 			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".damaged-x", nil, 0o600)); err != nil {
 				t.Error(err)
 			}
+		})
+	}
+}
+
+// Records of other kubelets' pods are left as they are. Those that can be read count: what such
+// a pod has must not be taken from under it.
+func TestRecordsOfOtherKubeletsPods(t *testing.T) {
+	h := start(t, csidriver.Config{}, object(nil))
+	h.owns = func(uid types.UID) bool { return uid != "theirs" }
+	h.restart()
+	h.registered()
+	ours, theirs := h.persistent("ours", "1"), h.persistent("theirs", "1")
+	file := filepath.Join(theirs.Dir, dataFile)
+	if err := errors.Join(os.MkdirAll(theirs.Dir, 0o750), theirs.data("n1").save(theirs.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.setUp(ours)
+	if err := h.TearDown(t.Context(), ours.Dir); err != nil {
+		t.Error(err)
+	}
+	h.calls(stageCall, publishCall, unpublishCall)
+	for _, f := range []string{file, file + ".damaged-x"} { // by an agent from before
+		if err := os.WriteFile(f, []byte("garbage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Clean(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.calls(stageCall, publishCall, unpublishCall, unstageCall)
+	if text, err := os.ReadFile(file); err != nil || string(text) != "garbage" {
+		t.Errorf("their record: %q, %v", text, err)
+	}
+}
+
+// While a record of ours cannot be read, or is found damaged just then, nothing is unstaged.
+func TestARecordThatCannotBeReadKeepsVolumesStaged(t *testing.T) {
+	for what, spoil := range map[string]func(file string) error{
+		"damaged":    func(file string) error { return os.WriteFile(file, []byte("garbage"), 0o600) },
+		"unreadable": func(file string) error { return unix.Mount(file, file, "", unix.MS_BIND, "") }, // not followed
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := start(t, csidriver.Config{}, object(nil))
+			v := h.persistent("a", "1")
+			h.setUp(v)
+			if err := spoil(filepath.Join(v.Dir, dataFile)); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Clean(t.Context()); err != nil {
+				t.Error(err)
+			}
+			h.calls(stageCall, publishCall)
 		})
 	}
 }

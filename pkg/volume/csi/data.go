@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 const (
@@ -60,20 +62,39 @@ func (d data) uniqueName() v1.UniqueVolumeName {
 func load(dir string) (d data, err error) {
 	const lost = "Which CSI volume is mounted beside it. If its pod goes on, it is published again, which does it no harm. " +
 		"If not, it is unmounted, but its driver is not told: see that the driver has let go of it."
-	err = durable.Load(filepath.Join(dir, dataFile), lost, func(b []byte) error {
-		// The kubelet writes only strings; it never wrote our flag.
-		if err := json.Unmarshal(b, &d); err != nil {
-			return err
-		}
-		if d.Driver == "" || d.Handle == "" {
-			return errors.New("it does not name a driver and a volume")
-		}
-		return nil
-	})
+	err = durable.Load(filepath.Join(dir, dataFile), lost, func(b []byte) error { return d.decode(b) })
 	if err != nil {
 		return data{}, fmt.Errorf("read %s: %w", filepath.Join(dir, dataFile), err)
 	}
 	return d, nil
+}
+
+// maxData bounds what is read of another kubelet's file, in bytes.
+const maxData = 1 << 20
+
+// peek reads the file in a directory that is not ours, and leaves it as it is.
+func peek(dir string) (d data, err error) {
+	f, err := safefile.Open(dir, dataFile)
+	if err != nil {
+		return data{}, err
+	}
+	defer f.Close()
+	b, err := safefile.Read(f, maxData)
+	if err == nil {
+		err = d.decode(b)
+	}
+	return d, err
+}
+
+func (d *data) decode(b []byte) error {
+	// The kubelet writes only strings; it never wrote our flag.
+	if err := json.Unmarshal(b, d); err != nil {
+		return err
+	}
+	if d.Driver == "" || d.Handle == "" {
+		return errors.New("it does not name a driver and a volume")
+	}
+	return nil
 }
 
 // lost reports whether the file in a directory was damaged and has not been written again.
@@ -130,13 +151,57 @@ func (m *Manager) stagedDir(d data, block bool) (dir, staging string) {
 	return dir, filepath.Join(dir, "globalmount")
 }
 
-// published returns the directories of pods that have a volume published, with the
-// data of each.
-func (m *Manager) published() map[string]data {
-	return loadAll(m.cfg.Root, "pods/*/volumes", volumesDir, "*")
+// published returns the directories of pods that have a volume published, with the data
+// of each. Those of other kubelets' pods count if they can be read, and are left as they are:
+// what such a pod has must not be taken from under it. doubt means that pods of ours may have
+// more: a record is damaged or cannot be read now.
+func (m *Manager) published() (all map[string]data, doubt bool) {
+	all = map[string]data{}
+	pods := filepath.Join(m.cfg.Root, "pods")
+	uids, err := list(pods)
+	doubt = err != nil
+	for _, uid := range uids {
+		own := m.cfg.Owns(types.UID(uid))
+		volumes := filepath.Join(pods, uid, "volumes", volumesDir)
+		names, err := list(volumes)
+		doubt = doubt || own && err != nil
+		for _, name := range names {
+			dir := filepath.Join(volumes, name)
+			if !own {
+				if d, err := peek(dir); err == nil {
+					all[dir] = d
+				}
+				continue
+			}
+			switch d, err := load(dir); {
+			case err == nil:
+				all[dir] = d
+			case lost(dir), !absent(err): // after load, which moves aside
+				doubt = true
+			}
+		}
+	}
+	return all, doubt
 }
 
-// staged is like published, for staged volumes.
+// list returns what is in a directory; what is none, or is not there, has nothing in it.
+func list(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !absent(err) {
+		return nil, err
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// absent reports whether a path leads to nothing, or through what is no directory.
+func absent(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// staged returns the directories of staged volumes, with the data of each.
 func (m *Manager) staged() map[string]data {
 	all := loadAll(m.cfg.Root, pluginDir, "*", "*")
 	maps.Copy(all, loadAll(m.cfg.Root, pluginDir, "volumeDevices", "*", "data"))
@@ -159,7 +224,8 @@ func loadAll(root string, pattern ...string) map[string]data {
 // new agent reports them first in the node's volumesInUse.
 func (m *Manager) InUse() []v1.UniqueVolumeName {
 	var all []v1.UniqueVolumeName
-	for _, volumes := range []map[string]data{m.published(), m.staged()} {
+	published, _ := m.published()
+	for _, volumes := range []map[string]data{published, m.staged()} {
 		for _, d := range volumes {
 			if d.Mode != storage.VolumeLifecycleEphemeral {
 				all = append(all, d.uniqueName())

@@ -13,6 +13,7 @@ import (
 	storage "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
@@ -32,6 +33,9 @@ type Config struct {
 	Secret func(ctx context.Context, namespace, name string) (*v1.Secret, error)
 	// Token returns a token of a pod's service account; nil refuses drivers that want one.
 	Token func(ctx context.Context, pod *v1.Pod, audience string, seconds int64) (authentication.TokenRequestStatus, error)
+	// Owns reports whether a pod's directory is ours, see volume.Owns; nil: all are. Files
+	// of other kubelets are left as they are.
+	Owns func(types.UID) bool
 	// Left is told by New which volumes earlier agents have left in use; nil: nobody is told.
 	Left func([]v1.UniqueVolumeName)
 	// Use has the volume reported in the node's volumesInUse and returns once it is;
@@ -81,6 +85,9 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("csi: %w", err)
 	}
 	cfg.Root = root
+	if cfg.Owns == nil {
+		cfg.Owns = func(types.UID) bool { return true }
+	}
 	if cfg.Use == nil {
 		cfg.Use = func(context.Context, v1.UniqueVolumeName) error { return nil }
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	storage "k8s.io/api/storage/v1"
@@ -62,13 +60,13 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 }
 
 // isPublished reports whether a pod of this node has the volume, or may have it: while a
-// record of a pod's volume is lost, it may be any.
+// record of a volume of one of our pods is lost or cannot be read, it may be any.
 func (m *Manager) isPublished(d data) bool {
-	aside, _ := filepath.Glob(filepath.Join(m.cfg.Root, "pods/*/volumes", volumesDir, "*", dataFile+".*")) // the pattern is valid
-	if slices.ContainsFunc(aside, func(file string) bool { return lost(filepath.Dir(file)) }) {
+	all, doubt := m.published()
+	if doubt {
 		return true
 	}
-	for _, other := range m.published() {
+	for _, other := range all {
 		if other.key() == d.key() {
 			return true
 		}
