@@ -83,7 +83,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 	if err != nil {
 		return nil, nil, err
 	}
-	auth, err := server.NewAuth(c.client, server.AuthConfig{Authentication: cfg.Authentication, Authorization: cfg.Authorization})
+	auth, err := server.NewAuth(c.client.Reviews, server.AuthConfig{Authentication: cfg.Authentication, Authorization: cfg.Authorization})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,8 +24,8 @@ func (s *Server) ListPodSandbox(ctx context.Context, req *cri.ListPodSandboxRequ
 			continue
 		}
 		ready, _, err := s.readiness(it.ID, it.State, it.NetworkMode)
-		if err != nil {
-			return nil, err
+		if err != nil { // its status says so; the others are to be listed
+			ready = it.State == docker.StateRunning
 		}
 		sandbox := convert.ListedSandbox(it, ready)
 		if want := f.GetState(); want != nil && want.State != sandbox.State {

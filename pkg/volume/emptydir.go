@@ -53,12 +53,22 @@ func (e *emptyDir) setUp(context.Context) error {
 func (m *Manager) MountPoints(ctx context.Context, pod *v1.Pod, c *v1.Container) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errors.New("timed out waiting for the condition"))
 	defer cancel()
+	readOnly, host := map[string]bool{}, map[string]bool{}
+	for _, mount := range c.VolumeMounts {
+		readOnly[mount.Name] = readOnly[mount.Name] || mount.ReadOnly
+	}
+	for _, v := range pod.Spec.Volumes {
+		host[v.Name] = v.HostPath != nil
+	}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.EmptyDir == nil {
+		if v.EmptyDir == nil || !readOnly[v.Name] {
 			continue
 		}
-		below := readOnlyMountPoints(pod, c, v.Name)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		below := readOnlyMountPoints(c, v.Name, host)
 		if len(below) == 0 {
 			continue
 		}
@@ -81,12 +91,8 @@ func (m *Manager) MountPoints(ctx context.Context, pod *v1.Pod, c *v1.Container)
 }
 
 // readOnlyMountPoints are the paths within the volume at which a container that has it
-// read-only mounts other volumes as a whole.
-func readOnlyMountPoints(pod *v1.Pod, c *v1.Container, name string) []string {
-	host := map[string]bool{}
-	for _, v := range pod.Spec.Volumes {
-		host[v.Name] = v.HostPath != nil
-	}
+// read-only mounts other volumes as a whole; those of host are paths of the host.
+func readOnlyMountPoints(c *v1.Container, name string, host map[string]bool) []string {
 	var mounts []v1.VolumeMount
 	found := false
 	for _, m := range c.VolumeMounts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -78,8 +79,15 @@ func (d iscsiDisk) device(portal string) string {
 func (i *iscsi) path() Path { return Path{Host: i.dir, ReadOnly: i.readOnly, Relabel: !i.readOnly} }
 
 func (i *iscsi) setUp(ctx context.Context) error {
-	if mounted, err := isMounted(i.dir); mounted || err != nil {
+	global := filepath.Join(i.m.layout.plugin(iscsiPlugin), "iface-"+i.disk.Interface, i.disk.name())
+	switch mounted, err := isMounted(i.dir); {
+	case err != nil:
 		return err
+	case mounted:
+		if _, err := os.Lstat(global + ".json"); errors.Is(err, fs.ErrNotExist) {
+			return writeRecord(global, i.disk) // it was damaged
+		}
+		return nil
 	}
 	if err := i.m.needs("iscsi", "iscsiadm", "open-iscsi or iscsi-initiator-utils"); err != nil {
 		return err
@@ -103,7 +111,6 @@ func (i *iscsi) setUp(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	global := filepath.Join(i.m.layout.plugin(iscsiPlugin), "iface-"+i.disk.Interface, i.disk.name())
 	if err := writeRecord(global, i.disk); err != nil {
 		return err
 	}

@@ -231,3 +231,37 @@ func TestPasswordsOfATargetAreNotInErrors(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A record that is damaged says nothing, but the disk that it was about may be a pod's.
+func TestATargetIsNotLoggedOutOfWhileTheRecordOfItsOtherDiskIsDamaged(t *testing.T) {
+	m := newManager(t, Config{})
+	var calls []string
+	m.command = func(_ context.Context, _ string, args ...string) (string, error) {
+		calls = append(calls, args[len(args)-1])
+		return "", nil
+	}
+	of := func(lun int32) (string, iscsiDisk) {
+		d := iscsiDisk{Portals: []string{"192.0.2.1:3260"}, IQN: "iqn.2026-01.example:d", LUN: lun, Interface: "default"}
+		return filepath.Join(m.layout.plugin(iscsiPlugin), "iface-default", d.name()), d
+	}
+	held, _ := of(0)
+	gone, d := of(1)
+	if err := os.MkdirAll(held, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	write(t, held+".json", "gar")
+	for _, want := range []bool{false, true} {
+		if err := writeRecord(gone, d); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.releaseDisks(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(calls, "--logout"); got != want {
+			t.Errorf("logged out %v, want %v: %v", got, want, calls)
+		}
+		if err := os.Remove(held); err != nil && want == false { // its pod has let go of it
+			t.Fatal(err)
+		}
+	}
+}

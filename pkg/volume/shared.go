@@ -29,8 +29,8 @@ func writeRecord(global string, d iscsiDisk) error {
 	return durable.Write(global+".json", b)
 }
 
-// readDisk reads what writeRecord has written. Setting up a pod that has the disk writes a
-// record that was lost anew.
+// readDisk reads what writeRecord has written. A pod that has the disk has a record that was
+// lost written anew at its next look.
 func readDisk(record string) (iscsiDisk, error) {
 	var d iscsiDisk
 	err := durable.Load(record, "How the iSCSI disk is attached that is mounted beside it. Unless a pod that has it goes on, unmount it and log out of its target by hand (iscsiadm -m session).",
@@ -100,9 +100,18 @@ func (m *Manager) releaseISCSI(ctx context.Context, global string, d iscsiDisk, 
 	if _, err := os.Lstat(global); err == nil {
 		return nil // a pod uses it
 	}
-	shared := slices.ContainsFunc(records, func(r string) bool {
+	// Also by a disk whose record was damaged: it is there as long as its mount point is.
+	aside, _ := filepath.Glob(filepath.Join(m.layout.plugin(iscsiPlugin), "iface-*", "*.json.*"))
+	shared := slices.ContainsFunc(slices.Concat(records, aside), func(r string) bool {
+		original := durable.Original(r)
+		if original == global+".json" || !strings.Contains(filepath.Base(r), "-"+d.IQN+"-lun-") {
+			return false
+		}
+		if original != r {
+			r = strings.TrimSuffix(original, ".json")
+		}
 		_, err := os.Lstat(r)
-		return err == nil && r != global+".json" && strings.Contains(filepath.Base(r), "-"+d.IQN+"-lun-")
+		return err == nil
 	})
 	if !shared {
 		for _, portal := range d.Portals {

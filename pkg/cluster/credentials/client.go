@@ -38,7 +38,9 @@ type Config struct {
 type Client struct {
 	kubernetes.Interface
 	Heartbeat kubernetes.Interface
-	Events    kubernetes.Interface
+	// Reviews is for questions about who uses the kubelet API, with a rate of its own.
+	Reviews kubernetes.Interface
+	Events  kubernetes.Interface
 
 	cfg     Config
 	manager certificate.Manager // nil: the kubeconfig is used as it is
@@ -128,6 +130,9 @@ func (c *Client) manage(first *rest.Config, bootstrap bool) error {
 	return nil
 }
 
+// reviewTimeout bounds a question about a user.
+const reviewTimeout = 10 * time.Second
+
 // connect makes the clients from a complete REST configuration.
 func (c *Client) connect(base *rest.Config) error {
 	limited := func(qps float32, burst int, timeout time.Duration) (kubernetes.Interface, error) {
@@ -148,6 +153,10 @@ func (c *Client) connect(base *rest.Config) error {
 	var err error
 	if c.Interface, err = limited(float32(c.cfg.QPS), int(c.cfg.Burst), 0); err != nil {
 		return fmt.Errorf("make the API client: %w", err)
+	}
+	// Who is not known must not use up what the node needs.
+	if c.Reviews, err = limited(float32(c.cfg.QPS), int(c.cfg.Burst), reviewTimeout); err != nil {
+		return fmt.Errorf("make the API client of reviews: %w", err)
 	}
 	if c.Heartbeat, err = limited(0, 0, c.cfg.HeartbeatTimeout); err != nil {
 		return fmt.Errorf("make the API client of heartbeats: %w", err)

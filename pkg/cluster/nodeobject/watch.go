@@ -87,6 +87,9 @@ func (w *Watch) see(n *v1.Node) {
 		return
 	}
 	w.asked = nil
+	if n.UID == w.lost {
+		w.lost = "" // it is back: an API server that was restored
+	}
 	w.seen.Store(n)
 	w.once.Do(func() { close(w.synced) })
 }

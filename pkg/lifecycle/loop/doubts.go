@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,6 +38,12 @@ func (l *Loop) ask(ctx context.Context) {
 		defer cancel()
 		answer <- l.cfg.Refresh(ctx)
 	}()
+}
+
+// forget takes a pod out that is removed: if it comes back, that is another question.
+func (d *doubts) forget(uid types.UID) {
+	is := func(other types.UID) bool { return other == uid }
+	d.pods, d.asked = slices.DeleteFunc(d.pods, is), slices.DeleteFunc(d.asked, is)
 }
 
 // answered judges the pods that were asked about, for good. One that has been removed or deleted

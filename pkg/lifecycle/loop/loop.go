@@ -222,6 +222,7 @@ func (l *Loop) change(c source.Change) {
 		l.tell(c.Pods, worker.Sync)
 	case source.Remove:
 		for _, pod := range c.Pods {
+			l.doubts.forget(pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})

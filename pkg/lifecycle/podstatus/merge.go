@@ -110,11 +110,17 @@ func WithForeign(pod *v1.Pod, s, api v1.PodStatus) v1.PodStatus {
 }
 
 // OfMirror returns what is to be believed of the status that a mirror pod has when the agent
-// starts: an end that the node cannot have written itself, since a container runs, is somebody
-// else's, and ends no static pod.
+// starts. An end counts that says of a container that it has ended, and of none that it runs: so
+// that what may run once only does not run twice. Any other is somebody else's, or that of a pod
+// that was turned away, and which is to be judged again.
 func OfMirror(api v1.PodStatus) v1.PodStatus {
-	if pods.IsFinished(api.Phase) && anyRuns(api) {
-		api.Phase, api.Reason, api.Message = v1.PodRunning, "", ""
+	if !pods.IsFinished(api.Phase) {
+		return api
+	}
+	ended := slices.ContainsFunc(slices.Concat(api.InitContainerStatuses, api.ContainerStatuses),
+		func(c v1.ContainerStatus) bool { return c.State.Terminated != nil })
+	if anyRuns(api) || !ended {
+		api.Phase, api.Reason, api.Message = "", "", ""
 	}
 	return api
 }

@@ -233,13 +233,14 @@ func TestOnlyItsOwnWordEndsAStaticPodAtTheStart(t *testing.T) {
 		api  v1.PodStatus
 		want v1.PodPhase
 	}{
-		"somebody else's end":    {v1.PodStatus{Phase: v1.PodFailed, Reason: "x", ContainerStatuses: running}, v1.PodRunning},
-		"a sidecar runs":         {v1.PodStatus{Phase: v1.PodSucceeded, InitContainerStatuses: running, ContainerStatuses: ended}, v1.PodRunning},
+		"somebody else's end":    {v1.PodStatus{Phase: v1.PodFailed, Reason: "x", ContainerStatuses: running}, ""},
+		"a sidecar runs":         {v1.PodStatus{Phase: v1.PodSucceeded, InitContainerStatuses: running, ContainerStatuses: ended}, ""},
 		"its own end":            {v1.PodStatus{Phase: v1.PodSucceeded, ContainerStatuses: ended}, v1.PodSucceeded},
-		"evicted before a start": {v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted"}, v1.PodFailed},
+		"turned away":            {v1.PodStatus{Phase: v1.PodFailed, Reason: "NodePorts"}, ""},
+		"waits for its back-off": {v1.PodStatus{Phase: v1.PodFailed, ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}}}}, ""},
 		"it runs":                {v1.PodStatus{Phase: v1.PodRunning, ContainerStatuses: running}, v1.PodRunning},
 	} {
-		if got := OfMirror(tt.api); got.Phase != tt.want || got.Phase == v1.PodRunning && got.Reason != "" {
+		if got := OfMirror(tt.api); got.Phase != tt.want || got.Phase == "" && got.Reason != "" {
 			t.Errorf("%s: %s %q, want %s", name, got.Phase, got.Reason, tt.want)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -58,7 +60,9 @@ func newProber(exec Exec) *prober {
 // carried out, and says nothing about the container.
 func (p *prober) run(ctx context.Context, spec *v1.Probe, s subject) (a answer, err error) {
 	for range tries {
-		if a, err = p.try(ctx, spec, s); err == nil || ctx.Err() != nil {
+		a, err = p.try(ctx, spec, s)
+		// What the runtime could not tell in time, it would not tell sooner of another run.
+		if err == nil || ctx.Err() != nil || status.Code(err) == codes.Unavailable {
 			break
 		}
 	}

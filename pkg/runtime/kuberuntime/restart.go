@@ -108,7 +108,7 @@ func (b *backOffs) left(key string, c *v1.Container, ended *actual.ContainerStat
 	if b.forgiven(e, ended) {
 		return 0
 	}
-	return max(0, e.wait-now.Sub(ended.FinishedAt))
+	return min(e.wait, max(0, e.wait-now.Sub(ended.FinishedAt))) // it may have ended in the future: the clock was set back
 }
 
 // restarted notes that a container that had ended is being started again.

@@ -1,6 +1,7 @@
 package kuberuntime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,7 +166,7 @@ func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	}
 	var newest *cri.PodSandbox
 	for _, s := range list.Items {
-		if newest == nil || s.CreatedAt > newest.CreatedAt {
+		if newest == nil || cmp.Or(cmp.Compare(s.GetMetadata().GetAttempt(), newest.GetMetadata().GetAttempt()), cmp.Compare(s.CreatedAt, newest.CreatedAt)) > 0 {
 			newest = s
 		}
 	}

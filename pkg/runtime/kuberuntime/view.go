@@ -82,10 +82,11 @@ func group(sandboxes []*cri.PodSandbox, containers []*cri.Container) []*actual.P
 		}
 	}
 	for _, p := range found {
+		// The attempt tells which is newer, since the clock may have been set back between two; of
+		// containers, in one sandbox.
 		slices.SortFunc(p.Sandboxes, func(a, b actual.Sandbox) int {
-			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 		})
-		// In one sandbox the attempt tells, since the clock may have been set back between two.
 		order := map[string]int{}
 		for i, s := range p.Sandboxes {
 			order[s.ID] = i - len(p.Sandboxes)

@@ -51,11 +51,16 @@ func decode(data []byte, lenient bool) []Document {
 			all.documents = append(all.documents, w)
 			break
 		}
-		if raw := w.toJSON(); raw != nil {
-			all.documents = append(all.documents, w.decode(raw)...)
-		} else {
-			all.documents = append(all.documents, w)
+		var read []Document
+		w.guarded(func() {
+			if raw := w.toJSON(); raw != nil {
+				read = w.decode(raw)
+			}
+		})
+		if read == nil {
+			read = []Document{w} // with what is wrong
 		}
+		all.documents = append(all.documents, read...)
 	}
 	return all.documents
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
@@ -54,9 +55,13 @@ func load[T any](dir, kind string, meta func(*T) metav1.TypeMeta) (map[string]*T
 		})
 		if errors.Is(err, fs.ErrNotExist) {
 			record = new(T)
-			err = write(dir, name, struct {
+			// In memory the image is closed also when the disk is full.
+			if err := write(dir, name, struct {
 				metav1.TypeMeta `json:",inline"`
-			}{typeMeta(kind)})
+			}{typeMeta(kind)}); err != nil {
+				klog.ErrorS(err, "Could not write an empty record in the place of one that is lost", "path", filepath.Join(dir, name))
+			}
+			err = nil
 		}
 		if err != nil {
 			return nil, err
