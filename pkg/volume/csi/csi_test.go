@@ -545,6 +545,33 @@ func TestDamagedRecordsOfAVolume(t *testing.T) {
 	}
 }
 
+// A pod may end before anybody sets up its volume again: what the damaged record was about is
+// unstaged all the same, before the volume is released.
+func TestAVolumeWhoseStagedRecordIsDamagedIsUnstagedAtTheEnd(t *testing.T) {
+	h := start(t, csidriver.Config{}, object(nil))
+	v := h.persistent("a", "1")
+	h.setUp(v)
+	dir, _ := h.stagedDir(v.data("n1"), false)
+	if err := os.WriteFile(filepath.Join(dir, dataFile), []byte("gar"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	if got := h.InUse(); len(got) != 1 { // which moves the record aside
+		t.Errorf("in use: %v", got)
+	}
+	h.registered()
+	before := len(h.driver.Calls())
+	if err := h.TearDown(t.Context(), v.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.driver.Calls()[before:]; !slices.Equal(got, []string{unpublishCall, unstageCall}) {
+		t.Errorf("calls %q", got)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left: %v", err)
+	}
+}
+
 // Records of other kubelets' pods are left as they are. Those that can be read count: what such
 // a pod has must not be taken from under it.
 func TestRecordsOfOtherKubeletsPods(t *testing.T) {

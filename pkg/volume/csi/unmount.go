@@ -46,6 +46,13 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 	if d.Mode == storage.VolumeLifecycleEphemeral || m.isPublished(d) {
 		return nil
 	}
+	if dir, staging := m.stagedDir(d, d.Target != ""); lost(dir) {
+		// The pod's record says as much as the one that was damaged.
+		d.Name, d.Target, d.Staging, d.Ready = "", "", staging, false
+		if err := d.save(dir); err != nil {
+			return fmt.Errorf("record anew that volume %s is staged: %w", d.Handle, err)
+		}
+	}
 	// Clean tries again what fails from here on: the pod has nothing more to wait for.
 	for staged, s := range m.staged() {
 		if s.key() == d.key() {
