@@ -128,11 +128,13 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) register(ctx context.Context) error {
 	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
 	var failing logonce.Error
+	began, asked := m.cfg.Clock.Now(), false
 	for {
-		err := m.tryRegister(ctx)
+		err := m.tryRegister(ctx, began, asked)
 		if err == nil {
 			return nil
 		}
+		asked = true
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -147,7 +149,9 @@ func (m *Manager) register(ctx context.Context) error {
 	}
 }
 
-func (m *Manager) tryRegister(ctx context.Context) error {
+// tryRegister is one attempt. asked says that an earlier one since began has failed, perhaps only
+// to hear the answer.
+func (m *Manager) tryRegister(ctx context.Context, began time.Time, asked bool) error {
 	nodes := m.cfg.Heartbeat.CoreV1().Nodes()
 	wanted := m.initial(ctx)
 	made, err := nodes.Create(ctx, wanted, metav1.CreateOptions{})
@@ -173,6 +177,11 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 		if m.last, err = nodes.Patch(ctx, m.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
 			return fmt.Errorf("bring the labels of the node up to date: %w", err)
 		}
+	}
+	if asked && !have.CreationTimestamp.Time.Before(began.Truncate(time.Second)) {
+		klog.InfoS("Registered the node, and did not hear the answer", "node", m.cfg.Name)
+		m.tell(v1.NodeStatus{}, have.Status)
+		return nil
 	}
 	klog.InfoS("The node was registered before", "node", m.cfg.Name)
 	return nil

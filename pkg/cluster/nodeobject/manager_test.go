@@ -296,6 +296,37 @@ func TestRegistrationIsTriedUntilItWorks(t *testing.T) {
 	})
 }
 
+// The API server may have made the node and be too slow to say so: its events are told all the same.
+func TestARegistrationWhoseAnswerIsLostIsTold(t *testing.T) {
+	for name, before := range map[string]bool{"made": false, "of an earlier agent": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := testapi.New()
+				api.Before = func(r *http.Request) *metav1.Status {
+					if r.Method != http.MethodPost || api.Node("n1") != nil || !strings.HasSuffix(r.URL.Path, "/nodes") {
+						return nil
+					}
+					made := metav1.Now()
+					if before {
+						made = metav1.NewTime(made.Add(-time.Hour))
+					}
+					api.Put(&v1.Node{
+						ObjectMeta: metav1.ObjectMeta{Name: "n1", CreationTimestamp: made},
+						Status:     v1.NodeStatus{Conditions: []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue}}},
+					})
+					return testapi.Failure(http.StatusGatewayTimeout, "too slow")
+				}
+				h := live(t, api, nil)
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				if h.said("NodeReady") == before {
+					t.Errorf("events %v", h.events)
+				}
+			})
+		})
+	}
+}
+
 func TestNodeThatMayNotRegisterItselfUsesWhatIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
