@@ -35,7 +35,8 @@ func failed(reason string) func(*v1.Pod) bool {
 
 func done(p *v1.Pod) bool { return p.Status.Phase == v1.PodSucceeded }
 
-// The files of testdata, by what they are to lead to.
+// The files of testdata that an agent is given, by what they are to lead to. All of them are
+// seeds of FuzzManifest.
 var verdicts = map[string]verdict{
 	"anchors.yaml":                  {pod: "anchors", want: harness.Ready},
 	"beta-arch-selector.yaml":       {pod: "betaarch", want: harness.Ready},
