@@ -97,7 +97,9 @@ func TestADeadlineThatAnEarlierAgentToldOfIsNotToldAgain(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w := start(t, n)
-		w.Update(Update{Kind: Create, Pod: limited(20)})
+		pod := limited(20)
+		pod.Annotations = nil // a static pod's deadline is judged again
+		w.Update(Update{Kind: Create, Pod: pod})
 		synctest.Wait()
 		if s, _ := n.Get("1"); s.Phase != v1.PodFailed {
 			t.Errorf("phase %s", s.Phase)

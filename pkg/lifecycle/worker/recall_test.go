@@ -58,17 +58,22 @@ func TestPodIsFinishedOnceItsVolumesAreDown(t *testing.T) {
 
 func TestStatusOfTheAPIServerCountsBeforeTheFirstOwnOne(t *testing.T) {
 	began := metav1.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ended := []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{}}}}
 	tests := []struct {
-		name  string
-		api   v1.PodStatus
-		known bool
-		want  v1.PodPhase
-		syncs bool
+		name   string
+		static bool
+		api    v1.PodStatus
+		known  bool
+		want   v1.PodPhase
+		reason string
+		syncs  bool
 	}{
-		{"a pod that has succeeded is not started again", v1.PodStatus{Phase: v1.PodSucceeded, StartTime: &began}, true, v1.PodSucceeded, false},
-		{"nor one that has failed", v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted", StartTime: &began}, true, v1.PodFailed, false},
-		{"one that ran goes on and keeps its start time", v1.PodStatus{Phase: v1.PodRunning, StartTime: &began}, true, v1.PodPending, true},
-		{"one that is not known begins", v1.PodStatus{}, false, v1.PodPending, true},
+		{"a pod that has succeeded is not started again", false, v1.PodStatus{Phase: v1.PodSucceeded, StartTime: &began}, true, v1.PodSucceeded, "", false},
+		{"nor one that has failed", false, v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted", StartTime: &began}, true, v1.PodFailed, "Evicted", false},
+		{"one that ran goes on and keeps its start time", false, v1.PodStatus{Phase: v1.PodRunning, StartTime: &began}, true, v1.PodPending, "", true},
+		{"one that is not known begins", false, v1.PodStatus{}, false, v1.PodPending, "", true},
+		{"a static pod whose containers have ended is not started again", true, v1.PodStatus{Phase: v1.PodSucceeded, StartTime: &began, ContainerStatuses: ended}, true, v1.PodSucceeded, "", false},
+		{"one whose mirror says that it was turned away begins", true, v1.PodStatus{Phase: v1.PodFailed, Reason: "NodePorts", StartTime: &began}, true, v1.PodPending, "", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -76,14 +81,18 @@ func TestStatusOfTheAPIServerCountsBeforeTheFirstOwnOne(t *testing.T) {
 				n := newNode(t)
 				n.recall = func(*v1.Pod) (v1.PodStatus, bool) { return *tt.api.DeepCopy(), tt.known }
 				w := start(t, n)
-				w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+				pod := staticPod("1", "web")
+				if !tt.static {
+					pod.Annotations = nil
+				}
+				w.Update(Update{Kind: Create, Pod: pod})
 				synctest.Wait()
 				if got := slices.Contains(n.history(), "sync 1"); got != tt.syncs {
 					t.Errorf("started: %v, want %v", got, tt.syncs)
 				}
 				s, _ := n.Get("1")
-				if s.Phase != tt.want || s.Reason != tt.api.Reason {
-					t.Errorf("status = %s %q, want %s %q", s.Phase, s.Reason, tt.want, tt.api.Reason)
+				if s.Phase != tt.want || s.Reason != tt.reason {
+					t.Errorf("status = %s %q, want %s %q", s.Phase, s.Reason, tt.want, tt.reason)
 				}
 				if tt.known && !s.StartTime.Equal(&began) {
 					t.Errorf("start time = %v, want that of the API server", s.StartTime)
