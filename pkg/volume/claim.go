@@ -75,6 +75,11 @@ func (c *claimed) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if exclusive(pv) {
+		if err := c.m.readUnread(c.pod.UID); err != nil {
+			return err
+		}
+	}
 	if err := c.m.bind(c.pod.UID, c.v.Name, pv); err != nil {
 		return err
 	}
@@ -203,49 +208,76 @@ func (m *Manager) boundTo(uid types.UID, name string) *v1.PersistentVolume {
 	return m.bindings[uid][name]
 }
 
-// loadBindings reads what the volumes of pods were bound to by earlier agents: no
-// other pod may have what they still hold.
+// loadBindings reads what the volumes of pods were bound to by earlier agents: no other pod may
+// have what they still hold. Of a pod whose records cannot be read it is not known; the node goes
+// on, and what only one pod may have waits for them.
 func (m *Manager) loadBindings() error {
-	all, err := m.layout.keptBindings()
+	uids, err := m.layout.withBindings()
 	if err != nil {
 		return err
 	}
-	for file, pv := range all {
-		uid, name := ofClaimFile(file)
-		if err := m.bind(uid, name, pv); err != nil {
+	for _, uid := range uids {
+		m.unread[uid] = true
+	}
+	for _, uid := range uids {
+		if err := m.readBindings(uid); err != nil {
+			klog.ErrorS(err, "No other pod gets a ReadWriteOncePod volume until this pod's records can be read, or the pod is gone", "podUID", uid)
+		}
+	}
+	return nil
+}
+
+// readBindings takes in what is on record of a pod, unless that was done or the pod is gone.
+func (m *Manager) readBindings(uid types.UID) error {
+	all, err := m.layout.keptBindings(uid)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.unread[uid] {
+		return nil
+	}
+	delete(m.unread, uid)
+	for name, pv := range all {
+		if err := m.bindLocked(uid, name, pv); err != nil {
 			klog.ErrorS(err, "Two pods have a volume that only one may have", "podUID", uid, "volume", name)
 		}
 	}
 	return nil
 }
 
-// keptBindings are all that earlier agents have recorded, by file. Every file is looked at,
-// so that what is damaged is told once, when the agent starts. A record that may be there
+// withBindings are the pods that may have records of earlier agents.
+func (l layout) withBindings() ([]types.UID, error) {
+	entries, err := entriesOf(l.pods())
+	var uids []types.UID
+	for _, e := range entries {
+		uids = append(uids, types.UID(e.Name()))
+	}
+	return uids, err
+}
+
+// keptBindings are what earlier agents have recorded of a pod, by volume. Every file is looked
+// at, so that what is damaged is told once, when the agent starts. A record that may be there
 // and cannot be read is an error: what it names is held.
-func (l layout) keptBindings() (map[string]*v1.PersistentVolume, error) {
-	all := map[string]*v1.PersistentVolume{}
-	uids, err := entriesOf(l.pods())
+func (l layout) keptBindings(uid types.UID) (map[string]*v1.PersistentVolume, error) {
+	dir := filepath.Join(l.pods(), string(uid), claimsDir)
+	files, err := entriesOf(dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, uid := range uids {
-		dir := filepath.Join(l.pods(), uid.Name(), claimsDir)
-		files, err := entriesOf(dir)
+	all := map[string]*v1.PersistentVolume{}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), ".json")
+		if !ok {
+			continue
+		}
+		pv, err := l.readBinding(uid, name)
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range files {
-			if !strings.HasSuffix(f.Name(), ".json") {
-				continue
-			}
-			file := filepath.Join(dir, f.Name())
-			pv, err := l.readBinding(file)
-			if err != nil {
-				return nil, err
-			}
-			if pv != nil {
-				all[file] = pv
-			}
+		if pv != nil {
+			all[name] = pv
 		}
 	}
 	return all, nil
@@ -269,19 +301,48 @@ func noDirectory(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
-// ofClaimFile is which volume of which pod a claimFile is about.
-func ofClaimFile(file string) (types.UID, string) {
-	return types.UID(filepath.Base(filepath.Dir(filepath.Dir(file)))), strings.TrimSuffix(filepath.Base(file), ".json")
-}
-
 // Held returns the persistent volumes that pods below root ("" is DefaultRoot) were set up
 // with by earlier agents. An error means that they may hold others.
 func Held(root string) ([]*v1.PersistentVolume, error) {
 	if root == "" {
 		root = DefaultRoot
 	}
-	all, err := layout{root: root}.keptBindings()
-	return slices.Collect(maps.Values(all)), err
+	l := layout{root: root}
+	uids, err := l.withBindings()
+	if err != nil {
+		return nil, err
+	}
+	var held []*v1.PersistentVolume
+	for _, uid := range uids {
+		all, err := l.keptBindings(uid)
+		if err != nil {
+			return nil, err
+		}
+		held = slices.AppendSeq(held, maps.Values(all))
+	}
+	return held, nil
+}
+
+// exclusive reports whether one pod alone may have a volume.
+func exclusive(pv *v1.PersistentVolume) bool {
+	return slices.Contains(pv.Spec.AccessModes, v1.ReadWriteOncePod)
+}
+
+// readUnread tries the records again that could not be read. An error means that another pod than
+// this one may have any volume.
+func (m *Manager) readUnread(uid types.UID) error {
+	m.mu.Lock()
+	unread := slices.Collect(maps.Keys(m.unread))
+	m.mu.Unlock()
+	for _, other := range unread {
+		if other == uid {
+			continue
+		}
+		if err := m.readBindings(other); err != nil {
+			return fmt.Errorf("volume uses the ReadWriteOncePod access mode and may be in use by another pod: %w", err)
+		}
+	}
+	return nil
 }
 
 // bind records which persistent volume a pod's volume is, until the pod is torn
@@ -289,7 +350,11 @@ func Held(root string) ([]*v1.PersistentVolume, error) {
 func (m *Manager) bind(uid types.UID, name string, pv *v1.PersistentVolume) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Contains(pv.Spec.AccessModes, v1.ReadWriteOncePod) {
+	return m.bindLocked(uid, name, pv)
+}
+
+func (m *Manager) bindLocked(uid types.UID, name string, pv *v1.PersistentVolume) error {
+	if exclusive(pv) {
 		for other, volumes := range m.bindings {
 			for _, have := range volumes {
 				if other != uid && have.Name == pv.Name {
@@ -343,17 +408,15 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 
 // keptBinding is what an earlier agent has recorded; nil if it has not.
 func (m *Manager) keptBinding(uid types.UID, name string) (*v1.PersistentVolume, error) {
-	file, err := m.claimFile(uid, name)
-	if err != nil {
+	if _, err := m.claimFile(uid, name); err != nil {
 		return nil, err
 	}
-	return m.layout.readBinding(file)
+	return m.layout.readBinding(uid, name)
 }
 
 // readBinding reads one record; nil if it is not there or was damaged. Any other error says
 // nothing about the record: the pod may hold the volume, and no other.
-func (l layout) readBinding(file string) (*v1.PersistentVolume, error) {
-	uid, name := ofClaimFile(file)
+func (l layout) readBinding(uid types.UID, name string) (*v1.PersistentVolume, error) {
 	pv := &v1.PersistentVolume{}
 	lost := fmt.Sprintf("Which persistent volume the volume %q of the pod %s is. What its claim is bound to now takes its place.", name, uid)
 	err := durable.LoadIn(l.pods(), filepath.Join(string(uid), claimsDir, name+".json"), lost, func(text []byte) error {
@@ -374,5 +437,5 @@ func (l layout) readBinding(file string) (*v1.PersistentVolume, error) {
 		klog.ErrorS(err, "Something is in the place of the records of which persistent volumes a pod has", "podUID", uid, "volume", name)
 		return nil, nil
 	}
-	return nil, fmt.Errorf("read which persistent volume a pod has: %w", err)
+	return nil, fmt.Errorf("read which persistent volume pod %s has as %q: %w", uid, name, err)
 }

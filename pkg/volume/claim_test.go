@@ -286,14 +286,27 @@ func TestARecordOfAVolumeThatCannotBeReadIsNotNone(t *testing.T) {
 	if held, err := Held(root); err == nil {
 		t.Errorf("held: %v", held)
 	}
-	if _, err := New(Config{Root: root}); err == nil {
-		t.Error("a new agent goes on without it")
+	// A new agent goes on, and gives no other pod what this one may have alone.
+	c.volumes["pv"].Spec.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteOncePod}
+	m = newManager(t, Config{Claims: c, Root: root})
+	second := podOfClaim(false)
+	second.UID = "second"
+	if err := m.SetUp(t.Context(), second); err == nil || !strings.Contains(err.Error(), "may be in use by another pod") {
+		t.Errorf("a volume of one pod is given to another: %v", err)
 	}
 	unmount()
+	if err := m.SetUp(t.Context(), second); err == nil || !strings.Contains(err.Error(), "is already in use by another pod") {
+		t.Errorf("a volume of one pod is given to another: %v", err)
+	}
+	asked = c.asked
 	setUp(t, m, pod)
 	if c.asked != asked {
 		t.Error("the pod has the volume by its claim, not by the record")
 	}
+	if err := m.TearDown(t.Context(), pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	setUp(t, m, second)
 }
 
 // Something else in the place of the records is mended when the pod is set up.

@@ -78,6 +78,7 @@ type Manager struct {
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
 	stamps   map[types.UID]map[string]stamp                // of those: what was last written, by volume
 	bindings map[types.UID]map[string]*v1.PersistentVolume // of those: what claims are bound to, by volume
+	unread   map[types.UID]bool                            // what earlier agents have recorded of their claims could not be read yet
 }
 
 // New returns a Manager and makes the directory of the pods, which only root and
@@ -108,6 +109,7 @@ func New(c Config) (*Manager, error) {
 		disks:       "/dev/disk/by-path",
 		mounter:     sync.OnceValue(func() mount.Interface { return mount.New("") }),
 		bindings:    map[types.UID]map[string]*v1.PersistentVolume{},
+		unread:      map[types.UID]bool{},
 		allocatable: c.Allocatable,
 		warn:        c.Warn,
 		timeout:     c.Timeout,
@@ -260,6 +262,7 @@ func (m *Manager) setLive(uid types.UID, live bool) {
 		delete(m.live, uid)
 		delete(m.stamps, uid)
 		delete(m.bindings, uid)
+		delete(m.unread, uid)
 	}
 }
 
