@@ -2,10 +2,8 @@ package loop
 
 import (
 	"context"
-	"slices"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 )
@@ -42,8 +40,7 @@ func (l *Loop) ask(ctx context.Context) {
 
 // forget takes a pod out that is removed: if it comes back, that is another question.
 func (d *doubts) forget(uid types.UID) {
-	is := func(other types.UID) bool { return other == uid }
-	d.pods, d.asked = slices.DeleteFunc(d.pods, is), slices.DeleteFunc(d.asked, is)
+	d.pods, d.asked = without(d.pods, uid), without(d.asked, uid)
 }
 
 // answered judges the pods that were asked about, for good. One that has been removed or deleted
@@ -52,12 +49,7 @@ func (l *Loop) answered(err error) {
 	if err != nil {
 		klog.ErrorS(err, "Could not bring the node's labels and taints up to date, pods are judged by those last seen")
 	}
-	var wanted []*v1.Pod
-	for _, uid := range l.doubts.asked {
-		if pod, ok := l.cfg.Store.Get(uid); ok && pod.DeletionTimestamp == nil {
-			wanted = append(wanted, pod)
-		}
-	}
+	wanted := l.wanted(l.doubts.asked)
 	l.doubts.asked, l.doubts.asking = nil, nil
 	l.admit(wanted, l.reject)
 }

@@ -107,6 +107,9 @@ type Loop struct {
 	cleaning logonce.Error
 
 	doubts doubts
+	// returning are pods that came back while the worker of their first life still took leave of
+	// them, and that the node has no room for as long as it does. They are judged once it is gone.
+	returning []types.UID
 }
 
 // New checks the configuration.
@@ -223,6 +226,7 @@ func (l *Loop) change(c source.Change) {
 	case source.Remove:
 		for _, pod := range c.Pods {
 			l.doubts.forget(pod.UID)
+			l.returning = without(l.returning, pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
@@ -277,11 +281,44 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 	}
 }
 
-// reject publishes that a pod was not admitted: it has failed.
+// reject publishes that a pod was not admitted: it has failed. A worker that takes leave of its
+// first life would take that status along, so such a pod waits for it.
 func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
+	if _, leaving := l.cfg.Workers.Known(pod.UID); leaving {
+		klog.V(2).InfoS("Pod came back before it was gone and is judged once it is", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason)
+		l.returning = append(l.returning, pod.UID)
+		return
+	}
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
+}
+
+// judgeReturning judges the pods that came back, and whose first life is over now.
+func (l *Loop) judgeReturning() {
+	var over []types.UID
+	for _, uid := range l.returning {
+		if _, leaving := l.cfg.Workers.Known(uid); !leaving {
+			over = append(over, uid)
+			l.returning = without(l.returning, uid)
+		}
+	}
+	l.add(l.wanted(over))
+}
+
+// wanted are those of the pods that are neither removed nor deleted.
+func (l *Loop) wanted(uids []types.UID) []*v1.Pod {
+	var wanted []*v1.Pod
+	for _, uid := range uids {
+		if pod, ok := l.cfg.Store.Get(uid); ok && pod.DeletionTimestamp == nil {
+			wanted = append(wanted, pod)
+		}
+	}
+	return wanted
+}
+
+func without(uids []types.UID, uid types.UID) []types.UID {
+	return slices.DeleteFunc(slices.Clone(uids), func(other types.UID) bool { return other == uid })
 }
 
 // active returns the pods that use the node: admitted and not yet stopped. A pod
@@ -339,6 +376,7 @@ func (l *Loop) housekeep(ctx context.Context) {
 	if !l.cfg.Store.Complete() {
 		return
 	}
+	l.judgeReturning()
 	view := l.cfg.Runtime.Pods()
 	inUse := map[types.UID]bool{}
 	for _, p := range l.cfg.Store.Pods() {

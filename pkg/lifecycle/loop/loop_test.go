@@ -248,6 +248,36 @@ func TestRejectedPodDoesNotStart(t *testing.T) {
 	})
 }
 
+// The worker that takes leave of a pod removes its status, the rejection too.
+func TestPodThatComesBackBeforeItIsGoneIsRejectedOnceItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceAPI)
+		for _, name := range []string{"full", "room", "gone"} {
+			b.reject[name] = pods.Rejection{Reason: "OutOfcpu", Message: "no cpu"}
+			b.known[types.UID(name)] = worker.Terminated
+		}
+		b.add(pod("full", "full"), pod("room", "room"), pod("gone", "gone"))
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceAPI, Pods: []*v1.Pod{pod("gone", "gone")}}
+		time.Sleep(housekeepingPeriod)
+		synctest.Wait()
+		if len(b.told) > 0 {
+			t.Errorf("told %v before the first life was over", b.told)
+		}
+		b.mu.Lock()
+		clear(b.known)
+		delete(b.reject, "room")
+		b.mu.Unlock()
+		time.Sleep(2 * housekeepingPeriod)
+		synctest.Wait()
+		if want := []string{"full: Failed OutOfcpu: Pod was rejected: no cpu beside 0"}; !slices.Equal(b.told, want) {
+			t.Errorf("told %v, want %v", b.told, want)
+		}
+		if got, want := b.said(), []string{"kill removed gone", "create room"}; !slices.Equal(got, want) {
+			t.Errorf("updates %v, want %v", got, want)
+		}
+	})
+}
+
 func TestRunningPodIsNotJudgedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceFile)
