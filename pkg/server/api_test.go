@@ -117,9 +117,6 @@ func TestAuthorization(t *testing.T) {
 			return authorizer.DecisionDeny, "", nil
 		}
 	}
-	broken := authorizer.AuthorizerFunc(func(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
-		return authorizer.DecisionNoOpinion, "", errors.New("secret detail")
-	})
 	tests := []struct {
 		name   string
 		authz  authorizer.Authorizer

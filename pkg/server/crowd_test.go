@@ -262,6 +262,7 @@ func TestWhoIsTurnedAwayLosesTheConnection(t *testing.T) {
 	for name, change := range map[string]func(*APIConfig){
 		"401": nil,
 		"403": func(c *APIConfig) { c.Authenticator, c.Authorizer = alice, never },
+		"500": func(c *APIConfig) { c.Authenticator, c.Authorizer = alice, broken },
 	} {
 		address, _ := fullAPI(t, 8, &host{}, change)
 		for _, body := range []string{"", "Content-Length: 9\r\n"} { // which is never sent

@@ -35,7 +35,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		decision, _, err := f.authorizer.Authorize(r.Context(), a)
 		if err != nil {
 			klog.ErrorS(err, "Authorization failed", "user", a.User.GetName(), "verb", a.Verb, "subresource", a.Subresource)
-			say(w, http.StatusInternalServerError, fmt.Sprintf("Authorization error (user=%s, verb=%s, resource=%s, subresource=%s)",
+			turnAway(w, http.StatusInternalServerError, fmt.Sprintf("Authorization error (user=%s, verb=%s, resource=%s, subresource=%s)",
 				a.User.GetName(), a.Verb, a.Resource, a.Subresource))
 			return
 		}
