@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
@@ -155,11 +156,18 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 			remove = append(remove, path)
 		}
 		for _, p := range remove {
-			errs = append(errs, tree.Remove(ctx, filepath.Dir(p), filepath.Base(p)))
+			if err := tree.Remove(ctx, filepath.Dir(p), filepath.Base(p)); !errors.Is(err, unix.ENOTDIR) { // below a file there is nothing
+				errs = append(errs, err)
+			}
 		}
 	}
 	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "plugins", ""} {
 		if !found.Has(dir) {
+			if dir != "" {
+				for _, aside := range durable.Aside(filepath.Join(cfg.RootDir, dir)) {
+					_ = os.Remove(aside)
+				}
+			}
 			_ = os.Remove(filepath.Join(cfg.RootDir, dir)) // not empty is fine: the rest is somebody else's
 		}
 	}

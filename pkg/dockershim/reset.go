@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
@@ -48,8 +49,12 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	}
 	errs = append(errs, s.resetSandboxImage(ctx, out))
 	s.volumes.Remove(ctx)
-	for _, dir := range []string{"sandbox", "logs", "network"} {
-		errs = append(errs, dockerid.RemoveFiles(filepath.Join(s.cfg.StateDir, dir)))
+	for _, dir := range []string{"sandbox", "logs", "network", "images"} {
+		path := filepath.Join(s.cfg.StateDir, dir)
+		errs = append(errs, dockerid.RemoveFiles(path))
+		for _, aside := range durable.Aside(path) {
+			_ = os.Remove(aside)
+		}
 	}
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)

@@ -77,7 +77,7 @@ func (s *Server) checkHandler(handler string) error {
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
 	written := make(chan error, 1)
 	go func() {
-		written <- recovery.Call(func() error { return s.checkpoints.Write(id, convert.Checkpoint(config)) })
+		written <- recovery.Call(func() error { return s.checkpoints.Write(id) })
 	}()
 	err := s.containers.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {

@@ -90,7 +90,7 @@ func markAll(ctx context.Context, root string) error {
 		return err
 	}
 	entries, err := os.ReadDir(filepath.Join(root, "pods"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !noDirectory(err) {
 		return fmt.Errorf("note which pods are ours: %w", err)
 	}
 	// The directory gets its name once all marks are in it.
@@ -120,7 +120,7 @@ func note(root string, wasThere bool, own ...string) error {
 		to  *[]string
 	}{{"", &found.Names}, {"plugins", &found.Names}, {"image_manager", &found.Names}, {"pods", &found.Pods}} {
 		entries, err := os.ReadDir(filepath.Join(root, list.dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !noDirectory(err) {
 			return fmt.Errorf("note what is in the root directory: %w", err)
 		}
 		for _, e := range entries {
@@ -194,7 +194,7 @@ func Owns(root string, uid types.UID) bool {
 // ownedPods are the names of the pod directories that are ours; some may be gone.
 func ownedPods(root string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(root, ownPods))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !noDirectory(err) {
 		return nil, fmt.Errorf("list the pods that are ours: %w", err)
 	}
 	var names []string

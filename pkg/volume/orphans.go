@@ -120,7 +120,7 @@ func Reset(ctx context.Context, root string) error {
 		failed = append(failed, removePod(ctx, l, name, func(string) {}))
 	}
 	left, err := os.ReadDir(l.pods())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !noDirectory(err) {
 		return fmt.Errorf("reset volumes: %w", errors.Join(append(failed, err)...))
 	}
 	plugins := filepath.Dir(l.plugin(csiPlugin))

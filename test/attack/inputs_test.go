@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,7 +113,7 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 	t.Helper()
 	texts, verdicts := k.inputs(t, a)
 	seen := len(a.Log())
-	release := holdConnections(t, a.ReadOnly())
+	release := holdConnections(t, a)
 	files := slices.Sorted(maps.Keys(texts))
 	r.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	var specials []string
@@ -123,10 +124,14 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 		a.WriteText(file, texts[file])
 		if i == len(files)/2 {
 			k.checkMemory(t, a)
+			checkAnswers(t, a)
+			release()
 			a.Kill()
 			a.Start()
+			release = holdConnections(t, a)
 		}
 	}
+	checkAnswers(t, a)
 	release()
 	for file, v := range verdicts {
 		if v.log == "" {
@@ -155,6 +160,20 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 		}
 	}
 	a.WaitGone("late")
+}
+
+// checkAnswers asks at every port while others hold all connections that they get.
+func checkAnswers(t *testing.T, a *harness.Agent) {
+	t.Helper()
+	fresh := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, address := range a.Listening() {
+		r, err := fresh.Get("http://" + address + "/healthz")
+		if err != nil {
+			t.Errorf("held connections keep others out: %v", err)
+			continue
+		}
+		_ = r.Body.Close() // any answer is one
+	}
 }
 
 // checkMemory looks at what the agent's process has taken since its start.
@@ -250,17 +269,23 @@ func floodingProbes() *v1.Pod {
 	return p
 }
 
-// holdConnections begins requests that it does not end, more than the server serves.
-func holdConnections(t *testing.T, address string) (release func()) {
+// holdConnections begins requests at every port of the agent that it does not end, more than are served.
+func holdConnections(t *testing.T, a *harness.Agent) (release func()) {
 	t.Helper()
 	var held []net.Conn
-	for range 500 {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err != nil {
-			break // as many as there is room for
+	ports := a.Listening()
+	if len(ports) < 3 {
+		t.Errorf("the agent listens on %v, its health, pods and streams are to be attacked", ports)
+	}
+	for _, address := range ports {
+		for range 500 {
+			c, err := net.DialTimeout("tcp", address, time.Second)
+			if err != nil {
+				break // as many as there is room for
+			}
+			held = append(held, c)
+			_, _ = c.Write([]byte("GET /pods HTTP/1.1\r\n")) // refused: as good
 		}
-		held = append(held, c)
-		_, _ = c.Write([]byte("GET /pods HTTP/1.1\r\n")) // refused: as good
 	}
 	release = func() {
 		for _, c := range held {

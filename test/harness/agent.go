@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
+	"github.com/prometheus/procfs"
 	v1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -285,6 +287,36 @@ func (a *Agent) Get(path string) ([]byte, error) {
 		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
 	}
 	return body, err
+}
+
+// Listening returns host:port of all that the running agent listens on, its streaming server too.
+func (a *Agent) Listening() []string {
+	a.t.Helper()
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	agent, err := fs.Proc(a.PID())
+	if err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	open, err := agent.FileDescriptorTargets()
+	if err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	four, err4 := fs.NetTCP()
+	six, err6 := fs.NetTCP6()
+	if err := errors.Join(err4, err6); err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	const listens = 0x0a // TCP_LISTEN
+	var all []string
+	for _, s := range slices.Concat(four, six) {
+		if s.St == listens && slices.Contains(open, fmt.Sprintf("socket:[%d]", s.Inode)) {
+			all = append(all, net.JoinHostPort(s.LocalAddr.String(), strconv.FormatUint(s.LocalPort, 10)))
+		}
+	}
+	return all
 }
 
 // ReadOnly is host:port of the read-only server.

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,16 +103,89 @@ func TestDamagedStateStopsNothing(t *testing.T) {
 	goOn(files)
 	a.Kill()
 	damageState(t, a, "mini-kubelet", "image_manager", "pods")
+	reset(t, a)
+	// The rest stays: without its record the agent cannot know that it was not there first.
+	for _, name := range []string{"mini-kubelet*", "pods/*"} {
+		if left, _ := filepath.Glob(filepath.Join(a.Dir, "root", name)); len(left) > 0 {
+			t.Errorf("after the reset there is %q", left)
+		}
+	}
+}
+
+// TestFilesInPlaceOfDirectoriesStopNothing puts a file in the place of every directory that an agent
+// keeps its state in: it starts and runs pods, and a reset of such a node works.
+func TestFilesInPlaceOfDirectoriesStopNothing(t *testing.T) {
+	t.Parallel()
+	// Without their records nobody may use images that are present.
+	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{"imagePullCredentialsVerificationPolicy": "NeverVerify"}})
+	a.Write("web.yaml", harness.Pod("web", ""))
+	a.WaitRunning("web")
+	// Those below others first: in the second round there is nothing for them to be in.
+	for _, patterns := range [][]string{{"root/mini-kubelet/*", "shim/*"}, {"root/*"}} {
+		var places []string
+		for _, pattern := range patterns {
+			found, err := filepath.Glob(filepath.Join(a.Dir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			places = slices.AppendSeq(places, slices.Values(slices.DeleteFunc(found, func(path string) bool {
+				fi, err := os.Lstat(path)
+				return err != nil || !fi.IsDir()
+			})))
+		}
+		if len(places) < 3 {
+			t.Errorf("only %q are directories", places)
+		}
+		t.Logf("files in the place of %q", places)
+		reset(t, a)
+		putFiles(t, places)
+		a.Start()
+		a.WaitRunning("web")
+		for _, path := range places {
+			if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {
+				t.Errorf("%s is still a file", path)
+			}
+		}
+		reset(t, a)
+		putFiles(t, places)
+		reset(t, a)
+		if left, _ := filepath.Glob(filepath.Join(a.Dir, "shim", "*.damaged-*")); len(left) > 0 { // root had files before there was an agent
+			t.Errorf("after the reset there is %q", left)
+		}
+		for _, path := range places {
+			if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+		a.Start()
+		a.WaitRunning("web")
+	}
+}
+
+// reset kills the agent and removes all that it has made.
+func reset(t *testing.T, a *harness.Agent) {
+	t.Helper()
+	a.Kill()
 	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
 		t.Errorf("reset: %v\n%s", err, stderr)
 	}
 	if left, err := a.Containers(); err != nil || len(left) > 0 {
 		t.Errorf("containers after the reset: %v, %v", left, err)
 	}
-	// The rest stays: without its record the agent cannot know that it was not there first.
-	for _, name := range []string{"mini-kubelet*", "pods/*"} {
-		if left, _ := filepath.Glob(filepath.Join(a.Dir, "root", name)); len(left) > 0 {
-			t.Errorf("after the reset there is %q", left)
+}
+
+// putFiles puts a file in each place, where a directory was.
+func putFiles(t *testing.T, places []string) {
+	t.Helper()
+	for _, path := range places {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("no directory"), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

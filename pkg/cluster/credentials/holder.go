@@ -142,14 +142,17 @@ func currentPair(dir, pair string) string { return filepath.Join(dir, pair+"-cur
 
 // tidy moves aside what is in the place of a file with a certificate or key of ours and could
 // not be read or replaced: those who do open whatever is there. One that is only damaged is
-// replaced by the next one, see forgiving and lasts.
+// replaced by the next one, see forgiving and lasts. So is what is in the place of its directory.
 func tidy(path string) error {
+	const lost = "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works."
+	if err := durable.MakeWay(filepath.Dir(path), lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return err
+	}
 	fi, err := os.Stat(path)
 	if err != nil || fi.Mode().IsRegular() && fi.Size() <= maxPair {
 		return nil // the store says what is wrong
 	}
-	err = durable.MoveAside(path, "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works.",
-		&fs.PathError{Op: "read", Path: path, Err: safefile.ErrNotRegular})
+	err = durable.MoveAside(path, lost, &fs.PathError{Op: "read", Path: path, Err: safefile.ErrNotRegular})
 	if errors.Is(err, durable.ErrDamaged) {
 		return nil
 	}

@@ -1,9 +1,8 @@
-// Package checkpoint keeps one file for each sandbox that the dockershim has made:
+// Package checkpoint notes on disk which sandboxes the dockershim has made, a file for each:
 //
-//	<dir>/<sandboxID>   what the sandbox was made with, JSON with a checksum
+//	<dir>/<sandboxID>   empty
 //
 // Docker's labels are the truth about sandboxes. A checkpoint is for what Docker forgets
-// when a sandbox is removed behind the dockershim's back, above all that its network has to
-// be torn down. A file that is torn or was changed by hand counts as missing, and is moved
-// aside.
+// when a sandbox is removed behind the dockershim's back: that its network has to be torn
+// down. The name says it all, so a file that is torn or was changed by hand is as good.
 package checkpoint

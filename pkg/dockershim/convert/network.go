@@ -2,6 +2,7 @@ package convert
 
 import (
 	"math"
+	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -14,9 +15,9 @@ import (
 // read is an error, worded for the client.
 func NetworkSandbox(id string, c *cri.PodSandboxConfig) (network.Sandbox, error) {
 	sb := network.Sandbox{ID: id, Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid}
-	for _, p := range Checkpoint(c).Ports {
+	for _, p := range c.PortMappings {
 		if p.HostPort > 0 {
-			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostIP: p.HostIP})
+			sb.Ports = append(sb.Ports, network.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: strings.ToLower(p.Protocol.String()), HostIP: p.HostIp})
 		}
 	}
 	sb.DNS = network.DNS{Servers: c.GetDnsConfig().GetServers(), Searches: c.GetDnsConfig().GetSearches(), Options: c.GetDnsConfig().GetOptions()}

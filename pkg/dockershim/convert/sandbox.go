@@ -10,7 +10,6 @@ import (
 	"github.com/docker/go-connections/nat"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
@@ -137,18 +136,4 @@ func dns(c *cri.DNSConfig) (servers, searches, options []string) {
 		options = []string{""}
 	}
 	return c.Servers, searches, options
-}
-
-// Checkpoint returns what is kept of a sandbox on disk.
-func Checkpoint(c *cri.PodSandboxConfig) checkpoint.Sandbox {
-	sb := checkpoint.Sandbox{
-		Name: c.Metadata.Name, Namespace: c.Metadata.Namespace, UID: c.Metadata.Uid, Attempt: c.Metadata.Attempt,
-		HostNetwork: OnHost(c.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork()),
-	}
-	for _, m := range c.PortMappings {
-		sb.Ports = append(sb.Ports, checkpoint.Port{
-			Protocol: strings.ToLower(m.Protocol.String()), ContainerPort: m.ContainerPort, HostPort: m.HostPort, HostIP: m.HostIp,
-		})
-	}
-	return sb
 }

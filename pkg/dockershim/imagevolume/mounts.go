@@ -25,6 +25,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
@@ -122,6 +123,9 @@ func (m *Mounts) mount(id string, layers []string) (string, error) {
 	root, empty := filepath.Join(dir, "root"), filepath.Join(dir, "empty")
 	if is, err := mountinfo.Mounted(root); err == nil && is {
 		return root, nil
+	}
+	if err := durable.MakeWay(m.dir, "The images that containers have mounted. Restart those that miss files."); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return "", err
 	}
 	for _, d := range []string{root, empty} {
 		if err := os.MkdirAll(d, 0o755); err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 const (
@@ -67,7 +69,8 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.PollInterval <= 0 {
 		cfg.PollInterval = 5 * time.Second
 	}
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+	err := durable.Dir(cfg.StateDir, "Up to where logs have been copied: what their containers write may be copied twice.")
+	if err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return nil, fmt.Errorf("create directory of log positions: %w", err)
 	}
 	if err := prunePositions(cfg.StateDir); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
@@ -40,7 +41,11 @@ const (
 // exists, so that one which hangs does not delay the others.
 func (m *Manager) Run(ctx context.Context) error {
 	dir := filepath.Join(m.cfg.Root, registryDir)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	err := durable.MakeWay(dir, "The sockets of CSI drivers. Restart the drivers that are not there.")
+	if err == nil || errors.Is(err, durable.ErrDamaged) {
+		err = os.MkdirAll(dir, 0o750)
+	}
+	if err != nil {
 		return fmt.Errorf("watch for plug-ins: %w", err)
 	}
 	watch := dirwatch.New()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
@@ -107,6 +108,10 @@ type Driver struct {
 func New(cfg Config) (*Driver, error) {
 	if cfg.Network == nil || cfg.StateDir == "" || len(cfg.BinDirs) == 0 {
 		return nil, errors.New("cni: Network, StateDir and BinDirs are required")
+	}
+	const lost = "How sandboxes are attached. They are detached by the network as it is now."
+	if err := durable.MakeWay(cfg.StateDir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return nil, fmt.Errorf("cni: %w", err)
 	}
 	return &Driver{
 		cfg:     cfg,
