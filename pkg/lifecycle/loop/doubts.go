@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 )
@@ -49,7 +50,16 @@ func (l *Loop) answered(err error) {
 	if err != nil {
 		klog.ErrorS(err, "Could not bring the node's labels and taints up to date, pods are judged by those last seen")
 	}
-	wanted := l.wanted(l.doubts.asked)
+	var wanted []*v1.Pod
+	for _, uid := range l.doubts.asked {
+		switch pod, ok := l.cfg.Store.Get(uid); {
+		case !ok:
+		case pod.DeletionTimestamp != nil:
+			l.returning = append(l.returning, uid) // the worker that was told may be that of its first life
+		default:
+			wanted = append(wanted, pod)
+		}
+	}
 	l.doubts.asked, l.doubts.asking = nil, nil
 	l.admit(wanted, l.reject)
 }

@@ -296,25 +296,21 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 
 // judgeReturning judges the pods that came back, and whose first life is over now.
 func (l *Loop) judgeReturning() {
-	var over []types.UID
+	var over []*v1.Pod
 	for _, uid := range l.returning {
-		if _, leaving := l.cfg.Workers.Known(uid); !leaving {
-			over = append(over, uid)
-			l.returning = without(l.returning, uid)
+		if _, leaving := l.cfg.Workers.Known(uid); leaving {
+			continue
+		}
+		l.returning = without(l.returning, uid)
+		switch pod, ok := l.cfg.Store.Get(uid); {
+		case !ok:
+		case pod.DeletionTimestamp != nil: // its end must be reported
+			l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod})
+		default:
+			over = append(over, pod)
 		}
 	}
-	l.add(l.wanted(over))
-}
-
-// wanted are those of the pods that are neither removed nor deleted.
-func (l *Loop) wanted(uids []types.UID) []*v1.Pod {
-	var wanted []*v1.Pod
-	for _, uid := range uids {
-		if pod, ok := l.cfg.Store.Get(uid); ok && pod.DeletionTimestamp == nil {
-			wanted = append(wanted, pod)
-		}
-	}
-	return wanted
+	l.add(over)
 }
 
 func without(uids []types.UID, uid types.UID) []types.UID {
@@ -373,10 +369,10 @@ func (l *Loop) retry(uid types.UID) {
 // are gone still hold. It waits until every source has spoken: until then nobody
 // knows what a silent source wants.
 func (l *Loop) housekeep(ctx context.Context) {
+	l.judgeReturning()
 	if !l.cfg.Store.Complete() {
 		return
 	}
-	l.judgeReturning()
 	view := l.cfg.Runtime.Pods()
 	inUse := map[types.UID]bool{}
 	for _, p := range l.cfg.Store.Pods() {

@@ -251,7 +251,7 @@ func TestRejectedPodDoesNotStart(t *testing.T) {
 // The worker that takes leave of a pod removes its status, the rejection too.
 func TestPodThatComesBackBeforeItIsGoneIsRejectedOnceItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, pods.SourceAPI)
+		b := start(t, pods.SourceAPI, pods.SourceHTTP) // the URL is silent
 		for _, name := range []string{"full", "room", "gone"} {
 			b.reject[name] = pods.Rejection{Reason: "OutOfcpu", Message: "no cpu"}
 			b.known[types.UID(name)] = worker.Terminated
@@ -276,6 +276,36 @@ func TestPodThatComesBackBeforeItIsGoneIsRejectedOnceItIs(t *testing.T) {
 			t.Errorf("updates %v, want %v", got, want)
 		}
 	})
+}
+
+// The worker that takes leave of a pod is told of the deletion, and takes that along as well.
+func TestPodThatComesBackAndIsDeletedBeforeItIsGoneIsReported(t *testing.T) {
+	for _, r := range []pods.Rejection{{Reason: "OutOfcpu"}, unlabelled} {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, pods.SourceAPI)
+			answer := make(chan struct{})
+			b.refresh = func(context.Context) error { <-answer; return nil }
+			b.reject["a"] = r
+			b.known["a"] = worker.Terminated
+			b.add(pod("a", "a"))
+			deleted := pod("a", "a")
+			deleted.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+			b.changes <- source.Change{Op: source.Delete, Source: pods.SourceAPI, Pods: []*v1.Pod{deleted}}
+			if r.OfNode {
+				answer <- struct{}{}
+			}
+			time.Sleep(2 * housekeepingPeriod)
+			synctest.Wait()
+			b.mu.Lock()
+			clear(b.known)
+			b.mu.Unlock()
+			time.Sleep(2 * housekeepingPeriod)
+			synctest.Wait()
+			if got, want := b.said(), []string{"kill a", "kill a"}; !slices.Equal(got, want) {
+				t.Errorf("%s: updates %v, want %v", r.Reason, got, want)
+			}
+		})
+	}
 }
 
 func TestRunningPodIsNotJudgedAgain(t *testing.T) {

@@ -37,7 +37,7 @@ func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeo
 		return answer{result: failure, text: fmt.Sprintf("command timed out: %q timed out after %v", bounds.Quote(strings.Join(command, " ")), timeout)}, nil
 	case err != nil:
 		if st, ok := status.FromError(err); ok {
-			err = errors.New(st.Message()) // without gRPC's wrapping
+			err = &runtimeError{st}
 		}
 		return answer{}, err
 	case r.ExitCode != 0:
@@ -46,6 +46,12 @@ func (p *prober) runExec(ctx context.Context, a *v1.ExecAction, s subject, timeo
 	}
 	return answer{result: success}, nil
 }
+
+// runtimeError reads without gRPC's wrapping.
+type runtimeError struct{ status *status.Status }
+
+func (e *runtimeError) Error() string              { return e.status.Message() }
+func (e *runtimeError) GRPCStatus() *status.Status { return e.status }
 
 // expand replaces $(NAME) with the value that the container's spec gives that name.
 // Values from outside the spec are not known here, as in the kubelet.

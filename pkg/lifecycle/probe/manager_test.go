@@ -109,7 +109,7 @@ func TestATimeoutIsAFailureAndAnErrorIsNothing(t *testing.T) {
 		after(time.Second)
 		w.wantRuns("l@0", "l@0", "l@0")
 		w.wantVerdict("1", "started ready")
-		w.wantEvents("Unhealthy: Liveness probe errored and resulted in unknown state: the runtime is away")
+		w.wantEvents("Unhealthy: Liveness probe errored and resulted in unknown state: the runtime has failed")
 		w.say("l", "hang")
 		after(23 * time.Second)
 		w.wantVerdict("1", "started ready")

@@ -305,6 +305,7 @@ func (hanging) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) 
 // commands is an Exec that records its requests.
 type commands struct {
 	asked  *cri.ExecSyncRequest
+	runs   int
 	limit  int // of the output that was asked for
 	answer cri.ExecSyncResponse
 	err    error
@@ -312,6 +313,7 @@ type commands struct {
 
 func (c *commands) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.CallOption) (*cri.ExecSyncResponse, error) {
 	sent, _ := metadata.FromOutgoingContext(ctx)
+	c.runs++
 	c.asked, c.limit = r, crimeta.OutputLimitOf(metadata.NewIncomingContext(ctx, sent), 1<<30)
 	return &c.answer, c.err
 }
@@ -344,6 +346,17 @@ func TestATimeoutRepeatsLittleOfACommand(t *testing.T) {
 		check(t, a, err, failure, want)
 		if a.text != want {
 			t.Errorf("%.300q, want %q", a.text, want)
+		}
+	}
+}
+
+func TestACommandIsRunAgainUnlessTheRuntimeCouldNotTellItsEnd(t *testing.T) {
+	for code, want := range map[codes.Code]int{codes.Unavailable: 1, codes.Unknown: tries} {
+		e := &commands{err: status.Error(code, "it is not known how the command has ended")}
+		spec := &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"x"}}}}
+		_, err := newProber(e).run(t.Context(), spec, subject{id: "1", container: &v1.Container{}})
+		if e.runs != want || err == nil || err.Error() != "it is not known how the command has ended" {
+			t.Errorf("%v: it ran %d times, want %d; %v", code, e.runs, want, err)
 		}
 	}
 }

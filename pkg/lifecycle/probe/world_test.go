@@ -71,7 +71,7 @@ func (w *world) ExecSync(ctx context.Context, r *cri.ExecSyncRequest, _ ...grpc.
 	case "bad":
 		return &cri.ExecSyncResponse{ExitCode: 1, Stdout: []byte("it is "), Stderr: []byte("bad")}, nil
 	case "broken":
-		return nil, status.Error(codes.Unavailable, "the runtime is away")
+		return nil, status.Error(codes.Unknown, "the runtime has failed")
 	case "hang":
 		select {
 		case <-time.After(time.Duration(r.Timeout) * time.Second):

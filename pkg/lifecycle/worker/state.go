@@ -111,11 +111,11 @@ func newState(u Update, arrived uint64) *state {
 // merge takes in an update. It reports whether the current step has become
 // pointless, because the pod must now stop or must stop sooner.
 func (s *state) merge(u Update) (interrupt bool) {
-	if u.Kind == Create || u.Kind == Change {
-		if s.removed {
-			s.wantedAgain = u.Pod
-			return false
-		}
+	if s.removed && u.Pod != nil && (u.Kind == Create || s.wantedAgain != nil && u.Explain == nil) {
+		s.wantedAgain = u.Pod // only Create says that it was admitted
+	}
+	if s.removed && (u.Kind == Create || u.Kind == Change) {
+		return false // nothing to this life
 	}
 	if u.Pod != nil && !s.removed && (u.Explain == nil || s.pod == nil) {
 		s.pod = u.Pod // evictions carry a stale copy; keep ours

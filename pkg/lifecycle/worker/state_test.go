@@ -28,6 +28,7 @@ func TestMerge(t *testing.T) {
 	pod := testPod("1", "web")
 	changed := pod.DeepCopy()
 	changed.Labels = map[string]string{"a": "b"}
+	goneAgain := deleted(pod, 5)
 	type want struct {
 		phase     Phase
 		interrupt bool
@@ -63,6 +64,12 @@ func TestMerge(t *testing.T) {
 			want{phase: Terminating, interrupt: true, dirty: true, removed: true, pod: pod}},
 		{"a pod wanted again on its way out comes later", state{phase: Terminating, pod: pod, removed: true}, Update{Kind: Create, Pod: changed},
 			want{phase: Terminating, removed: true, pod: pod, again: changed}},
+		{"one that changes meanwhile comes as it is then", state{phase: Terminating, pod: pod, removed: true, wantedAgain: pod}, Update{Kind: Change, Pod: changed},
+			want{phase: Terminating, removed: true, pod: pod, again: changed}},
+		{"one that was not admitted does not come because it changes", state{phase: Terminating, pod: pod, removed: true}, Update{Kind: Change, Pod: changed},
+			want{phase: Terminating, removed: true, pod: pod}},
+		{"one that is deleted meanwhile comes as one that is", state{phase: Terminating, pod: pod, removed: true, wantedAgain: pod}, Update{Kind: Kill, Pod: goneAgain},
+			want{phase: Terminating, dirty: true, removed: true, pod: pod, again: goneAgain}},
 		{"a pod wanted again and removed again does not come", state{phase: Terminating, pod: pod, removed: true, wantedAgain: changed}, Update{Kind: Kill, Pod: changed, Removed: true},
 			want{phase: Terminating, dirty: true, removed: true, pod: pod}},
 		{"a sync of a pod that has come to rest does nothing", state{phase: Terminated, pod: pod, settled: true}, Update{Kind: Sync, Pod: pod},

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,10 +179,7 @@ func (w *Workers) Leaving() []*v1.Pod {
 		}
 		p := *s.pod // spec and maps are shared and only read
 		if p.DeletionTimestamp == nil {
-			grace := s.grace
-			if grace == nil {
-				grace = p.Spec.TerminationGracePeriodSeconds
-			}
+			grace := cmp.Or(s.grace, p.DeletionGracePeriodSeconds, p.Spec.TerminationGracePeriodSeconds)
 			p.DeletionGracePeriodSeconds = grace
 			p.DeletionTimestamp = &metav1.Time{Time: s.left.Add(time.Duration(min(ptr.Deref(grace, 0), math.MaxInt32)) * time.Second).Truncate(time.Second)}
 		}

@@ -244,6 +244,25 @@ func TestPodFromCreateToGone(t *testing.T) {
 	})
 }
 
+// A manifest's deletionGracePeriodSeconds is what the pod is stopped with.
+func TestALeavingPodIsShownWithTheGraceThatItGets(t *testing.T) {
+	for _, tt := range []struct{ killed, own, want int64 }{{0, 5, 5}, {3, 5, 3}, {0, 0, 600}} {
+		pod := staticPod("1", "web")
+		pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](600)
+		s := &state{uid: "1", static: true, pod: pod, removed: true, phase: Terminating}
+		if tt.own > 0 {
+			pod.DeletionGracePeriodSeconds = &tt.own
+		}
+		if tt.killed > 0 {
+			s.grace = &tt.killed
+		}
+		w := &Workers{states: map[types.UID]*state{"1": s}}
+		if got := *w.Leaving()[0].DeletionGracePeriodSeconds; got != tt.want {
+			t.Errorf("%+v: shown as %d s", tt, got)
+		}
+	}
+}
+
 func TestPodThatNobodyWantsIsLeavingUntilItIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -261,8 +280,12 @@ func TestPodThatNobodyWantsIsLeavingUntilItIsGone(t *testing.T) {
 		}
 		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
 		synctest.Wait()
-		if got := w.Leaving(); len(got) != 1 || got[0].UID != "2" || got[0].DeletionTimestamp.Before(&metav1.Time{Time: time.Now()}) {
-			t.Errorf("leaving: %v", got)
+		got := w.Leaving()
+		if len(got) != 1 || got[0].UID != "2" || got[0].DeletionTimestamp.Before(&metav1.Time{Time: time.Now()}) {
+			t.Fatalf("leaving: %v", got)
+		}
+		if grace := got[0].DeletionGracePeriodSeconds; *grace != math.MaxInt64 {
+			t.Errorf("%d s of grace are shown", *grace)
 		}
 		if pod.DeletionTimestamp != nil {
 			t.Error("the pod itself was changed")

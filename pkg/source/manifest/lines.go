@@ -101,25 +101,27 @@ type doubledKey struct {
 	message string
 }
 
-// doubled returns the keys that stand twice in one mapping, and whether the text could be read for
-// them at all. A key that a merge ("<<") brings and that is given after it stands there once: its own
+// doubled returns the keys that stand twice in one mapping, and whether they, or merges, are all
+// that the strict parser can mean. A key that a merge ("<<") brings and that is given after it stands there once: its own
 // value counts. Before the merge it counts as doubled, since parsers disagree about which value wins.
 func (l *lines) doubled() (found []doubledKey, known bool) {
 	l.parse()
 	if l.root == nil {
 		return nil, false
 	}
+	merges := false
 	var visit func(n *yamlv3.Node)
 	visit = func(n *yamlv3.Node) {
 		if n.Kind == yamlv3.MappingNode {
 			found = append(found, doubledIn(n)...)
 		}
+		merges = merges || n.Tag == mergeTag
 		for _, c := range n.Content { // an alias has none: what it stands for is visited where it stands
 			visit(c)
 		}
 	}
 	visit(l.root)
-	return found, true
+	return found, merges || len(found) > 0
 }
 
 func doubledIn(n *yamlv3.Node) (found []doubledKey) {
@@ -132,7 +134,8 @@ func doubledIn(n *yamlv3.Node) (found []doubledKey) {
 		if k.Kind != yamlv3.ScalarNode {
 			continue // JSON has no such keys
 		}
-		if seen[k.Value] {
+		name := keyOf(k)
+		if seen[name] {
 			found = append(found, doubledKey{v.Line, fmt.Sprintf("key %q already set in map", bounds.Quote(k.Value))})
 		}
 		if k.Tag == mergeTag && len(seen) > 0 {
@@ -142,9 +145,32 @@ func doubledIn(n *yamlv3.Node) (found []doubledKey) {
 				}
 			})
 		}
-		seen[k.Value] = true
+		seen[name] = true
 	}
 	return found
+}
+
+// keyOf is the key that a scalar becomes in JSON, by the rules of YAML 1.1: yes and on are one key,
+// and so are 1 and 0x1.
+func keyOf(k *yamlv3.Node) string {
+	if k.Style&(yamlv3.DoubleQuotedStyle|yamlv3.SingleQuotedStyle) != 0 {
+		return k.Value
+	}
+	switch strings.ToLower(k.Value) {
+	case "yes", "on", "true":
+		return "true"
+	case "no", "off", "false":
+		return "false"
+	}
+	var i int64
+	if k.Tag == "!!int" && k.Decode(&i) == nil {
+		return strconv.FormatInt(i, 10)
+	}
+	var f float64
+	if k.Tag == "!!float" && k.Decode(&f) == nil {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	return k.Value
 }
 
 const (
@@ -171,7 +197,7 @@ func merged(v *yamlv3.Node, depth int, each func(name string)) {
 			case k.Tag == mergeTag:
 				merged(v.Content[i+1], depth-1, each)
 			case k.Kind == yamlv3.ScalarNode:
-				each(k.Value)
+				each(keyOf(k))
 			}
 		}
 	}
