@@ -140,8 +140,13 @@ func (w *Writer) remove(ctx context.Context, pod *v1.Pod) error {
 	err := w.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &pod.UID},
 	})
-	// A conflict means that the name is another pod's by now: there is no other precondition.
-	if err != nil && !gone(err) && !apierrors.IsConflict(err) {
+	if apierrors.IsConflict(err) { // the name is another pod's by now, or an admission webhook says so
+		now, getErr := w.cfg.Client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(getErr) || getErr == nil && now.UID != pod.UID {
+			return nil
+		}
+	}
+	if err != nil && !gone(err) {
 		return fmt.Errorf("remove the deleted pod %s from the API server: %w", klog.KObj(pod), err)
 	}
 	klog.V(2).InfoS("Removed a deleted pod from the API server", "pod", klog.KObj(pod), "podUID", pod.UID)

@@ -295,6 +295,45 @@ func TestDeletedPodLeavesOnceFinishedAndWritten(t *testing.T) {
 	})
 }
 
+// An admission webhook may answer a conflict as well, and then the pod is still there.
+func TestRemovalThatConflictsIsTriedAgainWhileThePodIsThere(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			api := testapi.New()
+			conflicts := 2
+			api.Before = func(r *http.Request) *metav1.Status {
+				if r.Method != http.MethodDelete || conflicts == 0 {
+					return nil
+				}
+				conflicts--
+				return testapi.Failure(http.StatusConflict, "a webhook says no")
+			}
+			s := write(t, api)
+			going := s.add("1", "web")
+			now := metav1.Now()
+			going.DeletionTimestamp = &now
+			if another {
+				api.Drop(going)
+				api.Put(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default", UID: "2"}})
+			}
+			s.statuses.Set(going, v1.PodStatus{Phase: v1.PodPending})
+			s.statuses.Finish(going)
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			want := 3
+			if another {
+				want = 1
+			}
+			if got := len(api.Requests(http.MethodDelete, "/pods/web")); got != want {
+				t.Errorf("another has its name: %v: %d attempts, want %d", another, got, want)
+			}
+			if there := api.Pod("default", "web") != nil; there != another {
+				t.Errorf("another has its name: %v: a pod is there: %v", another, there)
+			}
+		})
+	}
+}
+
 func TestFinishedPodThatNobodyDeletedStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := write(t, testapi.New())
