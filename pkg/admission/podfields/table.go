@@ -175,7 +175,7 @@ var table = []section{
 		{"readOnly", honoured, "", nil},
 		{"recursiveReadOnly", honoured, "Enabled stops the container where the runtime cannot do it", nil},
 		{"mountPath", honoured, "below a configMap, secret, downwardAPI or projected volume not of a name that begins with '..'", nil},
-		{"subPath", honoured, "never leaves the volume, whatever links it holds", nil},
+		{"subPath", honoured, "never leaves the volume, whatever links it holds; a file cannot be mounted below a read-only volume at a name that is not there, as on any node: the runtime can make nothing in it", nil},
 		{"mountPropagation", honoured, "HostToContainer and Bidirectional need a mount that is shared on the host (mount --make-rshared), else the container does not start and says so", nil},
 		{"subPathExpr", honoured, "", nil},
 	}},
