@@ -65,7 +65,7 @@ func Note(ctx context.Context, root string, wasThere bool, own string) error {
 	case !has(func(n string) bool { return !strings.HasSuffix(n, ".new") }):
 		// Everything that an agent records is in this directory: this is the first one, or
 		// it did not get to its first record.
-		err = note(root, wasThere, own)
+		err = note(root, wasThere, own, recordsDir)
 	case marked, marksLost, errors.Is(err, durable.ErrDamaged), has(func(n string) bool { return durable.Original(n) == filepath.Base(foundFile) }):
 		err = note(root, true, own, recordsDir)
 	default: // an agent from before there was a list of what was found

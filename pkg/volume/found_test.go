@@ -142,7 +142,7 @@ func TestNoteAfterAFirstOneThatFailed(t *testing.T) {
 	if err := Note(t.Context(), root, true, "lock"); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := ReadFound(root); err != nil || !found.Root || Owns(root, "theirs") {
+	if found, err := ReadFound(root); err != nil || !found.Root || found.Has("mini-kubelet") || Owns(root, "theirs") {
 		t.Errorf("found %+v, %v; theirs is ours: %v", found, err, Owns(root, "theirs"))
 	}
 }
@@ -292,8 +292,40 @@ func TestOddEntriesAmongThePods(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(path), odd[what](path)); err != nil {
 			t.Fatal(err)
 		}
-		setUp(t, newManager(t, Config{Root: root}), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "ours"}})
+		m := newManager(t, Config{Root: root})
+		setUp(t, m, &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "ours"}})
 		damage.MovedAside(t, path)
+		// It goes with the pod. A directory, which is never moved from there, stays.
+		other := path + ".damaged-by-hand/full"
+		if err := errors.Join(os.MkdirAll(other, 0o700), m.TearDown(t.Context(), "ours"), m.Orphans(t.Context(), func(types.UID) bool { return true })); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(other); err != nil {
+			t.Error(err)
+		}
+		if left, _ := filepath.Glob(path + "*"); len(left) != 1 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// What was moved aside of a pod is not taken for another kubelet's pod.
+func TestResetAfterAPodsDirectoryWasMovedAside(t *testing.T) {
+	root := t.TempDir()
+	if err := Note(t.Context(), root, true, "lock"); err != nil {
+		t.Fatal(err)
+	}
+	path, disk := filepath.Join(root, "pods/ours"), filepath.Join(root, "plugins/kubernetes.io/csi/driver/disk")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("x"), 0o600), os.MkdirAll(disk, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	setUp(t, newManager(t, Config{Root: root}), &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "ours"}})
+	if err := Reset(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	left, _ := filepath.Glob(path + "*")
+	if _, err := os.Lstat(disk); !os.IsNotExist(err) || len(left) > 0 {
+		t.Errorf("left of the pod: %v; the disk: %v", left, err)
 	}
 }
 

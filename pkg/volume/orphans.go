@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
 )
 
@@ -82,6 +83,9 @@ func removePod(ctx context.Context, l layout, name string, at func(string)) erro
 	at("removing " + dir)
 	if err := tree.Remove(ctx, l.pods(), name); err != nil {
 		return err
+	}
+	for _, aside := range durable.Aside(dir) {
+		_ = os.Remove(aside) // SetUp moves no directories: one that is full is not ours
 	}
 	if err := disown(ctx, l.root, name); err != nil {
 		return err

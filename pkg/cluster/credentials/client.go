@@ -54,6 +54,9 @@ type Client struct {
 // work, or wait for a certificate.
 func NewClient(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
+	if err := tidyStore(cfg.CertDir, clientPair); err != nil { // the kubeconfig may name it
+		return nil, err
+	}
 	own, err := load(cfg.Kubeconfig)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && cfg.Bootstrap != "":
@@ -94,10 +97,7 @@ func NewClient(cfg Config) (*Client, error) {
 // identity is not the node itself, and its certificate must not be used for
 // anything else.
 func (c *Client) manage(first *rest.Config, bootstrap bool) error {
-	if err := tidy(currentPair(c.cfg.CertDir, clientPair)); err != nil {
-		return err
-	}
-	store, err := certificate.NewFileStore(clientPair, c.cfg.CertDir, c.cfg.CertDir, "", "")
+	store, err := openStore(c.cfg.CertDir, clientPair)
 	if err != nil {
 		return fmt.Errorf("open the store of client certificates: %w", err)
 	}

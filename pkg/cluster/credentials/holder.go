@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	certificates "k8s.io/api/certificates/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -137,24 +139,87 @@ func subject(node string) pkix.Name {
 // maxPair is the largest file with a certificate and its key, in bytes.
 const maxPair = 1 << 20
 
-// currentPair is the link to the current pair of a store.
-func currentPair(dir, pair string) string { return filepath.Join(dir, pair+"-current.pem") }
+// Names in a store after that of its pair; currentName and updatedName are links to pairs.
+const (
+	currentName = "-current.pem"
+	updatedName = "-updated.pem"
+)
 
-// tidy moves aside what is in the place of a file with a certificate or key of ours and could
-// not be read or replaced: those who do open whatever is there. One that is only damaged is
-// replaced by the next one, see forgiving and lasts. So is what is in the place of its directory.
+const lost = "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works."
+
+// openStore opens client-go's store of a pair, once nothing is in its way: it gives up where
+// something is no link that should be one.
+func openStore(dir, pair string) (certificate.FileStore, error) {
+	if err := tidyStore(dir, pair); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{currentName, updatedName} {
+		if err := relink(filepath.Join(dir, pair+name)); err != nil {
+			klog.ErrorS(err, "A certificate cannot be replaced by the next one", "path", filepath.Join(dir, pair+name))
+		}
+	}
+	return certificate.NewFileStore(pair, dir, dir, "", "")
+}
+
+// tidyStore tidies all that client-go, or a kubeconfig, may read of a pair.
+func tidyStore(dir, pair string) error {
+	for _, name := range []string{currentName, updatedName, ".crt", ".key"} {
+		if err := tidy(filepath.Join(dir, pair+name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy moves aside what is in the place of a file with a certificate or key of ours, or of its
+// directory, and could not be read or replaced: those who do open whatever is there. A file
+// that is only damaged is replaced by the next one, see forgiving, lasts and relink.
 func tidy(path string) error {
-	const lost = "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works."
 	if err := durable.MakeWay(filepath.Dir(path), lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return err
 	}
 	fi, err := os.Stat(path)
-	if err != nil || fi.Mode().IsRegular() && fi.Size() <= maxPair {
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG): // a link to nothing
+	case err != nil:
+		return nil // the store says what is wrong
+	case fi.Mode().IsRegular() && fi.Size() <= maxPair:
+		return nil
+	default:
+		err = &fs.PathError{Op: "read", Path: path, Err: safefile.ErrNotRegular}
+	}
+	if err = durable.MoveAside(path, lost, err); errors.Is(err, durable.ErrDamaged) {
+		return nil
+	}
+	return err
+}
+
+// relink puts a link in the place of a pair that is a file, as after a backup that followed the
+// link. What is no pair is moved aside.
+func relink(path string) error {
+	fi, err := os.Lstat(path)
+	if err != nil || fi.Mode()&fs.ModeSymlink != 0 {
 		return nil // the store says what is wrong
 	}
-	err = durable.MoveAside(path, lost, &fs.PathError{Op: "read", Path: path, Err: safefile.ErrNotRegular})
+	var text []byte
+	err = durable.Load(path, lost, func(b []byte) error {
+		text = b
+		_, err := tls.X509KeyPair(b, b)
+		return err
+	})
 	if errors.Is(err, durable.ErrDamaged) {
 		return nil
+	}
+	file := strings.TrimSuffix(path, ".pem") + time.Now().UTC().Format("-2006-01-02-15-04-05.000.pem")
+	link := file + ".link"
+	if err == nil {
+		err = durable.Write(file, text)
+	}
+	if err == nil {
+		err = os.Symlink(filepath.Base(file), link)
+	}
+	if err == nil {
+		err = os.Rename(link, path) // at no moment is there no pair
 	}
 	return err
 }

@@ -74,10 +74,7 @@ func (s *Serving) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 func (s *Serving) Run(ctx context.Context) error { return s.run(ctx) }
 
 func servingFromCluster(cfg ServingConfig) (*Serving, error) {
-	if err := tidy(currentPair(cfg.CertDir, serverPair)); err != nil {
-		return nil, err
-	}
-	store, err := certificate.NewFileStore(serverPair, cfg.CertDir, cfg.CertDir, "", "")
+	store, err := openStore(cfg.CertDir, serverPair)
 	if err != nil {
 		return nil, fmt.Errorf("open the store of serving certificates: %w", err)
 	}

@@ -572,6 +572,87 @@ func TestAVolumeWhoseStagedRecordIsDamagedIsUnstagedAtTheEnd(t *testing.T) {
 	}
 }
 
+// What goes wrong with a staged record just when the last pod goes does not make the agent forget
+// the volume: it is unstaged and released once that can be.
+func TestAStagedRecordThatIsInTheWayOfATeardown(t *testing.T) {
+	damaged := func(file string) error { return os.WriteFile(file, []byte("gar"), 0o600) }
+	for what, c := range map[string]struct {
+		spoil, mend func(file string) error
+		fails       bool // the first teardown
+	}{
+		"damaged just then": {spoil: damaged},
+		"damaged, and cannot be written anew": {
+			spoil: func(file string) error {
+				return errors.Join(damaged(file), os.Mkdir(file+".new", 0o700), unix.Mount("tmpfs", file+".new", "tmpfs", 0, ""))
+			},
+			mend:  func(file string) error { return errors.Join(unix.Unmount(file+".new", 0), os.Remove(file+".new")) },
+			fails: true,
+		},
+		"unreadable": {
+			spoil: func(file string) error { return unix.Mount(file, file, "", unix.MS_BIND, "") }, // not followed
+			mend:  func(file string) error { return unix.Unmount(file, 0) },
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := start(t, csidriver.Config{}, object(nil))
+			v := h.persistent("a", "1")
+			h.setUp(v)
+			dir, _ := h.stagedDir(v.data("n1"), false)
+			file := filepath.Join(dir, dataFile)
+			if err := c.spoil(file); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.TearDown(t.Context(), v.Dir); (err != nil) != c.fails {
+				t.Errorf("the first teardown: %v", err)
+			}
+			if c.mend != nil {
+				if len(h.freed) > 0 || slices.Contains(h.driver.Calls(), unstageCall) {
+					t.Errorf("released too early: %v, calls %q", h.freed, h.driver.Calls())
+				}
+				if err := c.mend(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(h.TearDown(t.Context(), v.Dir), h.Clean(t.Context())); err != nil {
+				t.Error(err)
+			}
+			if got := h.driver.Calls(); !slices.Contains(got, unstageCall) || len(h.freed) != 1 {
+				t.Errorf("calls %q, released %v", got, h.freed)
+			}
+			if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("left: %v", err)
+			}
+		})
+	}
+}
+
+// A volume that could not be unstaged is known until it is, even if it cannot be staged again.
+func TestAVolumeThatIsStagedStillWhenItCannotBeStagedAgain(t *testing.T) {
+	var failing atomic.Value // the call
+	h := start(t, csidriver.Config{Before: func(_ context.Context, call string) error {
+		if call == failing.Load() {
+			return status.Error(codes.InvalidArgument, "no")
+		}
+		return nil
+	}}, object(nil))
+	v := h.persistent("a", "1")
+	h.setUp(v)
+	failing.Store(unstageCall)
+	h.tearDown(v)
+	failing.Store(stageCall)
+	if err := h.SetUp(t.Context(), v); err == nil {
+		t.Error("it is said to be set up")
+	}
+	failing.Store("")
+	before := len(h.driver.Calls())
+	if err := h.Clean(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := h.driver.Calls()[before:]; !slices.Equal(got, []string{unstageCall}) {
+		t.Errorf("calls %q", got)
+	}
+}
+
 // Records of other kubelets' pods are left as they are. Those that can be read count: what such
 // a pod has must not be taken from under it.
 func TestRecordsOfOtherKubeletsPods(t *testing.T) {
@@ -672,6 +753,24 @@ func TestWhatADriverSaysOfItselfIsRefusedInAFewWords(t *testing.T) {
 	if err := checkVersions([]string{strings.Repeat("x", 5000)}); err == nil || len(err.Error()) > 300 {
 		t.Errorf("%.300v", err)
 	}
+}
+
+func TestAFileInThePlaceOfTheRegistry(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, registryDir)
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(Config{Root: root, NodeName: "n1", Secret: func(context.Context, string, string) (*v1.Secret, error) {
+		return nil, errors.New("none")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := testrun.Start(t, m.Run)
+	testrun.Eventually(t, "the registry is a directory", func() bool { fi, err := os.Lstat(dir); return err == nil && fi.IsDir() })
+	stop() // fails the test if it had ended by itself
+	damage.MovedAside(t, dir)
 }
 
 func TestRunGoesOnWithoutInotify(t *testing.T) {

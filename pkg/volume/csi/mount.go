@@ -157,8 +157,8 @@ func (p *publishing) stage(ctx context.Context, again bool) error {
 		Secrets: secrets, VolumeContext: p.v.attributes(false),
 	})
 	if err != nil {
-		if finished(err) && !m.isPublished(p.now) {
-			_ = removeIfUnmounted(staging)
+		// It may have been staged before, and not unstaged yet.
+		if finished(err) && !m.isPublished(p.now) && removeIfUnmounted(staging) == nil {
 			_ = forget(dir)
 		}
 		return fmt.Errorf("MountVolume.MountDevice failed: %w", err)

@@ -40,18 +40,25 @@ func (m *Manager) TearDown(ctx context.Context, dir string) error {
 		return err
 	}
 	klog.V(2).InfoS("Unpublished volume", "driver", d.Driver, "volume", d.Handle, "path", target)
+	staged, staging := m.stagedDir(d, d.Target != "")
+	_, unread := load(staged)
+	if unread != nil && lost(staged) { // after load, which moves aside
+		// The pod's record, while it is there, says as much as the one that was damaged.
+		record := d
+		record.Name, record.Target, record.Staging, record.Ready = "", "", staging, false
+		if unread = record.save(staged); unread != nil {
+			return fmt.Errorf("record anew that volume %s is staged: %w", d.Handle, unread)
+		}
+	}
 	if err := forget(dir); err != nil {
 		return err
 	}
 	if d.Mode == storage.VolumeLifecycleEphemeral || m.isPublished(d) {
 		return nil
 	}
-	if dir, staging := m.stagedDir(d, d.Target != ""); lost(dir) {
-		// The pod's record says as much as the one that was damaged.
-		d.Name, d.Target, d.Staging, d.Ready = "", "", staging, false
-		if err := d.save(dir); err != nil {
-			return fmt.Errorf("record anew that volume %s is staged: %w", d.Handle, err)
-		}
+	if unread != nil && !absent(unread) {
+		klog.ErrorS(unread, "Nobody can tell yet whether a volume is staged, trying again later", "driver", d.Driver, "volume", d.Handle)
+		return nil
 	}
 	// Clean tries again what fails from here on: the pod has nothing more to wait for.
 	for staged, s := range m.staged() {
