@@ -60,6 +60,7 @@ type FileSource struct {
 	removed map[string]bool // files reported as removed since the last good look at their directory
 	spoken  bool
 	started time.Time
+	looks   int
 
 	mu       sync.Mutex
 	problems manifest.Book

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 const node = "Node-1"
@@ -86,6 +88,7 @@ func (r *fileRun) wait(names ...string) Snapshot {
 	for {
 		select {
 		case s := <-r.out:
+			slices.SortFunc(s.Pods, func(a, b *v1.Pod) int { return strings.Compare(a.Name, b.Name) })
 			last = podNames(s.Pods)
 			if equalNames(last, names) {
 				return s
@@ -172,6 +175,63 @@ func TestHugeQuantitiesAreProblemsOfTheirDocument(t *testing.T) {
 	if n := len(r.src.Problems()); n < 7 {
 		t.Errorf("%d problems: %v", n, r.src.Problems())
 	}
+}
+
+// A copy takes nothing from the pod that runs, whatever its name; edits of the first go on.
+func TestACopyOfAManifestIsTheOneThatIsNotRun(t *testing.T) {
+	r := startFile(t, t.TempDir())
+	r.write("web.yaml", podManifest("web"))
+	before := r.wait("web").Pods[0].UID
+	r.write("a-copy.yaml", podManifest("web"))
+	r.write("other.yaml", podManifest("other"))
+	if now := r.wait("other", "web").Pods[1].UID; now != before {
+		t.Errorf("the pod of the copy is wanted now: %s", now)
+	}
+	r.write("web.yaml", podManifest("web", "    tty: true"))
+	r.write("other.yaml", podManifest("later"))
+	if now := r.wait("later", "web").Pods[1]; !now.Spec.Containers[0].TTY {
+		t.Error("the copy counts since the first was changed")
+	}
+	if err := os.Remove(filepath.Join(r.dir, "web.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	for r.wait("later", "web").Pods[1].Spec.Containers[0].TTY {
+	}
+}
+
+// A disk that is not mounted yet when the agent starts, or a mistake in the path, ends no pods.
+func TestAPathThatIsGoneWhenTheAgentStartsSaysNothing(t *testing.T) {
+	dir, kept := filepath.Join(t.TempDir(), "manifests"), t.TempDir()
+	state := func(c *FileConfig) { c.StateDir, c.Period = kept, 20*time.Millisecond }
+	r := startFile(t, dir, state)
+	r.wait() // of a new node, nothing is wanted
+	r.stop()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r = startFile(t, dir, state)
+	r.write("web.yaml", podManifest("web"))
+	r.wait("web")
+	r.write("later.yaml", podManifest("later"))
+	r.wait("later", "web") // the first is saved by then
+	r.stop()
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r = startFile(t, dir, state)
+	testrun.Eventually(t, "the problem is told", func() bool {
+		p := r.src.Problems()
+		return len(p) == 1 && strings.Contains(p[0].Error(), "run on until it does")
+	})
+	select {
+	case s := <-r.out:
+		t.Fatalf("%d pods are wanted", len(s.Pods))
+	default:
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	r.wait("later", "web")
 }
 
 // A UID in a manifest only distinguishes pods of one name: it cannot be another

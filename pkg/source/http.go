@@ -151,9 +151,7 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 	case err != nil:
 		s.note(append([]manifest.Problem{s.problem(message(err))}, s.faults...))
 		if first {
-			if kept := s.store.load(s.origin.From); kept != nil {
-				s.content, changed = manifest.KeepFailed(manifest.Content{}, s.origin.WhatRan().Read(kept), s.cfg.NodeName), true
-			}
+			s.content, changed = s.store.content(s.origin, s.cfg.NodeName)
 		}
 	case body == nil || s.last != nil && bytes.Equal(body, s.last):
 		s.note(s.faults)
@@ -178,9 +176,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	docs := s.origin.Read(body)
 	before := s.content
 	if first && manifest.NeedsKept(docs) {
-		if kept := s.store.load(s.origin.From); kept != nil {
-			before = manifest.KeepFailed(manifest.Content{}, s.origin.WhatRan().Read(kept), s.cfg.NodeName)
-		}
+		before, _ = s.store.content(s.origin, s.cfg.NodeName)
 	}
 	manifest.RefuseChanges(docs, before)
 	s.faults = manifest.Problems(docs, pods.SourceHTTP, s.origin.From)

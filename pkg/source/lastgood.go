@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 // lastGood keeps on disk each manifest as it was when last good. It only serves an
@@ -37,17 +39,34 @@ func (g *lastGood) put(path string, data []byte) {
 	g.pending[path] = data
 }
 
-func (g *lastGood) load(path string) []byte {
+// content returns what a manifest gave when it was last good, before this agent started, if it was.
+func (g *lastGood) content(from manifest.Origin, node string) (manifest.Content, bool) {
+	path := from.From
+	from = from.WhatRan()
+	data := g.load(path, func(data []byte) bool {
+		docs := from.Read(data)
+		return len(docs) > 0 && !slices.ContainsFunc(docs, manifest.Document.Failed)
+	})
+	if data == nil {
+		return manifest.Content{}, false
+	}
+	return manifest.KeepFailed(manifest.Content{}, from.Read(data), node), true
+}
+
+// load returns a manifest as it was when last good; nil if there is none. good judges one of an
+// agent that did not seal them.
+func (g *lastGood) load(path string, good func([]byte) bool) []byte {
 	if g.dir == "" {
 		return nil
 	}
 	var data []byte
 	err := durable.Load(g.name(path), "A manifest as it was when last good. While the manifest itself is not, its pods are stopped: mend it.",
 		func(text []byte) error {
-			if data = text; len(bytes.TrimSpace(text)) == 0 {
-				return errors.New("it is empty")
+			var err error
+			if data, err = unseal(text); errors.Is(err, errUnsealed) && good(text) {
+				data, err = text, nil
 			}
-			return nil
+			return err
 		})
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -56,6 +75,18 @@ func (g *lastGood) load(path string) []byte {
 		return nil
 	}
 	return data
+}
+
+// any reports whether there was ever a manifest that was good.
+func (g *lastGood) any() bool {
+	if g.dir == "" {
+		return false
+	}
+	entries, err := os.ReadDir(g.dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !durable.Temporary(e.Name()) })
 }
 
 // prune removes what was kept of manifests other than paths: they were removed
@@ -85,6 +116,27 @@ func (g *lastGood) prune(paths []string) {
 	}
 }
 
+// sealed begins a copy: a manifest that was torn may be a good one of another pod.
+const sealed = "# sha256:"
+
+var errUnsealed = errors.New("it does not begin with its checksum")
+
+func seal(data []byte) []byte {
+	h := sha256.Sum256(data)
+	return slices.Concat([]byte(sealed+hex.EncodeToString(h[:])+"\n"), data)
+}
+
+func unseal(text []byte) ([]byte, error) {
+	_, data, ok := bytes.Cut(text, []byte("\n"))
+	switch {
+	case !ok || !bytes.HasPrefix(text, []byte(sealed)):
+		return nil, errUnsealed
+	case !bytes.Equal(text, seal(data)):
+		return nil, errors.New("it is not what was written")
+	}
+	return data, nil
+}
+
 func (g *lastGood) name(path string) string {
 	h := sha256.Sum256([]byte(path))
 	return filepath.Join(g.dir, hex.EncodeToString(h[:16]))
@@ -100,8 +152,8 @@ func (g *lastGood) flush() {
 			if err = os.Remove(g.name(path)); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
-		} else if before, e := durable.Read(g.name(path)); e != nil || !bytes.Equal(before, data) {
-			err = durable.Write(g.name(path), data)
+		} else if before, e := durable.Read(g.name(path)); e != nil || !bytes.Equal(before, seal(data)) {
+			err = durable.Write(g.name(path), seal(data))
 		}
 		if err != nil {
 			klog.ErrorS(err, "Could not save the manifest", "file", path)

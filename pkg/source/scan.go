@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,12 +31,14 @@ type file struct {
 	manifest.Content // now: from the last read, or kept from before it
 	problems         []manifest.Problem
 	gone             time.Time // when it was first found missing; zero while it is there
+	arrived          int       // in which look it was found
 }
 
 // look reads what has changed. It returns a snapshot if what is wanted may have
 // changed, and after how long to look again even if nothing happens: 0 for never.
 func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	now := s.cfg.Clock.Now()
+	s.looks++
 	// Before the list is made, so as not to miss a change after it.
 	s.watch.follow(s.cfg.Path, s.links)
 	paths, links, whole, complete := s.list()
@@ -44,7 +47,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	for _, p := range paths {
 		f := s.files[p]
 		if f == nil {
-			f = &file{}
+			f = &file{arrived: s.looks}
 			s.files[p] = f
 		}
 		back := !f.gone.IsZero()
@@ -94,14 +97,22 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	if s.spoken && !changed {
 		return nil, again
 	}
-	if !s.spoken && !complete && !errors.Is(s.missing(), fs.ErrNotExist) {
-		return nil, again // unreadable, not missing: it is not known what is wanted
+	if !s.spoken && !complete && (s.store.any() || !errors.Is(s.missing(), fs.ErrNotExist)) {
+		return nil, again // it is not known what is wanted: a disk may not be mounted yet
 	}
 	if !s.spoken && complete {
 		s.store.prune(paths)
 	}
 	s.spoken = true
 	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects}, again
+}
+
+// goesOn says what becomes of the pods of a path that does not exist.
+func (s *FileSource) goesOn() string {
+	if s.spoken || !s.store.any() {
+		return ""
+	}
+	return "; the pods of earlier manifests run on until it does, if only as an empty directory"
 }
 
 func (s *FileSource) missing() error {
@@ -118,7 +129,7 @@ func (s *FileSource) list() (paths, links []string, problems []manifest.Problem,
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		problem(path, "does not exist")
+		problem(path, "does not exist"+s.goesOn())
 		// A single file that is gone from its directory has been removed.
 		_, single := s.files[path]
 		_, err := os.Stat(filepath.Dir(path))
@@ -175,22 +186,22 @@ func kindOf(m fs.FileMode) string {
 // have changed.
 func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	first := !f.read
+	from := s.origin
+	from.From = path
 	data, err := f.reading.next(path, now)
 	switch {
 	case err != nil:
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
 		if first {
-			f.Content = s.kept(path)
+			f.Content, _ = s.store.content(from, s.cfg.NodeName)
 		}
 		return first && len(f.Pods)+len(f.Objects) > 0
 	case data == nil:
 		return false
 	}
-	from := s.origin
-	from.From = path
 	docs := from.Read(data)
 	if first && manifest.NeedsKept(docs) {
-		f.Content = s.kept(path)
+		f.Content, _ = s.store.content(from, s.cfg.NodeName)
 	}
 	manifest.RefuseChanges(docs, f.Content)
 	f.problems = manifest.Problems(docs, pods.SourceFile, path)
@@ -206,26 +217,17 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	return true
 }
 
-// kept returns what a file gave when it was last good, before this agent started.
-func (s *FileSource) kept(path string) manifest.Content {
-	data := s.store.load(path)
-	if data == nil {
-		return manifest.Content{}
-	}
-	from := s.origin.WhatRan()
-	from.From = path
-	return manifest.KeepFailed(manifest.Content{}, from.Read(data), s.cfg.NodeName)
-}
-
-// merge combines what the files give, in the order of the files. Of two pods with a
-// common name or UID, and of two objects with one name, the first is wanted, and
-// the other is a problem.
+// merge combines what the files give, those that came first before others, and by name. Of two pods
+// with a common name or UID, and of two objects with one name, the first is wanted, and the other
+// is a problem: the copy of a manifest takes nothing from what runs.
 func (s *FileSource) merge() (manifest.Content, []manifest.Problem) {
 	paths := make([]string, 0, len(s.files))
 	for p := range s.files {
 		paths = append(paths, p)
 	}
-	slices.Sort(paths)
+	slices.SortFunc(paths, func(a, b string) int {
+		return cmp.Or(cmp.Compare(s.files[a].arrived, s.files[b].arrived), strings.Compare(a, b))
+	})
 	var all manifest.Content
 	var problems []manifest.Problem
 	taken := manifest.NewTaken()
