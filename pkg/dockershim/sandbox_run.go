@@ -72,13 +72,15 @@ func (s *Server) checkHandler(handler string) error {
 	return nil
 }
 
-// bringUp makes a created sandbox ready. The checkpoint is written while Docker starts the
-// sandbox: it serves only to tear down the network later.
+// bringUp makes a created sandbox ready. The checkpoint comes first: on a full disk nothing starts, or
+// the end of what did would have the client try again at once. It gets to the disk while Docker
+// starts the sandbox: it serves only to tear down the network later.
 func (s *Server) bringUp(ctx context.Context, id string, config *cri.PodSandboxConfig) error {
+	if err := s.checkpoints.Write(id); err != nil {
+		return err
+	}
 	written := make(chan error, 1)
-	go func() {
-		written <- recovery.Call(func() error { return s.checkpoints.Write(id) })
-	}()
+	go func() { written <- recovery.Call(s.checkpoints.Sync) }()
 	err := s.containers.Start(ctx, id)
 	if err = errors.Join(err, <-written); err != nil {
 		return err

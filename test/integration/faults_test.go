@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
@@ -233,4 +235,22 @@ func TestDamagedCheckpoint(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestASandboxThatCannotBeNotedIsNotStarted, as on a full disk: its end would bring on the next one at once.
+func TestASandboxThatCannotBeNotedIsNotStarted(t *testing.T) {
+	a, proxy := behindProxy(t)
+	dir := filepath.Join(a.Dir, "shim", "sandbox")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Skipf("this environment cannot mount: %v", err)
+	}
+	unmount := sync.OnceFunc(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	t.Cleanup(unmount)
+	a.Write("web.yaml", harness.Pod("web", ""))
+	waitLog(t, a, "FailedCreatePodSandBox", "write checkpoint")
+	if n := proxy.Count(harness.Path(http.MethodPost, "/start")); n > 0 {
+		t.Errorf("%d containers were started", n)
+	}
+	unmount()
+	a.WaitRunning("web")
 }

@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
 )
 
@@ -42,14 +45,27 @@ func (s *Store) path(id string) (string, error) {
 	return filepath.Join(s.dir, id), nil
 }
 
-// Write notes a sandbox. When it returns, a crash of the machine does not take the note away.
+// Write notes a sandbox. After Sync, a crash of the machine does not take the note away.
 func (s *Store) Write(id string) error {
-	path, err := s.path(id)
-	if err != nil {
+	if _, err := s.path(id); err != nil {
 		return err
 	}
-	if err := durable.Write(path, nil); err != nil {
+	f, err := safefile.Create(s.dir, id, 0o600)
+	if err != nil {
 		return fmt.Errorf("write checkpoint of sandbox %s: %w", id, err)
+	}
+	return f.Close()
+}
+
+// Sync waits until all that was noted is on disk.
+func (s *Store) Sync() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("write checkpoints: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("write checkpoints: %w", err)
 	}
 	return nil
 }
@@ -60,7 +76,11 @@ func (s *Store) Remove(id string) error {
 	if err != nil {
 		return nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = os.Remove(path)
+	if errors.Is(err, unix.ENOTEMPTY) {
+		err = durable.MoveAside(path, "Nothing: a checkpoint is empty.", err)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove checkpoint of sandbox %s: %w", id, err)
 	}
 	return nil

@@ -59,6 +59,19 @@ func TestContentIsOfNoConsequence(t *testing.T) {
 	wantList(t, s, abc)
 }
 
+func TestADirectoryInPlaceOfACheckpointIsMovedAside(t *testing.T) {
+	s, dir := newStore(t)
+	if err := os.MkdirAll(filepath.Join(dir, abc, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(abc); err != nil {
+		t.Fatal(err)
+	}
+	if len(durable.Aside(filepath.Join(dir, abc))) != 1 {
+		t.Error("it is gone")
+	}
+}
+
 func TestIdsCannotLeaveTheDirectory(t *testing.T) {
 	s, dir := newStore(t)
 	outside := filepath.Join(filepath.Dir(dir), "outside")

@@ -67,10 +67,14 @@ func statx(dir int, path string, flags int) (fileInfo, error) {
 	return fi, nil
 }
 
-// loadPosition reads a position. It returns false when the file is missing or damaged.
+// loadPosition reads a position. It returns false when the file is missing or damaged, as it may be
+// after a power cut. What could not be replaced is moved aside.
 func loadPosition(path string) (position, bool) {
 	var p position
 	b, err := durable.Read(path)
+	if durable.IsDamage(err) {
+		_ = durable.MoveAside(path, "Up to where a log has been copied. It is compared with its copy.", err) // saving says what is wrong
+	}
 	if err != nil || json.Unmarshal(b, &p) != nil || p.Docker.Inode == 0 || p.Offset < 0 || p.Size < 0 {
 		return position{}, false
 	}
