@@ -71,7 +71,7 @@ pods: build cluster-build ## the table of test/pods only, standalone and in a cl
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/pods/... $(ARGS)
 
 .PHONY: attack
-attack: build ## hostile inputs and all fuzz targets, for TIME=10m each (a minute of it is part of make test)
+attack: build ## hostile inputs for TIME=10m, and as long for all fuzz targets together (a minute of it is part of make test)
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_ATTACK='$(TIME)' $(GO) test -v -count=1 -timeout 0 ./test/attack/... $(ARGS)
 
 .PHONY: cluster-build

@@ -41,7 +41,7 @@ const (
 // agent is given them.
 func Note(ctx context.Context, root string, wasThere bool, own string) error {
 	for _, dir := range []string{recordsDir, ownPods} {
-		err := durable.MakeWay(filepath.Join(root, dir), "Which pods' directories are the agent's. Those of pods that it is given now are again; others stay for you to remove.")
+		err := durable.MakeWay(filepath.Join(root, dir), "What of the root directory is the agent's, to which volumes claims were bound, and manifests as they were when last good. Directories of pods that it is given now are its again; others stay for you to remove.")
 		if err != nil && !errors.Is(err, durable.ErrDamaged) {
 			return err
 		}

@@ -124,7 +124,7 @@ func TestDocumentIsUpToDate(t *testing.T) {
 	b.WriteString("# What becomes of each field of a pod\n\n")
 	b.WriteString("Written by `go test ./pkg/admission/podfields -update` from `pkg/admission/podfields/table.go`; a test holds it to `v1.PodSpec` of the API release we build with.\n")
 	b.WriteString("ConfigMaps, Secrets, PersistentVolumeClaims and PersistentVolumes come from the API server, and on a standalone node from the manifests; tokens, trust bundles and RuntimeClasses from the API server alone, and only a control plane describes CSI drivers for volumes of the pod's own and makes claims for ephemeral ones. A static pod of a node in a cluster gets none of them but the classes: what it refers to is refused for the reason beside it.\n")
-	b.WriteString("A pod that sets a refused field is not started: the reason below is in its status and in the log. Nothing is ignored in silence.\n")
+	b.WriteString("A pod that sets a refused field is not started: the reason below is in its status and in the log. What is ignored is named below.\n")
 	b.WriteString("\nA path has at most 4095 bytes and the files that the node writes names of at most 255, which is what Linux takes; a longer one fails the volume or the container that it belongs to, with `file name too long`. A path counts as it is written, but that of a file in a volume after it was cleaned. A quantity that 64 bits do not hold, in thousandths where it is of cpu, is refused.\n")
 	counts := map[verdict]int{}
 	for _, s := range table {
