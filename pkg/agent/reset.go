@@ -36,6 +36,7 @@ const resetGrace int64 = 10
 // own state. It refuses while an agent runs. It prints to out what it removed, and
 // may be repeated after a failure.
 func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
+	_, missing := os.Lstat(cfg.RootDir)
 	unlock, err := lock(ctx, cfg.RootDir)
 	if errors.Is(err, errLocked) {
 		return fmt.Errorf("stop the agent first: %w", err)
@@ -59,6 +60,10 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	if err := resetState(ctx, cfg); err != nil {
 		return err
+	}
+	if missing != nil {
+		fmt.Fprintf(out, "found no state of an agent in %s\n", cfg.RootDir)
+		return nil
 	}
 	fmt.Fprintf(out, "removed the pods' directories and the agent's state in %s\n", cfg.RootDir)
 	return nil

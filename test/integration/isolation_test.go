@@ -130,8 +130,8 @@ func TestResetRemovesAllThatThisAgentMadeAndNothingElse(t *testing.T) {
 	}
 
 	// Resetting twice is as good as once, and the agent starts afresh afterwards.
-	if _, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil {
-		t.Errorf("a second reset: %v\n%s", err, stderr)
+	if stdout, stderr, err := a.Run(append([]string{"reset", "--yes"}, a.Flags()...)...); err != nil || !strings.Contains(stdout, "found no state of an agent") {
+		t.Errorf("a second reset: %v\n%s%s", err, stdout, stderr)
 	}
 	a.Start()
 	a.WaitRunning("one")
