@@ -164,9 +164,6 @@ func since(name string) string {
 	return when
 }
 
-// renameat2 is a variable for the test: the file systems of its machine know the flag.
-var renameat2 = unix.Renameat2
-
 // rename adds a suffix to the name of a file below dir, and follows no link below it.
 func rename(dir, name, suffix string) error {
 	if dir == "" {
@@ -185,18 +182,23 @@ func rename(dir, name, suffix string) error {
 		return err
 	}
 	defer unix.Close(parent)
-	err = renameat2(parent, base, parent, base+suffix, unix.RENAME_NOREPLACE)
+	return renameIn(parent, base, base+suffix, unix.Renameat2)
+}
+
+// renameIn renames a file within a directory, and replaces nothing. renameat2 is the system call.
+func renameIn(dir int, from, to string, renameat2 func(int, string, int, string, uint) error) error {
+	err := renameat2(dir, from, dir, to, unix.RENAME_NOREPLACE)
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
 	// NFS, 9p and others know no flags. Nobody else makes such names: to look first is enough.
-	switch err := unix.Fstatat(parent, base+suffix, &unix.Stat_t{}, unix.AT_SYMLINK_NOFOLLOW); {
+	switch err := unix.Fstatat(dir, to, &unix.Stat_t{}, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == nil:
 		return unix.EEXIST
 	case !errors.Is(err, unix.ENOENT):
 		return err
 	}
-	return unix.Renameat(parent, base, parent, base+suffix)
+	return unix.Renameat(dir, from, dir, to)
 }
 
 func escapeGlob(path string) string {

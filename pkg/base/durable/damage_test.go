@@ -179,30 +179,33 @@ func TestLoadInLeavesWhatLinksLeadTo(t *testing.T) {
 // TestFileSystemsThatKnowNoFlags of a rename, as NFS and 9p: what is damaged is moved aside
 // there too, and replaces nothing.
 func TestFileSystemsThatKnowNoFlags(t *testing.T) {
-	defer func() { renameat2 = unix.Renameat2 }()
 	for _, refusal := range []error{unix.EINVAL, unix.ENOSYS} {
-		renameat2 = func(int, string, int, string, uint) error { return refusal }
+		refuse := func(int, string, int, string, uint) error { return refusal }
 		for name, put := range map[string]func(string) error{
 			"a file":      func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) },
 			"a directory": func(p string) error { return os.MkdirAll(filepath.Join(p, "full"), 0o700) },
 			"a dead link": func(p string) error { return os.Symlink("nowhere", p) },
 		} {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "state")
-			if err := put(path); err != nil {
+			path := filepath.Join(t.TempDir(), "state")
+			dir, err := os.Open(filepath.Dir(path))
+			if err != nil {
 				t.Fatal(err)
 			}
-			if err := MoveAside(path, "", errors.New("bad")); !errors.Is(err, ErrDamaged) {
-				t.Errorf("%s, %v: %v", name, refusal, err)
-			}
-			damage.MovedAside(t, path)
+			defer dir.Close()
+			fd := int(dir.Fd())
 			if err := errors.Join(put(path), os.Symlink("nowhere", path+".there")); err != nil {
 				t.Fatal(err)
 			}
-			if err := rename(dir, "state", ".there"); !errors.Is(err, unix.EEXIST) {
+			if err := renameIn(fd, "state", "state.there", refuse); !errors.Is(err, unix.EEXIST) {
 				t.Errorf("%s onto what is there, %v: %v", name, refusal, err)
 			}
-			if err := rename(dir, "missing", ".x"); !errors.Is(err, unix.ENOENT) {
+			if err := renameIn(fd, "state", "aside", refuse); err != nil {
+				t.Errorf("%s, %v: %v", name, refusal, err)
+			}
+			if _, err := os.Lstat(filepath.Join(filepath.Dir(path), "aside")); err != nil {
+				t.Errorf("%s is not there: %v", name, err)
+			}
+			if err := renameIn(fd, "state", "later", refuse); !errors.Is(err, unix.ENOENT) {
 				t.Errorf("what is not there, %v: %v", refusal, err)
 			}
 		}

@@ -145,6 +145,7 @@ const (
 	updatedName = "-updated.pem"
 )
 
+// lost is what is lost with a damaged pair.
 const lost = "The node's certificate and key. Others are requested; a client certificate needs a kubeconfig or bootstrap kubeconfig that works."
 
 // openStore opens client-go's store of a pair, once nothing is in its way: it gives up where
