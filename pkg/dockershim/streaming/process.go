@@ -116,7 +116,7 @@ func openProcess(p process, containerID string) (*os.File, error) {
 		err = os.ErrProcessDone
 	}
 	if err == nil {
-		err = inContainer(p.pid, containerID)
+		err = InContainer(p.pid, containerID)
 	}
 	if err != nil {
 		f.Close()
@@ -125,9 +125,9 @@ func openProcess(p process, containerID string) (*os.File, error) {
 	return f, nil
 }
 
-// inContainer fails unless the process is in a cgroup of the container. With every cgroup
+// InContainer fails unless the process is in a cgroup of the container. With every cgroup
 // driver such a cgroup has the container's ID in its name.
-func inContainer(pid int, containerID string) error {
+func InContainer(pid int, containerID string) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return err
