@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -60,5 +61,28 @@ func TestTheNetworkOfASandboxThatCameMeanwhileIsKept(t *testing.T) {
 	}
 	if !slices.Equal(n.gone, []string{"gone"}) {
 		t.Errorf("detached: %v, want the one that is gone", n.gone)
+	}
+}
+
+// The process of a sandbox has ended, which Docker does not know yet, and its number is another's.
+func TestAnotherProcessIsNotTheSandbox(t *testing.T) {
+	id := strings.Repeat("a", 64)
+	e, err := docker.Connect(t.Context(), dockertest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("API-Version", "1.41")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/info"):
+			fmt.Fprint(w, "{}")
+		case strings.HasSuffix(r.URL.Path, "/json"):
+			fmt.Fprintf(w, `{"Id": %q, "Name": "/k8s_POD_p_n_u_0", "State": {"Running": true, "Pid": %d}, "HostConfig": {}, "Config": {"Labels": {"io.mini-kubelet.state-dir": %q, %q: %q}}}`,
+				id, os.Getpid(), dockertest.StateDir, docker.LabelType, docker.TypeSandbox)
+		}
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	s := &Server{state: state{containers: docker.NewContainers(e, dockertest.StateDir)}}
+	if netns, err := s.netns(t.Context(), id); err != nil || netns != "" {
+		t.Errorf("the network namespace %q of a process that is not the sandbox's, %v", netns, err)
 	}
 }

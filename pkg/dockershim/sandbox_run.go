@@ -16,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/streaming"
 )
 
 // RunPodSandbox creates and starts a sandbox and attaches it to its network. When it fails, or
@@ -115,6 +116,11 @@ func (s *Server) netns(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	if r.State == nil || !r.State.Running || r.State.Pid == 0 {
+		return "", nil
+	}
+	// Docker may not know yet that the process has ended, and another may have its number.
+	if err := streaming.InContainer(r.State.Pid, r.ID); err != nil {
+		klog.V(2).InfoS("Process of a sandbox is gone", "podSandboxID", id, "err", err)
 		return "", nil
 	}
 	return "/proc/" + strconv.Itoa(r.State.Pid) + "/ns/net", nil

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +28,8 @@ import (
 	remotecommandserver "k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/streaming/pkg/httpstream"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // process is what the runtime of these tests runs.
@@ -312,6 +316,33 @@ func TestARequestWithoutUpgradeGetsNoStream(t *testing.T) {
 	base, client := startAPI(t, newRuntimeHost(t), nil)
 	if code, body := ask(t, client, "POST", base+"/exec/ns/p/c?command=ls&output=1"); code != 400 || !strings.Contains(body, "Upgrade request required") {
 		t.Errorf("%d %q", code, body)
+	}
+}
+
+// When the runtime refuses an upgrade, the client is not left with a connection to it.
+func TestARefusedUpgradeLendsNoConnection(t *testing.T) {
+	var asked atomic.Int32
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Error(w, "unknown token", http.StatusNotFound)
+	}))
+	defer refuses.Close()
+	u, _ := url.Parse(refuses.URL + "/exec/token")
+	base, _ := startAPI(t, &host{url: u}, nil)
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(base, "https://"), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "POST /exec/ns/p/c?output=1&command=ls HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n"+
+		"GET /exec/another HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	_ = conn.SetReadDeadline(time.Now().Add(testrun.Patience))
+	answer, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) || !bytes.HasPrefix(answer, []byte("HTTP/1.1 404 ")) {
+		t.Errorf("%q, %v; want the runtime's answer and the end of the connection", answer, err)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the runtime got %d requests", n)
 	}
 }
 

@@ -216,6 +216,12 @@ func TestUsers(t *testing.T) {
 			t.Errorf("user %q is %q, want %q", in, got, want)
 		}
 	}
+	// Docker looks for such a number in the image's passwd, and may find root.
+	for _, in := range []string{"4294967296", "99999999999999999999"} {
+		if uid, name := imageUser(in); uid != nil || name != in {
+			t.Errorf("user %q is the number %v", in, uid)
+		}
+	}
 }
 
 func TestSharedLayersCountOnce(t *testing.T) {

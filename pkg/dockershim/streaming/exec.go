@@ -10,6 +10,8 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 	utilexec "k8s.io/utils/exec"
@@ -80,7 +82,10 @@ func (e *execution) result(ctx context.Context) (container.ExecInspect, error) {
 		if err != nil {
 			return info, dockerError(err, "inspect exec in container %s", e.containerID)
 		}
-		if !info.Running {
+		switch {
+		case !hasBegun(info): // the output has ended, so that it never will
+			return info, status.Errorf(codes.Unavailable, "Docker has not started the command in container %s", e.containerID)
+		case !info.Running:
 			return info, nil
 		}
 		if pause > 30*time.Millisecond {

@@ -106,8 +106,9 @@ func (e *execution) outcome(caller, run context.Context, req *cri.ExecSyncReques
 			return info, nil
 		}
 		if exited = caller.Err() == nil && run.Err() != nil && e.hasEnded(caller); !exited {
+			err = endedEarly(run, req, err) // killing takes time
 			e.kill()
-			return info, endedEarly(run, req, err)
+			return info, err
 		}
 	}
 	// What runs of it now is what it has left behind, which is not killed.

@@ -2,6 +2,7 @@ package streaming
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -311,6 +312,59 @@ func TestAnEndThatDockerDoesNotTell(t *testing.T) {
 	}
 	if _, err := e.outcome(run, run, &cri.ExecSyncRequest{ContainerId: "c"}, true); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("outcome when the caller has left: %v", err)
+	}
+}
+
+// Docker takes up the connection of a command before it starts the command. One that it is slow to
+// start, or does not start at all, has not ended well.
+func TestACommandThatHasNotBegunIsNoSuccess(t *testing.T) {
+	for name, startEnds := range map[string]bool{"slow": false, "never": true} {
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			var began atomic.Int64
+			docker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				switch {
+				case strings.HasSuffix(r.URL.Path, "/exec"):
+					began.Store(time.Now().UnixNano())
+					w.WriteHeader(http.StatusCreated)
+					_, _ = io.WriteString(w, `{"Id":"x"}`)
+				case strings.HasSuffix(r.URL.Path, "/start"):
+					conn, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+					if !startEnds {
+						<-over
+					}
+				case time.Since(time.Unix(0, began.Load())) > 1500*time.Millisecond: // there is nothing to kill
+					w.WriteHeader(http.StatusNotFound)
+				default:
+					_, _ = io.WriteString(w, `{"ID":"x","Running":false,"ExitCode":null,"Pid":0}`)
+				}
+			}))
+			defer docker.Close()
+			defer close(over)
+			c, err := client.NewClientWithOpts(client.WithHost("tcp://" + docker.Listener.Addr().String()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			s := startServer(t, c)
+			want := codes.DeadlineExceeded
+			if startEnds {
+				want = codes.Unavailable
+				if err := s.exec(t.Context(), "c", []string{"true"}, stdio{out: io.Discard}); status.Code(errors.Unwrap(err)) != want {
+					t.Errorf("exec: %v", err)
+				}
+			}
+			if r, err := s.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: "c", Cmd: []string{"true"}, Timeout: 1}); status.Code(err) != want {
+				t.Errorf("ExecSync: %v, %v", r, err)
+			}
+		})
 	}
 }
 

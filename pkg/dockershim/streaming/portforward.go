@@ -143,7 +143,7 @@ func (s *Server) dialSandbox(ctx context.Context, sandboxID string, port int32) 
 	netns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", info.State.Pid))
 	if err == nil {
 		defer netns.Close()
-		err = inContainer(info.State.Pid, info.ID) // the pid was not reused
+		err = InContainer(info.State.Pid, info.ID) // the pid was not reused
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace of sandbox %s: %w", sandboxID, err)

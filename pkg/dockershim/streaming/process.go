@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
@@ -115,7 +116,7 @@ func openProcess(p process, containerID string) (*os.File, error) {
 		err = os.ErrProcessDone
 	}
 	if err == nil {
-		err = inContainer(p.pid, containerID)
+		err = InContainer(p.pid, containerID)
 	}
 	if err != nil {
 		f.Close()
@@ -124,9 +125,9 @@ func openProcess(p process, containerID string) (*os.File, error) {
 	return f, nil
 }
 
-// inContainer fails unless the process is in a cgroup of the container. With every cgroup
+// InContainer fails unless the process is in a cgroup of the container. With every cgroup
 // driver such a cgroup has the container's ID in its name.
-func inContainer(pid int, containerID string) error {
+func InContainer(pid int, containerID string) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return err
@@ -237,7 +238,7 @@ func (e *execution) pid(ctx context.Context) (int, error) {
 		case errdefs.IsNotFound(err): // the container is gone
 			return 0, nil
 		case err != nil:
-		case !info.Running && (info.Pid != 0 || info.ExitCode != 0):
+		case !info.Running && hasBegun(info):
 			return 0, nil
 		case info.Pid != 0:
 			return info.Pid, nil
@@ -250,11 +251,17 @@ func (e *execution) pid(ctx context.Context) (int, error) {
 	}
 }
 
+// hasBegun reports whether Docker has started the command, or failed to. It accepts a command before
+// it starts it, and until then shows it as not running, with neither process ID nor exit code.
+func hasBegun(info container.ExecInspect) bool {
+	return info.Running || info.Pid != 0 || info.ExitCode != 0
+}
+
 // watchProcess returns a channel that closes when the command's process has ended. Docker may not
 // know yet that it has. When the process cannot be watched, stop is nil.
 func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, stop func()) {
 	info, err := e.server.docker.ContainerExecInspect(ctx, e.id)
-	if err != nil {
+	if err != nil || !hasBegun(info) {
 		return nil, nil
 	}
 	done := make(chan struct{})

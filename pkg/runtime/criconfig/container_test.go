@@ -27,6 +27,7 @@ func TestNonRoot(t *testing.T) {
 		"image runs as root":          {image: image(0), err: `container has runAsNonRoot and image will run as root (pod: "p_ns(u)", container: c)`},
 		"image says nothing":          {image: &cri.Image{}, err: "image will run as root"},
 		"image runs as a name":        {image: &cri.Image{Username: "www"}, err: "image has non-numeric user (www), cannot verify user is non-root"},
+		"image runs as 2 to the 31":   {image: image(1 << 31), err: "image's user 2147483648 is no user ID"},
 		"image is not known":          {err: "cannot verify user is non-root"},
 		"number beside unknown image": {user: id(7)},
 	} {

@@ -79,9 +79,8 @@ func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 		}
 	}
 	if c := pod.Spec.DNSConfig; c != nil {
-		words := func(all []string) []string { return oneWords(all, warn) }
-		r.Servers = distinct(r.Servers, words(c.Nameservers))
-		r.Searches = distinct(r.Searches, words(c.Searches))
+		r.Servers = distinct(r.Servers, without(c.Nameservers, " \t", warn))
+		r.Searches = distinct(r.Searches, without(c.Searches, " \t", warn))
 		var options []string
 		for _, o := range c.Options {
 			if o.Value != nil && *o.Value != "" {
@@ -90,7 +89,9 @@ func PodDNS(pod *v1.Pod, node NodeConfig) (*cri.DNSConfig, error) {
 				options = append(options, o.Name)
 			}
 		}
-		r.Options = mergeOptions(r.Options, words(options))
+		// With the kubelet one "option" can be several, which a resolver takes apart.
+		words := strings.Fields(strings.Join(without(options, "", warn), " "))
+		r.Options = mergeOptions(r.Options, words)
 	}
 	r = limit(r, warn)
 	return &cri.DNSConfig{Servers: r.Servers, Searches: r.Searches, Options: r.Options}, nil
@@ -153,13 +154,19 @@ func hostResolver(node NodeConfig) (Resolver, error) {
 	return r, nil
 }
 
-// oneWords leaves out what is not one word of a resolv.conf, and says so: with a line break in
-// it, the option of a pod would be lines of its own. The API server lets such options pass.
-func oneWords(all []string, warn func(reason, message string)) []string {
+// without leaves out what has one of the blanks, any other white space or control characters in it,
+// and says so: with a line break, the option of a pod would be lines of its own in a resolv.conf.
+// The API server lets such options pass.
+func without(all []string, blanks string, warn func(reason, message string)) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool {
-		bad := strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+		bad := strings.ContainsFunc(s, func(r rune) bool {
+			if r == ' ' || r == '\t' {
+				return strings.ContainsRune(blanks, r)
+			}
+			return unicode.IsSpace(r) || unicode.IsControl(r)
+		})
 		if bad {
-			warn("DNSConfigForming", fmt.Sprintf("spec.dnsConfig: %q is left out, since it is not one word", bounds.Quote(s)))
+			warn("DNSConfigForming", fmt.Sprintf("spec.dnsConfig: %q is left out because of its white space or control characters", bounds.Quote(s)))
 		}
 		return bad
 	})

@@ -138,12 +138,12 @@ func TestDNSErrorsStopTheSandbox(t *testing.T) {
 	checkError(t, err, ReasonSandboxConfig, "no such file")
 }
 
-func TestWhatIsNotOneWordIsLeftOut(t *testing.T) {
+func TestWhatWouldBeLinesOfItsOwnIsLeftOut(t *testing.T) {
 	value := "1\nnameserver 192.0.2.66"
 	pod := &v1.Pod{Spec: v1.PodSpec{DNSPolicy: v1.DNSNone, DNSConfig: &v1.PodDNSConfig{
 		Nameservers: []string{"192.0.2.1", "192.0.2.2\nsearch evil.example"},
 		Searches:    []string{"a.example b.example", "good.example"},
-		Options:     []v1.PodDNSConfigOption{{Name: "ndots", Value: &value}, {Name: "x\ry"}, {Name: "rotate"}, {Name: "nul\x00"}},
+		Options:     []v1.PodDNSConfigOption{{Name: "ndots", Value: &value}, {Name: "x\ry"}, {Name: "rotate"}, {Name: "nul\x00"}, {Name: "ndots:2  edns0\trotate"}},
 	}}}
 	warned := 0
 	got, err := PodDNS(pod, NodeConfig{Warn: func(*v1.Pod, string, string) { warned++ }})
@@ -151,7 +151,7 @@ func TestWhatIsNotOneWordIsLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct{ got, want []string }{
-		"servers": {got.Servers, []string{"192.0.2.1"}}, "searches": {got.Searches, []string{"good.example"}}, "options": {got.Options, []string{"rotate"}},
+		"servers": {got.Servers, []string{"192.0.2.1"}}, "searches": {got.Searches, []string{"good.example"}}, "options": {got.Options, []string{"rotate", "ndots:2", "edns0"}},
 	} {
 		if !slices.Equal(tt.got, tt.want) {
 			t.Errorf("%s %q, want %q", name, tt.got, tt.want)

@@ -1,6 +1,8 @@
 package criconfig
 
 import (
+	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -143,6 +145,8 @@ func verifyNonRoot(pod *v1.Pod, c *v1.Container, e v1.SecurityContext, uid *int6
 		return where("container has runAsNonRoot and the image's user is not known, cannot verify user is non-root")
 	case uid != nil && *uid == 0:
 		return where("container has runAsNonRoot and image will run as root")
+	case uid != nil && (*uid < 0 || *uid > math.MaxInt32): // runtimes look for it in the image's passwd, or cut it off
+		return where(fmt.Sprintf("container has runAsNonRoot and image's user %d is no user ID, cannot verify user is non-root", *uid))
 	case uid == nil:
 		return where("container has runAsNonRoot and image has non-numeric user (" + username + "), cannot verify user is non-root")
 	}

@@ -249,6 +249,23 @@ func TestPortForwardGoesToTheReadySandbox(t *testing.T) {
 	}
 }
 
+// The clock may have been set back between two attempts.
+func TestTheLaterAttemptIsMeant(t *testing.T) {
+	a, f := newAccess(t)
+	for _, c := range f.containers {
+		c.Metadata = &cri.ContainerMetadata{Attempt: map[string]uint32{"stale": 2}[c.Id]}
+	}
+	for _, s := range f.sandboxes {
+		s.Metadata = &cri.PodSandboxMetadata{Attempt: map[string]uint32{"older": 1}[s.Id]}
+	}
+	if _, err := a.Exec(t.Context(), named("web"), "", &v1.PodExecOptions{Container: "c"}); err != nil || f.exec.ContainerId != "stale" {
+		t.Errorf("exec: %v, %v", f.exec, err)
+	}
+	if _, err := a.PortForward(t.Context(), named("web"), "", &v1.PodPortForwardOptions{}); err != nil || f.forward.PodSandboxId != "older" {
+		t.Errorf("port-forward: %v, %v", f.forward, err)
+	}
+}
+
 func TestRun(t *testing.T) {
 	a, f := newAccess(t)
 	f.result = &cri.ExecSyncResponse{Stdout: []byte("out"), Stderr: []byte("err")}

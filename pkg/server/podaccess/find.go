@@ -1,6 +1,7 @@
 package podaccess
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -64,7 +65,7 @@ func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string,
 	}
 	var newest *cri.Container
 	for _, c := range r.GetContainers() {
-		if newest == nil || c.CreatedAt > newest.CreatedAt {
+		if newest == nil || newer(c.GetMetadata().GetAttempt(), newest.GetMetadata().GetAttempt(), c.CreatedAt, newest.CreatedAt) {
 			newest = c
 		}
 	}
@@ -72,6 +73,11 @@ func (a *Access) running(ctx context.Context, pod *v1.Pod, name string) (string,
 		return "", fmt.Errorf("container not found (%q)", name)
 	}
 	return newest.Id, nil
+}
+
+// newer compares attempts before times, since the clock may have been set back between two.
+func newer(attempt, than uint32, created, thanCreated int64) bool {
+	return cmp.Or(cmp.Compare(attempt, than), cmp.Compare(created, thanCreated)) > 0
 }
 
 // sandbox returns the ID of the pod's ready sandbox.
@@ -85,7 +91,7 @@ func (a *Access) sandbox(ctx context.Context, pod *v1.Pod) (string, error) {
 	}
 	var newest *cri.PodSandbox
 	for _, s := range r.GetItems() {
-		if newest == nil || s.CreatedAt > newest.CreatedAt {
+		if newest == nil || newer(s.GetMetadata().GetAttempt(), newest.GetMetadata().GetAttempt(), s.CreatedAt, newest.CreatedAt) {
 			newest = s
 		}
 	}

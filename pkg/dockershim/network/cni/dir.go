@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -119,6 +120,9 @@ func readFile(name string) (*libcni.NetworkConfigList, error) {
 	var err error
 	if filepath.Ext(name) == ".conflist" {
 		list, err = libcni.ConfListFromFile(name)
+		if err == nil {
+			list.Bytes, err = inlined(list)
+		}
 	} else {
 		var conf *libcni.NetworkConfig
 		//lint:ignore SA1019 single-plug-in files are deprecated, not gone: nodes still have them
@@ -138,4 +142,20 @@ func readFile(name string) (*libcni.NetworkConfigList, error) {
 		return nil, fmt.Errorf("%s: no plug-ins", name)
 	}
 	return list, nil
+}
+
+// inlined returns the text of a list with all its plug-ins. libcni adds those that are files of a
+// directory named after the network, but what is kept to call DEL by, in a record or in libcni's
+// cache, is the text.
+func inlined(list *libcni.NetworkConfigList) ([]byte, error) {
+	var text map[string]any
+	if err := json.Unmarshal(list.Bytes, &text); err != nil {
+		return nil, err
+	}
+	plugins := make([]json.RawMessage, len(list.Plugins))
+	for i, p := range list.Plugins {
+		plugins[i] = p.Bytes
+	}
+	text["plugins"], text["loadOnlyInlinedPlugins"] = plugins, true
+	return json.Marshal(text)
 }

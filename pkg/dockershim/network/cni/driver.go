@@ -217,8 +217,18 @@ func (d *Driver) add(ctx context.Context, list *libcni.NetworkConfigList, s Sand
 // Del detaches a sandbox; netns is empty when its process is gone. It succeeds
 // for a sandbox that is not attached. After an error the attachment is still on
 // record, and Reconcile tries again. A damaged record is dropped once the plug-ins have been
-// called with what else is known of the attachment.
+// called with what else is known of the attachment; where nothing is known it is left to
+// Reconcile, and holds up nobody.
 func (d *Driver) Del(ctx context.Context, id, netns string) error {
+	err := d.lockedDetach(ctx, id, netns)
+	if errors.Is(err, errNoNetwork) {
+		klog.ErrorS(err, "Network attachment is left for later", "podSandboxID", id)
+		return nil
+	}
+	return err
+}
+
+func (d *Driver) lockedDetach(ctx context.Context, id, netns string) error {
 	unlock, err := d.locks.Lock(ctx, id)
 	if err != nil {
 		return err
@@ -302,9 +312,13 @@ func (d *Driver) checkCached(list *libcni.NetworkConfigList, rt *libcni.RuntimeC
 	}
 }
 
+// errNoNetwork is wrapped by errors of a sandbox of which there is no network to detach it from yet.
+var errNoNetwork = errors.New("it is not known which plug-ins to call")
+
 // delDamaged detaches a sandbox whose record is damaged, as well as it can: from the networks in
 // libcni's cache, else from the present one. Whether or not the plug-ins succeed the record goes,
-// since it would never become better, and must not hold up its sandbox.
+// since it would never become better, and must not hold up its sandbox. It stays, with an
+// errNoNetwork, when there was none to call: at boot the configuration may come later.
 func (d *Driver) delDamaged(ctx context.Context, id, netns string, why error) error {
 	klog.ErrorS(why, "Record of a network attachment is damaged, detaching the sandbox without it", "podSandboxID", id)
 	netns = existing(netns)
@@ -324,7 +338,11 @@ func (d *Driver) delDamaged(ctx context.Context, id, netns string, why error) er
 			try(list, &libcni.RuntimeConf{ContainerID: id, NetNS: netns, IfName: ifName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs})
 		}
 	}
-	if list, err := d.cfg.Network.Network(); err == nil && !tried {
+	if !tried {
+		list, err := d.cfg.Network.Network()
+		if err != nil {
+			return fmt.Errorf("detach sandbox %s: %w: %w", id, errNoNetwork, err)
+		}
 		try(list, runtimeConf(Sandbox{ID: id}, netns))
 	}
 	if err := ctx.Err(); err != nil {
@@ -388,7 +406,7 @@ func (d *Driver) Reconcile(ctx context.Context, exists func(id string) bool) err
 				if exists(id) {
 					return nil
 				}
-				return d.Del(ctx, id, "")
+				return d.lockedDetach(ctx, id, "")
 			})
 			return nil
 		})

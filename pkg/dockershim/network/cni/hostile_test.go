@@ -276,6 +276,86 @@ func TestCancelledDelKeepsADamagedRecord(t *testing.T) {
 	}
 }
 
+// Before the network's configuration has come, as at boot, there is nothing to call for a damaged
+// record. It holds up nobody, and is not lost.
+func TestADamagedRecordWaitsForTheNetwork(t *testing.T) {
+	s := newScripted(t, "1.0.0")
+	conf := filepath.Join(s.dir, "conf", "10.conflist")
+	if err := errors.Join(os.Rename(conf, conf+".later"), os.Mkdir(filepath.Join(s.dir, "records"), 0o700),
+		os.WriteFile(filepath.Join(s.dir, "records", a+".json"), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	gone := func(string) bool { return false }
+	if err := s.Reconcile(t.Context(), gone); err == nil {
+		t.Error("Reconcile has no error, and would not be called again")
+	}
+	if err := s.Del(t.Context(), a, ""); err != nil {
+		t.Errorf("the sandbox is held up: %v", err)
+	}
+	if _, err := s.add(); err == nil {
+		t.Error("attached without a network")
+	}
+	if err := os.Rename(conf+".later", conf); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	if err := s.Reconcile(t.Context(), gone); err != nil {
+		t.Error(err)
+	}
+	if calls := s.calls(); !slices.Equal(calls, []string{"DEL " + a, "DEL " + a}) {
+		t.Errorf("calls %v, want DEL of two plug-ins", calls)
+	}
+	s.left()
+}
+
+// A network's plug-ins may be files of a directory named after it, beside the list's file. DEL and
+// CHECK are for them as well, even if the configuration has gone, or the record is damaged.
+func TestPluginsOfADirectoryAreCalled(t *testing.T) {
+	for name, list := range map[string]string{
+		"all of them":  `{"cniVersion":"1.0.0","name":"n"}`,
+		"some of them": `{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"scripted"}]}`,
+	} {
+		for _, damaged := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, damaged %v", name, damaged), func(t *testing.T) {
+				s := newScripted(t, "1.0.0")
+				conf := filepath.Join(s.dir, "conf")
+				if err := errors.Join(os.WriteFile(filepath.Join(conf, "10.conflist"), []byte(list), 0o644),
+					os.Mkdir(filepath.Join(conf, "n"), 0o755),
+					os.WriteFile(filepath.Join(conf, "n", "20.conf"), []byte(`{"type":"scripted"}`), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+				s.restart()
+				s.answer(someResult)
+				if _, err := s.add(); err != nil {
+					t.Fatal(err)
+				}
+				n := len(s.calls())
+				if err := os.RemoveAll(conf); err != nil {
+					t.Fatal(err)
+				}
+				s.restart()
+				if damaged {
+					if err := os.WriteFile(filepath.Join(s.dir, "records", a+".json"), []byte("{"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := s.Check(t.Context(), a, "/proc/self/ns/net"); err != nil {
+					t.Error(err)
+				} else if calls := s.calls(); len(calls) != n {
+					t.Errorf("calls of CHECK %v, %d of ADD", calls, n)
+				}
+				if err := s.Del(t.Context(), a, ""); err != nil {
+					t.Error(err)
+				}
+				if calls := s.calls(); !slices.Equal(calls, slices.Repeat([]string{"DEL " + a}, n)) {
+					t.Errorf("calls %v, want DEL of %d plug-ins", calls, n)
+				}
+				s.left()
+			})
+		}
+	}
+}
+
 func TestAnIDIsNoPath(t *testing.T) {
 	s := newScripted(t, "1.0.0")
 	other := filepath.Join(s.dir, "other.json")

@@ -112,7 +112,7 @@ func layer(name string, attempt uint32, bytes uint64) *cri.ContainerStats {
 	}
 }
 
-func TestMeasure(t *testing.T) {
+func TestWhatAPodTakesIsMeasured(t *testing.T) {
 	w := newWorld(t)
 	b := pod().emptyDir("limited", "", "9Mi").emptyDir("other", "", "").emptyDir("pages", "HugePages", "9Mi").emptyDir("memory", v1.StorageMediumMemory, "9Mi")
 	b.Spec.Volumes = append(b.Spec.Volumes,
