@@ -14,7 +14,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
-	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 const node = "Node-1"
@@ -200,7 +199,7 @@ func TestACopyOfAManifestIsTheOneThatIsNotRun(t *testing.T) {
 }
 
 // A disk that is not mounted yet when the agent starts, or a mistake in the path, ends no pods.
-func TestAPathThatIsGoneWhenTheAgentStartsSaysNothing(t *testing.T) {
+func TestAPathThatIsGoneWhenTheAgentStartsEndsNoPods(t *testing.T) {
 	dir, kept := filepath.Join(t.TempDir(), "manifests"), t.TempDir()
 	state := func(c *FileConfig) { c.StateDir, c.Period = kept, 20*time.Millisecond }
 	r := startFile(t, dir, state)
@@ -211,27 +210,46 @@ func TestAPathThatIsGoneWhenTheAgentStartsSaysNothing(t *testing.T) {
 	}
 	r = startFile(t, dir, state)
 	r.write("web.yaml", podManifest("web"))
-	r.wait("web")
+	before := r.wait("web").Pods[0].UID
 	r.write("later.yaml", podManifest("later"))
 	r.wait("later", "web") // the first is saved by then
 	r.stop()
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	r = startFile(t, dir, state)
-	testrun.Eventually(t, "the problem is told", func() bool {
-		p := r.src.Problems()
-		return len(p) == 1 && strings.Contains(p[0].Error(), "run on until it does")
-	})
-	select {
-	case s := <-r.out:
-		t.Fatalf("%d pods are wanted", len(s.Pods))
-	default:
+	for _, path := range []string{dir, dir + "z"} {
+		r = startFile(t, path, state)
+		if now := r.wait("later", "web").Pods[1].UID; now != before {
+			t.Errorf("%s: it is another pod", path)
+		}
+		if p := r.src.Problems(); len(p) != 1 || !strings.Contains(p[0].Error(), "run on until it does") {
+			t.Errorf("problems: %v", p)
+		}
+		r.stop()
 	}
-	if err := os.Rename(dir+".away", dir); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.wait("later", "web")
+	r = startFile(t, dir, state)
+	r.wait()
+}
+
+// As while an agent runs: a file that is gone from its directory has been removed.
+func TestASingleFileThatIsGoneWhenTheAgentStartsWasRemoved(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	path := filepath.Join(dir, "web.yaml")
+	state := func(c *FileConfig) { c.StateDir = kept }
+	if err := os.WriteFile(path, []byte(podManifest("web")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := startFile(t, path, state)
+	r.wait("web")
+	r.stop()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	r = startFile(t, path, state)
+	r.wait()
 }
 
 // A UID in a manifest only distinguishes pods of one name: it cannot be another

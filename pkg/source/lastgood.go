@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"k8s.io/klog/v2"
 
@@ -63,7 +64,7 @@ func (g *lastGood) load(path string, good func([]byte) bool) []byte {
 	err := durable.Load(g.name(path), "A manifest as it was when last good. While the manifest itself is not, its pods are stopped: mend it.",
 		func(text []byte) error {
 			var err error
-			if data, err = unseal(text); errors.Is(err, errUnsealed) && good(text) {
+			if _, data, err = unseal(text); errors.Is(err, errUnsealed) && good(text) {
 				data, err = text, nil
 			}
 			return err
@@ -77,16 +78,27 @@ func (g *lastGood) load(path string, good func([]byte) bool) []byte {
 	return data
 }
 
-// any reports whether there was ever a manifest that was good.
-func (g *lastGood) any() bool {
+// paths are those of the manifests of which there are copies, in order.
+func (g *lastGood) paths() []string {
 	if g.dir == "" {
-		return false
+		return nil
 	}
 	entries, err := os.ReadDir(g.dir)
-	if err != nil {
-		return false
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.ErrorS(err, "Could not list the saved manifests")
 	}
-	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !durable.Temporary(e.Name()) })
+	var paths []string
+	for _, e := range entries {
+		text, err := durable.Read(filepath.Join(g.dir, e.Name()))
+		if err != nil {
+			continue // load says what is wrong, if the manifest comes
+		}
+		if path, _, err := unseal(text); err == nil && g.name(path) == filepath.Join(g.dir, e.Name()) {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
 }
 
 // prune removes what was kept of manifests other than paths: they were removed
@@ -121,20 +133,24 @@ const sealed = "# sha256:"
 
 var errUnsealed = errors.New("it does not begin with its checksum")
 
-func seal(data []byte) []byte {
-	h := sha256.Sum256(data)
-	return slices.Concat([]byte(sealed+hex.EncodeToString(h[:])+"\n"), data)
+// seal puts a line before a manifest: the checksum of all that follows, and its path.
+func seal(path string, data []byte) []byte {
+	rest := slices.Concat([]byte(strconv.Quote(path)+"\n"), data)
+	h := sha256.Sum256(rest)
+	return slices.Concat([]byte(sealed+hex.EncodeToString(h[:])+" "), rest)
 }
 
-func unseal(text []byte) ([]byte, error) {
-	_, data, ok := bytes.Cut(text, []byte("\n"))
-	switch {
-	case !ok || !bytes.HasPrefix(text, []byte(sealed)):
-		return nil, errUnsealed
-	case !bytes.Equal(text, seal(data)):
-		return nil, errors.New("it is not what was written")
+func unseal(text []byte) (path string, data []byte, err error) {
+	line, data, _ := bytes.Cut(text, []byte("\n"))
+	line, ok := bytes.CutPrefix(line, []byte(sealed))
+	if !ok {
+		return "", nil, errUnsealed
 	}
-	return data, nil
+	_, quoted, _ := bytes.Cut(line, []byte(" "))
+	if path, err = strconv.Unquote(string(quoted)); err != nil || !bytes.Equal(text, seal(path, data)) {
+		return "", nil, errors.New("it is not what was written")
+	}
+	return path, data, nil
 }
 
 func (g *lastGood) name(path string) string {
@@ -152,8 +168,8 @@ func (g *lastGood) flush() {
 			if err = os.Remove(g.name(path)); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
-		} else if before, e := durable.Read(g.name(path)); e != nil || !bytes.Equal(before, seal(data)) {
-			err = durable.Write(g.name(path), seal(data))
+		} else if before, e := durable.Read(g.name(path)); e != nil || !bytes.Equal(before, seal(path, data)) {
+			err = durable.Write(g.name(path), seal(path, data))
 		}
 		if err != nil {
 			klog.ErrorS(err, "Could not save the manifest", "file", path)

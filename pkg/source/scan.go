@@ -38,7 +38,9 @@ type file struct {
 // changed, and after how long to look again even if nothing happens: 0 for never.
 func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	now := s.cfg.Clock.Now()
-	s.looks++
+	if s.looks++; s.looks == 1 {
+		s.recall()
+	}
 	// Before the list is made, so as not to miss a change after it.
 	s.watch.follow(s.cfg.Path, s.links)
 	paths, links, whole, complete := s.list()
@@ -97,8 +99,8 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	if s.spoken && !changed {
 		return nil, again
 	}
-	if !s.spoken && !complete && (s.store.any() || !errors.Is(s.missing(), fs.ErrNotExist)) {
-		return nil, again // it is not known what is wanted: a disk may not be mounted yet
+	if !s.spoken && !complete && !errors.Is(s.missing(), fs.ErrNotExist) {
+		return nil, again // unreadable, not missing: it is not known what is wanted
 	}
 	if !s.spoken && complete {
 		s.store.prune(paths)
@@ -107,12 +109,19 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects}, again
 }
 
-// goesOn says what becomes of the pods of a path that does not exist.
-func (s *FileSource) goesOn() string {
-	if s.spoken || !s.store.any() {
-		return ""
+// recall takes in what manifests gave when they were last good, if the path does not exist when the
+// agent starts: a disk may not be mounted yet. It is as if the path had gone while the agent ran.
+func (s *FileSource) recall() {
+	if !errors.Is(s.missing(), fs.ErrNotExist) {
+		return
 	}
-	return "; the pods of earlier manifests run on until it does, if only as an empty directory"
+	for _, path := range s.store.paths() {
+		from := s.origin
+		from.From = path
+		if content, ok := s.store.content(from, s.cfg.NodeName); ok {
+			s.files[path] = &file{Content: content, arrived: s.looks}
+		}
+	}
 }
 
 func (s *FileSource) missing() error {
@@ -129,11 +138,18 @@ func (s *FileSource) list() (paths, links []string, problems []manifest.Problem,
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		problem(path, "does not exist"+s.goesOn())
 		// A single file that is gone from its directory has been removed.
 		_, single := s.files[path]
-		_, err := os.Stat(filepath.Dir(path))
-		return nil, nil, problems, single && err == nil
+		if _, err := os.Stat(filepath.Dir(path)); single && err == nil {
+			problem(path, "does not exist")
+			return nil, nil, problems, true
+		}
+		text := "does not exist"
+		if len(s.files) > 0 {
+			text += "; the pods of the manifests that were there run on until it does, if only as an empty directory"
+		}
+		problem(path, text)
+		return nil, nil, problems, false
 	case err != nil:
 		problem(path, err.Error())
 		return nil, nil, problems, false
