@@ -36,7 +36,7 @@ const resetGrace int64 = 10
 // own state. It refuses while an agent runs. It prints to out what it removed, and
 // may be repeated after a failure.
 func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
-	_, missing := os.Lstat(cfg.RootDir)
+	_, missing := os.Lstat(filepath.Join(cfg.RootDir, "mini-kubelet")) // which lock makes
 	unlock, err := lock(ctx, cfg.RootDir)
 	if errors.Is(err, errLocked) {
 		return fmt.Errorf("stop the agent first: %w", err)

@@ -92,7 +92,7 @@ func NewFile(cfg FileConfig) (*FileSource, error) {
 	}, nil
 }
 
-// Problems returns what is wrong as of the last look, in the order of the files.
+// Problems returns what is wrong as of the last look, in the order in which the files came.
 // Safe for concurrent use.
 func (s *FileSource) Problems() []manifest.Problem {
 	s.mu.Lock()

@@ -237,7 +237,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 	}
 }
 
-// TestASandboxThatCannotBeNotedIsNotStarted, as on a full disk: its end would bring on the next one at once.
+// TestASandboxThatCannotBeNotedIsNotStarted, as on a disk that is full or read-only: its end would bring on the next one at once.
 func TestASandboxThatCannotBeNotedIsNotStarted(t *testing.T) {
 	a, proxy := behindProxy(t)
 	dir := filepath.Join(a.Dir, "shim", "sandbox")

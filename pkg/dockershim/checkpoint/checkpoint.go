@@ -54,7 +54,12 @@ func (s *Store) Write(id string) error {
 	if err != nil {
 		return fmt.Errorf("write checkpoint of sandbox %s: %w", id, err)
 	}
-	return f.Close()
+	// A byte, so that a full disk refuses it.
+	_, err = f.Write([]byte("\n"))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write checkpoint of sandbox %s: %w", id, err)
+	}
+	return nil
 }
 
 // Sync waits until all that was noted is on disk.

@@ -285,7 +285,7 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 // first life would take that status along, so such a pod waits for it.
 func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	if _, leaving := l.cfg.Workers.Known(pod.UID); leaving {
-		klog.V(2).InfoS("Pod came back before it was gone and is judged once it is", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason)
+		klog.InfoS("Pod came back before it was gone and is judged once it is", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason)
 		l.returning = append(l.returning, pod.UID)
 		return
 	}

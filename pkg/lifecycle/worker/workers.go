@@ -141,13 +141,17 @@ func (w *Workers) Update(u Update) {
 	s.signal()
 }
 
-// Known returns the phase of a pod's worker; ok is false when the pod has none.
+// Known returns the phase of a pod's worker, Waiting for one that waits until its first life is over; ok
+// is false when the pod has none.
 func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, ok := w.states[uid]
 	if !ok {
 		return 0, false
+	}
+	if s.wantedAgain != nil {
+		return Waiting, true
 	}
 	return s.phase, true
 }

@@ -48,8 +48,8 @@ func TestAMergeMayBeOverridden(t *testing.T) {
 // To the parser these are one key, of which one value would be lost.
 func TestKeysThatAreOneAreDoubledHoweverTheyAreWritten(t *testing.T) {
 	objects := Origin{Source: "file", Node: "n", Objects: true}
-	for _, keys := range []string{"yes: a\n  on: b", "0x1: a\n  1: b", "true: a\n  True: b", "1.0: a\n  1.00: b", "~: a\n  null: b"} {
-		for _, merge := range []string{"", "  <<: {z: y}\n"} {
+	for _, keys := range []string{"yes: a\n  on: b", "y: a\n  true: b", "n: a\n  off: b", "0x1: a\n  1: b", "true: a\n  True: b", "1.0: a\n  1.00: b", "~: a\n  null: b"} {
+		for _, merge := range []string{"", "  <<: {other: w}\n"} {
 			text := "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n" + merge + "  " + keys + "\n"
 			docs := objects.Read([]byte(text))
 			if len(Problems(docs, "", "")) == 0 {

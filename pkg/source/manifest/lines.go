@@ -101,9 +101,10 @@ type doubledKey struct {
 	message string
 }
 
-// doubled returns the keys that stand twice in one mapping, and whether they, or merges, are all
-// that the strict parser can mean. A key that a merge ("<<") brings and that is given after it stands there once: its own
-// value counts. Before the merge it counts as doubled, since parsers disagree about which value wins.
+// doubled returns the keys that stand twice in one mapping. known is false if the strict parser can
+// mean something else: there are none, and no merges either. A key that a merge ("<<") brings and
+// that is given after it stands there once: its own value counts. Before the merge it counts as
+// doubled, since parsers disagree about which value wins.
 func (l *lines) doubled() (found []doubledKey, known bool) {
 	l.parse()
 	if l.root == nil {
@@ -114,8 +115,10 @@ func (l *lines) doubled() (found []doubledKey, known bool) {
 	visit = func(n *yamlv3.Node) {
 		if n.Kind == yamlv3.MappingNode {
 			found = append(found, doubledIn(n)...)
+			for i := 0; i < len(n.Content); i += 2 {
+				merges = merges || n.Content[i].Tag == mergeTag
+			}
 		}
-		merges = merges || n.Tag == mergeTag
 		for _, c := range n.Content { // an alias has none: what it stands for is visited where it stands
 			visit(c)
 		}
@@ -157,9 +160,9 @@ func keyOf(k *yamlv3.Node) string {
 		return k.Value
 	}
 	switch strings.ToLower(k.Value) {
-	case "yes", "on", "true":
+	case "y", "yes", "on", "true":
 		return "true"
-	case "no", "off", "false":
+	case "n", "no", "off", "false":
 		return "false"
 	}
 	var i int64
@@ -168,7 +171,7 @@ func keyOf(k *yamlv3.Node) string {
 	}
 	var f float64
 	if k.Tag == "!!float" && k.Decode(&f) == nil {
-		return strconv.FormatFloat(f, 'g', -1, 64)
+		return strconv.FormatFloat(f, 'g', -1, 32) // as the library that makes JSON of YAML
 	}
 	return k.Value
 }

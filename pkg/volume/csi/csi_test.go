@@ -639,6 +639,10 @@ func TestAVolumeThatIsStagedStillWhenItCannotBeStagedAgain(t *testing.T) {
 	h.setUp(v)
 	failing.Store(unstageCall)
 	h.tearDown(v)
+	_, staging := h.stagedDir(v.data("n1"), false)
+	if err := unix.Unmount(staging, unix.MNT_DETACH); err != nil { // many drivers mount nothing there for a raw device
+		t.Fatal(err)
+	}
 	failing.Store(stageCall)
 	if err := h.SetUp(t.Context(), v); err == nil {
 		t.Error("it is said to be set up")

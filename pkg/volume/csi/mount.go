@@ -147,6 +147,8 @@ func (p *publishing) stage(ctx context.Context, again bool) error {
 	if err := os.MkdirAll(staging, 0o750); err != nil {
 		return err
 	}
+	_, before := load(dir)
+	made := absent(before) && !lost(dir)
 	record := p.now
 	record.Target, record.Staging, record.Name = "", staging, ""
 	if err := record.save(dir); err != nil {
@@ -157,8 +159,8 @@ func (p *publishing) stage(ctx context.Context, again bool) error {
 		Secrets: secrets, VolumeContext: p.v.attributes(false),
 	})
 	if err != nil {
-		// It may have been staged before, and not unstaged yet.
-		if finished(err) && !m.isPublished(p.now) && removeIfUnmounted(staging) == nil {
+		// Where there was a record, the volume was staged before and not unstaged yet.
+		if finished(err) && made && !m.isPublished(p.now) && removeIfUnmounted(staging) == nil {
 			_ = forget(dir)
 		}
 		return fmt.Errorf("MountVolume.MountDevice failed: %w", err)
