@@ -491,9 +491,9 @@ func isOpen(t *testing.T, conn *spdystream.Connection) {
 }
 
 // openMany opens one stream after the other, with no regard to answers.
-func openMany(conn *spdystream.Connection, n int, header func(i int) http.Header) {
+func openMany(t *testing.T, conn *spdystream.Connection, n int, header func(i int) http.Header) {
 	for i := range n {
-		_, _ = conn.CreateStream(header(i), nil, false) // it may have been hung up on
+		_, _ = begin(t, conn, header(i)) // it may have been hung up on
 	}
 }
 
@@ -501,14 +501,14 @@ func TestHalfAPairIsAForwardedConnection(t *testing.T) {
 	leavesNothing(t)
 	s := serveWithoutDocker(t)
 	_, first := forwardingTo(t, s)
-	half, err := open(first, halfOf("error", "first"))
+	half, err := open(t, first, halfOf("error", "first"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	openMany(first, maxForwardsTo-1, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
+	openMany(t, first, maxForwardsTo-1, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
 	testrun.Eventually(t, "they count", func() bool { return forwarding(s) == maxForwardsTo })
 	_, second := forwardingTo(t, s)
-	stream, err := open(second, halfOf("error", "too many"))
+	stream, err := open(t, second, halfOf("error", "too many"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,10 +516,10 @@ func TestHalfAPairIsAForwardedConnection(t *testing.T) {
 		t.Errorf("one more: %q, %v", got, err)
 	}
 	isOpen(t, second)
-	openMany(second, maxUnwanted, func(int) http.Header { return halfOf("data", "too many") })
+	openMany(t, second, maxUnwanted, func(int) http.Header { return halfOf("data", "too many") })
 	soon(t, "who goes on is hung up on", second.CloseChan())
 	isOpen(t, first)
-	if _, err = open(first, halfOf("data", "first")); err != nil { // this pair is forwarded
+	if _, err = open(t, first, halfOf("data", "first")); err != nil { // this pair is forwarded
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(half); err != nil || !strings.Contains(string(got), "error forwarding port 80 to pod s") {
@@ -534,7 +534,7 @@ func TestHalfAPairIsGivenUp(t *testing.T) {
 	s.cfg.CreationTimeout = 10 * time.Millisecond
 	_, conn := forwardingTo(t, s)
 	for i := range 2 * maxUnwanted {
-		stream, err := open(conn, halfOf("error", fmt.Sprint(i)))
+		stream, err := open(t, conn, halfOf("error", fmt.Sprint(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -557,7 +557,7 @@ func TestStreamsThatForwardNothingAreFew(t *testing.T) {
 		"long name":    halfOf("data", strings.Repeat("1", maxRequestID+1)),
 	} {
 		_, conn := forwardingTo(t, s)
-		openMany(conn, maxUnwanted+2, func(int) http.Header { return header })
+		openMany(t, conn, maxUnwanted+2, func(int) http.Header { return header })
 		soon(t, name+": the client is hung up on", conn.CloseChan())
 		testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
 	}
@@ -568,7 +568,7 @@ func TestAClientThatOpensStreamsAndGoesLeavesNothing(t *testing.T) {
 	s := serveWithoutDocker(t)
 	for range 20 {
 		c, conn := forwardingTo(t, s)
-		openMany(conn, 60, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
+		openMany(t, conn, 60, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
 		testrun.Eventually(t, "some are open", func() bool { return forwarding(s) > 0 })
 		c.Close()
 		testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
