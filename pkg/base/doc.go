@@ -6,6 +6,7 @@
 //	hostdir, dirwatch       missing directories of the host that a pod mounts; changes in directories
 //	keylock, timequeue      locks by name; a queue by time
 //	retry, logonce          trying again with a back-off; logging repeated failures once
+//	hangup                  a client that has gone although nobody reads its input
 //	recovery                a panic ends one call, not the agent
 //	bounds                  limits on what a spec may write at any length
 //	visible                 text of others, shown on a terminal

@@ -122,6 +122,9 @@ func (g *guest) Close() error {
 	return g.Conn.Close()
 }
 
+// NetConn returns the connection that the guest wraps.
+func (g *guest) NetConn() net.Conn { return g.Conn }
+
 func (c *crowd) wake() {
 	select {
 	case c.room <- struct{}{}:

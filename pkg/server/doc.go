@@ -12,7 +12,8 @@
 // (localhost.go). The kubelet API has TLS, and every request to it is
 // authenticated, then authorized as access to a subresource of the node (filter.go), before
 // anything else looks at it. Requests that may take long there, streams and followed logs,
-// end with the client or the server (long.go).
+// end with the client or the server (long.go), and so do their connections to the runtime
+// (streams.go).
 //
 //	podaccess  from a pod's name to its containers: logs, exec, attach, port-forward
 //	stats      what node, pods and containers use: /stats/summary, /metrics/resource

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/hangup"
 )
 
 // Limits of requests to the kubelet API. Its server has no timeouts for reading a
@@ -142,7 +144,7 @@ func (w *longWriter) putOff() {
 }
 
 // Hijack hands over the connection, which closes when the request's context ends,
-// and whose end by the client ends the context.
+// and whose end by the client ends the context, whether it is read or not.
 func (w *longWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	raw, buffered, err := w.rc.Hijack()
 	if err != nil {
@@ -150,6 +152,7 @@ func (w *longWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	c := &upgraded{Conn: raw, buffered: buffered.Reader, stall: w.stall, cancel: w.cancel}
 	context.AfterFunc(w.ctx, func() { raw.Close() })
+	hangup.Watch(w.ctx, raw, w.cancel)
 	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
 }
 

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"context"
+	"crypto/tls"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -81,7 +84,7 @@ func (a *api) portForward(w http.ResponseWriter, r *http.Request) {
 func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *remotecommand.Options) {
 	h := proxyTo(u, r)
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		h = translator.NewStreamTranslatorHandler(u, nil, 0, translator.Options{
+		h = translator.NewStreamTranslatorHandler(u, dialFor(r.Context()), 0, translator.Options{
 			Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Tty: streams.TTY,
 		})
 	}
@@ -92,7 +95,28 @@ func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *r
 func proxyTo(u *url.URL, r *http.Request) http.Handler {
 	r.Header.Del("Authorization")
 	r.Header.Del("Cookie")
-	return proxy.NewUpgradeAwareHandler(u, nil, false, true, proxyFailed{})
+	return proxy.NewUpgradeAwareHandler(u, dialFor(r.Context()), false, true, proxyFailed{})
+}
+
+// dialFor makes connections to the runtime that break when ctx, a request's, ends. The
+// libraries close the client's side alone then, and wait on for a runtime that takes no more.
+func dialFor(ctx context.Context) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{}, // without one, the runtime's certificate would not be verified
+		DialContext: func(dialling context.Context, network, address string) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(dialling, network, address)
+			if err != nil {
+				return nil, err
+			}
+			context.AfterFunc(ctx, func() {
+				if tcp, ok := c.(*net.TCPConn); ok {
+					_ = tcp.SetLinger(0) // the runtime hears it even if it has not read all that was sent
+				}
+				c.Close()
+			})
+			return c, nil
+		},
+	}
 }
 
 // quiet keeps the libraries from logging an error whenever a stream ends.

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -252,64 +253,139 @@ func (n notify) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAClientThatVanishesLeavesNothing(t *testing.T) {
-	for name, visit := range transports {
-		for _, cmd := range []string{"hang", "talk"} {
-			t.Run(name+" "+cmd, func(t *testing.T) {
-				leavesNothing(t) // checked last: after the server has ended
-				base, _ := startAPI(t, newRuntimeHost(t), nil)
-				e, err := visit(base + "/exec/ns/p/c?output=1&command=" + cmd)
-				if err != nil {
-					t.Fatal(err)
-				}
-				before := serving()
-				ctx, cancel := context.WithCancel(t.Context())
-				begun, ended := make(notify, 1), make(chan error, 1)
-				go func() { ended <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: begun}) }()
-				select {
-				case <-begun:
-				case err := <-ended:
-					t.Fatalf("ended with %v", err)
-				}
-				cancel()
-				<-ended
-				eventually(t, func() string {
-					if now := serving(); len(now) > len(before) {
-						return strings.Join(now, "\n\n")
-					}
+// zeros is input without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// visitor is a client that can be cut off, as by the end of its process.
+type visitor struct {
+	begun notify
+	ended chan error
+	conns chan net.Conn // to the server, once they are there
+}
+
+// come opens a stream that lasts, if input with input that the runtime does not read.
+func come(t *testing.T, transport, base, cmd string, input bool) *visitor {
+	t.Helper()
+	v := &visitor{begun: make(notify, 1), ended: make(chan error, 1), conns: make(chan net.Conn, 2)}
+	near, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	go func() { // the client's own connection would not let itself be closed while it sends
+		from, err := near.Accept()
+		if err != nil {
+			return
+		}
+		to, err := net.Dial("tcp", strings.TrimPrefix(base, "https://"))
+		if err != nil {
+			t.Error(err)
+			from.Close()
+			return
+		}
+		v.conns <- from
+		v.conns <- to
+		go func() { io.Copy(from, to); from.Close() }()
+		io.Copy(to, from)
+		to.Close()
+	}()
+	o := remotecommand.StreamOptions{Stdout: v.begun}
+	u := "https://" + near.Addr().String() + "/exec/ns/p/c?output=1&command=" + cmd
+	if input {
+		u, o.Stdin = u+"&input=1", zeros{}
+	}
+	e, err := transports[transport](u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { v.ended <- e.StreamWithContext(soon(t), o) }()
+	select {
+	case <-v.begun:
+	case err := <-v.ended:
+		t.Fatalf("ended with %v", err)
+	}
+	return v
+}
+
+// vanish does not wait until what was sent has been read.
+func (v *visitor) vanish() {
+	for range 2 {
+		c := <-v.conns
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+}
+
+// full waits until input has come to a stop on its way to the runtime.
+func full(t *testing.T) {
+	t.Helper()
+	stopped := 0
+	eventually(t, func() string {
+		b := make([]byte, 1<<20)
+		for _, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
+			if strings.Contains(stack, "waitWrite") && (strings.Contains(stack, "UpgradeAwareHandler") || strings.Contains(stack, "spdystream.(*Stream).Write")) {
+				if stopped++; stopped == 20 {
 					return ""
-				})
-			})
+				}
+				return "input goes on"
+			}
+		}
+		stopped = 0
+		return "input goes on"
+	})
+}
+
+// eachStream calls test for every way to come, a runtime that is silent and one that is not, and
+// input that is not read and none.
+func eachStream(t *testing.T, test func(t *testing.T, transport, cmd string, input bool)) {
+	for transport := range transports {
+		for _, cmd := range []string{"hang", "talk"} {
+			for name, input := range map[string]bool{"": false, " with input": true} {
+				t.Run(transport+" "+cmd+name, func(t *testing.T) { test(t, transport, cmd, input) })
+			}
 		}
 	}
 }
 
-func TestShutdownEndsStreams(t *testing.T) {
-	for name, visit := range transports {
-		t.Run(name, func(t *testing.T) {
-			ctx, ended := soon(t), make(chan error, 1)
-			t.Run("server", func(t *testing.T) {
-				base, _ := startAPI(t, newRuntimeHost(t), nil)
-				e, err := visit(base + "/exec/ns/p/c?output=1&command=hang")
-				if err != nil {
-					t.Fatal(err)
-				}
-				begun := make(notify, 1)
-				go func() {
-					ended <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: begun})
-				}()
-				select {
-				case <-begun:
-				case err := <-ended:
-					t.Fatalf("ended with %v", err)
-				}
-			}) // its cleanup waits for Run
-			<-ended
-			if ctx.Err() != nil {
-				t.Error("the stream outlived the server")
+func TestAClientThatVanishesLeavesNothing(t *testing.T) {
+	eachStream(t, func(t *testing.T, transport, cmd string, input bool) {
+		leavesNothing(t) // checked last: after the server has ended
+		base, _ := startAPI(t, newRuntimeHost(t), nil)
+		before := serving()
+		v := come(t, transport, base, cmd, input)
+		if input {
+			full(t)
+		}
+		v.vanish()
+		<-v.ended
+		eventually(t, func() string {
+			if now := serving(); len(now) > len(before) {
+				return strings.Join(now, "\n\n")
 			}
+			return ""
 		})
-	}
+	})
+}
+
+func TestShutdownEndsStreams(t *testing.T) {
+	eachStream(t, func(t *testing.T, transport, cmd string, input bool) {
+		var v *visitor
+		h := newRuntimeHost(t) // ends after the server
+		t.Run("server", func(t *testing.T) {
+			base, _ := startAPI(t, h, nil)
+			v = come(t, transport, base, cmd, input)
+			if input {
+				full(t)
+			}
+		}) // its cleanup waits for Run
+		select {
+		case <-v.ended:
+		case <-soon(t).Done():
+			t.Error("the stream outlived the server")
+		}
+	})
 }
 
 func TestARequestWithoutUpgradeGetsNoStream(t *testing.T) {

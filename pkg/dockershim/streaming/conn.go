@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/hangup"
 )
 
 // Any local process can connect, so that descriptors would run out without these bounds.
@@ -120,15 +122,16 @@ func (l *connections) context(ctx context.Context, nc net.Conn) context.Context 
 	return ctx
 }
 
-// state notes which connections were taken from the HTTP server.
+// state notes which connections were taken from the HTTP server, and watches them in its place.
 func (l *connections) state(nc net.Conn, s http.ConnState) {
 	if c, ok := nc.(*conn); ok && s == http.StateHijacked {
 		c.upgraded.Store(true)
+		hangup.Watch(c.ctx, c.Conn, func() { c.Close() })
 	}
 }
 
-// conn is a client's connection. Its context ends when the client hangs up, which the
-// protocol's reader notices, or when it is closed.
+// conn is a client's connection. Its context ends when the client hangs up, which whoever reads
+// notices at once, or when it is closed.
 type conn struct {
 	net.Conn
 	list     *connections
@@ -183,8 +186,13 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Close can be called more than once. The SPDY library, which may come second, waits with an
+// error for somebody to hear it.
 func (c *conn) Close() error {
 	c.cancel()
 	c.list.remove(c)
-	return c.Conn.Close()
+	if err := c.Conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }

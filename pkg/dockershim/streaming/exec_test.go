@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -271,6 +272,81 @@ func TestExecWhenTheClientVanishes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// zeros is input without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// A client goes whose input the command does not read.
+func TestExecWhenTheClientVanishesBehindItsInput(t *testing.T) {
+	c := dockerClient(t)
+	s := startServer(t, c)
+	id := startContainer(t, c, forever)
+	eachTransport(t, func(t *testing.T, visit func(string) (remotecommand.Executor, error)) {
+		leavesNothing(t)
+		u := execURL(t, s, &cri.ExecRequest{ContainerId: id, Cmd: []string{"sleep", "474747"}, Stdin: true, Stdout: true})
+		address, cut := relay(t, s.host)
+		e, err := visit(strings.Replace(u, s.host, address, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- e.StreamWithContext(context.Background(), remotecommand.StreamOptions{Stdin: zeros{}, Stdout: io.Discard})
+		}()
+		stopped := 0
+		testrun.Eventually(t, "input has come to a stop", func() bool {
+			if slices.ContainsFunc(goroutinesNow(), func(stack string) bool {
+				return strings.Contains(stack, "streaming.sendInput") && strings.Contains(stack, "waitWrite")
+			}) {
+				stopped++
+			} else {
+				stopped = 0
+			}
+			return stopped == 20
+		})
+		if len(ended) > 0 {
+			t.Errorf("the session ended by itself: %v", <-ended)
+		}
+		cut()
+		soon(t, "the client ends", ended)
+	})
+}
+
+// relay is between one client and a server, until it is cut off as by the end of its process.
+func relay(t *testing.T, to string) (address string, cut func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	conns := make(chan *net.TCPConn, 2)
+	go func() {
+		near, err := l.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", to)
+		if err != nil {
+			near.Close()
+			return
+		}
+		conns <- near.(*net.TCPConn)
+		conns <- far.(*net.TCPConn)
+		go func() { io.Copy(near, far); near.Close() }()
+		io.Copy(far, near)
+		far.Close()
+	}()
+	return l.Addr().String(), func() {
+		for range 2 {
+			c := <-conns
+			c.SetLinger(0) // what was not read is not waited for
+			c.Close()
+		}
+	}
 }
 
 // A client that does not read holds up its own command only, and ends cleanly.

@@ -37,13 +37,14 @@ func (s *said) String() string {
 	return s.text.String()
 }
 
-// upgrades are the requests by which a client comes to a session that is served here, not by
-// k8s.io/cri-streaming.
+// upgrades are the requests by which a client comes to a session, or forwards ports.
 var upgrades = []string{
 	"GET /session HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
 	"GET /session HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: v4.base64.channel.k8s.io\r\n\r\n",
 	"GET /session HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
 	"POST /session HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n",
+	"POST /session HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v2.channel.k8s.io\r\n\r\n",
+	"POST /forward HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n",
 }
 
 // FuzzFrames: whatever a client sends once it has been let in, nothing panics, and the session
@@ -66,7 +67,12 @@ func FuzzFrames(f *testing.F) {
 		defer running.Done()
 		opts := &remotecommand.Options{Stdin: true, Stdout: true, TTY: true}
 		one := &session{server: s, opts: opts, run: readAll}
-		one.serve(w, r, func([]string) { http.Error(w, "not here", http.StatusNotFound) })
+		one.serve(w, r)
+	})
+	mux.HandleFunc("/forward", func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		s.forwardSPDY(w, r, "s")
 	})
 	var complaints said
 	server := &http.Server{Handler: quiet(mux), ConnContext: open.context, ConnState: open.state, ErrorLog: log.New(&complaints, "", 0)}

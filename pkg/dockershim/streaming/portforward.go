@@ -1,6 +1,7 @@
 package streaming
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -17,13 +19,14 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
-// The most connections that are forwarded at a time, to one sandbox and to all. Each takes a
-// file descriptor of the agent, and two while it is dialled.
+// The most connections that are forwarded at a time, to one sandbox and to all, including those
+// that are half asked for. Each takes a file descriptor of the agent, and two while it is dialled.
 const (
 	maxForwardsTo = 1024
 	maxForwards   = 4096
@@ -64,43 +67,190 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	klog.V(4).InfoS("PortForward", "podSandboxID", req.PodSandboxId)
-	opts, err := portforward.BuildV4Options(req.Port) // for WebSocket, where the ports are fixed
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	serve := func(w http.ResponseWriter, r *http.Request) {
-		portforward.ServePortForward(w, r, forwarder{s, r.Context()}, req.PodSandboxId, "", opts,
+	switch {
+	case wsstream.IsWebSocketRequestWithTunnelingProtocol(r):
+		throughTunnel(w, r, func(w http.ResponseWriter, r *http.Request) { s.forwardSPDY(w, r, req.PodSandboxId) })
+	case !wsstream.IsWebSocketRequest(r):
+		s.forwardSPDY(w, r, req.PodSandboxId)
+	case len(req.Port) > maxWebSocketPorts:
+		http.Error(w, fmt.Sprintf("more than %d ports", maxWebSocketPorts), http.StatusBadRequest)
+	default:
+		opts := &portforward.V4Options{Ports: req.Port} // all that come this way
+		portforward.ServePortForward(w, r, forwarder{s, r.Context(), req.PodSandboxId}, "", "", opts,
 			s.cfg.IdleTimeout, s.cfg.CreationTimeout, portforward.SupportedProtocols)
 	}
-	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
-		throughTunnel(w, r, serve)
-		return
-	}
-	serve(w, r)
 }
 
-// forwarder is one client's connection, over which many connections can be forwarded. ctx
-// ends with it; k8s.io/cri-streaming does not pass one.
+// maxWebSocketPorts is what the WebSocket protocol without a tunnel has numbers for: of 255
+// channels each port takes two.
+const maxWebSocketPorts = 127
+
+// pair are the streams by which one connection is forwarded: its data, and what went wrong. The
+// client opens one after the other.
+type pair struct {
+	id         string
+	data, errs httpstream.Stream
+	port       int32
+	late       *time.Timer
+	end        func() // it does not count any more
+}
+
+// add takes a stream, unless there is one of its kind.
+func (p *pair) add(stream httpstream.Stream, port int32) bool {
+	to := &p.errs
+	if stream.Headers().Get(portforward.StreamType) == portforward.StreamTypeData {
+		to, p.port = &p.data, port
+	}
+	if *to != nil {
+		return false
+	}
+	*to = stream
+	return true
+}
+
+// maxRequestID is the length of what names a pair; clients number them.
+const maxRequestID = 64
+
+// half returns which pair a stream belongs to and which port it asks for. A client without names
+// opens the streams of a pair one right after the other, errors first.
+func half(stream httpstream.Stream) (id string, port int32, ok bool) {
+	h, number := stream.Headers(), int(stream.Identifier())
+	switch h.Get(portforward.StreamType) {
+	case portforward.StreamTypeError:
+	case portforward.StreamTypeData:
+		number -= 2
+	default:
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(h.Get(portforward.PortHeader), 10, 16)
+	id = cmp.Or(h.Get(portforward.PortForwardRequestIDHeader), strconv.Itoa(number))
+	return id, int32(n), err == nil && n > 0 && len(id) <= maxRequestID
+}
+
+// forwardSPDY serves a client that opens two streams for each connection that it wants forwarded.
+// k8s.io/cri-streaming does the same, but lets a client have as many halves of pairs as it likes,
+// and leaves goroutines when it goes. A half counts as a forwarded connection here.
+func (s *Server) forwardSPDY(w http.ResponseWriter, r *http.Request, sandboxID string) {
+	if _, err := httpstream.Handshake(r, w, portforward.SupportedProtocols); err != nil {
+		return // it has answered
+	}
+	client := s.upgradeToSPDY(r.Context(), w, r)
+	if client == nil {
+		return // it has answered
+	}
+	f := forwarder{s, r.Context(), sandboxID}
+	halves, late := map[string]*pair{}, make(chan *pair)
+	var running sync.WaitGroup
+	defer func() {
+		client.Close()
+		for _, p := range halves {
+			p.late.Stop()
+			p.end()
+		}
+		running.Wait()
+	}()
+	for {
+		select {
+		case <-f.ctx.Done():
+			return
+		case p := <-late:
+			if halves[p.id] == p {
+				delete(halves, p.id)
+				f.giveUp(client, p, errors.New("timed out waiting for streams"))
+			}
+		case one := <-client.opened:
+			<-one.replied
+			p := f.join(client, halves, late, one.Stream)
+			if p != nil {
+				running.Go(func() { f.run(client, p) })
+			}
+		}
+	}
+}
+
+// join adds a stream to the halves, and returns its pair when it is complete.
+func (f forwarder) join(client *spdyClient, halves map[string]*pair, late chan<- *pair, stream httpstream.Stream) *pair {
+	id, port, ok := half(stream)
+	if !ok {
+		client.refuse(stream)
+		return nil
+	}
+	if p := halves[id]; p != nil {
+		if !p.add(stream, port) {
+			client.refuse(stream)
+			return nil
+		}
+		p.late.Stop()
+		delete(halves, id)
+		return p
+	}
+	p := &pair{id: id, port: port}
+	p.add(stream, port)
+	var err error
+	if p.end, err = f.server.forwards.begin(f.sandboxID); err != nil {
+		p.end = func() {}
+		f.giveUp(client, p, err)
+		client.isUnwanted() // a client closes its connection at an error
+		return nil
+	}
+	p.late = time.AfterFunc(f.server.cfg.CreationTimeout, func() {
+		select {
+		case late <- p:
+		case <-f.ctx.Done():
+		}
+	})
+	halves[id] = p
+	return nil
+}
+
+// run forwards one connection.
+func (f forwarder) run(client *spdyClient, p *pair) {
+	err := recovery.Call(func() error { return f.connect(p.port, p.data) })
+	if err == nil { // otherwise the streams are to be seen to break
+		_ = p.data.Close()
+		_ = p.errs.Close()
+	}
+	f.giveUp(client, p, err)
+}
+
+// giveUp ends a pair, complete or not, and tells the client what went wrong.
+func (f forwarder) giveUp(client *spdyClient, p *pair, err error) {
+	defer p.end()
+	if err != nil {
+		klog.V(4).InfoS("Port was not forwarded", "podSandboxID", f.sandboxID, "port", p.port, "err", err)
+		if p.errs != nil {
+			fmt.Fprintf(p.errs, "error forwarding port %d to pod %s: %v", p.port, f.sandboxID, err)
+		}
+	}
+	for _, stream := range []httpstream.Stream{p.data, p.errs} {
+		if stream != nil {
+			client.drop(stream)
+		}
+	}
+}
+
+// forwarder is one client's connection, over which many connections can be forwarded to a
+// sandbox. ctx ends with it; k8s.io/cri-streaming does not pass one.
 type forwarder struct {
-	server *Server
-	ctx    context.Context
+	server    *Server
+	ctx       context.Context
+	sandboxID string
 }
 
 // PortForward connects stream to a port of the sandbox until both sides have ended,
 // either breaks, or the client is gone.
-func (f forwarder) PortForward(_ context.Context, sandboxID, _ string, port int32, stream io.ReadWriteCloser) error {
-	// The library calls this from a goroutine of its own.
-	return recovery.Call(func() error { return f.forward(sandboxID, port, stream) })
-}
-
-func (f forwarder) forward(sandboxID string, port int32, stream io.ReadWriteCloser) error {
-	end, err := f.server.forwards.begin(sandboxID)
+func (f forwarder) PortForward(_ context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
+	end, err := f.server.forwards.begin(f.sandboxID)
 	if err != nil {
 		return fmt.Errorf("forward port %d: %w", port, err)
 	}
 	defer end()
-	conn, err := f.server.dialSandbox(f.ctx, sandboxID, port)
+	// The library calls this from a goroutine of its own.
+	return recovery.Call(func() error { return f.connect(port, stream) })
+}
+
+func (f forwarder) connect(port int32, stream io.ReadWriteCloser) error {
+	conn, err := f.server.dialSandbox(f.ctx, f.sandboxID, port)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
+	"github.com/moby/spdystream"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -233,7 +234,7 @@ func TestPortForwardWhenThePodHalfCloses(t *testing.T) {
 	ended := make(chan error, 1)
 	half := &halfClosed{Conn: server, closed: make(chan struct{})}
 	go func() {
-		ended <- forwarder{s, context.Background()}.PortForward(context.Background(), id, "", int32(port), half)
+		ended <- forwarder{s, context.Background(), id}.PortForward(context.Background(), "", "", int32(port), half)
 	}()
 	b := make([]byte, 3)
 	if _, err := io.ReadFull(client, b); err != nil || string(b) != "bye" {
@@ -295,7 +296,7 @@ func TestPortForwardToAClosedPort(t *testing.T) {
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
 	stream := &memoryStream{}
-	err := forwarder{s, context.Background()}.PortForward(context.Background(), id, "", 81, stream)
+	err := forwarder{s, context.Background(), id}.PortForward(context.Background(), "", "", 81, stream)
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:81: connect: connection refused") || !strings.Contains(err.Error(), "[::1]:81") {
 		t.Errorf("got %v", err)
 	}
@@ -402,11 +403,6 @@ func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
 		}
 		return len(entries)
 	}
-	forwarded := func() int {
-		s.forwards.mu.Lock()
-		defer s.forwards.mu.Unlock()
-		return s.forwards.all
-	}
 	before := threads()
 	t.Run("client", func(t *testing.T) {
 		addr := forwardTo(t, s, "SPDY", id, port)
@@ -418,12 +414,12 @@ func TestPortForwardToAServerThatDoesNotAccept(t *testing.T) {
 			}
 			t.Cleanup(func() { nc.Close() })
 		}
-		testrun.Eventually(t, "all are being connected", func() bool { return forwarded() == many })
+		testrun.Eventually(t, "all are being connected", func() bool { return forwarding(s) == many })
 		if n := threads() - before; n > many/2 {
 			t.Errorf("%d threads more", n)
 		}
 	})
-	testrun.Eventually(t, "all are given up", func() bool { return forwarded() == 0 })
+	testrun.Eventually(t, "all are given up", func() bool { return forwarding(s) == 0 })
 }
 
 func TestPortForwardsAreBounded(t *testing.T) {
@@ -459,9 +455,123 @@ func TestPortForwardsAreBounded(t *testing.T) {
 	if f.all != 0 || len(f.to) != 0 {
 		t.Errorf("%d, of sandboxes %v, still count", f.all, f.to)
 	}
-	err := forwarder{&Server{forwards: forwards{all: maxForwards}}, t.Context()}.PortForward(t.Context(), "s", "", 80, nil)
+	err := forwarder{&Server{forwards: forwards{all: maxForwards}}, t.Context(), "s"}.PortForward(t.Context(), "", "", 80, nil)
 	if err == nil || !strings.Contains(err.Error(), "forward port 80: too many") {
 		t.Errorf("a refused connection: %v", err)
+	}
+}
+
+// forwardingTo is a client that may forward ports of a sandbox which nobody can look up.
+func forwardingTo(t *testing.T, s *Server) (net.Conn, *spdystream.Connection) {
+	t.Helper()
+	token, err := s.tokens.put(&cri.PortForwardRequest{PodSandboxId: "s"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spdyTo(t, s.host, "/portforward/"+token, "portforward.k8s.io")
+}
+
+func halfOf(kind, id string) http.Header {
+	return http.Header{"streamType": {kind}, "port": {"80"}, "requestID": {id}}
+}
+
+func forwarding(s *Server) int {
+	s.forwards.mu.Lock()
+	defer s.forwards.mu.Unlock()
+	return s.forwards.all
+}
+
+func isOpen(t *testing.T, conn *spdystream.Connection) {
+	t.Helper()
+	select {
+	case <-conn.CloseChan():
+		t.Error("the client was hung up on")
+	default:
+	}
+}
+
+// openMany opens one stream after the other, with no regard to answers.
+func openMany(t *testing.T, conn *spdystream.Connection, n int, header func(i int) http.Header) {
+	for i := range n {
+		_, _ = begin(t, conn, header(i)) // it may have been hung up on
+	}
+}
+
+func TestHalfAPairIsAForwardedConnection(t *testing.T) {
+	leavesNothing(t)
+	s := serveWithoutDocker(t)
+	_, first := forwardingTo(t, s)
+	half, err := open(t, first, halfOf("error", "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	openMany(t, first, maxForwardsTo-1, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
+	testrun.Eventually(t, "they count", func() bool { return forwarding(s) == maxForwardsTo })
+	_, second := forwardingTo(t, s)
+	stream, err := open(t, second, halfOf("error", "too many"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(stream); err != nil || !strings.Contains(string(got), "too many connections") {
+		t.Errorf("one more: %q, %v", got, err)
+	}
+	isOpen(t, second)
+	openMany(t, second, maxUnwanted, func(int) http.Header { return halfOf("data", "too many") })
+	soon(t, "who goes on is hung up on", second.CloseChan())
+	isOpen(t, first)
+	if _, err = open(t, first, halfOf("data", "first")); err != nil { // this pair is forwarded
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(half); err != nil || !strings.Contains(string(got), "error forwarding port 80 to pod s") {
+		t.Errorf("%q, %v", got, err)
+	}
+	testrun.Eventually(t, "it has ended", func() bool { return forwarding(s) == maxForwardsTo-1 })
+}
+
+func TestHalfAPairIsGivenUp(t *testing.T) {
+	leavesNothing(t)
+	s := serveWithoutDocker(t)
+	s.cfg.CreationTimeout = 10 * time.Millisecond
+	_, conn := forwardingTo(t, s)
+	for i := range 2 * maxUnwanted {
+		stream, err := open(t, conn, halfOf("error", fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(stream); err != nil || !strings.Contains(string(got), "timed out") {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
+	isOpen(t, conn) // slow as it is
+}
+
+func TestStreamsThatForwardNothingAreFew(t *testing.T) {
+	leavesNothing(t)
+	s := serveWithoutDocker(t)
+	for name, header := range map[string]http.Header{
+		"unknown kind": halfOf("", "1"),
+		"no port":      {"streamType": {"error"}},
+		"port 0":       {"streamType": {"error"}, "port": {"0"}},
+		"second":       halfOf("error", "1"), // but for the first
+		"long name":    halfOf("data", strings.Repeat("1", maxRequestID+1)),
+	} {
+		_, conn := forwardingTo(t, s)
+		openMany(t, conn, maxUnwanted+2, func(int) http.Header { return header })
+		soon(t, name+": the client is hung up on", conn.CloseChan())
+		testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
+	}
+}
+
+func TestAClientThatOpensStreamsAndGoesLeavesNothing(t *testing.T) {
+	leavesNothing(t)
+	s := serveWithoutDocker(t)
+	for range 20 {
+		c, conn := forwardingTo(t, s)
+		openMany(t, conn, 60, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
+		testrun.Eventually(t, "some are open", func() bool { return forwarding(s) > 0 })
+		c.Close()
+		testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
 	}
 }
 

@@ -237,10 +237,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.exec(ctx, req.ContainerId, req.Cmd, io)
 	}}
-	session.serve(w, r, func(protocols []string) {
-		remotecommand.ServeExec(w, r, session, "", "", req.ContainerId, req.Cmd, opts,
-			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
-	})
+	session.serve(w, r)
 }
 
 func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
@@ -253,8 +250,5 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
 	session := &session{server: s, opts: opts, run: func(ctx context.Context, io stdio) error {
 		return s.attach(ctx, req.ContainerId, io)
 	}}
-	session.serve(w, r, func(protocols []string) {
-		remotecommand.ServeAttach(w, r, session, "", "", req.ContainerId, opts,
-			s.cfg.IdleTimeout, s.cfg.CreationTimeout, protocols)
-	})
+	session.serve(w, r)
 }

@@ -10,15 +10,12 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
 )
@@ -36,17 +33,6 @@ type session struct {
 	server *Server
 	opts   *remotecommand.Options
 	run    func(context.Context, stdio) error
-	begun  bool // by k8s.io/cri-streaming
-}
-
-func (s *session) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, err io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	s.begun = true
-	return s.run(ctx, s.stdio(in, out, err, resize))
-}
-
-func (s *session) AttachContainer(ctx context.Context, _, _, _ string, in io.Reader, out, err io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
-	s.begun = true
-	return s.run(ctx, s.stdio(in, out, err, resize))
 }
 
 // stdio leaves out the streams that were not asked for: WebSocket clients open them all.
@@ -65,26 +51,14 @@ func (s *session) stdio(in io.Reader, out, err io.Writer, resize <-chan remoteco
 }
 
 // serve opens the client's streams and runs the session. k8s.io/cri-streaming does the same, but
-// reads terminal sizes without a bound, and does not know the fifth WebSocket protocol. It is left
-// to serve those old protocols of SPDY that have no terminal sizes.
-func (s *session) serve(w http.ResponseWriter, r *http.Request, old func(protocols []string)) {
-	switch {
-	case wsstream.IsWebSocketRequest(r):
+// reads terminal sizes and opens streams without a bound, and does not know the fifth WebSocket
+// protocol.
+func (s *session) serve(w http.ResponseWriter, r *http.Request) {
+	if wsstream.IsWebSocketRequest(r) {
 		s.serveWebSocket(w, r)
-	case offers(r, remotecommand.StreamProtocolV4Name), offers(r, remotecommand.StreamProtocolV3Name):
+	} else {
 		s.serveSPDY(w, r)
-	default:
-		old([]string{remotecommand.StreamProtocolV2Name, remotecommand.StreamProtocolV1Name})
-		if !s.begun { // the client has not opened its streams in time, and the library leaves it there
-			hangUpUpgraded(r.Context())
-		}
 	}
-}
-
-// offers reports whether a SPDY client would speak the protocol.
-func offers(r *http.Request, protocol string) bool {
-	offered := strings.Split(strings.Join(r.Header.Values(httpstream.HeaderProtocolVersion), ","), ",")
-	return slices.ContainsFunc(offered, func(p string) bool { return strings.TrimSpace(p) == protocol })
 }
 
 // WebSocket protocols before the fifth, which can close stdin alone. "" is the first: a client
@@ -136,35 +110,29 @@ func (s *session) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveSPDY serves the third and the fourth protocol.
+// The protocols of SPDY, the best first: the fourth has a status as result, the third terminal
+// sizes. The first, of Kubernetes 1.0, is served like the second.
+var spdyProtocols = []string{
+	remotecommand.StreamProtocolV4Name, remotecommand.StreamProtocolV3Name,
+	remotecommand.StreamProtocolV2Name, remotecommand.StreamProtocolV1Name,
+}
+
 func (s *session) serveSPDY(w http.ResponseWriter, r *http.Request) {
-	protocol, err := httpstream.Handshake(r, w, []string{remotecommand.StreamProtocolV4Name, remotecommand.StreamProtocolV3Name})
+	protocol, err := httpstream.Handshake(r, w, spdyProtocols)
 	if err != nil {
 		return // it has answered
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.server.cfg.CreationTimeout)
-	defer cancel()
-	come := make(chan newStream)
-	var late atomic.Int32
-	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, replied <-chan struct{}) error {
-		select {
-		case come <- newStream{stream, replied}:
-			return nil
-		case <-ctx.Done(): // the session has all that it wants
-			if late.Add(1) > maxUnwanted {
-				hangUpUpgraded(r.Context())
-				return nil // the library logs an error
-			}
-			return errors.New("too late for another stream")
-		}
-	})
-	if conn == nil {
+	opening, complete := context.WithCancel(r.Context())
+	defer complete()
+	client := s.server.upgradeToSPDY(opening, w, r)
+	if client == nil {
 		return // it has answered
 	}
-	defer conn.Close()
-	conn.SetIdleTimeout(s.server.cfg.IdleTimeout)
-	streams, err := s.collectStreams(ctx, come)
-	cancel()
+	defer client.Close()
+	late := time.AfterFunc(s.server.cfg.CreationTimeout, client.hangUp)
+	streams, err := s.collectStreams(client, slices.Index(spdyProtocols, protocol) <= 1)
+	late.Stop()
+	complete()
 	if err != nil {
 		klog.V(2).InfoS("SPDY streams were not opened", "err", err)
 		return
@@ -186,42 +154,24 @@ func (s *session) serveSPDY(w http.ResponseWriter, r *http.Request) {
 	s.runOn(r.Context(), o)
 }
 
-// maxUnwanted is how many streams that a session does not want are reset before its client is
-// hung up on: each is a line in the log or an entry in the library's list.
-const maxUnwanted = 8
-
-// newStream is a stream that a client opens. It may be used once the client has been told so.
-type newStream struct {
-	httpstream.Stream
-	replied <-chan struct{}
-}
-
 // collectStreams waits until the client has opened one of each kind that the session needs.
-func (s *session) collectStreams(ctx context.Context, come <-chan newStream) (map[string]httpstream.Stream, error) {
+func (s *session) collectStreams(client *spdyClient, sizes bool) (map[string]httpstream.Stream, error) {
 	missing := map[string]bool{
 		remotecommand.StreamTypeError: true, remotecommand.StreamTypeStdin: s.opts.Stdin, remotecommand.StreamTypeStdout: s.opts.Stdout,
-		remotecommand.StreamTypeStderr: s.opts.Stderr, remotecommand.StreamTypeResize: s.opts.TTY,
+		remotecommand.StreamTypeStderr: s.opts.Stderr, remotecommand.StreamTypeResize: s.opts.TTY && sizes,
 	}
 	maps.DeleteFunc(missing, func(_ string, wanted bool) bool { return !wanted })
 	streams := map[string]httpstream.Stream{}
-	unwanted := 0
 	for len(missing) > 0 {
 		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the client has not opened %v: %w", slices.Sorted(maps.Keys(missing)), context.Cause(ctx))
-		case one := <-come:
+		case <-client.ctx.Done():
+			return nil, fmt.Errorf("the client has gone or was too slow, without %v", slices.Sorted(maps.Keys(missing)))
+		case one := <-client.opened:
+			<-one.replied
 			kind := one.Headers().Get(remotecommand.StreamType)
 			if !missing[kind] {
-				if unwanted++; unwanted > maxUnwanted {
-					return nil, errors.New("the client opens streams that nobody asked for")
-				}
-				_ = one.Reset() // a second one, or one that nobody asked for
+				client.refuse(one.Stream) // a second one, or one that nobody asked for
 				continue
-			}
-			select {
-			case <-one.replied:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
 			}
 			delete(missing, kind)
 			streams[kind] = one.Stream

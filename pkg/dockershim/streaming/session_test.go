@@ -3,6 +3,8 @@ package streaming
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,8 +13,9 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+	"github.com/gorilla/websocket"
+	"github.com/moby/spdystream"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -93,7 +96,10 @@ type buffered struct {
 
 func (b buffered) Read(p []byte) (int, error) { return b.from.Read(p) }
 
-func TestWhoOpensStreamsWithoutEndIsHungUpOn(t *testing.T) {
+// serveSession serves a session at each visit, without a token. It returns the address, and
+// what tells that a session has ended.
+func serveSession(t *testing.T, opts remotecommand.Options, run func(context.Context, stdio) error) (address string, ended <-chan struct{}) {
+	t.Helper()
 	s := serveWithoutDocker(t)
 	s.cfg.CreationTimeout = time.Hour
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -101,58 +107,191 @@ func TestWhoOpensStreamsWithoutEndIsHungUpOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := &connections{Listener: listener, sessions: map[*conn]struct{}{}}
-	ended := make(chan bool, 1) // whether the session had begun
+	over := make(chan struct{}, 1)
 	server := &http.Server{ConnContext: open.context, ConnState: open.state, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := false
-		one := &session{server: s, opts: &remotecommand.Options{Stdout: true}, run: func(ctx context.Context, _ stdio) error {
-			begun = true
-			<-ctx.Done()
-			return ctx.Err()
-		}}
-		one.serve(w, r, nil)
-		ended <- begun
+		(&session{server: s, opts: &opts, run: run}).serve(w, r)
+		over <- struct{}{}
 	})}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(open) }()
 	t.Cleanup(func() { server.Close(); open.closeAll(); <-served })
-	for name, wanted := range map[string][]string{"complete": {"error", "stdout"}, "incomplete": {"error"}} {
-		c, err := net.Dial("tcp", listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		conn, err := spdy.NewClientConnection(buffered{c, upgrade(t, c, "/", "v4.channel.k8s.io")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		create := func(kind string) error {
-			_, err := conn.CreateStream(http.Header{remotecommand.StreamType: {kind}})
-			return err
-		}
-		for _, kind := range wanted {
-			if err := create(kind); err != nil {
+	return listener.Addr().String(), over
+}
+
+// spdyTo is a client of the server at the address.
+func spdyTo(t *testing.T, address, path, protocol string) (net.Conn, *spdystream.Connection) {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	conn, err := spdystream.NewConnection(buffered{c, upgrade(t, c, path, protocol)}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go conn.Serve(spdystream.NoOpStreamHandler)
+	return c, conn
+}
+
+// open opens a stream and waits for the server to answer.
+func open(t *testing.T, conn *spdystream.Connection, header http.Header) (*spdystream.Stream, error) {
+	stream, err := begin(t, conn, header)
+	if err == nil {
+		err = stream.WaitTimeout(testrun.Patience)
+	}
+	return stream, err
+}
+
+// begin opens a stream without waiting for the server.
+func begin(t *testing.T, conn *spdystream.Connection, header http.Header) (*spdystream.Stream, error) {
+	stream, err := conn.CreateStream(header, nil, false)
+	if err == nil {
+		t.Cleanup(func() { _ = stream.Reset() }) // the library waits for ever for what arrives to be read
+	}
+	return stream, err
+}
+
+func ofKind(kind string) http.Header { return http.Header{remotecommand.StreamType: {kind}} }
+
+func soon[T any](t *testing.T, what string, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(testrun.Patience):
+		t.Fatalf("waited in vain: %s", what)
+	}
+	return v
+}
+
+// until is a session that lasts as long as its client.
+func until(begun chan<- struct{}) func(context.Context, stdio) error {
+	return func(ctx context.Context, _ stdio) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+func TestWhoOpensStreamsWithoutEndIsHungUpOn(t *testing.T) {
+	leavesNothing(t)
+	begun := make(chan struct{}, 1)
+	address, ended := serveSession(t, remotecommand.Options{Stdout: true}, until(begun))
+	for _, protocol := range spdyProtocols {
+		for name, wanted := range map[string][]string{"complete": {"error", "stdout"}, "incomplete": {"error"}} {
+			_, conn := spdyTo(t, address, "/", protocol)
+			for _, kind := range wanted {
+				if _, err := open(t, conn, ofKind(kind)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if name == "complete" {
+				soon(t, "the session begins", begun)
+			}
+			for range maxUnwanted {
+				if _, err := open(t, conn, ofKind("stdin")); name == "complete" && err == nil {
+					t.Errorf("%s, %s: an unwanted stream was accepted", protocol, name)
+				}
+				select {
+				case <-conn.CloseChan():
+					t.Fatalf("%s, %s: hung up on too early", protocol, name)
+				default:
+				}
+			}
+			if _, err := begin(t, conn, ofKind("stdin")); err != nil {
 				t.Fatal(err)
 			}
+			soon(t, "the session ends", ended)
+			soon(t, "the client is hung up on", conn.CloseChan())
 		}
-		for range maxUnwanted {
-			if err := create("stdin"); name == "complete" && err == nil {
-				t.Errorf("%s: an unwanted stream was accepted", name)
-			}
-			select {
-			case <-conn.CloseChan():
-				t.Fatalf("%s: hung up on too early", name)
-			default:
-			}
+	}
+	if len(begun) > 0 {
+		t.Error("a session without its streams has begun")
+	}
+}
+
+// Before the third protocol there are no terminal sizes, and before the fourth a result is text.
+func TestProtocolsOfSPDY(t *testing.T) {
+	leavesNothing(t)
+	address, ended := serveSession(t, remotecommand.Options{Stdout: true, TTY: true}, func(_ context.Context, s stdio) error {
+		if _, err := io.WriteString(s.out, "out"); err != nil {
+			return err
 		}
-		go create("stdin")
-		select {
-		case begun := <-ended:
-			if begun != (name == "complete") {
-				t.Errorf("%s: begun: %v", name, begun)
+		return errors.New("failed")
+	})
+	for i, protocol := range spdyProtocols {
+		_, conn := spdyTo(t, address, "/", protocol)
+		read := map[string]chan string{}
+		for _, kind := range []string{"error", "stdout", "resize"} {
+			if kind == "resize" && i > 1 {
+				continue
 			}
-		case <-time.After(testrun.Patience):
-			t.Errorf("%s: the session goes on", name)
+			stream, err := open(t, conn, ofKind(kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan string, 1)
+			go func() {
+				b, _ := io.ReadAll(stream)
+				got <- string(b)
+			}()
+			read[kind] = got
+		}
+		soon(t, "the session ends", ended)
+		if got := soon(t, "stdout", read["stdout"]); got != "out" {
+			t.Errorf("%s: stdout %q", protocol, got)
+		}
+		if got := soon(t, "result", read["error"]); (got == "failed") != (i > 0) || !strings.Contains(got, "failed") {
+			t.Errorf("%s: result %q", protocol, got)
+		}
+	}
+}
+
+// The end of a client is behind its input, which the session does not read.
+func TestAClientThatVanishesIsNoticedBehindItsInput(t *testing.T) {
+	const few, many = 10, 600 // messages: fewer and more than the libraries hold
+	for name, send := range map[string]func(t *testing.T, address string, n int) net.Conn{
+		"SPDY": func(t *testing.T, address string, n int) net.Conn {
+			c, conn := spdyTo(t, address, "/", "v4.channel.k8s.io")
+			var in *spdystream.Stream
+			for _, kind := range []string{"error", "stdout", "stdin"} {
+				var err error
+				if in, err = open(t, conn, ofKind(kind)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range n {
+				if _, err := in.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return c
+		},
+		"WebSocket": func(t *testing.T, address string, n int) net.Conn {
+			dialer := websocket.Dialer{Subprotocols: []string{"v5.channel.k8s.io"}}
+			ws, resp, err := dialer.Dial("ws://"+address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			for range n {
+				if err := ws.WriteMessage(websocket.BinaryMessage, []byte("\x00x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return ws.NetConn()
+		},
+	} {
+		for _, n := range []int{0, few, many} {
+			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) {
+				leavesNothing(t)
+				begun := make(chan struct{}, 1)
+				address, ended := serveSession(t, remotecommand.Options{Stdin: true, Stdout: true}, until(begun))
+				c := send(t, address, n)
+				soon(t, "the session begins", begun)
+				c.Close()
+				soon(t, "the session ends", ended)
+			})
 		}
 	}
 }
