@@ -14,6 +14,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/hangup"
 )
 
 // The runtime serves streams at URLs of its own, which only this node can reach. A
@@ -110,9 +112,10 @@ func dialFor(ctx context.Context) *http.Transport {
 			}
 			context.AfterFunc(ctx, func() {
 				if tcp, ok := c.(*net.TCPConn); ok {
-					_ = tcp.SetLinger(0) // the runtime hears it even if it has not read all that was sent
+					hangup.Leave(tcp)
+				} else {
+					c.Close()
 				}
-				c.Close()
 			})
 			return c, nil
 		},

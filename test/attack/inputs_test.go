@@ -165,7 +165,7 @@ func (k kind) attack(t *testing.T, a *harness.Agent, r *rand.Rand) {
 // checkAnswers asks at every port while others hold all connections that they get.
 func checkAnswers(t *testing.T, a *harness.Agent) {
 	t.Helper()
-	fresh := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	fresh := &http.Client{Timeout: harness.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, address := range a.Listening() {
 		r, err := fresh.Get("http://" + address + "/healthz")
 		if err != nil {

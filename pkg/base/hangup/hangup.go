@@ -5,6 +5,7 @@ package hangup
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -16,10 +17,18 @@ import (
 // end, and to all that is before it, in this time.
 const interval = time.Second
 
-// Watch has gone called once the other side of conn has closed it, or has been found
-// unreachable, while ctx lasts; what it sent before may be unread. It returns at once, reads
-// nothing and can be used beside any other calls of conn. Of a wrapper it looks at what its
-// NetConn method returns, as of a tls.Conn; one without a socket is not watched.
+// How many times in a row nothing may have moved before what a client has left to be read, or to
+// be taken by the other side, is dropped.
+const (
+	readPatience = 10
+	sendPatience = 3
+)
+
+// Watch has gone called once the other side of conn has been found unreachable, or has closed it and
+// nobody has read any of what it left for ten seconds, while ctx lasts. Some clients have no other
+// way to end their input than to close. Watch returns at once, reads nothing and can be used beside
+// any other calls of conn. Of a wrapper it looks at what its NetConn method returns, as of a
+// tls.Conn; one without a socket is not watched.
 //
 // The kernel does not know of a client's end before it has room for all that the client had
 // sent. A client whose own kernel holds back data when it ends is found some minutes later,
@@ -30,20 +39,52 @@ func Watch(ctx context.Context, conn net.Conn, gone func()) {
 		return
 	}
 	go func() {
-		for ticker := time.NewTicker(interval); ; {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for left, still := -1, 0; ; {
 			select {
 			case <-ctx.Done():
-				ticker.Stop()
 				return
 			case <-ticker.C:
 			}
-			if hasEnded(raw) && ctx.Err() == nil {
-				ticker.Stop()
-				gone()
-				return
+			state, unread := look(raw)
+			switch {
+			case state == open:
+				continue
+			case state == ended && unread != left:
+				left, still = unread, 0
+				continue
+			case state == ended && still < readPatience:
+				still++
+				continue
 			}
+			if ctx.Err() == nil {
+				gone()
+			}
+			return
 		}
 	}()
+}
+
+// Leave closes a connection that nobody here uses any more. What was written is sent first, as long
+// as the other side takes some of it every three seconds; then it is dropped, and the other side
+// hears of the end although it has not read all.
+func Leave(conn *net.TCPConn) {
+	raw := socket(conn)
+	for left, still := -1, 0; raw != nil; time.Sleep(interval / 10) {
+		unsent, err := queued(raw, unix.TIOCOUTQ)
+		if err != nil || unsent == 0 {
+			break
+		}
+		if still++; unsent != left {
+			left, still = unsent, 0
+		}
+		if still == 10*sendPatience {
+			_ = conn.SetLinger(0)
+			break
+		}
+	}
+	conn.Close()
 }
 
 func socket(conn net.Conn) syscall.RawConn {
@@ -62,12 +103,34 @@ func socket(conn net.Conn) syscall.RawConn {
 	}
 }
 
-// hasEnded reports whether the other side has ended, or this side has been closed.
-func hasEnded(raw syscall.RawConn) bool {
+// What a connection is.
+type state int
+
+const (
+	open  state = iota
+	ended       // by the other side, which may have left something to be read
+	dead        // unreachable, reset, or closed here
+)
+
+// look reports how a connection is, and how much of it is unread.
+func look(raw syscall.RawConn) (s state, unread int) {
 	fds := []unix.PollFd{{Events: unix.POLLRDHUP}} // POLLHUP and POLLERR come in any case
 	err := raw.Control(func(fd uintptr) {
 		fds[0].Fd = int32(fd)
 		_, _ = unix.Poll(fds, 0)
 	})
-	return err != nil || fds[0].Revents != 0
+	switch got := fds[0].Revents; {
+	case err != nil || got&^unix.POLLRDHUP != 0:
+		return dead, 0
+	case got == 0:
+		return open, 0
+	}
+	unread, _ = queued(raw, unix.TIOCINQ)
+	return ended, unread
+}
+
+// queued asks how many bytes a socket has in a queue of its kernel.
+func queued(raw syscall.RawConn, which uint) (n int, err error) {
+	closed := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), which) })
+	return n, errors.Join(closed, err)
 }

@@ -3,6 +3,7 @@ package hangup
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,7 @@ type wrapped struct{ net.Conn }
 func (w wrapped) NetConn() net.Conn { return w.Conn }
 
 func TestAClientThatEndsIsFound(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(c *net.TCPConn){
 		"closed":                      func(c *net.TCPConn) { c.Close() },
 		"closed, with unread input":   func(c *net.TCPConn) { c.Write([]byte("input")); c.Close() },
@@ -74,16 +76,68 @@ func TestAClientThatEndsIsFound(t *testing.T) {
 func TestAClientThatIsThereIsLeftAlone(t *testing.T) {
 	client, server := pair(t)
 	raw := socket(server)
-	if hasEnded(raw) {
-		t.Error("a silent client counts as gone")
+	if s, _ := look(raw); s != open {
+		t.Errorf("a silent client is %v", s)
 	}
 	fill(t, client)
-	if hasEnded(raw) {
-		t.Error("a client whose input is not read counts as gone")
+	if s, _ := look(raw); s != open {
+		t.Errorf("a client whose input is not read is %v", s)
 	}
 	server.Close()
-	if !hasEnded(raw) {
+	if s, _ := look(raw); s != dead {
 		t.Error("a connection that was closed here is watched on")
+	}
+}
+
+// To close is the only way in which some clients can end their input.
+func TestWhatAClientHasLeftIsRead(t *testing.T) {
+	t.Parallel()
+	client, server := pair(t)
+	gone := make(chan struct{})
+	Watch(t.Context(), server, func() { close(gone) })
+	const bytes = readPatience + 5
+	if _, err := client.Write(make([]byte, bytes)); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	one := make([]byte, 1)
+	for range bytes { // longer than the patience, slowly
+		if _, err := server.Read(one); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-gone:
+			t.Fatal("it was cut off")
+		case <-time.After(interval):
+		}
+	}
+	testrun.Eventually(t, "it is over", func() bool { _, err := server.Read(one); return err != nil })
+}
+
+func TestLeaveSendsWhatIsTaken(t *testing.T) {
+	t.Parallel()
+	for _, read := range []bool{true, false} {
+		far, near := pair(t)
+		fill(t, near)
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			Leave(near.(*net.TCPConn))
+		}()
+		if read {
+			if n, err := io.Copy(io.Discard, far); n < 1<<16 {
+				t.Errorf("only %d bytes came, %v", n, err)
+			}
+		}
+		select {
+		case <-left:
+		case <-time.After(testrun.Patience):
+			t.Fatalf("read %v: it does not end", read)
+		}
+		testrun.Eventually(t, "the other side hears of it", func() bool {
+			s, _ := look(socket(far))
+			return s != open
+		})
 	}
 }
 

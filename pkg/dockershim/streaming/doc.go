@@ -6,8 +6,8 @@
 //	client ──▶ /exec/TOKEN ──▶ SPDY or WebSocket ─────┤
 //	                   (protocols v1 to v5)           └─▶ socket made in the pod's netns
 //
-// A session ends with its process, its client (noticed within a second, even on a silent
-// connection and when nobody reads its input) or the idle timeout, and leaves neither goroutine
+// A session ends with its process, its client (noticed at once, even on a silent connection,
+// and within ten seconds when nobody reads its input) or the idle timeout, and leaves neither goroutine
 // nor connection behind. Streams that a client opens and nobody wants are few (spdy.go).
 // Port-forwarding needs no program on the node. A command of ExecSync that outlives its
 // timeout is killed with all its descendants, which Docker has no call for.

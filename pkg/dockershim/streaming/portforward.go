@@ -76,7 +76,7 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("more than %d ports", maxWebSocketPorts), http.StatusBadRequest)
 	default:
 		opts := &portforward.V4Options{Ports: req.Port} // all that come this way
-		portforward.ServePortForward(w, r, forwarder{s, r.Context(), req.PodSandboxId}, "", "", opts,
+		portforward.ServePortForward(w, r, forwarder{s, r.Context(), req.PodSandboxId}, req.PodSandboxId, "", opts,
 			s.cfg.IdleTimeout, s.cfg.CreationTimeout, portforward.SupportedProtocols)
 	}
 }
@@ -153,36 +153,42 @@ func (s *Server) forwardSPDY(w http.ResponseWriter, r *http.Request, sandboxID s
 		select {
 		case <-f.ctx.Done():
 			return
+		case <-client.CloseChan(): // SPDY is over, though the connection may not be
+			return
 		case p := <-late:
 			if halves[p.id] == p {
 				delete(halves, p.id)
 				f.giveUp(client, p, errors.New("timed out waiting for streams"))
 			}
 		case one := <-client.opened:
-			<-one.replied
-			p := f.join(client, halves, late, one.Stream)
+			if !one.ready() {
+				return
+			}
+			p, more := f.join(client, halves, late, one.Stream)
 			if p != nil {
 				running.Go(func() { f.run(client, p) })
+			}
+			if !more {
+				return
 			}
 		}
 	}
 }
 
-// join adds a stream to the halves, and returns its pair when it is complete.
-func (f forwarder) join(client *spdyClient, halves map[string]*pair, late chan<- *pair, stream httpstream.Stream) *pair {
+// join adds a stream to the halves, and returns its pair when it is complete, and whether the client
+// may open more.
+func (f forwarder) join(client *spdyClient, halves map[string]*pair, late chan<- *pair, stream httpstream.Stream) (complete *pair, more bool) {
 	id, port, ok := half(stream)
 	if !ok {
-		client.refuse(stream)
-		return nil
+		return nil, !client.refuse(stream)
 	}
 	if p := halves[id]; p != nil {
 		if !p.add(stream, port) {
-			client.refuse(stream)
-			return nil
+			return nil, !client.refuse(stream)
 		}
 		p.late.Stop()
 		delete(halves, id)
-		return p
+		return p, true
 	}
 	p := &pair{id: id, port: port}
 	p.add(stream, port)
@@ -190,8 +196,7 @@ func (f forwarder) join(client *spdyClient, halves map[string]*pair, late chan<-
 	if p.end, err = f.server.forwards.begin(f.sandboxID); err != nil {
 		p.end = func() {}
 		f.giveUp(client, p, err)
-		client.isUnwanted() // a client closes its connection at an error
-		return nil
+		return nil, !client.isUnwanted() // a client closes its connection at an error
 	}
 	p.late = time.AfterFunc(f.server.cfg.CreationTimeout, func() {
 		select {
@@ -200,7 +205,7 @@ func (f forwarder) join(client *spdyClient, halves map[string]*pair, late chan<-
 		}
 	})
 	halves[id] = p
-	return nil
+	return nil, true
 }
 
 // run forwards one connection.
@@ -215,7 +220,7 @@ func (f forwarder) run(client *spdyClient, p *pair) {
 
 // giveUp ends a pair, complete or not, and tells the client what went wrong.
 func (f forwarder) giveUp(client *spdyClient, p *pair, err error) {
-	defer p.end()
+	p.end() // its socket is closed
 	if err != nil {
 		klog.V(4).InfoS("Port was not forwarded", "podSandboxID", f.sandboxID, "port", p.port, "err", err)
 		if p.errs != nil {

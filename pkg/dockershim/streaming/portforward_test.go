@@ -497,9 +497,23 @@ func openMany(t *testing.T, conn *spdystream.Connection, n int, header func(i in
 	}
 }
 
+// Who asks for all at once is refused and hung up on amid it, and keeps no place.
+func TestWhoOpensHalvesWithoutEndKeepsNoPlace(t *testing.T) {
+	leavesNothing(t)
+	s := serveWithoutDocker(t)
+	s.cfg.CreationTimeout = time.Hour
+	for range 3 {
+		_, conn := forwardingTo(t, s)
+		openMany(t, conn, maxForwardsTo+maxUnwanted+100, func(i int) http.Header { return halfOf("error", fmt.Sprint(i)) })
+		soon(t, "it is hung up on", conn.CloseChan())
+		testrun.Eventually(t, "none counts", func() bool { return forwarding(s) == 0 })
+	}
+}
+
 func TestHalfAPairIsAForwardedConnection(t *testing.T) {
 	leavesNothing(t)
 	s := serveWithoutDocker(t)
+	s.cfg.CreationTimeout = time.Hour
 	_, first := forwardingTo(t, s)
 	half, err := open(t, first, halfOf("error", "first"))
 	if err != nil {

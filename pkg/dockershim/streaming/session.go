@@ -167,7 +167,9 @@ func (s *session) collectStreams(client *spdyClient, sizes bool) (map[string]htt
 		case <-client.ctx.Done():
 			return nil, fmt.Errorf("the client has gone or was too slow, without %v", slices.Sorted(maps.Keys(missing)))
 		case one := <-client.opened:
-			<-one.replied
+			if !one.ready() {
+				return nil, errors.New("the client has gone")
+			}
 			kind := one.Headers().Get(remotecommand.StreamType)
 			if !missing[kind] {
 				client.refuse(one.Stream) // a second one, or one that nobody asked for

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/moby/spdystream"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
@@ -13,11 +14,18 @@ import (
 // on: each is an entry in the library's list.
 const maxUnwanted = 8
 
-// newStream is a stream that a client opens. Nothing may be done with it before the client has
-// been told so; that ends with the connection, too.
+// newStream is a stream that a client opens.
 type newStream struct {
 	httpstream.Stream
 	replied <-chan struct{}
+}
+
+// ready waits until the client has been told of the stream, and reports whether it was: otherwise
+// the connection has ended, and a write would wait for ever.
+func (n newStream) ready() bool {
+	<-n.replied
+	s, ok := n.Stream.(*spdystream.Stream)
+	return !ok || s.SendReply(http.Header{}, false) == nil // nothing is sent twice, what failed fails again
 }
 
 // spdyClient is the connection of a client that speaks SPDY, which opens streams as it likes.
@@ -38,9 +46,8 @@ func (s *Server) upgradeToSPDY(ctx context.Context, w http.ResponseWriter, r *ht
 		case c.opened <- newStream{stream, replied}:
 			return nil
 		case <-ctx.Done():
-			if !c.isUnwanted() {
-				_ = stream.Reset()
-			}
+			c.isUnwanted()
+			_ = stream.Reset()
 			return nil // the library logs an error
 		}
 	})
@@ -51,10 +58,10 @@ func (s *Server) upgradeToSPDY(ctx context.Context, w http.ResponseWriter, r *ht
 	return c
 }
 
-// refuse resets a stream that the client has been told of.
-func (c *spdyClient) refuse(stream httpstream.Stream) {
+// refuse resets a stream that the client has been told of, and reports whether it was hung up on.
+func (c *spdyClient) refuse(stream httpstream.Stream) bool {
 	c.drop(stream)
-	c.isUnwanted()
+	return c.isUnwanted()
 }
 
 // drop forgets a stream. What the client still sends there is not waited for.
