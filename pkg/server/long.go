@@ -166,6 +166,9 @@ type upgraded struct {
 
 func (c *upgraded) Read(p []byte) (int, error) {
 	n, err := c.buffered.Read(p)
+	if n > 0 {
+		return n, nil // the error, if there is one, comes again once this is passed on
+	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.cancel()
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/proxy"
@@ -38,7 +39,7 @@ func (a *api) exec(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err, http.StatusInternalServerError)
 		return
 	}
-	proxyCommand(w, r, u, streams)
+	a.proxyCommand(w, r, u, streams)
 }
 
 func (a *api) attach(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +57,7 @@ func (a *api) attach(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err, http.StatusInternalServerError)
 		return
 	}
-	proxyCommand(w, r, u, streams)
+	a.proxyCommand(w, r, u, streams)
 }
 
 func (a *api) portForward(w http.ResponseWriter, r *http.Request) {
@@ -76,17 +77,17 @@ func (a *api) portForward(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err, http.StatusInternalServerError)
 		return
 	}
-	h := proxyTo(u, r)
+	h := a.proxyTo(u, r)
 	if tunnel {
 		h = translator.NewTunnelingHandler(h)
 	}
 	h.ServeHTTP(w, quiet(r))
 }
 
-func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *remotecommand.Options) {
-	h := proxyTo(u, r)
+func (a *api) proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *remotecommand.Options) {
+	h := a.proxyTo(u, r)
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		h = translator.NewStreamTranslatorHandler(u, dialFor(r.Context()), 0, translator.Options{
+		h = translator.NewStreamTranslatorHandler(u, a.dialFor(r.Context()), 0, translator.Options{
 			Stdin: streams.Stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Tty: streams.TTY,
 		})
 	}
@@ -94,15 +95,15 @@ func proxyCommand(w http.ResponseWriter, r *http.Request, u *url.URL, streams *r
 }
 
 // proxyTo passes on an upgrade, but not the client's credentials.
-func proxyTo(u *url.URL, r *http.Request) http.Handler {
+func (a *api) proxyTo(u *url.URL, r *http.Request) http.Handler {
 	r.Header.Del("Authorization")
 	r.Header.Del("Cookie")
-	return proxy.NewUpgradeAwareHandler(u, dialFor(r.Context()), false, true, proxyFailed{})
+	return proxy.NewUpgradeAwareHandler(u, a.dialFor(r.Context()), false, true, proxyFailed{})
 }
 
 // dialFor makes connections to the runtime that break when ctx, a request's, ends. The
 // libraries close the client's side alone then, and wait on for a runtime that takes no more.
-func dialFor(ctx context.Context) *http.Transport {
+func (a *api) dialFor(ctx context.Context) *http.Transport {
 	return &http.Transport{
 		TLSClientConfig: &tls.Config{}, // without one, the runtime's certificate would not be verified
 		DialContext: func(dialling context.Context, network, address string) (net.Conn, error) {
@@ -110,16 +111,28 @@ func dialFor(ctx context.Context) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			context.AfterFunc(ctx, func() {
-				if tcp, ok := c.(*net.TCPConn); ok {
-					hangup.Leave(tcp)
-				} else {
-					c.Close()
-				}
-			})
-			return c, nil
+			tcp, ok := c.(*net.TCPConn)
+			if !ok {
+				return c, nil
+			}
+			leaving := &runtimeConn{TCPConn: tcp}
+			leaving.leave = sync.OnceFunc(func() { hangup.Leave(a.long.ctx, tcp) })
+			context.AfterFunc(ctx, leaving.leave)
+			return leaving, nil
 		},
 	}
+}
+
+// runtimeConn is a connection to the runtime, which gets what a client that has gone had sent, unless
+// the server stops.
+type runtimeConn struct {
+	*net.TCPConn
+	leave func()
+}
+
+func (c *runtimeConn) Close() error {
+	c.leave()
+	return nil
 }
 
 // quiet keeps the libraries from logging an error whenever a stream ends.

@@ -17,12 +17,8 @@ import (
 // end, and to all that is before it, in this time.
 const interval = time.Second
 
-// How many times in a row nothing may have moved before what a client has left to be read, or to
-// be taken by the other side, is dropped.
-const (
-	readPatience = 10
-	sendPatience = 3
-)
+// patience is how long what one side has left may wait to be read before it is dropped.
+const patience = 10 * time.Second
 
 // Watch has gone called once the other side of conn has been found unreachable, or has closed it and
 // nobody has read any of what it left for ten seconds, while ctx lasts. Some clients have no other
@@ -54,7 +50,7 @@ func Watch(ctx context.Context, conn net.Conn, gone func()) {
 			case state == ended && unread != left:
 				left, still = unread, 0
 				continue
-			case state == ended && still < readPatience:
+			case state == ended && still < int(patience/interval):
 				still++
 				continue
 			}
@@ -66,25 +62,30 @@ func Watch(ctx context.Context, conn net.Conn, gone func()) {
 	}()
 }
 
-// Leave closes a connection that nobody here uses any more. What was written is sent first, as long
-// as the other side takes some of it every three seconds; then it is dropped, and the other side
-// hears of the end although it has not read all.
-func Leave(conn *net.TCPConn) {
+// Leave closes a connection that nobody here uses any more. What was written is sent before, for ten
+// seconds or until ctx is done; then it is dropped, and the other side hears of the end although it
+// has not read all. Who still writes to this side may hear of it before having read all, too.
+func Leave(ctx context.Context, conn *net.TCPConn) {
+	defer conn.Close()
 	raw := socket(conn)
-	for left, still := -1, 0; raw != nil; time.Sleep(interval / 10) {
-		unsent, err := queued(raw, unix.TIOCOUTQ)
-		if err != nil || unsent == 0 {
-			break
+	if raw == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(interval / 20)
+	defer ticker.Stop()
+	for {
+		if unsent, err := queued(raw, unix.TIOCOUTQ); err != nil || unsent == 0 {
+			return
 		}
-		if still++; unsent != left {
-			left, still = unsent, 0
-		}
-		if still == 10*sendPatience {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
 			_ = conn.SetLinger(0)
-			break
+			return
 		}
 	}
-	conn.Close()
 }
 
 func socket(conn net.Conn) syscall.RawConn {

@@ -31,15 +31,16 @@ func pair(t *testing.T) (client *net.TCPConn, server net.Conn) {
 	return c.(*net.TCPConn), server
 }
 
-// fill sends until the other side's kernel takes no more.
-func fill(t *testing.T, c net.Conn) {
+// fill sends until the other side's kernel takes no more, and returns how much that was.
+func fill(t *testing.T, c net.Conn) (sent int) {
 	t.Helper()
 	for b := make([]byte, 1<<16); ; {
 		if err := c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Write(b); err != nil {
-			return
+		n, err := c.Write(b)
+		if sent += n; err != nil {
+			return sent
 		}
 	}
 }
@@ -64,11 +65,7 @@ func TestAClientThatEndsIsFound(t *testing.T) {
 			gone := make(chan struct{})
 			Watch(t.Context(), tls.Server(wrapped{server}, nil), func() { close(gone) })
 			end(client)
-			select {
-			case <-gone:
-			case <-time.After(testrun.Patience):
-				t.Error("it was not noticed")
-			}
+			soon(t, gone)
 		})
 	}
 }
@@ -95,7 +92,7 @@ func TestWhatAClientHasLeftIsRead(t *testing.T) {
 	client, server := pair(t)
 	gone := make(chan struct{})
 	Watch(t.Context(), server, func() { close(gone) })
-	const bytes = readPatience + 5
+	const bytes = int(patience/interval) + 5
 	if _, err := client.Write(make([]byte, bytes)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,30 +111,58 @@ func TestWhatAClientHasLeftIsRead(t *testing.T) {
 	testrun.Eventually(t, "it is over", func() bool { _, err := server.Read(one); return err != nil })
 }
 
-func TestLeaveSendsWhatIsTaken(t *testing.T) {
+func TestLeaveSendsWhatWasWritten(t *testing.T) {
 	t.Parallel()
-	for _, read := range []bool{true, false} {
+	far, near := pair(t)
+	written := fill(t, near)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		Leave(t.Context(), near.(*net.TCPConn))
+	}()
+	got, b := 0, make([]byte, 1<<16)
+	for {
+		n, err := far.Read(b)
+		if got += n; err != nil {
+			if got != written || err != io.EOF {
+				t.Errorf("%d of %d bytes came, %v", got, written, err)
+			}
+			break
+		}
+	}
+	far.Close()
+	soon(t, left)
+}
+
+func TestLeaveDoesNotWaitForWhoReadsNothing(t *testing.T) {
+	t.Parallel()
+	for _, stop := range []bool{true, false} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if stop {
+			cancel()
+		}
 		far, near := pair(t)
 		fill(t, near)
 		left := make(chan struct{})
 		go func() {
 			defer close(left)
-			Leave(near.(*net.TCPConn))
+			Leave(ctx, near.(*net.TCPConn))
 		}()
-		if read {
-			if n, err := io.Copy(io.Discard, far); n < 1<<16 {
-				t.Errorf("only %d bytes came, %v", n, err)
-			}
-		}
-		select {
-		case <-left:
-		case <-time.After(testrun.Patience):
-			t.Fatalf("read %v: it does not end", read)
-		}
+		soon(t, left)
 		testrun.Eventually(t, "the other side hears of it", func() bool {
 			s, _ := look(socket(far))
 			return s != open
 		})
+		cancel()
+	}
+}
+
+func soon(t *testing.T, ended <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ended:
+	case <-time.After(testrun.Patience):
+		t.Fatal("it does not end")
 	}
 }
 
