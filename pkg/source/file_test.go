@@ -234,6 +234,40 @@ func TestAPathThatIsGoneWhenTheAgentStartsEndsNoPods(t *testing.T) {
 	r.wait()
 }
 
+// Of a file that is bad in part, the good documents and what is kept of the others outlive the agent.
+func TestWhatAPartlyBadManifestGivesOutlivesTheAgent(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	state := func(c *FileConfig) { c.StateDir, c.Period = kept, 20*time.Millisecond }
+	bad := strings.Replace(podManifest("b"), "image:", "imagge:", 1)
+	r := startFile(t, dir, state)
+	r.write("f.yaml", podManifest("a")+"---\n"+podManifest("b"))
+	r.wait("a", "b")
+	r.write("f.yaml", podManifest("a", "    tty: true")+"---\n"+bad+"---\n"+podManifest("c"))
+	before := r.wait("a", "b", "c")
+	r.write("f.yaml", "{{{")
+	r.write("g.yaml", podManifest("g"))
+	r.wait("a", "b", "c", "g")
+	r.stop()
+	r = startFile(t, dir, state)
+	after := r.wait("a", "b", "c", "g")
+	for i, p := range before.Pods {
+		if now := after.Pods[i]; now.UID != p.UID || now.Spec.Containers[0].TTY != (p.Name[0] == 'a') {
+			t.Errorf("%s is another pod", p.Name)
+		}
+	}
+	// What was removed meanwhile does not come back.
+	r.write("f.yaml", podManifest("a")+"---\n"+bad)
+	r.wait("a", "b", "g")
+	r.write("f.yaml", bad)
+	r.wait("b", "g")
+	r.stop()
+	if err := os.Remove(filepath.Join(dir, "g.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	r = startFile(t, dir, state)
+	r.wait("b")
+}
+
 // As while an agent runs: a file that is gone from its directory has been removed.
 func TestASingleFileThatIsGoneWhenTheAgentStartsWasRemoved(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()

@@ -180,7 +180,6 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	}
 	manifest.RefuseChanges(docs, before)
 	s.faults = manifest.Problems(docs, pods.SourceHTTP, s.origin.From)
-	failed := len(docs) == 0 || slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}
@@ -188,9 +187,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	for _, clash := range manifest.NewTaken().AddAll(&s.content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
 		s.faults = append(s.faults, s.problem(clash))
 	}
-	if !failed {
-		s.store.keep(s.origin.From, body)
-	}
+	s.store.keep(s.origin.From, s.content)
 	s.note(s.faults)
 	klog.V(2).InfoS("Manifests read", "url", s.origin.From, "pods", len(s.content.Pods), "objects", len(s.content.Objects), "problems", len(s.faults))
 }

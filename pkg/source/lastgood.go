@@ -4,29 +4,46 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
-// lastGood keeps on disk each manifest as it was when last good. It only serves an
-// agent that starts with a bad manifest and has running pods from it, so a failure
-// is only logged. Without a directory it keeps nothing.
+// lastGood keeps on disk what each manifest gives, what is kept of documents that have failed
+// included. It only serves an agent that starts with a bad manifest, or without any, and has running
+// pods from it, so a failure is only logged. Without a directory it keeps nothing.
 type lastGood struct {
 	dir     string
 	pending map[string][]byte // to be written, by path; nil: to be removed
 }
 
 // keep and forget take effect at flush, so that no snapshot waits for a disk.
-func (g *lastGood) keep(path string, data []byte) { g.put(path, bytes.Clone(data)) }
+func (g *lastGood) keep(path string, content manifest.Content) {
+	if g.dir == "" {
+		return
+	}
+	data, err := encode(content)
+	if err != nil {
+		klog.ErrorS(err, "Could not save the manifest", "file", path)
+		return
+	}
+	g.put(path, data)
+}
 
 func (g *lastGood) forget(path string) { g.put(path, nil) }
 
@@ -40,42 +57,81 @@ func (g *lastGood) put(path string, data []byte) {
 	g.pending[path] = data
 }
 
-// content returns what a manifest gave when it was last good, before this agent started, if it was.
-func (g *lastGood) content(from manifest.Origin, node string) (manifest.Content, bool) {
-	path := from.From
-	from = from.WhatRan()
-	data := g.load(path, func(data []byte) bool {
-		docs := from.Read(data)
-		return len(docs) > 0 && !slices.ContainsFunc(docs, manifest.Document.Failed)
-	})
-	if data == nil {
-		return manifest.Content{}, false
-	}
-	return manifest.KeepFailed(manifest.Content{}, from.Read(data), node), true
-}
-
-// load returns a manifest as it was when last good; nil if there is none. good judges one of an
-// agent that did not seal them.
-func (g *lastGood) load(path string, good func([]byte) bool) []byte {
+// content returns what a manifest last gave before this agent started, if it gave anything.
+func (g *lastGood) content(from manifest.Origin, node string) (content manifest.Content, ok bool) {
 	if g.dir == "" {
-		return nil
+		return content, false
 	}
-	var data []byte
-	err := durable.Load(g.name(path), "A manifest as it was when last good. While the manifest itself is not, its pods are stopped: mend it.",
+	path := from.From
+	err := durable.Load(g.name(path), "What a manifest gave when it was last good. While the manifest itself is not, its pods are stopped: mend it.",
 		func(text []byte) error {
-			var err error
-			if _, data, err = unseal(text); errors.Is(err, errUnsealed) && good(text) {
-				data, err = text, nil
+			_, data, err := unseal(text)
+			if errors.Is(err, errUnsealed) { // an agent before this kept the text
+				docs := from.WhatRan().Read(text)
+				if len(docs) == 0 || slices.ContainsFunc(docs, manifest.Document.Failed) {
+					return err
+				}
+				content = manifest.KeepFailed(manifest.Content{}, docs, node)
+				return nil
+			}
+			if err == nil {
+				content, err = decode(data)
 			}
 			return err
 		})
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			klog.ErrorS(err, "Could not read the saved manifest", "file", path)
-		}
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		klog.ErrorS(err, "Could not read the saved manifest", "file", path)
 	}
-	return data
+	return content, err == nil
+}
+
+// record is the form in which content is kept. Objects have their kind with them.
+type record struct {
+	Pods    []*v1.Pod         `json:"pods,omitempty"`
+	Objects []json.RawMessage `json:"objects,omitempty"`
+}
+
+func encode(content manifest.Content) ([]byte, error) {
+	r := record{Pods: content.Pods}
+	for _, o := range content.Objects {
+		object, ok := o.(runtime.Object)
+		if !ok {
+			return nil, fmt.Errorf("%T is no object of the API", o)
+		}
+		kinds, _, err := scheme.Scheme.ObjectKinds(object)
+		if err != nil {
+			return nil, err
+		}
+		object = object.DeepCopyObject()
+		object.GetObjectKind().SetGroupVersionKind(kinds[0])
+		text, err := json.Marshal(object)
+		if err != nil {
+			return nil, err
+		}
+		r.Objects = append(r.Objects, text)
+	}
+	return json.Marshal(r)
+}
+
+func decode(text []byte) (manifest.Content, error) {
+	var r record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return manifest.Content{}, err
+	}
+	content := manifest.Content{Pods: r.Pods}
+	for _, text := range r.Objects {
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(text, nil, nil)
+		if err != nil {
+			return manifest.Content{}, err
+		}
+		object.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+		o, ok := object.(metav1.Object)
+		if !ok {
+			return manifest.Content{}, fmt.Errorf("%T has no name", object)
+		}
+		content.Objects = append(content.Objects, o)
+	}
+	return content, nil
 }
 
 // paths are those of the manifests of which there are copies, in order.
@@ -91,7 +147,7 @@ func (g *lastGood) paths() []string {
 	for _, e := range entries {
 		text, err := durable.Read(filepath.Join(g.dir, e.Name()))
 		if err != nil {
-			continue // load says what is wrong, if the manifest comes
+			continue // content says what is wrong, if the manifest comes
 		}
 		if path, _, err := unseal(text); err == nil && g.name(path) == filepath.Join(g.dir, e.Name()) {
 			paths = append(paths, path)

@@ -5,30 +5,46 @@ import (
 	"path/filepath"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
-func bad([]byte) bool { return false }
+func named(name string) manifest.Content {
+	return manifest.Content{Objects: []metav1.Object{&v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns"}}}}
+}
+
+// loaded is the name of what was kept, "" if nothing was.
+func loaded(g *lastGood, path string) string {
+	c, ok := g.content(manifest.Origin{From: path, Objects: true}, "n")
+	if !ok || len(c.Objects) != 1 {
+		return ""
+	}
+	return c.Objects[0].GetName()
+}
 
 func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 	const path = "/etc/manifests/a.yaml"
 	place := func(t *testing.T) string {
 		g := &lastGood{dir: filepath.Join(t.TempDir(), "kept")}
-		g.keep(path, []byte("good"))
+		g.keep(path, named("good"))
 		g.flush()
-		if string(g.load(path, bad)) != "good" {
+		if loaded(g, path) != "good" {
 			t.Fatal("it was not kept")
 		}
 		return g.name(path)
 	}
 	damage.NoFile(t, place, func(t *testing.T, file string) {
 		g := &lastGood{dir: filepath.Dir(file)}
-		g.load(path, bad)
+		loaded(g, path)
 		g.prune([]string{path})
-		g.keep(path, []byte("good"))
+		g.keep(path, named("good"))
 		g.flush()
-		if got := string(g.load(path, bad)); got != "good" {
+		if got := loaded(g, path); got != "good" {
 			t.Errorf("kept again: %.20q", got)
 		}
 	})
@@ -43,7 +59,7 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := g.load(path, bad); got != nil {
+		if got := loaded(g, path); got != "" {
 			t.Errorf("%q was loaded of %q", got, text)
 		}
 		damage.MovedAside(t, file)
@@ -53,11 +69,11 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 			}
 		}
 	}
-	// Of an agent that did not seal them.
-	if err := os.WriteFile(file, []byte("good"), 0o600); err != nil {
+	// An agent before this kept the text.
+	if err := os.WriteFile(file, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: older}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := g.load(path, func(text []byte) bool { return string(text) == "good" }); string(got) != "good" {
+	if got := loaded(g, path); got != "older" {
 		t.Errorf("%q was loaded", got)
 	}
 	g.prune(nil)
@@ -70,9 +86,29 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.keep(path, []byte("good"))
+	g.keep(path, named("good"))
 	g.flush()
-	if string(g.load(path, bad)) != "good" {
+	if loaded(g, path) != "good" {
 		t.Error("nothing is kept where a file was in the place of the directory")
+	}
+}
+
+// What is kept is what was wanted, to the last field.
+func TestWhatIsKeptIsWhatWasWanted(t *testing.T) {
+	text := podManifest("web", "    resources: {limits: {cpu: 1000m, memory: 1024Mi}}") +
+		"---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n" +
+		"---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {name: v}\nspec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /v}}\n"
+	docs := manifest.Origin{Source: "file", Node: node, From: "/f", Objects: true}.Read([]byte(text))
+	if problems := manifest.Problems(docs, "", ""); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	want := manifest.KeepFailed(manifest.Content{}, docs, node)
+	encoded, err := encode(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decode(encoded)
+	if err != nil || len(got.Pods) != 1 || len(got.Objects) != 2 || !equality.Semantic.DeepEqual(want, got) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 }

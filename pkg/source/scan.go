@@ -221,14 +221,11 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	}
 	manifest.RefuseChanges(docs, f.Content)
 	f.problems = manifest.Problems(docs, pods.SourceFile, path)
-	failed := len(docs) == 0 || slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
 	f.Content = manifest.KeepFailed(f.Content, docs, s.cfg.NodeName)
-	if !failed {
-		s.store.keep(path, data)
-	}
+	s.store.keep(path, f.Content)
 	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.Pods), "objects", len(f.Objects), "problems", len(f.problems))
 	return true
 }
