@@ -105,11 +105,15 @@ func Dir(path, lost string) error {
 	return moved
 }
 
-// MakeWay moves aside what is neither a directory nor a link, where a directory of the
-// agent's own is to be. The error is ErrDamaged then, and nil if nothing was to be done.
+// MakeWay moves aside what is neither a directory nor a link to one, where a directory of the
+// agent's own is to be. The error is ErrDamaged then, and nil if nothing was to be done. A link that
+// leads nowhere is another error: the disk that it leads to may not be mounted yet.
 func MakeWay(path, lost string) error {
-	fi, err := os.Lstat(path)
-	if err != nil || fi.IsDir() || fi.Mode()&fs.ModeSymlink != 0 {
+	fi, err := os.Stat(path)
+	switch link, isLink := os.Readlink(path); {
+	case errors.Is(err, fs.ErrNotExist) && isLink == nil:
+		return fmt.Errorf("%s is a link to %s, which is not there: is its disk mounted?", path, link)
+	case err == nil && fi.IsDir(), err != nil && !errors.Is(err, unix.ELOOP) && !(isLink == nil && errors.Is(err, unix.ENOTDIR)):
 		return nil // whoever makes the directory sees what is wrong
 	}
 	return MoveAside(path, lost, &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR})

@@ -141,12 +141,14 @@ func TestDir(t *testing.T) {
 		put  func(string) error
 		want func(error) bool
 	}{
-		"missing":     {func(string) error { return nil }, func(err error) bool { return err == nil }},
-		"there":       {func(p string) error { return os.Mkdir(p, 0o755) }, func(err error) bool { return err == nil }},
-		"a link":      {func(p string) error { return os.Symlink(dir, p) }, func(err error) bool { return err == nil }},
-		"a dead link": {func(p string) error { return os.Symlink("/nowhere/at/all", p) }, func(err error) bool { return err != nil && !errors.Is(err, ErrDamaged) }},
-		"a file":      {func(p string) error { return os.WriteFile(p, nil, 0o600) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
-		"a pipe":      {func(p string) error { return unix.Mkfifo(p, 0o600) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
+		"missing":          {func(string) error { return nil }, func(err error) bool { return err == nil }},
+		"there":            {func(p string) error { return os.Mkdir(p, 0o755) }, func(err error) bool { return err == nil }},
+		"a link":           {func(p string) error { return os.Symlink(dir, p) }, func(err error) bool { return err == nil }},
+		"a dead link":      {func(p string) error { return os.Symlink("/nowhere/at/all", p) }, func(err error) bool { return err != nil && !errors.Is(err, ErrDamaged) }},
+		"a link to a file": {func(p string) error { return os.Symlink("/etc/hostname", p) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
+		"a link to itself": {func(p string) error { return os.Symlink(p, p) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
+		"a file":           {func(p string) error { return os.WriteFile(p, nil, 0o600) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
+		"a pipe":           {func(p string) error { return unix.Mkfifo(p, 0o600) }, func(err error) bool { return errors.Is(err, ErrDamaged) }},
 	} {
 		path := filepath.Join(t.TempDir(), "state")
 		if err := c.put(path); err != nil {

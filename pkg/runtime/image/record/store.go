@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -82,14 +82,16 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 func (s *Store) makeDirs() error {
 	above := filepath.Dir(s.pulled)
 	for _, dir := range []string{above, s.pulled} {
-		if fi, err := os.Lstat(dir); err == nil && !fi.IsDir() && fi.Mode()&fs.ModeSymlink == 0 {
+		fi, err := os.Stat(dir) // a link to something else is moved aside as well
+		if err == nil && !fi.IsDir() || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 			if err := durable.Write(s.all, nil); err != nil { // first: we may die in between
 				return err
 			}
 		}
 	}
 	for _, dir := range []string{above, s.pulled, s.pulling} {
-		const lost = "By which credentials images were pulled. No pod may use one that is present without another pull."
+		const lost = "By which credentials images were pulled. No pod may use one that is present without another pull. " +
+			"Where there is none to pull from, remove the files in image_manager/pulled and restart the agent: every pod may use what is present then."
 		if err := durable.Dir(dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
 			return err
 		}

@@ -308,11 +308,18 @@ func TestADamagedRecordStopsNoAgentAndOpensNoImage(t *testing.T) {
 // Without any record, what is present counts as pulled by nobody known, and what comes later
 // does not.
 func TestWithoutTheRecordsAllImagesAreClosed(t *testing.T) {
-	for _, lost := range []string{"image_manager", "image_manager/pulled"} {
+	file := func(path string) error { return os.WriteFile(path, nil, 0o600) }
+	link := func(path string) error { return os.Symlink("/etc/hostname", path) }
+	loop := func(path string) error { return os.Symlink(path, path) }
+	for _, tt := range []struct {
+		lost string
+		put  func(path string) error
+	}{{"image_manager", file}, {"image_manager/pulled", file}, {"image_manager", link}, {"image_manager/pulled", loop}} {
+		lost, put := tt.lost, tt.put
 		dir := t.TempDir()
 		openStore(t, dir).Pulled("reg/app:1", "id", nil)
 		path := filepath.Join(dir, lost)
-		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, nil, 0o600)); err != nil {
+		if err := errors.Join(os.RemoveAll(path), put(path)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 { // agents that die before they have asked the runtime
