@@ -113,6 +113,7 @@ func (a *api) dialFor(ctx context.Context) *http.Transport {
 			}
 			tcp, ok := c.(*net.TCPConn)
 			if !ok {
+				context.AfterFunc(ctx, func() { c.Close() })
 				return c, nil
 			}
 			leaving := &runtimeConn{TCPConn: tcp}

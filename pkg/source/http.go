@@ -158,6 +158,9 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 	case len(bytes.TrimSpace(body)) == 0:
 		// The kubelet takes this for no pods; more likely the server is in trouble.
 		s.note(append([]manifest.Problem{s.problem("answered with nothing; an empty list is what stops all pods")}, s.faults...))
+		if first {
+			s.content, _ = s.store.content(s.origin, s.cfg.NodeName)
+		}
 		changed = !s.spoken
 	default:
 		s.take(body, first)
@@ -180,6 +183,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	}
 	manifest.RefuseChanges(docs, before)
 	s.faults = manifest.Problems(docs, pods.SourceHTTP, s.origin.From)
+	whole := len(docs) > 0 && !slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		s.faults = append(s.faults, s.problem("holds no document; an empty list is what stops all pods"))
 	}
@@ -187,7 +191,7 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	for _, clash := range manifest.NewTaken().AddAll(&s.content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
 		s.faults = append(s.faults, s.problem(clash))
 	}
-	s.store.keep(s.origin.From, s.content)
+	s.store.keep(s.origin.From, s.content, whole)
 	s.note(s.faults)
 	klog.V(2).InfoS("Manifests read", "url", s.origin.From, "pods", len(s.content.Pods), "objects", len(s.content.Objects), "problems", len(s.faults))
 }

@@ -30,11 +30,13 @@ import (
 type lastGood struct {
 	dir     string
 	pending map[string][]byte // to be written, by path; nil: to be removed
+	unread  map[string]bool   // copies that are there and could not be read
 }
 
-// keep and forget take effect at flush, so that no snapshot waits for a disk.
-func (g *lastGood) keep(path string, content manifest.Content) {
-	if g.dir == "" {
+// keep and forget take effect at flush, so that no snapshot waits for a disk. whole says that no
+// document has failed: other content does not replace a copy that could not be read.
+func (g *lastGood) keep(path string, content manifest.Content, whole bool) {
+	if g.dir == "" || g.unread[path] && !whole {
 		return
 	}
 	data, err := encode(content)
@@ -81,7 +83,13 @@ func (g *lastGood) content(from manifest.Origin, node string) (content manifest.
 		})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		klog.ErrorS(err, "Could not read the saved manifest", "file", path)
+		if g.unread == nil {
+			g.unread = map[string]bool{}
+		}
+		g.unread[path] = true
 	}
+	// The node may have another name now.
+	content.Pods = slices.DeleteFunc(content.Pods, func(p *v1.Pod) bool { return p.Spec.NodeName != node })
 	return content, err == nil
 }
 

@@ -3,8 +3,10 @@ package source
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,7 +33,7 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 	const path = "/etc/manifests/a.yaml"
 	place := func(t *testing.T) string {
 		g := &lastGood{dir: filepath.Join(t.TempDir(), "kept")}
-		g.keep(path, named("good"))
+		g.keep(path, named("good"), true)
 		g.flush()
 		if loaded(g, path) != "good" {
 			t.Fatal("it was not kept")
@@ -42,7 +44,7 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 		g := &lastGood{dir: filepath.Dir(file)}
 		loaded(g, path)
 		g.prune([]string{path})
-		g.keep(path, named("good"))
+		g.keep(path, named("good"), true)
 		g.flush()
 		if got := loaded(g, path); got != "good" {
 			t.Errorf("kept again: %.20q", got)
@@ -86,7 +88,7 @@ func TestADamagedLastGoodManifestIsMovedAside(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.keep(path, named("good"))
+	g.keep(path, named("good"), true)
 	g.flush()
 	if loaded(g, path) != "good" {
 		t.Error("nothing is kept where a file was in the place of the directory")
@@ -110,5 +112,36 @@ func TestWhatIsKeptIsWhatWasWanted(t *testing.T) {
 	got, err := decode(encoded)
 	if err != nil || len(got.Pods) != 1 || len(got.Objects) != 2 || !equality.Semantic.DeepEqual(want, got) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+// A copy that the disk cannot give now may be whole: what a partly bad manifest gives does not replace it.
+func TestACopyThatCannotBeReadIsNotReplaced(t *testing.T) {
+	const path = "/etc/manifests/a.yaml"
+	g := &lastGood{dir: filepath.Join(t.TempDir(), "kept")}
+	g.keep(path, named("good"), true)
+	g.flush()
+	other := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(other, g.name(path), "", unix.MS_BIND, ""); err != nil { // no file of ours
+		t.Skipf("this environment cannot mount: %v", err)
+	}
+	unmount := sync.OnceFunc(func() { _ = unix.Unmount(g.name(path), unix.MNT_DETACH) })
+	t.Cleanup(unmount)
+	if got := loaded(g, path); got != "" {
+		t.Fatalf("%q was loaded", got)
+	}
+	g.keep(path, manifest.Content{}, false)
+	unmount()
+	g.flush()
+	if got := loaded(g, path); got != "good" {
+		t.Errorf("%q is left", got)
+	}
+	g.keep(path, named("new"), true)
+	g.flush()
+	if got := loaded(g, path); got != "new" {
+		t.Errorf("%q is left", got)
 	}
 }

@@ -169,3 +169,34 @@ func (r *fileRun) waitData(want string) {
 		}
 	}
 }
+
+// A server in trouble, an answer with nothing in it or none at all, ends nothing when the agent starts.
+func TestAURLThatIsInTroubleWhenTheAgentStartsEndsNoPods(t *testing.T) {
+	kept := t.TempDir()
+	start := func(answer string) *Snapshot {
+		t.Helper()
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if answer == "503" {
+				w.WriteHeader(503)
+				return
+			}
+			_, _ = io.WriteString(w, answer)
+		}))
+		defer server.Close()
+		s, err := NewHTTP(HTTPConfig{URL: server.URL, NodeName: node, StateDir: kept, Report: func(manifest.Problem) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.origin.From = "http://manifests" // servers of tests have other ports
+		snapshot := s.look(t.Context())
+		s.store.flush()
+		return snapshot
+	}
+	before := start(podManifest("a") + "---\n" + podManifest("b")).Pods
+	for _, answer := range []string{"", " \n", "503", "{{{"} {
+		now := start(answer)
+		if now == nil || !equalNames(podNames(now.Pods), []string{"a", "b"}) || now.Pods[0].UID != before[0].UID {
+			t.Errorf("%q: %v", answer, now)
+		}
+	}
+}

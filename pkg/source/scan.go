@@ -221,11 +221,12 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	}
 	manifest.RefuseChanges(docs, f.Content)
 	f.problems = manifest.Problems(docs, pods.SourceFile, path)
+	whole := len(docs) > 0 && !slices.ContainsFunc(docs, manifest.Document.Failed)
 	if len(docs) == 0 {
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: "holds no document; remove the file to stop its pods"}}
 	}
 	f.Content = manifest.KeepFailed(f.Content, docs, s.cfg.NodeName)
-	s.store.keep(path, f.Content)
+	s.store.keep(path, f.Content, whole)
 	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.Pods), "objects", len(f.Objects), "problems", len(f.problems))
 	return true
 }

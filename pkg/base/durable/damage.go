@@ -113,7 +113,7 @@ func MakeWay(path, lost string) error {
 	switch link, isLink := os.Readlink(path); {
 	case errors.Is(err, fs.ErrNotExist) && isLink == nil:
 		return fmt.Errorf("%s is a link to %s, which is not there: is its disk mounted?", path, link)
-	case err == nil && fi.IsDir(), err != nil && !errors.Is(err, unix.ELOOP) && !(isLink == nil && errors.Is(err, unix.ENOTDIR)):
+	case err == nil && fi.IsDir(), err != nil && (isLink != nil || !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENOTDIR)):
 		return nil // whoever makes the directory sees what is wrong
 	}
 	return MoveAside(path, lost, &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR})

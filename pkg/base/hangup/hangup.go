@@ -79,6 +79,9 @@ func Leave(ctx context.Context, conn *net.TCPConn) {
 		if unsent, err := queued(raw, unix.TIOCOUTQ); err != nil || unsent == 0 {
 			return
 		}
+		if s, _ := look(raw); s == dead {
+			return
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

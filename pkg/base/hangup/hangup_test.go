@@ -157,6 +157,19 @@ func TestLeaveDoesNotWaitForWhoReadsNothing(t *testing.T) {
 	}
 }
 
+func TestLeaveNoticesThatTheOtherSideIsGone(t *testing.T) {
+	far, near := pair(t)
+	fill(t, near)
+	far.SetLinger(0)
+	far.Close()
+	testrun.Eventually(t, "it is dead", func() bool { s, _ := look(socket(near)); return s == dead })
+	before := time.Now()
+	Leave(t.Context(), near.(*net.TCPConn))
+	if took := time.Since(before); took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func soon(t *testing.T, ended <-chan struct{}) {
 	t.Helper()
 	select {
