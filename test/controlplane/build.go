@@ -14,7 +14,7 @@ import (
 )
 
 // Version of Kubernetes to build; test/cluster/go.mod requires it.
-const Version = "v1.36.3"
+const Version = "v1.37.2"
 
 // programs are the programs to build.
 var programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"}

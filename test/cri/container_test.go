@@ -128,9 +128,9 @@ var containerCases = []testCase{
 		}
 	}},
 	{name: "the stop signal is the container's own", only: "dockershim", why: "CRI's stop_signal is newer than containerd 1.6", run: func(t *testing.T, r *runtime) {
-		p := r.pod("trap 'exit 9' USR1; while :; do sleep 0.1; done", func(c *cri.ContainerConfig) { c.StopSignal = cri.Signal_SIGUSR1 })
+		p := r.pod("trap 'exit 9' USR1; while :; do sleep 0.1; done", func(c *cri.ContainerConfig) { c.StopSignal = cri.Signal_SIGNAL_SIGUSR1 })
 		r.handles(p.ctr, syscall.SIGUSR1)
-		if st := r.status(p.ctr); st.StopSignal != cri.Signal_SIGUSR1 {
+		if st := r.status(p.ctr); st.StopSignal != cri.Signal_SIGNAL_SIGUSR1 {
 			t.Errorf("stop signal %v", st.StopSignal)
 		}
 		if _, err := r.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: p.ctr, Timeout: 30}); err != nil {

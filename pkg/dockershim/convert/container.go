@@ -7,6 +7,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/stopsignal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/logs"
@@ -60,9 +61,7 @@ func (p Platform) Container(req ContainerRequest) (*docker.ContainerSpec, error)
 	for _, e := range c.Envs {
 		config.Env = append(config.Env, e.Key+"="+string(e.Value))
 	}
-	if c.StopSignal != cri.Signal_RUNTIME_DEFAULT {
-		config.StopSignal = stopSignal(c.StopSignal)
-	}
+	config.StopSignal = stopsignal.Name(c.StopSignal)
 	host := &container.HostConfig{LogConfig: logs.DockerLogConfig(), Init: new(bool)}
 	var missing []string
 	if host.Mounts, host.Binds, missing, err = p.mounts(c.Mounts, req.Images); err != nil {

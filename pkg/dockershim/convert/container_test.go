@@ -48,7 +48,7 @@ func TestContainerConversion(t *testing.T) {
 		}},
 		"command, args, env": {func(c *cri.ContainerConfig) {
 			c.Command, c.Args, c.Envs = []string{"sh"}, []string{"-c", "x"}, []*cri.KeyValue{{Key: "A", Value: []byte("b=c")}}
-			c.WorkingDir, c.Tty, c.Stdin, c.StdinOnce, c.StopSignal = "/w", true, true, true, cri.Signal_SIGRTMINPLUS3
+			c.WorkingDir, c.Tty, c.Stdin, c.StdinOnce, c.StopSignal = "/w", true, true, true, cri.Signal_SIGNAL_SIGRTMINPLUS3
 		}, func(t *testing.T, c *container.Config, h *container.HostConfig) {
 			if !reflect.DeepEqual([]string(c.Entrypoint), []string{"sh"}) || !reflect.DeepEqual([]string(c.Cmd), []string{"-c", "x"}) || !reflect.DeepEqual(c.Env, []string{"A=b=c"}) ||
 				c.WorkingDir != "/w" || !c.Tty || !c.OpenStdin || !c.StdinOnce || c.StopSignal != "SIGRTMIN+3" {

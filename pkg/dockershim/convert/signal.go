@@ -6,34 +6,29 @@ import (
 
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/stopsignal"
 )
 
-// stopSignal returns Docker's name of a signal: SIGRTMIN+3 for CRI's SIGRTMINPLUS3.
-func stopSignal(s cri.Signal) string {
-	name := s.String()
-	name = strings.Replace(name, "MINPLUS", "MIN+", 1)
-	return strings.Replace(name, "MAXMINUS", "MAX-", 1)
-}
-
-// criSignal converts a signal back; RUNTIME_DEFAULT stands for one that CRI does not know.
-func criSignal(name string) cri.Signal {
-	if name == "" {
-		name = "SIGTERM"
+// criSignal converts a signal as Docker has it, which may be of the image: a name, with
+// or without SIG, or a number. SIGNAL_RUNTIME_DEFAULT stands for one that CRI does not know.
+func criSignal(given string) cri.Signal {
+	if given == "" {
+		given = "SIGTERM"
 	}
-	if n, err := strconv.Atoi(name); err == nil {
-		for value, known := range cri.Signal_name {
-			if value != 0 && signalNumber(known) == n {
-				return cri.Signal(value)
+	if n, err := strconv.Atoi(given); err == nil {
+		for _, name := range stopsignal.Names() {
+			if int(unix.SignalNum(name)) == n {
+				s, _ := stopsignal.Parse(name)
+				return s
 			}
 		}
-		return cri.Signal_RUNTIME_DEFAULT
+		return cri.Signal_SIGNAL_RUNTIME_DEFAULT
 	}
-	name = strings.NewReplacer("MIN+", "MINPLUS", "MAX-", "MAXMINUS").Replace(strings.ToUpper(name))
+	name := strings.ToUpper(given)
 	if !strings.HasPrefix(name, "SIG") {
 		name = "SIG" + name
 	}
-	return cri.Signal(cri.Signal_value[name])
+	s, _ := stopsignal.Parse(name)
+	return s
 }
-
-// signalNumber returns the kernel's number of a signal, 0 for an unknown name.
-func signalNumber(name string) int { return int(unix.SignalNum(name)) }

@@ -9,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/stopsignal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
-	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
@@ -255,9 +255,8 @@ func details(c v1.Container, now *actual.ContainerStatus, s *v1.ContainerStatus)
 	if u := now.User.GetLinux(); u != nil {
 		s.User = &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: u.Uid, GID: u.Gid, SupplementalGroups: u.SupplementalGroups}}
 	}
-	if now.StopSignal != cri.Signal_RUNTIME_DEFAULT {
-		sig := criconfig.SignalName(now.StopSignal)
-		s.StopSignal = &sig
+	if name := stopsignal.Name(now.StopSignal); name != "" {
+		s.StopSignal = new(v1.Signal(name))
 	}
 }
 

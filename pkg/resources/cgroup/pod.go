@@ -29,12 +29,11 @@ type PodSettings struct {
 func ForPod(pod *v1.Pod, s PodSettings) Values {
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	allCPU, allMemory := true, true
-	limits := resource.PodLimits(pod, resource.PodResourcesOptions{
-		ContainerFn: func(l v1.ResourceList, _ resource.ContainerType) {
-			allCPU = allCPU && !l.Cpu().IsZero()
-			allMemory = allMemory && !l.Memory().IsZero()
-		},
-	})
+	limits := resource.PodLimits(pod, resource.PodResourcesOptions{})
+	for _, c := range pods.Containers(pod) {
+		allCPU = allCPU && !c.Resources.Limits.Cpu().IsZero()
+		allMemory = allMemory && !c.Resources.Limits.Memory().IsZero()
+	}
 	if r := pod.Spec.Resources; r != nil {
 		allCPU = allCPU || !r.Limits.Cpu().IsZero()
 		allMemory = allMemory || !r.Limits.Memory().IsZero()

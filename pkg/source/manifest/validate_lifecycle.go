@@ -3,11 +3,11 @@ package manifest
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/stopsignal"
 )
 
 func validateLifecycle(l *v1.Lifecycle, pod *v1.PodSpec, path *field.Path) field.ErrorList {
@@ -38,13 +38,10 @@ func validateStopSignal(s v1.Signal, os *v1.PodOS, path *field.Path) field.Error
 	if os == nil || os.Name == "" {
 		return field.ErrorList{field.Forbidden(path, "may not be set for containers with empty `spec.os.name`")}
 	}
-	// The API's signals are those that CRI has names for, which are identifiers.
-	written := strings.NewReplacer("MINPLUS", "MIN+", "MAXMINUS", "MAX-")
+	// The API's signals are those that CRI has names for.
 	var known []v1.Signal
-	for n, name := range cri.Signal_name {
-		if n != int32(cri.Signal_RUNTIME_DEFAULT) {
-			known = append(known, v1.Signal(written.Replace(name)))
-		}
+	for _, name := range stopsignal.Names() {
+		known = append(known, v1.Signal(name))
 	}
 	slices.Sort(known)
 	return oneOf(s, path, known...)
