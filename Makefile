@@ -20,6 +20,9 @@ TEST_TIMEOUT ?= 30m
 TEST_PARALLEL ?= 6
 # How long `make attack` goes on with each of its two attacks.
 TIME ?= 10m
+# Release of the control plane: v1.37.2, or v1.36.3, the one before.
+KUBERNETES ?= v1.37.2
+export MINI_KUBELET_KUBERNETES := $(KUBERNETES)
 # Arguments for the test binary or the benchmark, e.g. ARGS='-run TestReset'.
 ARGS ?=
 
@@ -63,7 +66,7 @@ cri: build ## the CRI suite only, against the dockershim and containerd; ARGS='-
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/cri/... $(ARGS)
 
 .PHONY: e2e
-e2e: build cluster-build ## end-to-end tests only, as a node of a real control plane; ARGS='-run TestKubectl' picks
+e2e: build cluster-build ## end-to-end tests only, as a node of a real control plane of release KUBERNETES; ARGS='-run TestKubectl' picks
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/e2e/... $(ARGS)
 
 .PHONY: pods

@@ -12,7 +12,7 @@ import (
 )
 
 // safeSysctls are namespaced and cannot harm other pods or the node, as of
-// Kubernetes 1.36.
+// Kubernetes 1.37.
 var safeSysctls = []string{
 	"kernel.shm_rmid_forced",
 	"net.ipv4.ip_local_port_range",
@@ -26,6 +26,7 @@ var safeSysctls = []string{
 	"net.ipv4.tcp_keepalive_probes",
 	"net.ipv4.tcp_rmem",
 	"net.ipv4.tcp_wmem",
+	"net.ipv4.tcp_slow_start_after_idle",
 }
 
 // sysctls rejects kernel parameters that are neither safe nor allowed by the

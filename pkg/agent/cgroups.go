@@ -32,18 +32,32 @@ func newMemoryQoS(f *foundation, kernel string) memoryQoS {
 	if !f.cfg.Enabled(config.MemoryQoS) {
 		return memoryQoS{}
 	}
+	// On by default: a host that cannot is worth a word only if something is asked for.
+	asked := f.cfg.MemoryThrottlingFactor != nil || reservesMemory(f.cfg)
 	if !cgroupV2() {
-		klog.InfoS("Warning: MemoryQoS feature only works with cgroups v2 on Linux, but enabled with cgroups v1")
+		if asked {
+			klog.InfoS("Warning: MemoryQoS works only with cgroup v2: memoryThrottlingFactor and memoryReservationPolicy have no effect here")
+		}
 		return memoryQoS{}
 	}
-	if v, err := version.ParseGeneric(kernel); err == nil && v.LessThan(version.MajorMinor(5, 9)) {
+	if v, err := version.ParseGeneric(kernel); err == nil && v.LessThan(version.MajorMinor(5, 9)) && f.cfg.MemoryThrottlingFactor != nil {
 		klog.InfoS("Warning: MemoryQoS memory.high throttling may cause process livelock on older kernels", "kernelVersion", kernel, "minimumKernel", "5.9")
 	}
 	if f.engine.isDocker() {
-		klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
+		if asked {
+			klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
+		}
 		return memoryQoS{pods: true}
 	}
-	return memoryQoS{pods: true, containers: &criconfig.MemoryQoS{Reserve: reservesMemory(f.cfg), Throttling: *f.cfg.MemoryThrottlingFactor}}
+	return memoryQoS{pods: true, containers: &criconfig.MemoryQoS{Reserve: reservesMemory(f.cfg), Throttling: f.cfg.MemoryThrottlingFactor}}
+}
+
+// throttling returns memoryThrottlingFactor where it has an effect on pods' cgroups.
+func (q memoryQoS) throttling(cfg *config.Config) *float64 {
+	if !q.pods {
+		return nil
+	}
+	return cfg.MemoryThrottlingFactor
 }
 
 func reservesMemory(cfg *config.Config) bool {
@@ -72,6 +86,7 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 		Pods: cgroup.PodSettings{
 			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),
 			ExclusiveCPUs: criconfig.NodeConfig{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),
+			MemoryThrottling: h.memoryQoS.throttling(cfg),
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {

@@ -50,9 +50,9 @@ func newCluster(cfg *config.Config) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	watch := nodeobject.NewWatch(client, cfg.NodeName)
 	return &cluster{
-		client: client, events: apievents.NewSink(client.Events, cfg.NodeName),
-		watch: nodeobject.NewWatch(client, cfg.NodeName), inUse: nodeobject.NewInUse(),
+		client: client, events: apievents.NewSink(client.Events, cfg.NodeName, watch.UID), watch: watch, inUse: nodeobject.NewInUse(),
 	}, nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
-	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 )
@@ -74,21 +73,6 @@ func newCPUs(f *foundation, r nodeobject.Reserved) (*cpumanager.Manager, error) 
 		return nil, fmt.Errorf("cpuManagerPolicy static: %w", err)
 	}
 	return m, nil
-}
-
-// assignedCPUs returns host.assigned. Without DisableCPUQuotaWithExclusiveCPUs a quota
-// enforces the CPU limit of containers with CPUs to themselves too.
-func assignedCPUs(cfg *config.Config, m *cpumanager.Manager) func(types.UID, string) (string, bool) {
-	switch {
-	case m == nil:
-		return nil
-	case cfg.Enabled(config.DisableCPUQuotaWithExclusiveCPUs):
-		return m.CPUs
-	}
-	return func(pod types.UID, container string) (string, bool) {
-		cpus, _ := m.CPUs(pod, container)
-		return cpus, false
-	}
 }
 
 // newCPUUpdater makes the part that keeps running containers on the CPUs that they should run on.

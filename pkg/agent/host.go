@@ -57,7 +57,9 @@ func newHost(f *foundation) (*host, error) {
 	if h.cpus, err = newCPUs(f, h.reserved); err != nil {
 		return nil, err
 	}
-	h.assigned = assignedCPUs(f.cfg, h.cpus)
+	if h.cpus != nil {
+		h.assigned = h.cpus.CPUs
+	}
 	h.memoryQoS = newMemoryQoS(f, h.measured.Info.KernelVersion)
 	if h.cgroups, err = newCgroups(f, h); err != nil {
 		return nil, err

@@ -98,12 +98,13 @@ func newImages(f *foundation, s *supplies) (*image.Manager, part, error) {
 	if err != nil {
 		return nil, part{}, err
 	}
-	keys, err := newKeyring(f, s)
+	secrets := &keyring.Secrets{Objects: s.objects}
+	keys, err := newKeyring(f.cfg, secrets, s.tokens)
 	if err != nil {
 		return nil, part{}, err
 	}
 	images, err := image.New(image.Config{
-		Images: f.client, Journal: f.journal, Keyring: keys, Records: records,
+		Images: f.client, Journal: f.journal, Keyring: keys, MissingSecrets: secrets.Missing, Records: records,
 		Serialize: *f.cfg.SerializeImagePulls, MaxParallel: int(ptr.Deref(f.cfg.MaxParallelImagePulls, 0)),
 		QPS: float32(ptr.Deref(f.cfg.RegistryPullQPS, 0)), Burst: int(f.cfg.RegistryBurst),
 	})
@@ -117,17 +118,17 @@ func newImages(f *foundation, s *supplies) (*image.Manager, part, error) {
 }
 
 // newKeyring joins the places that have credentials, in the kubelet's order.
-func newKeyring(f *foundation, s *supplies) (keyring.Keyring, error) {
-	k := keyring.Keyring{&keyring.Secrets{Objects: s.objects, Journal: f.journal}}
+func newKeyring(cfg *config.Config, secrets *keyring.Secrets, tokens provider.Tokens) (keyring.Keyring, error) {
+	k := keyring.Keyring{secrets}
 	// Either may be unknown, which leaves out its files.
 	home, _ := os.UserHomeDir()
 	work, _ := os.Getwd()
-	k = append(k, keyring.NewFiles(f.cfg.RootDir, work, home))
-	if f.cfg.ImageCredentialProviderConfig == "" {
+	k = append(k, keyring.NewFiles(cfg.RootDir, work, home))
+	if cfg.ImageCredentialProviderConfig == "" {
 		return k, nil
 	}
 	plugins, err := provider.New(provider.Config{
-		ConfigPath: f.cfg.ImageCredentialProviderConfig, BinDir: f.cfg.ImageCredentialProviderBinDir, Tokens: s.tokens,
+		ConfigPath: cfg.ImageCredentialProviderConfig, BinDir: cfg.ImageCredentialProviderBinDir, Tokens: tokens,
 	})
 	if err != nil {
 		return nil, err

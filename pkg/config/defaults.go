@@ -11,7 +11,7 @@ import (
 )
 
 // defaults returns the values of fields that nobody sets: those of the kubelet
-// 1.36, except where a comment says otherwise.
+// 1.37, except where a comment says otherwise.
 func defaults() *kubeletconfig.KubeletConfiguration {
 	every := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 	d := &kubeletconfig.KubeletConfiguration{
@@ -92,7 +92,6 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		CPUCFSQuota:                      ptr.To(true),
 		CPUCFSQuotaPeriod:                ptr.To(every(100 * time.Millisecond)),
 		MemoryManagerPolicy:              kubeletconfig.NoneMemoryManagerPolicy,
-		MemoryThrottlingFactor:           ptr.To(0.9),
 		MemoryReservationPolicy:          kubeletconfig.NoneMemoryReservationPolicy,
 		TopologyManagerPolicy:            kubeletconfig.NoneTopologyManagerPolicy,
 		TopologyManagerScope:             kubeletconfig.ContainerTopologyManagerScope,

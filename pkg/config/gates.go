@@ -12,15 +12,12 @@ type Gate string
 // The features that this agent lets you change. The kubelet's other features are as
 // they are there by default.
 const (
-	// DisableCPUQuotaWithExclusiveCPUs enforces no CPU quota for containers that have
-	// CPUs to themselves.
-	DisableCPUQuotaWithExclusiveCPUs Gate = "DisableCPUQuotaWithExclusiveCPUs"
 	// MemoryQoS protects and throttles memory with cgroup v2 (KEP-2570).
 	MemoryQoS Gate = "MemoryQoS"
 )
 
-// gates are the defaults, those of the kubelet 1.36.
-var gates = map[Gate]bool{DisableCPUQuotaWithExclusiveCPUs: true, MemoryQoS: false}
+// gates are the defaults, those of the kubelet 1.37.
+var gates = map[Gate]bool{MemoryQoS: true}
 
 // Enabled reports whether a feature is on.
 func (c *Config) Enabled(g Gate) bool {

@@ -161,8 +161,8 @@ func (c *Config) validateRuntime(k *checker) {
 }
 
 func (c *Config) validateMemoryQoS(k *checker) {
-	if f := *c.MemoryThrottlingFactor; f <= 0 || f > 1 {
-		k.want(false, "memoryThrottlingFactor", "must be greater than 0 and at most 1, got %v", f)
+	if f := c.MemoryThrottlingFactor; f != nil && (*f <= 0 || *f > 1) {
+		k.want(false, "memoryThrottlingFactor", "must be greater than 0 and at most 1, got %v", *f)
 	}
 	const tiered = kubeletconfig.TieredReservationMemoryReservationPolicy
 	oneOf(k, "memoryReservationPolicy", string(c.MemoryReservationPolicy), string(kubeletconfig.NoneMemoryReservationPolicy), string(tiered))

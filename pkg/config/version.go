@@ -8,7 +8,7 @@ import (
 // KubernetesVersion is the release whose kubelet this agent replaces, and whose
 // libraries it is built with: --version prints it and the node reports it. A test
 // compares it with go.mod.
-const KubernetesVersion = "v1.36.3"
+const KubernetesVersion = "v1.37.2"
 
 // AgentVersion is the version of this program: the module's version if it was built
 // as a module, else the commit it was built from, else "devel".

@@ -15,6 +15,16 @@ func (s *Server) CheckpointContainer(context.Context, *cri.CheckpointContainerRe
 	return nil, grpccode.Refused(codes.Unimplemented, "docker cannot write a container checkpoint in the form that CRI asks for")
 }
 
+// CheckpointPod is not possible, likewise.
+func (s *Server) CheckpointPod(context.Context, *cri.CheckpointPodRequest) (*cri.CheckpointPodResponse, error) {
+	return nil, grpccode.Refused(codes.Unimplemented, "docker cannot write a checkpoint of all containers of a pod at one moment")
+}
+
+// RestorePod is not possible, likewise.
+func (s *Server) RestorePod(context.Context, *cri.RestorePodRequest) (*cri.RestorePodResponse, error) {
+	return nil, grpccode.Refused(codes.Unimplemented, "docker cannot restore a pod from a checkpoint")
+}
+
 // UpdatePodSandboxResources is not possible: in Docker a sandbox has no resources of its own.
 // The client sets the limits of a pod on the cgroup that it makes for the pod.
 func (s *Server) UpdatePodSandboxResources(context.Context, *cri.UpdatePodSandboxResourcesRequest) (*cri.UpdatePodSandboxResourcesResponse, error) {

@@ -1,21 +1,22 @@
 package pods
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+)
 
 // QOSClass returns the pod's quality of service: Guaranteed when every container
 // has equal requests and limits of cpu and memory, BestEffort when none has any,
 // Burstable otherwise. Pod-level resources, where set, decide alone.
 func QOSClass(pod *v1.Pod) v1.PodQOSClass {
-	if r := pod.Spec.Resources; r != nil && (anyComputeResource(r.Requests) || anyComputeResource(r.Limits)) {
-		if isGuaranteed(r) {
-			return v1.PodQOSGuaranteed
-		}
-		return v1.PodQOSBurstable
-	}
 	some, guaranteed := false, len(pod.Spec.Containers) > 0
-	for _, c := range Containers(pod) {
-		some = some || anyComputeResource(c.Resources.Requests) || anyComputeResource(c.Resources.Limits)
-		guaranteed = guaranteed && isGuaranteed(&c.Resources)
+	if r := pod.Spec.Resources; resource.IsPodLevelResourcesSet(pod) {
+		some, guaranteed = anyComputeResource(r.Requests) || anyComputeResource(r.Limits), isGuaranteed(r)
+	} else {
+		for _, c := range Containers(pod) {
+			some = some || anyComputeResource(c.Resources.Requests) || anyComputeResource(c.Resources.Limits)
+			guaranteed = guaranteed && isGuaranteed(&c.Resources)
+		}
 	}
 	switch {
 	case !some:

@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"math"
+	"os"
 	"strconv"
 	"strings"
 
@@ -29,6 +31,21 @@ func CPUQuota(milliCPU, period int64) int64 {
 		return 0
 	}
 	return max(milliCPU*period/1000, minQuota)
+}
+
+// MemoryHigh returns the bytes of memory beyond which cgroup v2 slows processes down,
+// part of the way from request to limit (KEP-2570, memoryThrottlingFactor):
+//
+//	floor((request + factor * (limit - request)) / page size) * page size
+//
+// 0 means nowhere: there is no limit, or no page between the two.
+func MemoryHigh(request, limit int64, factor float64) int64 {
+	page := int64(os.Getpagesize())
+	high := int64(math.Floor(float64(request)+(float64(limit)-float64(request))*factor)/float64(page)) * page
+	if limit <= 0 || high <= request {
+		return 0
+	}
+	return high
 }
 
 // PageSizeName returns a huge page size as the kernel's cgroup files and CRI

@@ -13,8 +13,27 @@ import (
 	"syscall"
 )
 
-// Version of Kubernetes to build; test/cluster/go.mod requires it.
-const Version = "v1.37.2"
+// releases of Kubernetes that can be built, with the directory of the Go module that
+// requires each. The first is the default.
+var releases = []struct{ version, dir string }{{"v1.37.2", "."}, {"v1.36.3", "v1.36"}}
+
+// release returns the release to run, as MINI_KUBELET_KUBERNETES asks for, and the directory
+// of its module.
+func release() (version, dir string, err error) {
+	wanted := os.Getenv("MINI_KUBELET_KUBERNETES")
+	for _, r := range releases {
+		if wanted == "" || wanted == r.version {
+			return r.version, r.dir, nil
+		}
+	}
+	return "", "", fmt.Errorf("MINI_KUBELET_KUBERNETES is %q; there are %v", wanted, releases)
+}
+
+// Version is the release of Kubernetes that Build builds and New runs.
+func Version() (string, error) {
+	version, _, err := release()
+	return version, err
+}
 
 // programs are the programs to build.
 var programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"}
@@ -39,16 +58,24 @@ func Binaries() (dir string, err error) {
 
 // cacheDir is outside of the project: a fresh clone does not build again.
 func cacheDir() (string, error) {
+	version, err := Version()
+	if err != nil {
+		return "", err
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find where built programs are kept: %w", err)
 	}
-	return filepath.Join(cache, "mini-kubelet", "kubernetes-"+Version), nil
+	return filepath.Join(cache, "mini-kubelet", "kubernetes-"+version), nil
 }
 
-// Build builds what is missing, from the Go module in moduleDir, and reports its
+// Build builds what is missing, from the Go modules in moduleDir, and reports its
 // progress on out. It may be called several times at once.
 func Build(ctx context.Context, moduleDir string, out io.Writer) error {
+	version, module, err := release()
+	if err != nil {
+		return err
+	}
 	dir, err := cacheDir()
 	if err != nil {
 		return err
@@ -71,18 +98,18 @@ func Build(ctx context.Context, moduleDir string, out io.Writer) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	fmt.Fprintf(out, "building %s %s into %s; the first time this takes some five minutes\n", strings.Join(missing, ", "), Version, dir)
+	fmt.Fprintf(out, "building %s %s into %s; the first time this takes some five minutes\n", strings.Join(missing, ", "), version, dir)
 	fresh, err := os.MkdirTemp(dir, ".build-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	args := []string{"build", "-trimpath", "-ldflags", ldflags(), "-o", fresh + "/"}
+	args := []string{"build", "-trimpath", "-ldflags", ldflags(version), "-o", fresh + "/"}
 	for _, p := range missing {
 		args = append(args, "k8s.io/kubernetes/cmd/"+p)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = moduleDir
+	cmd.Dir = filepath.Join(moduleDir, module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
@@ -96,11 +123,11 @@ func Build(ctx context.Context, moduleDir string, out io.Writer) error {
 }
 
 // ldflags sets the version: kubeadm compares its own with the API server's.
-func ldflags() string {
-	minor := strings.Split(Version, ".")[1]
+func ldflags(version string) string {
+	minor := strings.Split(version, ".")[1]
 	flags := "-s -w"
 	for _, set := range []string{
-		"gitVersion=" + Version, "gitMajor=1", "gitMinor=" + minor, "gitTreeState=clean", "gitCommit=" + strings.Repeat("0", 40),
+		"gitVersion=" + version, "gitMajor=1", "gitMinor=" + minor, "gitTreeState=clean", "gitCommit=" + strings.Repeat("0", 40),
 	} {
 		flags += " -X k8s.io/component-base/version." + set
 	}

@@ -43,8 +43,9 @@ type Config struct {
 
 // Cluster is a running control plane.
 type Cluster struct {
-	cfg Config
-	bin string
+	cfg     Config
+	bin     string
+	version string
 	etcd, apiServer, controllers,
 	scheduler *program
 }
@@ -63,6 +64,10 @@ func New(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	version, err := Version()
+	if err != nil {
+		return nil, err
+	}
 	etcd, err := lookPath("etcd")
 	if err != nil {
 		return nil, err
@@ -73,7 +78,7 @@ func New(cfg Config) (*Cluster, error) {
 	if net.ParseIP(cfg.Address) == nil || cfg.Port <= 0 {
 		return nil, fmt.Errorf("control plane: no address or port")
 	}
-	c := &Cluster{cfg: cfg, bin: bin}
+	c := &Cluster{cfg: cfg, bin: bin, version: version}
 	c.etcd = &program{dir: cfg.Dir, name: "etcd", path: etcd, args: c.etcdArgs()}
 	c.apiServer = &program{dir: cfg.Dir, name: "kube-apiserver", path: filepath.Join(bin, "kube-apiserver"), args: c.apiServerArgs()}
 	c.controllers = &program{dir: cfg.Dir, name: "kube-controller-manager", path: filepath.Join(bin, "kube-controller-manager"), args: c.controllerArgs()}

@@ -58,7 +58,7 @@ apiServer: {certSANs: [127.0.0.1, localhost]}
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-%s`, Token, c.cfg.Address, c.cfg.Port, Version, filepath.Join(c.cfg.Dir, "pki"), c.Endpoint(), podCIDR, serviceCIDR, kubelet)
+%s`, Token, c.cfg.Address, c.cfg.Port, c.version, filepath.Join(c.cfg.Dir, "pki"), c.Endpoint(), podCIDR, serviceCIDR, kubelet)
 }
 
 // credentials makes missing certificates and kubeconfigs.

@@ -48,7 +48,7 @@ func TestNodeObject(t *testing.T) {
 	if d := s.Capacity.Cpu().MilliValue() - s.Allocatable.Cpu().MilliValue(); d != 100 {
 		t.Errorf("%d millicores are kept, want the 100 of systemReserved", d)
 	}
-	if s.NodeInfo.KubeletVersion != "v1.36.3" || s.NodeInfo.BootID == "" || s.NodeInfo.KernelVersion == "" || s.NodeInfo.OSImage == "" {
+	if s.NodeInfo.KubeletVersion != "v1.37.2" || s.NodeInfo.BootID == "" || s.NodeInfo.KernelVersion == "" || s.NodeInfo.OSImage == "" {
 		t.Errorf("nodeInfo: %+v", s.NodeInfo)
 	}
 	if s.DaemonEndpoints.KubeletEndpoint.Port != int32(n.Port) || len(s.Images) == 0 || len(s.Addresses) < 2 {

@@ -89,7 +89,7 @@ func TestVersionAndHelp(t *testing.T) {
 	harness.NeedDockerd(t)
 	a := harness.NewAgent(t, harness.AgentConfig{})
 	stdout, _, err := a.Run("--version")
-	if err != nil || !strings.Contains(stdout, "v1.36") {
+	if err != nil || !strings.Contains(stdout, "v1.37") {
 		t.Errorf("--version: %q, %v", stdout, err)
 	}
 	stdout, stderr, err := a.Run("--help")

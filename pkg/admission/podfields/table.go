@@ -13,6 +13,7 @@ const (
 	movedToCSI  = "moved to CSI in Kubernetes, which removed the in-tree driver"
 	scheduler   = "decided by the scheduler before a pod reaches a node"
 	windows     = "Windows only"
+	alpha       = "alpha in Kubernetes 1.37 and off there by default"
 
 	notEphemeral = "not allowed in an ephemeral container"
 )
@@ -64,6 +65,7 @@ var table = []section{
 		{"resources", withCgroups, "resources of the pod as a whole are held by its cgroup, and this node makes none (cgroupsPerQOS)", nil},
 		{"hostnameOverride", honoured, "", nil},
 		{"schedulingGroup", notNode, scheduler, nil},
+		{"evictionResponders", notNode, "the control plane's eviction requests ask them, before a pod is deleted", nil},
 	}},
 	{"Container", []row{
 		{"name", honoured, "", nil},
@@ -178,6 +180,7 @@ var table = []section{
 		{"subPath", honoured, "never leaves the volume, whatever links it holds; a file cannot be mounted below a read-only volume at a name that is not there, as on any node: the runtime can make nothing in it", nil},
 		{"mountPropagation", honoured, "HostToContainer and Bidirectional need a mount that is shared on the host (mount --make-rshared), else the container does not start and says so", nil},
 		{"subPathExpr", honoured, "", nil},
+		{"bindMountOptions", refused, alpha, nil},
 	}},
 	{"VolumeDevice", []row{
 		{"name", honoured, "a claim whose volume has volumeMode Block", nil},
@@ -202,6 +205,7 @@ var table = []section{
 		{"host", honoured, "", nil},
 		{"scheme", honoured, "HTTPS takes any certificate", nil},
 		{"httpHeaders", honoured, "", nil},
+		{"protocol", honoured, "HTTP1; HTTP2 is refused: " + alpha, only("HTTP1", alpha)},
 	}},
 	{"HTTPHeader", []row{
 		{"name", honoured, "", nil},
@@ -214,6 +218,7 @@ var table = []section{
 	{"GRPCAction", []row{
 		{"port", honoured, "", nil},
 		{"service", honoured, "", nil},
+		{"mode", honoured, "Plaintext; TLS is refused: " + alpha, only("Plaintext", alpha)},
 	}},
 	{"Lifecycle", []row{
 		{"postStart", honoured, "see LifecycleHandler; nothing else of the pod is started before it has ended", nil},
@@ -233,6 +238,7 @@ var table = []section{
 		{"host", honoured, "the pod's address where it is not set", nil},
 		{"scheme", honoured, "certificates are not verified", nil},
 		{"httpHeaders", honoured, "", nil},
+		{"protocol", honoured, "HTTP1; HTTP2 is refused: " + alpha, only("HTTP1", alpha)},
 	}},
 	{"HTTPHeader", []row{
 		{"name", honoured, "", nil},
@@ -409,20 +415,24 @@ var table = []section{
 	{"EmptyDirVolumeSource", []row{
 		{"medium", honoured, "huge pages of a size that the pod requests", nil},
 		{"sizeLimit", honoured, "of Memory by the kernel, else by eviction, which spares critical and static pods, as the kubelet does; more than 4096 directories below each other are not measured and exceed any limit", nil},
+		{"mode", refused, alpha, nil},
 	}},
 	{"DownwardAPIVolumeSource", []row{
 		{"items", honoured, "", nil},
 		{"defaultMode", honoured, "", nil},
+		{"defaultUser", refused, alpha, nil},
 	}},
 	{"DownwardAPIVolumeFile", []row{
 		{"path", honoured, "", nil},
 		{"fieldRef", honoured, "", nil},
 		{"resourceFieldRef", honoured, "", nil},
 		{"mode", honoured, "", nil},
+		{"user", refused, alpha, nil},
 	}},
 	{"ProjectedVolumeSource", []row{
 		{"sources", honoured, "see VolumeProjection", nil},
 		{"defaultMode", honoured, "", nil},
+		{"defaultUser", refused, alpha, nil},
 	}},
 	{"VolumeProjection", []row{
 		{"secret", withObjects, noObjects, nil},
@@ -438,6 +448,7 @@ var table = []section{
 		{"labelSelector", honoured, "of none where it is not set, of all where it is empty", nil},
 		{"optional", honoured, "an API server that serves no ClusterTrustBundles is an error all the same", nil},
 		{"path", honoured, "PEM, each certificate once; a change reaches the pod at its next sync", nil},
+		{"user", refused, alpha, nil},
 	}},
 	{"DownwardAPIProjection", []row{{"items", honoured, "", nil}}},
 	{"LocalObjectReference", []row{{"name", honoured, "", nil}}},
@@ -470,17 +481,20 @@ var table = []section{
 		{"items", honoured, "", nil},
 		{"defaultMode", honoured, "", nil},
 		{"optional", honoured, "", nil},
+		{"defaultUser", refused, alpha, nil},
 	}},
 	{"SecretVolumeSource", []row{
 		{"secretName", honoured, "", nil},
 		{"items", honoured, "", nil},
 		{"defaultMode", honoured, "", nil},
 		{"optional", honoured, "", nil},
+		{"defaultUser", refused, alpha, nil},
 	}},
 	{"KeyToPath", []row{
 		{"key", honoured, "", nil},
 		{"path", honoured, "", nil},
 		{"mode", honoured, "", nil},
+		{"user", refused, alpha, nil},
 	}},
 	{"ConfigMapProjection", []row{
 		{"name", honoured, "", nil},
@@ -496,5 +510,6 @@ var table = []section{
 		{"audience", honoured, "", nil},
 		{"expirationSeconds", honoured, "renewed after four fifths of it, or after a day", nil},
 		{"path", honoured, "", nil},
+		{"user", refused, alpha, nil},
 	}},
 }

@@ -47,7 +47,7 @@ func TestStatusOfANewNode(t *testing.T) {
 		Handlers: []*cri.RuntimeHandler{{Name: "z"}, {Name: "", Features: &cri.RuntimeHandlerFeatures{UserNamespaces: true}}},
 	}
 	in.MaxImages = -1
-	in.Versions.Kubelet, in.Versions.Runtime = "v1.36.3", "docker://27.0"
+	in.Versions.Kubelet, in.Versions.Runtime = "v1.37.2", "docker://27.0"
 	s := Status(in)
 	var types []v1.NodeConditionType
 	for _, c := range s.Conditions {
@@ -69,7 +69,7 @@ func TestStatusOfANewNode(t *testing.T) {
 	if !slices.Equal(s.Addresses, want) {
 		t.Errorf("addresses = %v, want %v", s.Addresses, want)
 	}
-	if s.NodeInfo.KubeletVersion != "v1.36.3" || s.NodeInfo.ContainerRuntimeVersion != "docker://27.0" || s.NodeInfo.BootID != "boot-1" || s.DaemonEndpoints.KubeletEndpoint.Port != 10250 {
+	if s.NodeInfo.KubeletVersion != "v1.37.2" || s.NodeInfo.ContainerRuntimeVersion != "docker://27.0" || s.NodeInfo.BootID != "boot-1" || s.DaemonEndpoints.KubeletEndpoint.Port != 10250 {
 		t.Errorf("info = %+v, port %d", s.NodeInfo, s.DaemonEndpoints.KubeletEndpoint.Port)
 	}
 	if len(s.RuntimeHandlers) != 2 || s.RuntimeHandlers[0].Name != "" || !*s.RuntimeHandlers[0].Features.UserNamespaces {

@@ -43,6 +43,14 @@ func NewWatch(client kubernetes.Interface, name string) *Watch {
 // must not be changed.
 func (w *Watch) Node() *v1.Node { return w.seen.Load() }
 
+// UID returns the UID of the node object, "" while it is not known.
+func (w *Watch) UID() types.UID {
+	if n := w.Node(); n != nil {
+		return n.UID
+	}
+	return ""
+}
+
 // Synced is closed once the node object has been seen.
 func (w *Watch) Synced() <-chan struct{} { return w.synced }
 

@@ -129,6 +129,9 @@ func (p Platform) checkMount(field string, m *cri.Mount) error {
 	if filepath.Clean(m.ContainerPath) == "/" {
 		return grpccode.Invalid(field+".container_path", "the container's root cannot be mounted over")
 	}
+	if len(m.MountOptions) > 0 {
+		return grpccode.Invalid(field+".mount_options", "docker's bind mounts know no options such as noexec")
+	}
 	if m.GetImage().GetImage() != "" {
 		if m.Propagation != cri.MountPropagation_PROPAGATION_PRIVATE {
 			return grpccode.Invalid(field+".propagation", "an image has nothing to propagate")

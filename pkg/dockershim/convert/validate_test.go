@@ -88,6 +88,12 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		}), "config.mounts[0].host_path: /gone/../gone: does not exist, and is not made because of its '..'"},
 		"relative mount":    {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "x"}} }), "config.mounts[0].container_path:"},
 		"mount on the root": {ctr(func(c *cri.ContainerConfig) { c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/./"}} }), "config.mounts[0].container_path:"},
+		"mount options": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/x", MountOptions: []string{"noexec"}}}
+		}), "config.mounts[0].mount_options:"},
+		"mount options of an image": {ctr(func(c *cri.ContainerConfig) {
+			c.Mounts = []*cri.Mount{{Image: &cri.ImageSpec{Image: "i"}, ContainerPath: "/x", MountOptions: []string{"noexec"}}}
+		}), "config.mounts[0].mount_options:"},
 		"rro without ro": {ctr(func(c *cri.ContainerConfig) {
 			c.Mounts = []*cri.Mount{{HostPath: "/x", ContainerPath: "/x", RecursiveReadOnly: true}}
 		}), "config.mounts[0].recursive_read_only:"},

@@ -26,17 +26,19 @@ const component = "kubelet"
 // Sink is a journal.Sink that writes to the API server. Safe for concurrent use.
 type Sink struct {
 	node        string
+	nodeUID     func() types.UID
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 	watch       watch.Interface
 }
 
-// NewSink returns a Sink for a node. client limits the rate of writing. What is
-// recorded before Run is written too; Run must be called to end it.
-func NewSink(client kubernetes.Interface, node string) *Sink {
+// NewSink returns a Sink for a node. nodeUID returns the UID of its object, "" while that
+// is not known. client limits the rate of writing. What is recorded before Run is written
+// too; Run must be called to end it.
+func NewSink(client kubernetes.Interface, node string, nodeUID func() types.UID) *Sink {
 	b := record.NewBroadcaster()
 	return &Sink{
-		node: node, broadcaster: b,
+		node: node, nodeUID: nodeUID, broadcaster: b,
 		watch:    b.StartRecordingToSink(&typedv1.EventSinkImpl{Interface: client.CoreV1().Events("")}),
 		recorder: b.NewRecorder(scheme.Scheme, v1.EventSource{Component: component, Host: node}),
 	}
@@ -57,8 +59,13 @@ func (s *Sink) Record(e journal.Entry) {
 
 // Node records something about the node itself.
 func (s *Sink) Node(eventType, reason, message string) {
-	// The kubelet's reference: it has the node's name in place of its UID.
-	s.recorder.Event(&v1.ObjectReference{Kind: "Node", Name: s.node, UID: types.UID(s.node)}, eventType, reason, message)
+	// As the kubelet does since 1.37. Before, it had the node's name in place of its UID,
+	// and kubectl still looks for both.
+	uid := s.nodeUID()
+	if uid == "" {
+		uid = types.UID(s.node)
+	}
+	s.recorder.Event(&v1.ObjectReference{Kind: "Node", Name: s.node, UID: uid}, eventType, reason, message)
 }
 
 // reference is the object that an event is about. A static pod's UID in the cluster

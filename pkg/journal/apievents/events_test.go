@@ -2,6 +2,7 @@ package apievents
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -59,10 +61,31 @@ func entry(container, reason, message string) journal.Entry {
 	return journal.Entry{Pod: testPod(nil), Container: container, Type: v1.EventTypeWarning, Reason: reason, Message: message}
 }
 
+func noUID() types.UID { return "" }
+
+func TestEventsOfTheNodeHaveItsUIDOnceItIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, uid := testapi.New(), types.UID("")
+		s := NewSink(api.Client(t), "n1", func() types.UID { return uid })
+		defer testrun.Start(t, s.Run)()
+		s.Node(v1.EventTypeNormal, "Starting", "Starting kubelet.")
+		uid = "u-1"
+		s.Node(v1.EventTypeNormal, "NodeReady", "Node n1 status is now: NodeReady")
+		synctest.Wait()
+		got := map[string]types.UID{}
+		for _, e := range api.Events() {
+			got[e.Reason] = e.InvolvedObject.UID
+		}
+		if want := map[string]types.UID{"Starting": "n1", "NodeReady": "u-1"}; !maps.Equal(got, want) {
+			t.Errorf("UIDs %v, want %v", got, want)
+		}
+	})
+}
+
 func TestEventsReachTheAPIServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
-		s := NewSink(api.Client(t), "n1")
+		s := NewSink(api.Client(t), "n1", noUID)
 		s.Node(v1.EventTypeNormal, "Starting", "Starting kubelet.") // before anything runs
 		defer testrun.Start(t, s.Run)()
 		s.Record(entry("main", "BackOff", "Back-off restarting"))
@@ -103,7 +126,7 @@ func TestAnAPIServerThatHangsHoldsUpNobody(t *testing.T) {
 			<-release
 			return nil
 		}
-		s := NewSink(api.Client(t), "n1")
+		s := NewSink(api.Client(t), "n1", noUID)
 		stop := testrun.Start(t, s.Run)
 		begun := time.Now()
 		for range 5000 {
@@ -131,7 +154,7 @@ func TestRunEndsWhileEventsAreTriedAgain(t *testing.T) {
 		api.Before = func(*http.Request) *metav1.Status {
 			return testapi.Failure(http.StatusInternalServerError, errors.ErrUnsupported.Error())
 		}
-		s := NewSink(api.Client(t), "n1")
+		s := NewSink(api.Client(t), "n1", noUID)
 		stop := testrun.Start(t, s.Run)
 		s.Record(entry("", "FailedMount", "x"))
 		synctest.Wait()

@@ -1,6 +1,6 @@
 // Package podstatus makes, stores and writes the API status of pods. Generate is
 // pure: it turns what was observed at the runtime, with the pod's spec and its last
-// status, into a v1.PodStatus as the kubelet of 1.36 would write it. Manager is the
+// status, into a v1.PodStatus as the kubelet of 1.37 would write it. Manager is the
 // one store of published statuses; it lets no status go backwards. Writer PATCHes
 // what has changed to the API server.
 //

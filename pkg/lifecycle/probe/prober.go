@@ -20,7 +20,7 @@ import (
 
 const (
 	// userAgent is how a probe introduces itself: like the kubelet of this release.
-	userAgent = "kube-probe/1.36"
+	userAgent = "kube-probe/1.37"
 	// maxOutput bounds what is read of an answer.
 	maxOutput = 10 << 10
 	// tries is how often a probe that cannot be carried out is tried in one run.

@@ -165,7 +165,7 @@ func TestHTTPHeaders(t *testing.T) {
 		set  []v1.HTTPHeader
 		want string // host, User-Agent, Accept and X
 	}{
-		"by default": {nil, "127.0.0.1|kube-probe/1.36|*/*|"},
+		"by default": {nil, "127.0.0.1|kube-probe/1.37|*/*|"},
 		"given":      {[]v1.HTTPHeader{{Name: "host", Value: "example.org"}, {Name: "user-agent", Value: "me"}, {Name: "accept", Value: "text/plain"}, {Name: "x", Value: "1"}, {Name: "X", Value: "2"}}, "example.org|me|text/plain|1,2"},
 		"taken away": {[]v1.HTTPHeader{{Name: "User-Agent"}, {Name: "Accept"}}, "127.0.0.1|||"},
 	} {

@@ -20,6 +20,9 @@ type PodSettings struct {
 	// ReserveMemory protects what pods request (cgroup v2, MemoryQoS with
 	// memoryReservationPolicy TieredReservation).
 	ReserveMemory bool
+	// MemoryThrottling is memoryThrottlingFactor, in (0, 1]: memory.high of pods with
+	// resources of their own (cgroup v2, MemoryQoS); nil: it is not set.
+	MemoryThrottling *float64
 }
 
 // ForPod returns the limits of the pod's cgroup: requests and limits of the pod as
@@ -58,7 +61,13 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 		v.PIDs = &s.PIDs
 	}
 	if memory := requests.Memory().Value(); s.ReserveMemory && memory > 0 {
-		v.Unified = protect(memoryProtection(class), memory)
+		v.Unified = bytesIn(nil, memoryProtection(class), memory)
+	}
+	if f := s.MemoryThrottling; f != nil && allMemory && resource.IsPodLevelResourcesSet(pod) {
+		request, limit := requests.Memory().Value(), limits.Memory().Value()
+		if high := pods.MemoryHigh(request, limit, *f); request != limit && high > 0 {
+			v.Unified = bytesIn(v.Unified, memoryHigh, high)
+		}
 	}
 	return v
 }

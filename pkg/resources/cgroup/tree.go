@@ -152,13 +152,13 @@ func (t *Tree) writeClasses() error {
 	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort} {
 		v := forClass(class, sums.milliCPU, t.kernel.hugePageSizes())
 		if t.cfg.MemoryQoS && class == v1.PodQOSBurstable {
-			v.Unified = protect(memoryLow, sums.burstable)
+			v.Unified = bytesIn(nil, memoryLow, sums.burstable)
 		}
 		all = errors.Join(all, t.kernel.write(t.cfg.Layout.qos(class), v))
 	}
 	if t.cfg.MemoryQoS {
 		// A parent protects no less than its children.
-		v := Values{Unified: protect(memoryMin, sums.guaranteed+sums.burstable)}
+		v := Values{Unified: bytesIn(nil, memoryMin, sums.guaranteed+sums.burstable)}
 		all = errors.Join(all, t.kernel.write(t.cfg.Layout.root, v))
 	}
 	return all

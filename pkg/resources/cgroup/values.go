@@ -32,8 +32,9 @@ const unbounded = 1 << 62
 
 // Files of cgroup v2 that protect and throttle memory (KEP-2570).
 const (
-	memoryMin = "memory.min"
-	memoryLow = "memory.low"
+	memoryMin  = "memory.min"
+	memoryLow  = "memory.low"
+	memoryHigh = "memory.high"
 )
 
 // hugePages extracts the amounts of huge pages from a list.
@@ -104,9 +105,13 @@ func forClass(class v1.PodQOSClass, milliCPU int64, sizes []int64) Values {
 	return v
 }
 
-// protect returns the cgroup v2 file with that many bytes of memory.
-func protect(file string, bytes int64) map[string]string {
-	return map[string]string{file: strconv.FormatInt(bytes, 10)}
+// bytesIn adds the cgroup v2 file with that many bytes of memory; files may be nil.
+func bytesIn(files map[string]string, file string, bytes int64) map[string]string {
+	if files == nil {
+		files = map[string]string{}
+	}
+	files[file] = strconv.FormatInt(bytes, 10)
+	return files
 }
 
 func ref[T any](v T) *T { return &v }

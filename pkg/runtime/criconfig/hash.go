@@ -9,7 +9,7 @@ import (
 )
 
 // HashContainer identifies what a running container was made from: a container
-// whose hash differs is killed and replaced. As in Kubernetes 1.36 only name and
+// whose hash differs is killed and replaced. As in Kubernetes 1.37 only name and
 // image count, so a new field in a later release restarts nothing. The value equals
 // the kubelet's, so containers made by a kubelet are adopted as they are.
 func HashContainer(c *v1.Container) uint64 {

@@ -1,11 +1,11 @@
 package criconfig
 
 import (
-	"math"
-	"os"
 	"strconv"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // MemoryQoS is what the configuration says about containers' memory, with the
@@ -15,39 +15,34 @@ type MemoryQoS struct {
 	// TieredReservation): from all reclaim in Guaranteed pods, in others as far as
 	// possible.
 	Reserve bool
-	// Throttling is memoryThrottlingFactor, in (0, 1].
-	Throttling float64
+	// Throttling is memoryThrottlingFactor, in (0, 1]; nil: memory.high is not set.
+	Throttling *float64
 }
 
-// unified returns the cgroup v2 files for the container; allocatable, in bytes,
-// replaces a missing limit. Beyond memory.high a container is slowed down, which is
-// at
-//
-//	floor((request + factor * (limit - request)) / page size) * page size
-//
-// unless it requests its whole limit, or has neither request nor limit.
-func (q *MemoryQoS) unified(c *v1.Container, class v1.PodQOSClass, allocatable int64) map[string]string {
+// unified returns the cgroup v2 files for a container of the pod; allocatable, in bytes,
+// replaces a missing limit. Beyond memory.high a container is slowed down, unless it
+// requests its whole limit, or only the pod as a whole has one, whose cgroup does that.
+func (q *MemoryQoS) unified(pod *v1.Pod, c *v1.Container, allocatable int64) map[string]string {
 	request, limit := c.Resources.Requests.Memory().Value(), c.Resources.Limits.Memory().Value()
 	bytes := func(n int64) string { return strconv.FormatInt(n, 10) }
 	files := map[string]string{}
 	switch {
 	case request == 0 || !q.Reserve:
 		files["memory.min"], files["memory.low"] = "0", "0"
-	case class == v1.PodQOSGuaranteed:
+	case pods.QOSClass(pod) == v1.PodQOSGuaranteed:
 		files["memory.min"] = bytes(request)
 	default:
 		files["memory.low"] = bytes(request)
 	}
-	if request == limit {
+	ofPod := limit == 0 && pod.Spec.Resources != nil && !pod.Spec.Resources.Limits.Memory().IsZero()
+	if q.Throttling == nil || ofPod || request == limit && request != 0 {
 		return files
 	}
 	most := limit
 	if most == 0 {
 		most = allocatable
 	}
-	page := int64(os.Getpagesize())
-	high := int64(math.Floor(float64(request)+(float64(most)-float64(request))*q.Throttling)/float64(page)) * page
-	if most > 0 && high > request {
+	if high := pods.MemoryHigh(request, most, *q.Throttling); high > 0 {
 		files["memory.high"] = bytes(high)
 	}
 	return files

@@ -48,7 +48,7 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 	r := linuxResources(c.Resources.Requests, limits, node)
 	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
 	if q := node.MemoryQoS; q != nil {
-		r.Unified = q.unified(c, pods.QOSClass(pod), node.Allocatable.Memory().Value())
+		r.Unified = q.unified(pod, c, node.Allocatable.Memory().Value())
 	}
 	if node.CPUs != nil {
 		var exclusive bool

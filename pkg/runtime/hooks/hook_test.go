@@ -122,7 +122,7 @@ func TestRequest(t *testing.T) {
 	if got.RequestURI != "/stop?now=1" || got.Host != "me.example" || strings.Join(got.Header["X-A"], ",") != "1,2" {
 		t.Errorf("got %s of %s with %v", got.RequestURI, got.Host, got.Header)
 	}
-	if _, set := got.Header["Accept"]; set || got.UserAgent() != "kube-lifecycle/1.36" {
+	if _, set := got.Header["Accept"]; set || got.UserAgent() != "kube-lifecycle/1.37" {
 		t.Errorf("headers %v", got.Header)
 	}
 	a = &v1.HTTPGetAction{Host: host, Port: intstr.FromInt32(port)}

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	userAgent = "kube-lifecycle/1.36"
+	userAgent = "kube-lifecycle/1.37"
 	maxBody   = 10 << 10 // bytes of a response that are read, and dropped
 	maxHeader = 1 << 20  // bytes before its body, as for a probe
 )

@@ -52,7 +52,10 @@ type Config struct {
 	Journal *journal.Journal
 	Clock   clock.PassiveClock // nil is the real one
 	Keyring Keyring            // nil: anonymous pulls only
-	Records Records            // nil: every pod may use every image that is present
+	// MissingSecrets returns the names of the pod's imagePullSecrets that cannot be had,
+	// to be told when a pull fails; nil: none is.
+	MissingSecrets func(context.Context, *v1.Pod) []string
+	Records        Records // nil: every pod may use every image that is present
 
 	BackoffInitial time.Duration // 0 is 10 s
 	BackoffMax     time.Duration // 0 is 5 min
@@ -71,6 +74,7 @@ type Manager struct {
 	journal  *journal.Journal
 	clock    clock.PassiveClock
 	keyring  Keyring
+	missing  func(context.Context, *v1.Pod) []string
 	records  Records
 	backoff  backoff
 	statuses statuses
@@ -98,6 +102,7 @@ func New(c Config) (*Manager, error) {
 		journal:  c.Journal,
 		clock:    c.Clock,
 		keyring:  c.Keyring,
+		missing:  c.MissingSecrets,
 		records:  c.Records,
 		backoff:  backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
 		statuses: statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
@@ -181,6 +186,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	if err != nil {
 		e := pullError(c.Image, err)
 		m.journal.Container(pod, c.Name).Warn("Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
+		m.warnOfMissingSecrets(ctx, pod)
 		e.retry = m.backoff.failed(key, e, m.clock.Now())
 		return "", e
 	}
@@ -198,6 +204,17 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
 	return ref, nil
+}
+
+// warnOfMissingSecrets tells of Secrets without which a pull may have failed.
+func (m *Manager) warnOfMissingSecrets(ctx context.Context, pod *v1.Pod) {
+	if m.missing == nil {
+		return
+	}
+	if names := m.missing(ctx, pod); len(names) > 0 && ctx.Err() == nil {
+		m.journal.Warn(pod, "FailedToRetrieveImagePullSecret",
+			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(names, ", ")))
+	}
 }
 
 // pullWithCredentials tries each of the pod's credentials until one is accepted,

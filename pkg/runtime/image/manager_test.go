@@ -210,6 +210,34 @@ func TestDefaultTag(t *testing.T) {
 
 const sha = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
+func TestSecretsThatAreMissingAreToldWhenAPullFails(t *testing.T) {
+	const told = "Warning FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (no, nor); attempting to pull the image may not succeed."
+	for name, fails := range map[string]bool{"it succeeds": false, "it fails": true} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode()
+			n.pull = func(context.Context, *cri.PullImageRequest) error {
+				if fails {
+					return status.Error(codes.NotFound, "manifest unknown")
+				}
+				return nil
+			}
+			m, e := newManager(t, n, Config{MissingSecrets: func(context.Context, *v1.Pod) []string { return []string{"no", "nor"} }})
+			for range 2 { // the second time it waits
+				_, _ = m.Ensure(t.Context(), pod("a"), container("x:1", v1.PullIfNotPresent), nil)
+			}
+			count := 0
+			for _, got := range e.take() {
+				if got == told {
+					count++
+				}
+			}
+			if want := map[bool]int{true: 1}[fails]; count != want {
+				t.Errorf("told %d times, want %d", count, want)
+			}
+		})
+	}
+}
+
 func TestAFailedPullBacksOffByPodAndImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()

@@ -9,7 +9,7 @@ import (
 )
 
 // SetDefaults sets what the API server would set when a pod is created, field by
-// field as Kubernetes 1.36 does with its default feature gates. Fields that
+// field as Kubernetes 1.37 does with its default feature gates. Fields that
 // admission plug-ins of the API server would set stay as they are.
 func SetDefaults(pod *v1.Pod) {
 	spec := &pod.Spec

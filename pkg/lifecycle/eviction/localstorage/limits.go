@@ -8,6 +8,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // What can be exceeded, as the kubelet's metric names it.
@@ -20,7 +21,7 @@ const (
 // limits are a pod's limits on what it may occupy.
 type limits struct {
 	emptyDirs  map[string]apiresource.Quantity // sizeLimit by volume
-	containers map[string]apiresource.Quantity // by container
+	containers map[string]apiresource.Quantity // by container: sidecars and regular ones
 	pod        *apiresource.Quantity           // sum of the containers'; nil: none of them has one
 }
 
@@ -33,8 +34,8 @@ func limitsOf(pod *v1.Pod) limits {
 			l.emptyDirs[v.Name] = *e.SizeLimit
 		}
 	}
-	for _, c := range pod.Spec.Containers {
-		if q := c.Resources.Limits.StorageEphemeral(); !q.IsZero() {
+	for kind, c := range pods.Containers(pod) {
+		if q := c.Resources.Limits.StorageEphemeral(); kind != pods.InitContainer && !q.IsZero() {
 			l.containers[c.Name] = *q
 		}
 	}
@@ -86,7 +87,7 @@ func exceeded(pod *v1.Pod, l limits, u use) *excess {
 	if l.pod != nil && beyond(u.total, *l.pod) {
 		return &excess{podLimit, fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", l.pod.String())}
 	}
-	for _, c := range pod.Spec.Containers {
+	for _, c := range pods.Containers(pod) {
 		if limit, ok := l.containers[c.Name]; ok && beyond(u.containers[c.Name], limit) {
 			return &excess{containerLimit, fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())}
 		}

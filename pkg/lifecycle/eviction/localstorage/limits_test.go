@@ -40,6 +40,11 @@ func (b *bounded) init(name, limit string) *bounded {
 	return b
 }
 
+func (b *bounded) sidecar(name, limit string) *bounded {
+	b.init(name, limit).Spec.InitContainers[len(b.Spec.InitContainers)-1].RestartPolicy = new(v1.ContainerRestartPolicyAlways)
+	return b
+}
+
 func pod() *bounded { return &bounded{} }
 
 func TestExceeded(t *testing.T) {
@@ -75,6 +80,10 @@ func TestExceeded(t *testing.T) {
 		"the only container beyond its limit is the pod beyond it": {
 			pod: pod().container("c", "1Mi"), use: use{total: mib + 1, containers: bytes{"c": mib + 1}},
 			want: excess{"ephemeralpodfs.limit", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
+		},
+		"a sidecar beyond its own": {
+			pod: pod().sidecar("s", "1Mi").container("c", "5Mi"), use: use{total: 2 * mib, containers: bytes{"s": 2 * mib}},
+			want: excess{"ephemeralcontainerfs.limit", `Container s exceeded its local ephemeral storage limit "1Mi". `},
 		},
 		"one of two containers beyond its own": {
 			pod: pod().container("c", "1Mi").container("d", "5Mi"), use: use{total: 2 * mib, containers: bytes{"c": 2 * mib}},

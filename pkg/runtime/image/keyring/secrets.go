@@ -3,12 +3,9 @@ package keyring
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
-
-	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // Objects returns the Secrets that pods refer to.
@@ -18,16 +15,12 @@ type Objects interface {
 
 // Secrets is the keyring of pods' imagePullSecrets: Secrets of the types
 // kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored. A
-// Secret that cannot be read is reported in an event and left out.
-type Secrets struct {
-	Objects Objects
-	Journal *journal.Journal
-}
+// Secret that cannot be had is left out.
+type Secrets struct{ Objects Objects }
 
 // Find implements Ring. The error names the Secret that cannot be read.
 func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]Credential, error) {
 	var x Index
-	var missing []string
 	for _, ref := range pod.Spec.ImagePullSecrets {
 		if ref.Name == "" {
 			continue // from an older API, which allowed an empty name
@@ -35,7 +28,6 @@ func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]C
 		secret, err := s.Objects.Secret(ctx, pod.Namespace, ref.Name)
 		if err != nil {
 			klog.V(2).InfoS("No image pull secret, the pull may not succeed", "pod", klog.KObj(pod), "podUID", pod.UID, "secret", ref.Name, "err", err)
-			missing = append(missing, ref.Name)
 			continue
 		}
 		logins, err := loginsOf(secret)
@@ -44,11 +36,22 @@ func (s *Secrets) Find(ctx context.Context, pod *v1.Pod, repository string) ([]C
 		}
 		x.Add(logins, Source{Secret: &Object{UID: string(secret.UID), Namespace: secret.Namespace, Name: secret.Name}})
 	}
-	if len(missing) > 0 && ctx.Err() == nil {
-		s.Journal.Warn(pod, "FailedToRetrieveImagePullSecret",
-			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
-	}
 	return x.Find(repository), nil
+}
+
+// Missing returns the names of the pod's imagePullSecrets that cannot be had, in the
+// order of its spec.
+func (s *Secrets) Missing(ctx context.Context, pod *v1.Pod) []string {
+	var missing []string
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		if ref.Name == "" {
+			continue
+		}
+		if _, err := s.Objects.Secret(ctx, pod.Namespace, ref.Name); err != nil {
+			missing = append(missing, ref.Name)
+		}
+	}
+	return missing
 }
 
 // loginsOf returns the logins in a Secret, which may hold none.
