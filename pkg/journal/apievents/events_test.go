@@ -69,6 +69,7 @@ func TestEventsOfTheNodeHaveItsUIDOnceItIsKnown(t *testing.T) {
 		s := NewSink(api.Client(t), "n1", func() types.UID { return uid })
 		defer testrun.Start(t, s.Run)()
 		s.Node(v1.EventTypeNormal, "Starting", "Starting kubelet.")
+		time.Sleep(time.Second) // an event's name is made of its time
 		uid = "u-1"
 		s.Node(v1.EventTypeNormal, "NodeReady", "Node n1 status is now: NodeReady")
 		synctest.Wait()

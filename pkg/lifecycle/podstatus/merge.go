@@ -51,6 +51,7 @@ func Merge(pod *v1.Pod, api, node v1.PodStatus) v1.PodStatus {
 	s.ResourceClaimStatuses = api.ResourceClaimStatuses
 	s.ExtendedResourceClaimStatus = api.ExtendedResourceClaimStatus
 	s.NodeAllocatableResourceClaimStatuses = api.NodeAllocatableResourceClaimStatuses
+	s.VolumeHealth = api.VolumeHealth // of CSIVolumeHealth, which is alpha
 	if api.QOSClass != "" {
 		s.QOSClass = api.QOSClass // immutable
 	}

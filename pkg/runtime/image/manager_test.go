@@ -211,7 +211,7 @@ func TestDefaultTag(t *testing.T) {
 const sha = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestSecretsThatAreMissingAreToldWhenAPullFails(t *testing.T) {
-	const told = "Warning FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (no, nor); attempting to pull the image may not succeed."
+	const told = "Warning FailedToRetrieveImagePullSecret : Unable to retrieve some image pull secrets (no, nor); attempting to pull the image may not succeed."
 	for name, fails := range map[string]bool{"it succeeds": false, "it fails": true} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode()
