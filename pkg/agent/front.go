@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
@@ -19,6 +20,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/podaccess"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/sdnotify"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 )
 
@@ -60,7 +62,12 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	parts := slices.Concat([]part{{"server", front.Run}}, apiParts)
+	// Not PLEG: a runtime that hangs is not mended by a new agent.
+	systemd, err := sdnotify.New(sdnotify.Config{Clock: clock.RealClock{}, Healthy: func(context.Context) error { return l.loop.Healthy(time.Now()) }})
+	if err != nil {
+		return nil, err
+	}
+	parts := slices.Concat([]part{{"server", front.Run}, {"systemd", systemd.Run}}, apiParts)
 	if f.cfg.ShowPods {
 		a := &announcer{out: out, pods: shown.Pods, changed: f.statuses.Changed(), node: f.cfg.NodeName, look: hints(f.cfg)}
 		parts = append(parts, part{"announcer", a.run})
