@@ -33,6 +33,8 @@ type Node struct {
 	// CheckCPUs returns why the node cannot give the pod CPUs of its own, if the pod is
 	// entitled to some: nil when it can. CheckCPUs itself is nil if no pod gets any.
 	CheckCPUs func(*v1.Pod) error
+	// ShuttingDown is true from when the machine begins to shut down.
+	ShuttingDown bool
 	// Fields says what the node has that some fields of a pod need, for pods from the
 	// API server, and StaticFields for static ones: static pods may not refer to the
 	// API server's namespaced objects, since the API server knows neither the pods nor
@@ -55,7 +57,7 @@ func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
-		fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		shutdown, fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		if r := check(pod, others, node); r != nil {
 			return r
@@ -72,6 +74,14 @@ func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 		}
 	}
 	return out
+}
+
+// shutdown takes no pods that would be ended at once.
+func shutdown(_ *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
+	if node.ShuttingDown {
+		return &pods.Rejection{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
+	}
+	return nil
 }
 
 // reasonUnsupported is the rejection reason for a pod that uses unsupported fields. The

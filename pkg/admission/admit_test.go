@@ -49,6 +49,16 @@ func initOnly(p *v1.Pod) *v1.Pod {
 	return p
 }
 
+func TestNobodyIsAdmittedWhileTheMachineShutsDown(t *testing.T) {
+	pod := &v1.Pod{}
+	if r := Admit(pod, nil, Node{}); r != nil {
+		t.Fatalf("rejected before: %v", r)
+	}
+	if r := Admit(pod, nil, Node{ShuttingDown: true}); r == nil || r.Reason != "NodeShutdown" {
+		t.Errorf("rejected with %v, want NodeShutdown", r)
+	}
+}
+
 func TestAdmit(t *testing.T) {
 	testNode := Node{
 		Name:   "n",

@@ -31,6 +31,16 @@ type foundation struct {
 	journal  *journal.Journal
 	// nodeEvent records an event about the node; nil if nobody listens.
 	nodeEvent journal.NodeEvent
+	// nodeChanged has a token when the node's readiness may have changed.
+	nodeChanged chan struct{}
+}
+
+// readinessChanged has the node's status looked at.
+func (f *foundation) readinessChanged() {
+	select {
+	case f.nodeChanged <- struct{}{}:
+	default: // it has not taken in the last one yet
+	}
 }
 
 // owns reports whether a pod's directory is the agent's.
@@ -46,7 +56,7 @@ func assemble(cfg *config.Config, client *criclient.Client, engine engine, metri
 	f := &foundation{
 		cfg: cfg, client: client, engine: engine, metrics: metrics,
 		store: podstore.New(), statuses: podstatus.NewManager(), wakeups: loop.NewWakeups(),
-		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(),
+		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(), nodeChanged: make(chan struct{}, 1),
 	}
 	host, err := newHost(f)
 	if err != nil {
@@ -64,7 +74,7 @@ func assemble(cfg *config.Config, client *criclient.Client, engine engine, metri
 	if err != nil {
 		return nil, err
 	}
-	reporters, err := world.reporters(f, host, runtime)
+	reporters, err := world.reporters(f, host, runtime, life)
 	if err != nil {
 		return nil, err
 	}

@@ -190,7 +190,7 @@ func objectOf(store *podstore.Store, pod *v1.Pod) (*v1.Pod, bool) {
 }
 
 // reporters makes the parts that register the node and report its status.
-func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, error) {
+func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) ([]part, error) {
 	cfg := f.cfg
 	port := cfg.Port
 	if !ptr.Deref(cfg.EnableServer, true) {
@@ -205,7 +205,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage) ([]part, e
 		Register: ptr.Deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: f.engine.imageFS(), Eviction: h.reserved.Eviction,
 		PressureHold: cfg.EvictionPressureTransitionPeriod.Duration,
 		Period:       cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
-		InUse: c.inUse, Healthy: rt.problems, Event: f.nodeEvent,
+		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Event: f.nodeEvent,
 	})
 	if err != nil {
 		return nil, err

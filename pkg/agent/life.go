@@ -13,15 +13,25 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // life decides what becomes of pods.
 type life struct {
-	loop    *loop.Loop
-	workers *worker.Workers
-	parts   []part
+	loop     *loop.Loop
+	workers  *worker.Workers
+	shutdown *shutdown.Manager // nil: a shutdown of the machine waits for nobody
+	parts    []part
+}
+
+// problems returns what keeps the node from being ready.
+func (l *life) problems() []string {
+	if l.shutdown.Ending() {
+		return []string{"node is shutting down"}
+	}
+	return nil
 }
 
 func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, error) {
@@ -33,7 +43,11 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
-	admitter, err := newAdmitter(f, h, s, resizes)
+	l, evictions := &life{workers: workers}, make(chan worker.Update)
+	if err := l.addShutdown(f, evictions); err != nil {
+		return nil, err
+	}
+	admitter, err := newAdmitter(f, h, s, l, resizes)
 	if err != nil {
 		return nil, err
 	}
@@ -41,12 +55,10 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
-	evictions := make(chan worker.Update)
 	evicting, err := newEviction(f, rt, workers, evictions)
 	if err != nil {
 		return nil, err
 	}
-	l := &life{workers: workers}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
@@ -135,9 +147,28 @@ func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []w
 		})
 }
 
-func newAdmitter(f *foundation, h *host, s *supplies, resizes *resize.Store) (*admission.Admitter, error) {
+// addShutdown adds the part that ends pods when the machine is shut down, if it is to.
+func (l *life) addShutdown(f *foundation, updates chan<- worker.Update) (err error) {
+	periods := shutdown.Periods(f.cfg.ShutdownGracePeriodByPodPriority, f.cfg.ShutdownGracePeriod.Duration, f.cfg.ShutdownGracePeriodCriticalPods.Duration)
+	if len(periods) == 0 {
+		return nil
+	}
+	l.shutdown, err = shutdown.New(shutdown.Config{
+		Machine: shutdown.Logind{}, Periods: periods, Updates: updates, Clock: clock.RealClock{},
+		Pods:  func() []*v1.Pod { return l.workers.Pods(worker.Terminated) },
+		Ended: l.workers.Ended, Changed: f.readinessChanged, Event: f.nodeEvent,
+	})
+	l.parts = append(l.parts, part{"shutdown", l.shutdown.Run})
+	return err
+}
+
+func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.Store) (*admission.Admitter, error) {
 	offer := h.offer(f.cfg, s)
-	cfg := admission.Config{Node: func() admission.Node { return offer.In(s.node()) }}
+	cfg := admission.Config{Node: func() admission.Node {
+		now := offer.In(s.node())
+		now.ShuttingDown = l.shutdown.Ending()
+		return now
+	}}
 	if h.cpus != nil {
 		cfg.CPUs = h.cpus
 	}

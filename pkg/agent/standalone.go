@@ -43,7 +43,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	}, nil
 }
 
-func (standalone) reporters(*foundation, *host, *runtimeStage) ([]part, error) { return nil, nil }
+func (standalone) reporters(*foundation, *host, *runtimeStage, *life) ([]part, error) { return nil, nil }
 
 // kubeletAPI implements world: there is nobody to ask who a caller is.
 func (standalone) kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error) {

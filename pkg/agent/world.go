@@ -26,7 +26,7 @@ type world interface {
 	// supplies makes what pods take from the world.
 	supplies(*foundation, *host) (*supplies, error)
 	// reporters makes the parts that report the node, once its state is known.
-	reporters(*foundation, *host, *runtimeStage) ([]part, error)
+	reporters(*foundation, *host, *runtimeStage, *life) ([]part, error)
 	// kubeletAPI makes what the kubelet API is served from, and the parts that it needs; nil
 	// if it is not served.
 	kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error)

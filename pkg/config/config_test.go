@@ -111,6 +111,9 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 		{[]string{"--reserved-cpus=0", "--kube-reserved-cgroup=/x"}, "--reserved-cpus: cannot be set with systemReservedCgroup or kubeReservedCgroup"},
 		{[]string{"--config=" + write(t, "qos.yaml", header+"featureGates: {MemoryQoS: false}\nmemoryReservationPolicy: TieredReservation\n")}, "memoryReservationPolicy: TieredReservation needs featureGates: {MemoryQoS: true}"},
 		{[]string{"--config=" + write(t, "factor.yaml", header+"memoryThrottlingFactor: 1.5\n")}, "memoryThrottlingFactor: must be greater than 0 and at most 1, got 1.5"},
+		{[]string{"--config=" + write(t, "shutdown.yaml", header+"shutdownGracePeriod: 10s\nshutdownGracePeriodCriticalPods: 20s\n")}, "shutdownGracePeriodCriticalPods: must not be more than shutdownGracePeriod (10s), got 20s"},
+		{[]string{"--config=" + write(t, "both.yaml", header+"shutdownGracePeriod: 10s\nshutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 5}]\n")}, "shutdownGracePeriodByPodPriority: cannot be set together with shutdownGracePeriod"},
+		{[]string{"--config=" + write(t, "short.yaml", header+"shutdownGracePeriod: 10ms\n")}, "shutdownGracePeriod: must be 0 or at least 1s, got 10ms"},
 		{[]string{"--config=/nonexistent.yaml"}, "read configuration: open /nonexistent.yaml: no such file or directory"},
 		{[]string{"manifests"}, `unknown argument "manifests"`},
 	}
@@ -193,7 +196,7 @@ enableServer: no
 }
 
 func TestWarningsNameWhatIsSetAndNotHonoured(t *testing.T) {
-	file := write(t, "kubelet.yaml", header+`shutdownGracePeriod: 30s
+	file := write(t, "kubelet.yaml", header+`kubeletCgroups: /agent
 volumePluginDir: /x
 failSwapOn: false
 maxPods: 20
@@ -205,9 +208,9 @@ memorySwap: {swapBehavior: NoSwap}
 		want []string // beginnings
 	}{
 		{"nothing set", nil, nil},
-		{"fields", []string{"--config", file}, []string{file + ":4: volumePluginDir is known", file + ":3: shutdownGracePeriod is known"}},
+		{"fields", []string{"--config", file}, []string{file + ":4: volumePluginDir is known", file + ":3: kubeletCgroups is known"}},
 		{"flag of a field", []string{"--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known"}},
-		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known", file + ":3: shutdownGracePeriod"}},
+		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known", file + ":3: kubeletCgroups"}},
 		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
 		{"what happens anyway", []string{"--fail-swap-on=false", "--cpu-manager-policy=none", "--container-runtime=remote", "--cloud-provider=",
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},

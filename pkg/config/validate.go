@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -221,6 +222,7 @@ func (c *Config) validateNode(k *checker) {
 	atLeast(k, "kubeAPIBurst", c.KubeAPIBurst, 0)
 	atLeast(k, "eventRecordQPS", *c.EventRecordQPS, 0)
 	atLeast(k, "eventBurst", c.EventBurst, 0)
+	c.validateShutdown(k)
 	high, low := *c.ImageGCHighThresholdPercent, *c.ImageGCLowThresholdPercent
 	between(k, "imageGCHighThresholdPercent", high, 0, 100)
 	between(k, "imageGCLowThresholdPercent", low, 0, 100)
@@ -229,4 +231,15 @@ func (c *Config) validateNode(k *checker) {
 	k.want(c.BootstrapKubeconfig == "" || c.Kubeconfig != "", "--bootstrap-kubeconfig", "needs --kubeconfig, the file to write")
 	k.want((c.ImageCredentialProviderConfig == "") == (c.ImageCredentialProviderBinDir == ""), "--image-credential-provider-config",
 		"must be set together with --image-credential-provider-bin-dir")
+}
+
+func (c *Config) validateShutdown(k *checker) {
+	all, critical := c.ShutdownGracePeriod.Duration, c.ShutdownGracePeriodCriticalPods.Duration
+	k.want(all == 0 || all >= time.Second, "shutdownGracePeriod", "must be 0 or at least 1s, got %v", all)
+	k.want(critical == 0 || critical >= time.Second, "shutdownGracePeriodCriticalPods", "must be 0 or at least 1s, got %v", critical)
+	k.want(critical <= all, "shutdownGracePeriodCriticalPods", "must not be more than shutdownGracePeriod (%v), got %v", all, critical)
+	k.want(len(c.ShutdownGracePeriodByPodPriority) == 0 || all == 0 && critical == 0, "shutdownGracePeriodByPodPriority", "cannot be set together with shutdownGracePeriod")
+	for i, p := range c.ShutdownGracePeriodByPodPriority {
+		between(k, fmt.Sprintf("shutdownGracePeriodByPodPriority[%d].shutdownGracePeriodSeconds", i), p.ShutdownGracePeriodSeconds, 0, int64(math.MaxInt32))
+	}
 }

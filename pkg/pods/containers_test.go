@@ -88,8 +88,8 @@ func TestWhoAPodIs(t *testing.T) {
 		"of a file":            {of(AnnotationConfigSource, SourceFile), true, false, true},
 		"of a URL":             {of(AnnotationConfigSource, SourceHTTP), true, false, true},
 		"a mirror":             {of(AnnotationConfigMirror, "hash"), false, true, true},
-		"of the system's rank": {&v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](systemCriticalPriority)}}, false, false, true},
-		"just below it":        {&v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](systemCriticalPriority - 1)}}, false, false, false},
+		"of the system's rank": {&v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](SystemCriticalPriority)}}, false, false, true},
+		"just below it":        {&v1.Pod{Spec: v1.PodSpec{Priority: ptr.To[int32](SystemCriticalPriority - 1)}}, false, false, false},
 	} {
 		if s, m, c := IsStatic(tt.pod), IsMirror(tt.pod), IsCritical(tt.pod); s != tt.static || m != tt.mirror || c != tt.critical {
 			t.Errorf("%s: static %v, mirror %v, critical %v", name, s, m, c)

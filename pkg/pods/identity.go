@@ -32,15 +32,15 @@ func IsMirror(pod *v1.Pod) bool {
 	return ok
 }
 
-// systemCriticalPriority is the lowest priority of the PriorityClasses
+// SystemCriticalPriority is the lowest priority of the PriorityClasses
 // system-*-critical.
-const systemCriticalPriority = 2_000_000_000
+const SystemCriticalPriority = 2_000_000_000
 
 // IsCritical reports whether the node must not end the pod for the sake of others:
 // because of its priority, or because nobody would start it elsewhere (the kubelet's
 // rule).
 func IsCritical(pod *v1.Pod) bool {
-	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
+	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= SystemCriticalPriority
 }
 
 // NameOf returns the pod's namespace and name.

@@ -60,6 +60,9 @@ type Config struct {
 	Period, Report, LeaseDuration time.Duration
 	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
+	// Changed has a token when the node's readiness may have changed: the status is then
+	// computed at once. nil: it never has one.
+	Changed <-chan struct{}
 	// Healthy returns what, besides the runtime, keeps the node from being ready.
 	Healthy func() []string
 	Event   journal.NodeEvent
@@ -261,7 +264,8 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		m.cfg.LeaseDuration/4, m.cfg.Name, v1.NamespaceNodeLease, own).Run(ctx)
 }
 
-// report computes the status every period, and at once when the volumes in use have changed.
+// report computes the status every period, and at once when the volumes in use or the node's
+// readiness have changed.
 func (m *Manager) report(ctx context.Context) {
 	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
 	defer tick.Stop()
@@ -275,6 +279,7 @@ func (m *Manager) report(ctx context.Context) {
 			return
 		case <-tick.C():
 		case <-m.cfg.InUse.changed:
+		case <-m.cfg.Changed:
 		}
 	}
 }

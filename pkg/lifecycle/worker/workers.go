@@ -170,6 +170,15 @@ func (w *Workers) Pods(before Phase) []*v1.Pod {
 	return pods
 }
 
+// Ended reports whether nothing of a pod runs and its volumes are released, as far as
+// this node knows of it.
+func (w *Workers) Ended(uid types.UID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.states[uid]
+	return !ok || s.settled || s.phase > Terminated
+}
+
 // Leaving returns the pods that nobody wants any more and that are not gone yet, in no particular
 // order, as if the API server had them: with the time at which their grace period ends. What was
 // found at the runtime only is not among them.
