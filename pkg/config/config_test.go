@@ -196,8 +196,8 @@ enableServer: no
 }
 
 func TestWarningsNameWhatIsSetAndNotHonoured(t *testing.T) {
-	file := write(t, "kubelet.yaml", header+`kubeletCgroups: /agent
-volumePluginDir: /x
+	file := write(t, "kubelet.yaml", header+`volumePluginDir: /x
+kubeletCgroups: /agent
 failSwapOn: false
 maxPods: 20
 memorySwap: {swapBehavior: NoSwap}
@@ -208,10 +208,13 @@ memorySwap: {swapBehavior: NoSwap}
 		want []string // beginnings
 	}{
 		{"nothing set", nil, nil},
-		{"fields", []string{"--config", file}, []string{file + ":4: volumePluginDir is known", file + ":3: kubeletCgroups is known"}},
+		{"fields", []string{"--config", file}, []string{file + ":4: kubeletCgroups is known", file + ":3: volumePluginDir is known"}},
 		{"flag of a field", []string{"--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known"}},
-		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known", file + ":3: kubeletCgroups"}},
+		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{file + ":4: kubeletCgroups", "--volume-plugin-dir is known"}},
 		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
+		{"flags of older kubelets", []string{"--api-servers=http://x", "--docker-disable-shared-pid=false", "--network-plugin-dir=/p", "--docker-only", "--one-output"},
+			[]string{"--docker-disable-shared-pid is a flag of older kubelets and has no effect; in its place: a pod says so itself: shareProcessNamespace",
+				"--network-plugin-dir is a flag of older kubelets and has no effect; in its place: use --cni-bin-dir", "--api-servers is a flag of older kubelets"}},
 		{"what happens anyway", []string{"--fail-swap-on=false", "--cpu-manager-policy=none", "--container-runtime=remote", "--cloud-provider=",
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},
 		{"features that can be switched", []string{"--feature-gates=MemoryQoS=false"}, nil},

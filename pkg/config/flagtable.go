@@ -14,11 +14,17 @@ type flag struct {
 	does string // values that mean what happens anyway, separated by "|"; see field.does
 	text string
 	bool bool // a flag without own that needs no value
+	gone bool // no kubelet has it any more; text says what replaced it
 }
 
 func ofField(name, path string) flag {
 	f := fieldsByPath[path]
 	return flag{name: name, field: path, verdict: f.verdict, text: f.text}
+}
+
+// ofOld is a flag that kubelets had once, and what replaced it.
+func ofOld(name, does, replaced string, needsNoValue bool) flag {
+	return flag{name: name, verdict: notHonoured, does: does, text: replaced, bool: needsNoValue, gone: true}
 }
 
 func ofAgent(name string, own func(*Config) any, text string) flag {
@@ -221,4 +227,33 @@ var flags = []flag{
 	{name: "storage-driver-table", verdict: notHonoured, does: "*", text: "cAdvisor's"},
 	{name: "storage-driver-secure", verdict: notHonoured, does: "*", bool: true, text: "cAdvisor's"},
 	{name: "storage-driver-buffer-duration", verdict: notHonoured, does: "*", text: "cAdvisor's"},
+
+	// Flags that no kubelet has any more, and what replaced them.
+	ofOld("docker-disable-shared-pid", "true", "a pod says so itself: shareProcessNamespace", true),
+	ofOld("bootstrap-checkpoint-path", "", "nothing: static pods and those that run outlive a restart without it", false),
+	ofOld("network-plugin-dir", "", "use --cni-bin-dir and --cni-conf-dir", false),
+	ofOld("api-servers", "", "use --kubeconfig", false),
+	ofOld("require-kubeconfig", "true|false", "--kubeconfig decides", true),
+	ofOld("auth-path", "", "use --kubeconfig", false),
+	ofOld("configure-cbr0", "false", "use --network-plugin=kubenet", true),
+	ofOld("experimental-nvidia-gpus", "0", "device plug-ins", false),
+	ofOld("docker", "*", "use --docker-endpoint", false),
+	ofOld("docker-only", "*", "nothing: it was cAdvisor's", true),
+	ofOld("docker-root", "*", "nothing: Docker says where its root is", false),
+	ofOld("docker-env-metadata-whitelist", "*", "nothing: it was cAdvisor's", false),
+	ofOld("rkt-path", "", "nothing: rkt is gone", false),
+	ofOld("rkt-api-endpoint", "", "nothing: rkt is gone", false),
+	ofOld("rkt-stage1-image", "", "nothing: rkt is gone", false),
+	ofOld("enable-custom-metrics", "false", "the custom metrics API, which does not ask the node", true),
+	ofOld("seccomp-profile-root", "", "profiles are in the directory seccomp of --root-dir", false),
+	ofOld("chaos-chance", "0|0.0", "nothing", false),
+	ofOld("low-diskspace-threshold-mb", "", "use --eviction-hard", false),
+	ofOld("outofdisk-transition-frequency", "", "use --eviction-pressure-transition-period", false),
+	ofOld("babysit-daemons", "false", "systemd", true),
+	ofOld("log-backtrace-at", ":0", "nothing", false),
+	ofOld("skip-headers", "false", "use --logging-format", true),
+	ofOld("skip-log-headers", "false", "nothing: no log files are written", true),
+	ofOld("one-output", "true|false", "nothing: logs always go to standard error", true),
+	ofOld("add-dir-header", "false", "nothing", true),
+	ofOld("log-file-max-size", "*", "nothing: no log files are written", false),
 }

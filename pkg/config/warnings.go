@@ -27,12 +27,19 @@ func (c *Config) warnings(set *Flags) []string {
 		}
 		for _, a := range set.set {
 			if a.flag == fl && a.value != "" && !slices.Contains(strings.Split(fl.does, "|"), a.value) {
-				list = append(list, fmt.Sprintf("--%s is known to the kubelet but not honoured here (%s)", fl.name, fl.text))
+				list = append(list, fl.warning())
 				break
 			}
 		}
 	}
 	return list
+}
+
+func (f *flag) warning() string {
+	if f.gone {
+		return fmt.Sprintf("--%s is a flag of older kubelets and has no effect; in its place: %s", f.name, f.text)
+	}
+	return fmt.Sprintf("--%s is known to the kubelet but not honoured here (%s)", f.name, f.text)
 }
 
 func describe(place, path string) string {
