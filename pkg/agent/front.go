@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/logs"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
@@ -109,6 +110,9 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 		Metrics:   server.Metrics{Agent: f.metrics, Resource: resources, Probes: rt.probeMetrics},
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
 	}
+	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {
+		api.SetVerbosity = logs.GlogSetter
+	}
 	if ptr.Deref(cfg.EnableSystemLogHandler, false) {
 		api.LogsDir = systemLogs
 	}
@@ -125,7 +129,11 @@ func servingTLS(cfg *config.Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tlsCipherSuites: %w", err)
 	}
-	return &tls.Config{MinVersion: version, CipherSuites: suites}, nil
+	curves, err := cliflag.TLSCurvePreferences(cfg.TLSCurvePreferences)
+	if err != nil {
+		return nil, fmt.Errorf("tlsCurvePreferences: %w", err)
+	}
+	return &tls.Config{MinVersion: version, CipherSuites: suites, CurvePreferences: curves}, nil
 }
 
 func readOnlyListen(cfg *config.Config) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -53,6 +54,9 @@ func setUpProcess(cfg *config.Config) error {
 		if !cgroupV2() {
 			return errors.New("failCgroupV1: this host has cgroup v1")
 		}
+	}
+	if cfg.EnableContentionProfiling {
+		runtime.SetBlockProfileRate(1)
 	}
 	setOOMScoreAdj(ptr.Deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))

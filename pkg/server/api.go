@@ -73,6 +73,9 @@ type APIConfig struct {
 	LogsDir string
 	// Profiling serves /debug/pprof/.
 	Profiling bool
+	// SetVerbosity changes how much is logged (PUT /debug/flags/v) and returns what to answer;
+	// nil: it cannot be changed.
+	SetVerbosity func(level string) (string, error)
 	// Debugging is enableDebuggingHandlers: without it everything that reaches into
 	// containers is off, as are /logs/, /configz and /debug/pprof/.
 	Debugging bool
@@ -175,7 +178,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 	mux.HandleFunc("GET /stats/summary", a.summary)
 	if !a.Debugging {
 		for _, path := range []string{
-			"/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/logs/", "/debug/pprof/",
+			"/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/logs/", "/debug/pprof/", "/debug/flags/v",
 		} {
 			mux.Handle(path, disabled("Debug endpoints are disabled."))
 		}

@@ -263,6 +263,7 @@ func TestWhatTheAPIAnswers(t *testing.T) {
 		{all, "GET", "/run/ns/p/c?cmd=ls", 405, ""},
 		{all, "DELETE", "/exec/ns/p/c", 405, ""},
 		{all, "POST", "/pods", 405, ""},
+		{all, "GET", "/debug/flags/v", 405, "flags endpoint is disabled.\n"}, // nothing sets it here
 		{all, "GET", "/nothing", 404, ""},
 		{all, "POST", "/checkpoint/ns/p/c", 404, ""}, // there is none
 		{off, "GET", "/logs/", 405, "logs endpoint is disabled.\n"},
@@ -288,6 +289,39 @@ func TestWhatTheAPIAnswers(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, body, tt.code, tt.body)
 			}
 		})
+	}
+}
+
+func TestTheVerbosityOfTheLogIsChanged(t *testing.T) {
+	level := ""
+	base, client := startAPI(t, &host{}, func(c *APIConfig) {
+		c.SetVerbosity = func(l string) (string, error) {
+			if l == "loud" {
+				return "", errors.New("no number")
+			}
+			level = l
+			return "successfully set to " + l, nil
+		}
+	})
+	for _, tt := range []struct {
+		body, want string
+		code       int
+	}{
+		{"4", "successfully set to 4", 200}, {"loud", "set the level: no number\n", 400}, {strings.Repeat("4", 17), "read the level: http: request body too large\n", 400},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, base+"/debug/flags/v", strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != tt.code || string(answer) != tt.want || level != "4" {
+			t.Errorf("%q: %d %q, level %q", tt.body, resp.StatusCode, answer, level)
+		}
 	}
 }
 

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/pprof"
+
+	"k8s.io/klog/v2"
 )
 
 // addDebug serves the node's own logs and the agent's profiles, if they are on.
@@ -13,6 +17,11 @@ func (a *api) addDebug(mux *http.ServeMux) {
 		files := http.StripPrefix("/logs/", http.FileServer(http.Dir(a.LogsDir)))
 		mux.Handle("GET /logs/", a.long.handler(files.ServeHTTP))
 	}
+	if a.SetVerbosity == nil {
+		mux.Handle("/debug/flags/v", disabled("flags endpoint is disabled."))
+	} else {
+		mux.HandleFunc("PUT /debug/flags/v", a.setVerbosity)
+	}
 	if !a.Profiling {
 		mux.Handle("/debug/pprof/", disabled("profiling endpoint is disabled."))
 		return
@@ -22,4 +31,23 @@ func (a *api) addDebug(mux *http.ServeMux) {
 	} {
 		mux.Handle("GET /debug/pprof/"+path, a.long.handler(h))
 	}
+}
+
+// maxLevel is how long the text of a log level may be.
+const maxLevel = 16
+
+// setVerbosity answers PUT /debug/flags/v, whose body is the level.
+func (a *api) setVerbosity(w http.ResponseWriter, r *http.Request) {
+	level, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLevel))
+	if err != nil {
+		http.Error(w, fmt.Sprintf("read the level: %v", err), http.StatusBadRequest)
+		return
+	}
+	answer, err := a.SetVerbosity(string(level))
+	if err != nil {
+		http.Error(w, fmt.Sprintf("set the level: %v", err), http.StatusBadRequest)
+		return
+	}
+	klog.InfoS("The log's verbosity was changed", "level", string(level), "client", r.RemoteAddr)
+	fmt.Fprint(w, answer)
 }
