@@ -44,6 +44,7 @@ func (g *lastGood) keep(path string, content manifest.Content, whole bool) {
 		klog.ErrorS(err, "Could not save the manifest", "file", path)
 		return
 	}
+	delete(g.unread, path) // what replaces the copy is known
 	g.put(path, data)
 }
 

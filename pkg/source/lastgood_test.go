@@ -144,4 +144,9 @@ func TestACopyThatCannotBeReadIsNotReplaced(t *testing.T) {
 	if got := loaded(g, path); got != "new" {
 		t.Errorf("%q is left", got)
 	}
+	g.keep(path, named("newer"), false) // the copy is not the one that could not be read
+	g.flush()
+	if got := loaded(g, path); got != "newer" {
+		t.Errorf("%q is left", got)
+	}
 }

@@ -38,6 +38,7 @@ func New(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
+// path refuses what cannot be a file in the directory: ids come from CRI clients.
 func (s *Store) path(id string) (string, error) {
 	if id == "" || strings.ContainsAny(id, "/.\x00") {
 		return "", fmt.Errorf("%q is no sandbox id", id)
@@ -83,7 +84,7 @@ func (s *Store) Remove(id string) error {
 	}
 	err = os.Remove(path)
 	if errors.Is(err, unix.ENOTEMPTY) {
-		err = durable.MoveAside(path, "Nothing: a checkpoint is empty.", err)
+		err = durable.MoveAside(path, "Nothing: a checkpoint says nothing but that it is there.", err)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove checkpoint of sandbox %s: %w", id, err)
