@@ -227,6 +227,10 @@ func (c *Config) validateNode(k *checker) {
 	between(k, "imageGCHighThresholdPercent", high, 0, 100)
 	between(k, "imageGCLowThresholdPercent", low, 0, 100)
 	k.want(low < high, "imageGCLowThresholdPercent", "must be less than imageGCHighThresholdPercent (%d), got %d", high, low)
+	youngest, oldest := c.ImageMinimumGCAge.Duration, c.ImageMaximumGCAge.Duration
+	k.want(youngest >= 0, "imageMinimumGCAge", "must not be negative, got %s", youngest)
+	k.want(oldest >= 0, "imageMaximumGCAge", "must not be negative, got %s", oldest)
+	k.want(oldest <= 0 || oldest > youngest, "imageMaximumGCAge", "must be longer than imageMinimumGCAge (%s), got %s", youngest, oldest)
 	k.want(!c.RunOnce, "runOnce", "is no longer supported, by the kubelet neither")
 	k.want(c.BootstrapKubeconfig == "" || c.Kubeconfig != "", "--bootstrap-kubeconfig", "needs --kubeconfig, the file to write")
 	k.want((c.ImageCredentialProviderConfig == "") == (c.ImageCredentialProviderBinDir == ""), "--image-credential-provider-config",

@@ -3,6 +3,7 @@ package imageservice
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,26 +110,64 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 	return nil
 }
 
-// remove takes all names off the image and deletes it, at once if Docker agrees.
+// remove takes all names off the image and deletes it, if Docker agrees. It is never forced: an
+// image for which somebody else has just created a container has to stay, with its names.
 // An image on which others are built cannot be deleted before those. Without names it is not
 // listed any more, and Docker deletes it with the last of the others; isBase then tells.
 func (s *Service) remove(ctx context.Context, img *image.InspectResponse) (isBase bool, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	_, err = s.docker.ImageRemove(ctx, img.ID, image.RemoveOptions{Force: true, PruneChildren: true})
-	if err == nil || errdefs.IsNotFound(err) {
-		return false, nil
+	tags, digests := docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)
+	for {
+		_, err = s.docker.ImageRemove(ctx, img.ID, image.RemoveOptions{PruneChildren: true})
+		switch {
+		case err == nil || errdefs.IsNotFound(err):
+			return false, nil
+		case !errdefs.IsConflict(err):
+			return false, err
+		case strings.Contains(err.Error(), "dependent child"):
+			klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
+			return true, s.unname(ctx, append(tags, digests...))
+		}
+		// Docker deletes by ID what has one name.
+		var next string
+		switch severalNames := strings.Contains(err.Error(), "multiple repositories"); {
+		case severalNames && len(tags) > 1:
+			next, tags = tags[0], tags[1:]
+		case severalNames && len(digests) > 0:
+			next, digests = digests[0], digests[1:]
+		default:
+			s.rename(ctx, img, tags)
+			return false, err
+		}
+		if err := s.unname(ctx, []string{next}); err != nil {
+			s.rename(ctx, img, tags)
+			return false, err
+		}
 	}
-	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "dependent child") {
-		return false, err
-	}
-	klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
+}
+
+// unname takes names off an image.
+func (s *Service) unname(ctx context.Context, names []string) error {
 	var errs []error
-	for _, name := range append(docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)...) {
+	for _, name := range names {
 		_, err := s.docker.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
 		if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "dependent child") {
 			errs = append(errs, err)
 		}
 	}
-	return true, errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// rename gives an image that stays the tags again that it has lost. Digests cannot be given;
+// whoever uses one pulls again.
+func (s *Service) rename(ctx context.Context, img *image.InspectResponse, left []string) {
+	for _, tag := range docker.ImageNames(img.RepoTags) {
+		if slices.Contains(left, tag) {
+			continue
+		}
+		if err := s.docker.ImageTag(ctx, img.ID, tag); err != nil && !errdefs.IsNotFound(err) {
+			klog.ErrorS(err, "Could not give an image its name again that was not removed after all", "imageID", img.ID, "name", tag)
+		}
+	}
 }

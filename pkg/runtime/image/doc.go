@@ -8,6 +8,5 @@
 // of them waits. A pull delays nobody whose image is present. If an image cannot be
 // had, the Error has the kubelet's waiting reason and the time to try again.
 // keyring finds credentials, provider asks plug-ins for them, and record keeps by
-// whose credentials an image was pulled. Garbage collection of images will be here
-// too.
+// whose credentials an image was pulled; collect removes images that nobody uses.
 package image

@@ -46,6 +46,13 @@ type Records interface {
 	Failed(image string)
 }
 
+// Collector removes images that nobody uses. *collect.Manager is one.
+type Collector interface {
+	// Claim keeps an image, which was there at that time, for a container that is about to
+	// be made. false says that it may be gone since: look again.
+	Claim(ctx context.Context, id string, seen time.Time) bool
+}
+
 // Config is what a Manager is built from.
 type Config struct {
 	Images  Service
@@ -56,6 +63,8 @@ type Config struct {
 	// to be told when a pull fails; nil: none is.
 	MissingSecrets func(context.Context, *v1.Pod) []string
 	Records        Records // nil: every pod may use every image that is present
+	// Collector is asked to keep what Ensure returns; nil: nobody removes images.
+	Collector Collector
 
 	BackoffInitial time.Duration // 0 is 10 s
 	BackoffMax     time.Duration // 0 is 5 min
@@ -71,14 +80,15 @@ type Config struct {
 
 // Manager ensures images. Safe for concurrent use.
 type Manager struct {
-	journal  *journal.Journal
-	clock    clock.PassiveClock
-	keyring  Keyring
-	missing  func(context.Context, *v1.Pod) []string
-	records  Records
-	backoff  backoff
-	statuses statuses
-	pulls    pulls
+	journal   *journal.Journal
+	clock     clock.PassiveClock
+	keyring   Keyring
+	missing   func(context.Context, *v1.Pod) []string
+	records   Records
+	collector Collector
+	backoff   backoff
+	statuses  statuses
+	pulls     pulls
 }
 
 // New returns a Manager. Images is required.
@@ -99,14 +109,15 @@ func New(c Config) (*Manager, error) {
 		c.BackoffMax = 5 * time.Minute
 	}
 	m := &Manager{
-		journal:  c.Journal,
-		clock:    c.Clock,
-		keyring:  c.Keyring,
-		missing:  c.MissingSecrets,
-		records:  c.Records,
-		backoff:  backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
-		statuses: statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
-		pulls:    pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
+		journal:   c.Journal,
+		clock:     c.Clock,
+		keyring:   c.Keyring,
+		missing:   c.MissingSecrets,
+		records:   c.Records,
+		collector: c.Collector,
+		backoff:   backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
+		statuses:  statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
+		pulls:     pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
 	}
 	if c.Serialize {
 		c.MaxParallel = 1
@@ -131,13 +142,13 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 	pull := policy(c, name)
 	find := m.lookup(ctx, pod, name)
 	if pull != v1.PullAlways {
-		img, err := m.statuses.get(ctx, name)
+		img, mine, err := m.present(ctx, c.Image, name, find)
 		switch {
 		case ctx.Err() != nil:
 			return "", fmt.Errorf("look for image %q: %w", c.Image, context.Cause(ctx))
 		case err != nil:
 			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
-		case img != nil && (m.records == nil || m.records.MayUse(c.Image, img.Id, find)):
+		case mine:
 			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
 		case pull == v1.PullNever: // also hides from a pod an image that it may not use
@@ -145,6 +156,31 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		}
 	}
 	return m.pull(ctx, pod, c, name, find, sandbox)
+}
+
+// present returns the image if it is on the node, and whether the pod may use it. Such a one is
+// claimed.
+func (m *Manager) present(ctx context.Context, image, name string, find lookup) (img *cri.Image, mine bool, err error) {
+	for {
+		f, err := m.statuses.find(ctx, name)
+		if err != nil || f.image == nil {
+			return nil, false, err
+		}
+		if m.records != nil && !m.records.MayUse(image, f.image.Id, find) {
+			return f.image, false, nil
+		}
+		if m.claim(ctx, f) {
+			return f.image, true, nil
+		}
+		if ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
+		}
+		m.statuses.forget(name)
+	}
+}
+
+func (m *Manager) claim(ctx context.Context, f found) bool {
+	return m.collector == nil || m.collector.Claim(ctx, f.image.Id, f.at)
 }
 
 // Image returns the runtime's status of an image by name or by what Ensure
@@ -195,14 +231,21 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	size := uint64(0)
 	// The pull's reference may be a digest; containers are made with the image ID,
 	// which shows that they use the image.
-	if img, err := m.statuses.get(ctx, name); err == nil && img != nil {
-		ref, size = img.Id, img.Size
+	f, err := m.statuses.find(ctx, name)
+	known := err == nil && f.image != nil
+	if known {
+		ref, size = f.image.Id, f.image.Size
 	}
 	if m.records != nil {
 		m.records.Pulled(c.Image, ref, used)
 	}
 	m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
+	if known && !m.claim(ctx, f) {
+		// It was here before, and unused for long; the next try pulls it anew.
+		m.statuses.forget(name)
+		return "", &Error{reason: ReasonPull, message: fmt.Sprintf("image %q was removed as unused while it was pulled", c.Image), retry: time.Second}
+	}
 	return ref, nil
 }
 

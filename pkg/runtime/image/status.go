@@ -9,8 +9,8 @@ import (
 )
 
 // freshFor is how long a found image counts as present without asking again: long
-// enough for the containers of a burst of equal pods, far shorter than anything
-// that removes images takes. The runtime is asked about a missing image every time.
+// enough for the containers of a burst of equal pods. If the agent itself has removed it since,
+// its Collector says so. The runtime is asked about a missing image every time.
 const freshFor = 500 * time.Millisecond
 
 // statuses asks the runtime for image statuses, once for all callers that want the
@@ -24,23 +24,30 @@ type statuses struct {
 	asking map[string]*question
 }
 
+// found is an answer of the runtime, and since when it is true: the time of the question.
 type found struct {
-	image *cri.Image
+	image *cri.Image // nil: it is not on the node
 	at    time.Time
 }
 
 type question struct {
-	done  chan struct{}
-	image *cri.Image
-	err   error
+	done chan struct{}
+	found
+	err error
 }
 
 // get returns the image's status, nil if it is not on the node.
 func (s *statuses) get(ctx context.Context, name string) (*cri.Image, error) {
+	f, err := s.find(ctx, name)
+	return f.image, err
+}
+
+// find is get, with the time.
+func (s *statuses) find(ctx context.Context, name string) (found, error) {
 	s.mu.Lock()
 	if f, ok := s.known[name]; ok && s.now().Sub(f.at) < freshFor {
 		s.mu.Unlock()
-		return f.image, nil
+		return f, nil
 	}
 	q := s.asking[name]
 	if q == nil {
@@ -52,14 +59,14 @@ func (s *statuses) get(ctx context.Context, name string) (*cri.Image, error) {
 	s.mu.Unlock()
 	select {
 	case <-q.done:
-		return q.image, q.err
+		return q.found, q.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return found{}, context.Cause(ctx)
 	}
 }
 
 func (s *statuses) ask(ctx context.Context, name string, q *question) {
-	at := s.now()
+	q.at = s.now()
 	resp, err := s.images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}})
 	q.err = err
 	if err == nil && resp.GetImage().GetId() != "" {
@@ -70,9 +77,9 @@ func (s *statuses) ask(ctx context.Context, name string, q *question) {
 	if s.asking[name] == q {
 		delete(s.asking, name)
 		if q.image != nil {
-			s.forgetOld(at)
-			s.known[name] = found{q.image, at}
-			s.known[q.image.Id] = found{q.image, at}
+			s.forgetOld(q.at)
+			s.known[name] = q.found
+			s.known[q.image.Id] = q.found
 		}
 	}
 	close(q.done)

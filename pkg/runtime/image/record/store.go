@@ -354,15 +354,36 @@ func (s *Store) Prune(present []string, asked time.Time) {
 	gone := maps.Clone(s.records)
 	s.mu.Unlock()
 	for name, r := range gone {
-		if keep[name] || !r.LastUpdatedTime.Time.Before(asked.Truncate(time.Second)) {
-			continue // the file only has whole seconds
+		if !keep[name] {
+			s.drop(name, r, asked)
 		}
-		if err := remove(s.pulled, name); err != nil {
-			klog.ErrorS(err, "Could not remove the record of an image that is gone", "imageID", r.ImageRef)
-			continue
-		}
-		s.mu.Lock()
-		delete(s.records, name)
-		s.mu.Unlock()
 	}
+}
+
+// Drop drops the record of an image that is gone since that time, unless it has been pulled
+// again since.
+func (s *Store) Drop(ref string, since time.Time) {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	name := fileName(ref)
+	s.mu.Lock()
+	r := s.records[name]
+	s.mu.Unlock()
+	if r != nil {
+		s.drop(name, r, since)
+	}
+}
+
+// drop is called with disk locked.
+func (s *Store) drop(name string, r *kubeletconfig.ImagePulledRecord, since time.Time) {
+	if !r.LastUpdatedTime.Time.Before(since.Truncate(time.Second)) {
+		return // the file only has whole seconds
+	}
+	if err := remove(s.pulled, name); err != nil {
+		klog.ErrorS(err, "Could not remove the record of an image that is gone", "imageID", r.ImageRef)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.records, name)
 }

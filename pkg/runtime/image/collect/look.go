@@ -1,0 +1,157 @@
+package collect
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// look asks the runtime which images there are, and finds out who uses them.
+func (p *pass) look(ctx context.Context) error {
+	runtime := p.m.cfg.Runtime
+	// In this order: what is pulled later is not in the list, and what a container is made
+	// from later has been claimed.
+	images, err := runtime.ListImages(ctx, &cri.ListImagesRequest{})
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	containers, err := runtime.ListContainers(ctx, &cri.ListContainersRequest{})
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	used := users(images.Images, containers.Containers)
+	wanted := normalizedSet(p.m.cfg.Wanted())
+	for _, c := range containers.Containers {
+		p.users = append(p.users, c.Id)
+	}
+	p.m.note(images.Images, p.at, func(i *cri.Image, names []string) bool { return used[i.Id] || among(wanted, i.Id, names) })
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	for _, e := range p.m.images {
+		p.images = append(p.images, e.Image)
+	}
+	return nil
+}
+
+// note takes in which images there are, and forgets the others.
+func (m *Manager) note(images []*cri.Image, at time.Time, inUse func(*cri.Image, []string) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.images
+	m.images = make(map[string]*entry, len(images))
+	for _, i := range images {
+		e := before[i.Id]
+		if e == nil {
+			e = &entry{Image: Image{ID: i.Id, Detected: at}}
+		}
+		m.images[i.Id] = e
+		e.Size, e.Kept = i.Size, i.Pinned
+		e.names = namesOf(i)
+		if inUse(i, e.names) {
+			e.Used, e.Kept = at, true
+		}
+	}
+	// A claim may be ahead of the list.
+	for id, e := range before {
+		if m.images[id] == nil && e.Claimed.After(at) {
+			m.images[id] = e
+			e.Kept = true
+		}
+	}
+	maps.DeleteFunc(m.gone, func(_ string, since time.Time) bool { return at.Sub(since) > period })
+}
+
+// users returns the IDs of the images that containers are made from.
+func users(images []*cri.Image, containers []*cri.Container) map[string]bool {
+	ids, named := map[string]string{}, map[string]string{}
+	for _, i := range images {
+		ids[bare(i.Id)] = i.Id
+		for _, name := range namesOf(i) {
+			named[name] = i.Id
+		}
+	}
+	used := map[string]bool{}
+	for _, c := range containers {
+		// Some runtimes tell a container's image by ID, some by a name.
+		for _, ref := range []string{c.ImageId, c.ImageRef, c.GetImage().GetImage()} {
+			if id := cmp.Or(ids[bare(ref)], named[normalized(ref)]); id != "" {
+				used[id] = true
+				break
+			}
+		}
+	}
+	return used
+}
+
+// mounted returns the images, without the digest's algorithm, that containers have mounted as
+// volumes. Only inspections tell, so it is not asked before something is to be removed.
+func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]bool, error) {
+	found := map[string]bool{}
+	for _, id := range containers {
+		r, err := m.cfg.Runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
+		switch {
+		case status.Code(err) == codes.NotFound:
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("look which images container %s has mounted: %w", id, err)
+		}
+		for _, mount := range r.GetStatus().GetMounts() {
+			if ref := mount.GetImage().GetImage(); ref != "" {
+				found[bare(ref)] = true
+			}
+		}
+	}
+	return found, nil
+}
+
+// bare returns an ID without its algorithm: runtimes write it in one place and leave it out in another.
+func bare(id string) string { return strings.TrimPrefix(id, "sha256:") }
+
+// normalized returns a name with its registry, and with a tag or digest.
+func normalized(name string) string {
+	if named, err := reference.ParseDockerRef(name); err == nil {
+		return named.String()
+	}
+	return name
+}
+
+func namesOf(i *cri.Image) []string {
+	names := make([]string, 0, len(i.RepoTags)+len(i.RepoDigests))
+	for _, name := range i.RepoTags {
+		names = append(names, normalized(name))
+	}
+	for _, name := range i.RepoDigests {
+		names = append(names, normalized(name))
+	}
+	return names
+}
+
+// normalizedSet holds names as they are, for IDs, and normalized.
+func normalizedSet(names []string) map[string]bool {
+	set := make(map[string]bool, 2*len(names))
+	for _, name := range names {
+		set[bare(name)] = true
+		set[normalized(name)] = true
+	}
+	return set
+}
+
+func among(wanted map[string]bool, id string, names []string) bool {
+	if wanted[bare(id)] {
+		return true
+	}
+	for _, name := range names {
+		if wanted[name] {
+			return true
+		}
+	}
+	return false
+}
