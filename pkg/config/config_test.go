@@ -86,6 +86,10 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 	}{
 		{[]string{"--bogus"}, "unknown flag: --bogus"},
 		{[]string{"--max-pods=x"}, `want a whole number, got "x"`},
+		{[]string{"--image-gc-high-threshold=80", "--image-gc-low-threshold=80"}, "--image-gc-low-threshold: must be less than imageGCHighThresholdPercent (80), got 80"},
+		{[]string{"--minimum-image-ttl-duration=-1s"}, "--minimum-image-ttl-duration: must not be negative, got -1s"},
+		{[]string{"--config=" + write(t, "age.yaml", header+"imageMaximumGCAge: 2m\n")}, "imageMaximumGCAge: must be longer than imageMinimumGCAge (2m0s), got 2m0s"},
+		{[]string{"--config=" + write(t, "negative.yaml", header+"imageMaximumGCAge: -1m\n")}, "imageMaximumGCAge: must not be negative, got -1m0s"},
 		{[]string{"--max-pods=-3"}, "--max-pods: must be at least 0, got -3"},
 		{[]string{"--enable-server=maybe"}, `want true or false, got "maybe"`},
 		{[]string{"--sync-frequency=5"}, `want a duration such as 20s, got "5"`},

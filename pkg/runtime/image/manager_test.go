@@ -627,3 +627,60 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+// collector removes an image between the question for it and its claim.
+type collector struct {
+	n     *node
+	left  int // how often
+	seen  []time.Time
+	claim []string
+}
+
+func (c *collector) Claim(_ context.Context, id string, seen time.Time) bool {
+	c.claim, c.seen = append(c.claim, id), append(c.seen, seen)
+	if c.left == 0 {
+		return true
+	}
+	c.left--
+	c.n.mu.Lock()
+	defer c.n.mu.Unlock()
+	for name, img := range c.n.present {
+		if img.Id == id {
+			delete(c.n.present, name)
+		}
+	}
+	return false
+}
+
+func TestAnImageThatIsRemovedMeanwhileIsPulledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		c := &collector{n: n}
+		m, _ := newManager(t, n, Config{Collector: c})
+		ensure := func(p v1.PullPolicy) error {
+			_, err := m.Ensure(t.Context(), pod("a"), container("x:1", p), nil)
+			return err
+		}
+		if err := ensure(v1.PullIfNotPresent); err != nil {
+			t.Fatal(err)
+		}
+		if _, pulls := n.counts(); pulls != 1 || len(c.claim) != 1 {
+			t.Fatalf("%d pulls, claimed %q", pulls, c.claim)
+		}
+		began := time.Now()
+		c.left = 1 // what is known from before is not believed
+		if err := ensure(v1.PullIfNotPresent); err != nil {
+			t.Fatal(err)
+		}
+		if _, pulls := n.counts(); pulls != 2 || len(c.claim) != 3 || c.seen[1].After(began) {
+			t.Errorf("%d pulls, claimed %q, seen %v", pulls, c.claim, c.seen)
+		}
+		c.left = 1
+		if failed := want(t, ensure(v1.PullAlways), "ErrImagePull", `image "x:1" was removed as unused while it was pulled`); failed.RetryAfter() != time.Second {
+			t.Errorf("retry after %v", failed.RetryAfter())
+		}
+		if err := ensure(v1.PullAlways); err != nil {
+			t.Error(err)
+		}
+	})
+}

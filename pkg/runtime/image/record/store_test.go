@@ -389,3 +389,25 @@ func TestConcurrentPullsAndLooks(t *testing.T) {
 		t.Errorf("%d Secrets on record, want 4", n)
 	}
 }
+
+func TestARecordGoesWithItsImage(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	s.Pulled("reg/app:1", "sha256:id", nil)
+	s.Drop("sha256:other", time.Now().Add(time.Hour))
+	s.Drop("sha256:id", time.Now()) // it has been pulled since: the file has whole seconds
+	files := func() int {
+		list, err := os.ReadDir(filepath.Join(dir, "image_manager/pulled"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	if n := files(); n != 1 {
+		t.Errorf("%d records are left, want that of the image that was pulled again", n)
+	}
+	s.Drop("sha256:id", time.Now().Add(2*time.Second))
+	if n := files(); n != 0 || len(s.records) != 0 {
+		t.Errorf("%d records are left on disk, %d in memory", n, len(s.records))
+	}
+}
