@@ -16,11 +16,15 @@ import (
 
 	"github.com/docker/docker/client"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // DockerdConfig is what a private Docker daemon is started with.
 type DockerdConfig struct {
 	LiveRestore bool // containers outlive the daemon
+	// DataSize is that of a file system of its own, in memory, for the data root, in bytes; 0: it
+	// is on that of the run directory.
+	DataSize int64
 }
 
 // Dockerd is a private Docker daemon: own data root, exec root, socket, bridge and
@@ -105,6 +109,11 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 		"--bridge", bridge, "--iptables=false", "--ip-masq=false", "--ip-forward=false",
 		"--containerd-namespace", "mkt-" + name, "--containerd-plugins-namespace", "mkt-" + name + "-plugins",
 	}
+	if cfg.DataSize > 0 {
+		if err := mountMemory(d.DataRoot(), cfg.DataSize); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.LiveRestore {
 		d.args = append(d.args, "--live-restore")
 	}
@@ -112,6 +121,20 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 		return nil, err
 	}
 	return d, d.Start()
+}
+
+// DataRoot is where the daemon keeps images and containers.
+func (d *Dockerd) DataRoot() string { return filepath.Join(d.dir, "data") }
+
+// mountMemory mounts a new file system of that size, which Reap unmounts.
+func mountMemory(at string, size int64) error {
+	if err := os.Mkdir(at, 0o710); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, fmt.Sprintf("size=%d,mode=710", size)); err != nil {
+		return fmt.Errorf("mount a tmpfs at %s: %w", at, err)
+	}
+	return nil
 }
 
 // Start starts the daemon, also after Stop or Kill, and returns when it answers.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +59,8 @@ var busyboxTar = sync.OnceValues(func() ([]byte, error) {
 	if _, err := io.WriteString(w, passwd); err != nil {
 		return nil, err
 	}
-	return buf.Bytes(), w.Close()
+	err = w.Close()
+	return buf.Bytes(), err
 })
 
 const passwd = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
@@ -71,6 +73,38 @@ func (d *Dockerd) LoadBusybox(t T, ref string) {
 	}
 }
 
+// LoadBig loads an image into the daemon as ref that is the test image with so many bytes more, which
+// no other image has, and returns its ID.
+func (d *Dockerd) LoadBig(t T, ref string, size int64) (id string) {
+	t.Helper()
+	files, err := busyboxTar()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	var more bytes.Buffer
+	w := tar.NewWriter(&more)
+	err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "big", Mode: 0o644, Size: size})
+	if _, e := io.CopyN(w, rand.Reader, size); err == nil {
+		err = e
+	}
+	if e := w.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		t.Fatalf("make image %s: %v", ref, err)
+	}
+	const end = 2 * 512 // of an archive
+	all := io.MultiReader(bytes.NewReader(files[:len(files)-end]), &more)
+	if err := d.importImage(t.Context(), ref, all); err != nil {
+		t.Fatalf("%v", err)
+	}
+	img, err := d.Client.ImageInspect(t.Context(), ref)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return img.ID
+}
+
 func (d *Dockerd) loadBusybox(ctx context.Context, ref string) error {
 	if _, err := d.Client.ImageInspect(ctx, ref); err == nil {
 		return nil
@@ -79,7 +113,12 @@ func (d *Dockerd) loadBusybox(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	out, err := d.Client.ImageImport(ctx, image.ImportSource{Source: bytes.NewReader(fs), SourceName: "-"}, ref,
+	return d.importImage(ctx, ref, bytes.NewReader(fs))
+}
+
+// importImage makes an image of the archive of its files.
+func (d *Dockerd) importImage(ctx context.Context, ref string, files io.Reader) error {
+	out, err := d.Client.ImageImport(ctx, image.ImportSource{Source: files, SourceName: "-"}, ref,
 		image.ImportOptions{Changes: []string{`CMD ["/bin/sh"]`, "ENV PATH=/bin"}})
 	if err != nil {
 		return fmt.Errorf("import image %s: %w", ref, err)

@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// usage is how full a file system is, in percent, as the agent counts.
+func usage(t *testing.T, path string) int {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return 100 - int(fs.Bavail*100/fs.Blocks)
+}
+
+// fill writes a file until the file system is that full.
+func fill(t *testing.T, dir string, percent int) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "filler"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for usage(t, dir) < percent {
+		if _, err := io.CopyN(f, rand.Reader, 256<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// has reports whether Docker has the image under its name.
+func has(t *testing.T, d *harness.Dockerd, ref string) bool {
+	t.Helper()
+	_, err := d.Client.ImageInspect(t.Context(), ref)
+	return err == nil
+}
+
+func remaining(t *testing.T, d *harness.Dockerd, refs []string) (left []string) {
+	t.Helper()
+	for _, ref := range refs {
+		if has(t, d, ref) {
+			left = append(left, ref)
+		}
+	}
+	return left
+}
+
+// TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp: those that were never used go before those that
+// were, until there is room; never the sandbox image, one that a pod uses, also as a volume,
+// the base of another, or one that somebody else has a container of.
+func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	d := harness.StartDockerd(t, harness.DockerdConfig{DataSize: 256 * mib})
+	var idle []string
+	for i := range 7 {
+		idle = append(idle, fmt.Sprintf("test.local/idle:%d", i))
+		d.LoadBig(t, idle[i], 8*mib)
+	}
+	for _, name := range []string{"used", "base", "foreign", "volume"} {
+		d.LoadBig(t, "test.local/"+name+":1", mib)
+	}
+	builder := create(t, d, "test.local/base:1")
+	if _, err := d.Client.ContainerCommit(t.Context(), builder, container.CommitOptions{Reference: "test.local/child:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Client.ContainerRemove(t.Context(), builder, container.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create(t, d, "test.local/foreign:1") // and never started
+	child := harness.Pod("child", "", ofImage("test.local/child:1", v1.PullNever))
+	mounts := harness.Pod("mounts", "", ofImageVolume("test.local/volume:1", ""))
+	mounts.Spec.Volumes[0].Image.PullPolicy = v1.PullNever
+	used := harness.Pod("used", "exit 0", ofImage("test.local/used:1", v1.PullNever), policy(v1.RestartPolicyNever))
+
+	// All images are too young when it starts, and it looks again when they are not.
+	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: map[string]any{"imageMinimumGCAge": "20s"}})
+	fill(t, d.DataRoot(), 90)
+	a.Write("child.yaml", child)
+	a.Write("mounts.yaml", mounts)
+	a.Write("used.yaml", used)
+	a.Start()
+	waitLog(t, a, "Image garbage collection failed", "Insufficient free disk space on the node's image filesystem")
+	a.WaitPhase("used", v1.PodSucceeded)
+	a.Remove("used.yaml")
+	a.WaitGone("used")
+	waitLog(t, a, "Removed unused images")
+	if percent := usage(t, d.DataRoot()); percent > 80 {
+		t.Errorf("%d %% are used afterwards", percent)
+	}
+	if len(remaining(t, d, idle)) == len(idle) {
+		t.Error("there is room, and not by what nobody has ever used")
+	}
+	kept := []string{"test.local/used:1", harness.Busybox, "test.local/child:1", "test.local/foreign:1", "test.local/volume:1"}
+	if left := remaining(t, d, kept); len(left) != len(kept) {
+		t.Errorf("of %q there are only %q", kept, left)
+	}
+
+	// Now whatever may go has to go, and it is not enough.
+	a.Interrupt()
+	fill(t, d.DataRoot(), 99)
+	a.SetConfig("imageMinimumGCAge", "1s")
+	before := len(a.Log())
+	a.Start()
+	late := harness.Pod("late", "", ofImage("test.local/used:1", v1.PullNever))
+	harness.Eventually(t, "all images go that may", harness.Patience, func() error {
+		if left := remaining(t, d, append(idle, "test.local/used:1")); len(left) > 0 {
+			return fmt.Errorf("there are still %q", left)
+		}
+		return nil
+	}, a.Explain)
+	a.WaitRunning("child")
+	a.WaitRunning("mounts")
+	kept = kept[1:]
+	if left := remaining(t, d, kept); len(left) != len(kept) {
+		t.Errorf("of %q there are only %q", kept, left)
+	}
+	log := a.Log()[before:]
+	if strings.Contains(log, "with errors in image deletion") {
+		t.Error("what cannot be removed is a failure")
+	}
+	if n := strings.Count(log, "The runtime keeps an image that no pod uses"); n != 1 {
+		t.Errorf("the image of somebody else's container is told %d times, want once", n)
+	}
+	a.Write("late.yaml", late)
+	a.WaitPod("late", "has no image", waitingFor("ErrImageNeverPull"))
+	next := harness.Pod("next", "") // the sandbox image is there
+	a.Write("next.yaml", next)
+	a.WaitRunning("next")
+}
+
+// create makes a container that the agent does not know, without starting it.
+func create(t *testing.T, d *harness.Dockerd, ref string) (id string) {
+	t.Helper()
+	c, err := d.Client.ContainerCreate(t.Context(), &container.Config{Image: ref}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.ID
+}
