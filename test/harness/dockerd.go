@@ -126,6 +126,32 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 // DataRoot is where the daemon keeps images and containers.
 func (d *Dockerd) DataRoot() string { return filepath.Join(d.dir, "data") }
 
+// Usage is how full the file system of the data root is, in percent, as the kubelet counts.
+func (d *Dockerd) Usage(t T) int {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(d.DataRoot(), &fs); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return 100 - int(fs.Bavail*100/fs.Blocks)
+}
+
+// Fill writes a file to the data root until its file system is that full. It is for a daemon with a
+// DataSize.
+func (d *Dockerd) Fill(t T, percent int) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(d.DataRoot(), "filler"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer f.Close()
+	for d.Usage(t) < percent {
+		if _, err := f.Write(make([]byte, 256<<10)); err != nil {
+			t.Fatalf("fill the data root: %v", err)
+		}
+	}
+}
+
 // mountMemory mounts a new file system of that size, which Reap unmounts.
 func mountMemory(at string, size int64) error {
 	if err := os.Mkdir(at, 0o710); err != nil {

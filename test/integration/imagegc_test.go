@@ -1,45 +1,15 @@
 package integration
 
 import (
-	"crypto/rand"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
-
-// usage is how full a file system is, in percent, as the agent counts.
-func usage(t *testing.T, path string) int {
-	t.Helper()
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		t.Fatal(err)
-	}
-	return 100 - int(fs.Bavail*100/fs.Blocks)
-}
-
-// fill writes a file until the file system is that full.
-func fill(t *testing.T, dir string, percent int) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, "filler"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for usage(t, dir) < percent {
-		if _, err := io.CopyN(f, rand.Reader, 256<<10); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // has reports whether Docker has the image under its name.
 func has(t *testing.T, d *harness.Dockerd, ref string) bool {
@@ -87,8 +57,10 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 	used := harness.Pod("used", "exit 0", ofImage("test.local/used:1", v1.PullNever), policy(v1.RestartPolicyNever))
 
 	// All images are too young when it starts, and it looks again when they are not.
-	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: map[string]any{"imageMinimumGCAge": "20s"}})
-	fill(t, d.DataRoot(), 90)
+	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: map[string]any{
+		"imageMinimumGCAge": "20s", "evictionHard": map[string]string{"memory.available": "1Mi"}, // not imagefs.available
+	}})
+	d.Fill(t, 90)
 	a.Write("child.yaml", child)
 	a.Write("mounts.yaml", mounts)
 	a.Write("used.yaml", used)
@@ -98,7 +70,7 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 	a.Remove("used.yaml")
 	a.WaitGone("used")
 	waitLog(t, a, "Removed unused images")
-	if percent := usage(t, d.DataRoot()); percent > 80 {
+	if percent := d.Usage(t); percent > 80 {
 		t.Errorf("%d %% are used afterwards", percent)
 	}
 	if len(remaining(t, d, idle)) == len(idle) {
@@ -111,7 +83,7 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 
 	// Now whatever may go has to go, and it is not enough.
 	a.Interrupt()
-	fill(t, d.DataRoot(), 99)
+	d.Fill(t, 99)
 	a.SetConfig("imageMinimumGCAge", "1s")
 	before := len(a.Log())
 	a.Start()
