@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/system"
+	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -17,7 +21,7 @@ import (
 // that it has not seen before. The inodes of images are not reported: Docker does not know
 // them.
 func (s *Service) ImageFsInfo(ctx context.Context, _ *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
-	root, _, err := s.askEngine(ctx)
+	layers, _, err := s.askEngine(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +40,7 @@ func (s *Service) ImageFsInfo(ctx context.Context, _ *cri.ImageFsInfoRequest) (*
 	filesystem := func(bytes uint64) *cri.FilesystemUsage {
 		return &cri.FilesystemUsage{
 			Timestamp: now,
-			FsId:      &cri.FilesystemIdentifier{Mountpoint: root},
+			FsId:      &cri.FilesystemIdentifier{Mountpoint: layers},
 			UsedBytes: &cri.UInt64Value{Value: bytes},
 		}
 	}
@@ -48,6 +52,33 @@ func (s *Service) ImageFsInfo(ctx context.Context, _ *cri.ImageFsInfoRequest) (*
 		resp.ContainerFilesystems = []*cri.FilesystemUsage{containers}
 	}
 	return resp, nil
+}
+
+// layersDir returns a directory on the file system that fills up with images and containers:
+// Docker's data directory, unless the directory of its storage driver is a mount of its own, or
+// containerd has the layers and keeps them elsewhere. Docker has images and the writable layers
+// of containers on the same one.
+func layersDir(info *system.Info) string {
+	root := info.DockerRootDir
+	driver := filepath.Base(info.Driver)
+	dirs := []string{filepath.Join(root, driver)}
+	if slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"}) {
+		dirs = nil
+		for _, of := range []string{filepath.Join(root, "containerd", "daemon"), "/var/lib/containerd"} {
+			dirs = append(dirs, filepath.Join(of, "io.containerd.snapshotter.v1."+driver))
+		}
+	}
+	for _, dir := range dirs {
+		var here, there unix.Stat_t
+		if unix.Stat(dir, &there) != nil {
+			continue
+		}
+		if unix.Stat(root, &here) == nil && here.Dev != there.Dev {
+			return dir
+		}
+		return root
+	}
+	return root
 }
 
 // layer is one step of an image's history. Images built on one another share the

@@ -101,19 +101,19 @@ func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelF
 type engineInfo struct {
 	mu      sync.Mutex
 	asked   time.Time
-	rootDir string
+	layers  string
 	runtime map[string]bool
 }
 
 const engineInfoAge = 10 * time.Minute
 
-// askEngine returns Docker's data directory and the names of its runtimes.
-func (s *Service) askEngine(ctx context.Context) (rootDir string, runtimes map[string]bool, err error) {
+// askEngine returns where Docker keeps layers and the names of its runtimes.
+func (s *Service) askEngine(ctx context.Context) (layers string, runtimes map[string]bool, err error) {
 	e := &s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.asked.IsZero() && time.Since(e.asked) < engineInfoAge {
-		return e.rootDir, e.runtime, nil
+		return e.layers, e.runtime, nil
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -121,9 +121,9 @@ func (s *Service) askEngine(ctx context.Context) (rootDir string, runtimes map[s
 	if err != nil {
 		return "", nil, statusError(err, "ask Docker for its data directory and runtimes")
 	}
-	e.asked, e.rootDir, e.runtime = time.Now(), info.DockerRootDir, map[string]bool{}
+	e.asked, e.layers, e.runtime = time.Now(), layersDir(&info), map[string]bool{}
 	for name := range info.Runtimes {
 		e.runtime[name] = true
 	}
-	return e.rootDir, e.runtime, nil
+	return e.layers, e.runtime, nil
 }
