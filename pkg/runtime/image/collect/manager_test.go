@@ -274,6 +274,22 @@ func TestAFailureDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
+func TestARuntimeThatHangsIsAskedOnceAPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{capacity: 1000, other: 700, images: []*cri.Image{img("a", 100), img("b", 100)},
+			refuse: map[string]error{"sha256:a": status.Error(codes.DeadlineExceeded, "no answer"), "sha256:b": status.Error(codes.DeadlineExceeded, "no answer")}}
+		asked := 0
+		n.during = func(string) { asked++ }
+		m := n.manager(t, Policy{HighPercent: 85, LowPercent: 80})
+		if _, err := m.GarbageCollect(t.Context()); err == nil || asked != 1 {
+			t.Errorf("%v, after %d removals", err, asked)
+		}
+		if err := m.DeleteUnused(t.Context()); err == nil || asked != 2 {
+			t.Errorf("%v, after %d removals", err, asked)
+		}
+	})
+}
+
 // TestRunSaysWhatIsWrong: at the second failure in a row, not at each look that is one failure; and
 // it looks again as soon as the images that are too young come of age.
 func TestRunSaysWhatIsWrong(t *testing.T) {

@@ -73,7 +73,7 @@ func (p *pass) collect(ctx context.Context) error {
 	if excess == 0 {
 		return nil
 	}
-	klog.InfoS("The image file system is fuller than the high threshold, removing unused images",
+	klog.V(2).InfoS("The image file system is fuller than the high threshold, removing unused images",
 		"path", mount, "usage", now.usage(), "highThreshold", policy.HighPercent, "lowThreshold", policy.LowPercent, "bytesToFree", excess)
 	return p.makeRoom(ctx, mount, now, excess)
 }
@@ -159,6 +159,10 @@ func (p *pass) remove(ctx context.Context, images []Image, reason string) (faile
 		}
 		if err := p.m.remove(ctx, i, p.at, reason); err != nil {
 			failed = append(failed, fmt.Errorf("remove image %s: %w", i.ID, err))
+			if code := status.Code(err); code == codes.DeadlineExceeded || code == codes.Unavailable {
+				p.images = nil // it would take as long for each of the others
+				return failed
+			}
 		}
 	}
 	return failed
