@@ -42,7 +42,8 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 		return nil, err
 	}
 	collector, err := collect.New(collect.Config{
-		Runtime: f.client, Wanted: f.wantedImages, Records: records, NodeEvent: f.nodeEvent, Metrics: f.metrics,
+		Runtime: f.client, Wanted: f.wantedImages, SandboxImage: f.cfg.PodInfraContainerImage,
+		Records: records, NodeEvent: f.nodeEvent, Metrics: f.metrics,
 		Policy: collect.Policy{
 			HighPercent: int(*f.cfg.ImageGCHighThresholdPercent), LowPercent: int(*f.cfg.ImageGCLowThresholdPercent),
 			MinAge: f.cfg.ImageMinimumGCAge.Duration, MaxAge: f.cfg.ImageMaximumGCAge.Duration,

@@ -76,7 +76,7 @@ func StartContainerd(t T) *Runtime {
 		t.Fatalf("%v", err)
 	}
 	for _, img := range []imagetar.Image{pauseImage, BusyboxImage(t, Busybox)} {
-		r.load(t, img)
+		r.Load(t, img)
 	}
 	return r
 }
@@ -104,8 +104,8 @@ func writeCNI(dir, bridge string) error {
 	return os.WriteFile(filepath.Join(dir, "cni", "10.conflist"), fmt.Appendf(nil, cniNetwork, bridge, dir, subnet), 0o644)
 }
 
-// load loads an image into containerd.
-func (r *Runtime) load(t T, img imagetar.Image) {
+// Load loads an image into containerd.
+func (r *Runtime) Load(t T, img imagetar.Image) {
 	t.Helper()
 	var archive bytes.Buffer
 	if _, err := imagetar.Write(&archive, img); err != nil {

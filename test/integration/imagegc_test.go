@@ -2,12 +2,15 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
 	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -122,4 +125,49 @@ func create(t *testing.T, d *harness.Dockerd, ref string) (id string) {
 		t.Fatal(err)
 	}
 	return c.ID
+}
+
+// TestImagesOnContainerdGoToo: another runtime, which may pin no image and names images in full.
+// Thresholds that are met always make filling a disk unnecessary.
+func TestImagesOnContainerdGoToo(t *testing.T) {
+	t.Parallel()
+	r := harness.StartContainerd(t)
+	for _, names := range [][]string{{"docker.io/library/idle:1", "docker.io/library/idle:again"}, {"docker.io/library/waits:1"}} {
+		img := harness.BusyboxImage(t, names...)
+		img.Config.Labels = map[string]string{"is": names[0]} // and no other image
+		r.Load(t, img)
+	}
+	a := harness.NewAgent(t, harness.AgentConfig{Config: map[string]any{
+		"containerRuntimeEndpoint": r.Endpoint, "imageMinimumGCAge": "1s", "imageGCHighThresholdPercent": 1, "imageGCLowThresholdPercent": 0,
+		"evictionHard": map[string]string{"memory.available": "1Mi"},
+	}})
+	a.Write("web.yaml", harness.Pod("web", ""))
+	// Its volume never comes, so it never gets to its image.
+	a.Write("waits.yaml", harness.Pod("waits", "", ofImage("waits:1", v1.PullNever), func(p *v1.Pod) {
+		kind := v1.HostPathDirectory
+		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{HostPath: &v1.HostPathVolumeSource{Path: "/no/such/place", Type: &kind}}}}
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+	}))
+	a.Start()
+	a.WaitRunning("web")
+	images := func() (names []string) {
+		list, err := r.ListImages(t.Context(), &cri.ListImagesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range list.Images {
+			names = append(names, i.RepoTags...)
+		}
+		slices.Sort(names)
+		return names
+	}
+	harness.Eventually(t, "the image that nobody uses is gone", harness.Patience, func() error {
+		if names := images(); slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "idle") }) {
+			return fmt.Errorf("there are %q", names)
+		}
+		return nil
+	}, a.Explain)
+	if names, want := images(), []string{"docker.io/library/waits:1", pause.Ref, harness.Busybox}; !slices.Equal(names, want) {
+		t.Errorf("left are %q, want %q", names, want)
+	}
 }

@@ -3,8 +3,10 @@ package collect
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 )
 
 // look asks the runtime which images there are, and finds out who uses them.
@@ -28,7 +31,7 @@ func (p *pass) look(ctx context.Context) error {
 		return fmt.Errorf("list containers: %w", err)
 	}
 	used := users(images.Images, containers.Containers)
-	wanted := normalizedSet(p.m.cfg.Wanted())
+	wanted := normalizedSet(append(p.m.cfg.Wanted(), p.m.sandboxImages(ctx, images.Images)...))
 	for _, c := range containers.Containers {
 		p.users = append(p.users, c.Id)
 	}
@@ -39,6 +42,26 @@ func (p *pass) look(ctx context.Context) error {
 		p.images = append(p.images, e.Image)
 	}
 	return nil
+}
+
+// sandboxImages returns the names of the image that sandboxes are made from, where the runtime
+// pins nothing, as containerd before 1.7: it may tell in its configuration.
+func (m *Manager) sandboxImages(ctx context.Context, images []*cri.Image) []string {
+	if slices.ContainsFunc(images, func(i *cri.Image) bool { return i.Pinned }) {
+		return nil
+	}
+	names := []string{m.cfg.SandboxImage}
+	if m.sandbox == nil {
+		r, err := m.cfg.Runtime.Status(ctx, &cri.StatusRequest{Verbose: true})
+		if err != nil {
+			klog.V(2).InfoS("The runtime does not tell its sandbox image", "err", err)
+			return names
+		}
+		var config struct{ SandboxImage string }
+		_ = json.Unmarshal([]byte(r.Info["config"]), &config) // every runtime has its own
+		m.sandbox = &config.SandboxImage
+	}
+	return append(names, *m.sandbox)
 }
 
 // note takes in which images there are, and forgets the others.

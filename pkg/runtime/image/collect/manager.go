@@ -25,6 +25,7 @@ type Runtime interface {
 	ImageStatus(ctx context.Context, r *cri.ImageStatusRequest, opts ...grpc.CallOption) (*cri.ImageStatusResponse, error)
 	RemoveImage(ctx context.Context, r *cri.RemoveImageRequest, opts ...grpc.CallOption) (*cri.RemoveImageResponse, error)
 	ImageFsInfo(ctx context.Context, r *cri.ImageFsInfoRequest, opts ...grpc.CallOption) (*cri.ImageFsInfoResponse, error)
+	Status(ctx context.Context, r *cri.StatusRequest, opts ...grpc.CallOption) (*cri.StatusResponse, error)
 	ListContainers(ctx context.Context, r *cri.ListContainersRequest, opts ...grpc.CallOption) (*cri.ListContainersResponse, error)
 	ContainerStatus(ctx context.Context, r *cri.ContainerStatusRequest, opts ...grpc.CallOption) (*cri.ContainerStatusResponse, error)
 }
@@ -41,10 +42,12 @@ type Config struct {
 	Policy  Policy
 	// Wanted returns the names of all images of the pods that this node is to run, as their
 	// specs have them; nil: none.
-	Wanted    func() []string
-	Records   Records               // nil: there are none
-	NodeEvent journal.NodeEvent     // may be nil
-	Metrics   prometheus.Registerer // nil: not counted
+	Wanted func() []string
+	// SandboxImage is the name of an image that is kept where the runtime pins none; may be empty.
+	SandboxImage string
+	Records      Records               // nil: there are none
+	NodeEvent    journal.NodeEvent     // may be nil
+	Metrics      prometheus.Registerer // nil: not counted
 	// Statfs looks at the file system of a path; nil is the kernel.
 	Statfs func(path string) (FileSystem, error)
 }
@@ -54,6 +57,7 @@ type Manager struct {
 	cfg       Config
 	passing   chan struct{} // full during a pass
 	collected *prometheus.CounterVec
+	sandbox   *string // the runtime's sandbox image; nil: it has not been asked. Only for a pass
 
 	mu     sync.Mutex
 	images map[string]*entry        // by ID, those of the last look

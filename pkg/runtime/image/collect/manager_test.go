@@ -33,6 +33,7 @@ type node struct {
 	dropped    []string        // records
 	events     []string
 	wanted     []string
+	config     string // the runtime's
 }
 
 func (n *node) ListImages(context.Context, *cri.ListImagesRequest, ...grpc.CallOption) (*cri.ListImagesResponse, error) {
@@ -78,6 +79,13 @@ func (n *node) ListContainers(context.Context, *cri.ListContainersRequest, ...gr
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return &cri.ListContainersResponse{Containers: slices.Clone(n.containers)}, nil
+}
+
+func (n *node) Status(_ context.Context, r *cri.StatusRequest, _ ...grpc.CallOption) (*cri.StatusResponse, error) {
+	if n.config == "" || !r.Verbose {
+		return nil, errors.New("not now")
+	}
+	return &cri.StatusResponse{Info: map[string]string{"config": n.config}}, nil
 }
 
 func (n *node) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest, _ ...grpc.CallOption) (*cri.ContainerStatusResponse, error) {
@@ -472,6 +480,35 @@ func TestNobodyWaitsForARuntimeThatHangs(t *testing.T) {
 		close(hang)
 		synctest.Wait()
 	})
+}
+
+func TestTheSandboxImageOfARuntimeThatPinsNoneIsKept(t *testing.T) {
+	for name, tt := range map[string]struct{ config, flag, kept string }{
+		"it tells":        {`{"sandboxImage": "registry.k8s.io/pause:3.6"}`, "", "sha256:pause"},
+		"the user tells":  {"", "own:1", "sha256:own"},
+		"nobody tells":    {"{}", "", ""},
+		"something else":  {`["sandboxImage"]`, "", ""},
+		"somebody pinned": {`{"sandboxImage": "registry.k8s.io/pause:3.6"}`, "own:1", "sha256:pinned"},
+	} {
+		n := &node{config: tt.config, images: []*cri.Image{img("pause", 1, "registry.k8s.io/pause:3.6"), img("own", 1, "docker.io/library/own:1")}}
+		if tt.kept == "sha256:pinned" {
+			n.images = append(n.images, &cri.Image{Id: tt.kept, Size: 1, Pinned: true})
+		}
+		m := n.manager(t, Policy{HighPercent: 85, LowPercent: 80})
+		m.cfg.SandboxImage = tt.flag
+		for range 2 {
+			if err := m.DeleteUnused(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		left := ""
+		for _, i := range n.images {
+			left += i.Id
+		}
+		if left != tt.kept {
+			t.Errorf("%s: %q is left, want %q", name, left, tt.kept)
+		}
+	}
 }
 
 func TestPolicyIsChecked(t *testing.T) {
