@@ -73,8 +73,8 @@ func (d *Dockerd) LoadBusybox(t T, ref string) {
 	}
 }
 
-// LoadBig loads an image into the daemon as ref that is the test image with so many bytes more, which
-// no other image has, and returns its ID.
+// LoadBig loads an image into the daemon as ref: the test image with so many bytes more, which
+// no other image has. It returns its ID.
 func (d *Dockerd) LoadBig(t T, ref string, size int64) (id string) {
 	t.Helper()
 	files, err := busyboxTar()

@@ -47,7 +47,7 @@ func (s *Service) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) 
 	if err := s.checkUnused(ctx, t, found.ID); err != nil {
 		return nil, err
 	}
-	isBase, removeErr := s.remove(ctx, found)
+	isBase, removeErr := s.remove(ctx, t, found)
 	// Others who remove the same image from Docker make it fail in various ways, or succeed
 	// too early; what counts is that the image is gone.
 	if removeErr == nil && isBase || s.awaitGone(ctx, found.ID) || removeErr == nil {
@@ -114,7 +114,7 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 // image for which somebody else has just created a container has to stay, with its names.
 // An image on which others are built cannot be deleted before those. Without names it is not
 // listed any more, and Docker deletes it with the last of the others; isBase then tells.
-func (s *Service) remove(ctx context.Context, img *image.InspectResponse) (isBase bool, err error) {
+func (s *Service) remove(ctx context.Context, t target, img *image.InspectResponse) (isBase bool, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	tags, digests := docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)
@@ -131,10 +131,10 @@ func (s *Service) remove(ctx context.Context, img *image.InspectResponse) (isBas
 		}
 		// Docker deletes by ID what has one name.
 		var next string
-		switch severalNames := strings.Contains(err.Error(), "multiple repositories"); {
-		case severalNames && len(tags) > 1:
+		switch unused := s.checkUnused(ctx, t, img.ID) == nil; {
+		case unused && len(tags) > 1:
 			next, tags = tags[0], tags[1:]
-		case severalNames && len(digests) > 0:
+		case unused && len(digests) > 0:
 			next, digests = digests[0], digests[1:]
 		default:
 			s.rename(ctx, img, tags)

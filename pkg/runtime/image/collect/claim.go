@@ -7,8 +7,8 @@ import (
 
 // Claim keeps an image, which was there at that time, because a container is about to be made
 // from it: it is not removed before the minimum age is over once more, and by then the container
-// has it. It waits while the image is being removed. false says that the image may be gone since: look
-// again.
+// has it. It waits while the image is being removed. false says that the image may be gone
+// since: look again.
 func (m *Manager) Claim(ctx context.Context, id string, seen time.Time) bool {
 	for {
 		m.mu.Lock()

@@ -1,7 +1,7 @@
 // Package collect removes images that nobody uses: when the disk that holds them fills
 // up, when they have not been used for long, and when eviction asks for room.
 //
-//	look ─ which images are there, and who uses them ─▶ plan ─ which go, and in which order ─▶ remove ─▶ measure
+//	look: which are there, who uses them ─▶ plan: which go, in which order ─▶ remove ─▶ measure
 //
 // An image is in use while a container is made from it, also a stopped one, while one has
 // it mounted, and while a pod that this node is to run names it. Images that are in use

@@ -135,7 +135,8 @@ func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]
 	return found, nil
 }
 
-// bare returns an ID without its algorithm: runtimes write it in one place and leave it out in another.
+// bare returns an ID without its algorithm: runtimes write it in one place and leave it out in
+// another.
 func bare(id string) string { return strings.TrimPrefix(id, "sha256:") }
 
 // normalized returns a name with its registry, and with a tag or digest.
