@@ -16,7 +16,7 @@ func TestAFullImageFileSystemIsToldByEvents(t *testing.T) {
 	t.Parallel()
 	d := harness.StartDockerd(t, harness.DockerdConfig{DataSize: 64 << 20})
 	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{Docker: d, Config: map[string]any{
-		"imageMinimumGCAge": "1s", "evictionHard": map[string]string{"memory.available": "1Mi"}, // not imagefs.available
+		"imageMinimumGCAge": "1s", "imageGCHighThresholdPercent": 85, "evictionHard": map[string]string{"memory.available": "1Mi"}, // not imagefs.available
 	}})
 	d.LoadBig(t, "test.local/idle:1", 1<<20) // what comes of age is looked at again
 	d.Fill(t, 95)

@@ -61,7 +61,7 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 
 	// All images are too young when it starts, and it looks again when they are not.
 	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: map[string]any{
-		"imageMinimumGCAge": "20s", "evictionHard": map[string]string{"memory.available": "1Mi"}, // not imagefs.available
+		"imageMinimumGCAge": "20s", "imageGCHighThresholdPercent": 85, "evictionHard": map[string]string{"memory.available": "1Mi"}, // not imagefs.available
 	}})
 	d.Fill(t, 90)
 	a.Write("child.yaml", child)
