@@ -39,7 +39,7 @@ build: ## build bin/mini-kubelet
 
 .PHONY: run
 run: build demo-image ## run the pods of manifests/ on this machine's Docker (needs root)
-	exec $(AGENT) --config config/kubelet.yaml --pod-manifest-path '$(CURDIR)/manifests' --show-pods $(ARGS)
+	exec $(AGENT) --config config/kubelet.yaml --pod-manifest-path '$(CURDIR)/manifests' --show-pods --image-gc-high-threshold 100 $(ARGS)
 
 .PHONY: demo-image
 demo-image:

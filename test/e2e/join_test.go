@@ -33,6 +33,7 @@ func TestKubeadmJoin(t *testing.T) {
 	m := controlplane.Machine{Agent: binary, Dir: harness.Dir(t, "j"), Name: "joined-by-kubeadm", Args: []string{
 		"--docker-endpoint", docker.Endpoint, "--cgroup-root", harness.CgroupRoot(t),
 		"--network-plugin", "docker", "--cni-conf-dir", filepath.Join(t.TempDir(), "cni"), // not the machine's
+		"--image-gc-high-threshold", "100",
 	}}
 	// Whatever happens, the machine is left as it was.
 	t.Cleanup(func() {

@@ -372,7 +372,8 @@ func (m *machine) agent(args ...string) *exec.Cmd {
 		m.t.Fatal(err)
 	}
 	return m.command(binary, append(args, "--config", filepath.Join(harness.Root(), "config", "kubelet.yaml"), "--docker-endpoint", m.docker.Endpoint,
-		"--network-plugin", "docker", "--cgroup-root", m.cgroup, "--healthz-port", "0", "--read-only-port", "0")...)
+		"--network-plugin", "docker", "--cgroup-root", m.cgroup, "--healthz-port", "0", "--read-only-port", "0",
+		"--image-gc-high-threshold", "100")...) // the machine's images are not the test's
 }
 
 // runAgent runs the agent until its pod runs, and ends it.
