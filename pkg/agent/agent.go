@@ -81,7 +81,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	if err != nil {
 		return err
 	}
-	parts, err := assemble(cfg, client, engine, metrics, out)
+	parts, err := assemble(ctx, cfg, client, engine, metrics, out)
 	if err != nil {
 		return err
 	}

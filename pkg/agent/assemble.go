@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"io"
 	"path/filepath"
 	"slices"
@@ -48,7 +49,7 @@ func (f *foundation) owns(uid types.UID) bool { return volume.Owns(f.cfg.RootDir
 
 // assemble makes all parts, stage by stage. To add a part, make it in its stage and put it
 // into that stage's list.
-func assemble(cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
+func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
 	world, err := newWorld(cfg)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func assemble(cfg *config.Config, client *criclient.Client, engine engine, metri
 		store: podstore.New(), statuses: podstatus.NewManager(), wakeups: loop.NewWakeups(),
 		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(), nodeChanged: make(chan struct{}, 1),
 	}
-	host, err := newHost(f)
+	host, err := newHost(ctx, f, world)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
@@ -37,6 +38,8 @@ type cluster struct {
 	events *apievents.Sink
 	watch  *nodeobject.Watch
 	inUse  *nodeobject.InUse
+	// externalCloud says that a cloud controller sets the node's addresses.
+	externalCloud bool
 }
 
 // newCluster makes the API clients and the parts that need nothing else.
@@ -53,6 +56,7 @@ func newCluster(cfg *config.Config) (*cluster, error) {
 	watch := nodeobject.NewWatch(client, cfg.NodeName)
 	return &cluster{
 		client: client, events: apievents.NewSink(client.Events, cfg.NodeName, watch.UID), watch: watch, inUse: nodeobject.NewInUse(),
+		externalCloud: cfg.CloudProvider == "external",
 	}, nil
 }
 
@@ -63,6 +67,20 @@ func leaseDuration(cfg *config.Config) time.Duration {
 func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}, c.events} }
 
 func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
+
+// nodeIPs implements world. With an external cloud provider the node's addresses are those that
+// it has given the node, as soon as there are any.
+func (c *cluster) nodeIPs(found *nodeip.Finder) func() []string {
+	if !c.externalCloud {
+		return found.IPs
+	}
+	return func() []string {
+		if ips := nodeobject.HostIPs(c.watch.Node()); len(ips) > 0 {
+			return ips
+		}
+		return found.IPs()
+	}
+}
 
 // supplies makes caches of what pods refer to, and the parts that report pods to the API
 // server.
@@ -200,8 +218,8 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 		Name: cfg.NodeName, Hostname: cfg.NodeName, Watch: c.watch, Heartbeat: c.client.Heartbeat,
 		Runtime: criRuntime{f.client}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
-		IPs:    func() []string { return h.ips },
-		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
+		IPs:    h.hostIPs,
+		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
 		Register: ptr.Deref(cfg.RegisterNode, true), NodeFS: cfg.RootDir, ImageFS: f.engine.imageFS(), Eviction: h.reserved.Eviction,
 		PressureHold: cfg.EvictionPressureTransitionPeriod.Duration,
 		Period:       cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),

@@ -86,7 +86,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 	serving, err := credentials.NewServing(credentials.ServingConfig{
 		CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSPrivateKeyFile, Client: c.client, Bootstrap: cfg.ServerTLSBootstrap,
 		CertDir: cfg.CertDir, NodeName: cfg.NodeName,
-		Addresses: func() []v1.NodeAddress { return nodeobject.Addresses(h.ips, cfg.NodeName) },
+		Addresses: func() []v1.NodeAddress { return nodeobject.Addresses(h.hostIPs(), cfg.NodeName) },
 	})
 	if err != nil {
 		return nil, nil, err

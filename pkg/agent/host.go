@@ -2,28 +2,30 @@ package agent
 
 import (
 	"bytes"
-	"fmt"
+	"context"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
 // host is what this machine offers to pods, and what divides it among them.
 type host struct {
-	ips      []string // primary first
+	addresses *nodeip.Finder
+	// hostIPs returns the node's addresses as they are now, primary first.
+	hostIPs  func() []string
 	labels   map[string]string
 	measured nodeobject.Machine
 	reserved nodeobject.Reserved // from pods
@@ -39,14 +41,18 @@ type host struct {
 }
 
 // newHost finds out what the host has, and makes the parts that divide it.
-func newHost(f *foundation) (*host, error) {
-	h := &host{ips: hostIPs()}
+func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
+	h := &host{}
 	var err error
-	if len(f.cfg.NodeIPs) > 0 {
-		if h.ips, err = givenIPs(f.cfg); err != nil {
-			return nil, err
-		}
+	h.addresses, err = nodeip.New(ctx, nodeip.Config{
+		Given: f.cfg.NodeIPs, OfHost: !f.cfg.Standalone(), Hostname: f.cfg.NodeName, Period: f.cfg.NodeStatusUpdateFrequency.Duration,
+		Changed: f.readinessChanged, Clock: clock.RealClock{},
+	})
+	if err != nil {
+		return nil, err
 	}
+	h.hostIPs = w.nodeIPs(h.addresses)
+	h.parts = append(h.parts, part{"node addresses", h.addresses.Run})
 	if h.reserved, err = reserved(f.cfg); err != nil {
 		return nil, err
 	}
@@ -68,18 +74,6 @@ func newHost(f *foundation) (*host, error) {
 		h.parts = append(h.parts, part{"cgroups", h.cgroups.Run})
 	}
 	return h, nil
-}
-
-// givenIPs returns the addresses of --node-ip. On a standalone node nobody calls the node
-// back at them.
-func givenIPs(cfg *config.Config) ([]string, error) {
-	if given := cfg.NodeIPs; len(pods.Addresses(given, given)) != len(given) {
-		return nil, fmt.Errorf("--node-ip: %s: a node has one address, or one of IPv4 and one of IPv6", strings.Join(given, ","))
-	}
-	if cfg.Standalone() {
-		return cfg.NodeIPs, nil
-	}
-	return nodeIPs(cfg.NodeIPs, interfaceIPs())
 }
 
 // reserved returns what the configuration keeps from pods.
@@ -131,7 +125,7 @@ func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 	cfg := f.cfg
 	n := criconfig.NodeConfig{
-		Name: cfg.NodeName, HostIPs: h.ips, PodLogsRoot: cfg.PodLogsDir,
+		Name: cfg.NodeName, HostIPs: h.hostIPs, PodLogsRoot: cfg.PodLogsDir,
 		SeccompRoot: filepath.Join(cfg.RootDir, "seccomp"), SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
 		ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,
 		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,

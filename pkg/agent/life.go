@@ -95,7 +95,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) (*worker.Workers, error) {
 	cfg := worker.Config{
 		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
-		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: func() []string { return h.ips },
+		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
 		Recall: s.recall,
 	}
 	if resizes != nil {

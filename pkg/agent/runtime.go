@@ -44,7 +44,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	}
 	rt := &runtimeStage{volumes: volumes, images: images.collector, probed: make(chan types.UID), probeMetrics: prometheus.NewRegistry()}
 	rt.probes, err = probe.New(probe.Config{
-		Exec: f.client, Journal: f.journal, HostIPs: func() []string { return h.ips }, Changed: rt.probed, Metrics: rt.probeMetrics,
+		Exec: f.client, Journal: f.journal, HostIPs: h.hostIPs, Changed: rt.probed, Metrics: rt.probeMetrics,
 	})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
@@ -18,6 +19,8 @@ type standalone struct{}
 func (standalone) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}} }
 
 func (standalone) nodeEvent() journal.NodeEvent { return nil }
+
+func (standalone) nodeIPs(found *nodeip.Finder) func() []string { return found.IPs }
 
 func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	local, err := podobjects.NewLocal(podobjects.LocalConfig{
@@ -43,7 +46,9 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	}, nil
 }
 
-func (standalone) reporters(*foundation, *host, *runtimeStage, *life) ([]part, error) { return nil, nil }
+func (standalone) reporters(*foundation, *host, *runtimeStage, *life) ([]part, error) {
+	return nil, nil
+}
 
 // kubeletAPI implements world: there is nobody to ask who a caller is.
 func (standalone) kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/provider"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
@@ -23,6 +24,8 @@ type world interface {
 	// nodeEvent returns the function that records an event about the node; nil if
 	// nobody listens.
 	nodeEvent() journal.NodeEvent
+	// nodeIPs returns where the node's addresses come from, primary first.
+	nodeIPs(*nodeip.Finder) func() []string
 	// supplies makes what pods take from the world.
 	supplies(*foundation, *host) (*supplies, error)
 	// reporters makes the parts that report the node, once its state is known.

@@ -35,7 +35,8 @@ type Config struct {
 	// NodeName is --hostname-override or the host's name, in lower case.
 	NodeName string
 	// NodeIPs are --node-ip, primary first; empty: the agent chooses.
-	NodeIPs []string
+	NodeIPs       []string
+	CloudProvider string // "external", or "" for none
 	// NodeLabels are --node-labels, set on the node object at registration.
 	NodeLabels map[string]string
 	// RootDir holds the pods' directories and the agent's lock; /var/lib/kubelet.

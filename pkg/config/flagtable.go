@@ -64,7 +64,7 @@ var flags = []flag{
 	ofAgent("node-labels", func(c *Config) any { return &c.NodeLabels }, "labels of the node: at registration, and on a standalone node"),
 	ofAgent("image-credential-provider-config", func(c *Config) any { return &c.ImageCredentialProviderConfig }, "configuration of image credential providers, a file or a directory of files"),
 	ofAgent("image-credential-provider-bin-dir", func(c *Config) any { return &c.ImageCredentialProviderBinDir }, "directory of image credential providers"),
-	{name: "cloud-provider", verdict: notHonoured, does: "external", text: "external, or empty for none"},
+	{name: "cloud-provider", own: func(c *Config) any { return &c.CloudProvider }, verdict: notHonoured, does: "external", text: "external: a cloud controller initialises the node and sets its addresses; empty: none. Others are gone"},
 	{name: "runtime-cgroups", verdict: notHonoured, does: "*", text: "cgroup of the container runtime, for statistics"},
 	{name: "lock-file", verdict: notHonoured, text: "lock file; the root directory is locked anyway"},
 	{name: "exit-on-lock-contention", verdict: notHonoured, does: "false", bool: true, text: "exit when another kubelet wants the lock file"},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,6 +60,10 @@ type Config struct {
 	// Period is how often the status is computed, Report how often an unchanged one is
 	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
+	// ExternalCloud leaves the node's addresses to a cloud controller (--cloud-provider=external),
+	// which is told of GivenIPs (--node-ip).
+	ExternalCloud bool
+	GivenIPs      []string
 	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
 	// Changed has a token when the node's readiness may have changed: the status is then
@@ -190,8 +196,22 @@ func (m *Manager) tryRegister(ctx context.Context, began time.Time, asked bool) 
 	return nil
 }
 
-// attachAnnotation leaves attaching volumes to the controller.
-const attachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach"
+// attachAnnotation leaves attaching volumes to the controller; providedIPAnnotation tells an
+// external cloud provider of --node-ip.
+const (
+	attachAnnotation     = "volumes.kubernetes.io/controller-managed-attach-detach"
+	providedIPAnnotation = "alpha.kubernetes.io/provided-node-ip"
+)
+
+// uninitialized keeps pods off a node until its cloud provider has looked at it.
+var uninitialized = v1.Taint{Key: "node.cloudprovider.kubernetes.io/uninitialized", Value: "true", Effect: v1.TaintEffectNoSchedule}
+
+// ownLabels are brought up to date on a node that exists, as far as it has values for them.
+var ownLabels = []string{
+	v1.LabelHostname, v1.LabelTopologyZone, v1.LabelTopologyRegion, v1.LabelFailureDomainBetaZone, v1.LabelFailureDomainBetaRegion,
+	v1.LabelInstanceTypeStable, v1.LabelInstanceType, v1.LabelOSStable, v1.LabelArchStable, v1.LabelWindowsBuild,
+	"beta.kubernetes.io/os", "beta.kubernetes.io/arch",
+}
 
 // initial is the node object of a node that is new to the cluster.
 func (m *Manager) initial(ctx context.Context) *v1.Node {
@@ -200,27 +220,46 @@ func (m *Manager) initial(ctx context.Context) *v1.Node {
 			Name: m.cfg.Name, Labels: DefaultLabels(m.cfg.Hostname, m.cfg.Machine.Info, m.cfg.Labels),
 			Annotations: map[string]string{attachAnnotation: "true"},
 		},
-		Spec: v1.NodeSpec{Taints: m.cfg.Taints, ProviderID: m.cfg.ProviderID},
+		Spec: v1.NodeSpec{Taints: slices.Clone(m.cfg.Taints), ProviderID: m.cfg.ProviderID},
+	}
+	if m.cfg.ExternalCloud {
+		if !slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&uninitialized) }) {
+			n.Spec.Taints = append(n.Spec.Taints, uninitialized)
+		}
+		if len(m.cfg.GivenIPs) > 0 {
+			n.Annotations[providedIPAnnotation] = strings.Join(m.cfg.GivenIPs, ",")
+		}
 	}
 	n.Status = m.status(ctx, v1.NodeStatus{})
 	return n
 }
 
 // reconcile returns the patch that brings an existing node's own part up to date:
-// its standard labels and the annotation. Taints, cordon and other labels stay
+// its standard labels and its annotations. Taints, cordon and other labels stay
 // (kubelet behaviour). nil: nothing needs to change.
 func reconcile(have, wanted *v1.Node) ([]byte, error) {
 	now := have.DeepCopy()
 	if now.Labels == nil {
 		now.Labels = map[string]string{}
 	}
-	for _, name := range []string{v1.LabelHostname, v1.LabelOSStable, v1.LabelArchStable, "beta.kubernetes.io/os", "beta.kubernetes.io/arch"} {
-		now.Labels[name] = wanted.Labels[name]
+	for _, name := range ownLabels {
+		if value, ok := wanted.Labels[name]; ok {
+			now.Labels[name] = value
+		}
+		if now.Labels[name] == "" {
+			delete(now.Labels, name)
+		}
 	}
 	if now.Annotations == nil {
 		now.Annotations = map[string]string{}
 	}
-	now.Annotations[attachAnnotation] = wanted.Annotations[attachAnnotation]
+	for _, name := range []string{attachAnnotation, providedIPAnnotation} {
+		if value, ok := wanted.Annotations[name]; ok {
+			now.Annotations[name] = value
+		} else {
+			delete(now.Annotations, name)
+		}
+	}
 	if maps.Equal(now.Labels, have.Labels) && maps.Equal(now.Annotations, have.Annotations) {
 		return nil, nil
 	}
@@ -346,11 +385,23 @@ func (m *Manager) wasSeen() bool {
 	}
 }
 
+// addresses returns the node's addresses. Those that an external cloud provider has set stay;
+// until it has, the node has the host name and --node-ip.
+func (m *Manager) addresses(old v1.NodeStatus) []v1.NodeAddress {
+	switch {
+	case !m.cfg.ExternalCloud:
+		return Addresses(m.cfg.IPs(), m.cfg.Hostname)
+	case len(old.Addresses) > 0:
+		return old.Addresses
+	}
+	return Addresses(m.cfg.GivenIPs, m.cfg.Hostname)
+}
+
 // status examines the machine and the runtime.
 func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 	now := m.cfg.Clock.Now()
 	in := Input{
-		Old: old, Addresses: Addresses(m.cfg.IPs(), m.cfg.Hostname), Machine: m.cfg.Machine, Port: m.cfg.Port,
+		Old: old, Addresses: m.addresses(old), Machine: m.cfg.Machine, Port: m.cfg.Port,
 		MaxImages: m.cfg.MaxImages, Now: now, Problems: m.cfg.Healthy(),
 		VolumesInUse: m.cfg.InUse.list(),
 	}

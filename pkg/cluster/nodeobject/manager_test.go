@@ -274,6 +274,45 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+func TestLabelsOfAPlaceAreBroughtUpToDate(t *testing.T) {
+	wanted := &v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1.LabelTopologyZone: "b", v1.LabelInstanceTypeStable: "large", v1.LabelTopologyRegion: ""}}}
+	have := &v1.Node{ObjectMeta: metav1.ObjectMeta{
+		Labels:      map[string]string{v1.LabelTopologyZone: "a", v1.LabelTopologyRegion: "r", "team": "blue", v1.LabelFailureDomainBetaZone: "a"},
+		Annotations: map[string]string{providedIPAnnotation: "192.0.2.1"},
+	}}
+	patch, err := reconcile(have, wanted)
+	want := `{"metadata":{"annotations":null,"labels":{"node.kubernetes.io/instance-type":"large","topology.kubernetes.io/region":null,"topology.kubernetes.io/zone":"b"}}}`
+	if err != nil || string(patch) != want {
+		t.Errorf("%s, %v; want %s", patch, err, want)
+	}
+}
+
+func TestACloudControllerSetsTheAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := testapi.New()
+		live(t, api, func(c *Config) { c.ExternalCloud, c.GivenIPs = true, []string{"192.0.2.9"} })
+		time.Sleep(time.Second)
+		n := api.Node("n1")
+		if len(n.Spec.Taints) != 1 || n.Spec.Taints[0] != uninitialized || n.Annotations[providedIPAnnotation] != "192.0.2.9" {
+			t.Errorf("taints %v, annotations %v", n.Spec.Taints, n.Annotations)
+		}
+		if want := Addresses([]string{"192.0.2.9"}, "n1"); !slices.Equal(n.Status.Addresses, want) {
+			t.Errorf("addresses %v before the cloud has set any, want %v", n.Status.Addresses, want)
+		}
+		of := []v1.NodeAddress{{Type: v1.NodeExternalIP, Address: "198.51.100.1"}, {Type: v1.NodeInternalIP, Address: "10.0.0.1"}}
+		n = n.DeepCopy()
+		n.Status.Addresses = of
+		api.Put(n)
+		time.Sleep(time.Minute)
+		if n := api.Node("n1"); !slices.Equal(n.Status.Addresses, of) {
+			t.Errorf("addresses %v, want those of the cloud", n.Status.Addresses)
+		}
+		if got := HostIPs(api.Node("n1")); !slices.Equal(got, []string{"10.0.0.1"}) {
+			t.Errorf("pods' host has %v", got)
+		}
+	})
+}
+
 func TestRegistrationIsTriedUntilItWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Input is everything that a node's status is made from.
@@ -138,7 +140,9 @@ func images(in []*cri.Image, most int) []v1.ContainerImage {
 // declared lists the features that the scheduler wants a node to have for pods that
 // need them (KEP-5328): of those that the kubelet declares by default, the ones that
 // this agent has, in the kubelet's order.
-func declared() []string { return []string{"RestartAllContainersOnContainerExits"} }
+func declared() []string {
+	return []string{"ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"}
+}
 
 func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {
 	var out []v1.NodeRuntimeHandler
@@ -225,6 +229,24 @@ func Addresses(ips []string, hostname string) []v1.NodeAddress {
 		out = append(out, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip})
 	}
 	return append(out, v1.NodeAddress{Type: v1.NodeHostName, Address: hostname})
+}
+
+// HostIPs returns the addresses of a node object that its pods report as the host's, as the
+// kubelet chooses them: internal ones before external ones, the primary first, and at most one
+// of each family. None for a node that is nil or has none.
+func HostIPs(n *v1.Node) []string {
+	if n == nil {
+		return nil
+	}
+	var all []string
+	for _, of := range []v1.NodeAddressType{v1.NodeInternalIP, v1.NodeExternalIP} {
+		for _, a := range n.Status.Addresses {
+			if a.Type == of {
+				all = append(all, a.Address)
+			}
+		}
+	}
+	return pods.Addresses(all, all[:min(len(all), 1)])
 }
 
 // ResourcePIDs is the kubelet's name for processes among reserved resources.

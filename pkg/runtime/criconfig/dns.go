@@ -131,7 +131,7 @@ func policyDNS(pod *v1.Pod, node NodeConfig) (Resolver, error) {
 		// Without a configuration the runtime uses the host's file: name a server
 		// that answers nothing instead.
 		server := "127.0.0.1"
-		if len(node.HostIPs) > 0 && strings.Contains(node.HostIPs[0], ":") {
+		if ips := node.Addresses(); len(ips) > 0 && strings.Contains(ips[0], ":") {
 			server = "::1"
 		}
 		return Resolver{Servers: []string{server}, Searches: []string{"."}}, nil

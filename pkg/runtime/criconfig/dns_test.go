@@ -42,7 +42,7 @@ func TestPolicies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var warned []string
-			node := NodeConfig{ClusterDNS: tt.clusterDNS, ClusterDomain: "cluster.local", HostIPs: tt.hostIPs,
+			node := NodeConfig{ClusterDNS: tt.clusterDNS, ClusterDomain: "cluster.local", HostIPs: func() []string { return tt.hostIPs },
 				ResolvConf: func() ([]byte, error) { return []byte(file), nil },
 				Warn:       func(_ *v1.Pod, reason, _ string) { warned = append(warned, reason) }}
 			if tt.noFile {

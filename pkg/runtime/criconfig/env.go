@@ -178,9 +178,9 @@ func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, i
 // addresses returns the addresses for the pod's status fields. With host network
 // the pod's IPs are the node's; before the sandbox has an address there are none.
 func addresses(pod *v1.Pod, in ContainerInput) downward.Addresses {
-	at := downward.Addresses{HostIPs: in.Node.HostIPs, PodIPs: in.PodIPs}
+	at := downward.Addresses{HostIPs: in.Node.Addresses(), PodIPs: in.PodIPs}
 	if pod.Spec.HostNetwork && len(at.PodIPs) == 0 {
-		at.PodIPs = in.Node.HostIPs
+		at.PodIPs = in.Node.Addresses()
 	}
 	return at
 }

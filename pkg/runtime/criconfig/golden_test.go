@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func testNode() NodeConfig {
 	return NodeConfig{
 		Name:    "node-1",
-		HostIPs: []string{"192.0.2.10", "2001:db8::10"},
+		HostIPs: func() []string { return []string{"192.0.2.10", "2001:db8::10"} },
 		Allocatable: v1.ResourceList{
 			v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi"),
 			v1.ResourceEphemeralStorage: resource.MustParse("100Gi"),

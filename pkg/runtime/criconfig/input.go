@@ -15,7 +15,7 @@ import (
 // comments say what zero values mean.
 type NodeConfig struct {
 	Name    string
-	HostIPs []string // primary first
+	HostIPs func() []string // now, primary first; nil: none, see Addresses
 	// Allocatable replaces limits that a resourceFieldRef asks for and the
 	// container does not set.
 	Allocatable v1.ResourceList
@@ -58,6 +58,14 @@ type NodeConfig struct {
 	// Warn is called with a kubelet event (DNSConfigForming, MissingClusterDNS) for
 	// what was left out of a pod's configuration; nil drops it.
 	Warn func(pod *v1.Pod, reason, message string)
+}
+
+// Addresses returns the node's addresses as they are now, primary first.
+func (n NodeConfig) Addresses() []string {
+	if n.HostIPs == nil {
+		return nil
+	}
+	return n.HostIPs()
 }
 
 // ContainerInput is what a container's configuration needs beyond its spec.

@@ -140,8 +140,8 @@ func (m *Manager) hookTarget(pod *v1.Pod, c *v1.Container, id string, ips []stri
 		ContainerID: id,
 		Container:   c,
 		Host: func(ctx context.Context) (string, error) {
-			if pod.Spec.HostNetwork && len(m.cfg.Node.HostIPs) > 0 {
-				return m.cfg.Node.HostIPs[0], nil
+			if ips := m.cfg.Node.Addresses(); pod.Spec.HostNetwork && len(ips) > 0 {
+				return ips[0], nil
 			}
 			if len(ips) > 0 {
 				return ips[0], nil
@@ -177,8 +177,8 @@ func (m *Manager) podIP(ctx context.Context, pod *v1.Pod) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the pod's address: %w", err)
 	}
-	if r.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE && len(m.cfg.Node.HostIPs) > 0 {
-		return m.cfg.Node.HostIPs[0], nil
+	if ips := m.cfg.Node.Addresses(); r.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() == cri.NamespaceMode_NODE && len(ips) > 0 {
+		return ips[0], nil
 	}
 	if ips := m.sandboxIPs(r.GetStatus()); len(ips) > 0 {
 		return ips[0], nil

@@ -286,7 +286,7 @@ func TestHookHost(t *testing.T) {
 		"no sandbox":                   {nil, false, nil, ""},
 		"no address":                   {[]string{""}, false, nil, ""},
 	} {
-		m, err := New(Config{CRI: addresses{ids: tc.sandboxes}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.NodeConfig{HostIPs: []string{"192.0.2.1"}}})
+		m, err := New(Config{CRI: addresses{ids: tc.sandboxes}, Clock: clock.RealClock{}, Name: "test", Node: criconfig.NodeConfig{HostIPs: func() []string { return []string{"192.0.2.1"} }}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -151,7 +151,7 @@ func (m *Manager) sandboxIPs(s *cri.PodSandboxStatus) []string {
 	for _, a := range s.GetNetwork().GetAdditionalIps() {
 		ips = append(ips, a.GetIp())
 	}
-	return pods.Addresses(ips, m.cfg.Node.HostIPs)
+	return pods.Addresses(ips, m.cfg.Node.Addresses())
 }
 
 func (m *Manager) containerStatus(c *cri.ContainerStatus) *actual.ContainerStatus {
