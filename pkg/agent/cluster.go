@@ -27,6 +27,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/readiness"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
@@ -114,7 +115,8 @@ func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 		objects: clusterObjects{objects, tokens, bundles}, tokens: accounts{tokens, api}, pods: pods,
 		fields:       podfields.Features{Objects: true, Tokens: true, Claims: true, Bundles: true, Control: true, Classes: true},
 		staticFields: podfields.Features{Classes: true},
-		node:         c.watch.Node, refresh: c.watch.Refresh, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
+		podCIDR:      c.watch.PodCIDR, podCIDRChanged: c.watch.PodCIDRChanged(), podCIDRFile: stateDir(f.cfg, "podcidr"),
+		node: c.watch.Node, refresh: c.watch.Refresh, nodeLabels: func() map[string]string { return nodeLabels(h, c.watch.Node()) },
 		handler: classes.Handler, serviceEnv: serviceEnv(services),
 		parts: []part{
 			{"API client", c.client.Run}, {"events", c.events.Run}, {"objects", objects.Run}, {"services", services.Run},
@@ -216,7 +218,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 	}
 	node, err := nodeobject.New(nodeobject.Config{
 		Name: cfg.NodeName, Hostname: cfg.NodeName, Watch: c.watch, Heartbeat: c.client.Heartbeat,
-		Runtime: criRuntime{f.client}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
+		Runtime: criRuntime{f.client, rt.readiness}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    h.hostIPs,
 		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
@@ -232,10 +234,14 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 }
 
 // criRuntime asks the container runtime for what the node's status says about it.
-type criRuntime struct{ client *criclient.Client }
+type criRuntime struct {
+	client    *criclient.Client
+	readiness *readiness.Watch
+}
 
+// Status implements nodeobject.Runtime: what the node says of the network is what pods go by.
 func (r criRuntime) Status(ctx context.Context) (*cri.StatusResponse, error) {
-	return r.client.RuntimeServiceClient.Status(ctx, &cri.StatusRequest{})
+	return r.readiness.Look(ctx)
 }
 
 func (r criRuntime) Images(ctx context.Context) ([]*cri.Image, error) {

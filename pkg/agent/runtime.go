@@ -13,16 +13,18 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/collect"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/readiness"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
 // runtimeStage brings one pod to the container runtime, and observes what becomes of it there.
 type runtimeStage struct {
-	volumes *volume.Manager
-	images  *collect.Manager
-	probes  *probe.Manager
-	manager *kuberuntime.Manager
-	pleg    *pleg.PLEG
+	volumes   *volume.Manager
+	images    *collect.Manager
+	probes    *probe.Manager
+	manager   *kuberuntime.Manager
+	pleg      *pleg.PLEG
+	readiness *readiness.Watch
 
 	probed       chan types.UID // pods for which a probe's verdict has changed
 	probeMetrics *prometheus.Registry
@@ -62,11 +64,18 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	if err != nil {
 		return nil, err
 	}
+	rt.readiness, err = readiness.New(readiness.Config{
+		Runtime: f.client, PodCIDR: s.podCIDR, Changed: s.podCIDRChanged, File: s.podCIDRFile, Wake: f.wakeups.Add,
+		Improved: f.readinessChanged,
+	})
+	if err != nil {
+		return nil, err
+	}
 	collector := kuberuntime.Collector{
 		Runtime: rt.manager, Wanted: f.store.MayBeWanted, NodeEvent: f.nodeEvent,
 		Policy: kuberuntime.Policy{MinAge: f.cfg.MinimumContainerTTL, PerContainer: int(f.cfg.MaxDeadPerContainer), Total: int(f.cfg.MaxDeadContainers)},
 	}
-	rt.parts = append([]part{{"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", collector.Run}}, images.parts...)
+	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", collector.Run}}, images.parts...)
 	return rt, nil
 }
 

@@ -59,10 +59,11 @@ type Config struct {
 	// ImagePullProgressDeadline cancels a pull that makes no progress for that long.
 	ImagePullProgressDeadline time.Duration
 
-	// NetworkPlugin is "docker", "cni" or "kubenet". Empty: cni if CNIConfDir has a
-	// configuration, else docker.
+	// NetworkPlugin is "docker", "cni" or "kubenet". Empty, on a standalone node only: cni if
+	// CNIConfDir has a configuration at start, else docker.
 	NetworkPlugin     string
-	NetworkPluginMTU  int32
+	NetworkPluginMTU  int32  // of kubenet's bridge; 0: the kernel's for a bridge
+	KubenetBridge     string // cbr0
 	CNIConfDir        string
 	CNIBinDirs        []string
 	CNICacheDir       string
@@ -115,6 +116,7 @@ func newConfig() *Config {
 		CNIBinDirs:                []string{"/opt/cni/bin", "/usr/lib/cni"},
 		CNICacheDir:               "/var/lib/cni/cache",
 		NonMasqueradeCIDR:         "10.0.0.0/8",
+		KubenetBridge:             "cbr0",
 		MaxDeadPerContainer:       1,
 		MaxDeadContainers:         -1,
 		ManifestValidation:        ManifestStrict,
@@ -192,6 +194,7 @@ func (c *Config) complete() error {
 		c.CertDir = filepath.Join(c.RootDir, "pki")
 	}
 	setDefaults(c)
+	c.NetworkPlugin = networkPlugin(c.NetworkPlugin, c.Standalone())
 	// Relative paths refer to the caller's working directory. They are resolved once,
 	// so that a later change of directory cannot change them.
 	var err error

@@ -88,7 +88,7 @@ var fields = []field{
 	{"runtimeRequestTimeout", honoured, "", "longest a runtime request may take, pulls and the like excepted"},
 	{"hairpinMode", honoured, "", "how a pod reaches itself by its service: promiscuous-bridge, hairpin-veth or none"},
 	{"maxPods", honoured, "", "most pods on this node"},
-	{"podCIDR", notHonoured, "", "addresses for pods in standalone mode"},
+	{"podCIDR", honoured, "", "addresses for pods on a standalone node, given to the runtime: one CIDR, or one of each family separated by a comma. In a cluster the node object says them"},
 	{"podPidsLimit", honoured, "", "most processes in a pod; without it pods share what the machine has, as with the kubelet"},
 	{"resolvConf", honoured, "", "resolver configuration that the pods' is made from; empty: none"},
 	{"runOnce", notHonoured, "", "nothing: the kubelet refuses it by now"},

@@ -138,9 +138,7 @@ func (c *Config) validateRuntime(k *checker) {
 	}
 	oneOf(k, "hairpinMode", c.HairpinMode, kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone)
 	oneOf(k, "--manifest-validation", c.ManifestValidation, ManifestStrict, ManifestWarn)
-	if c.NetworkPlugin != "" {
-		oneOf(k, "--network-plugin", c.NetworkPlugin, "docker", "cni", "kubenet")
-	}
+	c.validateNetwork(k)
 	if c.NonMasqueradeCIDR != "" {
 		_, err := netip.ParsePrefix(c.NonMasqueradeCIDR)
 		k.want(err == nil, "--non-masquerade-cidr", "must be a CIDR such as 10.0.0.0/8, got %q", c.NonMasqueradeCIDR)

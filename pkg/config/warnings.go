@@ -20,6 +20,7 @@ func (c *Config) warnings(set *Flags) []string {
 		list = append(list, fmt.Sprintf("%s is known to the kubelet but not honoured here (%s)", describe(place, f.path), f.text))
 	}
 	list = append(list, c.gateWarnings()...)
+	list = append(list, c.networkWarnings()...)
 	for i := range flags {
 		fl := &flags[i]
 		if fl.field != "" || fl.verdict == honoured || fl.does == "*" {

@@ -42,7 +42,7 @@ type Config struct {
 	// which is loaded into Docker when missing.
 	SandboxImage string
 	// NetworkPlugin is "docker", "cni" or "kubenet". Empty: cni where CNIConfDir
-	// holds a configuration, else docker.
+	// holds a configuration when New is called, else docker.
 	NetworkPlugin string
 	CNIConfDir    string   // /etc/cni/net.d
 	CNIBinDirs    []string // /opt/cni/bin, /usr/lib/cni
@@ -50,6 +50,8 @@ type Config struct {
 	HairpinMode   string   // promiscuous-bridge, hairpin-veth or none
 	// NonMasqueradeCIDR is where kubenet does not masquerade; 10.0.0.0/8.
 	NonMasqueradeCIDR string
+	MTU               int32  // of kubenet; 0: the kernel's for a bridge
+	KubenetBridge     string // cbr0
 	// StreamingAddress is where exec, attach and port-forward are served; 127.0.0.1:0.
 	StreamingAddress string
 	// ImagePullProgressDeadline cancels a pull that makes no progress; 1 min.
@@ -153,6 +155,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.network, err = network.New(network.Config{
 		Plugin: cfg.NetworkPlugin, Docker: engine.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
 		StateDir: filepath.Join(cfg.StateDir, "network"), HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
+		MTU: int(cfg.MTU), KubenetBridge: cfg.KubenetBridge,
 	}); err != nil {
 		return nil, err
 	}

@@ -170,7 +170,7 @@ func (r *Runtime) runShim(t T, extra ...string) {
 	}
 	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", r.Docker.Endpoint,
 		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(r.Dir, "cni"),
-		"--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"), "--v", "2"}
+		"--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"), "--v", "2", "--network-plugin", "docker"}
 	r.run(t, binary, append(args, extra...)...)
 }
 

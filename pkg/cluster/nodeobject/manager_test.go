@@ -28,18 +28,23 @@ type house struct {
 	*Watch
 	api *testapi.Server
 
-	mu       sync.Mutex
-	silent   error // the runtime's answer
-	problems []string
-	images   []*cri.Image
-	listings int
-	events   []string
+	mu        sync.Mutex
+	silent    error // the runtime's answer
+	noNetwork bool
+	problems  []string
+	images    []*cri.Image
+	listings  int
+	events    []string
 }
 
 func (h *house) Status(context.Context) (*cri.StatusResponse, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return readyRuntime(), h.silent
+	r := readyRuntime()
+	if h.noNetwork {
+		r.Status.Conditions[1] = &cri.RuntimeCondition{Type: "NetworkReady", Reason: "NetworkPluginNotReady", Message: "none"}
+	}
+	return r, h.silent
 }
 
 func readyRuntime() *cri.StatusResponse {
@@ -122,6 +127,27 @@ func TestNodeRegistersAndRenewsItsLease(t *testing.T) {
 		}
 		if made := api.Requests(http.MethodPost, "/leases"); len(made) != 1 || !strings.Contains(made[0].Body, `"leaseDurationSeconds":40`) || !strings.Contains(made[0].Body, string(n.UID)) {
 			t.Errorf("lease = %v, want one of 40 s that the node owns", made)
+		}
+	})
+}
+
+func TestANetworkThatHasBecomeReadyIsReportedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := testapi.New()
+		changed := make(chan struct{}, 1)
+		h := live(t, api, func(c *Config) { c.Changed = changed })
+		h.set(func() { h.noNetwork = true })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		ready := conditionOfType(api.Node("n1").Status, v1.NodeReady)
+		if ready.Reason != "KubeletNotReady" || ready.Message != "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:none" {
+			t.Errorf("%s: %s", ready.Reason, ready.Message)
+		}
+		h.set(func() { h.noNetwork = false })
+		changed <- struct{}{}
+		synctest.Wait()
+		if ready := conditionOfType(api.Node("n1").Status, v1.NodeReady); ready.Status != v1.ConditionTrue {
+			t.Errorf("%s: %s", ready.Reason, ready.Message)
 		}
 	})
 }

@@ -3,6 +3,8 @@ package nodeobject
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,8 @@ type Watch struct {
 	seen   atomic.Pointer[v1.Node]
 	synced chan struct{}
 	once   sync.Once // closes synced
+	// changed has a token when the pod CIDR may have changed since it was read last.
+	changed chan struct{}
 
 	mu    sync.Mutex // held while seen is changed
 	lost  types.UID  // of the object that was deleted last
@@ -36,7 +40,7 @@ const behind = time.Minute
 
 // NewWatch returns a Watch that has seen nothing until Run. client has the agent's limits.
 func NewWatch(client kubernetes.Interface, name string) *Watch {
-	return &Watch{client: client, name: name, synced: make(chan struct{})}
+	return &Watch{client: client, name: name, synced: make(chan struct{}), changed: make(chan struct{}, 1)}
 }
 
 // Node returns the node object as last seen, nil before that and while it is deleted. It
@@ -53,6 +57,31 @@ func (w *Watch) UID() types.UID {
 
 // Synced is closed once the node object has been seen.
 func (w *Watch) Synced() <-chan struct{} { return w.synced }
+
+// PodCIDR returns the addresses that the cluster has given this node for its pods: one CIDR, or one of
+// each family separated by a comma, as CRI takes them; "" while there are none.
+func (w *Watch) PodCIDR() string {
+	n := w.Node()
+	if n == nil {
+		return ""
+	}
+	return strings.Join(n.Spec.PodCIDRs, ",")
+}
+
+// PodCIDRChanged has a token when PodCIDR has changed since it was read last. It has one reader.
+func (w *Watch) PodCIDRChanged() <-chan struct{} { return w.changed }
+
+// store makes n the object as last seen. The caller holds mu.
+func (w *Watch) store(n *v1.Node) {
+	had := w.seen.Swap(n)
+	if had != nil && slices.Equal(had.Spec.PodCIDRs, n.Spec.PodCIDRs) {
+		return
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
 
 // Run watches until ctx ends. It is called once.
 func (w *Watch) Run(ctx context.Context) error {
@@ -98,7 +127,7 @@ func (w *Watch) see(n *v1.Node) {
 	if n.UID == w.lost {
 		w.lost = "" // it is back: an API server that was restored
 	}
-	w.seen.Store(n)
+	w.store(n)
 	w.once.Do(func() { close(w.synced) })
 }
 
@@ -111,7 +140,7 @@ func (w *Watch) answer(n *v1.Node) {
 		return
 	}
 	w.asked, w.until = n, time.Now().Add(behind)
-	w.seen.Store(n)
+	w.store(n)
 	w.once.Do(func() { close(w.synced) })
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// statusFor is how long a check of the engine's bridge remains valid.
+// statusFor is how long a check that has found the engine's bridge remains valid.
 const statusFor = 10 * time.Second
 
 // engineBridge names Docker's default network and the option that names its device.
@@ -41,7 +41,7 @@ func (*dockerPlugin) EngineMode() string { return engineBridge }
 func (p *dockerPlugin) Status(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.looked) < statusFor {
+	if p.status == nil && time.Since(p.looked) < statusFor { // pods wait for a bridge that is not there
 		return p.status
 	}
 	status := p.look(ctx)

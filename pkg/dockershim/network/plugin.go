@@ -10,6 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/docker/docker/client"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/cni"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/kubenet"
@@ -66,7 +67,8 @@ type Plugin interface {
 
 // Config is what a plug-in is built from.
 type Config struct {
-	// Plugin is its name; empty: cni where ConfDir holds a configuration, else docker.
+	// Plugin is its name; empty: cni where ConfDir holds a configuration, else docker. That is
+	// decided once: who expects a configuration later names the plug-in.
 	Plugin            string
 	Docker            *client.Client
 	ConfDir           string
@@ -75,16 +77,20 @@ type Config struct {
 	StateDir          string // for a record of each attachment
 	HairpinMode       string
 	NonMasqueradeCIDR string
+	MTU               int    // kubenet's
+	KubenetBridge     string // cbr0 where empty
 }
 
 // New returns the plug-in that the configuration names.
 func New(cfg Config) (Plugin, error) {
 	switch cfg.Plugin {
 	case "":
+		cfg.Plugin = Docker
 		if files, err := libcni.ConfFiles(cfg.ConfDir, []string{".conf", ".conflist", ".json"}); err == nil && len(files) > 0 {
-			return newCNI(cfg)
+			cfg.Plugin = CNI
 		}
-		return newDocker(cfg), nil
+		klog.InfoS("The network plug-in, as none was named", "plugin", cfg.Plugin, "cniConfDir", cfg.ConfDir)
+		return New(cfg)
 	case Docker:
 		return newDocker(cfg), nil
 	case CNI:
@@ -173,7 +179,9 @@ type kubenetPlugin struct {
 }
 
 func newKubenet(cfg Config) (Plugin, error) {
-	network, err := kubenet.New(kubenet.Config{HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR})
+	network, err := kubenet.New(kubenet.Config{
+		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.MTU, Bridge: cfg.KubenetBridge,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ import (
 const errorBackOff = 10 * time.Second
 
 // Config is what Workers are made of. Everything but Holdings, Journal, Recall,
-// Probes and Allocations is required.
+// Probes, Network and Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -47,6 +47,9 @@ type Config struct {
 	// this agent started, and what others have set. nil: there is no API server.
 	Recall func(pod *v1.Pod) (v1.PodStatus, bool)
 	Probes Probes // nil: a running container is started and ready
+	// Network returns why the pod cannot be attached to the network now; the loop wakes the pod
+	// once it can. nil: it always can.
+	Network func(ctx context.Context, pod types.UID) error
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
 }
