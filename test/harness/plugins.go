@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -135,11 +136,53 @@ func NewCNIAgent(t T, cfg AgentConfig) (*Agent, *Proxy) {
 	t.Helper()
 	p := StartPlugins(t, CNIBinDir(t), "bridge", "host-local", "loopback")
 	a := NewAgent(t, cfg)
-	if err := writeCNI(a.Dir, "mkt"+strings.TrimPrefix(a.Node, "n")); err != nil {
-		t.Fatalf("%v", err)
-	}
+	a.WriteCNI()
 	a.cfg.Args = append(a.cfg.Args, "--network-plugin", "cni", "--cni-bin-dir", p.Endpoint)
 	return a, p
+}
+
+// WriteCNI makes a bridge and a CNI configuration for it where the agent looks for one, and returns the
+// configuration's file.
+func (a *Agent) WriteCNI() string {
+	a.t.Helper()
+	if err := writeCNI(a.Dir, a.bridge()); err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	return filepath.Join(a.Dir, "cni", "10.conflist")
+}
+
+// bridge is the name of the agent's own bridge.
+func (a *Agent) bridge() string { return "mkt" + strings.TrimPrefix(a.Node, "n") }
+
+// UseKubenet puts the pods of an agent that has not been started yet on kubenet, on a bridge of its own
+// that goes with the agent, and its rules with it.
+func (a *Agent) UseKubenet() {
+	a.t.Helper()
+	bin := CNIBinDir(a.t)
+	if _, err := exec.LookPath("iptables"); err != nil {
+		a.t.Skipf("kubenet needs iptables: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(a.Dir, "bridge"), []byte(a.bridge()+"\n"), 0o644); err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	a.cfg.Args = append(a.cfg.Args, "--network-plugin", "kubenet", "--kubenet-bridge", a.bridge(), "--cni-bin-dir", bin,
+		"--non-masquerade-cidr", "0.0.0.0/0") // for which it needs no rule that says nothing of the bridge
+}
+
+// NewKubenetAgent prepares a standalone agent with kubenet, whose podCIDR is used by nothing else on the machine.
+func NewKubenetAgent(t T, cfg AgentConfig) (*Agent, netip.Prefix) {
+	t.Helper()
+	a := NewAgent(t, cfg)
+	a.UseKubenet()
+	if err := addBridge(a.Dir, a.bridge()); err != nil {
+		t.Fatalf("%v", err)
+	}
+	subnet, err := subnetOf(a.bridge())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	a.SetConfig("podCIDR", subnet.String())
+	return a, subnet
 }
 
 // Addresses lists the addresses that the host-local plug-in has given out to the agent's

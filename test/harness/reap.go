@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -68,11 +69,33 @@ func Reap(dir string) error {
 		removeCgroupTree(root)
 	}
 	for _, name := range bridges {
+		removeForwardRules(name)
 		if l, err := netlink.LinkByName(name); err == nil {
 			_ = netlink.LinkDel(l)
 		}
 	}
 	return os.RemoveAll(dir)
+}
+
+// removeForwardRules removes what kubenet has put into iptables for a bridge.
+func removeForwardRules(bridge string) {
+	for _, program := range []string{"iptables", "ip6tables"} {
+		rules, err := exec.Command(program, "-w", "-S", "FORWARD").Output()
+		if err != nil {
+			continue // not here: then there are none
+		}
+		for line := range strings.Lines(string(rules)) {
+			if !strings.Contains(line, " -i "+bridge+" ") && !strings.Contains(line, " -o "+bridge+" ") {
+				continue
+			}
+			way := "-i"
+			if strings.Contains(line, " -o ") {
+				way = "-o"
+			}
+			words := map[string]string{"-i": "kubenet: from pods", "-o": "kubenet: to pods"}
+			_ = exec.Command(program, "-w", "-D", "FORWARD", way, bridge, "-m", "comment", "--comment", words[way], "-j", "ACCEPT").Run()
+		}
+	}
 }
 
 // runOf is the run directory that dir is or is in.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -73,7 +74,7 @@ type Config struct {
 	Docker            *client.Client
 	ConfDir           string
 	BinDirs           []string
-	CacheDir          string
+	CacheDir          string // kubenet's addresses are in networks beside it
 	StateDir          string // for a record of each attachment
 	HairpinMode       string
 	NonMasqueradeCIDR string
@@ -179,9 +180,11 @@ type kubenetPlugin struct {
 }
 
 func newKubenet(cfg Config) (Plugin, error) {
-	network, err := kubenet.New(kubenet.Config{
-		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.MTU, Bridge: cfg.KubenetBridge,
-	})
+	own := kubenet.Config{HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.MTU, Bridge: cfg.KubenetBridge}
+	if cfg.CacheDir != "" { // where host-local keeps them by default, if the cache is where libcni has it
+		own.DataDir = filepath.Join(filepath.Dir(cfg.CacheDir), "networks")
+	}
+	network, err := kubenet.New(own)
 	if err != nil {
 		return nil, err
 	}
