@@ -46,7 +46,8 @@ func command(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	machine := controlplane.Machine{Agent: *agent, Dir: filepath.Join(*dir, "node")}
+	// No CNI DaemonSet comes into this cluster: its one node has Docker's network.
+	machine := controlplane.Machine{Agent: *agent, Dir: filepath.Join(*dir, "node"), Args: []string{"--network-plugin", "docker"}}
 	switch fs.Arg(0) {
 	case "up":
 		if err := c.Start(ctx); err != nil {

@@ -28,6 +28,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = %[3]q
     conf_dir = "%[1]s/cni"
+    conf_template = "%[1]s/cni.template" # for tests that write one
 `
 
 const cniNetwork = `{

@@ -2,7 +2,11 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -55,4 +59,38 @@ func TestPodsRunOnContainerd(t *testing.T) {
 		}
 		return err
 	}, a.Explain)
+}
+
+// TestContainerdMakesItsNetworkOfThePodCIDR has containerd write its CNI configuration once it is told the pod CIDR.
+func TestContainerdMakesItsNetworkOfThePodCIDR(t *testing.T) {
+	t.Parallel()
+	r := harness.StartContainerd(t)
+	conf := filepath.Join(r.Dir, "cni", "10.conflist")
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subnet := regexp.MustCompile(`"subnet": "([^"]+)"`).FindSubmatch(text)
+	template := strings.Replace(string(text), string(subnet[1]), "{{.PodCIDR}}", 1)
+	if err := errors.Join(os.WriteFile(filepath.Join(r.Dir, "cni.template"), []byte(template), 0o644), os.Remove(conf)); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "containerd has no network", harness.Patience, func() error {
+		s, err := r.Status(t.Context(), &cri.StatusRequest{})
+		for _, c := range s.GetStatus().GetConditions() {
+			if c.Type == cri.NetworkReady && c.Status {
+				return errors.New("it has")
+			}
+		}
+		return err
+	})
+	a := harness.NewAgent(t, harness.AgentConfig{})
+	a.SetConfig("containerRuntimeEndpoint", r.Endpoint)
+	a.SetConfig("podCIDR", string(subnet[1]))
+	a.Start()
+	a.Write("p.yaml", harness.Pod("p", ""))
+	a.WaitRunning("p")
+	if made, err := filepath.Glob(filepath.Join(r.Dir, "cni", "*")); err != nil || len(made) != 1 {
+		t.Errorf("%v, %v", made, err)
+	}
 }

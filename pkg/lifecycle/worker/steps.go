@@ -66,8 +66,8 @@ func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome 
 // converge sets up what the pod holds of the node and lets the runtime do what one pass can.
 // pod carries its current status.
 func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) outcome {
-	if err := w.networkFor(ctx, st, observed, pod); err != nil {
-		return outcome{err: err, waiting: st.waiting, resize: st.resize}
+	if w.awaitsNetwork(ctx, st, observed, pod) {
+		return outcome{retryAfter: errorBackOff, waiting: st.waiting, resize: st.resize}
 	}
 	if err := w.setUp(ctx, st); err != nil {
 		return outcome{err: err, waiting: st.waiting, resize: st.resize}
@@ -106,21 +106,18 @@ func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodSta
 	return outcome{err: r.Err, retryAfter: r.RetryAfter, waiting: r.Waiting, resize: st.resize}
 }
 
-// networkFor fails while the pod needs a sandbox on a network that is not ready. It comes first, as
-// in the kubelet: nothing is prepared for containers that cannot start.
-func (w *Workers) networkFor(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) error {
+// awaitsNetwork reports whether the pod needs a sandbox on a network that is not ready, and records
+// that. It is asked first, as in the kubelet: nothing is prepared for containers that cannot start.
+// Waiting is no failure: the loop wakes the pod when the network is there.
+func (w *Workers) awaitsNetwork(ctx context.Context, st step, observed *actual.PodStatus, pod *v1.Pod) bool {
 	if w.cfg.Network == nil || !kuberuntime.NeedsNetwork(pod, observed) {
-		return nil
+		return false
 	}
 	err := w.cfg.Network(ctx, st.uid)
-	if err == nil {
-		return nil
+	if err != nil && ctx.Err() == nil {
+		w.complain(st, "NetworkNotReady", "network is not ready: "+err.Error())
 	}
-	const notReady = "network is not ready: " // the kubelet's words
-	if ctx.Err() == nil {
-		w.complain(st, "NetworkNotReady", notReady+err.Error())
-	}
-	return fmt.Errorf("sync pod %s: "+notReady+"%w", st.ref(), err)
+	return err != nil
 }
 
 // unseen reports that the pod's containers could not be observed.

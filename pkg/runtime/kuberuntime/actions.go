@@ -149,7 +149,10 @@ func SandboxReady(pod *v1.Pod, observed *actual.PodStatus) bool {
 // NeedsNetwork reports whether the next SyncPod would make a sandbox that is attached to the pod
 // network. A pod that has its sandbox needs nothing of a network that is not ready.
 func NeedsNetwork(pod *v1.Pod, observed *actual.PodStatus) bool {
-	return !pod.Spec.HostNetwork && computeActions(pod, observed, verdicts{}).createSandbox
+	if pod.Spec.HostNetwork || SandboxReady(pod, observed) {
+		return false
+	}
+	return computeActions(pod, observed, verdicts{}).createSandbox
 }
 
 // planNewSandbox decides what starts in a new sandbox: the first init container, or,

@@ -392,3 +392,25 @@ func TestActionsComeToAnEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestNeedsNetwork(t *testing.T) {
+	host := func(p *v1.Pod) { p.Spec.HostNetwork = true }
+	unattached := sandbox(0, true)
+	unattached.Network.Ip = ""
+	for name, tc := range map[string]struct {
+		pod      *v1.Pod
+		observed *actual.PodStatus
+		want     bool
+	}{
+		"new":                           {testPod(nil), observed(nil), true},
+		"new, on the host's network":    {testPod(host), observed(nil), false},
+		"it has its sandbox":            {testPod(plain), observed(one(0, true), "c1=exited:1"), false},
+		"its sandbox is dead":           {testPod(plain), observed(one(0, false), "c1=exited:1"), true},
+		"its sandbox has no address":    {testPod(plain), observed([]*cri.PodSandboxStatus{unattached}), true},
+		"nothing of it is to run again": {testPod(policy(v1.RestartPolicyNever, plain)), observed(one(0, false), "c1=exited:0", "c2=exited:0"), false},
+	} {
+		if got := NeedsNetwork(tc.pod, tc.observed); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
