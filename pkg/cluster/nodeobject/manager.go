@@ -25,6 +25,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
@@ -94,6 +95,10 @@ const imagePeriod = time.Minute
 // runtimePatience is how long a runtime may be silent before the node is not ready,
 // as in the kubelet.
 const runtimePatience = 30 * time.Second
+
+// maxTold is how much of what a runtime says of a condition is repeated, in bytes: it may come from a
+// network plug-in.
+const maxTold = 1 << 10
 
 // New checks the configuration.
 func New(cfg Config) (*Manager, error) {
@@ -452,7 +457,7 @@ func runtimeProblems(r *cri.StatusResponse, err error, silent time.Duration) []s
 		case found == nil:
 			out = append(out, want.missing)
 		case !found.Status:
-			out = append(out, fmt.Sprintf("%s%s=false reason:%s message:%s", want.text, want.name, found.Reason, found.Message))
+			out = append(out, fmt.Sprintf("%s%s=false reason:%s message:%s", want.text, want.name, bounds.Cut(found.Reason, maxTold), bounds.Cut(found.Message, maxTold)))
 		}
 	}
 	return out

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 // How often the runtime is asked: usual is the kubelet's figure; a runtime that is not ready is
@@ -25,6 +27,9 @@ const (
 	firstRetry = time.Second
 	lastRetry  = time.Minute
 )
+
+// maxTold is how much of what a runtime says is repeated, in bytes: it may come from a plug-in.
+const maxTold = 1 << 10
 
 // errUnknown is the state of the network before the runtime has answered, in the kubelet's words.
 var errUnknown = errors.New("network state unknown")
@@ -48,7 +53,7 @@ func healthOf(s *cri.RuntimeStatus) health {
 		case c.Status:
 			h.network = nil
 		default: // the kubelet's words, which tools look for
-			h.network = fmt.Errorf("container runtime network not ready: %s=false reason:%s message:%s", cri.NetworkReady, c.Reason, c.Message)
+			h.network = fmt.Errorf("container runtime network not ready: %s=false reason:%s message:%s", cri.NetworkReady, bounds.Cut(c.Reason, maxTold), bounds.Cut(c.Message, maxTold))
 		}
 	}
 	return h
