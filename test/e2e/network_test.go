@@ -54,7 +54,10 @@ func waitsForNetwork(t *testing.T, n *harness.Node, ns, pod string) {
 // configuration is written once the node is there, by a pod on the host's network.
 func TestANetworkThatComesLater(t *testing.T) {
 	t.Parallel()
-	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{Args: []string{"--network-plugin=", "--cni-bin-dir", harness.CNIBinDir(t)}})
+	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{
+		Args:   []string{"--network-plugin=", "--cni-bin-dir", harness.CNIBinDir(t)},
+		Config: map[string]any{"nodeStatusUpdateFrequency": "1s"}, // becoming worse is told with the next period
+	})
 	n.Start()
 	ns := n.Namespace()
 	awaitReady(t, n, v1.ConditionFalse, networkNotReady+"network plug-in cni: ")

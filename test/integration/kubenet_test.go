@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -17,13 +19,23 @@ import (
 func TestKubenetOnAStandaloneNode(t *testing.T) {
 	t.Parallel()
 	a, subnet := harness.NewKubenetAgent(t, harness.AgentConfig{Args: []string{"--network-plugin-mtu", "1400"}})
+	subnets := []netip.Prefix{subnet}
+	if _, err := exec.LookPath("ip6tables"); err == nil && exists("/proc/net/if_inet6") {
+		subnets = append(subnets, netip.MustParsePrefix(fmt.Sprintf("fd00:6d6b:0:%x::/64", subnet.Addr().As4()[2])))
+		a.SetConfig("podCIDR", fmt.Sprintf("%s,%s", subnets[0], subnets[1]))
+	}
 	a.Start()
 	a.Write("server.yaml", harness.Pod("server", "mkdir -p /tmp/www; echo hello >/tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www"))
 	server := a.WaitRunning("server")
 	inside := func(p *v1.Pod) {
 		t.Helper()
-		if ip, err := netip.ParseAddr(p.Status.PodIP); err != nil || !subnet.Contains(ip) {
-			t.Fatalf("pod %s has the address %q, which is not of %s\n%s", p.Name, p.Status.PodIP, subnet, a.Explain())
+		if len(p.Status.PodIPs) != len(subnets) {
+			t.Fatalf("pod %s has the addresses %v, want one each of %v\n%s", p.Name, p.Status.PodIPs, subnets, a.Explain())
+		}
+		for i, is := range p.Status.PodIPs {
+			if ip, err := netip.ParseAddr(is.IP); err != nil || !subnets[i].Contains(ip) {
+				t.Errorf("pod %s has the address %q, which is not of %s", p.Name, is.IP, subnets[i])
+			}
 		}
 	}
 	inside(server)
@@ -49,4 +61,9 @@ func TestKubenetOnAStandaloneNode(t *testing.T) {
 		}
 		return err
 	}, a.Explain)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

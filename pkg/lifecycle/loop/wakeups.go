@@ -7,7 +7,7 @@ import (
 )
 
 // Wakeups collects pods that should be synced soon: an object that they refer to has
-// changed, a driver has registered, there may be room for a resize. Safe for concurrent use.
+// changed, a driver has registered, the network is ready, there may be room for a resize. Safe for concurrent use.
 type Wakeups struct {
 	wake chan struct{} // holds a token while the loop has not taken the newest UIDs
 

@@ -2,10 +2,13 @@ package readiness
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
 func answer(runtime, network bool) *cri.StatusResponse {
@@ -24,9 +27,12 @@ func TestHealthOf(t *testing.T) {
 		runtime bool
 		network string // "": ready
 	}{
-		"both":                 {answer(true, true).Status, true, ""},
-		"no network":           {answer(true, false).Status, true, notReady},
-		"no runtime":           {answer(false, true).Status, false, ""},
+		"both":       {answer(true, true).Status, true, ""},
+		"no network": {answer(true, false).Status, true, notReady},
+		"no runtime": {answer(false, true).Status, false, ""},
+		"at any length": {&cri.RuntimeStatus{Conditions: []*cri.RuntimeCondition{{Type: cri.RuntimeReady, Status: true},
+			{Type: cri.NetworkReady, Reason: "R", Message: strings.Repeat("x", 1<<20)}}},
+			true, "container runtime network not ready: NetworkReady=false reason:R message:" + bounds.Cut(strings.Repeat("x", 1<<20), maxTold)},
 		"nothing":              {nil, false, "container runtime network not ready: network condition missing"},
 		"a condition is null":  {&cri.RuntimeStatus{Conditions: []*cri.RuntimeCondition{nil}}, false, "container runtime network not ready: network condition missing"},
 		"conditions of others": {&cri.RuntimeStatus{Conditions: append(answer(true, true).Status.Conditions, &cri.RuntimeCondition{Type: "Containerd"})}, true, ""},
