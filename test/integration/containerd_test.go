@@ -93,4 +93,13 @@ func TestContainerdMakesItsNetworkOfThePodCIDR(t *testing.T) {
 	if made, err := filepath.Glob(filepath.Join(r.Dir, "cni", "*")); err != nil || len(made) != 1 {
 		t.Errorf("%v, %v", made, err)
 	}
+	a.Remove("p.yaml")
+	a.WaitGone("p")
+	harness.Eventually(t, "its sandbox is removed", harness.Patience, func() error {
+		list, err := r.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d sandboxes are left", len(list.Items))
+		}
+		return err
+	}, a.Explain)
 }
