@@ -11,6 +11,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/oom"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/collect"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/readiness"
@@ -76,6 +77,8 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 		Policy: kuberuntime.Policy{MinAge: f.cfg.MinimumContainerTTL, PerContainer: int(f.cfg.MaxDeadPerContainer), Total: int(f.cfg.MaxDeadContainers)},
 	}
 	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", collector.Run}}, images.parts...)
+	kills := oom.New(oom.Config{Pods: rt.pleg.Pods, Event: f.nodeEvent})
+	rt.parts = append(rt.parts, part{"OOM watcher", kills.Run})
 	return rt, nil
 }
 
