@@ -53,17 +53,23 @@ func (n Node) FieldsFor(pod *v1.Pod) podfields.Features {
 
 // Admit returns nil when the pod may start beside others, which are the pods that use the
 // node, whatever their phase: one that has failed does so until it is stopped. The pod itself
-// among them does not count.
+// among them does not count. A critical pod is short of resources only if nothing else is in its way: others
+// end for it.
 func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
+	var short *pods.Rejection
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
 		shutdown, fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
-		if r := check(pod, others, node); r != nil {
+		switch r := check(pod, others, node); {
+		case r == nil:
+		case len(r.Short) > 0 && pods.IsCritical(pod):
+			short = r
+		default:
 			return r
 		}
 	}
-	return nil
+	return short
 }
 
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {

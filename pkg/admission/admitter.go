@@ -57,6 +57,28 @@ func (a *Admitter) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 	return r
 }
 
+// Victims says whose end makes room for a critical pod beside others and those that wait for room
+// before it, and what it is short of. Both are empty if there is room. The error is that of Victims.
+func (a *Admitter) Victims(pod *v1.Pod, others, waiting []*v1.Pod) ([]*v1.Pod, []pods.Shortage, error) {
+	given := map[*v1.Pod]*v1.Pod{}
+	allocated := func(list []*v1.Pod) []*v1.Pod {
+		out := make([]*v1.Pod, len(list))
+		for i, p := range list {
+			out[i] = a.cfg.Allocated(p)
+			given[out[i]] = p
+		}
+		return out
+	}
+	pod = a.cfg.Allocated(pod)
+	candidates := allocated(without(others, pod))
+	short := shortages(pod, slices.Concat(candidates, allocated(without(waiting, pod))), a.cfg.Node().Allocatable)
+	chosen, err := Victims(pod, candidates, short)
+	for i, p := range chosen {
+		chosen[i] = given[p]
+	}
+	return chosen, short, err
+}
+
 func (a *Admitter) judge(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 	pod = a.cfg.Allocated(pod)
 	others = slices.Clone(others)

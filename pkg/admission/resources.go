@@ -13,36 +13,51 @@ import (
 )
 
 // resources rejects a pod whose requests, with those of the others, exceed what the
-// node has: it checks the number of pods first, then cpu, memory and storage, then
-// the rest by name. Of a resource that the node does not offer it has none.
+// node has. Of a resource that the node does not offer it has none.
 func resources(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
-	if node.Allocatable == nil {
+	short := shortages(pod, others, node.Allocatable)
+	if len(short) == 0 {
 		return nil
 	}
-	if most, ok := node.Allocatable[v1.ResourcePods]; ok && int64(len(others))+1 > most.Value() {
-		return outOf(v1.ResourcePods, 1, int64(len(others)), most.Value())
+	first := short[0]
+	return &pods.Rejection{Reason: "OutOf" + string(first.Resource), Short: short, Message: fmt.Sprintf(
+		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", first.Resource, first.Requested, first.Used, first.Capacity)}
+}
+
+// shortages returns what the others do not leave to the pod: the number of pods first,
+// then cpu, memory and storage, then the rest by name.
+func shortages(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) (short []pods.Shortage) {
+	if allocatable == nil {
+		return nil
 	}
-	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
+	if most, ok := allocatable[v1.ResourcePods]; ok && int64(len(others))+1 > most.Value() {
+		short = append(short, pods.Shortage{Resource: v1.ResourcePods, Requested: 1, Used: int64(len(others)), Capacity: most.Value()})
+	}
+	requests := requestsOf(pod)
 	used := v1.ResourceList{}
 	for _, o := range others {
-		for name, q := range resource.PodRequests(o, resource.PodResourcesOptions{}) {
+		for name, q := range requestsOf(o) {
 			sum := used[name]
 			sum.Add(q)
 			used[name] = sum
 		}
 	}
 	for _, name := range inOrder(requests) {
-		wanted, taken, most := requests[name], used[name], node.Allocatable[name]
+		wanted, taken, most := requests[name], used[name], allocatable[name]
 		if wanted.IsZero() {
 			continue // asks for nothing, and so fits on a full node
 		}
 		sum := taken.DeepCopy()
 		sum.Add(wanted)
 		if sum.Cmp(most) > 0 {
-			return outOf(name, amount(name, wanted), amount(name, taken), amount(name, most))
+			short = append(short, pods.Shortage{Resource: name, Requested: amount(name, wanted), Used: amount(name, taken), Capacity: amount(name, most)})
 		}
 	}
-	return nil
+	return short
+}
+
+func requestsOf(pod *v1.Pod) v1.ResourceList {
+	return resource.PodRequests(pod, resource.PodResourcesOptions{})
 }
 
 func inOrder(list v1.ResourceList) []v1.ResourceName {
@@ -63,9 +78,4 @@ func amount(name v1.ResourceName, q apiresource.Quantity) int64 {
 		return q.MilliValue()
 	}
 	return q.Value()
-}
-
-func outOf(name v1.ResourceName, requested, used, capacity int64) *pods.Rejection {
-	return &pods.Rejection{Reason: "OutOf" + string(name), Message: fmt.Sprintf(
-		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -13,6 +14,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/preemption"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -59,10 +61,14 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
+	preemptor, err := preemption.New(preemption.Config{Victims: admitter.Victims, Now: time.Now, Journal: f.journal, Metrics: f.metrics})
+	if err != nil {
+		return nil, err
+	}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
-		Admission: admitter, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
+		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
 	})
 	if err != nil {
 		return nil, err

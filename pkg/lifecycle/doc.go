@@ -8,4 +8,5 @@
 //	pleg       what runs at the runtime: relists, events, the status cache
 //	podstatus  a pod's API status: made, stored, written to the API server
 //	eviction   ending pods because of what they use: local storage; later pressure on the node
+//	preemption ending pods because a critical one needs their room
 package lifecycle

@@ -72,8 +72,8 @@ type Statuses interface {
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
 }
 
-// Config is what a Loop is made of. Probes, Wakeups, Evictions, Journal, Mirrors and Refresh may
-// be nil.
+// Config is what a Loop is made of. Probes, Wakeups, Evictions, Preemption, Journal, Mirrors and
+// Refresh may be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
@@ -86,8 +86,10 @@ type Config struct {
 	Runtime   Runtime
 	Clock     clock.WithTicker
 	Admission Admission
-	Statuses  Statuses
-	Journal   *journal.Journal
+	// Preemption makes room for critical pods; nil: they are turned away like others.
+	Preemption Preemption
+	Statuses   Statuses
+	Journal    *journal.Journal
 	// Mirrors is told of every change of a static pod or of a mirror pod, once it is
 	// in the store; nil: there is no API server to show static pods to.
 	Mirrors func(types.NamespacedName)
@@ -110,6 +112,7 @@ type Loop struct {
 	// returning are pods that came back while the worker of their first life still took leave of
 	// them, and that the node has no room for as long as it does. They are judged once it is gone.
 	returning []types.UID
+	waiting   []waiter // critical pods, in the order in which they get room
 }
 
 // New checks the configuration.
@@ -186,6 +189,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			for _, uid := range l.cfg.Workers.Due(now) {
 				l.retry(uid)
 			}
+			l.judgeWaiting()
 		case <-housekeeping.C():
 			l.housekeep(ctx)
 		case err := <-l.cleaned:
@@ -220,6 +224,9 @@ func (l *Loop) change(c source.Change) {
 		l.tell(c.Pods, worker.Change)
 	case source.Delete:
 		// Also for a pod that was never admitted: its end must be reported.
+		for _, pod := range c.Pods {
+			l.forgetWaiting(pod.UID)
+		}
 		l.tell(c.Pods, worker.Kill)
 	case source.Reconcile:
 		l.tell(c.Pods, worker.Sync)
@@ -227,6 +234,7 @@ func (l *Loop) change(c source.Change) {
 		for _, pod := range c.Pods {
 			l.doubts.forget(pod.UID)
 			l.returning = without(l.returning, pod.UID)
+			l.forgetWaiting(pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
@@ -269,11 +277,16 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 		}
 		runs, done := l.runs(pod.UID), pods.IsFinished(pod.Status.Phase)
 		if pod.DeletionTimestamp == nil && !runs && !done {
-			if r := l.cfg.Admission.Admit(pod, active); r != nil {
-				refuse(pod, *r)
+			if r := l.cfg.Admission.Admit(pod, slices.Concat(active, l.promised(pod.UID))); r != nil {
+				waits, told := l.makeRoom(pod, active, *r)
+				if !waits {
+					l.forgetWaiting(pod.UID)
+					refuse(pod, told)
+				}
 				continue
 			}
 		}
+		l.forgetWaiting(pod.UID)
 		if runs || !done {
 			active = append(active, pod)
 		}

@@ -40,6 +40,8 @@ type bench struct {
 	evictions chan worker.Update
 	judged    func(*v1.Pod) // as each pod is
 	refresh   func(context.Context) error
+	room      int // for how many pods there is; 0: any number
+	preempted preemption
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -111,6 +113,9 @@ func (b *bench) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 		r.Message = fmt.Sprintf("%s beside %d", r.Message, len(others))
 		return &r
 	}
+	if b.room > 0 && len(others) >= b.room {
+		return &pods.Rejection{Reason: "OutOfpods", Message: fmt.Sprintf("no room beside %d", len(others)), Short: []pods.Shortage{{}}}
+	}
 	return nil
 }
 
@@ -143,7 +148,7 @@ func startBlind(t *testing.T, sources ...string) *bench {
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
 		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Workers: b, Runtime: b, Clock: clock.RealClock{},
-		Admission: b, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
+		Admission: b, Preemption: &b.preempted, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)
 			_, mirror := b.store.MirrorByName(n.Namespace, n.Name)

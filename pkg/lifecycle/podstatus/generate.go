@@ -63,6 +63,9 @@ func Generate(in Input) v1.PodStatus {
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),
 	}
+	if s.Reason == WaitingForRoom {
+		s.Reason, s.Message = "", "" // it has room now
+	}
 	if in.Terminal {
 		locateLost(pod, &s)
 	}

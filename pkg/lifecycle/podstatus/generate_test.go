@@ -527,3 +527,14 @@ func TestAnInitContainerWaitsForItsSecondRun(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestPodThatHasGotRoomWaitsForNothing(t *testing.T) {
+	p := testPod(plain)
+	w := Waiting(p, "no cpu")
+	if w.Phase != v1.PodPending || w.Reason != WaitingForRoom || w.Message != "no cpu" {
+		t.Errorf("%+v", w)
+	}
+	if s := Generate(Input{Pod: p, Old: w, Now: now}); s.Phase != v1.PodPending || s.Reason != "" || s.Message != "" {
+		t.Errorf("%s %q %q", s.Phase, s.Reason, s.Message)
+	}
+}

@@ -1,0 +1,132 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+)
+
+// preemption ends the first pod that is not critical, and writes down what it was asked.
+type preemption struct{ asked []string }
+
+func (p *preemption) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.Update, error) {
+	p.asked = append(p.asked, fmt.Sprintf("%s among %d, %d wait", pod.Name, len(others), len(waiting)))
+	if len(others)+len(waiting) < 2 {
+		return nil, nil // what ends is enough
+	}
+	for _, o := range others {
+		if !pods.IsCritical(o) {
+			return []worker.Update{{Kind: worker.Kill, Pod: o}}, nil
+		}
+	}
+	return nil, errors.New("nobody")
+}
+
+func critical(uid, name string) *v1.Pod {
+	p := pod(uid, name)
+	p.Spec.Priority = ptr.To[int32](2000000000)
+	return p
+}
+
+func static(uid, name string) *v1.Pod {
+	p := pod(uid, name)
+	p.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
+	return p
+}
+
+func (b *bench) phase(uid string, p worker.Phase) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known[pod(uid, "").UID] = p
+}
+
+func TestCriticalPodWaitsUntilOthersHaveEndedForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceAPI)
+		b.room = 2
+		b.add(pod("1", "web"), critical("2", "proxy"))
+		b.add(critical("3", "dns"))
+		synctest.Wait()
+		want := []string{"create 1", "create 2", "kill 1"}
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Fatalf("updates %q, want %q", got, want)
+		}
+		b.phase("1", worker.Terminating)
+		b.add(pod("4", "late")) // gets nothing of what is promised
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Fatalf("updates %q while the pod ends, want %q", got, want)
+		}
+		b.phase("1", worker.Terminated)
+		b.add(pod("5", "later"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got, want := b.said(), append(want, "create 3"); !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
+		}
+		wantTold := []string{"dns: Pending WaitingForRoom: no room beside 2", "late: Failed OutOfpods: Pod was rejected: no room beside 3", "later: Failed OutOfpods: Pod was rejected: no room beside 2"}
+		if !slices.Equal(b.told, wantTold) {
+			t.Errorf("told %q, want %q", b.told, wantTold)
+		}
+		if b.preempted.asked[0] != "dns among 2, 0 wait" || slices.Contains(b.preempted.asked[1:], b.preempted.asked[0]) {
+			t.Errorf("asked %q", b.preempted.asked)
+		}
+	})
+}
+
+func TestOnlyAStaticPodWaitsWithoutHope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceAPI, pods.SourceFile)
+		b.room = 2
+		b.add(critical("1", "proxy"), critical("2", "dns"), critical("3", "more"), static("4", "etcd"))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 2"}; !slices.Equal(got, want) {
+			t.Fatalf("updates %q, want %q", got, want)
+		}
+		prefix := "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: nobody"
+		want := []string{"more: Failed UnexpectedAdmissionError: Pod was rejected: " + prefix, "etcd: Pending WaitingForRoom: " + prefix}
+		if !slices.Equal(b.told, want) {
+			t.Errorf("told %q, want %q", b.told, want)
+		}
+		// It keeps nobody out, and gets room when there is some.
+		b.phase("1", worker.Terminated)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 2", "create 4"}; !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
+		}
+	})
+}
+
+func TestPodThatIsNotWantedAnyMoreWaitsForNothing(t *testing.T) {
+	for _, op := range []source.Op{source.Remove, source.Delete} {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, pods.SourceAPI)
+			b.room = 2
+			b.add(critical("1", "proxy"), critical("2", "dns"), static("3", "etcd"))
+			synctest.Wait()
+			gone := static("3", "etcd")
+			gone.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+			b.changes <- source.Change{Op: op, Source: pods.SourceAPI, Pods: []*v1.Pod{gone}}
+			b.phase("1", worker.Terminated)
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			if got := b.said(); slices.Contains(got, "create 3") {
+				t.Errorf("updates %q", got)
+			}
+		})
+	}
+}
