@@ -18,6 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/utilchains"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
 
@@ -72,6 +73,9 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 	}
 	if h.cgroups != nil {
 		h.parts = append(h.parts, part{"cgroups", h.cgroups.Run})
+	}
+	if ptr.Deref(f.cfg.MakeIPTablesUtilChains, false) {
+		h.parts = append(h.parts, part{"iptables chains", utilchains.Run})
 	}
 	return h, nil
 }

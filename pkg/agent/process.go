@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/kernelparams"
 )
 
 // setOOMScoreAdj makes the kernel spare the agent when memory runs out. A host
@@ -48,6 +49,23 @@ func setMaxOpenFiles(wanted uint64) error {
 	return nil
 }
 
+// setUpKernel does what the configuration says of the machine's kernel parameters.
+func setUpKernel(cfg *config.Config) error {
+	if cfg.ProtectKernelDefaults {
+		if err := kernelparams.Check(kernelparams.Proc); err != nil {
+			return fmt.Errorf("protectKernelDefaults: %w", err)
+		}
+		return nil
+	}
+	if !cfg.SetsKernelParameters() {
+		return nil
+	}
+	if err := kernelparams.Set(kernelparams.Proc); err != nil {
+		klog.InfoS("The host does not let the agent set all kernel parameters that the kubelet sets; they stay as they are", "err", err)
+	}
+	return nil
+}
+
 // setUpProcess does what the configuration says of the agent's own process.
 func setUpProcess(cfg *config.Config) error {
 	if ptr.Deref(cfg.FailCgroupV1, false) {
@@ -57,6 +75,9 @@ func setUpProcess(cfg *config.Config) error {
 	}
 	if cfg.EnableContentionProfiling {
 		runtime.SetBlockProfileRate(1)
+	}
+	if err := setUpKernel(cfg); err != nil {
+		return err
 	}
 	setOOMScoreAdj(ptr.Deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))

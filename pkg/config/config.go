@@ -85,6 +85,8 @@ type Config struct {
 	ShowPods bool
 	// ManifestValidation is ManifestStrict or ManifestWarn.
 	ManifestValidation string
+	// KernelSettings is KernelSet or KernelLeave; empty: KernelSet in a cluster.
+	KernelSettings string
 
 	origins origins
 }
@@ -99,6 +101,10 @@ const (
 	// field with a warning, where the kubelet drops it in silence.
 	ManifestStrict = "strict"
 	ManifestWarn   = "warn"
+	// KernelSet sets the kernel parameters that the kubelet sets, KernelLeave leaves them as they
+	// are.
+	KernelSet   = "set"
+	KernelLeave = "leave"
 	// DefaultReadOnlyPort is served in standalone mode unless configured otherwise.
 	DefaultReadOnlyPort = 10255
 )
@@ -212,6 +218,15 @@ func (c *Config) complete() error {
 
 // Standalone reports whether the agent works without an API server.
 func (c *Config) Standalone() bool { return c.Kubeconfig == "" && c.BootstrapKubeconfig == "" }
+
+// SetsKernelParameters reports whether the agent sets parameters of the machine's kernel. On a standalone
+// node, often a developer's machine, nobody counts on them.
+func (c *Config) SetsKernelParameters() bool {
+	if c.KernelSettings == "" {
+		return !c.Standalone()
+	}
+	return c.KernelSettings == KernelSet
+}
 
 // RuntimeEndpoint is where CRI is reached: the configured endpoint, or the
 // in-process dockershim's socket.

@@ -161,6 +161,10 @@ func setDefaults(c *Config) {
 	if k.ReadOnlyPort == 0 && c.Standalone() && !c.origins.has("readOnlyPort") {
 		k.ReadOnlyPort = DefaultReadOnlyPort
 	}
+	// For components of a cluster; a standalone node leaves the machine's tables alone.
+	if k.MakeIPTablesUtilChains == nil && c.Standalone() {
+		k.MakeIPTablesUtilChains = ptr.To(false)
+	}
 	fill(reflect.ValueOf(k).Elem(), reflect.ValueOf(defaults()).Elem())
 }
 

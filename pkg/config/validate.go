@@ -138,6 +138,9 @@ func (c *Config) validateRuntime(k *checker) {
 	}
 	oneOf(k, "hairpinMode", c.HairpinMode, kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone)
 	oneOf(k, "--manifest-validation", c.ManifestValidation, ManifestStrict, ManifestWarn)
+	if c.KernelSettings != "" {
+		oneOf(k, "--kernel-settings", c.KernelSettings, KernelSet, KernelLeave)
+	}
 	c.validateNetwork(k)
 	if c.NonMasqueradeCIDR != "" {
 		_, err := netip.ParsePrefix(c.NonMasqueradeCIDR)

@@ -4,6 +4,7 @@
 //	machine     what the kernel says about the machine as a whole
 //	cgroup      the control groups of pods and QoS classes
 //	cpumanager  CPUs that a container has to itself
+//	kernelparams  parameters of the machine's kernel, and utilchains the iptables chains, that the kubelet makes
 //	oom         what the kernel kills because the machine is out of memory
 //
 // Devices of device plug-ins will be here too.

@@ -191,6 +191,8 @@ func (m Machine) StartAgent(agent *program) error {
 		"--bootstrap-kubeconfig=" + filepath.Join(kubernetesDir, "bootstrap-kubelet.conf"),
 		"--kubeconfig=" + filepath.Join(kubernetesDir, "kubelet.conf"),
 		"--config=" + filepath.Join(kubeletDir, "config.yaml"),
+		// What nobody takes back afterwards.
+		"--kernel-settings=leave", "--make-iptables-util-chains=false",
 	}, m.Args...)
 	agent.args = append(agent.args, strings.Fields(strings.Trim(value, `"`))...)
 	return agent.start()

@@ -114,6 +114,8 @@ func (a *Agent) Flags() []string {
 		"--dockershim-socket", "unix://" + a.CRISocket(),
 		// Tests that want another network say so; the machine's is not used.
 		"--network-plugin", "docker",
+		// The machine's kernel is not the tests' to change.
+		"--kernel-settings", "leave",
 		"--cni-conf-dir", filepath.Join(a.Dir, "cni"),
 		"--cni-cache-dir", filepath.Join(a.Dir, "cni-cache"),
 		"--v", "4",
@@ -142,6 +144,8 @@ func (a *Agent) writeConfig() error {
 		// Agents share a daemon, whose images are there for tests to come, and the machine's disk
 		// may be full.
 		"imageGCHighThresholdPercent": 100,
+		// The machine is not the tests' to change.
+		"makeIPTablesUtilChains": false,
 	}
 	maps.Copy(cfg, a.cfg.Config)
 	b, err := yaml.Marshal(cfg)
