@@ -96,12 +96,28 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the cgroups of pods: %w", err)
 	}
-	for _, what := range cfg.EnforceNodeAllocatable {
-		if what != "pods" && what != "none" {
-			klog.InfoS("Warning: enforceNodeAllocatable: only pods is enforced", "ignored", what)
+	return tree, nil
+}
+
+// enforceReserved limits the cgroups of the system and of the node's agents to what is reserved for
+// them, where enforceNodeAllocatable says so.
+func enforceReserved(f *foundation, h *host) error {
+	var all []cgroup.Enforcement
+	for _, r := range []struct {
+		kind, key, group string
+		limits           v1.ResourceList
+	}{
+		{"System", "system-reserved", f.cfg.SystemReservedCgroup, h.reserved.System},
+		{"Kube", "kube-reserved", f.cfg.KubeReservedCgroup, h.reserved.Kube},
+	} {
+		compressible := slices.Contains(f.cfg.EnforceNodeAllocatable, r.key+"-compressible")
+		if compressible || slices.Contains(f.cfg.EnforceNodeAllocatable, r.key) {
+			all = append(all, cgroup.Enforcement{Kind: r.kind, Reservation: cgroup.Reservation{
+				Cgroup: r.group, Limits: r.limits, Compressible: compressible, MemoryQoS: h.memoryQoS.pods,
+			}})
 		}
 	}
-	return tree, nil
+	return cgroup.EnforceReserved(all, f.engine.systemd, f.nodeEvent)
 }
 
 // cgroupParent returns the function that names the cgroup of a pod's containers; nil leaves

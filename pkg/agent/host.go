@@ -71,6 +71,9 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 	if h.cgroups, err = newCgroups(f, h); err != nil {
 		return nil, err
 	}
+	if err := enforceReserved(f, h); err != nil {
+		return nil, err
+	}
 	if h.cgroups != nil {
 		h.parts = append(h.parts, part{"cgroups", h.cgroups.Run})
 	}

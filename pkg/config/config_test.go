@@ -117,6 +117,13 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 			`--cpu-manager-policy-options: option "distribute-cpus-across-numa" of the CPU manager is not implemented here`},
 		{[]string{"--reserved-cpus=1-"}, `--reserved-cpus: must be a list of CPUs such as 0-1,4, got "1-"`},
 		{[]string{"--reserved-cpus=0", "--kube-reserved-cgroup=/x"}, "--reserved-cpus: cannot be set with systemReservedCgroup or kubeReservedCgroup"},
+		{[]string{"--enforce-node-allocatable=pods,kube-reserved"}, "--enforce-node-allocatable: kube-reserved needs kubeReservedCgroup, the cgroup to enforce it on"},
+		{[]string{"--enforce-node-allocatable=system-reserved,system-reserved-compressible", "--system-reserved-cgroup=/s"}, "--enforce-node-allocatable: cannot have both system-reserved and system-reserved-compressible"},
+		{[]string{"--enforce-node-allocatable=system-reserved", "--system-reserved-cgroup=/s", "--cgroups-per-qos=false"}, "--enforce-node-allocatable: system-reserved needs cgroupsPerQOS: true"},
+		{[]string{"--enforce-node-allocatable=pods,none"}, "--enforce-node-allocatable: cannot have anything beside none"},
+		{[]string{"--enforce-node-allocatable=pods,pods"}, `--enforce-node-allocatable: has "pods" twice`},
+		{[]string{"--enforce-node-allocatable=user-reserved"}, `--enforce-node-allocatable: must be made of pods, system-reserved, system-reserved-compressible, kube-reserved, kube-reserved-compressible or be none, got "user-reserved"`},
+		{[]string{"--kernel-settings=all"}, `--kernel-settings: must be one of set, leave, got "all"`},
 		{[]string{"--config=" + write(t, "qos.yaml", header+"featureGates: {MemoryQoS: false}\nmemoryReservationPolicy: TieredReservation\n")}, "memoryReservationPolicy: TieredReservation needs featureGates: {MemoryQoS: true}"},
 		{[]string{"--config=" + write(t, "factor.yaml", header+"memoryThrottlingFactor: 1.5\n")}, "memoryThrottlingFactor: must be greater than 0 and at most 1, got 1.5"},
 		{[]string{"--config=" + write(t, "shutdown.yaml", header+"shutdownGracePeriod: 10s\nshutdownGracePeriodCriticalPods: 20s\n")}, "shutdownGracePeriodCriticalPods: must not be more than shutdownGracePeriod (10s), got 20s"},
@@ -356,6 +363,27 @@ func TestAgentVersion(t *testing.T) {
 	for _, tt := range tests {
 		if got := agentVersion(&tt.info); got != tt.want {
 			t.Errorf("agentVersion() = %q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestOnlyANodeOfAClusterChangesTheMachine(t *testing.T) {
+	join := "--kubeconfig=/etc/kubernetes/kubelet.conf"
+	for _, tt := range []struct {
+		args           []string
+		kernel, chains bool
+	}{
+		{nil, false, false},
+		{[]string{"--kernel-settings=set", "--make-iptables-util-chains"}, true, true},
+		{[]string{join}, true, true},
+		{[]string{join, "--kernel-settings=leave", "--make-iptables-util-chains=false"}, false, false},
+	} {
+		c, _, err := Load(append(tt.args, "--hostname-override=n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.SetsKernelParameters() != tt.kernel || *c.MakeIPTablesUtilChains != tt.chains {
+			t.Errorf("%q: sets the kernel's parameters: %v, makes chains: %v", tt.args, c.SetsKernelParameters(), *c.MakeIPTablesUtilChains)
 		}
 	}
 }

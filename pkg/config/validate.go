@@ -158,6 +158,7 @@ func (c *Config) validateRuntime(k *checker) {
 		k.want(*m <= 1 || !*c.SerializeImagePulls, "maxParallelImagePulls", "cannot be %d while serializeImagePulls is true", *m)
 	}
 	c.validateCPUs(k)
+	c.validateAllocatable(k)
 	c.validateMemoryQoS(k)
 	c.validateVerification(k)
 }
@@ -169,6 +170,29 @@ func (c *Config) validateMemoryQoS(k *checker) {
 	const tiered = kubeletconfig.TieredReservationMemoryReservationPolicy
 	oneOf(k, "memoryReservationPolicy", string(c.MemoryReservationPolicy), string(kubeletconfig.NoneMemoryReservationPolicy), string(tiered))
 	k.want(c.Enabled(MemoryQoS) || c.MemoryReservationPolicy != tiered, "memoryReservationPolicy", "%s needs featureGates: {MemoryQoS: true}", tiered)
+}
+
+// validateAllocatable is the kubelet's, but that it lets pods stand, the default, without cgroups for
+// pods.
+func (c *Config) validateAllocatable(k *checker) {
+	const field, compressible = "enforceNodeAllocatable", "-compressible"
+	given := c.EnforceNodeAllocatable
+	for i, what := range given {
+		k.want(!slices.Contains(given[:i], what), field, "has %q twice", what)
+		kind, reserved := strings.CutSuffix(strings.TrimSuffix(what, compressible), "-reserved")
+		switch {
+		case what == "none":
+			k.want(len(given) == 1, field, "cannot have anything beside none")
+		case what == "pods":
+		case reserved && (kind == "system" || kind == "kube"):
+			group := map[string]string{"system": c.SystemReservedCgroup, "kube": c.KubeReservedCgroup}[kind]
+			k.want(group != "", field, "%s needs %sReservedCgroup, the cgroup to enforce it on", what, kind)
+			k.want(*c.CgroupsPerQOS, field, "%s needs cgroupsPerQOS: true", what)
+			k.want(!slices.Contains(given, what+compressible), field, "cannot have both %s and %[1]s%s", what, compressible)
+		default:
+			k.want(false, field, "must be made of pods, system-reserved, system-reserved-compressible, kube-reserved, kube-reserved-compressible or be none, got %q", what)
+		}
+	}
 }
 
 func (c *Config) validateCPUs(k *checker) {

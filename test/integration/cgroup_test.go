@@ -258,3 +258,49 @@ func TestScoresOfTheOOMKiller(t *testing.T) {
 		}
 	}
 }
+
+// reservedCgroup makes a cgroup in these controllers, and removes it when the test ends.
+func reservedCgroup(t *testing.T, name string, controllers ...string) {
+	t.Helper()
+	for _, c := range controllers {
+		dir := filepath.Join(cgroupV1(t, c), name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+	}
+}
+
+func TestWhatIsReservedIsEnforced(t *testing.T) {
+	t.Parallel()
+	cgroupV1(t, "cpu")
+	harness.NeedDockerd(t)
+	a := harness.NewAgent(t, harness.AgentConfig{Config: map[string]any{
+		"enforceNodeAllocatable": []string{"pods", "system-reserved", "kube-reserved-compressible"},
+		"systemReserved":         map[string]string{"cpu": "100m", "memory": "64Mi", "pid": "100"}, "kubeReserved": map[string]string{"cpu": "200m", "memory": "32Mi"},
+	}})
+	system, kube := a.Node+"-system", a.Node+"-kube"
+	a.SetConfig("systemReservedCgroup", "/"+system)
+	a.SetConfig("kubeReservedCgroup", "/"+kube)
+	reservedCgroup(t, kube, "cpu")
+	a.Launch()
+	if err := a.WaitExit(); err == nil || !strings.Contains(a.Log(), "Failed to enforce System Reserved Cgroup Limits on") || !strings.Contains(a.Log(), "/sys/fs/cgroup/pids/"+system) {
+		t.Fatalf("without the cgroup: %v\n%s", err, a.Log())
+	}
+	reservedCgroup(t, system, "cpu", "memory", "pids")
+	if _, err := os.Stat("/sys/fs/cgroup/hugetlb"); err == nil {
+		reservedCgroup(t, system, "hugetlb")
+	}
+	a.Start()
+	for file, want := range map[string]string{
+		"cpu/" + system + "/cpu.shares": "102", "memory/" + system + "/memory.limit_in_bytes": "67108864", "pids/" + system + "/pids.max": "100",
+		"cpu/" + kube + "/cpu.shares": "204",
+	} {
+		if text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", file)); strings.TrimSpace(string(text)) != want {
+			t.Errorf("%s is %s, want %s: %v", file, text, want, err)
+		}
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/memory/" + kube); err == nil {
+		t.Error("a cgroup was made for what is compressible")
+	}
+}

@@ -129,10 +129,10 @@ func (t *Tree) tell(err error) {
 		return
 	}
 	if t.held = err == nil; t.held {
-		t.cfg.Event(v1.EventTypeNormal, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+		t.cfg.Event(v1.EventTypeNormal, enforced, "Updated Node Allocatable limit across pods")
 		return
 	}
-	t.cfg.Event(v1.EventTypeWarning, "FailedNodeAllocatableEnforcement", fmt.Sprintf("Failed to update Node Allocatable Limits %q: %v", t.cfg.Layout.root, err))
+	t.cfg.Event(v1.EventTypeWarning, failedEnforcement, fmt.Sprintf("Failed to update Node Allocatable Limits %q: %v", t.cfg.Layout.root, err))
 }
 
 // podsChanged writes the values of the QoS classes if they have changed.
