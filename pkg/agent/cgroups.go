@@ -86,7 +86,7 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 		Pods: cgroup.PodSettings{
 			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),
 			ExclusiveCPUs: criconfig.NodeConfig{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),
-			MemoryThrottling: h.memoryQoS.throttling(cfg),
+			MemoryThrottling: h.memoryQoS.throttling(cfg), Swap: h.swap.pods,
 		},
 	})
 	if errors.Is(err, cgroup.ErrRefused) {

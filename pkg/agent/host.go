@@ -33,6 +33,7 @@ type host struct {
 
 	cpus      *cpumanager.Manager // nil: containers share all
 	memoryQoS memoryQoS
+	swap      swap
 	cgroups   *cgroup.Tree // nil: pods have none of their own
 	// assigned returns the CPUs of a container and whether it has them without a quota; nil:
 	// it runs on any.
@@ -68,6 +69,9 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 		h.assigned = h.cpus.CPUs
 	}
 	h.memoryQoS = newMemoryQoS(f, h.measured.Info.KernelVersion)
+	if h.swap, err = newSwap(f, h); err != nil {
+		return nil, err
+	}
 	if h.cgroups, err = newCgroups(f, h); err != nil {
 		return nil, err
 	}
@@ -138,7 +142,7 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
 		NoHugePageLimits: f.engine.isDocker(), RecursiveReadOnly: f.engine.recursiveReadOnly,
 		MemoryCapacity: h.measured.Capacity.Memory().Value(), Allocatable: h.measured.Allocatable,
-		MemoryQoS: h.memoryQoS.containers, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
+		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
 		Warn: func(pod *v1.Pod, reason, message string) {
 			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
 				return // without a cluster no cluster DNS can be missing

@@ -76,6 +76,9 @@ func setUpProcess(cfg *config.Config) error {
 	if cfg.EnableContentionProfiling {
 		runtime.SetBlockProfileRate(1)
 	}
+	if err := checkSwap(cfg); err != nil {
+		return err
+	}
 	if err := setUpKernel(cfg); err != nil {
 		return err
 	}

@@ -105,6 +105,9 @@ const (
 	// are.
 	KernelSet   = "set"
 	KernelLeave = "leave"
+	// NoSwap and LimitedSwap are the values of memorySwap.swapBehavior; empty means NoSwap.
+	NoSwap      = "NoSwap"
+	LimitedSwap = "LimitedSwap"
 	// DefaultReadOnlyPort is served in standalone mode unless configured otherwise.
 	DefaultReadOnlyPort = 10255
 )

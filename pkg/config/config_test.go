@@ -123,6 +123,7 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 		{[]string{"--enforce-node-allocatable=pods,none"}, "--enforce-node-allocatable: cannot have anything beside none"},
 		{[]string{"--enforce-node-allocatable=pods,pods"}, `--enforce-node-allocatable: has "pods" twice`},
 		{[]string{"--enforce-node-allocatable=user-reserved"}, `--enforce-node-allocatable: must be made of pods, system-reserved, system-reserved-compressible, kube-reserved, kube-reserved-compressible or be none, got "user-reserved"`},
+		{[]string{"--config=" + write(t, "swap.yaml", header+"memorySwap: {swapBehavior: UnlimitedSwap}\n")}, `memorySwap.swapBehavior: must be one of NoSwap, LimitedSwap, got "UnlimitedSwap"`},
 		{[]string{"--kernel-settings=all"}, `--kernel-settings: must be one of set, leave, got "all"`},
 		{[]string{"--config=" + write(t, "qos.yaml", header+"featureGates: {MemoryQoS: false}\nmemoryReservationPolicy: TieredReservation\n")}, "memoryReservationPolicy: TieredReservation needs featureGates: {MemoryQoS: true}"},
 		{[]string{"--config=" + write(t, "factor.yaml", header+"memoryThrottlingFactor: 1.5\n")}, "memoryThrottlingFactor: must be greater than 0 and at most 1, got 1.5"},
@@ -234,8 +235,8 @@ memorySwap: {swapBehavior: NoSwap}
 			"--register-schedulable=true", "--allow-privileged", "--logtostderr", "--feature-gates="}, nil},
 		{"features that can be switched", []string{"--feature-gates=MemoryQoS=false"}, nil},
 		{"features that cannot", []string{"--feature-gates=MemoryQoS=true,KubeletTracing=false"}, []string{"--feature-gates: KubeletTracing cannot be switched here"}},
-		{"the opposite of it", []string{"--fail-swap-on", "--memory-manager-policy=Static", "--container-runtime=rkt"},
-			[]string{"--memory-manager-policy is", "--fail-swap-on is", "--container-runtime is"}},
+		{"the opposite of it", []string{"--memory-manager-policy=Static", "--container-runtime=rkt"},
+			[]string{"--memory-manager-policy is", "--container-runtime is"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

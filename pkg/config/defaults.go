@@ -71,7 +71,7 @@ func defaults() *kubeletconfig.KubeletConfiguration {
 		IPTablesMasqueradeBit:     ptr.To[int32](14),
 		IPTablesDropBit:           ptr.To[int32](15),
 		// The kubelet has true in both. Hosts with the Docker versions that we support are
-		// often on cgroup v1, and swap is not examined.
+		// often on cgroup v1, and a machine that has swap runs pods without it.
 		FailCgroupV1: ptr.To(false),
 		FailSwapOn:   ptr.To(false),
 

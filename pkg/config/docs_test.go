@@ -20,7 +20,8 @@ order of their names, and flags win over files.
   unless it only asks for what happens anyway.
 - The defaults are the kubelet's, except: the built-in dockershim is the container runtime, the
   cgroup driver is Docker's, cgroup v1 and swap do not prevent a start, and in standalone mode
-  (no ` + "`--kubeconfig`" + `) the read-only port 10255 is open on 127.0.0.1.
+  (no ` + "`--kubeconfig`" + `) the read-only port 10255 is open on 127.0.0.1, and kernel parameters and
+  iptables of the machine are left alone.
 - Every user and every process of this machine can read all pods at the read-only port: with
   others on the machine set ` + "`readOnlyPort: 0`" + `. (` + "`mini-kubelet pods`" + ` needs it.) Over a loopback address
   it and the health endpoint answer only requests whose ` + "`Host`" + ` is localhost, the node's name, the

@@ -138,6 +138,9 @@ func (c *Config) validateRuntime(k *checker) {
 	}
 	oneOf(k, "hairpinMode", c.HairpinMode, kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone)
 	oneOf(k, "--manifest-validation", c.ManifestValidation, ManifestStrict, ManifestWarn)
+	if c.MemorySwap.SwapBehavior != "" {
+		oneOf(k, "memorySwap.swapBehavior", c.MemorySwap.SwapBehavior, NoSwap, LimitedSwap)
+	}
 	if c.KernelSettings != "" {
 		oneOf(k, "--kernel-settings", c.KernelSettings, KernelSet, KernelLeave)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/kernelparams"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -73,5 +74,27 @@ func TestTheKubeletsChainsAreMade(t *testing.T) {
 	}()
 	if why, ok := <-skip; ok {
 		t.Skip(why)
+	}
+}
+
+func TestSwapIsWhatTheConfigurationSays(t *testing.T) {
+	t.Parallel()
+	harness.NeedDockerd(t)
+	_, on, err := machine.Swap()
+	if err != nil {
+		t.Skip(err)
+	}
+	a := harness.NewAgent(t, harness.AgentConfig{Config: map[string]any{"failSwapOn": true, "memorySwap": map[string]string{"swapBehavior": "LimitedSwap"}}})
+	if on {
+		a.Launch()
+		if err := a.WaitExit(); err == nil || !strings.Contains(a.Log(), "running with swap on is not supported") {
+			t.Errorf("with swap: %v\n%s", err, a.Log())
+		}
+		a.SetConfig("failSwapOn", false)
+	}
+	a.Start()
+	limits, v2 := machine.LimitsSwap()
+	if warned := strings.Contains(a.Log(), "LimitedSwap needs cgroup v2"); warned == (limits && v2) {
+		t.Errorf("limits swap: %v, cgroup v2: %v, warned: %v", limits, v2, warned)
 	}
 }

@@ -1,10 +1,13 @@
 package nodeobject
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,7 +58,22 @@ func Measure(root string, pods int64, r Reserved) (Machine, error) {
 		m.Capacity[name] = q
 	}
 	m.Allocatable = allocatable(m.Capacity, r)
-	return m, nil
+	return m, tooMuch(m.Capacity, r)
+}
+
+// tooMuch returns an error that names each resource of which systemReserved and kubeReserved together
+// are more than the machine has.
+func tooMuch(capacity v1.ResourceList, r Reserved) error {
+	var all error
+	for _, name := range slices.Sorted(maps.Keys(capacity)) {
+		have, reserved := capacity[name], r.System[name].DeepCopy()
+		reserved.Add(r.Kube[name])
+		if reserved.Cmp(have) > 0 {
+			all = errors.Join(all, fmt.Errorf("invalid Node Allocatable configuration. Resource %q has a reservation of %s but capacity of %s. Expected capacity >= reservation",
+				name, &reserved, &have))
+		}
+	}
+	return all
 }
 
 // allocatable is the capacity less all that is reserved, never below zero. Memory

@@ -95,3 +95,16 @@ func TestMeasure(t *testing.T) {
 		t.Error("no error of a directory that is not there")
 	}
 }
+
+func TestMoreReservedThanThereIsIsAnError(t *testing.T) {
+	capacity := resources("cpu", "2", "memory", "1Gi")
+	if err := tooMuch(capacity, Reserved{System: resources("cpu", "1", "pid", "100"), Kube: resources("cpu", "1", "memory", "1Gi")}); err != nil {
+		t.Error(err)
+	}
+	err := tooMuch(capacity, Reserved{System: resources("cpu", "1500m"), Kube: resources("cpu", "1", "memory", "2Gi")})
+	want := `invalid Node Allocatable configuration. Resource "cpu" has a reservation of 2500m but capacity of 2. Expected capacity >= reservation
+invalid Node Allocatable configuration. Resource "memory" has a reservation of 2Gi but capacity of 1Gi. Expected capacity >= reservation`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}

@@ -23,6 +23,9 @@ type PodSettings struct {
 	// MemoryThrottling is memoryThrottlingFactor, in (0, 1]: memory.high of pods with
 	// resources of their own (cgroup v2, MemoryQoS); nil: it is not set.
 	MemoryThrottling *float64
+	// Swap returns how many bytes of swap the containers of a pod may use together (cgroup v2): the limit for
+	// those that the runtime cannot limit one by one; nil: it is not limited.
+	Swap func(*v1.Pod) int64
 }
 
 // ForPod returns the limits of the pod's cgroup: requests and limits of the pod as
@@ -68,6 +71,9 @@ func ForPod(pod *v1.Pod, s PodSettings) Values {
 		if high := pods.MemoryHigh(request, limit, *f); request != limit && high > 0 {
 			v.Unified = bytesIn(v.Unified, memoryHigh, high)
 		}
+	}
+	if s.Swap != nil {
+		v.Unified = bytesIn(v.Unified, memorySwapMax, s.Swap(pod))
 	}
 	return v
 }

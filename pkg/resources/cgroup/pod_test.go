@@ -121,3 +121,14 @@ func text(v Values) map[string]any {
 	}
 	return m
 }
+
+func TestPodsSwapIsLimitedWhereTheKernelCan(t *testing.T) {
+	pod := podOf("p", container(list("memory", "1Mi"), nil))
+	if v := ForPod(pod, PodSettings{}); v.Unified != nil {
+		t.Errorf("not said: %v", v.Unified)
+	}
+	v := ForPod(pod, PodSettings{ReserveMemory: true, Swap: func(*v1.Pod) int64 { return 4096 }})
+	if v.Unified["memory.swap.max"] != "4096" || v.Unified["memory.low"] != "1048576" {
+		t.Errorf("%v", v.Unified)
+	}
+}

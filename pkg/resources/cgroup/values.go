@@ -37,6 +37,9 @@ const (
 	memoryHigh = "memory.high"
 )
 
+// memorySwapMax is the file of cgroup v2 that limits swap (KEP-2400).
+const memorySwapMax = "memory.swap.max"
+
 // hugePages extracts the amounts of huge pages from a list.
 func hugePages(list v1.ResourceList) map[int64]int64 {
 	sizes := map[int64]int64{}

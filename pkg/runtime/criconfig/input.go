@@ -49,6 +49,8 @@ type NodeConfig struct {
 	// MemoryQoS lets cgroup v2 protect and throttle containers' memory (KEP-2570); nil:
 	// neither.
 	MemoryQoS *MemoryQoS
+	// Swap limits containers' swap; nil: the runtime does as it likes.
+	Swap *Swap
 	// CPUs returns the CPUs that a container of the pod runs on, in the form of
 	// cpuset.cpus, and whether it has them to itself: then no CFS quota enforces its
 	// CPU limit, since that would throttle it for nothing. nil: it runs on any.

@@ -50,6 +50,9 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 	if q := node.MemoryQoS; q != nil {
 		r.Unified = q.unified(pod, c, node.Allocatable.Memory().Value())
 	}
+	if node.Swap != nil {
+		node.Swap.apply(r, pod, c, node.MemoryCapacity)
+	}
 	if node.CPUs != nil {
 		var exclusive bool
 		if r.CpusetCpus, exclusive = node.CPUs(pod.UID, c.Name); exclusive {
