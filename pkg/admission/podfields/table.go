@@ -49,7 +49,7 @@ var table = []section{
 		{"tolerations", honoured, "of NoExecute taints, at admission; static pods need none", nil},
 		{"hostAliases", honoured, "", nil},
 		{"priorityClassName", honoured, "system-node-critical protects from the OOM killer", nil},
-		{"priority", honoured, "2000000000 and above makes the class's name count", nil},
+		{"priority", honoured, "2000000000 and above is critical: others end for the pod where the node is full, and the class's name counts", nil},
 		{"dnsConfig", honoured, "within the resolver's limits", nil},
 		{"readinessGates", honoured, "the pod is Ready only when these conditions are true", nil},
 		{"runtimeClassName", withClasses, noClasses, nil},
