@@ -43,12 +43,13 @@ func (l *Loop) makeRoom(pod *v1.Pod, active []*v1.Pod, r pods.Rejection) (waits 
 		return !ok || phase >= worker.Terminating
 	})
 	updates, err := l.cfg.Preemption.Preempt(pod, staying, l.promised(pod.UID))
-	if err != nil {
+	switch {
+	case err != nil && !pods.IsStatic(pod): // in the kubelet's words
+		r.Reason = noReason
 		r.Message = "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: " + err.Error()
-		if !pods.IsStatic(pod) {
-			r.Reason = noReason
-			return false, r
-		}
+		return false, r
+	case err != nil:
+		r.Message += ", and " + err.Error()
 	}
 	for _, u := range updates {
 		l.cfg.Workers.Update(u)

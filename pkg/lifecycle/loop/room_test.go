@@ -97,7 +97,7 @@ func TestOnlyAStaticPodWaitsWithoutHope(t *testing.T) {
 			t.Fatalf("updates %q, want %q", got, want)
 		}
 		prefix := "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: nobody"
-		want := []string{"more: Failed UnexpectedAdmissionError: Pod was rejected: " + prefix, "etcd: Pending WaitingForRoom: " + prefix}
+		want := []string{"more: Failed UnexpectedAdmissionError: Pod was rejected: " + prefix, "etcd: Pending WaitingForRoom: no room beside 2, and nobody"}
 		if !slices.Equal(b.told, want) {
 			t.Errorf("told %q, want %q", b.told, want)
 		}
