@@ -57,6 +57,9 @@ func Measure(root string, pods int64, r Reserved) (Machine, error) {
 	for name, q := range hugePages("/sys/kernel/mm/hugepages") {
 		m.Capacity[name] = q
 	}
+	if total, _, err := machine.Swap(); err == nil && total > 0 {
+		m.Info.Swap = &v1.NodeSwapStatus{Capacity: &total}
+	}
 	m.Allocatable = allocatable(m.Capacity, r)
 	return m, tooMuch(m.Capacity, r)
 }
