@@ -23,8 +23,10 @@ func TestKernelsKillsAreToldWithTheirPod(t *testing.T) {
 	}
 	a := start(t)
 	a.Write("hog.yaml", harness.Pod("hog", `
-		dd if=/dev/zero of=/dev/null bs=200M count=1
-		exec sleep 1000`, func(p *v1.Pod) {
+		while :; do # the kernel may not tell all of one kill where others happen at the same time
+			dd if=/dev/zero of=/dev/null bs=200M count=1
+			sleep 3
+		done`, func(p *v1.Pod) {
 		p.Spec.Containers[0].Resources.Limits = v1.ResourceList{v1.ResourceMemory: resource.MustParse("48Mi")}
 	}))
 	a.WaitRunning("hog")
