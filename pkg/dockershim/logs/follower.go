@@ -42,6 +42,9 @@ type follower struct {
 	// missing: records are lost, and a line must say so.
 	missing bool
 	garbled bool // said once
+	// left: the CRI file has been renamed and there is a new one, but the agent died before it
+	// had switched to that.
+	left bool
 
 	dead      bool // the container will not write any more
 	done      bool // dead, and everything is copied
@@ -56,6 +59,17 @@ type follower struct {
 // pump copies what Docker has written, to its end or for one turn (then more is true). After
 // an error it can be called again without losing or doubling anything.
 func (f *follower) pump() (more bool, err error) {
+	more, err = f.copyOn()
+	if err == nil && f.left && (!more || f.agrees()) {
+		err = f.leave()
+	}
+	return more, err
+}
+
+// agrees reports whether the CRI file is known to hold nothing beyond the position.
+func (f *follower) agrees() bool { return f.ahead == 0 && !f.fresh }
+
+func (f *follower) copyOn() (more bool, err error) {
 	if f.done || f.forgotten {
 		return false, nil
 	}
@@ -146,6 +160,11 @@ func (f *follower) reconcile() (criFile, error) {
 		}
 	case cri.size != f.pos.Size+f.ahead: // someone else truncated it or wrote to it
 		f.pos.Size, f.ahead = cri.size, 0
+	}
+	if f.saved.CRI != f.pos.CRI {
+		if err := f.save(); err != nil {
+			return fail(err)
+		}
 	}
 	f.fresh = false
 	return cri, nil
@@ -247,22 +266,35 @@ func (f *follower) tellMissing(cri criFile) error {
 
 // reopen switches to the file at the CRI path, creating it if it is missing.
 func (f *follower) reopen() error {
-	if f.ahead > 0 || f.fresh {
-		// The old file holds lines beyond the position. The position must include them before
-		// the file is left.
-		if _, err := f.pump(); err != nil {
+	// The old file may hold lines beyond the position. The position must include them before
+	// the file is left. Without anything to copy there are none.
+	for more := true; more && !f.agrees(); {
+		var err error
+		if more, err = f.copyOn(); err != nil {
 			return err
 		}
 	}
+	return f.leave()
+}
+
+// leave ends the file to which the position refers.
+func (f *follower) leave() error {
 	cri, err := openCRI(f.criPath, true)
 	if err != nil {
 		return err
 	}
 	defer cri.Close()
+	pos, ahead := f.pos, f.ahead
 	if cri.fileID != f.pos.CRI {
 		f.pos.CRI, f.pos.Size, f.ahead = cri.fileID, cri.size, 0
 	}
-	return f.save()
+	if err := f.save(); err != nil {
+		// The next agent would go on in the old file, and so does this one.
+		f.pos, f.ahead, f.left = pos, ahead, true
+		return err
+	}
+	f.left = false
+	return nil
 }
 
 // save makes the position durable against a crash of the agent.
@@ -286,6 +318,10 @@ func (f *follower) begin() error {
 	cri, err := currentCRI(f.criPath, f.pos.CRI)
 	if err != nil {
 		return err
+	}
+	if cri.fileID == f.pos.CRI {
+		at, err := statPath(f.criPath)
+		f.left = err == nil && at.fileID != cri.fileID
 	}
 	return cri.Close()
 }

@@ -156,6 +156,107 @@ func TestRenameAndReopen(t *testing.T) {
 	sameLines(t, texts(t, cri), want)
 }
 
+// The agent was killed after it had made the new file, and before it was on record that lines
+// go there.
+func TestKilledWhileReopening(t *testing.T) {
+	for name, beyond := range map[string]int{"all is on record": 0, "the old file holds more": 50} {
+		t.Run(name, func(t *testing.T) {
+			d := newDockerLog(t, 64<<10, 3)
+			cri, state := filepath.Join(t.TempDir(), "0.log"), t.TempDir()
+			var want []string
+			write := func(n int) {
+				for range n {
+					want = append(want, d.line(t, 30))
+				}
+			}
+			m, stop := startManager(t, Config{StateDir: state})
+			follow(t, m, d, cri)
+			write(100)
+			testrun.Eventually(t, "copied", func() bool { return len(texts(t, cri)) == 100 })
+			stop()
+			record, err := os.ReadFile(filepath.Join(state, "c1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, stop = startManager(t, Config{StateDir: state})
+			follow(t, m, d, cri)
+			write(beyond)
+			testrun.Eventually(t, "copied", func() bool { return len(texts(t, cri)) == 100+beyond })
+			stop()
+			if err := os.WriteFile(filepath.Join(state, "c1"), record, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(cri, cri+".1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(cri, nil, 0o640); err != nil {
+				t.Fatal(err)
+			}
+
+			m, stop = startManager(t, Config{StateDir: state})
+			follow(t, m, d, cri)
+			testrun.Eventually(t, "the new file is the log's", func() bool {
+				p, ok := loadPosition(filepath.Join(state, "c1"))
+				now, err := statPath(cri)
+				return ok && err == nil && p.CRI == now.fileID
+			})
+			write(100)
+			finish(t, m, "c1")
+			stop()
+			sameLines(t, texts(t, cri), want)
+			if fi, err := os.Stat(cri); err != nil || fi.Size() == 0 {
+				t.Errorf("the log has no lines: %v", err)
+			}
+		})
+	}
+}
+
+// As long as it cannot be put on record where lines go, they go where the record says.
+func TestReopeningThatCannotBeRecorded(t *testing.T) {
+	d := newDockerLog(t, 64<<10, 3)
+	dir := t.TempDir()
+	cri := filepath.Join(dir, "0.log")
+	f := &follower{id: "c1", dockerPath: d.path, criPath: cri, statePath: filepath.Join(dir, "state", "c1"), fresh: true}
+	if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.begin(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{d.line(t, 30)}
+	if _, err := f.pump(); err != nil {
+		t.Fatal(err)
+	}
+	for old, new := range map[string]string{cri: cri + ".1", filepath.Join(dir, "state"): filepath.Join(dir, "away")} {
+		if err := os.Rename(old, new); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.reopen(); err == nil {
+		t.Fatal("reopened without a record")
+	}
+	want = append(want, d.line(t, 30))
+	_, _ = f.pump()
+	if err := os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	// Killed: only what is on disk counts.
+	f = &follower{id: f.id, dockerPath: f.dockerPath, criPath: f.criPath, statePath: f.statePath, fresh: true}
+	if err := f.begin(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := f.pump(); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, d.line(t, 30))
+	}
+	if _, err := f.pump(); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, texts(t, cri), want)
+}
+
 func TestLogDeletedOrTruncatedBySomeoneElse(t *testing.T) {
 	d := newDockerLog(t, 64<<10, 3)
 	cri := filepath.Join(t.TempDir(), "web", "0.log")
