@@ -53,6 +53,7 @@ func (c *Config) validate() error {
 	c.validateServing(k)
 	c.validatePods(k)
 	c.validateRuntime(k)
+	c.validateLogs(k)
 	c.validateNode(k)
 	return errs(k.errs)
 }
@@ -164,6 +165,15 @@ func (c *Config) validateRuntime(k *checker) {
 	c.validateAllocatable(k)
 	c.validateMemoryQoS(k)
 	c.validateVerification(k)
+}
+
+// validateLogs has the kubelet's limits.
+func (c *Config) validateLogs(k *checker) {
+	_, err := options.ParseLogSize(c.ContainerLogMaxSize)
+	k.want(err == nil, "containerLogMaxSize", "%v", err)
+	atLeast(k, "containerLogMaxFiles", *c.ContainerLogMaxFiles, 2)
+	atLeast(k, "containerLogMaxWorkers", *c.ContainerLogMaxWorkers, 1)
+	atLeast(k, "containerLogMonitorInterval", c.ContainerLogMonitorInterval.Duration, 3*time.Second)
 }
 
 func (c *Config) validateMemoryQoS(k *checker) {

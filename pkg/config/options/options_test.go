@@ -55,3 +55,16 @@ func TestNewImageVerificationRefusesWhatCannotMatch(t *testing.T) {
 		}
 	}
 }
+
+func TestParseLogSize(t *testing.T) {
+	for text, want := range map[string]int64{"10Mi": 10 << 20, "0": 0, "-1": -1, "1e3": 1000, "2G": 2e9} {
+		if got, err := ParseLogSize(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "10MB", "1.5", "500m", "1e30", "9Ei9"} {
+		if got, err := ParseLogSize(text); err == nil {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
