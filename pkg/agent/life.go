@@ -18,6 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // life decides what becomes of pods.
@@ -100,7 +101,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 
 func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) (*worker.Workers, error) {
 	cfg := worker.Config{
-		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
+		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(f, h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
 		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
 		Recall: s.recall, Network: rt.readiness.Network,
 	}
@@ -111,7 +112,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 }
 
 // holdings lists what a pod has of the node, in the order in which it gets them.
-func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []worker.Holding {
+func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []worker.Holding {
 	var list []worker.Holding
 	if resizes != nil {
 		list = append(list, worker.Holding{
@@ -139,6 +140,7 @@ func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []w
 			Orphans: h.cgroups.Orphans,
 		})
 	}
+	logs := kuberuntime.NewOrphanLogs(f.cfg.PodLogsDir, f.owns)
 	return append(list,
 		// Objects are followed before volumes are made from them, and until the volumes are
 		// gone.
@@ -150,7 +152,10 @@ func holdings(h *host, s *supplies, rt *runtimeStage, resizes *resize.Store) []w
 		worker.Holding{
 			Name: "volumes", Reason: "FailedMount",
 			SetUp: rt.volumes.SetUp, Release: rt.volumes.TearDown, Orphans: rt.volumes.Orphans,
-		})
+		},
+		// Orphans are looked for from the last to the first: of logs before the volumes, with
+		// which goes the mark that says whose pod it is.
+		worker.Holding{Name: "logs", SetUp: logs.SetUp, Orphans: logs.Orphans})
 }
 
 // addShutdown adds the part that ends pods when the machine is shut down, if it is to.

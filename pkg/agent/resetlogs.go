@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
 
 // linksDir is where log collectors look for the logs of all containers.
@@ -31,8 +32,7 @@ func resetLogs(ctx context.Context, logs, links string, own func(types.UID) bool
 	}
 	var errs []error
 	for _, e := range entries {
-		parts := strings.SplitN(e.Name(), "_", 3) // namespace, name, UID: the first two have no "_"
-		if len(parts) < 3 || !own(types.UID(parts[2])) {
+		if uid, ok := kuberuntime.PodOfLogs(e.Name()); !ok || !own(uid) {
 			continue
 		}
 		dir := filepath.Join(logs, e.Name())

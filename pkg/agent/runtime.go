@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,11 +10,13 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/oom"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/collect"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/logrotate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/readiness"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
@@ -79,7 +82,24 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", collector.Run}}, images.parts...)
 	kills := oom.New(oom.Config{Pods: rt.pleg.Pods, Event: f.nodeEvent})
 	rt.parts = append(rt.parts, part{"OOM watcher", kills.Run})
+	rotator, err := newLogRotator(f, rt.pleg)
+	if err != nil {
+		return nil, err
+	}
+	rt.parts = append(rt.parts, part{"log rotation", rotator.Run})
 	return rt, nil
+}
+
+func newLogRotator(f *foundation, seen *pleg.PLEG) (*logrotate.Rotator, error) {
+	size, err := options.ParseLogSize(f.cfg.ContainerLogMaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("containerLogMaxSize: %w", err)
+	}
+	return logrotate.New(logrotate.Config{
+		Runtime: f.client, Pods: seen.Pods, Listed: seen.Listed(), Root: f.cfg.PodLogsDir,
+		Limits:  logrotate.Limits{Size: size, Files: int(*f.cfg.ContainerLogMaxFiles)},
+		Workers: int(*f.cfg.ContainerLogMaxWorkers), Interval: f.cfg.ContainerLogMonitorInterval.Duration, Clock: clock.RealClock{},
+	})
 }
 
 // problems returns what keeps the node from being ready, beside what the runtime

@@ -52,8 +52,20 @@ func (m *Manager) GarbageCollect(ctx context.Context, p Policy, wanted func(type
 			errs = append(errs, fmt.Errorf("remove sandbox %s: %w", s.ID, err))
 		}
 	}
-	errs = append(errs, m.unlinkDead())
+	errs = append(errs, m.unlinkDead(m.logsOf(pods)))
 	return errors.Join(errs...)
+}
+
+// logsOf returns the paths of the logs of all containers.
+func (m *Manager) logsOf(all []*actual.Pod) map[string]bool {
+	paths := map[string]bool{}
+	for _, pod := range all {
+		dir := pods.PodLogDirectory(m.podLogsRoot(), pod.Namespace, pod.Name, pod.UID)
+		for _, c := range pod.Containers {
+			paths[filepath.Join(dir, pods.ContainerLogPath(c.Name, c.Attempt))] = true
+		}
+	}
+	return paths
 }
 
 type deadContainer struct {
@@ -240,8 +252,9 @@ func (m *Manager) linkLog(pod *v1.Pod, container, id, dir, log string) error {
 	return err
 }
 
-// unlinkDead removes links to our logs that no longer exist.
-func (m *Manager) unlinkDead() error {
+// unlinkDead removes links to our logs that no longer exist, except those in use: a log is
+// away for a moment while it is rotated.
+func (m *Manager) unlinkDead(inUse map[string]bool) error {
 	root := m.podLogsRoot()
 	entries, err := os.ReadDir(m.cfg.LinksDir)
 	if err != nil {
@@ -254,7 +267,7 @@ func (m *Manager) unlinkDead() error {
 	for _, e := range entries {
 		name := filepath.Join(m.cfg.LinksDir, e.Name())
 		target, err := os.Readlink(name)
-		if err != nil || !strings.HasPrefix(target, root+"/") {
+		if err != nil || !strings.HasPrefix(target, root+"/") || inUse[target] {
 			continue
 		}
 		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
