@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -64,6 +63,10 @@ func (d directory) failed(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
+	var of *fs.PathError // by another name of this directory
+	if errors.As(err, &of) {
+		err = of.Err
+	}
 	return &fs.PathError{Op: op, Path: filepath.Join(d.file.Name(), name), Err: err}
 }
 
@@ -120,7 +123,7 @@ var errChanged = errors.New("it was written to while it was being compressed")
 func (d directory) pack(ctx context.Context, from, to string) (err error) {
 	src, err := safefile.Open(d.path(), from)
 	if err != nil {
-		return err
+		return d.failed("open", from, err)
 	}
 	defer src.Close()
 	was, err := src.Stat()
@@ -129,7 +132,7 @@ func (d directory) pack(ctx context.Context, from, to string) (err error) {
 	}
 	dst, err := safefile.Create(d.path(), to, was.Mode().Perm())
 	if err != nil {
-		return err
+		return d.failed("create", to, err)
 	}
 	defer func() {
 		if err = errors.Join(err, dst.Close()); err != nil {
@@ -141,7 +144,7 @@ func (d directory) pack(ctx context.Context, from, to string) (err error) {
 		return d.failed("compress", from, err)
 	}
 	if err := dst.Sync(); err != nil { // what a full disk has no room for may show only now
-		return err
+		return d.failed("sync", to, err)
 	}
 	// It may have been removed meanwhile, as the oldest.
 	var opened unix.Stat_t
@@ -169,7 +172,7 @@ func compress(ctx context.Context, dst io.Writer, src io.Reader) (int64, error) 
 	}
 	n, err := io.CopyBuffer(packer, untilDone{ctx, src}, make([]byte, 256<<10))
 	if err != nil {
-		return n, fmt.Errorf("after %d bytes: %w", n, err)
+		return n, err
 	}
 	return n, errors.Join(packer.Close(), out.Flush())
 }
