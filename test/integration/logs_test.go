@@ -1,0 +1,213 @@
+package integration
+
+import (
+	"bufio"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// numberLines returns a pod that writes numbered lines as fast as it can until the test
+// makes gate/stop, and only a few thousand a second while there is gate/slow.
+func numberLines(gate string) *v1.Pod {
+	script := `n=0
+while [ ! -e /gate/stop ]; do
+	if [ -e /gate/slow ]; then k=$((n+10)); usleep 5000; else k=$((n+5000)); fi
+	seq $((n+1)) $k; n=$k
+done
+echo $n >/gate/last; sleep 2`
+	return harness.Pod("chatty", script, func(p *v1.Pod) {
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		p.Spec.Volumes = []v1.Volume{{Name: "gate", VolumeSource: v1.VolumeSource{HostPath: &v1.HostPathVolumeSource{Path: gate}}}}
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "gate", MountPath: "/gate"}}
+	})
+}
+
+// rotated is the log of a container and what it was rotated to.
+type rotated struct {
+	t   *testing.T
+	dir string
+}
+
+func logOf(t *testing.T, a *harness.Agent, p *v1.Pod) rotated {
+	return rotated{t, filepath.Join(a.Dir, "logs", p.Namespace+"_"+p.Name+"_"+string(p.UID), "c")}
+}
+
+// await returns when something that matches the pattern is made in the directory.
+func (r rotated) await(watcher *fsnotify.Watcher, pattern string, explain func() string) {
+	r.t.Helper()
+	for want, giveUp := regexp.MustCompile(pattern), time.After(harness.Patience); ; {
+		select {
+		case e := <-watcher.Events:
+			if e.Has(fsnotify.Create) && want.MatchString(filepath.Base(e.Name)) {
+				return
+			}
+		case <-giveUp:
+			r.t.Fatalf("no %s was made\n%s", pattern, explain())
+		}
+	}
+}
+
+// names returns the files of the log, oldest first.
+func (r rotated) names() []string {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.dir) // by name
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if i := slices.Index(names, "0.log"); i >= 0 {
+		names = append(slices.Delete(names, i, i+1), "0.log")
+	}
+	return names
+}
+
+// checkComplete fails the test unless the log has the lines 1 to last, each once.
+func (r rotated) checkComplete(last int) {
+	r.t.Helper()
+	next := 1
+	for _, name := range r.names() {
+		f, err := os.Open(filepath.Join(r.dir, name))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer f.Close()
+		var text io.Reader = f
+		if strings.HasSuffix(name, ".gz") {
+			if text, err = gzip.NewReader(f); err != nil {
+				r.t.Fatalf("%s: %v", name, err)
+			}
+		}
+		lines := bufio.NewScanner(text)
+		for n := 1; lines.Scan(); n++ {
+			fields := strings.SplitN(lines.Text(), " ", 4)
+			if len(fields) < 4 || fields[2] != "F" || fields[3] != strconv.Itoa(next) {
+				r.t.Fatalf("%s:%d is %q, want line %d; files %v", name, n, lines.Text(), next, r.names())
+			}
+			next++
+		}
+		if lines.Err() != nil {
+			r.t.Fatalf("%s: %v", name, lines.Err())
+		}
+	}
+	if next-1 != last {
+		r.t.Errorf("%d lines, want %d; files %v", next-1, last, r.names())
+	}
+}
+
+// stop ends the writing and returns the number of the last line.
+func stopWriting(t *testing.T, a *harness.Agent, gate string) int {
+	t.Helper()
+	touch(t, filepath.Join(gate, "stop"))
+	a.WaitPhase("chatty", v1.PodSucceeded)
+	b, err := os.ReadFile(filepath.Join(gate, "last"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return last
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoLineIsLostOrDoubledByRotation kills the agent at each step of a rotation in turn,
+// while a container writes as fast as it can.
+func TestNoLineIsLostOrDoubledByRotation(t *testing.T) {
+	t.Parallel()
+	a := harness.StartAgent(t, harness.AgentConfig{Config: map[string]any{
+		"containerLogMaxSize": "1Mi", "containerLogMaxFiles": 1000, "containerLogMonitorInterval": "3s",
+	}})
+	gate := t.TempDir()
+	slow := filepath.Join(gate, "slow")
+	a.Write("chatty.yaml", numberLines(gate))
+	log := logOf(t, a, a.WaitRunning("chatty"))
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	if err := watcher.Add(log.dir); err != nil {
+		t.Fatal(err)
+	}
+	const stamp = `^0\.log\.\d{8}-\d{6}`
+	for _, made := range []string{stamp + "$", `^0\.log$`, stamp + `\.tmp$`, stamp + `\.gz$`, stamp + "$"} {
+		log.await(watcher, made, a.Explain)
+		a.Kill()
+		// Docker keeps only so much for the time without an agent.
+		touch(t, slow)
+		a.Start()
+		if err := os.Remove(slow); err != nil {
+			t.Fatal(err)
+		}
+		for len(watcher.Events) > 0 {
+			<-watcher.Events
+		}
+	}
+	last := stopWriting(t, a, gate)
+	log.checkComplete(last)
+	names := log.names()
+	packed := len(slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasSuffix(n, ".gz") }))
+	if len(names) < 5 || packed == 0 {
+		t.Errorf("files %v", names)
+	}
+	t.Logf("%d lines in %d files", last, len(names))
+}
+
+// TestLogsAreRotatedOnContainerd is the same on a runtime that writes logs by itself, with a
+// limit on the number of files that is reached.
+func TestLogsAreRotatedOnContainerd(t *testing.T) {
+	t.Parallel()
+	r := harness.StartContainerd(t)
+	a := harness.NewAgent(t, harness.AgentConfig{Config: map[string]any{
+		"containerRuntimeEndpoint": r.Endpoint,
+		"containerLogMaxSize":      "64Ki", "containerLogMaxFiles": 3, "containerLogMonitorInterval": "3s",
+	}})
+	a.Start()
+	gate := t.TempDir()
+	touch(t, filepath.Join(gate, "slow"))
+	a.Write("chatty.yaml", numberLines(gate))
+	log := logOf(t, a, a.WaitRunning("chatty"))
+	harness.Eventually(t, "the log is rotated and compressed", harness.Patience, func() error {
+		if names := log.names(); len(names) < 3 || !strings.HasSuffix(names[0], ".gz") || names[2] != "0.log" {
+			return fmt.Errorf("files %v", names)
+		}
+		return nil
+	}, a.Explain)
+	first := log.names()[0]
+	a.Kill()
+	a.Start()
+	harness.Eventually(t, "the oldest file is removed", harness.Patience, func() error {
+		if names := log.names(); len(names) != 3 || names[0] == first || !strings.HasSuffix(names[0], ".gz") {
+			return fmt.Errorf("files %v", names)
+		}
+		return nil
+	}, a.Explain)
+	stopWriting(t, a, gate)
+	if names := log.names(); len(names) > 3 {
+		t.Errorf("files %v", names)
+	}
+}
