@@ -4,15 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Names of files that a log is rotated to: the kubelet's.
 const (
-	stampLayout = "20060102-150405"
-	compressed  = ".gz"
-	temporary   = ".tmp"
+	stampLayout = pods.LogTimeLayout
+	compressed  = pods.CompressedLog
+	temporary   = pods.UnfinishedLog
 )
 
 // Limits bound the log of one container.
@@ -143,19 +143,15 @@ func removals(log string, f rotated) (steps []step) {
 func rotatedFiles(s scene) (files []rotated, unfinished []string, taken map[string]bool) {
 	taken = map[string]bool{}
 	for _, e := range s.entries {
-		rest, ok := strings.CutPrefix(e.name, s.log+".")
+		stamp, suffix, ok := pods.RotatedLog(s.log, e.name)
 		if !ok {
-			continue
-		}
-		stamp, suffix, dotted := strings.Cut(rest, ".")
-		if !isStamp(stamp) || dotted && suffix != compressed[1:] && suffix != temporary[1:] {
 			continue
 		}
 		taken[stamp] = true
 		if !e.regular {
 			continue
 		}
-		if suffix == temporary[1:] {
+		if suffix == temporary {
 			unfinished = append(unfinished, e.name)
 			continue
 		}
@@ -170,11 +166,6 @@ func rotatedFiles(s scene) (files []rotated, unfinished []string, taken map[stri
 		}
 	}
 	return files, unfinished, taken
-}
-
-func isStamp(s string) bool {
-	_, err := time.Parse(stampLayout, s)
-	return err == nil && len(s) == len(stampLayout)
 }
 
 // nextStamp returns the time for the name of a file that is rotated now: local time, as the

@@ -24,19 +24,37 @@ const lookEvery = time.Second
 // inotify instances for all programs, and each watcher is one.
 const maxWatched = 32
 
+// settled is how long a log that was rotated is not written to any more before the new one is
+// read. containerd reopens a log before the old one has all that was written before.
+const settled = 50 * time.Millisecond
+
 // logFile is a log that may be rotated, truncated, removed or replaced at any moment.
 type logFile struct {
 	path    string
 	file    *os.File
+	text    io.ReaderAt   // file, or what it is when it is not compressed
 	watched *atomic.Int32 // number of watched logs, shared by all logFiles
+	// stamp is the time in the file's name, once the log was rotated to it and that is known.
+	stamp string
+	// after is the time of the last file that the log had been rotated to before this one was
+	// opened.
+	after string
 }
 
 func openLog(path string, watched *atomic.Int32) (*logFile, error) {
+	times, err := rotatedTimes(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := safefile.Open(filepath.Split(path))
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{path, f, watched}, nil
+	l := &logFile{path: path, file: f, text: f, watched: watched}
+	if len(times) > 0 {
+		l.after = times[len(times)-1]
+	}
+	return l, nil
 }
 
 func (l *logFile) close() { l.file.Close() }
@@ -60,7 +78,7 @@ func (l *logFile) write(ctx context.Context, o *v1.PodLogOptions, now time.Time,
 	if o.Follow {
 		err = l.follow(ctx, r, running)
 	} else {
-		err = r.read(ctx, l.file)
+		err = r.read(ctx, l.text)
 	}
 	if errors.Is(err, errEnough) {
 		return nil
@@ -75,10 +93,10 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 	changes := watch(l.path, l.watched)
 	defer changes.close()
 	for ended := false; ; {
-		if err := r.read(ctx, l.file); err != nil {
+		if err := r.read(ctx, l.text); err != nil {
 			return err
 		}
-		moved, err := l.moveOn(ctx, r)
+		moved, err := l.moveOn(ctx, r, ended)
 		switch {
 		case err != nil:
 			return err
@@ -99,39 +117,80 @@ func (l *logFile) follow(ctx context.Context, r *logReader, running func(context
 	}
 }
 
-// moveOn reports whether there is more to read although the file has ended: another
-// file has its name, or it is shorter than it was.
-func (l *logFile) moveOn(ctx context.Context, r *logReader) (bool, error) {
+// moveOn reports whether there is more to read although the file has ended: the log was
+// rotated, or is shorter than it was. ended says that the container writes no more.
+func (l *logFile) moveOn(ctx context.Context, r *logReader, ended bool) (bool, error) {
 	was, err := l.file.Stat()
 	if err != nil {
 		return false, err
 	}
 	is, err := os.Lstat(l.path)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist): // rotation takes a moment
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
-	case err != nil || os.SameFile(was, is):
+	}
+	if err == nil && os.SameFile(was, is) {
 		if was.Size() >= r.offset {
 			return false, nil
 		}
 		r.begin(0)
 		return true, nil
 	}
-	next, err := openLog(l.path, l.watched)
-	if errors.Is(err, fs.ErrNotExist) {
+	next, err := l.next(ended)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // rotation takes a moment
 		return false, nil
-	} else if err != nil {
+	case err != nil || next == nil:
 		return false, err
 	}
+	if next.stamp == "" && !ended {
+		select {
+		case <-ctx.Done():
+		case <-time.After(settled):
+		}
+	}
 	// A runtime writes to the old file until it has made the new one.
-	if err := r.read(ctx, l.file); err != nil {
+	end := r.offset
+	if err := r.read(ctx, l.text); err != nil {
 		next.close()
 		return false, err
 	}
+	if next.stamp == "" && !ended && r.offset > end {
+		next.close()
+		return true, nil
+	}
 	l.close()
-	l.file = next.file
+	l.file, l.text, l.stamp, l.after = next.file, next.text, next.stamp, next.after
 	r.begin(0)
 	return true, nil
+}
+
+// next opens the file that follows; nil: there is none yet.
+func (l *logFile) next(ended bool) (*logFile, error) {
+	stamp, err := l.newer()
+	if err != nil {
+		return nil, err
+	}
+	if stamp != "" {
+		return openRotated(l.path, stamp)
+	}
+	next, err := openLog(l.path, l.watched)
+	if err != nil {
+		return nil, err
+	}
+	// It may have been rotated before it was opened.
+	if stamp, err = l.newer(); err != nil || stamp != "" {
+		next.close()
+		if err != nil {
+			return nil, err
+		}
+		return openRotated(l.path, stamp)
+	}
+	// As long as nothing is in it the old one may still be written to.
+	if fi, err := next.file.Stat(); err != nil || fi.Size() == 0 && !ended {
+		next.close()
+		return nil, err
+	}
+	return next, nil
 }
 
 // changes waits for changes to a file.

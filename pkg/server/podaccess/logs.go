@@ -51,6 +51,10 @@ func (a *Access) Logs(ctx context.Context, name types.NamespacedName, o *v1.PodL
 		a.awaitOutput(ctx, path, wait)
 	}
 	log, err := openLog(path, &a.watched)
+	if errors.Is(err, fs.ErrNotExist) && r.GetStatus().GetState() == cri.ContainerState_CONTAINER_RUNNING {
+		a.awaitLog(ctx, path)
+		log, err = openLog(path, &a.watched)
+	}
 	if err != nil {
 		return fmt.Errorf("unable to retrieve container logs for %v: %w", id, err)
 	}
@@ -99,6 +103,22 @@ func (a *Access) awaitOutput(ctx context.Context, path string, most time.Duratio
 	changes := watch(path, &a.watched)
 	defer changes.close()
 	for empty() && changes.wait(ctx, most/10) == nil {
+	}
+}
+
+// reopenedWithin is how long a log is waited for that is away: it is just being rotated.
+const reopenedWithin = time.Second
+
+// awaitLog returns when there is a log, or after a while.
+func (a *Access) awaitLog(ctx context.Context, path string) {
+	ctx, cancel := context.WithTimeout(ctx, reopenedWithin)
+	defer cancel()
+	changes := watch(path, &a.watched)
+	defer changes.close()
+	for {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) || changes.wait(ctx, reopenedWithin/10) != nil {
+			return
+		}
 	}
 }
 
