@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/fsnotify/fsnotify"
 	v1 "k8s.io/api/core/v1"
 
@@ -221,5 +222,42 @@ func TestLogsAreRotatedOnContainerd(t *testing.T) {
 	log.check(0, last)
 	if names := log.names(); len(names) > 3 {
 		t.Errorf("files %v", names)
+	}
+}
+
+// TestLogsOfPodsWithoutContainersAreRemoved: somebody has removed a pod's containers while no
+// agent ran, and then nobody wants the pod any more.
+func TestLogsOfPodsWithoutContainersAreRemoved(t *testing.T) {
+	a := start(t)
+	a.Write("web.yaml", harness.Pod("web", "echo hello; sleep 600"))
+	kept := harness.Pod("kept", "echo hello; sleep 600")
+	a.Write("kept.yaml", kept)
+	gone, stays := logOf(t, a, a.WaitRunning("web")), logOf(t, a, a.WaitRunning("kept"))
+	others := filepath.Join(a.Dir, "logs", "default_other_0123456789", "c")
+	if err := os.MkdirAll(others, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	containers, err := a.ContainersOf("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Kill()
+	for _, c := range containers {
+		if err := a.Docker.Client.ContainerRemove(t.Context(), c.ID, container.RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Remove("web.yaml")
+	a.Start()
+	harness.Eventually(t, "the logs are removed", harness.Patience, func() error {
+		if _, err := os.Stat(filepath.Dir(gone.dir)); !os.IsNotExist(err) {
+			return fmt.Errorf("%s is there (%v)", gone.dir, err)
+		}
+		return nil
+	}, a.Explain)
+	for _, dir := range []string{stays.dir, others} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
 	}
 }
