@@ -113,3 +113,25 @@ func TestLogsOfARemovedPodAreNotRemovedThroughMounts(t *testing.T) {
 		t.Errorf("what is mounted was removed: %v", err)
 	}
 }
+
+// A log that is being rotated is away for a moment; its link has to stay.
+func TestLinksToLogsInUseStay(t *testing.T) {
+	root, links := t.TempDir(), t.TempDir()
+	m := &Manager{cfg: Config{LinksDir: links, Node: criconfig.NodeConfig{PodLogsRoot: root}}}
+	used := m.logsOf([]*actual.Pod{{UID: "u", Name: "p", Namespace: "ns", Containers: []actual.Container{{Name: "c", Attempt: 2}}}})
+	for name, target := range map[string]string{
+		"used": root + "/ns_p_u/c/2.log", "dead": root + "/ns_p_u/c/1.log", "others": "/nonexistent/0.log",
+	} {
+		if err := os.Symlink(target, filepath.Join(links, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.unlinkDead(used); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"used": true, "dead": false, "others": true} {
+		if _, err := os.Lstat(filepath.Join(links, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

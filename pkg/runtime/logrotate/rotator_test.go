@@ -39,7 +39,7 @@ type node struct {
 
 const logSize = 1000
 
-func newNode(t *testing.T, containers int, change ...func(*Config)) *node {
+func newNode(t testing.TB, containers int, change ...func(*Config)) *node {
 	t.Helper()
 	n := &node{root: t.TempDir(), clock: clocktesting.NewFakeClock(time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC))}
 	for i := range containers {
