@@ -31,9 +31,14 @@ type criResults struct {
 	LogTook       time.Duration // from the container's start to the complete CRI log
 	LogDockerTook time.Duration // from its start to the end of `docker logs -f`
 	LogCPUPerMiB  time.Duration // of the dockershim
-	StatsOf       int           // running containers
-	StatsCPU      time.Duration // of the dockershim, for one ListContainerStats
-	StatsTook     time.Duration
+	// Rotated: the same while the log is rotated at every 10 MiB.
+	RotatedMiB     float64
+	RotatedTook    time.Duration
+	RotatedFiles   int
+	RotatedMissing int           // lines
+	StatsOf        int           // running containers
+	StatsCPU       time.Duration // of the dockershim, for one ListContainerStats
+	StatsTook      time.Duration
 }
 
 // criBench measures the dockershim on its own.
@@ -68,6 +73,7 @@ func measureCRI(b *bench, d *harness.Dockerd, repeat int) *criResults {
 	}))
 	res.Calls = append(res.Calls, m.lists(repeat))
 	m.logs(res)
+	m.rotation(res)
 	m.stats(res)
 	for _, n := range []int{100, 500} { // the statistics needed the first hundred
 		for have := m.count(); have < n; have++ {

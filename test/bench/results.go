@@ -130,6 +130,8 @@ func (r *criResults) print(line func(string, ...any)) {
 	line("%-34s %7.0f MB/s %7.0f MB/s %8.2f", fmt.Sprintf("%.0f MiB of log, until all is read", r.LogMiB),
 		r.LogMiB*1.048576/r.LogDockerTook.Seconds(), r.LogMiB*1.048576/r.LogTook.Seconds(), div(r.LogTook, r.LogDockerTook))
 	line("The log's copy in CRI's form costs %s of CPU a MiB.", exact(r.LogCPUPerMiB))
+	line("%.0f MiB of log, rotated to %d files meanwhile: %.0f MB/s, %d lines missing (aim: 0).", r.RotatedMiB, r.RotatedFiles,
+		r.RotatedMiB*1.048576/r.RotatedTook.Seconds(), r.RotatedMissing)
 	line("ListContainerStats of %d running containers takes %s and %s of CPU (aim: 50 ms).", r.StatsOf, exact(r.StatsTook), exact(r.StatsCPU))
 }
 
