@@ -84,6 +84,17 @@ func (r rotated) names() []string {
 	return names
 }
 
+// newest returns when something was last written to the log.
+func (r rotated) newest() (at time.Time) {
+	for _, name := range r.names() {
+		fi, err := os.Stat(filepath.Join(r.dir, name))
+		if err == nil && !strings.HasSuffix(name, ".gz") && fi.ModTime().After(at) {
+			at = fi.ModTime()
+		}
+	}
+	return at
+}
+
 // check fails the test unless the log has the lines first to last, each once; with 0, the first
 // may be any.
 func (r rotated) check(first, last int) {
@@ -169,7 +180,14 @@ func TestNoLineIsLostOrDoubledByRotation(t *testing.T) {
 		a.Kill()
 		// Docker keeps only so much for the time without an agent.
 		touch(t, slow)
+		before := log.newest()
 		a.Start()
+		harness.Eventually(t, "lines are copied again", harness.Patience, func() error {
+			if now := log.newest(); !now.After(before) {
+				return fmt.Errorf("nothing was written since %v", before)
+			}
+			return nil
+		}, a.Explain)
 		if err := os.Remove(slow); err != nil {
 			t.Fatal(err)
 		}
