@@ -34,7 +34,7 @@ type logFile struct {
 	file    *os.File
 	text    io.ReaderAt   // file, or what it is when it is not compressed
 	watched *atomic.Int32 // number of watched logs, shared by all logFiles
-	// stamp is the time in the file's name, once the log was rotated to it and that is known.
+	// stamp is the time in the file's name, if the log had been rotated to it when it was opened.
 	stamp string
 	// after is the time of the last file that the log had been rotated to before this one was
 	// opened.

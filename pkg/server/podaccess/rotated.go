@@ -54,23 +54,33 @@ func openRotated(path, stamp string) (*logFile, error) {
 
 // unpacker reads a compressed file from its beginning to its end, once.
 type unpacker struct {
-	from io.Reader
-	off  int64
+	from  io.Reader
+	off   int64
+	ended bool
 }
 
 var errBackwards = errors.New("a compressed log is read from its beginning to its end only")
 
 // ReadAt implements io.ReaderAt.
 func (u *unpacker) ReadAt(b []byte, off int64) (int, error) {
-	if off != u.off {
+	switch {
+	case u.ended: // what is left is the beginning of a line
+		return 0, io.EOF
+	case off != u.off:
 		return 0, errBackwards
 	}
-	n, err := io.ReadFull(u.from, b)
-	u.off += int64(n)
-	if errors.Is(err, io.ErrUnexpectedEOF) && n > 0 {
-		err = io.EOF
+	n := 0
+	for n < len(b) {
+		m, err := u.from.Read(b[n:])
+		n += m
+		if err != nil {
+			u.off += int64(n)
+			u.ended = errors.Is(err, io.EOF)
+			return n, err
+		}
 	}
-	return n, err
+	u.off += int64(n)
+	return n, nil
 }
 
 // newer returns the time of the file that the log was rotated to after this one; "" when the
@@ -81,8 +91,10 @@ func (l *logFile) newer() (stamp string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if l.stamp == "" {
-		// It has been rotated since it was opened: it is one of those that were not there then.
+	own := l.stamp
+	if own == "" {
+		// It has been rotated since it was opened, to one of those that were not there then. That
+		// is not remembered: a rotation that fails is undone.
 		for _, stamp := range times {
 			if stamp <= l.after {
 				continue
@@ -90,12 +102,12 @@ func (l *logFile) newer() (stamp string, err error) {
 			if is, err := l.is(stamp); err != nil {
 				return "", err
 			} else if is {
-				l.stamp = stamp
+				own = stamp
 			}
 		}
 	}
 	for _, stamp := range times {
-		if stamp > max(l.stamp, l.after) {
+		if stamp > max(own, l.after) {
 			return stamp, nil
 		}
 	}

@@ -61,28 +61,30 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 	for name, tc := range map[string]struct {
 		do   func(t *testing.T, r *rotation)
 		want string
+		// then, if any, follows once that was seen.
+		then func(t *testing.T, r *rotation)
 	}{
 		"once": {func(t *testing.T, r *rotation) {
 			appendTo(t, r.path, entry("four"))
 			r.rename(t)
 			appendTo(t, r.path, entry("five"))
-		}, "four five"},
+		}, "four five", nil},
 		"not reopened yet": {func(t *testing.T, r *rotation) {
 			r.rename(t)
 			appendTo(t, r.name(1), entry("four"))
-		}, "four"},
+		}, "four", nil},
 		"the new one is empty": {func(t *testing.T, r *rotation) {
 			r.rename(t)
 			appendTo(t, r.path, "")
 			appendTo(t, r.name(1), entry("four"))
-		}, "four"},
+		}, "four", nil},
 		"twice": {func(t *testing.T, r *rotation) {
 			appendTo(t, r.path, entry("four"))
 			r.rename(t)
 			appendTo(t, r.path, entry("five"))
 			r.rename(t)
 			appendTo(t, r.path, entry("six"))
-		}, "four five six"},
+		}, "four five six", nil},
 		"twice, and compressed": {func(t *testing.T, r *rotation) {
 			appendTo(t, r.path, entry("four"))
 			r.rename(t)
@@ -90,7 +92,7 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 			r.rename(t)
 			r.compress(t, 1)
 			appendTo(t, r.path, entry("six"))
-		}, "four five six"},
+		}, "four five six", nil},
 		"several times, and compressed": {func(t *testing.T, r *rotation) {
 			for _, text := range []string{"four", "five", "six", "seven"} {
 				appendTo(t, r.path, entry(text))
@@ -100,7 +102,26 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 				}
 			}
 			appendTo(t, r.path, entry("eight"))
-		}, "four five six seven eight"},
+		}, "four five six seven eight", nil},
+		"in vain, and then again": {func(t *testing.T, r *rotation) { r.rename(t) }, "four five six", func(t *testing.T, r *rotation) {
+			if err := os.Rename(r.name(1), r.path); err != nil {
+				t.Error(err)
+			}
+			appendTo(t, r.path, entry("four"))
+			time.Sleep(100 * time.Millisecond) // it may be seen or not
+			r.rename(t)
+			appendTo(t, r.path, entry("five"))
+			r.rename(t)
+			appendTo(t, r.path, entry("six"))
+		}},
+		"compressed with the beginning of a line": {func(t *testing.T, r *rotation) {
+			appendTo(t, r.path, entry("four"))
+			r.rename(t)
+			appendTo(t, r.path, entry("five")+entry("torn")[:20])
+			r.rename(t)
+			r.compress(t, 2)
+			appendTo(t, r.path, entry("six"))
+		}, "four five six", nil},
 		"and its own is removed": {func(t *testing.T, r *rotation) {
 			for _, text := range []string{"four", "five", "six"} {
 				appendTo(t, r.path, entry(text))
@@ -110,7 +131,7 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 				t.Error(err)
 			}
 			appendTo(t, r.path, entry("seven"))
-		}, "four five six seven"},
+		}, "four five six seven", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -126,14 +147,16 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { log.close() }()
-			done := false
+			calls := 0
 			var out bytes.Buffer
 			err = log.write(t.Context(), &v1.PodLogOptions{Follow: true}, time.Time{}, func(context.Context) (bool, error) {
-				if !done {
+				switch calls++; {
+				case calls == 1:
 					tc.do(t, r)
+				case calls == 2 && tc.then != nil:
+					tc.then(t, r)
 				}
-				done = true
-				return false, nil
+				return calls == 1 && tc.then != nil, nil
 			}, &out, &out)
 			if got := strings.Join(strings.Fields(out.String()), " "); err != nil || got != "one two three "+tc.want {
 				t.Errorf("%q, %v, want %q", got, err, "one two three "+tc.want)
