@@ -23,6 +23,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -311,16 +313,15 @@ func (a *Agent) Listening() []string {
 	if err != nil {
 		a.t.Fatalf("%v", err)
 	}
-	four, err4 := fs.NetTCP()
-	six, err6 := fs.NetTCP6()
+	four, err4 := netlink.SocketDiagTCP(unix.AF_INET)
+	six, err6 := netlink.SocketDiagTCP(unix.AF_INET6)
 	if err := errors.Join(err4, err6); err != nil {
 		a.t.Fatalf("%v", err)
 	}
-	const listens = 0x0a // TCP_LISTEN
 	var all []string
 	for _, s := range slices.Concat(four, six) {
-		if s.St == listens && slices.Contains(open, fmt.Sprintf("socket:[%d]", s.Inode)) {
-			all = append(all, net.JoinHostPort(s.LocalAddr.String(), strconv.FormatUint(s.LocalPort, 10)))
+		if s.State == netlink.TCP_LISTEN && slices.Contains(open, fmt.Sprintf("socket:[%d]", s.INode)) {
+			all = append(all, net.JoinHostPort(s.ID.Source.String(), strconv.Itoa(int(s.ID.SourcePort))))
 		}
 	}
 	return all

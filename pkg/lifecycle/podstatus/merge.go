@@ -113,9 +113,16 @@ func WithForeign(pod *v1.Pod, s, api v1.PodStatus) v1.PodStatus {
 // OfMirror returns what is to be believed of the status that a mirror pod has when the agent
 // starts. An end counts that says of a container that it has ended, and of none that it runs: so
 // that what may run once only does not run twice. Any other is somebody else's, or that of a pod
-// that was turned away, and which is to be judged again.
-func OfMirror(api v1.PodStatus) v1.PodStatus {
+// that was turned away, and which is to be judged again. A pod that the node has ended for
+// the sake of others, by a shutdown of the machine for instance, starts again, since nobody else
+// makes another one; unless it may run once only.
+func OfMirror(pod *v1.Pod, api v1.PodStatus) v1.PodStatus {
 	if !pods.IsFinished(api.Phase) {
+		return api
+	}
+	if i := index(api.Conditions, v1.DisruptionTarget); i >= 0 && ours(api.Conditions[i]) && pod.Spec.RestartPolicy != v1.RestartPolicyNever {
+		api.Conditions = slices.Delete(slices.Clone(api.Conditions), i, i+1)
+		api.Phase, api.Reason, api.Message = "", "", ""
 		return api
 	}
 	ended := slices.ContainsFunc(slices.Concat(api.InitContainerStatuses, api.ContainerStatuses),

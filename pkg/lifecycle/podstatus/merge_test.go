@@ -240,8 +240,23 @@ func TestOnlyItsOwnWordEndsAStaticPodAtTheStart(t *testing.T) {
 		"waits for its back-off": {v1.PodStatus{Phase: v1.PodFailed, ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}}}}, ""},
 		"it runs":                {v1.PodStatus{Phase: v1.PodRunning, ContainerStatuses: running}, v1.PodRunning},
 	} {
-		if got := OfMirror(tt.api); got.Phase != tt.want || got.Phase == "" && got.Reason != "" {
+		if got := OfMirror(mergePod(v1.RestartPolicyAlways), tt.api); got.Phase != tt.want || got.Phase == "" && got.Reason != "" {
 			t.Errorf("%s: %s %q, want %s", name, got.Phase, got.Reason, tt.want)
 		}
+	}
+}
+
+func TestAStaticPodThatTheNodeHasEndedStartsAgain(t *testing.T) {
+	status := v1.PodStatus{Phase: v1.PodFailed, ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{}}}}}
+	status.Reason = "Terminated"
+	Disrupt(&status, 1, "shutdown")
+	for policy, want := range map[v1.RestartPolicy]v1.PodPhase{v1.RestartPolicyAlways: "", v1.RestartPolicyOnFailure: "", v1.RestartPolicyNever: v1.PodFailed} {
+		got := OfMirror(mergePod(policy), status)
+		if got.Phase != want || (len(got.Conditions) == 0) != (want == "") {
+			t.Errorf("%s: %s with conditions %v, want %q", policy, got.Phase, got.Conditions, want)
+		}
+	}
+	if len(status.Conditions) != 1 {
+		t.Error("the status was changed")
 	}
 }

@@ -245,7 +245,7 @@ func (w *Workers) lastStatus(pod *v1.Pod) v1.PodStatus {
 	case !ok:
 		return own
 	case !said && pods.IsStatic(pod):
-		return podstatus.OfMirror(api)
+		return podstatus.OfMirror(pod, api)
 	case !said:
 		return api
 	}

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
-
-	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 func TestMatches(t *testing.T) {
@@ -58,10 +56,6 @@ func (o objects) Secret(_ context.Context, namespace, name string) (*v1.Secret, 
 	}
 	return nil, errors.New("not found")
 }
-
-type events []string
-
-func (e *events) Record(x journal.Entry) { *e = append(*e, x.Type+" "+x.Reason+": "+x.Message) }
 
 func configJSON(text string) *v1.Secret {
 	return &v1.Secret{Type: v1.SecretTypeDockerConfigJson, Data: map[string][]byte{v1.DockerConfigJsonKey: []byte(text)}}
