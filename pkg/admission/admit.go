@@ -24,6 +24,10 @@ type Node struct {
 	// resource is not offered, but nil means that nothing is known and resources
 	// are not checked.
 	Allocatable v1.ResourceList
+	// Pressure lists the pressure conditions that the node has. EvictStatic is true where static
+	// pods are not exempt from what follows, on a standalone node.
+	Pressure    []v1.NodeConditionType
+	EvictStatic bool
 	// AllowedUnsafeSysctls are allowed beside the safe ones; a name may end in '*'.
 	AllowedUnsafeSysctls []string
 	// AppArmor is true if the kernel enforces profiles.
@@ -59,7 +63,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	var short *pods.Rejection
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
-		shutdown, fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		shutdown, pressure, fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		switch r := check(pod, others, node); {
 		case r == nil:
@@ -70,6 +74,26 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 		}
 	}
 	return short
+}
+
+// pressure rejects a pod that a node which is short of something would have to evict soon, by the
+// kubelet's rule: for want of memory those that request none, unless they say that they bear it; for want
+// of anything else all but the critical ones.
+func pressure(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
+	critical := pods.IsCritical(pod)
+	if node.EvictStatic && pods.IsStatic(pod) {
+		critical = pods.HasCriticalPriority(pod)
+	}
+	if len(node.Pressure) == 0 || critical {
+		return nil
+	}
+	if len(node.Pressure) == 1 && node.Pressure[0] == v1.NodeMemoryPressure {
+		taint := &v1.Taint{Key: v1.TaintNodeMemoryPressure, Effect: v1.TaintEffectNoSchedule}
+		if pods.QOSClass(pod) != v1.PodQOSBestEffort || corev1.TolerationsTolerateTaint(klog.Background(), pod.Spec.Tolerations, taint, false) {
+			return nil
+		}
+	}
+	return &pods.Rejection{Reason: "Evicted", Message: fmt.Sprintf("The node had condition: %v. ", node.Pressure), Pressure: true}
 }
 
 func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {

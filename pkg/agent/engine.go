@@ -23,6 +23,8 @@ type engine struct {
 	// imageFS returns a directory on the file system of the images, "" where that is not
 	// known. It asks the runtime, once, when somebody needs it.
 	imageFS func() string
+	// layerFS returns a directory on that of the writable layers, in the same way.
+	layerFS func() string
 }
 
 func (e engine) isDocker() bool { return e.RuntimeName == "docker" }
@@ -36,10 +38,12 @@ func waitForEngine(running context.Context, cfg *config.Config, client *criclien
 		return engine{}, err
 	}
 	klog.InfoS("Container runtime", "endpoint", cfg.RuntimeEndpoint(), "name", version.RuntimeName, "version", version.RuntimeVersion, "apiVersion", version.RuntimeApiVersion)
+	fileSystems := sync.OnceValues(func() (images, layers string) { return fileSystems(running, client) })
 	return engine{
 		VersionResponse: version, systemd: usesSystemd(ctx, cfg, client),
 		recursiveReadOnly: recursiveReadOnly(ctx, client),
-		imageFS:           sync.OnceValue(func() string { return imageFS(running, client) }),
+		imageFS:           func() string { images, _ := fileSystems(); return images },
+		layerFS:           func() string { _, layers := fileSystems(); return layers },
 	}, nil
 }
 
@@ -65,13 +69,17 @@ func recursiveReadOnly(ctx context.Context, client *criclient.Client) bool {
 	})
 }
 
-func imageFS(ctx context.Context, client *criclient.Client) string {
+func fileSystems(ctx context.Context, client *criclient.Client) (images, layers string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	info, err := client.ImageFsInfo(ctx, &criapi.ImageFsInfoRequest{})
 	if err != nil || len(info.ImageFilesystems) == 0 {
 		klog.InfoS("The runtime does not say where its images are; their file system counts as the pods'", "err", err)
-		return ""
+		return "", ""
 	}
-	return strings.TrimSpace(info.ImageFilesystems[0].GetFsId().GetMountpoint())
+	images = strings.TrimSpace(info.ImageFilesystems[0].GetFsId().GetMountpoint())
+	if len(info.ContainerFilesystems) > 0 {
+		layers = strings.TrimSpace(info.ContainerFilesystems[0].GetFsId().GetMountpoint())
+	}
+	return images, layers
 }

@@ -89,7 +89,7 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 
 // reserved returns what the configuration keeps from pods.
 func reserved(cfg *config.Config) (r nodeobject.Reserved, err error) {
-	if r.Eviction, err = nodeobject.ParseThresholds(cfg.EvictionHard); err != nil {
+	if r.Eviction, err = cfg.Eviction().Thresholds(); err != nil {
 		return r, err
 	}
 	if r.System, err = nodeobject.Resources("systemReserved", cfg.SystemReserved); err != nil {

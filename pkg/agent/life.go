@@ -7,12 +7,10 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/resize"
-	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
-	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/nodepressure"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/preemption"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
@@ -25,6 +23,7 @@ import (
 type life struct {
 	loop     *loop.Loop
 	workers  *worker.Workers
+	pressure *nodepressure.Manager
 	shutdown *shutdown.Manager // nil: a shutdown of the machine waits for nobody
 	parts    []part
 }
@@ -50,15 +49,16 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err := l.addShutdown(f, evictions); err != nil {
 		return nil, err
 	}
+	pressure, evicting, err := newEviction(f, h, rt, workers, evictions)
+	if err != nil {
+		return nil, err
+	}
+	l.pressure = pressure
 	admitter, err := newAdmitter(f, h, s, l, resizes)
 	if err != nil {
 		return nil, err
 	}
 	sources, err := newSources(f.cfg, s)
-	if err != nil {
-		return nil, err
-	}
-	evicting, err := newEviction(f, rt, workers, evictions)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
-		Wakeups: f.wakeups, Evictions: evictions, Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
+		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
 		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
 	})
 	if err != nil {
@@ -175,8 +175,10 @@ func (l *life) addShutdown(f *foundation, updates chan<- worker.Update) (err err
 
 func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.Store) (*admission.Admitter, error) {
 	offer := h.offer(f.cfg, s)
+	offer.EvictStatic = evictsStatic(f.cfg)
 	cfg := admission.Config{Node: func() admission.Node {
 		now := offer.In(s.node())
+		now.Pressure = l.pressure.Conditions()
 		now.ShuttingDown = l.shutdown.Ending()
 		return now
 	}}
@@ -187,27 +189,4 @@ func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.S
 		cfg.Allocated = resizes.Of
 	}
 	return admission.New(cfg)
-}
-
-// newEviction makes the parts that end pods because of what they use of the node.
-func newEviction(f *foundation, rt *runtimeStage, workers *worker.Workers, evictions chan<- worker.Update) ([]part, error) {
-	if !ptr.Deref(f.cfg.LocalStorageCapacityIsolation, true) {
-		return nil, nil
-	}
-	evictor, err := eviction.New(eviction.Config{Updates: evictions, Journal: f.journal, Metrics: f.metrics})
-	if err != nil {
-		return nil, err
-	}
-	storage, err := localstorage.New(localstorage.Config{
-		Pods:    func() []*v1.Pod { return workers.Pods(worker.Terminating) },
-		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.Evict,
-		LogDir: func(pod *v1.Pod) string {
-			return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
-		},
-		ImagesElsewhere: func() bool {
-			images := f.engine.imageFS()
-			return images != "" && !sameDevice(images, f.cfg.RootDir)
-		},
-	})
-	return []part{{"local storage", storage.Run}}, err
 }

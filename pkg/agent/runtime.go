@@ -29,6 +29,7 @@ type runtimeStage struct {
 	manager   *kuberuntime.Manager
 	pleg      *pleg.PLEG
 	readiness *readiness.Watch
+	collector kuberuntime.Collector // of dead containers
 
 	probed       chan types.UID // pods for which a probe's verdict has changed
 	probeMetrics *prometheus.Registry
@@ -75,11 +76,11 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	if err != nil {
 		return nil, err
 	}
-	collector := kuberuntime.Collector{
+	rt.collector = kuberuntime.Collector{
 		Runtime: rt.manager, Wanted: f.store.MayBeWanted, NodeEvent: f.nodeEvent,
 		Policy: kuberuntime.Policy{MinAge: f.cfg.MinimumContainerTTL, PerContainer: int(f.cfg.MaxDeadPerContainer), Total: int(f.cfg.MaxDeadContainers)},
 	}
-	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", collector.Run}}, images.parts...)
+	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", rt.collector.Run}}, images.parts...)
 	kills := oom.New(oom.Config{Pods: rt.pleg.Pods, Event: f.nodeEvent})
 	rt.parts = append(rt.parts, part{"OOM watcher", kills.Run})
 	rotator, err := newLogRotator(f, rt.pleg)

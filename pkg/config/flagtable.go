@@ -200,7 +200,7 @@ var flags = []flag{
 	{name: "register-schedulable", verdict: notHonoured, does: "true", bool: true, text: "register the node as schedulable"},
 	{name: "redirect-container-streaming", verdict: notHonoured, does: "false", bool: true, text: "redirect exec to the runtime"},
 	{name: "experimental-check-node-capabilities-before-mount", verdict: notHonoured, does: "false", bool: true, text: "check for mount programs"},
-	{name: "experimental-kernel-memcg-notification", verdict: notHonoured, does: "false", bool: true, text: "older name of --kernel-memcg-notification"},
+	{name: "experimental-kernel-memcg-notification", verdict: notHonoured, does: "false|true", bool: true, text: "older name of --kernel-memcg-notification"},
 	{name: "master-service-namespace", verdict: notHonoured, does: "default", text: "namespace of the API server's service"},
 	{name: "node-status-report-frequency", verdict: notHonoured, does: "*", text: "see the field nodeStatusReportFrequency"},
 	{name: "iptables-masquerade-bit", verdict: notHonoured, does: "*", text: "no effect"},

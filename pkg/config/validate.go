@@ -106,6 +106,29 @@ func (c *Config) validatePods(k *checker) {
 	k.want(c.MinimumContainerTTL >= 0, "--minimum-container-ttl-duration", "must not be negative, got %s", c.MinimumContainerTTL)
 }
 
+// validateEviction checks what the rooms that act on it read again.
+func (c *Config) validateEviction(k *checker) {
+	if _, err := c.Eviction().Thresholds(); err != nil {
+		field, problem, _ := strings.Cut(err.Error(), ": ")
+		k.want(false, field, "%s", problem)
+	}
+	atLeast(k, "evictionMaxPodGracePeriod", c.EvictionMaxPodGracePeriod, 0)
+	k.positive("evictionPressureTransitionPeriod", c.EvictionPressureTransitionPeriod.Duration)
+}
+
+// Eviction returns how the thresholds of eviction are configured.
+func (c *Config) Eviction() options.Eviction {
+	return options.Eviction{
+		Hard: c.EvictionHard, Soft: c.EvictionSoft, SoftGracePeriod: c.EvictionSoftGracePeriod, MinimumReclaim: c.EvictionMinimumReclaim,
+		Allocatable: slices.Contains(c.EnforceNodeAllocatable, "pods"),
+	}
+}
+
+// EvictionChosen reports whether somebody has set thresholds, rather than left it to the defaults.
+func (c *Config) EvictionChosen() bool {
+	return c.origins.has("evictionHard") || c.origins.has("evictionSoft")
+}
+
 // redact removes the password in a URL from an error.
 func redact(u *url.URL, raw string) string {
 	if u == nil {
@@ -269,6 +292,7 @@ func (c *Config) validateNode(k *checker) {
 	k.want(youngest >= 0, "imageMinimumGCAge", "must not be negative, got %s", youngest)
 	k.want(oldest >= 0, "imageMaximumGCAge", "must not be negative, got %s", oldest)
 	k.want(oldest <= 0 || oldest > youngest, "imageMaximumGCAge", "must be longer than imageMinimumGCAge (%s), got %s", youngest, oldest)
+	c.validateEviction(k)
 	k.want(!c.RunOnce, "runOnce", "is no longer supported, by the kubelet neither")
 	k.want(c.BootstrapKubeconfig == "" || c.Kubeconfig != "", "--bootstrap-kubeconfig", "needs --kubeconfig, the file to write")
 	k.want((c.ImageCredentialProviderConfig == "") == (c.ImageCredentialProviderBinDir == ""), "--image-credential-provider-config",

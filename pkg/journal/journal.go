@@ -21,6 +21,8 @@ type Entry struct {
 	Type      string // v1.EventTypeNormal or v1.EventTypeWarning
 	Reason    string // the kubelet's, e.g. "Pulled", "BackOff"
 	Message   string
+	// Annotations of the event, for programs; nil for none.
+	Annotations map[string]string
 }
 
 // Sink receives entries. Record must not block and may be called concurrently.
@@ -61,11 +63,17 @@ func (j *Journal) Container(pod *v1.Pod, name string) Recorder {
 	return Recorder{journal: j, pod: pod, container: name}
 }
 
+// Annotated returns what records for the pod as a whole, with annotations.
+func (j *Journal) Annotated(pod *v1.Pod, annotations map[string]string) Recorder {
+	return Recorder{journal: j, pod: pod, annotations: annotations}
+}
+
 // Recorder records what happens to one pod, or to one of its containers.
 type Recorder struct {
-	journal   *Journal
-	pod       *v1.Pod
-	container string
+	journal     *Journal
+	pod         *v1.Pod
+	container   string
+	annotations map[string]string
 }
 
 // Normal records that something went as it should.
@@ -80,7 +88,7 @@ func (r Recorder) record(eventType, reason, message string) {
 	}
 	e := Entry{
 		Time: r.journal.now(), Pod: r.pod, Container: r.container, Type: eventType, Reason: reason,
-		Message: bounds.Cut(message, maxMessage),
+		Message: bounds.Cut(message, maxMessage), Annotations: r.annotations,
 	}
 	for _, s := range r.journal.sinks {
 		s.Record(e)

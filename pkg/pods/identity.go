@@ -40,7 +40,13 @@ const SystemCriticalPriority = 2_000_000_000
 // because of its priority, or because nobody would start it elsewhere (the kubelet's
 // rule).
 func IsCritical(pod *v1.Pod) bool {
-	return IsStatic(pod) || IsMirror(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= SystemCriticalPriority
+	return IsStatic(pod) || IsMirror(pod) || HasCriticalPriority(pod)
+}
+
+// HasCriticalPriority reports whether the pod's priority is one that is kept for the system
+// (system-cluster-critical and above).
+func HasCriticalPriority(pod *v1.Pod) bool {
+	return pod.Spec.Priority != nil && *pod.Spec.Priority >= SystemCriticalPriority
 }
 
 // NameOf returns the pod's namespace and name.

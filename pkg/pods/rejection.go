@@ -15,6 +15,8 @@ type Rejection struct {
 	// Short are the resources that the node does not have left, if that is all that is
 	// in the way: the end of other pods would help.
 	Short []Shortage
+	// Pressure is true if the node is short of something, and that is why.
+	Pressure bool
 }
 
 // Shortage is a resource of which a pod wants more than the others leave, in

@@ -30,8 +30,8 @@ var wings = []struct{ name, imports string }{
 	{"admission", "base pods"},
 	{"source", "base pods admission"},
 	{"runtime", "base pods config/options journal volume"},
-	{"lifecycle", "base pods journal admission source volume runtime"},
-	{"cluster", "base pods journal resources"},
+	{"lifecycle", "base pods config/options journal resources admission source volume runtime"},
+	{"cluster", "base pods config/options journal resources"},
 	{"server", "base pods resources"},
 	{"dockershim", "base"}, // it talks CRI with the others, and nothing else
 	{"agent", "base pods config journal resources volume admission source runtime lifecycle cluster server dockershim"},

@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 )
@@ -31,7 +32,8 @@ type Machine struct {
 // Reserved is what pods cannot have.
 type Reserved struct {
 	System, Kube v1.ResourceList // systemReserved and kubeReserved
-	Eviction     []Threshold     // of hard eviction: that much has to stay free
+	// Eviction thresholds: what the hard ones leave has to stay free.
+	Eviction []options.Threshold
 }
 
 // Measure finds out what the machine has. root is the agent's directory, whose file
@@ -101,11 +103,12 @@ func allocatable(capacity v1.ResourceList, r Reserved) v1.ResourceList {
 		}
 	}
 	for _, t := range r.Eviction {
-		switch t.Signal {
-		case memoryAvailable:
-			subtract(v1.ResourceMemory, *resource.NewQuantity(t.of(capacity.Memory().Value()), resource.BinarySI))
-		case nodefsAvailable:
-			subtract(v1.ResourceEphemeralStorage, *resource.NewQuantity(t.of(capacity.StorageEphemeral().Value()), resource.BinarySI))
+		switch {
+		case !t.Hard():
+		case t.Signal == options.MemoryAvailable:
+			subtract(v1.ResourceMemory, *resource.NewQuantity(t.Of(capacity.Memory().Value()), resource.BinarySI))
+		case t.Signal == options.NodefsAvailable:
+			subtract(v1.ResourceEphemeralStorage, *resource.NewQuantity(t.Of(capacity.StorageEphemeral().Value()), resource.BinarySI))
 		}
 	}
 	for name, q := range capacity {

@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 )
 
 func TestAllocatable(t *testing.T) {
@@ -21,7 +24,9 @@ func TestAllocatable(t *testing.T) {
 		{"nothing is kept", capacity, Reserved{}, capacity},
 		{"system and kube", capacity, Reserved{System: resources("cpu", "500m", "memory", "1Gi"), Kube: resources("cpu", "500m")},
 			resources("cpu", "3", "memory", "7Gi", "ephemeral-storage", "100Gi", "pods", "110")},
-		{"room to evict in", capacity, Reserved{Eviction: []Threshold{{Signal: memoryAvailable, Quantity: 1 << 30}, {Signal: nodefsAvailable, Percent: 10}, {Signal: nodefsInodesFree, Percent: 5}}},
+		{"room to evict in", capacity, Reserved{Eviction: []options.Threshold{
+			{Signal: options.MemoryAvailable, Amount: options.Amount{Quantity: 1 << 30}}, {Signal: options.NodefsAvailable, Amount: options.Amount{Percent: 10}},
+			{Signal: options.NodefsInodesFree, Amount: options.Amount{Percent: 5}}, {Signal: options.MemoryAvailable, Amount: options.Amount{Quantity: 2 << 30}, Grace: time.Minute}}},
 			resources("cpu", "4", "memory", "7Gi", "ephemeral-storage", "90Gi", "pods", "110")},
 		{"never below none", capacity, Reserved{System: resources("cpu", "9")},
 			resources("cpu", "0", "memory", "8Gi", "ephemeral-storage", "100Gi", "pods", "110")},

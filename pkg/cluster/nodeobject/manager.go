@@ -54,10 +54,10 @@ type Config struct {
 	ProviderID     string
 	MaxImages      int
 	Register       bool // registerNode
-	// NodeFS and ImageFS are directories on the file systems whose free space counts.
-	NodeFS, ImageFS string
-	Eviction        []Threshold
-	PressureHold    time.Duration
+	// Pressure returns the pressure conditions that hold; nil: none ever does. PressureChanged,
+	// which may be nil, says that they have changed and are to be reported at once.
+	Pressure        func() []v1.NodeConditionType
+	PressureChanged <-chan struct{}
 	// Period is how often the status is computed, Report how often an unchanged one is
 	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
@@ -78,8 +78,7 @@ type Config struct {
 
 // Manager maintains the node's object and lease in the cluster. Run it once.
 type Manager struct {
-	cfg      Config
-	pressure pressure
+	cfg Config
 
 	images    []*cri.Image
 	imagesAt  time.Time
@@ -116,7 +115,10 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Manager{cfg: cfg, pressure: pressure{hold: cfg.PressureHold}}, nil
+	if cfg.Pressure == nil {
+		cfg.Pressure = func() []v1.NodeConditionType { return nil }
+	}
+	return &Manager{cfg: cfg}, nil
 }
 
 // Run registers the node and keeps it alive until ctx ends.
@@ -308,8 +310,8 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		m.cfg.LeaseDuration/4, m.cfg.Name, v1.NamespaceNodeLease, own).Run(ctx)
 }
 
-// report computes the status every period, and at once when the volumes in use or the node's
-// readiness have changed.
+// report computes the status every period, and at once when the volumes in use, the pressure conditions
+// or the node's readiness have changed.
 func (m *Manager) report(ctx context.Context) {
 	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
 	defer tick.Stop()
@@ -324,6 +326,7 @@ func (m *Manager) report(ctx context.Context) {
 		case <-tick.C():
 		case <-m.cfg.InUse.changed:
 		case <-m.cfg.Changed:
+		case <-m.cfg.PressureChanged:
 		}
 	}
 }
@@ -411,7 +414,7 @@ func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 		VolumesInUse: m.cfg.InUse.list(),
 	}
 	in.Versions.Kubelet, in.Versions.Runtime = m.cfg.KubeletVersion, m.cfg.RuntimeVersion
-	in.Pressure = m.pressure.update(pressing(m.cfg.Eviction, observe(m.cfg.NodeFS, m.cfg.ImageFS)), now)
+	in.Pressure = m.cfg.Pressure()
 	r, err := m.cfg.Runtime.Status(ctx)
 	if err == nil {
 		m.runtimeOK = now

@@ -78,7 +78,7 @@ func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 	h := &house{api: api}
 	cfg := Config{
 		Name: "n1", Hostname: "n1", Watch: NewWatch(api.Client(t), "n1"), Heartbeat: api.Client(t), Runtime: h, Machine: testMachine(),
-		IPs: func() []string { return []string{"192.0.2.1"} }, Register: true, MaxImages: 50, NodeFS: "/",
+		IPs: func() []string { return []string{"192.0.2.1"} }, Register: true, MaxImages: 50,
 		Period: 10 * time.Second, Report: 5 * time.Minute, LeaseDuration: 40 * time.Second,
 		Healthy: func() []string {
 			h.mu.Lock()

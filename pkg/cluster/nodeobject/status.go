@@ -22,14 +22,14 @@ type Input struct {
 	Old          v1.NodeStatus // as the API server has it
 	Addresses    []v1.NodeAddress
 	Machine      Machine
-	Port         int32                         // of the kubelet API; 0: not served
-	Images       []*cri.Image                  // nil: not known, the old list stays
-	MaxImages    int                           // negative: all
-	Handlers     []*cri.RuntimeHandler         // of the runtime
-	Features     *cri.RuntimeFeatures          // of the runtime
-	Pressure     map[v1.NodeConditionType]bool // those that hold
-	Problems     []string                      // why the node is not ready; none: it is ready
-	VolumesInUse []v1.UniqueVolumeName         // nil: not known, the old list stays
+	Port         int32                  // of the kubelet API; 0: not served
+	Images       []*cri.Image           // nil: not known, the old list stays
+	MaxImages    int                    // negative: all
+	Handlers     []*cri.RuntimeHandler  // of the runtime
+	Features     *cri.RuntimeFeatures   // of the runtime
+	Pressure     []v1.NodeConditionType // those that hold
+	Problems     []string               // why the node is not ready; none: it is ready
+	VolumesInUse []v1.UniqueVolumeName  // nil: not known, the old list stays
 	Versions     struct{ Kubelet, Runtime string }
 	Now          time.Time
 }
@@ -76,7 +76,7 @@ func foreign(old, own v1.ResourceList) v1.ResourceList {
 // conditions returns the node's own conditions, in the kubelet's order and words.
 func conditions(in Input) []v1.NodeCondition {
 	of := func(t v1.NodeConditionType, yes, no, yesText, noText string) v1.NodeCondition {
-		if in.Pressure[t] {
+		if slices.Contains(in.Pressure, t) {
 			return v1.NodeCondition{Type: t, Status: v1.ConditionTrue, Reason: yes, Message: yesText}
 		}
 		return v1.NodeCondition{Type: t, Status: v1.ConditionFalse, Reason: no, Message: noText}

@@ -139,7 +139,7 @@ func TestConditionsSayWhy(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := Status(Input{Machine: testMachine(), Problems: tt.problems, Pressure: map[v1.NodeConditionType]bool{tt.pressure: true}, Now: noon})
+			s := Status(Input{Machine: testMachine(), Problems: tt.problems, Pressure: []v1.NodeConditionType{tt.pressure}, Now: noon})
 			got := conditionOfType(s, tt.of)
 			if got.Status != tt.want.Status || got.Reason != tt.want.Reason || got.Message != tt.want.Message {
 				t.Errorf("%s = %+v, want %+v", tt.of, got, tt.want)
@@ -185,7 +185,7 @@ func TestChanged(t *testing.T) {
 	}
 	for name, in := range map[string]Input{
 		"a problem": {Problems: []string{"x"}}, "an address": {Addresses: Addresses(nil, "n1")}, "the port": {Port: 1},
-		"an image": {Images: []*cri.Image{{Id: "a"}}}, "pressure": {Pressure: map[v1.NodeConditionType]bool{v1.NodePIDPressure: true}},
+		"an image": {Images: []*cri.Image{{Id: "a"}}}, "pressure": {Pressure: []v1.NodeConditionType{v1.NodePIDPressure}},
 	} {
 		in.Old, in.Machine, in.Now, in.MaxImages = base, testMachine(), noon, -1
 		if !changed(base, Status(in)) {

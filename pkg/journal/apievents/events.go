@@ -54,7 +54,7 @@ func (s *Sink) Run(ctx context.Context) error {
 
 // Record implements journal.Sink.
 func (s *Sink) Record(e journal.Entry) {
-	s.recorder.Event(reference(e.Pod, e.Container), e.Type, e.Reason, e.Message)
+	s.recorder.AnnotatedEventf(reference(e.Pod, e.Container), e.Annotations, e.Type, e.Reason, "%s", e.Message)
 }
 
 // Node records something about the node itself.

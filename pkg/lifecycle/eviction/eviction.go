@@ -1,7 +1,8 @@
 // Package eviction ends pods because of what they use of the node. Its rooms find
 // those pods:
 //
-//	localstorage ──▶ Evictor ──▶ loop ──▶ worker: stop, and be Failed
+//	localstorage ─┬─▶ Evictor ──▶ loop ──▶ worker: stop, and be Failed
+//	nodepressure ─┘
 //
 // An evicted pod stays on the node as a failed pod until somebody deletes it. It
 // never starts again: its status at the API server says that it has failed.
@@ -10,9 +11,14 @@ package eviction
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
@@ -24,13 +30,19 @@ import (
 // Reason is the reason in an evicted pod's status, and in the event.
 const Reason = "Evicted"
 
-// grace is how many seconds an evicted pod has to end: few, since what it uses hurts others
+// ImmediateGrace is how many seconds an evicted pod has to end: few, since what it uses hurts others
 // (the kubelet's immediateEvictionGracePeriodSeconds).
-const grace = 1
+const ImmediateGrace = 1
 
-// Config is what an Evictor is made of; Journal and Metrics may be nil.
+// leave is how long an evicted pod that has not gone is waited for beyond its grace period (the kubelet's
+// podCleanupTimeout).
+const leave = 30 * time.Second
+
+// Config is what an Evictor is made of; Gone, Journal and Metrics may be nil.
 type Config struct {
 	Updates chan<- worker.Update // to the sync loop
+	// Gone reports whether nothing of a pod is left but its dead containers. nil: at once.
+	Gone    func(types.UID) bool
 	Journal *journal.Journal
 	Metrics prometheus.Registerer
 }
@@ -39,12 +51,35 @@ type Config struct {
 type Evictor struct {
 	cfg   Config
 	count *prometheus.CounterVec
+
+	mu      sync.Mutex
+	pending []Pending
+}
+
+// Eviction is what becomes of a pod, and why.
+type Eviction struct {
+	Pod         *v1.Pod
+	Signal      string // what the pod or the node exceeded, for the metric
+	Message     string
+	Grace       int64             // seconds
+	Disruption  bool              // the pod gets the condition DisruptionTarget
+	Annotations map[string]string // of the event
+}
+
+// Pending is an evicted pod that has not gone yet.
+type Pending struct {
+	UID   types.UID
+	Grace int64
+	until time.Time
 }
 
 // New checks the configuration and registers the metric.
 func New(cfg Config) (*Evictor, error) {
 	if cfg.Updates == nil {
 		return nil, errors.New("eviction: no Updates")
+	}
+	if cfg.Gone == nil {
+		cfg.Gone = func(types.UID) bool { return true }
 	}
 	e := &Evictor{cfg: cfg, count: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kubelet_evictions", Help: "Cumulative number of pod evictions by eviction signal",
@@ -57,25 +92,66 @@ func New(cfg Config) (*Evictor, error) {
 	return e, nil
 }
 
-// Evict asks the sync loop to stop the pod and to let it fail with the message; signal
-// names, for the metric, what the pod exceeded. Evict waits until the sync loop has taken
-// the request or ctx ends, not until the pod has ended. It reports whether the pod is
-// evicted: a critical one is not.
-func (e *Evictor) Evict(ctx context.Context, pod *v1.Pod, signal, message string) (evicted bool) {
+// EvictOwn evicts a pod for exceeding a limit of its own; signal names the limit. It reports
+// whether the pod is evicted: a critical one is not.
+func (e *Evictor) EvictOwn(ctx context.Context, pod *v1.Pod, signal, message string) (evicted bool) {
 	if pods.IsCritical(pod) {
 		klog.ErrorS(nil, "Eviction manager: cannot evict a critical pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
 		return false
 	}
-	u := worker.Update{Kind: worker.Kill, Pod: pod, Grace: ptr.To[int64](grace), Explain: func(s *v1.PodStatus) {
-		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, message
+	return e.Evict(ctx, Eviction{Pod: pod, Signal: signal, Message: message, Grace: ImmediateGrace})
+}
+
+// Evict asks the sync loop to stop the pod and to let it fail with the message. It waits
+// until the sync loop has taken the request or ctx ends, not until the pod has ended. It is
+// false if ctx has ended.
+func (e *Evictor) Evict(ctx context.Context, v Eviction) (evicted bool) {
+	now := time.Now()
+	u := worker.Update{Kind: worker.Kill, Pod: v.Pod, Grace: ptr.To(v.Grace), Explain: func(s *v1.PodStatus) {
+		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, v.Message
+		if v.Disruption {
+			setDisrupted(s, v.Pod, v.Message, now)
+		}
 	}}
-	klog.InfoS("Evicting pod", "pod", klog.KObj(pod), "podUID", pod.UID, "message", message)
-	e.cfg.Journal.Warn(pod, Reason, message)
+	klog.InfoS("Evicting pod", "pod", klog.KObj(v.Pod), "podUID", v.Pod.UID, "signal", v.Signal, "gracePeriod", v.Grace, "message", v.Message)
+	e.cfg.Journal.Annotated(v.Pod, v.Annotations).Warn(Reason, v.Message)
 	select {
 	case e.cfg.Updates <- u:
 	case <-ctx.Done():
 		return false
 	}
-	e.count.WithLabelValues(signal).Inc()
+	e.count.WithLabelValues(v.Signal).Inc()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pending = append(slices.DeleteFunc(e.pending, func(p Pending) bool { return p.UID == v.Pod.UID }),
+		Pending{v.Pod.UID, v.Grace, now.Add(time.Duration(v.Grace)*time.Second + leave)})
 	return true
+}
+
+// Pending returns the evicted pods that have not gone and are worth waiting for: what they use may
+// be all that is missing.
+func (e *Evictor) Pending() []Pending {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	e.pending = slices.DeleteFunc(e.pending, func(p Pending) bool { return now.After(p.until) || e.cfg.Gone(p.UID) })
+	return slices.Clone(e.pending)
+}
+
+// setDisrupted says in the pod's conditions that the node has ended it (KEP-3329).
+func setDisrupted(s *v1.PodStatus, pod *v1.Pod, message string, now time.Time) {
+	c := v1.PodCondition{
+		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: message,
+		ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
+	}
+	i := slices.IndexFunc(s.Conditions, func(o v1.PodCondition) bool { return o.Type == c.Type })
+	if i < 0 {
+		s.Conditions = append(slices.Clone(s.Conditions), c)
+		return
+	}
+	if s.Conditions[i].Status == c.Status {
+		c.LastTransitionTime = s.Conditions[i].LastTransitionTime
+	}
+	s.Conditions = slices.Clone(s.Conditions)
+	s.Conditions[i] = c
 }

@@ -1,6 +1,7 @@
 package eviction
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
@@ -25,7 +27,7 @@ func (t *told) Record(e journal.Entry) {
 	t.events = append(t.events, e.Pod.Name+" "+e.Type+" "+e.Reason+" "+e.Message)
 }
 
-func TestEvict(t *testing.T) {
+func TestEvictingForALimitOfItsOwn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pod  v1.Pod
 		want bool
@@ -45,7 +47,7 @@ func TestEvict(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.pod.Name = "p"
-			if got := e.Evict(t.Context(), &tc.pod, "signal", "too much"); got != tc.want {
+			if got := e.EvictOwn(t.Context(), &tc.pod, "signal", "too much"); got != tc.want {
 				t.Fatalf("evicted %v", got)
 			}
 			if !tc.want {
@@ -71,5 +73,42 @@ func TestEvict(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestEvictingForTheNode(t *testing.T) {
+	updates, gone := make(chan worker.Update, 2), map[types.UID]bool{}
+	var heard told
+	e, err := New(Config{Updates: updates, Gone: func(uid types.UID) bool { return gone[uid] }, Journal: journal.New(time.Now, &heard)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "1", Generation: 3}}
+	for _, grace := range []int64{60, 1} { // first softly, then at once
+		if !e.Evict(t.Context(), Eviction{Pod: pod, Signal: "s", Message: "low", Grace: grace, Disruption: true}) {
+			t.Fatal("not evicted")
+		}
+	}
+	if p := e.Pending(); len(p) != 1 || p[0].UID != "1" || p[0].Grace != 1 {
+		t.Errorf("pending %+v", p)
+	}
+	gone["1"] = true
+	if p := e.Pending(); len(p) != 0 {
+		t.Errorf("still pending %+v", p)
+	}
+	u := <-updates
+	status := v1.PodStatus{Conditions: []v1.PodCondition{{Type: v1.PodReady}}}
+	u.Explain(&status)
+	before := status.DeepCopy()
+	u.Explain(&status) // again and again
+	if !reflect.DeepEqual(&status, before) || len(status.Conditions) != 2 {
+		t.Errorf("conditions %+v, before %+v", status.Conditions, before.Conditions)
+	}
+	c := status.Conditions[1]
+	if c.Type != v1.DisruptionTarget || c.Status != v1.ConditionTrue || c.Reason != "TerminationByKubelet" || c.Message != "low" || c.ObservedGeneration != 3 || c.LastTransitionTime.IsZero() {
+		t.Errorf("condition %+v", c)
+	}
+	if *u.Grace != 60 || status.Phase != v1.PodFailed || status.Reason != "Evicted" {
+		t.Errorf("grace %d, status %+v", *u.Grace, status)
 	}
 }

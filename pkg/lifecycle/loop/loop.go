@@ -72,7 +72,7 @@ type Statuses interface {
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
 }
 
-// Config is what a Loop is made of. Probes, Wakeups, Evictions, Preemption, Journal, Mirrors and
+// Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, Preemption, Journal, Mirrors and
 // Refresh may be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
@@ -81,6 +81,9 @@ type Config struct {
 	Probes    <-chan types.UID // pods for which a probe's verdict has changed
 	Wakeups   *Wakeups
 	Evictions <-chan worker.Update
+	// Cleared says that the node is no longer short of anything. Static pods that it has ended or rejected
+	// for that are then judged again, since nobody makes them anew.
+	Cleared   <-chan struct{}
 	Store     *podstore.Store
 	Workers   Workers
 	Runtime   Runtime
@@ -113,6 +116,8 @@ type Loop struct {
 	// them, and that the node has no room for as long as it does. They are judged once it is gone.
 	returning []types.UID
 	waiting   []waiter // critical pods, in the order in which they get room
+	// evicted are static pods that were ended or rejected because the node was short of something.
+	evicted map[types.UID]bool
 }
 
 // New checks the configuration.
@@ -130,7 +135,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Wakeups == nil {
 		cfg.Wakeups = NewWakeups()
 	}
-	l := &Loop{cfg: cfg, spoken: map[string]bool{}}
+	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
 	return l, nil
 }
@@ -184,7 +189,9 @@ func (l *Loop) Run(ctx context.Context) error {
 				l.sync(uid)
 			}
 		case u := <-l.cfg.Evictions:
-			l.cfg.Workers.Update(u)
+			l.evict(u)
+		case <-l.cfg.Cleared:
+			l.judgeEvicted()
 		case now := <-tick.C():
 			for _, uid := range l.cfg.Workers.Due(now) {
 				l.retry(uid)
@@ -235,6 +242,7 @@ func (l *Loop) change(c source.Change) {
 			l.doubts.forget(pod.UID)
 			l.returning = without(l.returning, pod.UID)
 			l.forgetWaiting(pod.UID)
+			delete(l.evicted, pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
@@ -304,7 +312,39 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	}
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
+	if r.Pressure && pods.IsStatic(pod) {
+		l.evicted[pod.UID] = true
+	}
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
+}
+
+// evict tells the worker of a pod that has to go. Only a static pod that is to come back is noted.
+func (l *Loop) evict(u worker.Update) {
+	if u.Pod != nil && pods.IsStatic(u.Pod) && l.cfg.Cleared != nil {
+		l.evicted[u.Pod.UID] = true
+	}
+	l.cfg.Workers.Update(u)
+}
+
+// judgeEvicted judges again the static pods that had to go or could not come. What is left of an
+// earlier life is removed first.
+func (l *Loop) judgeEvicted() {
+	var again []*v1.Pod
+	for uid := range l.evicted {
+		delete(l.evicted, uid)
+		pod, ok := l.cfg.Store.Get(uid)
+		if !ok {
+			continue
+		}
+		klog.InfoS("The node has room again: pod is judged anew", "pod", klog.KObj(pod), "podUID", uid)
+		if _, known := l.cfg.Workers.Known(uid); !known {
+			again = append(again, pod)
+			continue
+		}
+		l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
+		l.returning = append(l.returning, uid)
+	}
+	l.add(again)
 }
 
 // judgeReturning judges the pods that came back, and whose first life is over now.

@@ -15,6 +15,9 @@ import (
 // Parent is the pod's cgroup as CRI's cgroup_parent names it.
 func (t *Tree) Parent(pod *v1.Pod) string { return t.cfg.Layout.Parent(pod) }
 
+// Root is the cgroup of all pods, by its path below the root of all cgroups.
+func (t *Tree) Root() string { return t.cfg.Layout.path(t.cfg.Layout.root) }
+
 // HugePageSizes returns the sizes of huge pages, in bytes, that the kernel can
 // limit; none if it cannot.
 func (t *Tree) HugePageSizes() []int64 { return t.kernel.hugePageSizes() }

@@ -1,5 +1,5 @@
-// Package machine reads what the kernel says about the machine as a whole: memory
-// and processes. It keeps no state.
+// Package machine reads what the kernel says about the machine as a whole: memory,
+// file systems and processes. It keeps no state.
 package machine
 
 import (
@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Memory of the machine, in bytes.
@@ -93,4 +95,29 @@ func Line(path string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// FileSystem is how much of a file system is free and how large it is: bytes for users that are not
+// root, and inodes. Some file systems count no inodes.
+type FileSystem struct {
+	Device             uint64
+	Free, Size         int64
+	FreeInodes, Inodes int64
+}
+
+// ReadFileSystem examines the file system of a path.
+func ReadFileSystem(path string) (FileSystem, error) {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	err := unix.Stat(path, &st)
+	if err == nil {
+		err = unix.Statfs(path, &fs)
+	}
+	if err != nil {
+		return FileSystem{}, fmt.Errorf("examine the file system of %s: %w", path, err)
+	}
+	return FileSystem{
+		Device: st.Dev, Free: int64(fs.Bavail) * fs.Frsize, Size: int64(fs.Blocks) * fs.Frsize,
+		FreeInodes: int64(fs.Ffree), Inodes: int64(fs.Files),
+	}, nil
 }

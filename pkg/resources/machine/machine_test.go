@@ -37,3 +37,13 @@ func TestThisMachine(t *testing.T) {
 		t.Errorf("%d of %d processes, %v", running, most, ok)
 	}
 }
+
+func TestReadFileSystem(t *testing.T) {
+	fs, err := ReadFileSystem(t.TempDir())
+	if err != nil || fs.Device == 0 || fs.Size <= 0 || fs.Free > fs.Size || fs.FreeInodes > fs.Inodes {
+		t.Errorf("%+v, %v", fs, err)
+	}
+	if fs, err := ReadFileSystem("/no/such/directory"); err == nil {
+		t.Errorf("of a directory that is not there: %+v", fs)
+	}
+}

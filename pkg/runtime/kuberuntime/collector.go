@@ -45,3 +45,18 @@ func (c Collector) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Unused removes what the node can do without when it is short of disk: beside what the policy does not keep,
+// all that is left of pods that have stopped for good (the kubelet's DeleteAllUnusedContainers). The one dead
+// container of a pod that goes on is what says how it ended: it stays.
+type Unused struct {
+	Collector
+	Over func(types.UID) bool
+}
+
+// DeleteUnused implements nodepressure.Reclaimer.
+func (u Unused) DeleteUnused(ctx context.Context) error {
+	p := u.Policy
+	p.Over = u.Over
+	return u.Runtime.GarbageCollect(ctx, p, u.Wanted)
+}

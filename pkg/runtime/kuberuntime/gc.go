@@ -27,7 +27,12 @@ type Policy struct {
 	MinAge       time.Duration // younger ones are kept
 	PerContainer int           // kept per container of a pod; negative: all
 	Total        int           // kept on the node; negative: no bound
+	// Over reports whether a pod has stopped for good. Of such a pod nothing is kept, whatever the rest of
+	// the policy says; nil: of every pod something may be.
+	Over func(types.UID) bool
 }
+
+func (p Policy) over(uid types.UID) bool { return p.Over != nil && p.Over(uid) }
 
 // unstarted is the age at which a container that was created but not started counts
 // as left behind rather than as being started right now.
@@ -87,11 +92,12 @@ func garbage(pods []*actual.Pod, p Policy, wanted func(types.UID) bool, now time
 		of := map[string]int{}
 		for _, c := range pod.Containers { // newest first
 			dead := c.State == actual.StateExited || c.State == actual.StateCreated && now.Sub(c.CreatedAt) > unstarted
-			if !dead || now.Sub(c.CreatedAt) < p.MinAge {
+			over := p.over(pod.UID)
+			if !dead || now.Sub(c.CreatedAt) < p.MinAge && !over {
 				continue
 			}
 			of[c.Name]++
-			if p.PerContainer >= 0 && of[c.Name] > p.PerContainer {
+			if over || p.PerContainer >= 0 && of[c.Name] > p.PerContainer {
 				g.containers = append(g.containers, deadContainer{c, pod})
 				drop[c.ID] = true
 			} else {
@@ -114,7 +120,7 @@ func garbage(pods []*actual.Pod, p Policy, wanted func(types.UID) bool, now time
 			}
 		}
 		for i, s := range pod.Sandboxes { // newest first
-			if s.State == actual.StateExited && !used[s.ID] && !(i == 0 && wanted(pod.UID)) {
+			if s.State == actual.StateExited && !used[s.ID] && !(i == 0 && wanted(pod.UID) && !p.over(pod.UID)) {
 				g.sandboxes = append(g.sandboxes, s)
 			}
 		}

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/localstorage"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/nodepressure"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+)
+
+// newEviction makes the parts that end pods because of what they use of the node.
+func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictions chan<- worker.Update) (*nodepressure.Manager, []part, error) {
+	evictor, err := eviction.New(eviction.Config{Updates: evictions, Gone: workers.Released, Journal: f.journal, Metrics: f.metrics})
+	if err != nil {
+		return nil, nil, err
+	}
+	logs := func(pod *v1.Pod) string {
+		return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
+	}
+	pressure, err := newPressure(f, h, rt, workers, evictor, logs)
+	if err != nil {
+		return nil, nil, err
+	}
+	parts := []part{{"node pressure", pressure.Run}}
+	if !ptr.Deref(f.cfg.LocalStorageCapacityIsolation, true) {
+		return pressure, parts, nil
+	}
+	storage, err := localstorage.New(localstorage.Config{
+		Pods:    func() []*v1.Pod { return workers.Pods(worker.Terminating) },
+		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.EvictOwn, LogDir: logs,
+		ImagesElsewhere: func() bool {
+			images := f.engine.imageFS()
+			return images != "" && !sameDevice(images, f.cfg.RootDir)
+		},
+	})
+	return pressure, append(parts, part{"local storage", storage.Run}), err
+}
+
+func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictor *eviction.Evictor, logs func(*v1.Pod) string) (*nodepressure.Manager, error) {
+	node := nodepressure.Node{Root: f.cfg.RootDir, Images: f.engine.imageFS(), Layers: f.engine.layerFS()}
+	if h.cgroups != nil {
+		node.PodsCgroup = h.cgroups.Root()
+	}
+	over := func(uid types.UID) bool {
+		if _, known := workers.Known(uid); !known || !workers.Released(uid) {
+			return false
+		}
+		// Without an API server, dead containers are all that says that a pod has run and is not to again.
+		s, _ := f.statuses.Get(uid)
+		return !f.cfg.Standalone() || s.Reason == eviction.Reason
+	}
+	return nodepressure.New(nodepressure.Config{
+		Thresholds: h.reserved.Eviction, Hold: f.cfg.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(f.cfg.EvictionMaxPodGracePeriod),
+		Node: node, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
+		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
+		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over},
+		Event:      f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
+	})
+}
+
+// evictsStatic reports whether static pods are evicted when the node is short of something: on a standalone
+// node, where there are no others, if somebody has set thresholds.
+func evictsStatic(cfg *config.Config) bool { return cfg.Standalone() && cfg.EvictionChosen() }
+
+// clearedFor returns what the sync loop hears from when static pods may come back; nil where none had to go.
+func clearedFor(cfg *config.Config, pressure *nodepressure.Manager) <-chan struct{} {
+	if !evictsStatic(cfg) {
+		return nil
+	}
+	return pressure.Cleared()
+}

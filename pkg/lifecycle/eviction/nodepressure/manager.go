@@ -1,0 +1,390 @@
+// Package nodepressure ends pods for the sake of the node: when it runs out of memory, disk or
+// process IDs. It is the one place that says which pressure conditions the node has.
+//
+//	/proc, cgroups, statfs ─▶ decide (pure) ─┬─▶ conditions ─▶ node object, admission
+//	every 10 s, sooner as memory             │
+//	gets scarce or the kernel calls          └─▶ clean up ─▶ rank (pure) ─▶ Evictor, one pod
+//
+// The node first gives back what it can itself: dead containers and unused images. Then the pods are
+// ranked, and the first that is not critical has to go. Nothing more is done until it has gone.
+package nodepressure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
+
+const (
+	// period is the kubelet's evictionMonitoringPeriod.
+	period = 10 * time.Second
+	// pending is how soon to look again while a pod that was evicted has not gone, or while there is
+	// something else to wait for.
+	pending = 500 * time.Millisecond
+	// pause is the least time between two attempts that come to nothing where memory is short.
+	pause = time.Second
+	// cleaning bounds one round of cleaning up.
+	cleaning = 2 * time.Minute
+	// repeat is how often the event is repeated while a threshold stays met and no pod goes.
+	repeat = 5 * time.Minute
+)
+
+// Reclaimer gives back what the node can do without. It may be called at any time, again too.
+type Reclaimer interface {
+	DeleteUnused(ctx context.Context) error
+}
+
+// Evictor ends pods.
+type Evictor interface {
+	// Evict reports whether the pod is being evicted; it does not wait for the pod.
+	Evict(context.Context, eviction.Eviction) bool
+	// Pending returns the evicted pods that have not gone and are worth waiting for.
+	Pending() []eviction.Pending
+}
+
+// Config is what a Manager is made of. Containers, Images, Event and Metrics may be nil.
+type Config struct {
+	Thresholds []options.Threshold
+	// Hold is how long a condition stays after its cause has gone (evictionPressureTransitionPeriod).
+	Hold time.Duration
+	// MaxGrace bounds the grace period of pods that are evicted at a soft threshold, in seconds
+	// (evictionMaxPodGracePeriod).
+	MaxGrace int64
+	Node     Node
+	// Pods returns those that have not stopped yet.
+	Pods    func() []*v1.Pod
+	Runtime Runtime
+	Volumes Volumes
+	LogDir  func(*v1.Pod) string // with a directory for each container
+	Evictor Evictor
+	// EvictStatic has static pods evicted unless their priority spares them. The kubelet spares all, since
+	// nobody makes them anew; on a standalone node, where there are no others, Cleared can.
+	EvictStatic bool
+	Containers  Reclaimer // removes dead containers
+	Images      Reclaimer // removes unused images
+	Event       journal.NodeEvent
+	Metrics     prometheus.Registerer
+	Clock       clock.Clock
+}
+
+// Manager watches over the node. Run it once.
+type Manager struct {
+	cfg        Config
+	observer   observer
+	observe    func(now time.Time) observations
+	thresholds []options.Threshold
+	layout     layout
+	age        *prometheus.HistogramVec
+
+	wake    chan struct{} // a threshold of memory is met
+	changed chan struct{}
+	cleared chan struct{}
+
+	memory  memory
+	job     chan prepared // the cleaning under way; nil when none is
+	ready   *prepared     // what the last one came to, until it is used
+	rest    time.Time     // nothing is evicted before
+	told    map[v1.ResourceName]time.Time
+	tried   map[types.UID]int64 // the grace of the pods that were evicted and have not stopped
+	failing logonce.Error
+	spared  logonce.Error
+
+	mu         sync.Mutex
+	conditions []v1.NodeConditionType
+}
+
+// prepared is what a cleaning came to.
+type prepared struct {
+	threshold options.Threshold
+	used      map[types.UID]usage
+	err       error
+}
+
+// New checks the configuration, registers the metric and looks at the node for the first time, so
+// that no pod is admitted before that.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.Pods == nil, cfg.Runtime == nil, cfg.Volumes == nil, cfg.LogDir == nil, cfg.Evictor == nil:
+		return nil, errors.New("node pressure: no Pods, Runtime, Volumes, LogDir or Evictor")
+	case cfg.Node.Root == "", cfg.Clock == nil:
+		return nil, errors.New("node pressure: no Node or Clock")
+	}
+	o := observer{cfg.Node}
+	m := &Manager{
+		cfg: cfg, observer: o, observe: o.all, layout: o.layout(),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
+		told: map[v1.ResourceName]time.Time{}, tried: map[types.UID]int64{},
+		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kubelet_eviction_stats_age_seconds", Buckets: prometheus.DefBuckets,
+			Help: "Time between when stats are collected, and when pod is evicted based on those stats by eviction signal",
+		}, []string{"eviction_signal"}),
+	}
+	m.thresholds = withContainerfs(cfg.Thresholds, m.layout)
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(m.age); err != nil {
+			return nil, err
+		}
+	}
+	now := cfg.Clock.Now()
+	m.look(m.observe(now), now)
+	return m, nil
+}
+
+// Conditions returns the pressure conditions that the node has, in the order of their names.
+func (m *Manager) Conditions() []v1.NodeConditionType {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conditions
+}
+
+// Changed says that Conditions may return something else.
+func (m *Manager) Changed() <-chan struct{} { return m.changed }
+
+// Cleared says that the last condition has gone.
+func (m *Manager) Cleared() <-chan struct{} { return m.cleared }
+
+// Run looks at the node until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	if len(m.thresholds) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { m.watchMemory(ctx) })
+	for {
+		next := m.cfg.Clock.NewTimer(m.round(ctx))
+		select {
+		case <-ctx.Done():
+		case <-m.wake:
+		case p := <-m.job:
+			m.job, m.ready = nil, &p
+		case <-next.C():
+		}
+		next.Stop()
+		if ctx.Err() != nil {
+			if m.job != nil {
+				<-m.job
+			}
+			return nil
+		}
+	}
+}
+
+// round looks at the node, and does what is to be done. It returns when to look again.
+func (m *Manager) round(ctx context.Context) time.Duration {
+	now := m.cfg.Clock.Now()
+	seen := m.observe(now)
+	v := m.look(seen, now)
+	m.forgetTried()
+	if len(v.act) == 0 {
+		m.ready = nil
+		return m.due(now)
+	}
+	t := v.act[0]
+	waits := slices.ContainsFunc(m.cfg.Evictor.Pending(), func(p eviction.Pending) bool {
+		// A hard threshold does not wait for a pod that still has a soft one's grace.
+		return !t.Hard() || p.Grace <= eviction.ImmediateGrace
+	})
+	if waits || m.job != nil && ofDisk(t.Signal) {
+		return pending
+	}
+	if now.Before(m.rest) {
+		return min(m.rest.Sub(now), pending)
+	}
+	m.announce(t, now)
+	used, at, err := m.usageFor(ctx, t)
+	if err != nil {
+		m.rest = now.Add(pause)
+		if m.failing.Note(err) {
+			klog.ErrorS(err, "Eviction manager: cannot find out which pod to evict, trying again", "signal", t.Signal)
+		}
+		return pending
+	}
+	if used == nil {
+		return pending // the job has been started
+	}
+	m.failing.Note(nil)
+	m.evict(ctx, t, used, seen[t.Signal], at)
+	return pending
+}
+
+// look decides by what is seen, and publishes the conditions.
+func (m *Manager) look(seen observations, now time.Time) verdict {
+	var v verdict
+	m.memory, v = decide(m.memory, input{thresholds: m.thresholds, seen: seen, hold: m.cfg.Hold, now: now})
+	m.mu.Lock()
+	old := m.conditions
+	m.conditions = v.conditions
+	m.mu.Unlock()
+	if slices.Equal(old, v.conditions) {
+		return v
+	}
+	klog.InfoS("Eviction manager: the node's pressure conditions have changed", "were", old, "are", v.conditions)
+	tell := []chan struct{}{m.changed}
+	if len(v.conditions) == 0 {
+		tell = append(tell, m.cleared)
+		clear(m.told)
+	}
+	for _, c := range tell {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+	return v
+}
+
+// due is when something changes by time alone, or else the period.
+func (m *Manager) due(now time.Time) time.Duration {
+	next := period
+	for t, since := range m.memory.first {
+		if left := since.Add(t.Grace).Sub(now); left > 0 {
+			next = min(next, left)
+		}
+	}
+	for _, at := range m.memory.condition {
+		if left := at.Add(m.cfg.Hold).Sub(now); left > 0 {
+			next = min(next, left)
+		}
+	}
+	return next
+}
+
+// forgetTried forgets pods that have stopped.
+func (m *Manager) forgetTried() {
+	if len(m.tried) == 0 {
+		return
+	}
+	there := map[types.UID]bool{}
+	for _, pod := range m.cfg.Pods() {
+		there[pod.UID] = true
+	}
+	for uid := range m.tried {
+		if !there[uid] {
+			delete(m.tried, uid)
+		}
+	}
+}
+
+// announce records that the node is short of something: when that begins, and then now and then.
+func (m *Manager) announce(t options.Threshold, now time.Time) {
+	what := signals[t.Signal].resource
+	if at, ok := m.told[what]; ok && now.Sub(at) < repeat {
+		return
+	}
+	m.told[what] = now
+	klog.InfoS("Eviction manager: attempting to reclaim", "resource", what, "signal", t.Signal)
+	m.cfg.Event.Warn("EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", what))
+}
+
+// usageFor returns what the pods use, and when that was asked. nil without an error: what the pods
+// occupy on disk is being measured, after the node has given back what it can.
+func (m *Manager) usageFor(ctx context.Context, t options.Threshold) (map[types.UID]usage, time.Time, error) {
+	now := m.cfg.Clock.Now()
+	if !ofDisk(t.Signal) {
+		used, err := m.measure(ctx)
+		return used, now, err
+	}
+	if r := m.ready; r != nil {
+		m.ready = nil
+		if r.threshold == t && (r.used != nil || r.err != nil) {
+			return r.used, now, r.err
+		}
+	}
+	job, candidates := make(chan prepared, 1), m.cfg.Pods()
+	m.job = job
+	go func() { job <- m.prepare(ctx, t, candidates) }()
+	return nil, now, nil
+}
+
+// prepare gives back what the node can do without. If that is not enough, it measures the pods.
+func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates []*v1.Pod) prepared {
+	c := cleanupFor(t.Signal, m.layout)
+	bounded, cancel := context.WithTimeout(ctx, cleaning)
+	defer cancel()
+	if c.containers && m.cfg.Containers != nil {
+		if err := m.cfg.Containers.DeleteUnused(bounded); err != nil {
+			klog.InfoS("Eviction manager: could not remove all dead containers", "signal", t.Signal, "err", err)
+		}
+	}
+	if c.images && m.cfg.Images != nil {
+		if err := m.cfg.Images.DeleteUnused(bounded); err != nil {
+			klog.InfoS("Eviction manager: could not remove all unused images", "signal", t.Signal, "err", err)
+		}
+	}
+	p := prepared{threshold: t}
+	if len(missed([]options.Threshold{t}, m.observe(m.cfg.Clock.Now()), true)) == 0 {
+		klog.InfoS("Eviction manager: able to reduce resource pressure without evicting pods", "signal", t.Signal)
+		return p
+	}
+	p.used, p.err = m.measureDisk(ctx, candidates, countedFor(t.Signal, m.layout))
+	return p
+}
+
+// evict ends the first pod that may be ended.
+func (m *Manager) evict(ctx context.Context, t options.Threshold, used map[types.UID]usage, o observation, at time.Time) {
+	now := m.cfg.Clock.Now()
+	for _, pod := range rank(m.cfg.Pods(), used, t.Signal, m.layout) {
+		grace := m.grace(t, pod)
+		if given, ok := m.tried[pod.UID]; m.Spares(pod) || ok && given <= grace {
+			continue
+		}
+		u, known := used[pod.UID]
+		message, annotations := explain(pod, u, known, t, o)
+		m.age.WithLabelValues(string(t.Signal)).Observe(m.cfg.Clock.Since(at).Seconds())
+		if !m.cfg.Evictor.Evict(ctx, eviction.Eviction{
+			Pod: pod, Signal: string(t.Signal), Message: message, Grace: grace, Disruption: true, Annotations: annotations,
+		}) {
+			return // the agent stops
+		}
+		m.tried[pod.UID] = grace
+		m.spared.Note(nil)
+		delete(m.told, signals[t.Signal].resource)
+		if ofDisk(t.Signal) {
+			m.rest = now.Add(period) // what a pod leaves on disk may take a while to go
+		}
+		return
+	}
+	if m.spared.Note(errors.New(string(t.Signal))) {
+		klog.ErrorS(nil, "Eviction manager: unable to evict any pods from the node", "signal", t.Signal)
+	}
+	m.rest = now.Add(pause)
+	if ofDisk(t.Signal) {
+		m.rest = now.Add(period)
+	}
+}
+
+// grace is how long a pod has to end, in seconds, the kubelet's rule.
+func (m *Manager) grace(t options.Threshold, pod *v1.Pod) int64 {
+	if t.Hard() {
+		return eviction.ImmediateGrace
+	}
+	if own := pod.Spec.TerminationGracePeriodSeconds; own != nil {
+		return min(m.cfg.MaxGrace, *own)
+	}
+	return m.cfg.MaxGrace
+}
+
+// Spares reports whether a pod is not evicted for the sake of the node.
+func (m *Manager) Spares(pod *v1.Pod) bool {
+	if m.cfg.EvictStatic && pods.IsStatic(pod) {
+		return pods.HasCriticalPriority(pod)
+	}
+	return pods.IsCritical(pod)
+}

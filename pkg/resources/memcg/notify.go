@@ -1,0 +1,141 @@
+package memcg
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// stall is what the kernel tells of: some process waits for memory for 200 ms within two seconds, in
+// microseconds. A shorter window would need CAP_SYS_RESOURCE on some kernels.
+const stall = "some 200000 2000000"
+
+// Notifier is a wish to hear from the kernel. Close ends it.
+type Notifier struct {
+	files []*os.File
+	stop  *os.File // an eventfd that wakes the goroutine
+	done  sync.WaitGroup
+}
+
+// Notify has the kernel tell when the cgroup's use of memory, page cache included, crosses bound,
+// in bytes and in either direction; or, with version 2, when processes stall for want of memory
+// or the cgroup has run into its limit. tell is called from one goroutine, must not block, and may
+// be called without cause. It is not called after Close has returned.
+func (g Group) Notify(bound int64, tell func()) (*Notifier, error) {
+	n := &Notifier{}
+	err := g.open(n, bound)
+	if err == nil {
+		n.stop, err = eventFile()
+	}
+	if err != nil {
+		n.close()
+		return nil, fmt.Errorf("ask the kernel about the memory of cgroup %s: %w", g.dir, err)
+	}
+	n.done.Go(func() { n.listen(g.v2, tell) })
+	return n, nil
+}
+
+func (g Group) open(n *Notifier, bound int64) error {
+	if !g.v2 {
+		return g.openV1(n, bound)
+	}
+	pressure, events := filepath.Join(g.dir, "memory.pressure"), filepath.Join(g.dir, "memory.events")
+	if g.dir == mountPoint {
+		pressure, events = "/proc/pressure/memory", "" // the root has no events
+	}
+	f, errStall := os.OpenFile(pressure, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if errStall == nil {
+		n.files = append(n.files, f)
+		_, errStall = f.Write([]byte(stall + "\x00"))
+	}
+	if events == "" {
+		return errStall
+	}
+	f, err := os.Open(events)
+	if err != nil {
+		return errors.Join(errStall, err)
+	}
+	n.files = append(n.files, f)
+	return nil // the kernel may keep no pressure: the events are something
+}
+
+func (g Group) openV1(n *Notifier, bound int64) error {
+	usage, err := os.Open(filepath.Join(g.dir, "memory.usage_in_bytes"))
+	if err != nil {
+		return err
+	}
+	defer usage.Close() // the kernel keeps what it needs of it
+	event, err := eventFile()
+	if err != nil {
+		return err
+	}
+	n.files = append(n.files, event)
+	return os.WriteFile(filepath.Join(g.dir, "cgroup.event_control"), fmt.Appendf(nil, "%d %d %d", event.Fd(), usage.Fd(), bound), 0)
+}
+
+func eventFile() (*os.File, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "eventfd"), nil
+}
+
+// listen calls tell for each event until stop is written to.
+func (n *Notifier) listen(v2 bool, tell func()) {
+	events := int16(unix.POLLIN)
+	if v2 {
+		events = unix.POLLPRI
+	}
+	fds := []unix.PollFd{{Fd: int32(n.stop.Fd()), Events: unix.POLLIN}}
+	for _, f := range n.files {
+		fds = append(fds, unix.PollFd{Fd: int32(f.Fd()), Events: events})
+	}
+	buffer := make([]byte, 4096)
+	for {
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return // it does not fail on open files
+		}
+		if fds[0].Revents != 0 {
+			return
+		}
+		for i := 1; i < len(fds); i++ {
+			got := fds[i].Revents
+			if got == 0 {
+				continue
+			}
+			// memory.events is always POLLERR beside POLLPRI. Without POLLPRI it is the end: of
+			// the cgroup.
+			if got&events == 0 || got&unix.POLLNVAL != 0 {
+				fds[i].Fd = -1
+			}
+			_, _ = unix.Pread(int(fds[i].Fd), buffer, 0) // has the next change of the file told
+			if !v2 {
+				_, _ = unix.Read(int(fds[i].Fd), buffer[:8])
+			}
+			tell()
+		}
+	}
+}
+
+// Close ends the notifier and waits for the last call of tell.
+func (n *Notifier) Close() {
+	if n == nil {
+		return
+	}
+	_, _ = unix.Write(int(n.stop.Fd()), []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	n.done.Wait()
+	n.close()
+}
+
+func (n *Notifier) close() {
+	for _, f := range append(n.files, n.stop) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
