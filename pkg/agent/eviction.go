@@ -48,21 +48,29 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	if h.cgroups != nil {
 		node.PodsCgroup = h.cgroups.Root()
 	}
-	over := func(uid types.UID) bool {
-		if _, known := workers.Known(uid); !known || !workers.Released(uid) {
-			return false
-		}
-		// Without an API server, dead containers are all that says that a pod has run and is not to again.
-		s, _ := f.statuses.Get(uid)
-		return !f.cfg.Standalone() || s.Reason == eviction.Reason
-	}
 	return nodepressure.New(nodepressure.Config{
 		Thresholds: h.reserved.Eviction, Hold: f.cfg.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(f.cfg.EvictionMaxPodGracePeriod),
 		Node: node, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
 		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
-		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over},
+		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)},
 		Event:      f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
 	})
+}
+
+// over returns the function that reports whether a pod has stopped for good and its dead containers are not all that
+// says so: the API server does. Nobody asks it about a static pod; of these only an evicted one may begin anew.
+func over(f *foundation, workers *worker.Workers) func(types.UID) bool {
+	return func(uid types.UID) bool {
+		if _, known := workers.Known(uid); !known || !workers.Released(uid) {
+			return false
+		}
+		pod, wanted := f.store.Get(uid)
+		if wanted && pods.IsStatic(pod) {
+			s, _ := f.statuses.Get(uid)
+			return s.Reason == eviction.Reason
+		}
+		return !wanted || pods.IsFinished(pod.Status.Phase)
+	}
 }
 
 // evictsStatic reports whether static pods are evicted when the node is short of something: on a standalone

@@ -326,10 +326,9 @@ func (l *Loop) evict(u worker.Update) {
 	l.cfg.Workers.Update(u)
 }
 
-// judgeEvicted judges again the static pods that had to go or could not come. What is left of an
-// earlier life is removed first.
+// judgeEvicted has the static pods that had to go or could not come judged again, once what is left of them is
+// gone: their status says that they have failed.
 func (l *Loop) judgeEvicted() {
-	var again []*v1.Pod
 	for uid := range l.evicted {
 		delete(l.evicted, uid)
 		pod, ok := l.cfg.Store.Get(uid)
@@ -337,14 +336,9 @@ func (l *Loop) judgeEvicted() {
 			continue
 		}
 		klog.InfoS("The node has room again: pod is judged anew", "pod", klog.KObj(pod), "podUID", uid)
-		if _, known := l.cfg.Workers.Known(uid); !known {
-			again = append(again, pod)
-			continue
-		}
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
 		l.returning = append(l.returning, uid)
 	}
-	l.add(again)
 }
 
 // judgeReturning judges the pods that came back, and whose first life is over now.

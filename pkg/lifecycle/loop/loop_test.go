@@ -38,6 +38,7 @@ type bench struct {
 	clean     func()
 	wakeups   *Wakeups
 	evictions chan worker.Update
+	cleared   chan struct{}
 	judged    func(*v1.Pod) // as each pod is
 	refresh   func(context.Context) error
 	room      int // for how many pods there is; 0: any number
@@ -143,11 +144,11 @@ func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
-		wakeups: NewWakeups(), evictions: make(chan worker.Update),
+		wakeups: NewWakeups(), evictions: make(chan worker.Update), cleared: make(chan struct{}),
 	}
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
-		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Workers: b, Runtime: b, Clock: clock.RealClock{},
+		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Cleared: b.cleared, Workers: b, Runtime: b, Clock: clock.RealClock{},
 		Admission: b, Preemption: &b.preempted, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)
@@ -457,6 +458,45 @@ func TestNewPodsAreJudgedWhenAllThatIsWantedIsKnown(t *testing.T) {
 			if !slices.Equal(maybe[name], want) {
 				t.Errorf("when %s was judged, 1, 2 and 9 may have been wanted: %v, want %v", name, maybe[name], want)
 			}
+		}
+	})
+}
+
+func TestStaticPodsThatTheNodeWasTooShortForAreJudgedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceFile)
+		static := func(uid string) *v1.Pod {
+			p := pod(uid, uid)
+			p.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
+			return p
+		}
+		b.reject["late"] = pods.Rejection{Reason: "Evicted", Pressure: true}
+		b.reject["bad"] = pods.Rejection{Reason: "NodePorts"}
+		hog, late, removed := static("hog"), static("late"), static("removed")
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{hog, late, removed, static("bad"), pod("of the API", "of the API")}}
+		for _, p := range []*v1.Pod{hog, removed, pod("of the API", "of the API")} {
+			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(*v1.PodStatus) {}}
+		}
+		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceFile, Pods: []*v1.Pod{removed}}
+		synctest.Wait()
+		b.mu.Lock()
+		b.updates = nil
+		b.mu.Unlock()
+		delete(b.reject, "late")
+		b.cleared <- struct{}{}
+		synctest.Wait()
+		if got, want := slices.Sorted(slices.Values(b.said())), []string{"kill removed hog", "kill removed late"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
+		}
+		b.mu.Lock()
+		clear(b.known) // they are gone
+		b.updates = nil
+		b.mu.Unlock()
+		time.Sleep(2 * housekeepingPeriod)
+		b.cleared <- struct{}{} // once is enough
+		synctest.Wait()
+		if got, want := slices.Sorted(slices.Values(b.said())), []string{"create hog", "create late"}; !slices.Equal(got, want) {
+			t.Errorf("updates = %v, want %v", got, want)
 		}
 	})
 }

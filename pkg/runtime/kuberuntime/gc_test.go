@@ -46,7 +46,10 @@ func TestGarbage(t *testing.T) {
 		"old sandbox goes, newest stays":          {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s2", State: actual.StateExited}, {ID: "s1", State: actual.StateExited}}}}, true, "s1"},
 		"old sandbox with a dead container stays": {one, []*actual.Pod{{UID: "u", Containers: []actual.Container{dead("a", "c", "s1", 1)}, Sandboxes: []actual.Sandbox{{ID: "s2", State: actual.StateRunning}, {ID: "s1", State: actual.StateExited}}}}, true, ""},
 		"pod that is not wanted any more":         {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateExited}}}}, false, "s"},
-		"running sandbox stays":                   {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, false, ""},
+		"of a pod that is over nothing is kept": {Policy{MinAge: time.Hour, PerContainer: 1, Total: -1, Over: func(uid types.UID) bool { return uid == "over" }}, []*actual.Pod{
+			{UID: "over", Containers: []actual.Container{dead("a", "c", "s", 1)}, Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateExited}}},
+			{UID: "on", Containers: []actual.Container{dead("b", "c", "s2", 1)}, Sandboxes: []actual.Sandbox{{ID: "s2", State: actual.StateExited}}}}, true, "a s"},
+		"running sandbox stays": {one, []*actual.Pod{{UID: "u", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := garbage(tc.pods, tc.policy, func(types.UID) bool { return tc.wanted }, now)

@@ -92,26 +92,29 @@ func (m *Manager) measureDisk(ctx context.Context, candidates []*v1.Pod, what co
 		return nil, err
 	}
 	used := usages(list)
+	found := make([]*usage, len(candidates)) // nil: not known
 	ctx, cancel := context.WithTimeout(ctx, walking)
 	defer cancel()
 	var walks sync.WaitGroup
-	var mu sync.Mutex // guards used
 	slots := make(chan struct{}, 4)
-	for _, pod := range candidates {
+	for i, pod := range candidates {
 		u, ok := used[pod.UID]
 		if !ok {
 			continue
 		}
+		found[i] = &u
 		walks.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			m.walk(ctx, pod, &u, what)
-			mu.Lock()
-			defer mu.Unlock()
-			used[pod.UID] = u
+			m.walk(ctx, pod, found[i], what)
 		})
 	}
 	walks.Wait()
+	for i, pod := range candidates {
+		if found[i] != nil {
+			used[pod.UID] = *found[i]
+		}
+	}
 	return used, nil
 }
 
