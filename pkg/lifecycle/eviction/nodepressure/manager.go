@@ -99,10 +99,12 @@ type Manager struct {
 	job     chan prepared // the cleaning under way; nil when none is
 	ready   *prepared     // what the last one came to, until it is used
 	rest    time.Time     // nothing is evicted before
+	clean   time.Time     // nothing is cleaned before
 	told    map[v1.ResourceName]time.Time
 	tried   map[types.UID]int64 // the grace of the pods that were evicted and have not stopped
 	failing logonce.Error
 	spared  logonce.Error
+	dirty   logonce.Error // of cleanings, which come one after the other
 
 	mu         sync.Mutex
 	conditions []v1.NodeConditionType
@@ -204,8 +206,12 @@ func (m *Manager) round(ctx context.Context) time.Duration {
 	if waits || m.job != nil && ofDisk(t.Signal) {
 		return pending
 	}
-	if now.Before(m.rest) {
-		return min(m.rest.Sub(now), pending)
+	rest := m.rest
+	if ofDisk(t.Signal) && m.ready == nil && m.clean.After(rest) {
+		rest = m.clean
+	}
+	if now.Before(rest) {
+		return min(rest.Sub(now), pending)
 	}
 	m.announce(t, now)
 	used, at, err := m.usageFor(ctx, t)
@@ -307,6 +313,7 @@ func (m *Manager) usageFor(ctx context.Context, t options.Threshold) (map[types.
 			return r.used, now, r.err
 		}
 	}
+	m.clean = now.Add(period)
 	job, candidates := make(chan prepared, 1), m.cfg.Pods()
 	m.job = job
 	go func() { job <- m.prepare(ctx, t, candidates) }()
@@ -318,15 +325,19 @@ func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates [
 	c := cleanupFor(t.Signal, m.layout)
 	bounded, cancel := context.WithTimeout(ctx, cleaning)
 	defer cancel()
+	var errs []error
 	if c.containers && m.cfg.Containers != nil {
 		if err := m.cfg.Containers.DeleteUnused(bounded); err != nil {
-			klog.InfoS("Eviction manager: could not remove all dead containers", "signal", t.Signal, "err", err)
+			errs = append(errs, fmt.Errorf("dead containers: %w", err))
 		}
 	}
 	if c.images && m.cfg.Images != nil {
 		if err := m.cfg.Images.DeleteUnused(bounded); err != nil {
-			klog.InfoS("Eviction manager: could not remove all unused images", "signal", t.Signal, "err", err)
+			errs = append(errs, fmt.Errorf("unused images: %w", err))
 		}
+	}
+	if err := errors.Join(errs...); m.dirty.Note(err) {
+		klog.ErrorS(err, "Eviction manager: could not remove all that the node can do without", "signal", t.Signal)
 	}
 	p := prepared{threshold: t}
 	if len(missed([]options.Threshold{t}, m.observe(m.cfg.Clock.Now()), true)) == 0 {

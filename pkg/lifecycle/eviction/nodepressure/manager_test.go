@@ -108,6 +108,7 @@ func newWorld(t *testing.T, change func(*Config), thresholds ...options.Threshol
 	if w.Manager, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(time.Millisecond) // in a bubble: the first look is not the second
 	w.thresholds = thresholds
 	w.observe = func(now time.Time) observations {
 		seen := observations{}
