@@ -185,7 +185,7 @@ func TestWhatHelpsAndWhatCountsByFileSystem(t *testing.T) {
 
 func TestMemoryIsLookedAtTheSoonerTheLessIsLeft(t *testing.T) {
 	for left, want := range map[int64]time.Duration{
-		-1: 500 * time.Millisecond, 0: 500 * time.Millisecond, 100 << 20: 500 * time.Millisecond, 2 << 30: 2 * time.Second, 100 << 30: 10 * time.Second, 1<<63 - 1: 10 * time.Second,
+		-1: 250 * time.Millisecond, 0: 250 * time.Millisecond, 100 << 20: 250 * time.Millisecond, 2 << 30: 2 * time.Second, 100 << 30: 10 * time.Second, 1<<63 - 1: 10 * time.Second,
 	} {
 		if got := nextLook(left); got != want {
 			t.Errorf("with %d left: after %v, want %v", left, got, want)
