@@ -17,7 +17,7 @@ import (
 
 // newEviction makes the parts that end pods because of what they use of the node.
 func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictions chan<- worker.Update) (*nodepressure.Manager, []part, error) {
-	evictor, err := eviction.New(eviction.Config{Updates: evictions, Gone: workers.Released, Journal: f.journal, Metrics: f.metrics})
+	evictor, err := eviction.New(eviction.Config{Updates: evictions, Gone: workers.Ended, Journal: f.journal, Metrics: f.metrics})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,7 +61,7 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 // says so: the API server does. Nobody asks it about a static pod; of these only an evicted one may begin anew.
 func over(f *foundation, workers *worker.Workers) func(types.UID) bool {
 	return func(uid types.UID) bool {
-		if _, known := workers.Known(uid); !known || !workers.Released(uid) {
+		if _, known := workers.Known(uid); !known || !workers.Ended(uid) {
 			return false
 		}
 		pod, wanted := f.store.Get(uid)

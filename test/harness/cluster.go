@@ -150,7 +150,7 @@ func NewNode(t T, c *Cluster, cfg AgentConfig) *Node {
 	own := map[string]any{
 		// The machine's disk may be as full as it likes.
 		"evictionHard": map[string]string{"memory.available": "100Mi", "nodefs.available": "1Mi", "imagefs.available": "1Mi"},
-		"port": port, "rotateCertificates": true, "clusterDNS": []string{"10.96.0.10"}, "clusterDomain": "cluster.local",
+		"port":         port, "rotateCertificates": true, "clusterDNS": []string{"10.96.0.10"}, "clusterDomain": "cluster.local",
 		"authentication": map[string]any{"x509": map[string]any{"clientCAFile": c.PKI("ca.crt")}},
 	}
 	maps.Copy(own, cfg.Config)

@@ -28,6 +28,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
@@ -318,10 +319,15 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
 }
 
-// evict tells the worker of a pod that has to go. Only a static pod that is to come back is noted.
+// evict tells the worker of a pod that has to go. A static pod that the node is too short of something for
+// is noted: it is to come back.
 func (l *Loop) evict(u worker.Update) {
-	if u.Pod != nil && pods.IsStatic(u.Pod) && l.cfg.Cleared != nil {
-		l.evicted[u.Pod.UID] = true
+	if u.Pod != nil && pods.IsStatic(u.Pod) && u.Explain != nil {
+		var s v1.PodStatus
+		u.Explain(&s)
+		if s.Reason == eviction.Reason {
+			l.evicted[u.Pod.UID] = true
+		}
 	}
 	l.cfg.Workers.Update(u)
 }

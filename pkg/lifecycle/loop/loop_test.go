@@ -475,8 +475,9 @@ func TestStaticPodsThatTheNodeWasTooShortForAreJudgedAgain(t *testing.T) {
 		hog, late, removed := static("hog"), static("late"), static("removed")
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{hog, late, removed, static("bad"), pod("of the API", "of the API")}}
 		for _, p := range []*v1.Pod{hog, removed, pod("of the API", "of the API")} {
-			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(*v1.PodStatus) {}}
+			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(s *v1.PodStatus) { s.Reason = "Evicted" }}
 		}
+		b.evictions <- worker.Update{Kind: worker.Kill, Pod: static("ends with the machine"), Explain: func(*v1.PodStatus) {}}
 		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceFile, Pods: []*v1.Pod{removed}}
 		synctest.Wait()
 		b.mu.Lock()

@@ -159,15 +159,6 @@ func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 	return s.phase, true
 }
 
-// Released reports whether nothing of the pod is left but its dead containers: they have stopped,
-// and what the pod held of the node is free. It is true of a pod without a worker.
-func (w *Workers) Released(uid types.UID) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s, ok := w.states[uid]
-	return !ok || s.settled || s.phase == Removing
-}
-
 // Pods returns the wanted pods whose workers have not yet reached the phase, in no
 // particular order.
 func (w *Workers) Pods(before Phase) []*v1.Pod {
