@@ -30,6 +30,7 @@ func main() {
 	flag.BoolVar(&opt.cri, "cri", true, "also measure the dockershim's calls")
 	flag.IntVar(&opt.calls, "calls", 20, "repetitions of a CRI call")
 	flag.BoolVar(&opt.cluster, "cluster", true, "also measure the agent as a node of a real control plane")
+	flag.IntVar(&opt.evictions, "evictions", 20, "how many hogs of memory are evicted; 0 for none")
 	flag.BoolVar(&opt.agent, "agent", true, "measure the agent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -49,6 +50,8 @@ type options struct {
 	calls   int
 	agent   bool
 	cluster bool
+
+	evictions int
 }
 
 // run measures, prints and returns the exit code: 0 also when an aim is missed,
@@ -74,6 +77,9 @@ func run(ctx context.Context, opt options) (code int) {
 	}
 	if opt.cri {
 		results.CRI = measureCRI(b, d, opt.calls)
+	}
+	if opt.evictions > 0 {
+		results.Eviction = measureEviction(b, d, opt.evictions)
 	}
 	results.print(os.Stdout)
 	if opt.json != "" {

@@ -31,6 +31,7 @@ type results struct {
 	Growth          []growth
 	Cluster         *clusterResults
 	CRI             *criResults
+	Eviction        *evictionResults
 
 	phases []phases
 }
@@ -62,6 +63,9 @@ func (r *results) print(w io.Writer) {
 	}
 	if r.CRI != nil {
 		r.CRI.print(line)
+	}
+	if r.Eviction != nil {
+		r.Eviction.print(line)
 	}
 }
 
