@@ -3,6 +3,7 @@ package nodepressure
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -124,7 +125,7 @@ func missed(thresholds []options.Threshold, seen observations, reclaim bool) []o
 		}
 		want := t.Of(o.capacity)
 		if reclaim {
-			want += t.Reclaim.Of(o.capacity)
+			want += min(t.Reclaim.Of(o.capacity), math.MaxInt64-want) // quantities may be as large as they like
 		}
 		if o.available < want {
 			out = append(out, t)

@@ -101,6 +101,8 @@ func TestDecide(t *testing.T) {
 			{0, left{memory: 1000}, 0, "MemoryPressure", "hard memory.available"},
 			{time.Hour, left{memory: 1000}, 0, "MemoryPressure", "hard memory.available"},
 		}},
+		"a minimum reclaim beyond all numbers": {[]options.Threshold{{Signal: disk, Amount: options.Amount{Quantity: 1<<63 - 1}, Reclaim: options.Amount{Quantity: 1<<63 - 1}}}, 0, []step{
+			{0, left{disk: 1000}, 0, "DiskPressure", "hard nodefs.available"}, {time.Second, left{disk: 1000}, 0, "DiskPressure", "hard nodefs.available"}}},
 		"a percentage": {[]options.Threshold{{Signal: options.ImagefsInodesFree, Amount: options.Amount{Percent: 5}}}, 0, []step{
 			{0, left{options.ImagefsInodesFree: 50}, 0, "", ""}, {1, left{options.ImagefsInodesFree: 49}, 0, "DiskPressure", "hard imagefs.inodesFree"}}},
 	} {
