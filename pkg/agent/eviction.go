@@ -48,13 +48,23 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	if h.cgroups != nil {
 		node.PodsCgroup = h.cgroups.Root()
 	}
+	var images nodepressure.Reclaimer
+	if removesImages(f.cfg) {
+		images = rt.images
+	}
 	return nodepressure.New(nodepressure.Config{
 		Thresholds: h.reserved.Eviction, Hold: f.cfg.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(f.cfg.EvictionMaxPodGracePeriod),
 		Node: node, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
 		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
-		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)},
-		Event:      f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
+		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)}, Images: images,
+		Event: f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
 	})
+}
+
+// removesImages reports whether images may be removed at all: who has switched their collection off may share
+// the runtime with others.
+func removesImages(cfg *config.Config) bool {
+	return *cfg.ImageGCHighThresholdPercent < 100 || cfg.ImageMaximumGCAge.Duration > 0
 }
 
 // over returns the function that reports whether a pod has stopped for good and its dead containers are not all that

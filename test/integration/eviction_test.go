@@ -161,3 +161,37 @@ func lineWith(text, part string) string {
 	}
 	return ""
 }
+
+// TestImagesThatNobodyUsesGoBeforeAPodHasTo when the disk of images and layers is full.
+func TestImagesThatNobodyUsesGoBeforeAPodHasTo(t *testing.T) {
+	t.Parallel()
+	harness.NeedDockerd(t)
+	d := harness.StartDockerd(t, harness.DockerdConfig{DataSize: 128 * mebibyte})
+	a := harness.NewAgent(t, harness.AgentConfig{Docker: d})
+	const idle = "test.local/idle:1"
+	d.LoadBig(t, idle, 40*mebibyte)
+	fs, err := machine.ReadFileSystem(d.DataRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SetConfig("evictionHard", map[string]string{"imagefs.available": fmt.Sprint(fs.Free - 20*mebibyte)})
+	a.SetConfig("imageGCHighThresholdPercent", 99)
+	a.SetConfig("imageMinimumGCAge", "1ms")
+	a.Start()
+	a.Write("web.yaml", harness.Pod("web", ""))
+	a.WaitRunning("web")
+	// Images are young until they have been seen once, which is done at the start.
+	if err := os.WriteFile(filepath.Join(d.DataRoot(), "filler"), make([]byte, 30*mebibyte), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the image is gone", harness.Patience, func() error {
+		if has(t, d, idle) {
+			return fmt.Errorf("%s is there", idle)
+		}
+		return nil
+	}, a.Explain)
+	waitLog(t, a, "able to reduce resource pressure without evicting pods")
+	if p := a.WaitRunning("web"); p.Status.ContainerStatuses[0].RestartCount != 0 || strings.Contains(a.Log(), `"Evicting pod"`) {
+		t.Error("the pod had to go, too")
+	}
+}

@@ -3,30 +3,34 @@ package nodepressure
 import (
 	"context"
 	"math"
+	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memcg"
 )
 
-// breath is the least time between two looks at memory that the kernel has called for: use that
-// hovers at a bound has it call all the time.
-const breath = 100 * time.Millisecond
-
-// moved is by how much a bound must have moved before the kernel is told of it.
-const moved = 1 << 20
+const (
+	// breath is the least time between two looks at memory that the kernel has called for: use that
+	// hovers at a bound has it call all the time.
+	breath = 100 * time.Millisecond
+	// moved is by how much a bound must have moved before the kernel is told of it, and refresh how often it is
+	// told at most (the kubelet's notifierRefreshInterval): each time may take it long.
+	moved, refresh = 1 << 20, 10 * time.Second
+)
 
 // watchMemory wakes the manager when a threshold of memory is met, until ctx ends. It looks when the
 // kernel says that one has been crossed, and besides the sooner the less is left: the kernel's bound is
 // on all that is used, and how much of that can be taken back changes meanwhile.
 func (m *Manager) watchMemory(ctx context.Context) {
 	w := watch{m: m, called: make(chan struct{}, 1), bells: map[options.Signal]*bell{}}
-	defer w.close()
+	defer w.ringing.Wait()
 	for {
-		left := w.look()
+		left := w.look(ctx)
 		if left < 0 {
 			select {
 			case m.wake <- struct{}{}:
@@ -50,21 +54,15 @@ func (m *Manager) watchMemory(ctx context.Context) {
 
 // watch is what is remembered between looks.
 type watch struct {
-	m      *Manager
-	called chan struct{} // by the kernel
-	bells  map[options.Signal]*bell
-}
-
-// bell is a bound that the kernel was told.
-type bell struct {
-	n       *memcg.Notifier
-	bound   int64
-	failing logonce.Error
+	m       *Manager
+	called  chan struct{} // by the kernel
+	bells   map[options.Signal]*bell
+	ringing sync.WaitGroup
 }
 
 // look returns how much is left beyond the nearest threshold, negative if one is met, and tells the
 // kernel where the thresholds are.
-func (w *watch) look() (left int64) {
+func (w *watch) look(ctx context.Context) (left int64) {
 	left = math.MaxInt64
 	seen := w.m.observer.memory(w.m.cfg.Clock.Now())
 	for s, o := range seen {
@@ -80,14 +78,14 @@ func (w *watch) look() (left int64) {
 			}
 		}
 		if nearest >= 0 {
-			w.tell(s, o, nearest)
+			w.tell(ctx, s, o, nearest)
 		}
 	}
 	return left
 }
 
 // tell has the kernel call when less than amount is left of a signal.
-func (w *watch) tell(s options.Signal, o observation, amount int64) {
+func (w *watch) tell(ctx context.Context, s options.Signal, o observation, amount int64) {
 	path := memcg.Root
 	if s == options.AllocatableMemoryAvailable {
 		path = w.m.cfg.Node.PodsCgroup
@@ -102,28 +100,59 @@ func (w *watch) tell(s options.Signal, o observation, amount int64) {
 	}
 	b := w.bells[s]
 	if b == nil {
-		b = &bell{}
+		b = &bell{group: g, signal: s, bounds: make(chan int64, 1), called: w.called, clock: w.m.cfg.Clock}
 		w.bells[s] = b
+		w.ringing.Go(func() { b.run(ctx) })
 	}
-	if b.n != nil && max(bound-b.bound, b.bound-bound) < moved {
-		return
+	select {
+	case <-b.bounds: // the newest counts
+	default:
 	}
-	var err error
-	b.n.Close()
-	b.n, err = g.Notify(bound, func() {
-		select {
-		case w.called <- struct{}{}:
-		default:
-		}
-	})
-	b.bound = bound
-	if b.failing.Note(err) {
-		klog.V(2).InfoS("The kernel does not tell when memory runs out, looking more often instead", "signal", s, "err", err)
-	}
+	b.bounds <- bound
 }
 
-func (w *watch) close() {
-	for _, b := range w.bells {
-		b.n.Close()
+// bell has the kernel call when a bound is crossed. It has a goroutine of its own, since looking must not wait for
+// the kernel to take a bound in.
+type bell struct {
+	group  memcg.Group
+	signal options.Signal
+	bounds chan int64
+	called chan<- struct{}
+	clock  clock.Clock
+}
+
+// run tells the kernel of bounds until ctx ends.
+func (b *bell) run(ctx context.Context) {
+	var n *memcg.Notifier
+	var told int64
+	var failing logonce.Error
+	defer func() { n.Close() }()
+	for {
+		var bound int64
+		select {
+		case <-ctx.Done():
+			return
+		case bound = <-b.bounds:
+		}
+		if n != nil && max(bound-told, told-bound) < moved {
+			continue
+		}
+		n.Close()
+		var err error
+		n, err = b.group.Notify(bound, func() {
+			select {
+			case b.called <- struct{}{}:
+			default:
+			}
+		})
+		told = bound
+		if failing.Note(err) {
+			klog.V(2).InfoS("The kernel does not tell when memory runs out, looking more often instead", "signal", b.signal, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.clock.After(refresh):
+		}
 	}
 }
