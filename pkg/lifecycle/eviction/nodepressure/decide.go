@@ -204,11 +204,13 @@ func countedFor(s options.Signal, l layout) counted {
 	return counted{layers: true, logs: true, volumes: true}
 }
 
+// pace is how fast a program may take memory, in bytes a second.
+const pace = 1 << 30
+
 // nextLook is how long memory may go unwatched with that much left beyond a threshold: as long as a
-// program needs at least to take it, at 1 GiB a second; between a quarter of a second and the ten
+// program needs at least to take it; between a quarter of a second and the ten
 // seconds of the kubelet.
 func nextLook(left int64) time.Duration {
-	const pace = 1 << 30
 	return min(max(time.Duration(float64(left)/pace*float64(time.Second)), 250*time.Millisecond), period)
 }
 

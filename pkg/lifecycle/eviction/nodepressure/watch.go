@@ -3,6 +3,7 @@ package nodepressure
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,11 @@ type watch struct {
 func (w *watch) look(ctx context.Context) (left int64) {
 	left = math.MaxInt64
 	seen := w.m.observer.memory(w.m.cfg.Clock.Now())
+	if _, ok := seen[options.AllocatableMemoryAvailable]; !ok && slices.ContainsFunc(w.m.thresholds, func(t options.Threshold) bool {
+		return t.Signal == options.AllocatableMemoryAvailable
+	}) {
+		left = pace // the limit of all pods is not set yet, as at the start: look again in a second
+	}
 	for s, o := range seen {
 		nearest := int64(-1)
 		for _, t := range w.m.thresholds {
