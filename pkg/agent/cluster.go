@@ -222,7 +222,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    h.hostIPs,
 		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
-		Register: ptr.Deref(cfg.RegisterNode, true), Pressure: l.pressure.Conditions, PressureChanged: l.pressure.Changed(),
+		Register: ptr.Deref(cfg.RegisterNode, true), Pressure: l.pressure.Conditions,
 		Period: cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
 		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Event: f.nodeEvent,
 	})

@@ -57,7 +57,7 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 		Node: node, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
 		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
 		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)}, Images: images,
-		Event: f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
+		Changed: f.readinessChanged, Event: f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
 	})
 }
 

@@ -164,7 +164,7 @@ func (l *life) addShutdown(f *foundation, updates chan<- worker.Update) (err err
 		return nil
 	}
 	l.shutdown, err = shutdown.New(shutdown.Config{
-		Machine: shutdown.Logind{}, Periods: periods, Updates: updates, Clock: clock.RealClock{},
+		Machine: &shutdown.Logind{}, Periods: periods, Updates: updates, Clock: clock.RealClock{},
 		Pods:  func() []*v1.Pod { return l.workers.Pods(worker.Terminated) },
 		Ended: l.workers.Ended, Changed: f.readinessChanged, Event: f.nodeEvent,
 	})

@@ -54,10 +54,8 @@ type Config struct {
 	ProviderID     string
 	MaxImages      int
 	Register       bool // registerNode
-	// Pressure returns the pressure conditions that hold; nil: none ever does. PressureChanged,
-	// which may be nil, says that they have changed and are to be reported at once.
-	Pressure        func() []v1.NodeConditionType
-	PressureChanged <-chan struct{}
+	// Pressure returns the pressure conditions that hold; nil: none ever does.
+	Pressure func() []v1.NodeConditionType
 	// Period is how often the status is computed, Report how often an unchanged one is
 	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
@@ -67,7 +65,7 @@ type Config struct {
 	GivenIPs      []string
 	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
-	// Changed has a token when the node's readiness may have changed: the status is then
+	// Changed has a token when a condition of the node may have changed: the status is then
 	// computed at once. nil: it never has one.
 	Changed <-chan struct{}
 	// Healthy returns what, besides the runtime, keeps the node from being ready.
@@ -310,8 +308,8 @@ func (m *Manager) heartbeat(ctx context.Context) {
 		m.cfg.LeaseDuration/4, m.cfg.Name, v1.NamespaceNodeLease, own).Run(ctx)
 }
 
-// report computes the status every period, and at once when the volumes in use, the pressure conditions
-// or the node's readiness have changed.
+// report computes the status every period, and at once when the volumes in use or a condition of the
+// node have changed.
 func (m *Manager) report(ctx context.Context) {
 	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
 	defer tick.Stop()
@@ -326,7 +324,6 @@ func (m *Manager) report(ctx context.Context) {
 		case <-tick.C():
 		case <-m.cfg.InUse.changed:
 		case <-m.cfg.Changed:
-		case <-m.cfg.PressureChanged:
 		}
 	}
 }

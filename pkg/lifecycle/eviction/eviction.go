@@ -17,12 +17,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -110,7 +110,7 @@ func (e *Evictor) Evict(ctx context.Context, v Eviction) (evicted bool) {
 	u := worker.Update{Kind: worker.Kill, Pod: v.Pod, Grace: ptr.To(v.Grace), Explain: func(s *v1.PodStatus) {
 		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, v.Message
 		if v.Disruption {
-			setDisrupted(s, v.Pod, v.Message, now)
+			podstatus.Disrupt(s, v.Pod, v.Message, now)
 		}
 	}}
 	klog.InfoS("Evicting pod", "pod", klog.KObj(v.Pod), "podUID", v.Pod.UID, "signal", v.Signal, "gracePeriod", v.Grace, "message", v.Message)
@@ -136,22 +136,4 @@ func (e *Evictor) Pending() []Pending {
 	now := time.Now()
 	e.pending = slices.DeleteFunc(e.pending, func(p Pending) bool { return now.After(p.until) || e.cfg.Gone(p.UID) })
 	return slices.Clone(e.pending)
-}
-
-// setDisrupted says in the pod's conditions that the node has ended it (KEP-3329).
-func setDisrupted(s *v1.PodStatus, pod *v1.Pod, message string, now time.Time) {
-	c := v1.PodCondition{
-		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: message,
-		ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
-	}
-	i := slices.IndexFunc(s.Conditions, func(o v1.PodCondition) bool { return o.Type == c.Type })
-	if i < 0 {
-		s.Conditions = append(slices.Clone(s.Conditions), c)
-		return
-	}
-	if s.Conditions[i].Status == c.Status {
-		c.LastTransitionTime = s.Conditions[i].LastTransitionTime
-	}
-	s.Conditions = slices.Clone(s.Conditions)
-	s.Conditions[i] = c
 }

@@ -1,24 +1,28 @@
 package podstatus
 
 import (
+	"slices"
+	"time"
+
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Disrupt notes in a pod's status that the node ends it for reasons that are not its own
+// Disrupt notes in a pod's status that the node ends it, since a time, for the sake of others
 // (condition DisruptionTarget with reason TerminationByKubelet, KEP-3329). It may be called
-// repeatedly.
-func Disrupt(s *v1.PodStatus, generation int64, message string) {
+// repeatedly, and changes no condition that the status shares with another.
+func Disrupt(s *v1.PodStatus, pod *v1.Pod, message string, since time.Time) {
 	c := v1.PodCondition{
 		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: message,
-		ObservedGeneration: generation, LastTransitionTime: metav1.Now(),
+		ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(since.Truncate(time.Second)),
 	}
-	old := condition(*s, v1.DisruptionTarget)
+	s.Conditions = slices.Clone(s.Conditions)
+	old := condition(*s, c.Type)
 	if old == nil {
 		s.Conditions = append(s.Conditions, c)
 		return
 	}
-	if old.Status == c.Status {
+	if old.Status == c.Status && !old.LastTransitionTime.IsZero() {
 		c.LastTransitionTime = old.LastTransitionTime
 	}
 	*old = c

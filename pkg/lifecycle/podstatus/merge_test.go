@@ -249,7 +249,7 @@ func TestOnlyItsOwnWordEndsAStaticPodAtTheStart(t *testing.T) {
 func TestAStaticPodThatTheNodeHasEndedStartsAgain(t *testing.T) {
 	status := v1.PodStatus{Phase: v1.PodFailed, ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{}}}}}
 	status.Reason = "Terminated"
-	Disrupt(&status, 1, "shutdown")
+	Disrupt(&status, mergePod(v1.RestartPolicyAlways), "shutdown", time.Now())
 	for policy, want := range map[v1.RestartPolicy]v1.PodPhase{v1.RestartPolicyAlways: "", v1.RestartPolicyOnFailure: "", v1.RestartPolicyNever: v1.PodFailed} {
 		got := OfMirror(mergePod(policy), status)
 		if got.Phase != want || (len(got.Conditions) == 0) != (want == "") {

@@ -15,10 +15,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -88,22 +88,8 @@ func (p *Preemptor) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.Up
 // explain writes why the pod ends into its status. It is called with every new status, and says the
 // same each time.
 func explain(pod *v1.Pod, now time.Time) func(*v1.PodStatus) {
-	c := v1.PodCondition{
-		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, ObservedGeneration: pod.Generation,
-		Reason: v1.PodReasonTerminationByKubelet, Message: condition, LastTransitionTime: metav1.Time{Time: now.Truncate(time.Second)},
-	}
 	return func(s *v1.PodStatus) {
 		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, message
-		for i, old := range s.Conditions {
-			if old.Type == c.Type {
-				next := c
-				if old.Status == c.Status && !old.LastTransitionTime.IsZero() {
-					next.LastTransitionTime = old.LastTransitionTime
-				}
-				s.Conditions[i] = next
-				return
-			}
-		}
-		s.Conditions = append(s.Conditions, c)
+		podstatus.Disrupt(s, pod, condition, now)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -22,12 +23,17 @@ const (
 	systemdName   = "org.freedesktop.systemd1"
 	systemdPath   = dbus.ObjectPath("/org/freedesktop/systemd1")
 	prepare       = "PrepareForShutdown"
+	busName       = "org.freedesktop.DBus"
+	ownerChanged  = "NameOwnerChanged"
 )
 
-// Logind is systemd's logind on the system bus (DBUS_SYSTEM_BUS_ADDRESS, where that is set).
+// Logind is systemd's logind on the system bus (DBUS_SYSTEM_BUS_ADDRESS, where that is set). It is
+// used by one goroutine.
 type Logind struct {
-	// ConfDir is where logind's configuration is added to.
+	// ConfDir is where logind's configuration is added to; "" is confDir.
 	ConfDir string
+
+	raised bool // the delay was asked for since the agent started
 }
 
 // confDir is Logind.ConfDir's default, and confFile the file in it, the kubelet's.
@@ -37,7 +43,7 @@ const (
 )
 
 // reloadPatience is how long logind may take to read its configuration again.
-const reloadPatience = 5 * time.Second
+const reloadPatience = 10 * time.Second
 
 // callTimeout bounds each call to logind.
 const callTimeout = 10 * time.Second
@@ -45,18 +51,20 @@ const callTimeout = 10 * time.Second
 // logindWatch is a Watch of a Logind.
 type logindWatch struct {
 	conn      *dbus.Conn
-	signals   chan *dbus.Signal
+	heard     *heard
 	shutdowns chan bool
 }
 
 // Watch implements Machine. Where logind would not wait so long (InhibitDelayMaxSec), its
-// configuration is changed.
-func (l Logind) Watch(ctx context.Context, longest time.Duration) (Watch, error) {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+// configuration is changed, once; if it still would not, shutdowns are held up for as long as it
+// lets them.
+func (l *Logind) Watch(ctx context.Context, longest time.Duration) (Watch, error) {
+	h := &heard{news: make(chan struct{}, 1), lost: make(chan struct{})}
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(h))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the system's D-Bus: %w", err)
 	}
-	w := &logindWatch{conn: conn, signals: make(chan *dbus.Signal, 16), shutdowns: make(chan bool)}
+	w := &logindWatch{conn: conn, heard: h, shutdowns: make(chan bool)}
 	if err := w.prepare(ctx, l, longest); err != nil {
 		conn.Close()
 		return nil, err
@@ -64,76 +72,115 @@ func (l Logind) Watch(ctx context.Context, longest time.Duration) (Watch, error)
 	return w, nil
 }
 
-func (w *logindWatch) prepare(ctx context.Context, l Logind, longest time.Duration) error {
+func (w *logindWatch) prepare(ctx context.Context, l *Logind, longest time.Duration) error {
 	delay, err := w.delay(ctx)
 	if err != nil {
 		return err
 	}
-	if delay < longest {
+	if delay < longest && !l.raised {
+		l.raised = true
 		if err := w.setDelay(ctx, l, longest); err != nil {
-			return err
+			klog.ErrorS(err, "Pods have less time when the machine shuts down than shutdownGracePeriod says", "time", delay)
 		}
 	}
 	// First to be told, then to ask: nothing that begins in between is missed.
-	w.conn.Signal(w.signals)
-	err = w.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager),
-		dbus.WithMatchMember(prepare), dbus.WithMatchObjectPath(logindPath))
-	if err != nil {
-		return fmt.Errorf("be told of shutdowns by logind: %w", err)
+	for _, rule := range [][]dbus.MatchOption{
+		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember(prepare), dbus.WithMatchObjectPath(logindPath)},
+		{dbus.WithMatchSender(busName), dbus.WithMatchInterface(busName), dbus.WithMatchMember(ownerChanged), dbus.WithMatchArg(0, logindName)},
+	} {
+		if err := w.conn.AddMatchSignalContext(ctx, rule...); err != nil {
+			return fmt.Errorf("be told of shutdowns by logind: %w", err)
+		}
 	}
+	owner, err := w.owner(ctx)
+	if err != nil {
+		return err
+	}
+	w.heard.believe(owner)
 	var begun bool
 	if err := w.property(ctx, "PreparingForShutdown", &begun); err != nil {
 		return err
 	}
-	go w.follow(ctx, begun)
+	go w.follow(begun)
 	return nil
 }
 
-// follow hands on what logind says, until the connection ends.
-func (w *logindWatch) follow(ctx context.Context, begun bool) {
+// owner asks the bus who logind is.
+func (w *logindWatch) owner(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var owner string
+	if err := w.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, logindName).Store(&owner); err != nil {
+		return "", fmt.Errorf("ask the bus who logind is: %w", err)
+	}
+	return owner, nil
+}
+
+// follow hands on whether a shutdown has begun, at once and whenever logind says so, until the
+// connection ends or logind is another one.
+func (w *logindWatch) follow(begun bool) {
 	defer close(w.shutdowns)
-	say := func(begins bool) bool {
+	for {
 		select {
-		case w.shutdowns <- begins:
-			return true
+		case w.shutdowns <- begun:
 		case <-w.conn.Context().Done():
-			return false
+			return
 		}
-	}
-	if begun && !say(true) {
-		return
-	}
-	for s := range w.signals {
-		if s.Name != logindManager+"."+prepare || s.Path != logindPath || len(s.Body) == 0 {
-			continue
-		}
-		begins, ok := s.Body[0].(bool)
-		if !ok {
-			continue
-		}
-		// Anybody on the bus may send a signal to this connection directly.
-		if err := w.fromLogind(ctx, s.Sender); err != nil {
-			klog.ErrorS(err, "Ignored an announcement of a shutdown", "sender", s.Sender)
-			continue
-		}
-		if !say(begins) {
+		select {
+		case <-w.heard.news:
+			begun = w.heard.last()
+		case <-w.heard.lost:
+			return
+		case <-w.conn.Context().Done():
 			return
 		}
 	}
 }
 
-// fromLogind returns nil if the bus knows the sender as logind.
-func (w *logindWatch) fromLogind(ctx context.Context, sender string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var owner string
-	if err := w.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetNameOwner", 0, logindName).Store(&owner); err != nil {
-		return fmt.Errorf("ask the bus who logind is: %w", err)
+// heard takes in signals. Anybody on the bus may send them to this connection, and any number:
+// only logind's count, and of these only the last is kept. The bus itself says who sends.
+type heard struct {
+	news chan struct{} // has a token when logind has said something since
+	lost chan struct{} // closed when logind is another one
+
+	mu     sync.Mutex
+	logind string // its name on the bus; "" believes nobody
+	begun  bool
+	gone   bool
+}
+
+func (h *heard) believe(logind string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.logind = logind
+}
+
+func (h *heard) last() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.begun
+}
+
+// DeliverSignal implements dbus.SignalHandler.
+func (h *heard) DeliverSignal(_, _ string, s *dbus.Signal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.logind == "" || s == nil || len(s.Body) == 0:
+	case s.Sender == busName && s.Name == busName+"."+ownerChanged && s.Body[0] == logindName && !h.gone:
+		h.gone = true
+		close(h.lost)
+	case s.Sender == h.logind && s.Path == logindPath && s.Name == logindManager+"."+prepare:
+		begun, ok := s.Body[0].(bool)
+		if !ok {
+			return
+		}
+		h.begun = begun
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
 	}
-	if owner != sender {
-		return fmt.Errorf("it is not from logind, which is %s", owner)
-	}
-	return nil
 }
 
 // Inhibit implements Watch.
@@ -184,7 +231,7 @@ func (w *logindWatch) property(ctx context.Context, name string, into any) error
 }
 
 // setDelay has logind wait so long.
-func (w *logindWatch) setDelay(ctx context.Context, l Logind, longest time.Duration) error {
+func (w *logindWatch) setDelay(ctx context.Context, l *Logind, longest time.Duration) error {
 	dir := l.ConfDir
 	if dir == "" {
 		dir = confDir

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/mini-kubelet/mini-kubelet/test/logindtest"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -12,7 +14,7 @@ import (
 func watchLogind(t *testing.T, l *logindtest.Logind, longest time.Duration) Watch {
 	t.Helper()
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", l.Address)
-	w, err := Logind{ConfDir: l.ConfDir}.Watch(t.Context(), longest)
+	w, err := (&Logind{ConfDir: l.ConfDir}).Watch(t.Context(), longest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +32,9 @@ func TestLogindWaits(t *testing.T) {
 	}
 	if who := l.Inhibitors(); !slices.Equal(who, []string{"kubelet shutdown delay"}) {
 		t.Errorf("held up by %q", who)
+	}
+	if begun := <-w.Shutdowns(); begun {
+		t.Error("a shutdown has begun before any was asked for")
 	}
 	l.Say(true) // somebody else's word counts nothing
 	l.PowerOff()
@@ -61,6 +66,7 @@ func TestLogindWaits(t *testing.T) {
 func TestAConnectionThatEndsIsTold(t *testing.T) {
 	l := logindtest.Start(t, 5*time.Second)
 	w := watchLogind(t, l, time.Second)
+	<-w.Shutdowns()
 	w.Close()
 	testrun.Eventually(t, "the channel is closed", func() bool {
 		select {
@@ -74,8 +80,51 @@ func TestAConnectionThatEndsIsTold(t *testing.T) {
 
 func TestWithoutABusThereIsAnError(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
-	if w, err := (Logind{}).Watch(t.Context(), time.Second); err == nil {
+	if w, err := (&Logind{}).Watch(t.Context(), time.Second); err == nil {
 		w.Close()
 		t.Error("connected to nothing")
+	}
+}
+
+// Anybody may send signals to the agent's connection, with any content.
+func TestOnlyLogindIsBelieved(t *testing.T) {
+	const logind, other = ":1.7", ":1.8"
+	signal := func(sender, name string, body ...any) *dbus.Signal {
+		return &dbus.Signal{Sender: sender, Path: logindPath, Name: name, Body: body}
+	}
+	const announcement = logindManager + "." + prepare
+	for name, tt := range map[string]struct {
+		signal     *dbus.Signal
+		told, lost bool
+	}{
+		"logind":                {signal(logind, announcement, true), true, false},
+		"somebody else":         {signal(other, announcement, true), false, false},
+		"another signal":        {signal(logind, logindManager+".SessionNew", true), false, false},
+		"another path":          {&dbus.Signal{Sender: logind, Path: "/x", Name: announcement, Body: []any{true}}, false, false},
+		"no body":               {signal(logind, announcement), false, false},
+		"another body":          {signal(logind, announcement, "yes"), false, false},
+		"logind is another one": {signal(busName, busName+"."+ownerChanged, logindName, logind, other), false, true},
+		"another name's owner":  {signal(busName, busName+"."+ownerChanged, "org.example", logind, other), false, false},
+		"who is not the bus":    {signal(other, busName+"."+ownerChanged, logindName, logind, other), false, false},
+		"nothing":               {nil, false, false},
+	} {
+		h := &heard{news: make(chan struct{}, 1), lost: make(chan struct{})}
+		h.DeliverSignal("", "", tt.signal)
+		if len(h.news) > 0 {
+			t.Errorf("%s: believed before it is known who logind is", name)
+		}
+		h.believe(logind)
+		for range 1000 { // none waits
+			h.DeliverSignal("", "", tt.signal)
+		}
+		lost := false
+		select {
+		case <-h.lost:
+			lost = true
+		default:
+		}
+		if told := len(h.news) > 0; told != tt.told || told && !h.last() || lost != tt.lost {
+			t.Errorf("%s: told %v, lost %v", name, told, lost)
+		}
 	}
 }

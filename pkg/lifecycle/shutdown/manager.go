@@ -40,8 +40,8 @@ type Machine interface {
 type Watch interface {
 	// Inhibit holds up a shutdown until the lock is closed.
 	Inhibit(ctx context.Context) (io.Closer, error)
-	// Shutdowns says when a shutdown begins (true) and when it is called off (false), the
-	// first also if it has begun before. It is closed when the connection breaks.
+	// Shutdowns says at first whether a shutdown has begun, and then when one begins (true) and
+	// when it is called off (false). It is closed when the connection breaks.
 	Shutdowns() <-chan bool
 	Close() error
 }
@@ -55,7 +55,7 @@ type Config struct {
 	Updates chan<- worker.Update     // to the sync loop
 	Changed func()                   // the node's readiness has changed
 	Event   journal.NodeEvent        // records events about the node
-	Clock   clock.WithTickerAndDelayedExecution
+	Clock   clock.WithTicker
 }
 
 // Manager is one part of the agent; see Run. Its other methods are safe for concurrent use.
@@ -81,6 +81,7 @@ func (m *Manager) Ending() bool { return m != nil && m.ending.Load() }
 // every second, and says so once.
 func (m *Manager) Run(ctx context.Context) error {
 	s := &stopping{manager: m}
+	defer s.release()
 	defer s.stop()
 	for {
 		err := m.watch(ctx, s)
@@ -105,18 +106,10 @@ func (m *Manager) watch(ctx context.Context, s *stopping) error {
 		return err
 	}
 	defer w.Close()
-	lock, err := w.Inhibit(ctx)
-	if err != nil && !m.ending.Load() {
-		return err
-	}
-	release := func() {
-		if lock != nil {
-			lock.Close()
-			lock = nil
+	if !m.ending.Load() { // logind gives no lock during a shutdown, and the one from before holds
+		if err := s.hold(ctx, w); err != nil {
+			return err
 		}
-	}
-	defer release()
-	if lock != nil {
 		m.failed.Note(nil)
 		klog.InfoS("A shutdown of the machine waits for its pods", "longest", total(m.cfg.Periods))
 	}
@@ -125,7 +118,6 @@ func (m *Manager) watch(ctx context.Context, s *stopping) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.ended():
-			release()
 			s.finish()
 			klog.InfoS("All pods have ended, or their time is up: the machine may go down")
 		case begins, ok := <-w.Shutdowns():
@@ -134,25 +126,42 @@ func (m *Manager) watch(ctx context.Context, s *stopping) error {
 				return errors.New("the connection to logind has ended")
 			case begins:
 				s.begin(ctx)
-			default:
-				s.callOff()
-				if lock == nil {
-					if lock, err = w.Inhibit(ctx); err != nil {
-						return err
-					}
+			case s.callOff():
+				if err := s.hold(ctx, w); err != nil {
+					return err
 				}
 			}
 		}
 	}
 }
 
-// stopping is a shutdown's ending of pods, if there is one. It outlives the connection that
-// told of it. Not for concurrent use.
+// stopping is a shutdown's ending of pods, if there is one, and the lock that holds it up. It
+// outlives the connection that told of it. Not for concurrent use.
 type stopping struct {
 	manager *Manager
-	cancel  context.CancelFunc // nil: none is under way
+	lock    io.Closer          // nil: nothing is held up
+	cancel  context.CancelFunc // nil: no shutdown is under way
 	done    chan struct{}
 	over    bool // and finish was called
+}
+
+// hold takes a lock in the place of the last one.
+func (s *stopping) hold(ctx context.Context, w Watch) error {
+	lock, err := w.Inhibit(ctx)
+	if err != nil {
+		return err
+	}
+	s.release()
+	s.lock = lock
+	return nil
+}
+
+// release lets the machine go down.
+func (s *stopping) release() {
+	if s.lock != nil {
+		s.lock.Close()
+		s.lock = nil
+	}
 }
 
 // ended is closed when all pods have ended or their time is up; nil until then, and after finish.
@@ -163,7 +172,10 @@ func (s *stopping) ended() <-chan struct{} {
 	return s.done
 }
 
-func (s *stopping) finish() { s.over = true }
+func (s *stopping) finish() {
+	s.over = true
+	s.release()
+}
 
 func (s *stopping) begin(ctx context.Context) {
 	if s.cancel != nil {
@@ -180,11 +192,14 @@ func (s *stopping) begin(ctx context.Context) {
 	}()
 }
 
-// callOff is for a shutdown that does not come: the node takes pods again.
-func (s *stopping) callOff() {
-	if s.stop() {
-		s.manager.set(false, "Shutdown manager detected shutdown cancellation")
+// callOff is for a shutdown that does not come: the node takes pods again. It reports whether
+// there was one.
+func (s *stopping) callOff() bool {
+	if !s.stop() {
+		return false
 	}
+	s.manager.set(false, "Shutdown manager detected shutdown cancellation")
+	return true
 }
 
 // stop ends no more pods, waits for what it is at, and reports whether there was anything to stop.
@@ -211,37 +226,37 @@ func (m *Manager) set(ending bool, message string) {
 
 // endAll ends the pods, group by group.
 func (m *Manager) endAll(ctx context.Context) {
+	since := m.cfg.Clock.Now()
+	var told sync.WaitGroup // the sync loop takes orders one at a time, whatever time a group has
+	defer told.Wait()
 	for _, g := range groups(m.cfg.Periods, m.cfg.Pods()) {
-		m.end(ctx, g)
+		klog.InfoS("Ending pods because the machine is shut down", "priority", g.Priority, "pods", len(g.pods), "period", g.Grace)
+		for _, pod := range g.pods {
+			told.Go(func() {
+				select {
+				case m.cfg.Updates <- killing(pod, g.grace(pod), since):
+				case <-ctx.Done():
+				}
+			})
+		}
+		m.await(ctx, g)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// end tells the pods of a group to stop, and waits until all have, for as long as the group
-// has.
-func (m *Manager) end(ctx context.Context, g group) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	timer := m.cfg.Clock.AfterFunc(g.Grace, cancel)
+// await waits until the pods of a group have ended, for as long as the group has.
+func (m *Manager) await(ctx context.Context, g group) {
+	timer := m.cfg.Clock.NewTimer(g.Grace)
 	defer timer.Stop()
-	klog.InfoS("Ending pods because the machine is shut down", "priority", g.Priority, "pods", len(g.pods), "period", g.Grace)
-	var told sync.WaitGroup // the sync loop takes them one at a time
-	for _, pod := range g.pods {
-		told.Go(func() {
-			select {
-			case m.cfg.Updates <- killing(pod, g.grace(pod)):
-			case <-ctx.Done():
-			}
-		})
-	}
-	defer told.Wait()
 	ticker := m.cfg.Clock.NewTicker(look)
 	defer ticker.Stop()
 	for left := len(g.pods); left > 0; {
 		select {
 		case <-ctx.Done():
+			return
+		case <-timer.C():
 			klog.InfoS("Pods have not ended in the time that a shutdown leaves them", "priority", g.Priority, "pods", left)
 			return
 		case <-ticker.C():
@@ -256,12 +271,12 @@ func (m *Manager) end(ctx context.Context, g group) {
 }
 
 // killing is the order to stop a pod and to say why.
-func killing(pod *v1.Pod, grace int64) worker.Update {
+func killing(pod *v1.Pod, grace int64, since time.Time) worker.Update {
 	return worker.Update{Kind: worker.Kill, Pod: pod, Grace: &grace, Explain: func(s *v1.PodStatus) {
 		if s.Phase != v1.PodSucceeded {
 			s.Phase = v1.PodFailed
 		}
 		s.Reason, s.Message = podReason, podMessage
-		podstatus.Disrupt(s, pod.Generation, podMessage)
+		podstatus.Disrupt(s, pod, podMessage, since)
 	}}
 }

@@ -53,6 +53,24 @@ type lock struct{ *machine }
 
 func (l lock) Close() error { l.hold(-1); return nil }
 
+// say announces a shutdown, or calls it off.
+func (m *machine) say(begins bool) {
+	m.mu.Lock()
+	says := m.says
+	m.mu.Unlock()
+	says <- begins
+}
+
+// cut ends the connection, and lets another be made if err is nil.
+func (m *machine) cut(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken == nil {
+		close(m.says)
+	}
+	m.broken = err
+}
+
 func (m *machine) hold(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,7 +162,7 @@ func TestPodsEndByPriorityBeforeTheMachineDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, n, manager := start(t, map[string]int32{"low": 0, "slow": 0, "high": 1000})
 		want(t, "locks", m.held(), 1)
-		m.says <- true
+		m.say(true)
 		synctest.Wait()
 		want(t, "told", n.take(), []string{"low 10s Failed Terminated DisruptionTarget", "slow 10s Failed Terminated DisruptionTarget"})
 		want(t, "ending", manager.Ending(), true)
@@ -167,17 +185,17 @@ func TestPodsEndByPriorityBeforeTheMachineDoes(t *testing.T) {
 func TestAShutdownThatIsCalledOffEndsNoMorePods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, n, manager := start(t, map[string]int32{"low": 0, "high": 1000})
-		m.says <- true
-		m.says <- true // told twice
+		m.say(true)
+		m.say(true) // told twice
 		synctest.Wait()
 		n.take()
-		m.says <- false
+		m.say(false)
 		synctest.Wait()
 		time.Sleep(time.Minute)
 		want(t, "told", n.take(), []string{})
 		want(t, "locks", m.held(), 1)
 		want(t, "ending", manager.Ending(), false)
-		m.says <- true
+		m.say(true)
 		synctest.Wait()
 		want(t, "told at the next one", n.take(), []string{"low 10s Failed Terminated DisruptionTarget"})
 	})
@@ -186,14 +204,51 @@ func TestAShutdownThatIsCalledOffEndsNoMorePods(t *testing.T) {
 func TestPodsAreEndedAlsoWhenTheConnectionBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, n, manager := start(t, map[string]int32{"low": 0, "high": 1000})
-		m.says <- true
+		m.say(true)
 		synctest.Wait()
-		m.mu.Lock()
-		m.broken = errors.New("no bus")
-		close(m.says)
-		m.mu.Unlock()
+		m.cut(errors.New("no bus"))
 		time.Sleep(11 * time.Second)
 		want(t, "told", n.take(), []string{"high 5s Failed Terminated DisruptionTarget", "low 10s Failed Terminated DisruptionTarget"})
 		want(t, "ending", manager.Ending(), true)
+		want(t, "locks, which need no connection", m.held(), 1)
+		m.cut(nil)
+		time.Sleep(2 * time.Second)
+		m.say(true) // as it says at first
+		n.end("high")
+		time.Sleep(10 * time.Second)
+		want(t, "locks at the end", m.held(), 0)
+	})
+}
+
+func TestAShutdownThatIsCalledOffWhileNobodyListens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, n, manager := start(t, map[string]int32{"low": 0, "high": 1000})
+		m.say(true)
+		synctest.Wait()
+		n.take()
+		m.cut(errors.New("no bus"))
+		time.Sleep(2 * time.Second)
+		m.cut(nil)
+		time.Sleep(2 * time.Second)
+		m.say(false) // as it says at first
+		synctest.Wait()
+		want(t, "ending", manager.Ending(), false)
+		want(t, "locks", m.held(), 1)
+		time.Sleep(time.Minute)
+		want(t, "told", n.take(), []string{})
+	})
+}
+
+// shutdownGracePeriod alone leaves the critical pods none.
+func TestPodsWithoutAnyTimeAreToldAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 {
+			m, n, manager := start(t, map[string]int32{"a": 1000, "b": 1000, "c": 1000})
+			manager.cfg.Periods[1].Grace = 0
+			m.say(true)
+			synctest.Wait()
+			want(t, "told", n.take(), []string{"a 0s Failed Terminated DisruptionTarget", "b 0s Failed Terminated DisruptionTarget", "c 0s Failed Terminated DisruptionTarget"})
+			want(t, "locks", m.held(), 0)
+		}
 	})
 }

@@ -57,7 +57,7 @@ type Evictor interface {
 	Pending() []eviction.Pending
 }
 
-// Config is what a Manager is made of. Containers, Images, Event and Metrics may be nil.
+// Config is what a Manager is made of. Changed, Containers, Images, Event and Metrics may be nil.
 type Config struct {
 	Thresholds []options.Threshold
 	// Hold is how long a condition stays after its cause has gone (evictionPressureTransitionPeriod).
@@ -75,6 +75,7 @@ type Config struct {
 	// EvictStatic has static pods evicted unless their priority spares them. The kubelet spares all, since
 	// nobody makes them anew; on a standalone node, where there are no others, Cleared can.
 	EvictStatic bool
+	Changed     func()    // Conditions returns something else now; it must not block
 	Containers  Reclaimer // removes dead containers
 	Images      Reclaimer // removes unused images
 	Event       journal.NodeEvent
@@ -92,7 +93,6 @@ type Manager struct {
 	age        *prometheus.HistogramVec
 
 	wake    chan struct{} // a threshold of memory is met
-	changed chan struct{}
 	cleared chan struct{}
 
 	memory  memory
@@ -129,7 +129,7 @@ func New(cfg Config) (*Manager, error) {
 	o := observer{cfg.Node}
 	m := &Manager{
 		cfg: cfg, observer: o, observe: o.all, layout: o.layout(),
-		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
 		told: map[v1.ResourceName]time.Time{}, tried: map[types.UID]int64{},
 		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kubelet_eviction_stats_age_seconds", Buckets: prometheus.DefBuckets,
@@ -153,9 +153,6 @@ func (m *Manager) Conditions() []v1.NodeConditionType {
 	defer m.mu.Unlock()
 	return m.conditions
 }
-
-// Changed says that Conditions may return something else.
-func (m *Manager) Changed() <-chan struct{} { return m.changed }
 
 // Cleared says that the last condition has gone.
 func (m *Manager) Cleared() <-chan struct{} { return m.cleared }
@@ -242,14 +239,13 @@ func (m *Manager) look(seen observations, now time.Time) verdict {
 		return v
 	}
 	klog.InfoS("Eviction manager: the node's pressure conditions have changed", "were", old, "are", v.conditions)
-	tell := []chan struct{}{m.changed}
-	if len(v.conditions) == 0 {
-		tell = append(tell, m.cleared)
-		clear(m.told)
+	if m.cfg.Changed != nil {
+		m.cfg.Changed()
 	}
-	for _, c := range tell {
+	if len(v.conditions) == 0 {
+		clear(m.told)
 		select {
-		case c <- struct{}{}:
+		case m.cleared <- struct{}{}:
 		default:
 		}
 	}

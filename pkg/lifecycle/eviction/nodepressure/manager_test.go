@@ -34,6 +34,7 @@ type world struct {
 	used    map[string]uint64 // by pod: memory, and its layer
 	broken  error
 	events  []string
+	changes int      // of the conditions
 	evicted []string // name and grace
 	pending []eviction.Pending
 	cleaned []string
@@ -99,7 +100,8 @@ func newWorld(t *testing.T, change func(*Config), thresholds ...options.Threshol
 		Hold: time.Minute, MaxGrace: 20, Node: Node{Root: w.dir}, Pods: func() []*v1.Pod { return w.all },
 		Runtime: w, Volumes: w, LogDir: func(pod *v1.Pod) string { return filepath.Join(w.dir, pod.Name, "logs") }, Evictor: w,
 		Containers: cleans{w, "containers"}, Images: cleans{w, "images"}, Clock: clock.RealClock{},
-		Event: func(_, reason, message string) { w.events = append(w.events, reason+": "+message) },
+		Event:   func(_, reason, message string) { w.events = append(w.events, reason+": "+message) },
+		Changed: func() { w.changes++ },
 	}
 	if change != nil {
 		change(&cfg)
@@ -173,7 +175,7 @@ func TestOnePodAtATimeHasToGo(t *testing.T) {
 			t.Error("the condition does not stay")
 		}
 		w.play(t, 10*time.Second)
-		if len(w.Conditions()) != 0 || len(w.cleared) != 1 || len(w.changed) != 1 {
+		if len(w.Conditions()) != 0 || len(w.cleared) != 1 || w.changes != 2 {
 			t.Errorf("the condition stays: %v", w.Conditions())
 		}
 	})
