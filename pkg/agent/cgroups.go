@@ -81,7 +81,7 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	}
 	tree, err := cgroup.New(cgroup.Config{
 		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{h.reserved.System, h.reserved.Kube},
-		MemoryQoS:   h.memoryQoS.pods,
+		MemoryQoS:   cgroupV2(),
 		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent,
 		Pods: cgroup.PodSettings{
 			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),

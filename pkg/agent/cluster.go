@@ -83,6 +83,15 @@ func (c *cluster) nodeIPs(found *nodeip.Finder) func() []string {
 	}
 }
 
+// addresses are those that the serving certificate is for: the node object's where a cloud
+// controller sets them.
+func (c *cluster) addresses(h *host, hostname string) []v1.NodeAddress {
+	if n := c.watch.Node(); c.externalCloud && n != nil && len(n.Status.Addresses) > 0 {
+		return n.Status.Addresses
+	}
+	return nodeobject.Addresses(h.hostIPs(), hostname)
+}
+
 // supplies makes caches of what pods refer to, and the parts that report pods to the API
 // server.
 func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
@@ -221,7 +230,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 		Runtime: criRuntime{f.client, rt.readiness}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    h.hostIPs,
-		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
+		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, NodeIPSet: len(cfg.NodeIPs) > 0, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
 		Register: ptr.Deref(cfg.RegisterNode, true), Pressure: l.pressure.Conditions,
 		Period: cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
 		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Event: f.nodeEvent,

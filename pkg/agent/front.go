@@ -16,7 +16,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
-	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
@@ -86,7 +85,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 	serving, err := credentials.NewServing(credentials.ServingConfig{
 		CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSPrivateKeyFile, Client: c.client, Bootstrap: cfg.ServerTLSBootstrap,
 		CertDir: cfg.CertDir, NodeName: cfg.NodeName,
-		Addresses: func() []v1.NodeAddress { return nodeobject.Addresses(h.hostIPs(), cfg.NodeName) },
+		Addresses: func() []v1.NodeAddress { return c.addresses(h, cfg.NodeName) },
 	})
 	if err != nil {
 		return nil, nil, err

@@ -60,9 +60,10 @@ type Config struct {
 	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
 	// ExternalCloud leaves the node's addresses to a cloud controller (--cloud-provider=external),
-	// which is told of GivenIPs (--node-ip).
-	ExternalCloud bool
-	GivenIPs      []string
+	// which is told of GivenIPs: those of --node-ip that name an address. NodeIPSet says that
+	// --node-ip was set at all.
+	ExternalCloud, NodeIPSet bool
+	GivenIPs                 []string
 	// InUse holds the attachable volumes for the status; nil for none.
 	InUse *InUse
 	// Changed has a token when a condition of the node may have changed: the status is then
@@ -248,10 +249,9 @@ func reconcile(have, wanted *v1.Node) ([]byte, error) {
 		now.Labels = map[string]string{}
 	}
 	for _, name := range ownLabels {
-		if value, ok := wanted.Labels[name]; ok {
+		if value, ok := wanted.Labels[name]; ok && value != "" {
 			now.Labels[name] = value
-		}
-		if now.Labels[name] == "" {
+		} else if ok {
 			delete(now.Labels, name)
 		}
 	}
@@ -398,8 +398,10 @@ func (m *Manager) addresses(old v1.NodeStatus) []v1.NodeAddress {
 		return Addresses(m.cfg.IPs(), m.cfg.Hostname)
 	case len(old.Addresses) > 0:
 		return old.Addresses
+	case !m.cfg.NodeIPSet:
+		return Addresses(nil, m.cfg.Hostname)
 	}
-	return Addresses(m.cfg.GivenIPs, m.cfg.Hostname)
+	return Addresses(m.cfg.IPs(), m.cfg.Hostname)
 }
 
 // status examines the machine and the runtime.

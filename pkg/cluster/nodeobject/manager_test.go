@@ -316,7 +316,9 @@ func TestLabelsOfAPlaceAreBroughtUpToDate(t *testing.T) {
 func TestACloudControllerSetsTheAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
-		live(t, api, func(c *Config) { c.ExternalCloud, c.GivenIPs = true, []string{"192.0.2.9"} })
+		live(t, api, func(c *Config) { c.ExternalCloud, c.NodeIPSet, c.GivenIPs = true, true, []string{"192.0.2.9"}
+			c.IPs = func() []string { return c.GivenIPs }
+		})
 		time.Sleep(time.Second)
 		n := api.Node("n1")
 		if len(n.Spec.Taints) != 1 || n.Spec.Taints[0] != uninitialized || n.Annotations[providedIPAnnotation] != "192.0.2.9" {

@@ -31,8 +31,8 @@ type Config struct {
 	// (enforceNodeAllocatable: pods).
 	Reserved    []v1.ResourceList
 	EnforcePods bool
-	// MemoryQoS protects memory, or withdraws the protection, depending on
-	// Pods.ReserveMemory; cgroup v2 only (KEP-2570).
+	// MemoryQoS protects memory, or withdraws a protection from before, depending on
+	// Pods.ReserveMemory: to be set wherever there is cgroup v2 (KEP-2570).
 	MemoryQoS bool
 	Pods      PodSettings
 	Clock     clock.WithTicker
@@ -158,7 +158,7 @@ func (t *Tree) writeClasses() error {
 	}
 	if t.cfg.MemoryQoS {
 		// A parent protects no less than its children.
-		v := Values{Unified: bytesIn(nil, memoryMin, sums.guaranteed+sums.burstable)}
+		v := Values{Unified: bytesIn(bytesIn(nil, memoryMin, sums.guaranteed+sums.burstable), memoryLow, sums.burstable)}
 		all = errors.Join(all, t.kernel.write(t.cfg.Layout.root, v))
 	}
 	return all

@@ -148,8 +148,8 @@ func TestClassesProtectWhatTheirPodsRequest(t *testing.T) {
 		left         map[string]string // of the root, after the burstable one is gone
 		pod          map[string]string // of the Guaranteed one
 	}{
-		"tiered":    {true, true, map[string]string{"memory.min": "5242880"}, map[string]string{"memory.low": "1048576"}, map[string]string{"memory.min": "4194304"}, map[string]string{"memory.min": "4194304"}},
-		"none":      {true, false, map[string]string{"memory.min": "0"}, map[string]string{"memory.low": "0"}, map[string]string{"memory.min": "0"}, nil},
+		"tiered":    {true, true, map[string]string{"memory.min": "5242880", "memory.low": "1048576"}, map[string]string{"memory.low": "1048576"}, map[string]string{"memory.min": "4194304", "memory.low": "0"}, map[string]string{"memory.min": "4194304"}},
+		"none":      {true, false, map[string]string{"memory.min": "0", "memory.low": "0"}, map[string]string{"memory.low": "0"}, map[string]string{"memory.min": "0", "memory.low": "0"}, nil},
 		"not asked": {false, false, nil, nil, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,8 +22,7 @@ type facts struct {
 
 // choose returns the node's address, as the kubelet chooses it: the host name if it is one;
 // else what the name resolves to, if that is an address of this host at which others reach it;
-// else that of the default route's interface. On a host without a route it is the first
-// address that is not the loopback's, and on one without a network the loopback's. Pure.
+// else that of the default route's interface. "" if there is none of these. Pure.
 func choose(f facts) string {
 	if ip := net.ParseIP(f.hostname); ip != nil {
 		return ip.String()
@@ -44,10 +43,13 @@ func choose(f facts) string {
 	if other != "" {
 		return other
 	}
-	if f.byRoute != "" {
-		return f.byRoute
-	}
-	for _, s := range f.ofHost {
+	return f.byRoute
+}
+
+// makeshift is the address of a host without a route: the first that is not the loopback's, and
+// without a network the loopback's.
+func makeshift(ofHost []string) string {
+	for _, s := range ofHost {
 		if ip := net.ParseIP(s); ip != nil && ip.IsGlobalUnicast() {
 			return s
 		}

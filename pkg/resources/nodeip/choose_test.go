@@ -48,11 +48,18 @@ func TestChoose(t *testing.T) {
 		"IPv6 on request":                     {facts{preferIPv6: true, resolved: []string{"192.168.56.10", "2001:DB8::7"}, ofHost: host}, "2001:db8::7"},
 		"the other family rather than none":   {facts{resolved: []string{"2001:db8::7"}, ofHost: host, byRoute: "10.0.2.15"}, "2001:db8::7"},
 		"the node is named after its address": {facts{hostname: "192.0.2.9", ofHost: host, byRoute: "10.0.2.15"}, "192.0.2.9"},
-		"no name, no route":                   {facts{ofHost: host}, "10.0.2.15"},
-		"no network":                          {facts{ofHost: []string{"127.0.0.1", "::1"}}, "127.0.0.1"},
+		"no name, no route":                   {facts{ofHost: host}, ""},
 	} {
 		if got := choose(tt.facts); got != tt.want {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
+func TestMakeshift(t *testing.T) {
+	for want, host := range map[string][]string{"10.0.2.15": {"127.0.0.1", "fe80::1", "10.0.2.15", "2001:db8::7"}, "127.0.0.1": {"127.0.0.1", "::1"}} {
+		if got := makeshift(host); got != want {
+			t.Errorf("%v: %s, want %s", host, got, want)
 		}
 	}
 }

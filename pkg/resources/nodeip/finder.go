@@ -3,6 +3,7 @@
 package nodeip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -15,7 +16,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// lookupLimit bounds the question to DNS: without an answer the default route decides.
+// lookupLimit bounds the question to DNS.
 const lookupLimit = 2 * time.Second
 
 // Config is what a Finder is made of.
@@ -29,8 +30,11 @@ type Config struct {
 	Period   time.Duration // between two looks (nodeStatusUpdateFrequency)
 	Changed  func()        // the addresses have changed; may be nil
 	Clock    clock.WithTicker
-	// Resolver is asked for the node's name; nil: the system's.
+	// Resolver is asked for the node's name, for Patience at most; nil and 0: the system's, for
+	// two seconds. Route returns the address of the default route's interface; nil: the kernel's.
 	Resolver *net.Resolver
+	Patience time.Duration
+	Route    func(family net.IP) (net.IP, error)
 }
 
 // Finder knows the node's addresses. Safe for concurrent use; it is one part of the agent, see Run.
@@ -61,8 +65,11 @@ func New(ctx context.Context, cfg Config) (*Finder, error) {
 		f.ips.Store(&ips)
 		return f, err
 	}
-	ips := []string{f.look(ctx)}
-	f.ips.Store(&ips)
+	ip, _ := f.look(ctx)
+	if ip == "" {
+		ip = makeshift(ofInterfaces())
+	}
+	f.ips.Store(&[]string{ip})
 	return f, nil
 }
 
@@ -91,33 +98,42 @@ func (f *Finder) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C():
 		}
-		ips := []string{f.look(ctx)}
-		if was := f.IPs(); ctx.Err() == nil && !slices.Equal(ips, was) {
-			klog.InfoS("The node has another address", "ips", ips, "before", was)
-			f.ips.Store(&ips)
-			if f.cfg.Changed != nil {
-				f.cfg.Changed()
-			}
+		was := f.IPs()
+		ip, sure := f.look(ctx)
+		// A route that is away for a moment, or a name server that does not answer, is no
+		// reason to be called otherwise.
+		if ip == "" || ip == was[0] || !sure && slices.Contains(ofInterfaces(), was[0]) || ctx.Err() != nil {
+			continue
+		}
+		klog.InfoS("The node has another address", "ip", ip, "before", was[0])
+		f.ips.Store(&[]string{ip})
+		if f.cfg.Changed != nil {
+			f.cfg.Changed()
 		}
 	}
 }
 
-// look finds the facts and chooses.
-func (f *Finder) look(ctx context.Context) string {
+// look finds the facts and chooses. It is not sure if nobody could say what the name resolves to.
+func (f *Finder) look(ctx context.Context) (ip string, sure bool) {
 	found := facts{preferIPv6: f.any.To4() == nil, hostname: f.cfg.Hostname, ofHost: ofInterfaces()}
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.cfg.Patience, lookupLimit))
 	defer cancel()
 	resolver := f.cfg.Resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
-	if addrs, err := resolver.LookupIPAddr(ctx, f.cfg.Hostname); err == nil { // otherwise the route decides
-		for _, a := range addrs {
-			found.resolved = append(found.resolved, a.IP.String())
-		}
+	addrs, err := resolver.LookupIPAddr(ctx, f.cfg.Hostname)
+	for _, a := range addrs {
+		found.resolved = append(found.resolved, a.IP.String())
 	}
-	if ip, err := utilnet.ResolveBindAddress(f.any); err == nil {
+	var of *net.DNSError
+	sure = err == nil || errors.As(err, &of) && of.IsNotFound
+	route := f.cfg.Route
+	if route == nil {
+		route = utilnet.ResolveBindAddress
+	}
+	if ip, err := route(f.any); err == nil {
 		found.byRoute = ip.String()
 	}
-	return choose(found)
+	return choose(found), sure
 }
