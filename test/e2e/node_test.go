@@ -121,25 +121,25 @@ func TestNodeIsNotReadyWithoutItsRuntime(t *testing.T) {
 	docker := harness.StartDockerd(t, harness.DockerdConfig{})
 	n := harness.StartNode(t, harness.SharedCluster(t), harness.AgentConfig{Docker: docker, Config: map[string]any{"nodeStatusUpdateFrequency": "1s"}})
 	docker.Kill()
-	ready := func(want v1.ConditionStatus) func() error {
-		return func() error {
-			node, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			for _, c := range node.Status.Conditions {
-				if c.Type == v1.NodeReady && c.Status != want {
-					return fmt.Errorf("Ready is %s: %s: %s", c.Status, c.Reason, c.Message)
-				}
-			}
-			return nil
-		}
-	}
-	harness.Eventually(t, "the node is not Ready", 2*harness.Patience, ready(v1.ConditionFalse), n.Explain)
+	harness.Eventually(t, "the node is not Ready", 2*harness.Patience, func() error { return nodeSays(t, n, v1.ConditionFalse, "") }, n.Explain)
 	if err := docker.Start(); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, "the node is Ready again", harness.Patience, ready(v1.ConditionTrue), n.Explain)
+	harness.Eventually(t, "the node is Ready again", harness.Patience, func() error { return nodeSays(t, n, v1.ConditionTrue, "") }, n.Explain)
+}
+
+// nodeSays returns nil if the node's condition Ready is that, with a message that has the text.
+func nodeSays(t *testing.T, n *harness.Node, want v1.ConditionStatus, text string) error {
+	node, err := n.Cluster.Client.CoreV1().Nodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == v1.NodeReady && (c.Status != want || !strings.Contains(c.Message, text)) {
+			return fmt.Errorf("Ready is %s: %s: %s", c.Status, c.Reason, c.Message)
+		}
+	}
+	return nil
 }
 
 // TestPodsThatFollowALabelAtOnceAreAdmitted labels the node and binds a pod that needs the label in
