@@ -180,6 +180,7 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		return err
 	}
 	s.claims, s.csi = claims, drivers
+	s.growth = &volume.Growth{Claims: claims, Normal: f.journal.Normal, Event: c.events.Claim}
 	s.parts = append(s.parts, part{"CSI drivers", drivers.Run}, part{"claims", claims.Run})
 	return nil
 }

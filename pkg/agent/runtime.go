@@ -40,7 +40,7 @@ type runtimeStage struct {
 func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	volumes, err := volume.New(volume.Config{
 		Root: f.cfg.RootDir, Objects: s.objects, Claims: s.claims, CSI: s.csi, NodeLabels: s.nodeLabels,
-		Allocatable: func() v1.ResourceList { return h.measured.Allocatable }, Warn: f.journal.Warn,
+		Allocatable: func() v1.ResourceList { return h.measured.Allocatable }, Warn: f.journal.Warn, Growth: s.growth,
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	}
 	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", rt.collector.Run}}, images.parts...)
 	kills := oom.New(oom.Config{Pods: rt.pleg.Pods, Event: f.nodeEvent})
-	rt.parts = append(rt.parts, part{"OOM watcher", kills.Run})
+	rt.parts = append(rt.parts, part{"OOM watcher", kills.Run}, part{"volumes", volumes.Run})
 	rotator, err := newLogRotator(f, rt.pleg)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,7 @@ type supplies struct {
 	objects podObjects
 	claims  volume.Claims
 	csi     volume.CSI
+	growth  *volume.Growth
 	tokens  provider.Tokens // of service accounts, for credential plug-ins
 
 	// fields and staticFields say which of the things that some fields of a pod

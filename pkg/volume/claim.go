@@ -65,10 +65,16 @@ func (c *claimed) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	first := pv == nil
+	var claim *v1.PersistentVolumeClaim
+	half := pv != nil && c.m.isUngrown(c.pod.UID, c.v.Name) // mounted, but still to be enlarged
+	first := pv == nil || half
 	if first {
-		if pv, err = c.m.bound(ctx, c.pod, c.v); err != nil {
+		before := pv
+		if pv, claim, err = c.m.bound(ctx, c.pod, c.v); err != nil {
 			return err
+		}
+		if half && pv.Name != before.Name {
+			return fmt.Errorf("the claim is bound to %s now, while the pod has %s mounted", pv.Name, before.Name)
 		}
 	}
 	k, err := c.m.persistent(c.pod, c.v, pv)
@@ -84,26 +90,35 @@ func (c *claimed) setUp(ctx context.Context) error {
 		return err
 	}
 	if err := k.setUp(ctx); err != nil {
-		if first {
+		if first && !half {
 			c.m.unbind(c.pod.UID, c.v.Name) // next time it may be another volume
 		}
 		return err
 	}
+	u := user{c.pod, c.v}
 	if first {
-		return c.m.keepBinding(c.pod.UID, c.v.Name, pv)
+		err := c.m.growth.atMount(ctx, u, pv, claim)
+		c.m.setUngrown(c.pod.UID, c.v.Name, err != nil)
+		if err != nil {
+			return err
+		}
+		if err := c.m.keepBinding(c.pod.UID, c.v.Name, pv); err != nil {
+			return err
+		}
 	}
+	c.m.growth.seen(u, pv)
 	return nil
 }
 
-// bound returns the persistent volume that the pod's volume is bound to, if the pod
-// may have it on this node; otherwise an error in the kubelet's words.
-func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.PersistentVolume, error) {
+// bound returns the persistent volume that the pod's volume is bound to, and by which claim, if
+// the pod may have it on this node; otherwise an error in the kubelet's words.
+func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.PersistentVolume, *v1.PersistentVolumeClaim, error) {
 	if m.claims == nil {
-		return nil, errNoClaims
+		return nil, nil, errNoClaims
 	}
 	name := ClaimName(pod, v)
-	fail := func(err error) (*v1.PersistentVolume, error) {
-		return nil, fmt.Errorf("error processing PVC %s/%s: %w", pod.Namespace, name, err)
+	fail := func(err error) (*v1.PersistentVolume, *v1.PersistentVolumeClaim, error) {
+		return nil, nil, fmt.Errorf("error processing PVC %s/%s: %w", pod.Namespace, name, err)
 	}
 	claim, err := m.claims.Claim(ctx, pod.Namespace, name)
 	if err != nil {
@@ -114,7 +129,7 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 	}
 	if v.Ephemeral != nil {
 		if err := ephemeral.VolumeIsForPod(pod, claim); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	pv, err := m.claims.Volume(ctx, claim.Spec.VolumeName)
@@ -125,12 +140,12 @@ func (m *Manager) bound(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*v1.Per
 		return fail(err)
 	}
 	if err := checkMode(pod, v.Name, modeOfVolume(pv)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := storage.CheckNodeAffinity(pv, m.nodeLabels()); err != nil {
-		return nil, fmt.Errorf("MountVolume.NodeAffinity check failed: %w", err)
+		return nil, nil, fmt.Errorf("MountVolume.NodeAffinity check failed: %w", err)
 	}
-	return pv, nil
+	return pv, claim, nil
 }
 
 // ClaimName is the claim of a volume, named in it or generated for the pod; "" if it

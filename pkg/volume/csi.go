@@ -19,6 +19,8 @@ type CSI interface {
 	SetUp(ctx context.Context, v csi.Volume) error
 	// Target is where a volume is once it is set up.
 	Target(v csi.Volume) string
+	// Expand grows a volume that the pod has; its errors may be one of csi.Err*.
+	Expand(ctx context.Context, v csi.Volume, bytes int64) error
 	// TearDown takes down what is published in a directory of a pod.
 	TearDown(ctx context.Context, dir string) error
 	// Clean gives back what no pod uses any more.
@@ -60,6 +62,11 @@ func (c *csiVolume) setUp(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// grow implements growable.
+func (c *csiVolume) grow(ctx context.Context, bytes int64) error {
+	return c.m.csi.Expand(ctx, c.v, bytes)
 }
 
 // tearDownCSI takes down the CSI volumes of a pod, which only their drivers can do.

@@ -3,10 +3,12 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -16,12 +18,34 @@ import (
 
 // csiFake publishes a volume as a file in its directory.
 type csiFake struct {
-	fail  error
+	fail error
+
+	mu    sync.Mutex
+	full  error           // of Expand
+	hang  <-chan struct{} // of Expand
 	calls []string
 }
 
+func (c *csiFake) setFull(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.full = err
+}
+
+func (c *csiFake) setHang(until <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hang = until
+}
+
+func (c *csiFake) note(call string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, call)
+}
+
 func (c *csiFake) SetUp(_ context.Context, v csi.Volume) error {
-	c.calls = append(c.calls, "set up "+v.Name)
+	c.note("set up " + v.Name)
 	if err := os.MkdirAll(filepath.Join(v.Dir, "mount"), 0o755); err != nil {
 		return err
 	}
@@ -31,11 +55,22 @@ func (c *csiFake) SetUp(_ context.Context, v csi.Volume) error {
 func (c *csiFake) Target(v csi.Volume) string { return filepath.Join(v.Dir, "mount") }
 
 func (c *csiFake) TearDown(_ context.Context, dir string) error {
-	c.calls = append(c.calls, "tear down "+filepath.Base(dir))
+	c.note("tear down " + filepath.Base(dir))
 	return c.fail
 }
 
-func (c *csiFake) Clean(context.Context) error { c.calls = append(c.calls, "clean"); return nil }
+func (c *csiFake) Expand(_ context.Context, v csi.Volume, bytes int64) error {
+	c.note(fmt.Sprintf("expand %s to %d", v.Name, bytes))
+	c.mu.Lock()
+	full, hang := c.full, c.hang
+	c.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	return full
+}
+
+func (c *csiFake) Clean(context.Context) error { c.note("clean"); return nil }
 
 func TestDriversTakeTheirVolumesDownBeforeAPodsDirectoryGoes(t *testing.T) {
 	readOnly := true

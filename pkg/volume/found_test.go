@@ -332,9 +332,10 @@ func TestResetAfterAPodsDirectoryWasMovedAside(t *testing.T) {
 // noCSI is a CSI that must not be asked about what is behind a link.
 type noCSI struct{ t *testing.T }
 
-func (c noCSI) SetUp(context.Context, csi.Volume) error { return nil }
-func (c noCSI) Target(csi.Volume) string                { return "" }
-func (c noCSI) Clean(context.Context) error             { return nil }
+func (c noCSI) SetUp(context.Context, csi.Volume) error         { return nil }
+func (c noCSI) Target(csi.Volume) string                        { return "" }
+func (c noCSI) Clean(context.Context) error                     { return nil }
+func (c noCSI) Expand(context.Context, csi.Volume, int64) error { return nil }
 func (c noCSI) TearDown(_ context.Context, dir string) error {
 	if real, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil && real != filepath.Dir(dir) {
 		c.t.Errorf("asked about %s", dir)

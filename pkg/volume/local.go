@@ -9,8 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	mount "k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
@@ -93,6 +96,35 @@ func (l *local) setUp(ctx context.Context) error {
 	return nil
 }
 
+// grow implements growable: as with the kubelet, the file system of a disk takes all of the disk,
+// and a directory is as large as what it is on. The disk is the one that is mounted, whatever the
+// path leads to by now.
+func (l *local) grow(ctx context.Context, _ int64) error {
+	global := filepath.Join(l.m.layout.plugin(localPlugin), "mounts", l.pv.Name)
+	unlock, err := l.m.devices.Lock(ctx, global)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(global))
+	if err != nil || len(mounts) == 0 {
+		return err
+	}
+	_, err = mount.NewResizeFs(bounded{utilexec.New(), ctx}).Resize(mounts[0].Source, global)
+	return err
+}
+
+// bounded runs programs until a context ends.
+type bounded struct {
+	utilexec.Interface
+	ctx context.Context
+}
+
+// Command implements utilexec.Interface.
+func (b bounded) Command(cmd string, args ...string) utilexec.Cmd {
+	return b.CommandContext(b.ctx, cmd, args...)
+}
+
 // openPlace opens what a path leads to, without doing anything to it (O_PATH).
 func openPlace(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
 
@@ -130,5 +162,8 @@ func (d *device) setUp(context.Context) error {
 	}
 	return nil
 }
+
+// grow implements growable: a device has the size that it has.
+func (d *device) grow(context.Context, int64) error { return nil }
 
 func isBlock(m os.FileMode) bool { return m&os.ModeDevice != 0 && m&os.ModeCharDevice == 0 }

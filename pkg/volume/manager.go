@@ -50,6 +50,9 @@ type Config struct {
 	// Warn is called, with the fields of a kubelet event, for a volume that could not
 	// be brought up to date and keeps its content; nil: nobody is told.
 	Warn func(pod *v1.Pod, reason, message string)
+	// Growth is what enlarging volumes needs of the API server; nil: volumes keep their size, as on
+	// a standalone node, where nobody enlarges them.
+	Growth *Growth
 	// Timeout of one SetUp or TearDown, after which the error says what hangs; 0 is 2
 	// min.
 	Timeout time.Duration
@@ -72,12 +75,14 @@ type Manager struct {
 	mounter     func() mount.Interface // asks the host once what its mount program supports
 	lookPath    func(program string) (string, error)
 	command     func(ctx context.Context, name string, args ...string) (output string, err error)
-	disks       string // where udev links to disks by their paths
+	growth      *grower // nil if there is no Growth
+	disks       string  // where udev links to disks by their paths
 
 	mu       sync.Mutex
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
 	stamps   map[types.UID]map[string]stamp                // of those: what was last written, by volume
 	bindings map[types.UID]map[string]*v1.PersistentVolume // of those: what claims are bound to, by volume
+	ungrown  map[types.UID]map[string]bool                 // of those: volumes that are mounted but have yet to grow
 	unread   map[types.UID]bool                            // what earlier agents have recorded of their claims could not be read yet
 }
 
@@ -110,6 +115,7 @@ func New(c Config) (*Manager, error) {
 		mounter:     sync.OnceValue(func() mount.Interface { return mount.New("") }),
 		bindings:    map[types.UID]map[string]*v1.PersistentVolume{},
 		unread:      map[types.UID]bool{},
+		ungrown:     map[types.UID]map[string]bool{},
 		allocatable: c.Allocatable,
 		warn:        c.Warn,
 		timeout:     c.Timeout,
@@ -128,6 +134,9 @@ func New(c Config) (*Manager, error) {
 	}
 	if m.allocatable == nil {
 		m.allocatable = func() v1.ResourceList { return nil }
+	}
+	if c.Growth != nil {
+		m.growth = newGrower(m, *c.Growth)
 	}
 	if err := m.loadBindings(); err != nil {
 		return nil, fmt.Errorf("volume manager: %w", err)
@@ -263,8 +272,13 @@ func (m *Manager) setLive(uid types.UID, live bool) {
 		delete(m.stamps, uid)
 		delete(m.bindings, uid)
 		delete(m.unread, uid)
+		delete(m.ungrown, uid)
+		m.growth.forget(uid)
 	}
 }
+
+// Run enlarges volumes that pods have, until ctx ends. It is called once.
+func (m *Manager) Run(ctx context.Context) error { return m.growth.run(ctx) }
 
 func (m *Manager) isLive(uid types.UID) bool {
 	m.mu.Lock()

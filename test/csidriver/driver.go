@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -38,6 +39,8 @@ type Config struct {
 	NoStaging bool
 	// MountGroup has the driver apply fsGroup.
 	MountGroup bool
+	// Expand has the driver grow volumes on the node.
+	Expand bool
 	// Before is called with each call of the node service and may block; what it
 	// returns, unless nil, is the answer. May be nil.
 	Before func(ctx context.Context, call string) error
@@ -56,6 +59,7 @@ type Driver struct {
 	calls     []string
 	published []*csi.NodePublishVolumeRequest
 	staged    []*csi.NodeStageVolumeRequest
+	expanded  []*csi.NodeExpandVolumeRequest
 	told      []*registration.RegistrationStatus
 
 	servers []*grpc.Server
@@ -133,6 +137,13 @@ func (d *Driver) Staged() []*csi.NodeStageVolumeRequest {
 	return slices.Clone(d.staged)
 }
 
+// Expanded are the requests to grow a volume so far.
+func (d *Driver) Expanded() []*csi.NodeExpandVolumeRequest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.expanded)
+}
+
 // Registered is what the driver was told of its registration last, nil for nothing.
 func (d *Driver) Registered() *registration.RegistrationStatus {
 	d.mu.Lock()
@@ -197,7 +208,25 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 	if d.cfg.MountGroup {
 		add(csi.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP)
 	}
+	if d.cfg.Expand {
+		add(csi.NodeServiceCapability_RPC_EXPAND_VOLUME)
+	}
 	return r, nil
+}
+
+// NodeExpandVolume implements the node service. The size lies beside the volume.
+func (d *Driver) NodeExpandVolume(_ context.Context, r *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
+	d.mu.Lock()
+	d.expanded = append(d.expanded, r)
+	d.mu.Unlock()
+	if mounted, err := mountinfo.Mounted(r.VolumePath); err != nil || !mounted {
+		return nil, status.Error(codes.NotFound, "the volume is not published there")
+	}
+	size := r.GetCapacityRange().GetRequiredBytes()
+	if err := os.WriteFile(d.Volume(r.VolumeId)+".size", []byte(strconv.FormatInt(size, 10)), 0o644); err != nil {
+		return nil, err
+	}
+	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, nil
 }
 
 // NodeStageVolume implements the node service.

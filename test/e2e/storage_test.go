@@ -23,11 +23,17 @@ import (
 // claim makes a persistent volume and a claim of the same name that is for it.
 func claim(t *testing.T, n *harness.Node, ns, name string, source v1.PersistentVolumeSource) {
 	t.Helper()
+	claimOf(t, n, ns, name, "", source)
+}
+
+// claimOf makes them of a storage class.
+func claimOf(t *testing.T, n *harness.Node, ns, name, class string, source v1.PersistentVolumeSource) {
+	t.Helper()
 	size := v1.ResourceList{v1.ResourceStorage: quantity("1Gi")}
 	modes := []v1.PersistentVolumeAccessMode{v1.ReadWriteMany}
 	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: ns + "-" + name}}
 	pv.Spec = v1.PersistentVolumeSpec{
-		Capacity: size, AccessModes: modes, PersistentVolumeSource: source, PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
+		Capacity: size, AccessModes: modes, StorageClassName: class, PersistentVolumeSource: source, PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
 		ClaimRef: &v1.ObjectReference{Namespace: ns, Name: name},
 		NodeAffinity: &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{
 			{Key: v1.LabelHostname, Operator: v1.NodeSelectorOpIn, Values: []string{strings.ToLower(n.Node())}},
@@ -40,9 +46,8 @@ func claim(t *testing.T, n *harness.Node, ns, name string, source v1.PersistentV
 	t.Cleanup(func() {
 		_ = api.PersistentVolumes().Delete(context.Background(), pv.Name, metav1.DeleteOptions{})
 	})
-	none := ""
 	c := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	c.Spec = v1.PersistentVolumeClaimSpec{AccessModes: modes, VolumeName: pv.Name, StorageClassName: &none, Resources: v1.VolumeResourceRequirements{Requests: size}}
+	c.Spec = v1.PersistentVolumeClaimSpec{AccessModes: modes, VolumeName: pv.Name, StorageClassName: &class, Resources: v1.VolumeResourceRequirements{Requests: size}}
 	if _, err := api.PersistentVolumeClaims(ns).Create(t.Context(), c, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

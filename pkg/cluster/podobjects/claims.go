@@ -2,6 +2,7 @@ package podobjects
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,9 +11,11 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
@@ -127,6 +130,48 @@ func (c *Claims) Claim(ctx context.Context, namespace, name string) (*v1.Persist
 		}
 	}
 	return o, err
+}
+
+// Look returns a claim as it is now, and has it not watched.
+func (c *Claims) Look(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
+	return c.get(ctx, namespace, name)
+}
+
+// PatchStatus makes the claim's status what it is in now, and returns the claim. If it is no longer
+// as it was before, the error satisfies apierrors.IsConflict. NodeRestriction lets a node change
+// what is about sizes, and nothing else.
+func (c *Claims) PatchStatus(ctx context.Context, before, now *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, error) {
+	patch, err := statusPatch(before, now)
+	if patch == nil {
+		return now, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("no answer within %v", claimTimeout))
+	defer cancel()
+	o, err := c.cfg.Client.PersistentVolumeClaims(before.Namespace).Patch(ctx, before.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return nil, fmt.Errorf("patch the status of PVC %s/%s: %w", before.Namespace, before.Name, err)
+	}
+	return o, nil
+}
+
+// statusPatch is the patch from one status to the other, nil if they are the same.
+func statusPatch(before, now *v1.PersistentVolumeClaim) ([]byte, error) {
+	of := func(o *v1.PersistentVolumeClaim, version string) ([]byte, error) {
+		return json.Marshal(&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{UID: o.UID, ResourceVersion: version}, Status: o.Status})
+	}
+	if equality.Semantic.DeepEqual(before.Status, now.Status) {
+		return nil, nil
+	}
+	// The version and the UID stand in the patch as what the object must have.
+	old, err := of(&v1.PersistentVolumeClaim{Status: before.Status}, "")
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := of(&v1.PersistentVolumeClaim{ObjectMeta: before.ObjectMeta, Status: now.Status}, before.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(old, fresh, v1.PersistentVolumeClaim{})
 }
 
 func (c *Claims) get(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {

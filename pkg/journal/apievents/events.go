@@ -57,6 +57,13 @@ func (s *Sink) Record(e journal.Entry) {
 	s.recorder.AnnotatedEventf(reference(e.Pod, e.Container), e.Annotations, e.Type, e.Reason, "%s", e.Message)
 }
 
+// Claim records something about a persistent volume claim.
+func (s *Sink) Claim(c *v1.PersistentVolumeClaim, eventType, reason, message string) {
+	s.recorder.Event(&v1.ObjectReference{
+		Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: c.Namespace, Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
+	}, eventType, reason, message)
+}
+
 // Node records something about the node itself.
 func (s *Sink) Node(eventType, reason, message string) {
 	// As the kubelet does since 1.37. Before, it had the node's name in place of its UID,

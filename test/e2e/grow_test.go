@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	storage "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// enlarge plays the external resizer: it has enlarged the claim's volume, and the rest is the
+// node's.
+func enlarge(t *testing.T, n *harness.Node, ns, name, size string) {
+	t.Helper()
+	api := n.Cluster.Client.CoreV1()
+	list := v1.ResourceList{v1.ResourceStorage: quantity(size)}
+	harness.Eventually(t, "the claim is bound and asks for "+size, harness.Patience, func() error {
+		c, err := api.PersistentVolumeClaims(ns).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil || c.Status.Phase != v1.ClaimBound {
+			return fmt.Errorf("%v, %v", c.Status, err)
+		}
+		c.Spec.Resources.Requests = list
+		if c, err = api.PersistentVolumeClaims(ns).Update(t.Context(), c, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+		pv, err := api.PersistentVolumes().Get(t.Context(), c.Spec.VolumeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		pv.Spec.Capacity = list
+		if _, err := api.PersistentVolumes().Update(t.Context(), pv, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+		c.Status.AllocatedResources = list
+		c.Status.AllocatedResourceStatuses = map[v1.ResourceName]v1.ClaimResourceStatus{v1.ResourceStorage: v1.PersistentVolumeClaimNodeResizePending}
+		c.Status.Conditions = []v1.PersistentVolumeClaimCondition{{Type: v1.PersistentVolumeClaimFileSystemResizePending, Status: v1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		_, err = api.PersistentVolumeClaims(ns).UpdateStatus(t.Context(), c, metav1.UpdateOptions{})
+		return err
+	}, n.Explain)
+}
+
+func TestStorageThatGrows(t *testing.T) {
+	n, ns := join(t)
+	api := n.Cluster.Client.StorageV1()
+	object := &storage.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: n.Node() + ".grow.example"}}
+	object.Spec.AttachRequired = ptr.To(false)
+	if _, err := api.CSIDrivers().Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.CSIDrivers().Delete(context.Background(), object.Name, metav1.DeleteOptions{}) })
+	class := &storage.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: object.Name}, Provisioner: object.Name, AllowVolumeExpansion: ptr.To(true)}
+	if _, err := api.StorageClasses().Create(t.Context(), class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.StorageClasses().Delete(context.Background(), class.Name, metav1.DeleteOptions{}) })
+	var fail atomic.Bool
+	d, err := csidriver.Start(csidriver.Config{
+		Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi"), Expand: true,
+		Before: func(_ context.Context, call string) error {
+			if call == "NodeExpandVolume" && fail.Swap(false) {
+				return status.Error(codes.Internal, "the disk is on fire")
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	is := func(size string) error {
+		c, err := n.Cluster.Client.CoreV1().PersistentVolumeClaims(ns).Get(t.Context(), "disk", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(d.Volume("vol") + ".size")
+		want := quantity(size)
+		if has := c.Status.Capacity.Storage(); err != nil || string(b) != fmt.Sprint(want.Value()) || has.Cmp(want) != 0 || len(c.Status.AllocatedResourceStatuses)+len(c.Status.Conditions) > 0 {
+			return fmt.Errorf("the driver has %s (%v), the claim %+v", b, err, c.Status)
+		}
+		return nil
+	}
+	said := func(kind, reason, text string) {
+		t.Helper()
+		harness.Eventually(t, "the event "+reason+" of a "+kind, harness.Patience, func() error {
+			out := n.MustKubectl(ns, "get", "events", "-o", `jsonpath={range .items[*]}{.involvedObject.kind} {.reason} {.message}{"\n"}{end}`)
+			if !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool {
+				return strings.HasPrefix(l, kind+" "+reason+" ") && strings.Contains(l, text)
+			}) {
+				return errors.New(out)
+			}
+			return nil
+		}, n.Explain)
+	}
+
+	claimOf(t, n, ns, "disk", class.Name, v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: object.Name, VolumeHandle: "vol"}})
+	enlarge(t, n, ns, "disk", "2Gi")
+	n.Create(ns, harness.Pod("p", "sleep 1000", quick, claimed("disk")))
+	before := n.AwaitReady(ns, "p")
+	if err := is("2Gi"); err != nil { // the pod does not start before
+		t.Error(err)
+	}
+	const done = `MountVolume.NodeExpandVolume succeeded for volume "`
+	said("Pod", "FileSystemResizeSuccessful", done)
+	said("PersistentVolumeClaim", "FileSystemResizeSuccessful", done)
+
+	fail.Store(true)
+	enlarge(t, n, ns, "disk", "3Gi")
+	tries := 0
+	harness.Eventually(t, "the volume grows under the pod", harness.Patience, func() error {
+		tries++ // each is a sync of the pod, at which the claim may be looked at
+		n.MustKubectl(ns, "annotate", "pod", "p", "--overwrite", fmt.Sprintf("try=%d", tries))
+		return is("3Gi")
+	}, n.Explain)
+	said("Pod", "VolumeResizeFailed", "the disk is on fire")
+	after := n.AwaitReady(ns, "p")
+	if a, b := before.Status.ContainerStatuses[0], after.Status.ContainerStatuses[0]; a.ContainerID != b.ContainerID {
+		t.Errorf("the container was started anew: %v, %v", a, b)
+	}
+}
