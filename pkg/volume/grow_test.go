@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -260,4 +262,61 @@ func TestADriverThatHangsWhileItGrowsAVolumeHoldsUpNobody(t *testing.T) {
 		t.Error(err)
 	}
 	close(hang)
+}
+
+// TestALocalDiskGrows enlarges a disk on which a pod has a file system.
+func TestALocalDiskGrows(t *testing.T) {
+	disk := loopDisk(t)
+	for _, program := range []string{"mkfs.ext4", "resize2fs", "blkid"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", disk, "8M").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := boundClaim(localVolume(disk))
+	m := newManager(t, Config{Claims: c})
+	pod := podOfClaim(false)
+	setUp(t, m, pod)
+	dir := pathOf(t, m, pod, "v")
+	room := func() uint64 {
+		var s unix.Statfs_t
+		if err := unix.Statfs(dir, &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Blocks * uint64(s.Bsize)
+	}
+	before := room()
+	k, err := m.persistent(pod, &pod.Spec.Volumes[0], c.volumes["pv"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		err := k.(growable).grow(t.Context(), 0)
+		if err != nil && strings.Contains(err.Error(), "Permission denied to resize filesystem") {
+			t.Skip("growing a mounted ext4 needs CAP_SYS_RESOURCE, which this environment does not give: " + err.Error())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now := room(); now < before*3/2 {
+		t.Errorf("%d bytes, before %d", now, before)
+	}
+}
+
+func TestALocalDirectoryHasNothingToGrow(t *testing.T) {
+	needRoot(t)
+	c := boundClaim(localVolume(t.TempDir()))
+	m := newManager(t, Config{Claims: c})
+	pod := podOfClaim(false)
+	setUp(t, m, pod)
+	k, err := m.persistent(pod, &pod.Spec.Volumes[0], c.volumes["pv"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.(growable).grow(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
 }
