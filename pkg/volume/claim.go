@@ -411,7 +411,11 @@ func (m *Manager) keepBinding(uid types.UID, name string, pv *v1.PersistentVolum
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: pv.Name}, Spec: pv.Spec})
+	kept := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: pv.Name}, Spec: pv.Spec}
+	if gid, set := pv.Annotations[gidAnnotation]; set {
+		kept.Annotations = map[string]string{gidAnnotation: gid}
+	}
+	text, err := json.Marshal(kept)
 	if err != nil {
 		return err
 	}

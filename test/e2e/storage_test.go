@@ -21,13 +21,13 @@ import (
 )
 
 // claim makes a persistent volume and a claim of the same name that is for it.
-func claim(t *testing.T, n *harness.Node, ns, name string, source v1.PersistentVolumeSource) {
+func claim(t *testing.T, n *harness.Node, ns, name string, source v1.PersistentVolumeSource, change ...func(*v1.PersistentVolume)) {
 	t.Helper()
-	claimOf(t, n, ns, name, "", source)
+	claimOf(t, n, ns, name, "", source, change...)
 }
 
 // claimOf makes them of a storage class.
-func claimOf(t *testing.T, n *harness.Node, ns, name, class string, source v1.PersistentVolumeSource) {
+func claimOf(t *testing.T, n *harness.Node, ns, name, class string, source v1.PersistentVolumeSource, change ...func(*v1.PersistentVolume)) {
 	t.Helper()
 	size := v1.ResourceList{v1.ResourceStorage: quantity("1Gi")}
 	modes := []v1.PersistentVolumeAccessMode{v1.ReadWriteMany}
@@ -38,6 +38,9 @@ func claimOf(t *testing.T, n *harness.Node, ns, name, class string, source v1.Pe
 		NodeAffinity: &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: []v1.NodeSelectorRequirement{
 			{Key: v1.LabelHostname, Operator: v1.NodeSelectorOpIn, Values: []string{strings.ToLower(n.Node())}},
 		}}}}},
+	}
+	for _, c := range change {
+		c(pv)
 	}
 	api := n.Cluster.Client.CoreV1()
 	if _, err := api.PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{}); err != nil {
@@ -91,11 +94,16 @@ func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 		}
 		return nil
 	}, n.Explain)
-	claim(t, n, ns, "host", v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: hostDir}})
+	claim(t, n, ns, "host", v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: hostDir}}, func(pv *v1.PersistentVolume) {
+		pv.Annotations = map[string]string{"pv.beta.kubernetes.io/gid": "5678"}
+	})
 	claim(t, n, ns, "local", v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: localDir}})
 	n.AwaitReady(ns, "p")
 	if out := n.MustKubectl(ns, "exec", "p", "--", "sh", "-c", "echo x >/host/f; stat -c %g /local; stat -c %g /host"); !strings.HasPrefix(out, "4321\n") || strings.HasSuffix(out, "4321\n") {
 		t.Errorf("groups of the volumes: %q, want fsGroup for the first only", out)
+	}
+	if out := strings.Fields(n.MustKubectl(ns, "exec", "p", "--", "id", "-G")); !slices.Contains(out, "4321") || !slices.Contains(out, "5678") {
+		t.Errorf("the pod's processes are in the groups %q, want those of fsGroup and of the first volume", out)
 	}
 	has(t, filepath.Join(hostDir, "f"), "x\n")
 	has(t, filepath.Join(localDir, "f"), "written\n")

@@ -21,6 +21,8 @@ func (d disks) SubPath(context.Context, *v1.Pod, string, int, string, string) (s
 
 func (d disks) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
 
+func (disks) Groups(*v1.Pod) []int64 { return nil }
+
 func (d disks) ReadFile(context.Context, *v1.Pod, string, string, int64) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }

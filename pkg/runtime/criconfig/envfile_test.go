@@ -81,6 +81,8 @@ func (s *shelf) SubPath(context.Context, *v1.Pod, string, int, string, string) (
 
 func (s *shelf) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
 
+func (*shelf) Groups(*v1.Pod) []int64 { return nil }
+
 func (s *shelf) ReadFile(_ context.Context, _ *v1.Pod, name, path string, limit int64) ([]byte, error) {
 	s.read++
 	text, ok := s.files[name+"/"+path]

@@ -66,6 +66,8 @@ func (places) SubPath(_ context.Context, _ *v1.Pod, container string, index int,
 
 func (places) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
 
+func (places) Groups(*v1.Pod) []int64 { return nil }
+
 func (places) ReadFile(_ context.Context, _ *v1.Pod, name, path string, _ int64) ([]byte, error) {
 	return fmt.Appendf(nil, "FROM='%s of %s'\n", path, name), nil
 }

@@ -123,6 +123,8 @@ type Volumes interface {
 	// at most limit bytes long, and never from outside the volume whatever links it
 	// holds. The error is fs.ErrNotExist when there is no such file.
 	ReadFile(ctx context.Context, pod *v1.Pod, name, path string, limit int64) ([]byte, error)
+	// Groups returns the groups that the pod's processes are to be in because of its volumes.
+	Groups(pod *v1.Pod) []int64
 }
 
 // Objects returns the objects that environment variables are taken from. For a

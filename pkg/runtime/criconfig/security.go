@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -101,6 +102,13 @@ func containerSecurity(pod *v1.Pod, c *v1.Container, in ContainerInput) (*cri.Li
 	}
 	if p := pod.Spec.SecurityContext; p != nil {
 		s.SupplementalGroups, s.SupplementalGroupsPolicy = podGroups(p)
+	}
+	if in.Volumes != nil {
+		for _, gid := range in.Volumes.Groups(pod) {
+			if !slices.Contains(s.SupplementalGroups, gid) {
+				s.SupplementalGroups = append(s.SupplementalGroups, gid)
+			}
+		}
 	}
 	var err error
 	if s.Seccomp, err = seccomp(e.SeccompProfile, in.Node); err != nil {

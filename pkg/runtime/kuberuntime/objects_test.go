@@ -58,6 +58,8 @@ func (c *creator) SubPath(context.Context, *v1.Pod, string, int, string, string)
 
 func (c *creator) MountPoints(context.Context, *v1.Pod, *v1.Container) error { return nil }
 
+func (*creator) Groups(*v1.Pod) []int64 { return nil }
+
 func (c *creator) ReadFile(context.Context, *v1.Pod, string, string, int64) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
