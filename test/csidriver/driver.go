@@ -137,6 +137,13 @@ func (d *Driver) Staged() []*csi.NodeStageVolumeRequest {
 	return slices.Clone(d.staged)
 }
 
+// SetMaxVolumes changes what it says of its node.
+func (d *Driver) SetMaxVolumes(most int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.MaxVolumes = most
+}
+
 // Expanded are the requests to grow a volume so far.
 func (d *Driver) Expanded() []*csi.NodeExpandVolumeRequest {
 	d.mu.Lock()
@@ -191,6 +198,8 @@ func (d *Driver) NotifyRegistrationStatus(_ context.Context, s *registration.Reg
 
 // NodeGetInfo implements the node service.
 func (d *Driver) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return &csi.NodeGetInfoResponse{
 		NodeId: "id-of-this-node", MaxVolumesPerNode: d.cfg.MaxVolumes, AccessibleTopology: &csi.Topology{Segments: maps.Clone(d.cfg.Topology)},
 	}, nil

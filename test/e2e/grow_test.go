@@ -59,6 +59,7 @@ func TestStorageThatGrows(t *testing.T) {
 	api := n.Cluster.Client.StorageV1()
 	object := &storage.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: n.Node() + ".grow.example"}}
 	object.Spec.AttachRequired = ptr.To(false)
+	object.Spec.NodeAllocatableUpdatePeriodSeconds = ptr.To(int64(10)) // the least
 	if _, err := api.CSIDrivers().Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestStorageThatGrows(t *testing.T) {
 	t.Cleanup(func() { _ = api.StorageClasses().Delete(context.Background(), class.Name, metav1.DeleteOptions{}) })
 	var fail atomic.Bool
 	d, err := csidriver.Start(csidriver.Config{
-		Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi"), Expand: true,
+		Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi"), Expand: true, MaxVolumes: 7,
 		Before: func(_ context.Context, call string) error {
 			if call == "NodeExpandVolume" && fail.Swap(false) {
 				return status.Error(codes.Internal, "the disk is on fire")
@@ -82,6 +83,18 @@ func TestStorageThatGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Stop)
+	limit := func(want int32) {
+		t.Helper()
+		harness.Eventually(t, fmt.Sprintf("the node takes %d volumes", want), harness.Patience, func() error {
+			o, err := api.CSINodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+			if err != nil || len(o.Spec.Drivers) != 1 || o.Spec.Drivers[0].Allocatable == nil || *o.Spec.Drivers[0].Allocatable.Count != want {
+				return fmt.Errorf("%v, %v", o, err)
+			}
+			return nil
+		}, n.Explain)
+	}
+	limit(7)
+	d.SetMaxVolumes(3) // looked at in the end
 	is := func(size string) error {
 		c, err := n.Cluster.Client.CoreV1().PersistentVolumeClaims(ns).Get(t.Context(), "disk", metav1.GetOptions{})
 		if err != nil {
@@ -135,4 +148,5 @@ func TestStorageThatGrows(t *testing.T) {
 	if a, b := before.Status.ContainerStatuses[0], after.Status.ContainerStatuses[0]; a.ContainerID != b.ContainerID {
 		t.Errorf("the container was started anew: %v, %v", a, b)
 	}
+	limit(3)
 }

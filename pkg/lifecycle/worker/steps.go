@@ -8,6 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -70,6 +71,11 @@ func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodSta
 		return outcome{retryAfter: errorBackOff, waiting: st.waiting, resize: st.resize}
 	}
 	if err := w.setUp(ctx, st); err != nil {
+		var r *pods.Rejection
+		if errors.As(err, &r) && ctx.Err() == nil && !observed.Pod().Running() {
+			w.reject(st, r)
+			err = nil
+		}
 		return outcome{err: err, waiting: st.waiting, resize: st.resize}
 	}
 	r := w.cfg.Runtime.SyncPod(ctx, pod, observed)
@@ -118,6 +124,15 @@ func (w *Workers) awaitsNetwork(ctx context.Context, st step, observed *actual.P
 		w.complain(st, "NetworkNotReady", "network is not ready: "+err.Error())
 	}
 	return err != nil
+}
+
+// reject ends a pod that turned out to be unable to start here, as if it had not been admitted.
+func (w *Workers) reject(st step, r *pods.Rejection) {
+	klog.InfoS("Pod rejected", "pod", klog.KObj(st.pod), "podUID", st.uid, "reason", r.Reason, "message", r.Message)
+	w.cfg.Journal.Warn(st.pod, r.Reason, r.Message)
+	w.Update(Update{Kind: Kill, Pod: st.pod, Explain: func(s *v1.PodStatus) {
+		s.Phase, s.Reason, s.Message = v1.PodFailed, r.Reason, "Pod was rejected: "+r.Message
+	}})
 }
 
 // unseen reports that the pod's containers could not be observed.

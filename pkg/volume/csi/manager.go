@@ -56,6 +56,9 @@ type Manager struct {
 	cfg   Config
 	locks keylock.Locks // by volume
 
+	limits   limits
+	patience time.Duration // with a node that has no room for another attachment
+
 	mu      sync.Mutex
 	drivers map[string]*driver
 	infos   map[string]info
@@ -97,7 +100,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Registered == nil {
 		cfg.Registered = func() {}
 	}
-	m := &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}}
+	m := &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}, patience: exhaustedPatience}
 	if cfg.Left != nil {
 		cfg.Left(m.InUse())
 	}

@@ -122,7 +122,7 @@ func (p *publishing) stage(ctx context.Context, again bool) error {
 			return fmt.Errorf("report volume in use: %w", err)
 		}
 		var err error
-		if p.context, err = m.attached(ctx, p.now); err != nil {
+		if p.context, err = m.attached(ctx, d, p.now); err != nil {
 			return err
 		}
 	}
@@ -266,8 +266,11 @@ const (
 )
 
 // attached waits until the controller has attached the volume to this node, and
-// returns what the controller's driver says about the attachment.
-func (m *Manager) attached(ctx context.Context, d data) (map[string]string, error) {
+// returns what the controller's driver says about the attachment. If for a while the node has no
+// room for another volume, and its driver has the limits kept current, the error is a
+// *pods.Rejection: elsewhere the pod may start.
+func (m *Manager) attached(ctx context.Context, drv *driver, d data) (map[string]string, error) {
+	full := fullNode{m: m, driver: drv}
 	for wait := attachLook; ; wait = min(wait+wait/4, maxAttachLook) {
 		a, err := m.cfg.Client.StorageV1().VolumeAttachments().Get(ctx, d.AttachmentID, metav1.GetOptions{})
 		switch {
@@ -276,6 +279,10 @@ func (m *Manager) attached(ctx context.Context, d data) (map[string]string, erro
 			return nil, errors.New("volume attachment is being deleted")
 		case err == nil && a.Status.Attached:
 			return a.Status.AttachmentMetadata, nil
+		case err == nil && full.is(ctx, a):
+			if full.tooLong() {
+				return nil, full.rejection(d, a)
+			}
 		case err == nil && a.Status.AttachError != nil:
 			return nil, errors.New(a.Status.AttachError.Message)
 		case err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):

@@ -57,6 +57,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer tick.Stop()
 	r := &registry{m: m, known: map[socket]context.CancelFunc{}}
 	defer r.wait.Wait()
+	r.wait.Go(func() { m.limits.watch(ctx, m.cfg.Client) })
 	for {
 		r.scan(ctx, watch, dir)
 		select {
@@ -123,7 +124,7 @@ func (m *Manager) keep(ctx, own context.Context, path string) {
 	for {
 		d, err := m.register(ctx, own, path)
 		if err == nil {
-			<-own.Done()
+			m.stay(own, d)
 			m.deregister(ctx, d)
 			return
 		}
