@@ -15,6 +15,10 @@ import (
 // persistent returns a persistent volume as one of the pod's volumes. Like the
 // kubelet, it names the directory after the persistent volume.
 func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume) (kind, error) {
+	pv, err := moved(pv)
+	if err != nil {
+		return nil, err
+	}
 	readOnly := v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly
 	dir := func(plugin string) (string, error) { return m.layout.volume(pod.UID, plugin, pv.Name) }
 	block := modeOfVolume(pv) == v1.PersistentVolumeBlock

@@ -205,6 +205,9 @@ func TestADriverIsPutIntoTheCSINodeAndTakenOut(t *testing.T) {
 	if d.Name != driverName || d.NodeID != "id-of-this-node" || *d.Allocatable.Count != 7 || !slices.Equal(d.TopologyKeys, []string{"example/zone"}) {
 		t.Errorf("driver %+v", d)
 	}
+	if got := o.Annotations[v1.MigratedPluginsAnnotationKey]; got != "kubernetes.io/aws-ebs,kubernetes.io/azure-disk,kubernetes.io/azure-file,kubernetes.io/cinder,kubernetes.io/gce-pd,kubernetes.io/portworx-volume,kubernetes.io/vsphere-volume" {
+		t.Errorf("migrated plug-ins %q", got)
+	}
 	n, err := h.client.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
 	if err != nil || n.Labels["example/zone"] != "a" || n.Annotations[nodeIDs] != `{"test.csi.example":"id-of-this-node"}` {
 		t.Errorf("labels %v, annotations %v, error %v", n.Labels, n.Annotations, err)

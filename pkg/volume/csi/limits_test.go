@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -89,4 +90,30 @@ func TestAFullNodeTurnsAPodAway(t *testing.T) {
 	if err := h.SetUp(t.Context(), h.persistent("a", "1")); err == nil || errors.As(err, &r) || err.Error() != "no slot is left" {
 		t.Errorf("error %v", err)
 	}
+}
+
+func TestTheCSINodeIsThereBeforeAnyDriver(t *testing.T) {
+	h := start(t, csidriver.Config{}, object(nil))
+	h.driver.Stop()
+	h.until("the driver is withdrawn", func() bool { _, err := h.Manager.driver(driverName); return err != nil })
+	objects := h.client.StorageV1().CSINodes()
+	if err := objects.Delete(t.Context(), "n1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	is := func() bool {
+		o, err := objects.Get(t.Context(), "n1", metav1.GetOptions{})
+		return err == nil && o.Annotations[v1.MigratedPluginsAnnotationKey] == migratedPlugins && len(o.Spec.Drivers) == 0
+	}
+	h.until("it is made", is)
+	o, err := objects.Get(t.Context(), "n1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Annotations = nil // as an earlier agent left it
+	if _, err := objects.Update(t.Context(), o, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	h.until("it is brought up to date", is)
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
@@ -15,12 +16,58 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/csi-translation-lib/plugins"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
 // nodeIDs is the annotation with the node's names at its drivers.
 const nodeIDs = "csi.volume.kubernetes.io/nodeid"
+
+// migratedPlugins is what the node says of in-tree drivers that CSI drivers have replaced, as a
+// stock one does: the controllers then attach such volumes by the CSI drivers.
+const migratedPlugins = plugins.AWSEBSInTreePluginName + "," + plugins.AzureDiskInTreePluginName + "," + plugins.AzureFileInTreePluginName + "," +
+	plugins.CinderInTreePluginName + "," + plugins.GCEPDInTreePluginName + "," + plugins.PortworxVolumePluginName + "," + plugins.VSphereInTreePluginName
+
+// migrates says in the CSINode which in-tree drivers CSI drivers have replaced, and reports whether
+// it did not.
+func migrates(o *storage.CSINode) bool {
+	if o.Annotations[v1.MigratedPluginsAnnotationKey] == migratedPlugins {
+		return false
+	}
+	metav1.SetMetaDataAnnotation(&o.ObjectMeta, v1.MigratedPluginsAnnotationKey, migratedPlugins)
+	return true
+}
+
+// begin makes the node's CSINode, or brings it up to date, before any driver comes: volumes of types
+// that drivers have replaced may be on their way here. It tries until it is done or ctx ends.
+func (m *Manager) begin(ctx context.Context) {
+	if m.cfg.Client == nil {
+		return
+	}
+	var failing logonce.Error
+	backOff := wait.Backoff{Duration: firstRetry, Factor: 2, Cap: lastRetry, Steps: math.MaxInt32}
+	for {
+		if node := m.cfg.Node(); node != nil {
+			err := m.change(ctx, node, "", nil)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			if failing.Note(err) {
+				klog.ErrorS(err, "Could not make the CSINode, trying again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backOff.Step()):
+		}
+	}
+}
 
 // nodeInfo is what a driver says about this node.
 type nodeInfo struct {
@@ -135,7 +182,7 @@ func (m *Manager) change(ctx context.Context, node *v1.Node, name string, entry 
 		if entry != nil {
 			now.Spec.Drivers = append(now.Spec.Drivers, *entry)
 		}
-		if sameDrivers(o.Spec.Drivers, now.Spec.Drivers) {
+		if !migrates(now) && sameDrivers(o.Spec.Drivers, now.Spec.Drivers) {
 			return nil
 		}
 		_, err = objects.Update(ctx, now, metav1.UpdateOptions{})
@@ -156,6 +203,7 @@ func (m *Manager) create(ctx context.Context, node *v1.Node, entry *storage.CSIN
 	if entry != nil {
 		o.Spec.Drivers = append(o.Spec.Drivers, *entry)
 	}
+	migrates(o)
 	_, err := m.cfg.Client.StorageV1().CSINodes().Create(ctx, o, metav1.CreateOptions{})
 	return err
 }

@@ -58,6 +58,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	r := &registry{m: m, known: map[socket]context.CancelFunc{}}
 	defer r.wait.Wait()
 	r.wait.Go(func() { m.limits.watch(ctx, m.cfg.Client) })
+	r.wait.Go(func() { m.begin(ctx) })
 	for {
 		r.scan(ctx, watch, dir)
 		select {
