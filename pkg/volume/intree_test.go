@@ -76,3 +76,31 @@ func TestAVolumeWhoseDriverMovedIsSetUpAndGrown(t *testing.T) {
 		t.Errorf("path %s", p)
 	}
 }
+
+func TestAPodsOwnVolumeWhoseDriverMoved(t *testing.T) {
+	drivers := &csiFake{}
+	m := newManager(t, Config{CSI: drivers})
+	own := func(volume, zone string) *v1.Pod {
+		return testPod(v1.Volume{Name: "v", VolumeSource: v1.VolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{VolumeID: zone + volume, ReadOnly: true}}})
+	}
+	pod := own("vol-1", "")
+	setUp(t, m, pod)
+	if got := drivers.calls; !slices.Equal(got, []string{"set up ebs.csi.aws.com-vol-1"}) {
+		t.Errorf("calls %q", got)
+	}
+	if p, err := m.Path(pod, "v"); err != nil || !p.ReadOnly || !strings.HasSuffix(p.Host, "/volumes/kubernetes.io~csi/ebs.csi.aws.com-vol-1/mount") {
+		t.Errorf("path %+v, %v", p, err)
+	}
+	if got := UsersOfDrivers([]*v1.Pod{pod}); len(got) != 1 {
+		t.Errorf("users of drivers %q", got)
+	}
+	for _, bad := range []*v1.Pod{own("../../x", ""), own("vol-1", "aws://nowhere/at/all/")} {
+		bad.UID = "bad"
+		if err := m.SetUp(t.Context(), bad); err == nil {
+			t.Errorf("%+v is set up", bad.Spec.Volumes[0].AWSElasticBlockStore)
+		}
+	}
+	if got := drivers.calls; len(got) != 1 {
+		t.Errorf("calls %q", got)
+	}
+}

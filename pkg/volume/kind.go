@@ -69,6 +69,9 @@ func (m *Manager) kind(pod *v1.Pod, v *v1.Volume) (kind, error) {
 			return c.projected(ctx, s.Projected.Sources)
 		})
 	default:
+		if k, err := m.movedInline(pod, v); k != nil || err != nil {
+			return k, err
+		}
 		return nil, unsupported(&s)
 	}
 }

@@ -16,7 +16,7 @@ func UsersOfClaim(pods []*v1.Pod, namespace, claim string) []types.UID {
 
 // UsersOfDrivers returns those of the pods that have a volume which may be a CSI driver's.
 func UsersOfDrivers(pods []*v1.Pod) []types.UID {
-	return users(pods, func(pod *v1.Pod, v *v1.Volume) bool { return v.CSI != nil || ClaimName(pod, v) != "" })
+	return users(pods, func(pod *v1.Pod, v *v1.Volume) bool { return v.CSI != nil || ClaimName(pod, v) != "" || isMoved(v) })
 }
 
 func users(pods []*v1.Pod, uses func(*v1.Pod, *v1.Volume) bool) []types.UID {

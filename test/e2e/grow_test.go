@@ -150,3 +150,42 @@ func TestStorageThatGrows(t *testing.T) {
 	}
 	limit(3)
 }
+
+// TestStorageOfTypesThatMoved has volumes of a type whose in-tree driver is gone: its CSI driver has
+// them.
+func TestStorageOfTypesThatMoved(t *testing.T) {
+	n, ns := join(t)
+	api := n.Cluster.Client.StorageV1()
+	object := &storage.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "ebs.csi.aws.com"}}
+	object.Spec.AttachRequired = ptr.To(false)
+	if _, err := api.CSIDrivers().Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.CSIDrivers().Delete(context.Background(), object.Name, metav1.DeleteOptions{}) })
+	harness.Eventually(t, "the CSINode says that drivers have moved", harness.Patience, func() error {
+		o, err := api.CSINodes().Get(t.Context(), n.Node(), metav1.GetOptions{})
+		if err == nil && !strings.Contains(o.Annotations[v1.MigratedPluginsAnnotationKey], "kubernetes.io/aws-ebs") {
+			err = fmt.Errorf("annotations %v", o.Annotations)
+		}
+		return err
+	}, n.Explain)
+	claim(t, n, ns, "disk", v1.PersistentVolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{VolumeID: "vol-claimed"}})
+	n.Create(ns, harness.Pod("p", "echo x >/disk/f; echo y >/own/f; sleep 1000", quick, claimed("disk"),
+		volume("own", v1.VolumeSource{AWSElasticBlockStore: &v1.AWSElasticBlockStoreVolumeSource{VolumeID: "vol-own"}})))
+	harness.Eventually(t, "the pod waits for the driver, and says so", harness.Patience, func() error {
+		if out := n.MustKubectl(ns, "get", "events"); !strings.Contains(out, "driver name ebs.csi.aws.com not found in the list of registered CSI drivers") {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
+	d, err := csidriver.Start(csidriver.Config{Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	n.AwaitReady(ns, "p")
+	has(t, filepath.Join(d.Volume("vol-claimed"), "f"), "x\n")
+	has(t, filepath.Join(d.Volume("vol-own"), "f"), "y\n")
+	n.MustKubectl(ns, "delete", "pod", "p")
+	n.AwaitGone(ns, "p")
+}

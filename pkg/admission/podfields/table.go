@@ -10,6 +10,7 @@ const (
 	noBundles   = "static pods and standalone nodes have no cluster whose trust bundles they could refer to"
 	noClasses   = "a standalone node has no API server that could say what a RuntimeClass is"
 	removed     = "removed from Kubernetes"
+	translated  = "as the CSI driver takes it"
 	movedToCSI  = "moved to CSI in Kubernetes, which removed the in-tree driver"
 	scheduler   = "decided by the scheduler before a pod reaches a node"
 	windows     = "Windows only"
@@ -345,8 +346,8 @@ var table = []section{
 		{"name", honoured, "", nil},
 		{"hostPath", honoured, "all types", nil},
 		{"emptyDir", honoured, "see EmptyDirVolumeSource", nil},
-		{"gcePersistentDisk", refused, movedToCSI + " (pd.csi.storage.gke.io)", nil},
-		{"awsElasticBlockStore", refused, movedToCSI + " (ebs.csi.aws.com)", nil},
+		{"gcePersistentDisk", withControl, movedToCSI + " (pd.csi.storage.gke.io)", nil},
+		{"awsElasticBlockStore", withControl, movedToCSI + " (ebs.csi.aws.com)", nil},
 		{"gitRepo", refused, "disabled in Kubernetes for its security; clone in an init container instead", nil},
 		{"secret", withObjects, noObjects, nil},
 		{"nfs", honoured, "with the host's mount.nfs", nil},
@@ -355,19 +356,19 @@ var table = []section{
 		{"persistentVolumeClaim", withClaims, noObjects, nil},
 		{"rbd", refused, removed + "; use the CSI driver rbd.csi.ceph.com", nil},
 		{"flexVolume", refused, "deprecated in Kubernetes in favour of CSI", nil},
-		{"cinder", refused, movedToCSI + " (cinder.csi.openstack.org)", nil},
+		{"cinder", withControl, movedToCSI + " (cinder.csi.openstack.org)", nil},
 		{"cephfs", refused, removed + "; use the CSI driver cephfs.csi.ceph.com", nil},
 		{"flocker", refused, removed, nil},
 		{"downwardAPI", honoured, "see DownwardAPIVolumeSource", nil},
 		{"fc", refused, notYet, nil},
-		{"azureFile", refused, movedToCSI + " (file.csi.azure.com)", nil},
+		{"azureFile", withControl, movedToCSI + " (file.csi.azure.com)", nil},
 		{"configMap", withObjects, noObjects, nil},
-		{"vsphereVolume", refused, movedToCSI + " (csi.vsphere.vmware.com)", nil},
+		{"vsphereVolume", withControl, movedToCSI + " (csi.vsphere.vmware.com)", nil},
 		{"quobyte", refused, removed, nil},
-		{"azureDisk", refused, movedToCSI + " (disk.csi.azure.com)", nil},
+		{"azureDisk", withControl, movedToCSI + " (disk.csi.azure.com)", nil},
 		{"photonPersistentDisk", refused, removed, nil},
 		{"projected", honoured, "see VolumeProjection", nil},
-		{"portworxVolume", refused, movedToCSI + " (pxd.portworx.com)", nil},
+		{"portworxVolume", withControl, movedToCSI + " (pxd.portworx.com)", nil},
 		{"scaleIO", refused, removed, nil},
 		{"storageos", refused, removed, nil},
 		{"csi", withControl, noDrivers, nil},
@@ -375,7 +376,7 @@ var table = []section{
 		{"image", honoured, "see ImageVolumeSource; always read-only and without execution", nil},
 	}},
 	{"PersistentVolumeClaimVolumeSource", []row{
-		{"claimName", honoured, "bound to a persistent volume of type hostPath, local, nfs, iscsi or csi; others are refused when the claim is looked at, with the pod waiting. On a standalone node the manifests give both, and the node binds them", nil},
+		{"claimName", honoured, "bound to a persistent volume of type hostPath, local, nfs, iscsi or csi, or in a cluster of one that moved to CSI; others are refused when the claim is looked at, with the pod waiting. On a standalone node the manifests give both, and the node binds them", nil},
 		{"readOnly", honoured, "", nil},
 	}},
 	{"CSIVolumeSource", []row{
@@ -384,6 +385,48 @@ var table = []section{
 		{"fsType", honoured, "", nil},
 		{"volumeAttributes", honoured, "", nil},
 		{"nodePublishSecretRef", honoured, "", nil},
+	}},
+	{"GCEPersistentDiskVolumeSource", []row{
+		{"pdName", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"partition", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
+	}},
+	{"AWSElasticBlockStoreVolumeSource", []row{
+		{"volumeID", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"partition", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
+	}},
+	{"CinderVolumeSource", []row{
+		{"volumeID", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
+		{"secretRef", honoured, translated, nil},
+	}},
+	{"AzureFileVolumeSource", []row{
+		{"secretName", honoured, translated, nil},
+		{"shareName", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
+	}},
+	{"VsphereVirtualDiskVolumeSource", []row{
+		{"volumePath", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"storagePolicyName", honoured, translated, nil},
+		{"storagePolicyID", honoured, translated, nil},
+	}},
+	{"AzureDiskVolumeSource", []row{
+		{"diskName", honoured, translated, nil},
+		{"diskURI", honoured, translated, nil},
+		{"cachingMode", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
+		{"kind", honoured, translated, nil},
+	}},
+	{"PortworxVolumeSource", []row{
+		{"volumeID", honoured, translated, nil},
+		{"fsType", honoured, translated, nil},
+		{"readOnly", honoured, translated, nil},
 	}},
 	{"EphemeralVolumeSource", []row{{"volumeClaimTemplate", notNode, "the control plane makes the claim; it must be the pod's", nil}}},
 	{"NFSVolumeSource", []row{

@@ -186,7 +186,7 @@ func RefusedVolume(name string) string {
 	switch {
 	case !known:
 		return "this version does not know the field"
-	case r.verdict == refused:
+	case r.verdict == refused, r.verdict == withControl:
 		return r.text
 	}
 	return ""
