@@ -69,10 +69,16 @@ func TestStorageThatGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = api.StorageClasses().Delete(context.Background(), class.Name, metav1.DeleteOptions{}) })
-	var fail atomic.Bool
+	var fail, hang atomic.Bool
+	hanging := make(chan struct{}, 1)
 	d, err := csidriver.Start(csidriver.Config{
 		Name: object.Name, Root: filepath.Join(n.Dir, "root"), Data: filepath.Join(n.Dir, "csi"), Expand: true, MaxVolumes: 7,
-		Before: func(_ context.Context, call string) error {
+		Before: func(ctx context.Context, call string) error {
+			if call == "NodeExpandVolume" && hang.Swap(false) {
+				hanging <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			}
 			if call == "NodeExpandVolume" && fail.Swap(false) {
 				return status.Error(codes.Internal, "the disk is on fire")
 			}
@@ -136,14 +142,33 @@ func TestStorageThatGrows(t *testing.T) {
 	fail.Store(true)
 	enlarge(t, n, ns, "disk", "3Gi")
 	last := time.Time{}
-	harness.Eventually(t, "the volume grows under the pod", harness.Patience, func() error {
-		if time.Since(last) > time.Second { // a sync of the pod, at which the claim may be looked at
+	sync := func() { // of the pod, at which the claim may be looked at
+		if time.Since(last) > time.Second {
 			last = time.Now()
 			n.MustKubectl(ns, "annotate", "pod", "p", "--overwrite", fmt.Sprintf("try=%d", last.Unix()))
 		}
+	}
+	harness.Eventually(t, "the volume grows under the pod", harness.Patience, func() error {
+		sync()
 		return is("3Gi")
 	}, n.Explain)
 	said("Pod", "VolumeResizeFailed", "the disk is on fire")
+
+	// An agent that dies while the driver is at it leaves this to the next.
+	hang.Store(true)
+	enlarge(t, n, ns, "disk", "4Gi")
+	harness.Eventually(t, "the driver is asked", harness.Patience, func() error {
+		sync()
+		select {
+		case <-hanging:
+			return nil
+		default:
+			return errors.New("not yet")
+		}
+	}, n.Explain)
+	n.Kill()
+	n.Start()
+	harness.Eventually(t, "the next agent has the volume grow", harness.Patience, func() error { return is("4Gi") }, n.Explain)
 	after := n.AwaitReady(ns, "p")
 	if a, b := before.Status.ContainerStatuses[0], after.Status.ContainerStatuses[0]; a.ContainerID != b.ContainerID {
 		t.Errorf("the container was started anew: %v, %v", a, b)
