@@ -7,9 +7,9 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
 // metric is a metric that a kubelet with CRI as its source serves at /metrics/cadvisor, under
@@ -58,18 +58,18 @@ var containerMetrics = []metric{
 // interfaceMetric is a metric of a sandbox's network interface.
 type interfaceMetric struct {
 	name, help string
-	value      func(stats.Interface) uint64
+	value      func(cgroupstats.Interface) uint64
 }
 
 var networkMetrics = []interfaceMetric{
-	{"container_network_receive_bytes_total", "Cumulative count of bytes received", func(i stats.Interface) uint64 { return i.RxBytes }},
-	{"container_network_receive_packets_total", "Cumulative count of packets received", func(i stats.Interface) uint64 { return i.RxPackets }},
-	{"container_network_receive_packets_dropped_total", "Cumulative count of packets dropped while receiving", func(i stats.Interface) uint64 { return i.RxDropped }},
-	{"container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", func(i stats.Interface) uint64 { return i.RxErrors }},
-	{"container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", func(i stats.Interface) uint64 { return i.TxBytes }},
-	{"container_network_transmit_packets_total", "Cumulative count of packets transmitted", func(i stats.Interface) uint64 { return i.TxPackets }},
-	{"container_network_transmit_packets_dropped_total", "Cumulative count of packets dropped while transmitting", func(i stats.Interface) uint64 { return i.TxDropped }},
-	{"container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", func(i stats.Interface) uint64 { return i.TxErrors }},
+	{"container_network_receive_bytes_total", "Cumulative count of bytes received", func(i cgroupstats.Interface) uint64 { return i.RxBytes }},
+	{"container_network_receive_packets_total", "Cumulative count of packets received", func(i cgroupstats.Interface) uint64 { return i.RxPackets }},
+	{"container_network_receive_packets_dropped_total", "Cumulative count of packets dropped while receiving", func(i cgroupstats.Interface) uint64 { return i.RxDropped }},
+	{"container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", func(i cgroupstats.Interface) uint64 { return i.RxErrors }},
+	{"container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", func(i cgroupstats.Interface) uint64 { return i.TxBytes }},
+	{"container_network_transmit_packets_total", "Cumulative count of packets transmitted", func(i cgroupstats.Interface) uint64 { return i.TxPackets }},
+	{"container_network_transmit_packets_dropped_total", "Cumulative count of packets dropped while transmitting", func(i cgroupstats.Interface) uint64 { return i.TxDropped }},
+	{"container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", func(i cgroupstats.Interface) uint64 { return i.TxErrors }},
 }
 
 const metricProcesses = "container_processes"

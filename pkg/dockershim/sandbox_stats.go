@@ -6,10 +6,10 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
 )
 
 // PodSandboxStats shows what one pod uses: its sandbox and its containers.
@@ -55,7 +55,7 @@ func (s *Server) StreamPodSandboxStats(req *cri.StreamPodSandboxStatsRequest, st
 // podUsage holds a pod's statistics, and what only metrics show.
 type podUsage struct {
 	stats      *cri.PodSandboxStats
-	interfaces []stats.Interface
+	interfaces []cgroupstats.Interface
 }
 
 // podStats reads the pods with a running sandbox that the filter lets through.
@@ -113,7 +113,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 		}
 	}
 	sum.MemoryLimit = 0 // it was the sandbox's alone
-	sum.Pressure = stats.Pressure{}
+	sum.Pressure = cgroupstats.Pressure{}
 	linux.Cpu, linux.Memory = s.usage.cpu(sandbox.ID, sum, at), convert.MemoryUsage(sum, at)
 	linux.Process = &cri.ProcessUsage{Timestamp: at.UnixNano(), ProcessCount: convert.Number(sum.Processes)}
 	p := podUsage{stats: &cri.PodSandboxStats{
@@ -121,7 +121,7 @@ func (s *Server) onePod(ctx context.Context, sandbox *docker.Item, containers []
 		Linux:      linux,
 	}}
 	if !r.HostConfig.NetworkMode.IsHost() { // the host's traffic is not the pod's
-		if p.interfaces, err = stats.Network(pid); err == nil {
+		if p.interfaces, err = cgroupstats.Network(pid); err == nil {
 			linux.Network = convert.NetworkUsage(p.interfaces, at)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/stats"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 )
 
 // defaultInterface is the name of a sandbox's interface, both on Docker's bridge and with CNI.
@@ -15,7 +15,7 @@ const defaultInterface = "eth0"
 func Number(n uint64) *cri.UInt64Value { return &cri.UInt64Value{Value: n} }
 
 // MemoryUsage converts a cgroup's use of memory.
-func MemoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
+func MemoryUsage(u cgroupstats.Usage, at time.Time) *cri.MemoryUsage {
 	m := &cri.MemoryUsage{
 		Timestamp: at.UnixNano(), WorkingSetBytes: Number(u.WorkingSet), UsageBytes: Number(u.Memory), RssBytes: Number(u.RSS),
 		PageFaults: Number(u.PageFaults), MajorPageFaults: Number(u.MajorFaults), Psi: Pressure(u.Pressure.Memory),
@@ -27,7 +27,7 @@ func MemoryUsage(u stats.Usage, at time.Time) *cri.MemoryUsage {
 }
 
 // SwapUsage converts a cgroup's use of swap.
-func SwapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
+func SwapUsage(u cgroupstats.Usage, at time.Time) *cri.SwapUsage {
 	out := &cri.SwapUsage{Timestamp: at.UnixNano(), SwapUsageBytes: Number(u.Swap)}
 	if u.SwapLimit > 0 {
 		out.SwapAvailableBytes = Number(u.SwapLimit - min(u.SwapLimit, u.Swap))
@@ -36,7 +36,7 @@ func SwapUsage(u stats.Usage, at time.Time) *cri.SwapUsage {
 }
 
 // IOUsage converts the pressure on input and output; nil where the kernel does not measure it.
-func IOUsage(u stats.Usage, at time.Time) *cri.IoUsage {
+func IOUsage(u cgroupstats.Usage, at time.Time) *cri.IoUsage {
 	if u.Pressure.IO == nil {
 		return nil
 	}
@@ -44,18 +44,18 @@ func IOUsage(u stats.Usage, at time.Time) *cri.IoUsage {
 }
 
 // Pressure converts pressure stall information; nil where the kernel does not measure it.
-func Pressure(s *stats.Stall) *cri.PsiStats {
+func Pressure(s *cgroupstats.Stall) *cri.PsiStats {
 	if s == nil {
 		return nil
 	}
-	line := func(w stats.Waited) *cri.PsiData {
+	line := func(w cgroupstats.Waited) *cri.PsiData {
 		return &cri.PsiData{Total: w.Total * uint64(time.Microsecond), Avg10: w.Avg10, Avg60: w.Avg60, Avg300: w.Avg300}
 	}
 	return &cri.PsiStats{Some: line(s.Some), Full: line(s.Full)}
 }
 
 // NetworkUsage converts the traffic of a sandbox's interfaces.
-func NetworkUsage(interfaces []stats.Interface, at time.Time) *cri.NetworkUsage {
+func NetworkUsage(interfaces []cgroupstats.Interface, at time.Time) *cri.NetworkUsage {
 	n := &cri.NetworkUsage{Timestamp: at.UnixNano()}
 	for _, i := range interfaces {
 		u := &cri.NetworkInterfaceUsage{

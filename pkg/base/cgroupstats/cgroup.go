@@ -1,4 +1,4 @@
-package stats
+package cgroupstats
 
 import (
 	"bytes"
@@ -25,7 +25,11 @@ type Usage struct {
 	MajorFaults uint64
 	Swap        uint64
 	SwapLimit   uint64 // 0: none, or not known
-	Processes   uint64
+	Cache       uint64
+	MappedFile  uint64
+	Active      uint64   // active file pages
+	Inactive    uint64   // inactive file pages
+	Processes   uint64   // and threads
 	Pressure    Pressure // cgroup v2 only
 }
 
@@ -57,7 +61,7 @@ func New() (*Reader, error) {
 			continue
 		}
 		for option := range strings.SplitSeq(m.VFSOptions, ",") {
-			if slices.Contains([]string{"cpuacct", "memory", "pids"}, option) {
+			if slices.Contains([]string{"cpu", "cpuacct", "memory", "pids", "blkio"}, option) {
 				r.mounts[option] = at
 			}
 		}
@@ -162,15 +166,16 @@ func readV1(dirs map[string]string) (Usage, error) {
 	if u.Memory, err = number(memory, "memory.usage_in_bytes"); err != nil {
 		return u, err
 	}
-	var inactive, limit uint64
+	var limit uint64
 	if err := fields(memory, "memory.stat", map[string]*uint64{
-		"total_inactive_file": &inactive, "total_rss": &u.RSS, "total_pgfault": &u.PageFaults, "total_pgmajfault": &u.MajorFaults,
+		"total_cache": &u.Cache, "total_mapped_file": &u.MappedFile, "total_active_file": &u.Active,
+		"total_inactive_file": &u.Inactive, "total_rss": &u.RSS, "total_pgfault": &u.PageFaults, "total_pgmajfault": &u.MajorFaults,
 		"hierarchical_memory_limit": &limit,
 	}); err != nil {
 		return u, err
 	}
 	u.MemoryLimit = bounded(limit)
-	u.WorkingSet = u.Memory - min(u.Memory, inactive)
+	u.WorkingSet = u.Memory - min(u.Memory, u.Inactive)
 	// Memory and swap together, where the kernel accounts for swap.
 	if both, err := number(memory, "memory.memsw.usage_in_bytes"); err == nil {
 		u.Swap = both - min(both, u.Memory)
@@ -184,7 +189,7 @@ func readV1(dirs map[string]string) (Usage, error) {
 
 func readV2(dir string) (Usage, error) {
 	var u Usage
-	var usec, inactive uint64
+	var usec uint64
 	if err := fields(dir, "cpu.stat", map[string]*uint64{"usage_usec": &usec}); err != nil {
 		return u, err
 	}
@@ -194,11 +199,11 @@ func readV2(dir string) (Usage, error) {
 		return u, err
 	}
 	if err := fields(dir, "memory.stat", map[string]*uint64{
-		"inactive_file": &inactive, "anon": &u.RSS, "pgfault": &u.PageFaults, "pgmajfault": &u.MajorFaults,
+		"file": &u.Cache, "file_mapped": &u.MappedFile, "active_file": &u.Active, "inactive_file": &u.Inactive, "anon": &u.RSS, "pgfault": &u.PageFaults, "pgmajfault": &u.MajorFaults,
 	}); err != nil {
 		return u, err
 	}
-	u.WorkingSet = u.Memory - min(u.Memory, inactive)
+	u.WorkingSet = u.Memory - min(u.Memory, u.Inactive)
 	u.MemoryLimit, _ = number(dir, "memory.max") // "max" is not a number: no limit
 	u.Swap, _ = number(dir, "memory.swap.current")
 	u.SwapLimit, _ = number(dir, "memory.swap.max")
