@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/logs"
@@ -40,13 +39,11 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	used, err := stats.New(stats.Config{
-		Runtime: f.client, Node: f.cfg.NodeName, Root: f.cfg.RootDir, Pod: f.store.Get, Status: f.statuses.Get, Booted: bootTime(),
-	})
+	used, err := newStatistics(f, h, rt)
 	if err != nil {
 		return nil, err
 	}
-	api, apiParts, err := w.kubeletAPI(f, h, rt, apiHost{access, used})
+	api, apiParts, err := w.kubeletAPI(f, h, rt, apiHost{access, used.summary})
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +51,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	front, err := server.New(server.Config{
 		API: api, NodeName: f.cfg.NodeName,
 		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics,
+		CAdvisor: used.cadvisor, Resource: used.resource,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return rt.pleg.Healthy(time.Now()) }},
 			{Name: "syncloop", Check: func(context.Context) error { return l.loop.Healthy(time.Now()) }},
@@ -99,14 +97,10 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 		return nil, nil, err
 	}
 	tlsConfig.GetCertificate = serving.Certificate
-	resources, err := target.Metrics()
-	if err != nil {
-		return nil, nil, err
-	}
 	api := &server.APIConfig{
 		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer,
 		NodeName: cfg.NodeName, Host: target, Configz: func() any { return &cfg.KubeletConfiguration },
-		Metrics:   server.Metrics{Agent: f.metrics, Resource: resources, Probes: rt.probeMetrics},
+		Metrics:   server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
 	}
 	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {
@@ -151,13 +145,4 @@ func hints(cfg *config.Config) []string {
 		return append(look, "docker ps --filter name=k8s_   # the containers that they are made of")
 	}
 	return append(look, "bin/mini-kubelet ps --runtime-endpoint "+cfg.RuntimeEndpoint()+"   # their containers")
-}
-
-// bootTime returns when the machine was started.
-func bootTime() time.Time {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return time.Time{}
-	}
-	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Truncate(time.Second)
 }

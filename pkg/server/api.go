@@ -47,10 +47,8 @@ type Host interface {
 
 // Metrics are the sets of metrics; a nil one is empty.
 type Metrics struct {
-	Agent    prometheus.Gatherer // /metrics
-	CAdvisor prometheus.Gatherer // /metrics/cadvisor
-	Resource prometheus.Gatherer // /metrics/resource
-	Probes   prometheus.Gatherer // /metrics/probes
+	Agent  prometheus.Gatherer // /metrics
+	Probes prometheus.Gatherer // /metrics/probes
 }
 
 // APIConfig is what the kubelet API is built from. Everything not marked optional
@@ -86,7 +84,7 @@ type APIConfig struct {
 const maxAPIConnections = 1024
 
 // listenAPI opens the endpoint of the kubelet API.
-func (s *Server) listenAPI(cfg Config, health *health) error {
+func (s *Server) listenAPI(cfg Config, health *health, pages pages) error {
 	c := *cfg.API
 	switch {
 	case cfg.Pods == nil || c.Host == nil || c.Configz == nil:
@@ -99,6 +97,7 @@ func (s *Server) listenAPI(cfg Config, health *health) error {
 	long := newLongRequests()
 	mux := http.NewServeMux()
 	health.addTo(mux)
+	pages.addTo(mux)
 	(&api{APIConfig: c, pods: cfg.Pods, long: long}).addTo(mux)
 	l, err := takePort("kubelet API", c.Listen, "--port")
 	if err != nil {
@@ -167,8 +166,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 	mux.Handle("GET /pods", podsHandler(a.pods))
 	mux.Handle("GET /pods/{$}", podsHandler(a.pods))
 	for path, g := range map[string]prometheus.Gatherer{
-		"/metrics": a.Metrics.Agent, "/metrics/cadvisor": a.Metrics.CAdvisor,
-		"/metrics/resource": a.Metrics.Resource, "/metrics/probes": a.Metrics.Probes,
+		"/metrics": a.Metrics.Agent, "/metrics/probes": a.Metrics.Probes,
 	} {
 		if g == nil {
 			g = prometheus.NewRegistry()

@@ -35,7 +35,10 @@ type Config struct {
 	Pods    Pods                // needed with ReadOnlyListen and API
 	Metrics prometheus.Gatherer // needed with ReadOnlyListen
 	Probes  prometheus.Gatherer // the read-only port's /metrics/probes; nil: not served
-	Checks  []Check             // what /healthz checks, besides "ping"
+	// CAdvisor and Resource cost much to read: both ports share what is read for
+	// /metrics/cadvisor and /metrics/resource. nil: empty.
+	CAdvisor, Resource prometheus.Gatherer
+	Checks             []Check // what /healthz checks, besides "ping"
 }
 
 // Server serves the agent's HTTP endpoints.
@@ -75,6 +78,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages := newPages(cfg)
 	s := &Server{}
 	names := ownNames(cfg.NodeName)
 	if cfg.HealthzListen != "" {
@@ -95,13 +99,14 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Probes != nil {
 			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
 		}
+		pages.addTo(mux)
 		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(names, mux)); err != nil {
 			s.close()
 			return nil, err
 		}
 	}
 	if cfg.API != nil {
-		if err := s.listenAPI(cfg, health); err != nil {
+		if err := s.listenAPI(cfg, health, pages); err != nil {
 			s.close()
 			return nil, err
 		}

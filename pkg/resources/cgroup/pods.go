@@ -18,6 +18,13 @@ func (t *Tree) Parent(pod *v1.Pod) string { return t.cfg.Layout.Parent(pod) }
 // Root is the cgroup of all pods, by its path below the root of all cgroups.
 func (t *Tree) Root() string { return t.cfg.Layout.path(t.cfg.Layout.root) }
 
+// Above returns the paths of the cgroups above those of pods, as Parent does: that of all pods
+// and those of the classes that have one.
+func (t *Tree) Above() []string {
+	l := t.cfg.Layout
+	return []string{l.path(l.root), l.path(l.qos(v1.PodQOSBurstable)), l.path(l.qos(v1.PodQOSBestEffort))}
+}
+
 // HugePageSizes returns the sizes of huge pages, in bytes, that the kernel can
 // limit; none if it cannot.
 func (t *Tree) HugePageSizes() []int64 { return t.kernel.hugePageSizes() }

@@ -6,7 +6,7 @@
 //	                         ├─▶ Summary ─▶ /stats/summary, /metrics/resource
 //	cgroup root, /proc, statfs ┘
 //
-// Every request reads the values anew, with one call to the runtime.
+// All who ask within a second share one call to the runtime.
 package stats
 
 import (
@@ -22,9 +22,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/shared"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -49,25 +51,64 @@ type Config struct {
 type Source struct {
 	cfg  Config
 	node *nodeReader
+	// pods is what the runtime tells; layers the same, for what changes slowly.
+	pods, layers shared.Work[[]*cri.PodSandboxStats]
 }
+
+// How old what the runtime has told may be: for most, and for the sizes of writable layers,
+// which runtimes measure in the background.
+const (
+	maxAge      = time.Second
+	maxLayerAge = 10 * time.Second
+)
 
 // New checks the configuration.
 func New(cfg Config) (*Source, error) {
 	if cfg.Runtime == nil || cfg.Pod == nil || cfg.Status == nil || cfg.Root == "" {
 		return nil, errors.New("usage: no Runtime, Pod, Status or Root")
 	}
-	return &Source{cfg: cfg, node: newNodeReader("/sys/fs/cgroup", cfg.Root)}, nil
+	s := &Source{cfg: cfg, node: newNodeReader("/sys/fs/cgroup", cfg.Root)}
+	s.pods.Do, s.pods.MaxAge, s.pods.Timeout = s.list, maxAge, scrapeTimeout
+	s.layers.Do, s.layers.MaxAge, s.layers.Timeout = s.pods.Get, maxLayerAge, scrapeTimeout
+	return s, nil
+}
+
+func (s *Source) list(ctx context.Context) ([]*cri.PodSandboxStats, error) {
+	list, err := s.cfg.Runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask the runtime what the pods use: %w", err)
+	}
+	return list.Stats, nil
+}
+
+// Layers returns what writable layers occupied a moment ago, by container; what is not known
+// is missing.
+func (s *Source) Layers(ctx context.Context) map[string]*cri.FilesystemUsage {
+	all := map[string]*cri.FilesystemUsage{}
+	list, err := s.layers.Get(ctx)
+	if err != nil {
+		klog.V(2).InfoS("The runtime does not tell what writable layers occupy", "err", err)
+		return all
+	}
+	for _, p := range list {
+		for _, c := range p.GetLinux().GetContainers() {
+			if l := c.GetWritableLayer(); l != nil {
+				all[c.GetAttributes().GetId()] = l
+			}
+		}
+	}
+	return all
 }
 
 // Summary returns what the node and its running pods use. With onlyCPUAndMemory it
 // leaves out the rest.
 func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Summary, error) {
-	list, err := s.cfg.Runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
+	list, err := s.pods.Get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the runtime what the pods use: %w", err)
+		return nil, err
 	}
 	out := &stats.Summary{Node: s.node.stats(s.cfg.Node, s.cfg.Booted, time.Now(), onlyCPUAndMemory), Pods: []stats.PodStats{}}
-	for _, sandbox := range list.Stats {
+	for _, sandbox := range list {
 		if p, ok := s.pod(sandbox, onlyCPUAndMemory); ok {
 			out.Pods = append(out.Pods, p)
 		}

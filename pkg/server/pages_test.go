@@ -1,0 +1,87 @@
+package server
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+)
+
+func oneMetric(value float64) []*dto.MetricFamily {
+	return []*dto.MetricFamily{{Name: proto.String("cheese"), Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &value}}}}}
+}
+
+func TestAThousandScrapersCostOneReading(t *testing.T) {
+	var readings atomic.Int32
+	all := make(chan struct{})
+	g := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		<-all
+		return oneMetric(float64(readings.Add(1))), nil
+	})
+	_, readOnly := start(t, Config{CAdvisor: g})
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 100}}
+	t.Cleanup(client.CloseIdleConnections)
+	var scrapers sync.WaitGroup
+	for range 1000 {
+		scrapers.Go(func() {
+			resp, err := client.Get(readOnly + "/metrics/cadvisor")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || len(text) == 0 {
+				t.Errorf("%d %q, %v", resp.StatusCode, text, err)
+			}
+		})
+	}
+	began := time.Now()
+	close(all)
+	scrapers.Wait()
+	if got, most := readings.Load(), int32(time.Since(began)/pageAge)+1; got > most {
+		t.Errorf("%d readings, want at most one a second: %d", got, most)
+	}
+}
+
+func TestAPageIsTextAndMayBePacked(t *testing.T) {
+	_, readOnly := start(t, Config{Resource: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return oneMetric(1), nil })})
+	const want = "# TYPE cheese gauge\ncheese 1\n"
+	for _, accepted := range []string{"identity", "gzip;q=0", "br, gzip;q=0.5"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, readOnly+"/metrics/resource", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept-Encoding", accepted)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body io.Reader = resp.Body
+		if resp.Header.Get("Content-Encoding") == "gzip" {
+			if body, err = gzip.NewReader(body); err != nil {
+				t.Fatal(err)
+			}
+		} else if accepted == "br, gzip;q=0.5" {
+			t.Error("not packed")
+		}
+		if text, err := io.ReadAll(body); err != nil || string(text) != want || resp.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
+			t.Errorf("%s: %q as %s, %v", accepted, text, resp.Header, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+func TestAPageThatCannotBeRead(t *testing.T) {
+	_, readOnly := start(t, Config{Resource: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("the disk is made of cheese") })})
+	if code, body, _ := do(t, http.MethodGet, readOnly+"/metrics/resource"); code != http.StatusInternalServerError {
+		t.Errorf("%d %s", code, body)
+	}
+}
