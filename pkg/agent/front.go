@@ -51,7 +51,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	front, err := server.New(server.Config{
 		API: api, NodeName: f.cfg.NodeName,
 		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics,
-		CAdvisor: used.cadvisor, Resource: used.resource,
+		CAdvisor: used.cadvisor, Resource: used.resource, Usage: used.summary,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return rt.pleg.Healthy(time.Now()) }},
 			{Name: "syncloop", Check: func(context.Context) error { return l.loop.Healthy(time.Now()) }},
@@ -65,7 +65,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	parts := slices.Concat([]part{{"server", front.Run}, {"systemd", systemd.Run}}, apiParts)
+	parts := slices.Concat([]part{{"server", front.Run}, {"systemd", systemd.Run}, {"volume statistics", used.summary.Measure}}, apiParts)
 	if f.cfg.ShowPods {
 		a := &announcer{out: out, pods: shown.Pods, changed: f.statuses.Changed(), node: f.cfg.NodeName, look: hints(f.cfg)}
 		parts = append(parts, part{"announcer", a.run})

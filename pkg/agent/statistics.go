@@ -1,13 +1,19 @@
 package agent
 
 import (
+	"maps"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	kubelet "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/cadvisor"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 )
@@ -19,11 +25,18 @@ type statistics struct {
 }
 
 func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error) {
-	booted := bootTime()
+	booted, system := bootTime(), systemCgroups(f, h)
 	summary, err := stats.New(stats.Config{
 		Runtime: f.client, Node: f.cfg.NodeName, Root: f.cfg.RootDir, Pod: f.store.Get, Status: f.statuses.Get, Booted: booted,
+		Volumes: rt.volumes, VolumePeriod: f.cfg.VolumeStatsAggPeriod.Duration, System: system,
+		LogDir: func(pod *v1.Pod) string {
+			return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
+		},
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := f.metrics.Register(summary.Volumes(f.store.Pods)); err != nil {
 		return nil, err
 	}
 	resource, err := summary.Metrics()
@@ -31,28 +44,36 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 		return nil, err
 	}
 	c := cadvisor.Config{
-		Runtime: f.client, Observed: rt.pleg.Pods, Pod: f.store.Get, Status: f.statuses.Get, System: systemCgroups(h),
+		Runtime: f.client, Observed: rt.pleg.Pods, Pod: f.store.Get, Status: f.statuses.Get, System: slices.Collect(maps.Values(system)),
 		Layers: summary.Layers, SandboxImage: sandboxImage(f), Root: f.cfg.RootDir, Booted: booted,
 		Version: config.KubernetesVersion,
 	}
 	if h.cgroups != nil {
-		c.Cgroup = h.cgroups.Parent
+		c.Cgroup, c.System = h.cgroups.Parent, append(c.System, h.cgroups.Classes()...)
 	}
 	metrics, err := cadvisor.New(c)
 	return &statistics{summary, resource, metrics}, err
 }
 
-// systemCgroups are those of no pod that are measured: those above pods, and the agent's own.
-func systemCgroups(h *host) []string {
-	var all []string
+// systemCgroups are the cgroups of the node's own parts, by the names that the API has for
+// them: those that are given, else those that the processes are in.
+func systemCgroups(f *foundation, h *host) map[string]string {
+	all := map[string]string{kubelet.SystemContainerRuntime: f.cfg.RuntimeCgroups, kubelet.SystemContainerMisc: f.cfg.SystemCgroups}
 	if h.cgroups != nil {
-		all = h.cgroups.Above()
+		all[kubelet.SystemContainerPods] = h.cgroups.Root()
 	}
 	if r, err := cgroupstats.New(); err == nil {
-		if own, err := r.Own("self"); err == nil && own != "/" {
-			all = append(all, own)
+		all[kubelet.SystemContainerKubelet], _ = r.Own("self")
+		socket := f.cfg.RuntimeEndpoint()
+		if f.cfg.InProcessDockershim() {
+			socket = f.cfg.DockerEndpoint
+		}
+		if pid := cgroupstats.Listener(socket); pid > 1 && f.cfg.RuntimeCgroups == "" { // systemd listens for many
+			all[kubelet.SystemContainerRuntime], _ = r.Own(strconv.Itoa(pid))
 		}
 	}
+	// What runs in the root cgroup is not told apart from the machine.
+	maps.DeleteFunc(all, func(_, path string) bool { return path == "" || path == "/" })
 	return all
 }
 

@@ -54,6 +54,8 @@ type Config struct {
 	DockershimRootDir string
 	// DockershimSocket is where the dockershim serves CRI; unix:///var/run/dockershim.sock.
 	DockershimSocket string
+	// RuntimeCgroups is the cgroup of the container runtime; empty: looked for.
+	RuntimeCgroups string
 	// PodInfraContainerImage is the sandbox image. Empty: the built-in one.
 	PodInfraContainerImage string
 	// ImagePullProgressDeadline cancels a pull that makes no progress for that long.

@@ -70,7 +70,7 @@ var fields = []field{
 	{"imageMaximumGCAge", honoured, "", "how long an unused image is kept while there is room, 0 for ever; counted from the start of the agent at the earliest"},
 	{"imageGCHighThresholdPercent", honoured, "", "usage of the images' file system that starts the removal of unused ones; 100 for never"},
 	{"imageGCLowThresholdPercent", honoured, "", "usage at which it stops"},
-	{"volumeStatsAggPeriod", notHonoured, "", "how often the disk usage of volumes is measured"},
+	{"volumeStatsAggPeriod", honoured, "", "how often at most what a volume occupies is measured, while somebody asks for it; negative: never"},
 	{"kubeletCgroups", notHonoured, "", "cgroup to put the agent in"},
 	{"systemCgroups", notHonoured, "", "cgroup to put other processes in"},
 	{"cgroupRoot", honoured, "", "cgroup above those of pods, made where it is missing and left by `reset`; agents on one machine need one each"},

@@ -67,7 +67,7 @@ var flags = []flag{
 	ofAgent("image-credential-provider-config", func(c *Config) any { return &c.ImageCredentialProviderConfig }, "configuration of image credential providers, a file or a directory of files"),
 	ofAgent("image-credential-provider-bin-dir", func(c *Config) any { return &c.ImageCredentialProviderBinDir }, "directory of image credential providers"),
 	{name: "cloud-provider", own: func(c *Config) any { return &c.CloudProvider }, verdict: notHonoured, does: "external", text: "external: a cloud controller initialises the node and sets its addresses; empty: none. Others are gone"},
-	{name: "runtime-cgroups", verdict: notHonoured, does: "*", text: "cgroup of the container runtime, for statistics"},
+	ofAgent("runtime-cgroups", func(c *Config) any { return &c.RuntimeCgroups }, "cgroup of the container runtime, for statistics; empty: that of the process that listens on its socket"),
 	{name: "lock-file", verdict: notHonoured, text: "lock file; the root directory is locked anyway"},
 	{name: "exit-on-lock-contention", verdict: notHonoured, does: "false", bool: true, text: "exit when another kubelet wants the lock file"},
 	{name: "experimental-mounter-path", verdict: notHonoured, text: "mount program"},

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/klog/v2"
-	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
 // Host is what the kubelet API needs from the node. It is called concurrently;
@@ -41,8 +40,7 @@ type Host interface {
 	PortForward(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodPortForwardOptions) (*url.URL, error)
 	// Run runs a command to its end and returns what it wrote.
 	Run(ctx context.Context, pod types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error)
-	// Summary returns what the node and its pods use.
-	Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Summary, error)
+	Usage
 }
 
 // Metrics are the sets of metrics; a nil one is empty.
@@ -173,7 +171,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 		}
 		mux.Handle("GET "+path, metricsHandler(g))
 	}
-	mux.HandleFunc("GET /stats/summary", a.summary)
+	addSummary(mux, a.Host)
 	if !a.Debugging {
 		for _, path := range []string{
 			"/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/logs/", "/debug/pprof/", "/debug/flags/v",
@@ -213,16 +211,6 @@ func (a *api) runningPods(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writePods(w, r, pods)
-}
-
-func (a *api) summary(w http.ResponseWriter, r *http.Request) {
-	only := r.URL.Query()["only_cpu_and_memory"]
-	s, err := a.Host.Summary(r.Context(), len(only) == 1 && only[0] == "true")
-	if err != nil {
-		fail(w, r, err, http.StatusInternalServerError)
-		return
-	}
-	writeJSON(w, r, s)
 }
 
 func (a *api) configz(w http.ResponseWriter, r *http.Request) {

@@ -38,6 +38,7 @@ type Config struct {
 	// CAdvisor and Resource cost much to read: both ports share what is read for
 	// /metrics/cadvisor and /metrics/resource. nil: empty.
 	CAdvisor, Resource prometheus.Gatherer
+	Usage              Usage   // the read-only port's /stats/summary; nil: not served
 	Checks             []Check // what /healthz checks, besides "ping"
 }
 
@@ -100,6 +101,9 @@ func New(cfg Config) (*Server, error) {
 			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
 		}
 		pages.addTo(mux)
+		if cfg.Usage != nil {
+			addSummary(mux, cfg.Usage)
+		}
 		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(names, mux)); err != nil {
 			s.close()
 			return nil, err

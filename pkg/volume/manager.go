@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/diskusage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
@@ -77,6 +78,7 @@ type Manager struct {
 	command     func(ctx context.Context, name string, args ...string) (output string, err error)
 	growth      *grower // nil if there is no Growth
 	disks       string  // where udev links to disks by their paths
+	fileSystems diskusage.FileSystems
 
 	mu       sync.Mutex
 	live     map[types.UID]bool                            // set up and not yet torn down by this process

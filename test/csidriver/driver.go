@@ -41,6 +41,7 @@ type Config struct {
 	MountGroup bool
 	// Expand has the driver grow volumes on the node.
 	Expand bool
+	Stats  bool // it tells what its volumes occupy
 	// Before is called with each call of the node service and may block; what it
 	// returns, unless nil, is the answer. May be nil.
 	Before func(ctx context.Context, call string) error
@@ -220,6 +221,9 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 	if d.cfg.Expand {
 		add(csi.NodeServiceCapability_RPC_EXPAND_VOLUME)
 	}
+	if d.cfg.Stats {
+		add(csi.NodeServiceCapability_RPC_GET_VOLUME_STATS)
+	}
 	return r, nil
 }
 
@@ -236,6 +240,16 @@ func (d *Driver) NodeExpandVolume(_ context.Context, r *csi.NodeExpandVolumeRequ
 		return nil, err
 	}
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, nil
+}
+
+// NodeGetVolumeStats implements the node service. What it tells is made up, to be recognized.
+func (d *Driver) NodeGetVolumeStats(_ context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if _, err := os.Stat(r.VolumePath); err != nil {
+		return nil, status.Error(codes.NotFound, "no such volume")
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: 1000, Available: 600, Used: 400}, {Unit: csi.VolumeUsage_INODES, Total: 100, Available: 99, Used: 1},
+	}}, nil
 }
 
 // NodeStageVolume implements the node service.

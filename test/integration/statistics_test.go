@@ -2,8 +2,12 @@ package integration
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +17,9 @@ import (
 	"github.com/prometheus/common/model"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
+	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -112,7 +118,7 @@ func TestNothingThatKubePrometheusQueriesIsMissing(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"/", a.CgroupRoot() + "/kubepods", a.CgroupRoot() + "/kubepods/burstable"} {
-		if used[id] == 0 {
+		if _, ok := used[id]; !ok {
 			t.Errorf("no CPU time of the cgroup %s: %v", id, used)
 		}
 	}
@@ -133,4 +139,99 @@ func TestNothingThatKubePrometheusQueriesIsMissing(t *testing.T) {
 		}
 		return err
 	}, a.Explain)
+}
+
+// TestTheSummaryIsComplete asks the read-only port for all that a stock node tells of a pod
+// with an emptyDir and a claim of a CSI driver that measures.
+func TestTheSummaryIsComplete(t *testing.T) {
+	a := start(t)
+	d, err := csidriver.Start(csidriver.Config{Name: a.Node + ".csi.example", Root: filepath.Join(a.Dir, "root"), Data: filepath.Join(a.Dir, "csi"), Stats: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	web := usesClaim("web", "data")
+	web.Spec.Volumes = append(web.Spec.Volumes, v1.Volume{Name: "scratch", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})
+	a.WriteText("storage.yaml", claimFor("data")+"---\n"+volumeOf("disk", "1Gi", fmt.Sprintf("csi: {driver: %s.csi.example, volumeHandle: vol-1}", a.Node)))
+	a.Write("web.yaml", web)
+	pod := a.WaitRunning("web")
+
+	var node stats.NodeStats
+	harness.Eventually(t, "all of the pod is told", harness.Patience, func() error {
+		var s stats.Summary
+		if err := getJSON(a, "/stats/summary", &s); err != nil {
+			return err
+		}
+		node = s.Node
+		for _, p := range s.Pods {
+			if p.PodRef.UID == string(pod.UID) {
+				return complete(p)
+			}
+		}
+		return errString("no such pod")
+	}, a.Explain)
+	if node.Network == nil || node.Fs == nil || *node.Fs.Inodes == 0 || node.Swap == nil || node.Rlimit == nil ||
+		node.Runtime == nil || node.Runtime.ImageFs == nil || *node.Runtime.ImageFs.CapacityBytes == 0 || node.Runtime.ContainerFs == nil {
+		t.Errorf("node %+v", node)
+	}
+	if !slices.ContainsFunc(node.SystemContainers, func(c stats.ContainerStats) bool { return c.Name == "pods" && *c.CPU.UsageCoreNanoSeconds > 0 }) {
+		t.Errorf("system containers %+v", node.SystemContainers)
+	}
+
+	resp, err := http.PostForm("http://"+a.ReadOnly()+"/stats/summary", url.Values{"only_cpu_and_memory": {"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var brief stats.Summary
+	if err := json.NewDecoder(resp.Body).Decode(&brief); err != nil || len(brief.Pods) != 1 || brief.Pods[0].CPU == nil || brief.Pods[0].Network != nil || brief.Node.Fs != nil {
+		t.Errorf("POST for CPU and memory only: %+v, %v", brief, err)
+	}
+
+	metrics, err := scrape(a, "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := metrics["kubelet_volume_stats_used_bytes"].GetMetric(); len(m) != 1 || labelsOf(m[0])["persistentvolumeclaim"] != "data" || m[0].Gauge.GetValue() != 400 {
+		t.Errorf("kubelet_volume_stats_used_bytes: %v", m)
+	}
+	resources, err := scrape(a, "/metrics/resource")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"container_cpu_usage_seconds_total", "pod_memory_working_set_bytes", "pod_swap_usage_bytes", "node_swap_usage_bytes", "container_swap_usage_bytes", "scrape_error", "resource_scrape_error"} {
+		if len(resources[name].GetMetric()) == 0 {
+			t.Errorf("/metrics/resource has no %s", name)
+		}
+	}
+}
+
+func getJSON(a *harness.Agent, path string, into any) error {
+	body, err := a.Get(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
+// complete says what is missing of a pod that has a network, a claim and an emptyDir.
+func complete(p stats.PodStats) error {
+	if p.CPU == nil || p.Memory == nil || p.Network == nil || len(p.Network.Interfaces) == 0 || p.ProcessStats == nil || p.Swap == nil {
+		return fmt.Errorf("pod %+v", p)
+	}
+	if e := p.EphemeralStorage; e == nil || e.UsedBytes == nil || e.InodesUsed == nil || e.CapacityBytes == nil {
+		return fmt.Errorf("ephemeral storage %+v", e)
+	}
+	if len(p.Containers) != 1 || p.Containers[0].Rootfs == nil || p.Containers[0].Rootfs.InodesUsed == nil || p.Containers[0].Logs == nil || p.Containers[0].Logs.InodesUsed == nil {
+		return fmt.Errorf("containers %+v", p.Containers)
+	}
+	claimed, local := false, false
+	for _, v := range p.VolumeStats {
+		claimed = claimed || v.Name == "data" && v.PVCRef != nil && v.PVCRef.Name == "data" && *v.UsedBytes == 400 && *v.InodesFree == 99
+		local = local || v.Name == "scratch" && v.PVCRef == nil && *v.CapacityBytes > 0
+	}
+	if !claimed || !local {
+		return fmt.Errorf("volumes %+v", p.VolumeStats)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package cgroupstats
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -210,5 +211,20 @@ func TestThisMachinesRoot(t *testing.T) {
 	}
 	if files, _ := OpenFiles([]int{os.Getpid()}); files == 0 {
 		t.Error("no open files")
+	}
+}
+
+func TestListener(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got := Listener("unix://" + path); got != os.Getpid() {
+		t.Errorf("process %d listens, want %d", got, os.Getpid())
+	}
+	if got := Listener("tcp://127.0.0.1:1"); got != 0 {
+		t.Errorf("process %d listens on TCP", got)
 	}
 }

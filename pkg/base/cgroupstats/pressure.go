@@ -17,6 +17,10 @@ type Waited struct {
 	Total                uint64
 }
 
+// ReadStall reads a pressure file, such as those of the whole machine in /proc/pressure. It
+// returns nil where the kernel does not keep it.
+func ReadStall(path string) *Stall { return stall(filepath.Split(path)) }
+
 // stall reads a pressure file. It returns nil where the kernel does not keep one.
 func stall(dir, file string) *Stall {
 	text, err := os.ReadFile(filepath.Join(dir, file))

@@ -15,14 +15,13 @@ import (
 // Parent is the pod's cgroup as CRI's cgroup_parent names it.
 func (t *Tree) Parent(pod *v1.Pod) string { return t.cfg.Layout.Parent(pod) }
 
-// Root is the cgroup of all pods, by its path below the root of all cgroups.
+// Root returns the path of the cgroup of all pods, as Parent does.
 func (t *Tree) Root() string { return t.cfg.Layout.path(t.cfg.Layout.root) }
 
-// Above returns the paths of the cgroups above those of pods, as Parent does: that of all pods
-// and those of the classes that have one.
-func (t *Tree) Above() []string {
+// Classes returns the paths of the cgroups of the QoS classes that have one.
+func (t *Tree) Classes() []string {
 	l := t.cfg.Layout
-	return []string{l.path(l.root), l.path(l.qos(v1.PodQOSBurstable)), l.path(l.qos(v1.PodQOSBestEffort))}
+	return []string{l.path(l.qos(v1.PodQOSBurstable)), l.path(l.qos(v1.PodQOSBestEffort))}
 }
 
 // HugePageSizes returns the sizes of huge pages, in bytes, that the kernel can

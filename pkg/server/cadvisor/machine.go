@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,9 +30,11 @@ func addMachine(p *page, version string, failed bool) {
 	put("machine_cpu_cores", "Number of logical CPU cores.", float64(runtime.NumCPU()))
 	put("machine_cpu_physical_cores", "Number of physical CPU cores.", float64(c.cores))
 	put("machine_cpu_sockets", "Number of CPU sockets.", float64(c.sockets))
-	memory, swap := memoryAndSwap()
-	put("machine_memory_bytes", "Amount of memory installed on the machine.", memory)
-	put("machine_swap_bytes", "Amount of swap memory available on the machine.", swap)
+	if m, err := machine.ReadMemory(); err == nil {
+		put("machine_memory_bytes", "Amount of memory installed on the machine.", float64(m.Total))
+	}
+	swap, _ := machine.Swap()
+	put("machine_swap_bytes", "Amount of swap memory available on the machine.", float64(swap))
 	// Persistent memory is not looked for: a stock kubelet is built without it as well.
 	for _, mode := range []string{"memory_mode", "app_direct_mode"} {
 		put("machine_nvm_capacity", "NVM capacity value labeled by NVM mode (memory mode or app direct mode).", 0, "mode", mode)
@@ -85,25 +86,6 @@ func parseCPUs(text []byte) cpus {
 		}
 	}
 	return cpus{len(cores), len(sockets)}
-}
-
-// memoryAndSwap returns bytes.
-func memoryAndSwap() (memory, swap float64) {
-	text, _ := os.ReadFile("/proc/meminfo")
-	for l := range bytes.Lines(text) {
-		f := strings.Fields(string(l))
-		if len(f) < 2 {
-			continue
-		}
-		kib, _ := strconv.ParseFloat(f[1], 64)
-		switch f[0] {
-		case "MemTotal:":
-			memory = kib * 1024
-		case "SwapTotal:":
-			swap = kib * 1024
-		}
-	}
-	return memory, swap
 }
 
 // osVersion is how the operating system calls itself.

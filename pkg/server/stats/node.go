@@ -1,11 +1,9 @@
 package stats
 
 import (
-	"bytes"
+	"maps"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,72 +12,102 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 )
 
-// nodeReader reads what the machine as a whole uses.
+// nodeReader reads what the machine as a whole uses, and what its own parts use.
 type nodeReader struct {
-	cgroups string // where cgroup file systems are mounted
-	root    string // directory on the node's file system
+	name    string
+	booted  time.Time
+	system  map[string]string // cgroups by name
+	cgroups *cgroupstats.Reader
 
-	mu   sync.Mutex
-	used uint64 // CPU time at the last look, for the rate
+	mu    sync.Mutex
+	rates map[string]sample // by cgroup
+}
+
+// sample is the CPU time of a cgroup at the last look, and the rate that it made.
+type sample struct {
+	used uint64
 	when time.Time
+	rate *uint64
 }
 
-func newNodeReader(cgroups, root string) *nodeReader {
-	return &nodeReader{cgroups: cgroups, root: root}
-}
-
-func (r *nodeReader) stats(name string, booted, now time.Time, brief bool) stats.NodeStats {
-	n := stats.NodeStats{NodeName: name, StartTime: metav1.NewTime(booted), CPU: r.cpu(now), Memory: r.memory(now)}
-	if !brief {
-		n.Fs = fileSystem(r.root, now)
-		n.Rlimit = processes(now)
+func newNodeReader(cfg Config) (*nodeReader, error) {
+	r, err := cgroupstats.New()
+	if err != nil {
+		return nil, err
 	}
+	return &nodeReader{name: cfg.Node, booted: cfg.Booted, system: cfg.System, cgroups: r, rates: map[string]sample{}}, nil
+}
+
+// stats returns all but what is about file systems.
+func (r *nodeReader) stats(now time.Time, brief bool) stats.NodeStats {
+	n := stats.NodeStats{NodeName: r.name, StartTime: metav1.NewTime(r.booted), Memory: memoryOfMachine(now), Swap: swapOfMachine(now)}
+	if root, err := r.cgroups.Full("/"); err == nil {
+		n.CPU = r.cpu("/", root.CPU, now)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.system)) {
+		if c, ok := r.part(name, now); ok {
+			n.SystemContainers = append(n.SystemContainers, c)
+		}
+	}
+	if brief {
+		return n
+	}
+	if n.CPU != nil {
+		n.CPU.PSI = stalls(cgroupstats.ReadStall("/proc/pressure/cpu"))
+	}
+	if n.Memory != nil {
+		n.Memory.PSI = stalls(cgroupstats.ReadStall("/proc/pressure/memory"))
+	}
+	if p := stalls(cgroupstats.ReadStall("/proc/pressure/io")); p != nil {
+		n.IO = &stats.IOStats{Time: metav1.NewTime(now), PSI: p}
+	}
+	n.Network = networkOfMachine(now)
+	n.Rlimit = processes(now)
 	return n
 }
 
-// cpu returns the CPU time of the root cgroup and, from the second look on, its
-// rate.
-func (r *nodeReader) cpu(now time.Time) *stats.CPUStats {
-	used, ok := r.cpuTime()
-	if !ok {
-		return nil
+// part returns what one of the node's own parts uses; ok is false if its cgroup is gone.
+func (r *nodeReader) part(name string, now time.Time) (stats.ContainerStats, bool) {
+	f, err := r.cgroups.Full(r.system[name])
+	if err != nil {
+		return stats.ContainerStats{}, false
 	}
-	out := &stats.CPUStats{Time: metav1.NewTime(now), UsageCoreNanoSeconds: &used}
+	c := stats.ContainerStats{Name: name, StartTime: metav1.NewTime(f.Born), CPU: r.cpu(r.system[name], f.CPU, now)}
+	c.CPU.PSI = stalls(f.Pressure.CPU)
+	if f.HasMemory {
+		c.Memory = &stats.MemoryStats{
+			Time: metav1.NewTime(now), UsageBytes: &f.Memory, WorkingSetBytes: &f.WorkingSet, RSSBytes: &f.RSS,
+			PageFaults: &f.PageFaults, MajorPageFaults: &f.MajorFaults, PSI: stalls(f.Pressure.Memory),
+		}
+		if f.MemoryLimit > 0 {
+			c.Memory.AvailableBytes = ptr.To(f.MemoryLimit - min(f.MemoryLimit, f.WorkingSet))
+		}
+		c.Swap = &stats.SwapStats{Time: metav1.NewTime(now), SwapUsageBytes: &f.Swap}
+	}
+	return c, true
+}
+
+// cpu returns a cgroup's CPU time and, from the second look on, its rate.
+func (r *nodeReader) cpu(cgroup string, used uint64, now time.Time) *stats.CPUStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if d := now.Sub(r.when); !r.when.IsZero() && d >= time.Second && used >= r.used {
-		out.UsageNanoCores = ptr.To(uint64(float64(used-r.used) / d.Seconds()))
-	}
-	if now.Sub(r.when) >= time.Second {
-		r.used, r.when = used, now
-	}
-	return out
-}
-
-// cpuTime returns nanoseconds, from cgroup v1 or v2.
-func (r *nodeReader) cpuTime() (uint64, bool) {
-	if text, err := os.ReadFile(filepath.Join(r.cgroups, "cpuacct", "cpuacct.usage")); err == nil {
-		n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
-		return n, err == nil
-	}
-	text, err := os.ReadFile(filepath.Join(r.cgroups, "cpu.stat"))
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(v), 10, 64)
-			return n * 1000, err == nil
+	last := r.rates[cgroup]
+	if d := now.Sub(last.when); d >= time.Second {
+		next := sample{used: used, when: now}
+		if !last.when.IsZero() && used >= last.used {
+			next.rate = ptr.To(uint64(float64(used-last.used) / d.Seconds()))
 		}
+		r.rates[cgroup], last = next, next
 	}
-	return 0, false
+	return &stats.CPUStats{Time: metav1.NewTime(now), UsageCoreNanoSeconds: &used, UsageNanoCores: last.rate}
 }
 
-// memory returns the machine's memory use.
-func (r *nodeReader) memory(now time.Time) *stats.MemoryStats {
+// memoryOfMachine returns the machine's memory use.
+func memoryOfMachine(now time.Time) *stats.MemoryStats {
 	m, err := machine.ReadMemory()
 	if err != nil {
 		return nil
@@ -91,9 +119,44 @@ func (r *nodeReader) memory(now time.Time) *stats.MemoryStats {
 	}
 }
 
+func swapOfMachine(now time.Time) *stats.SwapStats {
+	total, free := machine.Swap()
+	return &stats.SwapStats{Time: metav1.NewTime(now), SwapAvailableBytes: &free, SwapUsageBytes: ptr.To(total - free)}
+}
+
+// networkOfMachine returns the traffic of the machine's interfaces, with that of its default
+// route as the main one.
+func networkOfMachine(now time.Time) *stats.NetworkStats {
+	all, err := cgroupstats.Network(os.Getpid())
+	if err != nil || len(all) == 0 {
+		return nil
+	}
+	out := &stats.NetworkStats{Time: metav1.NewTime(now)}
+	main := machine.DefaultInterface()
+	for _, i := range all {
+		one := stats.InterfaceStats{Name: i.Name, RxBytes: &i.RxBytes, RxErrors: &i.RxErrors, TxBytes: &i.TxBytes, TxErrors: &i.TxErrors}
+		out.Interfaces = append(out.Interfaces, one)
+		if i.Name == main {
+			out.InterfaceStats = one
+		}
+	}
+	return out
+}
+
+func stalls(s *cgroupstats.Stall) *stats.PSIStats {
+	if s == nil {
+		return nil
+	}
+	of := func(w cgroupstats.Waited) stats.PSIData {
+		return stats.PSIData{Total: w.Total * uint64(time.Microsecond), Avg10: w.Avg10, Avg60: w.Avg60, Avg300: w.Avg300}
+	}
+	return &stats.PSIStats{Full: of(s.Full), Some: of(s.Some)}
+}
+
+// fileSystem returns how full the file system of a path is, nil if it cannot be asked.
 func fileSystem(path string, now time.Time) *stats.FsStats {
 	var fs unix.Statfs_t
-	if unix.Statfs(path, &fs) != nil {
+	if path == "" || unix.Statfs(path, &fs) != nil {
 		return nil
 	}
 	size := uint64(fs.Frsize)

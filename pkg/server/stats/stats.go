@@ -2,11 +2,12 @@
 // of the kubelet API: the Summary of /stats/summary, and the metrics of /metrics/resource,
 // which metrics-server and so `kubectl top` read.
 //
-//	CRI ListPodSandboxStats ─┐
-//	                         ├─▶ Summary ─▶ /stats/summary, /metrics/resource
-//	cgroup root, /proc, statfs ┘
+//	CRI ListPodSandboxStats, ImageFsInfo ─┐
+//	cgroups, /proc, statfs ───────────────┼─▶ Summary ─▶ /stats/summary, /metrics/resource
+//	volumes, logs: in the background ─────┘           └▶ kubelet_volume_stats_*
 //
-// All who ask within a second share one call to the runtime.
+// All who ask within a second share one call to the runtime. What pods occupy on disk is
+// measured in the background, and only while somebody asks for it.
 package stats
 
 import (
@@ -19,20 +20,26 @@ import (
 
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
-	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/diskusage"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/shared"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // Runtime is what the container runtime is asked.
 type Runtime interface {
 	ListPodSandboxStats(context.Context, *cri.ListPodSandboxStatsRequest, ...grpc.CallOption) (*cri.ListPodSandboxStatsResponse, error)
+	ImageFsInfo(context.Context, *cri.ImageFsInfoRequest, ...grpc.CallOption) (*cri.ImageFsInfoResponse, error)
+}
+
+// Volumes knows where pods' files are, and what they occupy.
+type Volumes interface {
+	// Space may take minutes.
+	Space(ctx context.Context, pod *v1.Pod, volume string) (diskusage.Space, error)
+	HostsPath(types.UID) (string, error)
 }
 
 // Config is what a Source is made of.
@@ -45,14 +52,25 @@ type Config struct {
 	// Status returns the pod's last status, for its start time and its containers'.
 	Status func(types.UID) (v1.PodStatus, bool)
 	Booted time.Time
+
+	Volumes Volumes
+	// VolumePeriod is how often at most a volume is measured; volumes are not if it is
+	// negative.
+	VolumePeriod time.Duration
+	LogDir       func(*v1.Pod) string // where the logs of its containers are, by name
+	// System are the cgroups of the node's own parts, by their names in the API:
+	// kubelet, runtime, misc, pods.
+	System map[string]string
 }
 
 // Source reads what is used. Safe for concurrent use.
 type Source struct {
-	cfg  Config
-	node *nodeReader
+	cfg   Config
+	node  *nodeReader
+	meter *meter
 	// pods is what the runtime tells; layers the same, for what changes slowly.
 	pods, layers shared.Work[[]*cri.PodSandboxStats]
+	images       shared.Work[*cri.ImageFsInfoResponse]
 }
 
 // How old what the runtime has told may be: for most, and for the sizes of writable layers,
@@ -64,14 +82,24 @@ const (
 
 // New checks the configuration.
 func New(cfg Config) (*Source, error) {
-	if cfg.Runtime == nil || cfg.Pod == nil || cfg.Status == nil || cfg.Root == "" {
-		return nil, errors.New("usage: no Runtime, Pod, Status or Root")
+	if cfg.Runtime == nil || cfg.Pod == nil || cfg.Status == nil || cfg.Root == "" || cfg.Volumes == nil || cfg.LogDir == nil {
+		return nil, errors.New("usage: no Runtime, Pod, Status, Root, Volumes or LogDir")
 	}
-	s := &Source{cfg: cfg, node: newNodeReader("/sys/fs/cgroup", cfg.Root)}
+	node, err := newNodeReader(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{cfg: cfg, node: node, meter: newMeter()}
+	s.images.Do, s.images.MaxAge, s.images.Timeout = func(ctx context.Context) (*cri.ImageFsInfoResponse, error) {
+		return cfg.Runtime.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
+	}, maxAge, scrapeTimeout
 	s.pods.Do, s.pods.MaxAge, s.pods.Timeout = s.list, maxAge, scrapeTimeout
 	s.layers.Do, s.layers.MaxAge, s.layers.Timeout = s.pods.Get, maxLayerAge, scrapeTimeout
 	return s, nil
 }
+
+// Measure measures in the background what pods occupy on disk, until ctx ends.
+func (s *Source) Measure(ctx context.Context) error { return s.meter.run(ctx) }
 
 func (s *Source) list(ctx context.Context) ([]*cri.PodSandboxStats, error) {
 	list, err := s.cfg.Runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
@@ -107,9 +135,16 @@ func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Sum
 	if err != nil {
 		return nil, err
 	}
-	out := &stats.Summary{Node: s.node.stats(s.cfg.Node, s.cfg.Booted, time.Now(), onlyCPUAndMemory), Pods: []stats.PodStats{}}
+	now := time.Now()
+	out := &stats.Summary{Node: s.node.stats(now, onlyCPUAndMemory), Pods: []stats.PodStats{}}
+	d := &disks{}
+	if !onlyCPUAndMemory {
+		d.root = fileSystem(s.cfg.Root, now)
+		d.image, d.container = s.imageFileSystems(ctx)
+		out.Node.Fs, out.Node.Runtime = d.root, &stats.RuntimeStats{ImageFs: d.image, ContainerFs: d.container}
+	}
 	for _, sandbox := range list {
-		if p, ok := s.pod(sandbox, onlyCPUAndMemory); ok {
+		if p, ok := s.pod(sandbox, d, onlyCPUAndMemory); ok {
 			out.Pods = append(out.Pods, p)
 		}
 	}
@@ -117,153 +152,4 @@ func (s *Source) Summary(ctx context.Context, onlyCPUAndMemory bool) (*stats.Sum
 		return strings.Compare(a.PodRef.Namespace+"/"+a.PodRef.Name+"/"+a.PodRef.UID, b.PodRef.Namespace+"/"+b.PodRef.Name+"/"+b.PodRef.UID)
 	})
 	return out, nil
-}
-
-// pod returns what one sandbox and its containers use; ok is false if the sandbox
-// does not belong to a pod that this node knows.
-func (s *Source) pod(sandbox *cri.PodSandboxStats, brief bool) (stats.PodStats, bool) {
-	labels := sandbox.GetAttributes().GetLabels()
-	uid := types.UID(labels[pods.LabelPodUID])
-	if _, known := s.cfg.Pod(uid); !known {
-		return stats.PodStats{}, false
-	}
-	status, _ := s.cfg.Status(uid)
-	p := stats.PodStats{
-		PodRef:     stats.PodReference{Name: labels[pods.LabelPodName], Namespace: labels[pods.LabelPodNamespace], UID: string(uid)},
-		Containers: []stats.ContainerStats{},
-	}
-	if status.StartTime != nil {
-		p.StartTime = *status.StartTime
-	}
-	linux := sandbox.GetLinux()
-	for _, c := range linux.GetContainers() {
-		name := c.GetAttributes().GetMetadata().GetName()
-		one := stats.ContainerStats{Name: name, StartTime: started(status, name), CPU: cpu(c.GetCpu()), Memory: memory(c.GetMemory())}
-		if one.CPU == nil && one.Memory == nil {
-			continue // it has ended
-		}
-		if !brief {
-			one.Swap = swap(c.GetSwap())
-			one.Rootfs = layer(c.GetWritableLayer())
-		}
-		p.Containers = append(p.Containers, one)
-	}
-	slices.SortFunc(p.Containers, func(a, b stats.ContainerStats) int { return strings.Compare(a.Name, b.Name) })
-	p.CPU, p.Memory = cpu(linux.GetCpu()), memory(linux.GetMemory())
-	if p.CPU == nil {
-		p.CPU = sumCPU(p.Containers)
-	}
-	if p.Memory == nil {
-		p.Memory = sumMemory(p.Containers)
-	}
-	if !brief {
-		p.Network = network(linux.GetNetwork())
-		if n := linux.GetProcess().GetProcessCount(); n != nil {
-			p.ProcessStats = &stats.ProcessStats{ProcessCount: &n.Value}
-		}
-	}
-	return p, len(p.Containers) > 0 || p.CPU != nil
-}
-
-func started(s v1.PodStatus, container string) metav1.Time {
-	for _, list := range [][]v1.ContainerStatus{s.ContainerStatuses, s.InitContainerStatuses, s.EphemeralContainerStatuses} {
-		for _, c := range list {
-			if c.Name == container && c.State.Running != nil {
-				return c.State.Running.StartedAt
-			}
-		}
-	}
-	return metav1.Time{}
-}
-
-func at(nanoseconds int64) metav1.Time { return metav1.NewTime(time.Unix(0, nanoseconds)) }
-
-func value(v *cri.UInt64Value) *uint64 {
-	if v == nil {
-		return nil
-	}
-	return ptr.To(v.Value)
-}
-
-func cpu(c *cri.CpuUsage) *stats.CPUStats {
-	if c.GetUsageCoreNanoSeconds() == nil {
-		return nil
-	}
-	return &stats.CPUStats{Time: at(c.Timestamp), UsageNanoCores: value(c.UsageNanoCores), UsageCoreNanoSeconds: value(c.UsageCoreNanoSeconds)}
-}
-
-func memory(m *cri.MemoryUsage) *stats.MemoryStats {
-	if m.GetWorkingSetBytes() == nil {
-		return nil
-	}
-	return &stats.MemoryStats{
-		Time: at(m.Timestamp), WorkingSetBytes: value(m.WorkingSetBytes), UsageBytes: value(m.UsageBytes), RSSBytes: value(m.RssBytes),
-		AvailableBytes: value(m.AvailableBytes), PageFaults: value(m.PageFaults), MajorPageFaults: value(m.MajorPageFaults),
-	}
-}
-
-func swap(s *cri.SwapUsage) *stats.SwapStats {
-	if s.GetSwapUsageBytes() == nil {
-		return nil
-	}
-	return &stats.SwapStats{Time: at(s.Timestamp), SwapUsageBytes: value(s.SwapUsageBytes), SwapAvailableBytes: value(s.SwapAvailableBytes)}
-}
-
-func layer(f *cri.FilesystemUsage) *stats.FsStats {
-	if f == nil {
-		return nil
-	}
-	return &stats.FsStats{Time: at(f.Timestamp), UsedBytes: value(f.UsedBytes), InodesUsed: value(f.InodesUsed)}
-}
-
-func network(n *cri.NetworkUsage) *stats.NetworkStats {
-	if n.GetDefaultInterface() == nil {
-		return nil
-	}
-	of := func(i *cri.NetworkInterfaceUsage) stats.InterfaceStats {
-		return stats.InterfaceStats{Name: i.Name, RxBytes: value(i.RxBytes), RxErrors: value(i.RxErrors), TxBytes: value(i.TxBytes), TxErrors: value(i.TxErrors)}
-	}
-	out := &stats.NetworkStats{Time: at(n.Timestamp), InterfaceStats: of(n.DefaultInterface)}
-	out.Interfaces = append(out.Interfaces, out.InterfaceStats)
-	for _, i := range n.Interfaces {
-		out.Interfaces = append(out.Interfaces, of(i))
-	}
-	return out
-}
-
-// sumCPU and sumMemory compute a pod's use if the runtime reports only containers.
-func sumCPU(containers []stats.ContainerStats) *stats.CPUStats {
-	var out *stats.CPUStats
-	for _, c := range containers {
-		if c.CPU == nil {
-			continue
-		}
-		if out == nil {
-			out = &stats.CPUStats{Time: c.CPU.Time, UsageCoreNanoSeconds: ptr.To[uint64](0)}
-		}
-		*out.UsageCoreNanoSeconds += ptr.Deref(c.CPU.UsageCoreNanoSeconds, 0)
-		if c.CPU.UsageNanoCores != nil {
-			out.UsageNanoCores = ptr.To(ptr.Deref(out.UsageNanoCores, 0) + *c.CPU.UsageNanoCores)
-		}
-	}
-	return out
-}
-
-func sumMemory(containers []stats.ContainerStats) *stats.MemoryStats {
-	var out *stats.MemoryStats
-	for _, c := range containers {
-		if c.Memory == nil {
-			continue
-		}
-		if out == nil {
-			out = &stats.MemoryStats{Time: c.Memory.Time, WorkingSetBytes: ptr.To[uint64](0)}
-		}
-		*out.WorkingSetBytes += ptr.Deref(c.Memory.WorkingSetBytes, 0)
-		for _, add := range []struct{ to, of **uint64 }{{&out.UsageBytes, &c.Memory.UsageBytes}, {&out.RSSBytes, &c.Memory.RSSBytes}} {
-			if *add.of != nil {
-				*add.to = ptr.To(ptr.Deref(*add.to, 0) + **add.of)
-			}
-		}
-	}
-	return out
 }
