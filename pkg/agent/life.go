@@ -102,7 +102,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 	cfg := worker.Config{
 		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(f, h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
 		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
-		Recall: s.recall, Network: rt.readiness.Network,
+		Recall: s.recall, Network: rt.readiness.Network, Metrics: f.metrics,
 	}
 	if resizes != nil {
 		cfg.Allocations = resizes

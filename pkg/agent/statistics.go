@@ -36,8 +36,10 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 	if err != nil {
 		return nil, err
 	}
-	if err := f.metrics.Register(summary.Volumes(f.store.Pods)); err != nil {
-		return nil, err
+	for _, c := range append(stats.Self(f.cfg.NodeName, config.KubernetesVersion), summary.Volumes(f.store.Pods)) {
+		if err := f.metrics.Register(c); err != nil {
+			return nil, err
+		}
 	}
 	resource, err := summary.Metrics()
 	if err != nil {

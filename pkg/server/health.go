@@ -26,6 +26,7 @@ const checkTimeout = 5 * time.Second
 // check if something failed or ?verbose was given; ?exclude=NAME leaves one out.
 type health struct {
 	checks []*runner
+	slis   *slis
 }
 
 // runner runs at most one call of a check at a time: a check that hangs costs one
@@ -36,7 +37,7 @@ type runner struct {
 }
 
 func newHealth(checks []Check) (*health, error) {
-	h := &health{}
+	h := &health{slis: newSLIs()}
 	seen := map[string]bool{}
 	ping := Check{Name: "ping", Check: func(context.Context) error { return nil }}
 	for _, c := range append([]Check{ping}, checks...) {
@@ -50,6 +51,7 @@ func newHealth(checks []Check) (*health, error) {
 }
 
 func (h *health) addTo(mux *http.ServeMux) {
+	h.slis.addTo(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		h.answer(w, r, h.checks, q.Has("verbose"), q["exclude"])
@@ -73,9 +75,11 @@ func (h *health) answer(w http.ResponseWriter, r *http.Request, checks []*runner
 		case slices.Contains(exclude, c.Name):
 			fmt.Fprintf(&text, "[+]%s excluded: ok\n", c.Name)
 		case err == nil:
+			h.slis.note(c.Name, true)
 			fmt.Fprintf(&text, "[+]%s ok\n", c.Name)
 		default:
 			healthy = false
+			h.slis.note(c.Name, false)
 			fmt.Fprintf(&text, "[-]%s failed: %v\n", c.Name, err)
 		}
 	}

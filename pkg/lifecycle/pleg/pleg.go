@@ -64,6 +64,7 @@ type PLEG struct {
 	events     chan Event
 	listedOnce chan struct{} // closed once there is a view
 	took       prometheus.Histogram
+	interval   prometheus.Histogram // between the starts of two relists
 
 	mu      sync.Mutex
 	wanted  map[types.UID]bool // pods to look at, and whether at once
@@ -77,6 +78,7 @@ type PLEG struct {
 	looked map[types.UID]time.Time   // start of the last inspection of each
 	busy   map[types.UID]bool        // being inspected; true: inspect again afterwards
 	failed map[types.UID]bool        // whose last inspection failed
+	began  time.Time                 // start of the last full relist; zero: none yet
 	out    []Event                   // waiting to be sent
 }
 
@@ -98,10 +100,14 @@ func New(cfg Config) (*PLEG, error) {
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kubelet_pleg_relist_duration_seconds", Help: "Duration in seconds for relisting pods in PLEG.",
 			Buckets: prometheus.ExponentialBuckets(.001, 2.5, 12)}),
+		interval: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubelet_pleg_relist_interval_seconds", Help: "Interval in seconds between relisting in PLEG.", Buckets: prometheus.DefBuckets}),
 	}
 	if cfg.Metrics != nil {
-		if err := cfg.Metrics.Register(p.took); err != nil {
-			return nil, fmt.Errorf("pleg: register metrics: %w", err)
+		for _, c := range []prometheus.Collector{p.took, p.interval, newRunning(p)} {
+			if err := cfg.Metrics.Register(c); err != nil {
+				return nil, fmt.Errorf("pleg: register metrics: %w", err)
+			}
 		}
 	}
 	return p, nil
@@ -278,6 +284,10 @@ func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf ti
 // before, pods that have changed are inspected before anyone is told.
 func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) {
 	p.took.Observe(time.Since(l.asOf).Seconds())
+	if !p.began.IsZero() {
+		p.interval.Observe(l.asOf.Sub(p.began).Seconds())
+	}
+	p.began = l.asOf
 	p.mu.Lock()
 	if l.err != nil {
 		if p.lastErr == nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,12 +53,15 @@ type Config struct {
 	Network func(ctx context.Context, pod types.UID) error
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
+	// Metrics is where the workers' own are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 }
 
 // Workers is the set of pod workers. Safe for concurrent use.
 type Workers struct {
-	cfg Config
-	due timequeue.Queue[types.UID] // pods to sync again
+	cfg     Config
+	metrics metrics
+	due     timequeue.Queue[types.UID] // pods to sync again
 
 	mu        sync.Mutex
 	states    map[types.UID]*state
@@ -86,8 +90,13 @@ func New(cfg Config) (*Workers, error) {
 	if cfg.Probes == nil {
 		cfg.Probes = noProbes{}
 	}
+	counted, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	return &Workers{
 		cfg:      cfg,
+		metrics:  counted,
 		states:   map[types.UID]*state{},
 		names:    map[types.NamespacedName]types.UID{},
 		startNew: make(chan struct{}, 1),
@@ -421,6 +430,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 func (w *Workers) doStep(ctx context.Context, st step) outcome {
+	defer w.metrics.step(st, w.cfg.Clock.Now(), w.cfg.Clock.Now)
 	switch st.phase {
 	case Syncing:
 		st, err := w.allocate(st)
