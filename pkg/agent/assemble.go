@@ -50,7 +50,7 @@ func (f *foundation) owns(uid types.UID) bool { return volume.Owns(f.cfg.RootDir
 // assemble makes all parts, stage by stage. To add a part, make it in its stage and put it
 // into that stage's list.
 func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
-	world, err := newWorld(cfg)
+	world, err := newWorld(cfg, metrics)
 	if err != nil {
 		return nil, err
 	}

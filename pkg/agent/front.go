@@ -83,6 +83,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 	serving, err := credentials.NewServing(credentials.ServingConfig{
 		CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSPrivateKeyFile, Client: c.client, Bootstrap: cfg.ServerTLSBootstrap,
 		CertDir: cfg.CertDir, NodeName: cfg.NodeName,
+		Metrics:   f.metrics,
 		Addresses: func() []v1.NodeAddress { return c.addresses(h, cfg.NodeName) },
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,11 +37,11 @@ type world interface {
 }
 
 // newWorld decides by whether the configuration names an API server.
-func newWorld(cfg *config.Config) (world, error) {
+func newWorld(cfg *config.Config, metrics prometheus.Registerer) (world, error) {
 	if cfg.Standalone() {
 		return standalone{}, nil
 	}
-	return newCluster(cfg)
+	return newCluster(cfg, metrics)
 }
 
 // podObjects is where pods' ConfigMaps, Secrets and tokens come from: the manifests

@@ -30,6 +30,21 @@ func TestUsageIsServed(t *testing.T) {
 		}
 		return nil
 	}, n.Explain)
+	for path, wanted := range map[string][]string{
+		"/metrics/cadvisor": {`container_memory_working_set_bytes{container="c",id="/`, `namespace="` + ns + `",pod="busy"}`},
+		"/metrics": {
+			`rest_client_requests_total{code="200",`, "rest_client_request_duration_seconds_bucket{", "kubelet_certificate_manager_client_ttl_seconds ",
+			"kubelet_certificate_manager_server_ttl_seconds ", "kubelet_certificate_manager_client_expiration_renew_errors 0", `kubelet_node_name{node="` + n.Node() + `"} 1`,
+		},
+		"/metrics/slis": {},
+	} {
+		out := n.MustKubectl("", "get", "--raw", proxy+path)
+		for _, want := range wanted {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s has no %s", path, want)
+			}
+		}
+	}
 	probes := func() string { return n.MustKubectl("", "get", "--raw", proxy+"/metrics/probes") }
 	if out, want := probes(), fmt.Sprintf(`prober_probe_total{container="c",namespace=%q,pod="busy",pod_uid=%q,probe_type="Readiness",result="successful"}`, ns, busy.UID); !strings.Contains(out, want) {
 		t.Errorf("no %s in:\n%s", want, out)

@@ -2,12 +2,14 @@ package credentials
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -31,6 +33,8 @@ type Config struct {
 	Burst, EventBurst int32
 	ContentType       string        // of requests; "" is protobuf
 	HeartbeatTimeout  time.Duration // for one request that renews the lease or reports the node
+	// Metrics is where the client's own are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 }
 
 // Client is the node's access to the API server. The three clients differ only in
@@ -47,13 +51,22 @@ type Client struct {
 	holder  *holder
 	write   *clientcmdapi.Config // kubeconfig to write once there is a certificate
 	usable  bool                 // there is one already, with a certificate of its own
+
+	requests    *requests
+	renewErrors prometheus.Counter
+	fixed       *tls.Certificate // of a kubeconfig that is used as it is; nil: it has none
 }
 
 // NewClient reads the kubeconfig, or the bootstrap kubeconfig if there is none or
 // its certificate has expired. It sends no request: once Run is called, requests
 // work, or wait for a certificate.
 func NewClient(cfg Config) (*Client, error) {
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, requests: newRequests(), renewErrors: renewErrors("kubelet_certificate_manager_client_expiration_renew_errors")}
+	if cfg.Metrics != nil {
+		if err := c.register(cfg.Metrics); err != nil {
+			return nil, err
+		}
+	}
 	if err := tidyStore(cfg.CertDir, clientPair); err != nil { // the kubeconfig may name it
 		return nil, err
 	}
@@ -69,6 +82,11 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	withCertificate := own == nil || own.CertFile != "" || len(own.CertData) > 0
 	if own != nil && (!withCertificate || !cfg.Rotate && certificateValid(own)) {
+		if cert, key := pair(own); cert != nil {
+			if both, err := tls.X509KeyPair(cert, key); err == nil {
+				c.fixed = &both
+			}
+		}
 		return c, c.connect(own)
 	}
 	first := own // where, and as whom, the first certificate is requested
@@ -122,7 +140,7 @@ func (c *Client) manage(first *rest.Config, bootstrap bool) error {
 		GetUsages:               certificate.DefaultKubeletClientGetUsages,
 		CertificateStore:        storeOf{c.holder},
 		BootstrapCertificatePEM: certPEM, BootstrapKeyPEM: keyPEM,
-		Name: "kubelet-client",
+		Name: "kubelet-client", CertificateRenewFailure: c.renewErrors,
 	})
 	if err != nil {
 		return fmt.Errorf("manage the client certificate: %w", err)
@@ -138,7 +156,7 @@ func (c *Client) connect(base *rest.Config) error {
 	limited := func(qps float32, burst int, timeout time.Duration) (kubernetes.Interface, error) {
 		cfg := rest.CopyConfig(base)
 		cfg.UserAgent = c.cfg.UserAgent
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gentle{next: next} })
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gentle{next: counted{c.requests, next}} })
 		cfg.QPS, cfg.Burst, cfg.Timeout = qps, burst, timeout
 		if qps == 0 {
 			cfg.QPS = -1

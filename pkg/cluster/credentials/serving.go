@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
@@ -31,6 +32,8 @@ type ServingConfig struct {
 	CertDir   string
 	NodeName  string
 	Addresses func() []v1.NodeAddress // of the node, for the request
+	// Metrics is where the certificate's own are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 }
 
 // Serving is the certificate that the agent shows on port 10250.
@@ -42,6 +45,18 @@ type Serving struct {
 // NewServing reads the operator's certificate, prepares the request for one, or
 // makes a self-signed one, as the kubelet does.
 func NewServing(cfg ServingConfig) (*Serving, error) {
+	s, err := newServing(cfg)
+	if err != nil || cfg.Metrics == nil {
+		return s, err
+	}
+	const help = "serving certificate. The value is in seconds until certificate expiry (negative if already expired)"
+	if err := cfg.Metrics.Register(ttl("server", help, func() *tls.Certificate { return s.get() })); err != nil {
+		return nil, fmt.Errorf("register the metrics of the serving certificate: %w", err)
+	}
+	return s, nil
+}
+
+func newServing(cfg ServingConfig) (*Serving, error) {
 	switch {
 	case cfg.CertFile != "":
 		return servingFromFiles(cfg.CertFile, cfg.KeyFile)
@@ -78,6 +93,12 @@ func servingFromCluster(cfg ServingConfig) (*Serving, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store of serving certificates: %w", err)
 	}
+	failures := renewErrors("kubelet_server_expiration_renew_errors")
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(failures); err != nil {
+			return nil, fmt.Errorf("register the metrics of the serving certificate: %w", err)
+		}
+	}
 	manager, err := certificate.NewManager(&certificate.Config{
 		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return cfg.Client, nil },
 		GetTemplate:      func() *x509.CertificateRequest { return servingTemplate(cfg.NodeName, cfg.Addresses()) },
@@ -85,6 +106,8 @@ func servingFromCluster(cfg ServingConfig) (*Serving, error) {
 		GetUsages:        certificate.DefaultKubeletServingGetUsages,
 		CertificateStore: forgiving{store},
 		Name:             "kubelet-serving",
+
+		CertificateRenewFailure: failures,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("manage the serving certificate: %w", err)
