@@ -33,7 +33,7 @@ func addMachine(p *page, version string, failed bool) {
 	if m, err := machine.ReadMemory(); err == nil {
 		put("machine_memory_bytes", "Amount of memory installed on the machine.", float64(m.Total))
 	}
-	swap, _ := machine.Swap()
+	swap, _ := machine.SwapUse()
 	put("machine_swap_bytes", "Amount of swap memory available on the machine.", float64(swap))
 	// Persistent memory is not looked for: a stock kubelet is built without it as well.
 	for _, mode := range []string{"memory_mode", "app_direct_mode"} {

@@ -120,7 +120,7 @@ func memoryOfMachine(now time.Time) *stats.MemoryStats {
 }
 
 func swapOfMachine(now time.Time) *stats.SwapStats {
-	total, free := machine.Swap()
+	total, free := machine.SwapUse()
 	return &stats.SwapStats{Time: metav1.NewTime(now), SwapAvailableBytes: &free, SwapUsageBytes: ptr.To(total - free)}
 }
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Swap returns the machine's swap space and how much of it is free, in bytes; 0 without swap.
-func Swap() (total, free uint64) {
+// SwapUse returns the machine's swap space and how much of it is free, in bytes; 0 without swap.
+func SwapUse() (total, free uint64) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, 0
