@@ -82,7 +82,7 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	tree, err := cgroup.New(cgroup.Config{
 		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{h.reserved.System, h.reserved.Kube},
 		MemoryQoS:   cgroupV2(),
-		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent,
+		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent, Metrics: f.metrics,
 		Pods: cgroup.PodSettings{
 			CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true), CFSPeriod: cfg.CPUCFSQuotaPeriod.Duration, PIDs: ptr.Deref(cfg.PodPidsLimit, -1),
 			ExclusiveCPUs: criconfig.NodeConfig{CPUs: h.assigned}.ExclusiveCPUs, ReserveMemory: h.memoryQoS.pods && reservesMemory(cfg),

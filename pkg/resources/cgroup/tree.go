@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,6 +39,8 @@ type Config struct {
 	Clock     clock.WithTicker
 	// Event records something about the node; nil: nobody is told. It must not block.
 	Event func(eventType, reason, message string)
+	// Metrics is where the tree's own are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 }
 
 // Tree manages the cgroups of all pods. Safe for concurrent use.
@@ -72,7 +75,11 @@ type driver interface {
 // New makes the cgroups above those of pods. The error is ErrRefused, by errors.Is,
 // if the host does not let this process make cgroups at all.
 func New(cfg Config) (*Tree, error) {
-	return newTree(cfg, newKernel(cfg.Layout))
+	k, err := counted(newKernel(cfg.Layout), cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return newTree(cfg, k)
 }
 
 // ErrRefused is returned when the host does not let this process make cgroups.

@@ -223,3 +223,42 @@ func TestCoresAndSockets(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPage compares one page of 300 cgroups, which is a node with 100 pods, with reading
+// the files of as many cgroups.
+func BenchmarkPage(b *testing.B) {
+	r, err := cgroupstats.New()
+	if err != nil {
+		b.Skip(err)
+	}
+	const cgroups = 300
+	read := func(b *testing.B) (all []*usage) {
+		for range cgroups {
+			f, err := r.Full("/")
+			if err != nil {
+				b.Fatal(err)
+			}
+			all = append(all, &usage{Full: f, started: f.Born})
+		}
+		return all
+	}
+	b.Run("files", func(b *testing.B) {
+		for b.Loop() {
+			read(b)
+		}
+	})
+	b.Run("page", func(b *testing.B) {
+		for b.Loop() {
+			p := newPage()
+			for i, u := range read(b) {
+				p.add(labels{id: "/kubepods/" + text(uint64(i)), name: "x", image: "busybox", container: "c", pod: "p", namespace: "n"}, u)
+			}
+			var out bytes.Buffer
+			for _, f := range p.families() {
+				if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+}
