@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -34,6 +36,19 @@ func TestPodsRunOnContainerd(t *testing.T) {
 	status := harness.Status(before, "c")
 	if !strings.HasPrefix(status.ContainerID, "containerd://") || before.Status.PodIP == "" {
 		t.Errorf("container %s, IP %q", status.ContainerID, before.Status.PodIP)
+	}
+
+	// What it uses comes from its cgroups, as on Docker.
+	page, err := scrape(a, "/metrics/cadvisor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []queried{
+		{"", "container_memory_working_set_bytes", []string{"id", "image", "container", "pod", "namespace"}}, {"", "container_network_receive_bytes_total", []string{"interface", "pod", "namespace"}},
+	} {
+		if !slices.ContainsFunc(page[q.metric].GetMetric(), func(m *dto.Metric) bool { return q.answers(m, before) }) {
+			t.Errorf("no %s of the pod: %v", q.metric, page[q.metric])
+		}
 	}
 
 	// After a kill the new agent takes over what runs.

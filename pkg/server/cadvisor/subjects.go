@@ -15,7 +15,6 @@ import (
 type subject struct {
 	labels
 	kind    kind
-	uid     string    // of its pod
 	started time.Time // zero: as old as its cgroup
 	// hostNetwork: the network that it sees is not its own.
 	hostNetwork bool
@@ -35,11 +34,9 @@ type labels struct {
 type kind int
 
 const (
-	root      kind = iota
-	system         // a cgroup of no pod: all pods, a QoS class, the agent, the runtime
-	podGroup       // the cgroup of a pod
-	sandbox        // the container that holds a pod's namespaces
-	container      // one of the spec
+	podGroup  kind = iota // the cgroup of a pod
+	sandbox               // the container that holds a pod's namespaces
+	container             // one of the spec
 )
 
 // seen is what is known of a pod whose sandbox or containers run.
@@ -53,7 +50,7 @@ type seen struct {
 
 // of returns the pod's subjects, and the IDs of what runs without a cgroup that is known.
 func (s seen) of(sandboxImage string) (all []subject, unknown []subject) {
-	base := subject{uid: string(s.pod.UID), hostNetwork: s.pod.Spec.HostNetwork, labels: labels{pod: s.pod.Name, namespace: s.pod.Namespace}}
+	base := subject{hostNetwork: s.pod.Spec.HostNetwork, labels: labels{pod: s.pod.Name, namespace: s.pod.Namespace}}
 	if s.cgroup != "" {
 		p := base
 		p.kind, p.id = podGroup, s.cgroup
