@@ -91,7 +91,8 @@ var (
 // default or leaves to admission.
 var elsewhere = []string{
 	"spec.affinity.podAffinity", "spec.affinity.podAntiAffinity", "spec.topologySpreadConstraints", "spec.schedulingGates",
-	"spec.schedulingGroup", ".lifecycle.stopSignal", ".podCertificate",
+	"spec.schedulingGroup", ".lifecycle.stopSignal", ".podCertificate", ".bindMountOptions", ".emptyDir.mode", ".httpGet.protocol", ".grpc.mode",
+	".defaultUser", "].user", ".clusterTrustBundle.user", ".serviceAccountToken.user", "spec.evictionResponders",
 }
 
 // mutate changes v in one way after the other, calls f each time with the

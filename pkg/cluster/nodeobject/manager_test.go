@@ -316,7 +316,8 @@ func TestLabelsOfAPlaceAreBroughtUpToDate(t *testing.T) {
 func TestACloudControllerSetsTheAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
-		live(t, api, func(c *Config) { c.ExternalCloud, c.NodeIPSet, c.GivenIPs = true, true, []string{"192.0.2.9"}
+		live(t, api, func(c *Config) {
+			c.ExternalCloud, c.NodeIPSet, c.GivenIPs = true, true, []string{"192.0.2.9"}
 			c.IPs = func() []string { return c.GivenIPs }
 		})
 		time.Sleep(time.Second)
