@@ -43,7 +43,7 @@ func Run(ctx context.Context) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
-		if err := ensure(); refused.Note(err) && err != nil {
+		if err := ensure(ctx); ctx.Err() == nil && refused.Note(err) && err != nil {
 			klog.InfoS("Cannot make the iptables chains KUBE-IPTABLES-HINT and KUBE-FIREWALL for kube-proxy and network plug-ins; makeIPTablesUtilChains: false says that none are needed", "err", err)
 		}
 		select {
@@ -54,8 +54,9 @@ func Run(ctx context.Context) error {
 	}
 }
 
-// ensure makes what is missing, for each family that the host has iptables for. Idempotent.
-func ensure() error {
+// ensure makes what is missing, for each family that the host has iptables for. Idempotent. Once ctx
+// has ended it begins with no further command.
+func ensure(ctx context.Context) error {
 	var failed error
 	for _, family := range []iptables.Protocol{iptables.ProtocolIPv4, iptables.ProtocolIPv6} {
 		t, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(lockWait))
@@ -65,25 +66,31 @@ func ensure() error {
 			}
 			continue // IPv6 alone is no use, and hosts without it are common
 		}
-		failed = errors.Join(failed, ensureFamily(t))
+		failed = errors.Join(failed, ensureFamily(ctx, t))
 	}
 	return failed
 }
 
-func ensureFamily(t *iptables.IPTables) error {
-	if err := chain(t, "mangle", hint); err != nil {
+func ensureFamily(ctx context.Context, t *iptables.IPTables) error {
+	if err := chain(ctx, t, "mangle", hint); err != nil {
 		return err
 	}
 	if t.Proto() == iptables.ProtocolIPv6 {
 		return nil // nothing is routed to ::1
 	}
-	if err := chain(t, "filter", firewall); err != nil {
+	if err := chain(ctx, t, "filter", firewall); err != nil {
 		return err
 	}
 	for _, from := range []string{"OUTPUT", "INPUT"} {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := t.InsertUnique("filter", from, 1, "-j", firewall); err != nil {
 			return fmt.Errorf("lead %s to %s: %w", from, firewall, err)
 		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err := t.AppendUnique("filter", firewall, localnet...); err != nil {
 		return fmt.Errorf("make the rule of %s: %w", firewall, err)
@@ -91,7 +98,10 @@ func ensureFamily(t *iptables.IPTables) error {
 	return nil
 }
 
-func chain(t *iptables.IPTables, table, name string) error {
+func chain(ctx context.Context, t *iptables.IPTables, table, name string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	ok, err := t.ChainExists(table, name)
 	if err == nil && !ok {
 		err = t.NewChain(table, name)

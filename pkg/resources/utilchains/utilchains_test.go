@@ -51,7 +51,7 @@ func TestChainsAreMadeOnceAndPutBack(t *testing.T) {
 		check := func(when string) {
 			t.Helper()
 			for range 2 {
-				if err := ensure(); err != nil {
+				if err := ensure(t.Context()); err != nil {
 					t.Errorf("%s: %v", when, err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +26,9 @@ type OrphanLogs struct {
 	root string
 	owns func(types.UID) bool
 	busy keylock.Locks
+
+	mu   sync.Mutex
+	left map[types.UID]bool // ours, whose logs could not be removed: nothing else may say by now whose they are
 }
 
 // NewOrphanLogs returns an OrphanLogs for the directory of all pods' logs, "" for the kubelet's.
@@ -33,7 +37,7 @@ func NewOrphanLogs(root string, owns func(types.UID) bool) *OrphanLogs {
 	if root == "" {
 		root = pods.DefaultPodLogsRoot
 	}
-	return &OrphanLogs{root: root, owns: owns}
+	return &OrphanLogs{root: root, owns: owns, left: map[types.UID]bool{}}
 }
 
 // SetUp returns when the pod's logs are not being removed. The pod has to be wanted by now.
@@ -58,7 +62,7 @@ func (o *OrphanLogs) Orphans(ctx context.Context, gone func(types.UID) bool) err
 	var errs []error
 	for _, e := range entries {
 		uid, ok := PodOfLogs(e.Name())
-		if !ok || !gone(uid) || !o.owns(uid) {
+		if !ok || !gone(uid) || !o.owns(uid) && !o.isLeft(uid) {
 			continue
 		}
 		errs = append(errs, o.remove(ctx, e.Name(), uid, gone))
@@ -75,11 +79,25 @@ func (o *OrphanLogs) remove(ctx context.Context, name string, uid types.UID, gon
 	if !gone(uid) {
 		return nil
 	}
-	if err := tree.Remove(ctx, o.root, name); err != nil {
+	err := tree.Remove(ctx, o.root, name)
+	o.mu.Lock()
+	if err != nil {
+		o.left[uid] = true
+	} else {
+		delete(o.left, uid)
+	}
+	o.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("logs of orphaned pod %s: %w", uid, err)
 	}
 	klog.InfoS("Removed the logs of a pod that is gone", "podUID", uid, "path", filepath.Join(o.root, name))
 	return nil
+}
+
+func (o *OrphanLogs) isLeft(uid types.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.left[uid]
 }
 
 // PodOfLogs returns whose logs a directory below that of all pods' logs has, by its name; see

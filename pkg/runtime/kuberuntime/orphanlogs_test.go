@@ -4,8 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -57,5 +59,33 @@ func TestOrphanLogs(t *testing.T) {
 	}
 	if err := NewOrphanLogs(filepath.Join(root, "none"), nil).Orphans(t.Context(), nil); err != nil {
 		t.Errorf("without the directory: %v", err)
+	}
+}
+
+// The pod's mark goes in the same round in which its logs could not be removed.
+func TestLogsThatCouldNotBeRemovedAreRemovedLater(t *testing.T) {
+	root := t.TempDir()
+	inside := filepath.Join(root, "ns_gone_1", "mounted")
+	if err := os.MkdirAll(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", inside, "tmpfs", 0, ""); err != nil {
+		t.Skipf("this environment cannot mount: %v", err)
+	}
+	unmount := sync.OnceFunc(func() { _ = unix.Unmount(inside, unix.MNT_DETACH) })
+	t.Cleanup(unmount)
+	owned := true
+	o := NewOrphanLogs(root, func(types.UID) bool { return owned })
+	gone := func(types.UID) bool { return true }
+	if err := o.Orphans(t.Context(), gone); err == nil {
+		t.Fatal("removed through a mount")
+	}
+	owned = false
+	unmount()
+	if err := o.Orphans(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
+		t.Errorf("left: %v, %v", entries, err)
 	}
 }

@@ -58,6 +58,7 @@ type Rotator struct {
 	logs map[string]*containerLog // by container ID; the looking goroutine's alone
 	told map[string]bool          // causes of failures, likewise
 
+	silent  bool // the runtime has not answered in this look
 	packing sync.WaitGroup
 	slots   chan struct{} // one for each log that is being compressed
 }
@@ -122,6 +123,7 @@ func (r *Rotator) Run(ctx context.Context) error {
 func (r *Rotator) look(ctx context.Context) {
 	var due []*containerLog
 	there := map[string]bool{}
+	r.silent = false
 	for _, pod := range r.cfg.Pods() {
 		for _, c := range pod.Containers {
 			if c.State != actual.StateRunning && c.State != actual.StateExited {
@@ -162,7 +164,12 @@ func (r *Rotator) due(ctx context.Context, pod *actual.Pod, l *containerLog) boo
 		return false
 	}
 	if l.file == "" {
-		if l.err = r.locate(ctx, pod, l); l.err != nil || l.foreign {
+		if r.silent {
+			return false // asking for one container after the other would take too long
+		}
+		l.err = r.locate(ctx, pod, l)
+		r.silent = slices.Contains([]codes.Code{codes.DeadlineExceeded, codes.Unavailable}, status.Code(errors.Unwrap(l.err)))
+		if l.err != nil || l.foreign {
 			return false
 		}
 	}

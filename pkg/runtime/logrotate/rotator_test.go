@@ -34,6 +34,7 @@ type node struct {
 
 	mu     sync.Mutex
 	calls  []string
+	away   bool                    // it answers nothing
 	reopen func(path string) error // nil: make the file
 }
 
@@ -75,6 +76,9 @@ func (n *node) log(i int) string {
 
 func (n *node) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest, _ ...grpc.CallOption) (*cri.ContainerStatusResponse, error) {
 	n.note("status " + r.ContainerId)
+	if n.away {
+		return nil, status.Error(codes.DeadlineExceeded, "no answer")
+	}
 	for i, p := range n.pods {
 		if c := p.Containers[0]; c.ID == r.ContainerId {
 			s := &cri.ContainerStatus{LogPath: n.log(i), Metadata: &cri.ContainerMetadata{Name: "c"}, State: cri.ContainerState_CONTAINER_RUNNING}
@@ -362,6 +366,21 @@ func TestRuntimeThatFailsForAWhile(t *testing.T) {
 	n.looks(t)
 	if n.files(t, 0) != "0.log 000030" || n.causes() != "" {
 		t.Errorf("files %q, causes %q", n.files(t, 0), n.causes())
+	}
+}
+
+// A runtime that does not answer is asked about one container in a look, not about each.
+func TestRuntimeThatDoesNotAnswerIsAskedOnce(t *testing.T) {
+	n := newNode(t, 5)
+	n.away = true
+	for look := range 2 {
+		if asked := len(n.looks(t)); asked != 1 {
+			t.Errorf("look %d: asked %d times", look, asked)
+		}
+	}
+	n.away = false
+	if asked := len(n.looks(t)); asked != 5 {
+		t.Errorf("asked %d times once it answers, want for each of 5", asked)
 	}
 }
 

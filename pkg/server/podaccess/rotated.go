@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -23,14 +22,18 @@ func rotatedTimes(path string) ([]string, error) {
 		return nil, err
 	}
 	var times []string
-	for _, e := range entries { // by name
+	for _, e := range entries { // by name: those of one time stand together
 		stamp, suffix, ok := pods.RotatedLog(filepath.Base(path), e.Name())
-		if ok && suffix != pods.UnfinishedLog && e.Type().IsRegular() && !slices.Contains(times, stamp) {
+		if ok && suffix != pods.UnfinishedLog && e.Type().IsRegular() && (len(times) == 0 || times[len(times)-1] != stamp) {
 			times = append(times, stamp)
 		}
 	}
 	return times, nil
 }
+
+// errForeign is for what only has the name of a file that a log was rotated to: pods that collect
+// logs may be able to put such files there.
+var errForeign = errors.New("it is no compressed log")
 
 // openRotated opens a file that the log was rotated to, compressed or not.
 func openRotated(path, stamp string) (*logFile, error) {
@@ -47,7 +50,7 @@ func openRotated(path, stamp string) (*logFile, error) {
 	text, err := gzip.NewReader(f)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("read %s: %w: %w", f.Name(), errForeign, err)
 	}
 	return &logFile{path: path, file: f, text: &unpacker{from: text}, stamp: stamp}, nil
 }
@@ -99,19 +102,32 @@ func (l *logFile) newer() (stamp string, err error) {
 			if stamp <= l.after {
 				continue
 			}
-			if is, err := l.is(stamp); err != nil {
+			is, err := l.is(stamp)
+			if err != nil {
 				return "", err
-			} else if is {
+			}
+			if is {
 				own = stamp
+				break
 			}
 		}
 	}
 	for _, stamp := range times {
-		if stamp > max(own, l.after) {
+		if stamp > max(own, l.after) && !foreign(l.path, stamp) {
 			return stamp, nil
 		}
 	}
 	return "", nil
+}
+
+// foreign reports whether the file of that time is none that a log was rotated to, or has been
+// removed meanwhile.
+func foreign(path, stamp string) bool {
+	f, err := openRotated(path, stamp)
+	if err == nil {
+		f.close()
+	}
+	return errors.Is(err, errForeign) || errors.Is(err, fs.ErrNotExist)
 }
 
 // beginning is how much of two files is compared. It holds the time of a line, in
@@ -121,8 +137,8 @@ const beginning = 4 << 10
 // is reports whether the log was rotated to the file of that time.
 func (l *logFile) is(stamp string) (bool, error) {
 	other, err := openRotated(l.path, stamp)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // removed meanwhile
+	if errors.Is(err, errForeign) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
 	if err != nil {
 		return false, err

@@ -165,6 +165,33 @@ func TestFollowedLogIsRotatedSeveralTimes(t *testing.T) {
 	}
 }
 
+// What others put beside a log hinders nobody who follows it.
+func TestFollowedLogWithForeignFilesBesideIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	appendTo(t, path, entry("one"))
+	log, err := openLog(path, new(atomic.Int32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { log.close() }()
+	r := &rotation{path: path}
+	for _, at := range []string{"20200101-000000", "20260102-030402", "20990101-000000"} {
+		if err := os.WriteFile(path+"."+at+pods.CompressedLog, []byte("no log"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // to 20260102-030401 and, past the second of these files, 20260102-030403
+		r.rename(t)
+		appendTo(t, path, entry("next"))
+		r.n++
+	}
+	var out bytes.Buffer
+	err = log.write(t.Context(), &v1.PodLogOptions{Follow: true}, time.Time{}, func(context.Context) (bool, error) { return false, nil }, &out, &out)
+	if got := strings.Join(strings.Fields(out.String()), " "); err != nil || got != "one next next" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // A client that reads slowly misses no line of a container that writes fast.
 func TestSlowFollowerMissesNothing(t *testing.T) {
 	t.Parallel()
