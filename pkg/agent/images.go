@@ -42,7 +42,7 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 		return nil, err
 	}
 	collector, err := collect.New(collect.Config{
-		Runtime: f.client, Wanted: f.wantedImages, SandboxImage: f.cfg.PodInfraContainerImage,
+		Runtime: f.client, Wanted: f.wantedImages, Ready: f.store.Completed(), SandboxImage: f.cfg.PodInfraContainerImage,
 		Records: records, NodeEvent: f.nodeEvent, Metrics: f.metrics,
 		Policy: collect.Policy{
 			HighPercent: int(*f.cfg.ImageGCHighThresholdPercent), LowPercent: int(*f.cfg.ImageGCLowThresholdPercent),

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,7 +17,8 @@ import (
 // Store is the set of desired pods. Safe for concurrent use. The pods in it are
 // shared: nobody modifies them in place.
 type Store struct {
-	complete atomic.Bool // every source has spoken
+	complete chan struct{} // closed once every source has spoken
+	spoken   sync.Once
 
 	mu      sync.RWMutex
 	pods    index
@@ -27,7 +27,7 @@ type Store struct {
 
 // New returns an empty Store.
 func New() *Store {
-	return &Store{pods: newIndex(), mirrors: newIndex()}
+	return &Store{complete: make(chan struct{}), pods: newIndex(), mirrors: newIndex()}
 }
 
 // Set adds the pod or replaces the one with its UID.
@@ -46,10 +46,20 @@ func (s *Store) Remove(pod *v1.Pod) {
 
 // SetComplete notes that every source has spoken: from now on a pod that is not in the
 // Store is wanted by nobody.
-func (s *Store) SetComplete() { s.complete.Store(true) }
+func (s *Store) SetComplete() { s.spoken.Do(func() { close(s.complete) }) }
 
 // Complete reports whether every source has spoken.
-func (s *Store) Complete() bool { return s.complete.Load() }
+func (s *Store) Complete() bool {
+	select {
+	case <-s.complete:
+		return true
+	default:
+		return false
+	}
+}
+
+// Completed is closed once every source has spoken.
+func (s *Store) Completed() <-chan struct{} { return s.complete }
 
 // MayBeWanted reports whether the pod is wanted, or could be because a source has not
 // spoken yet.

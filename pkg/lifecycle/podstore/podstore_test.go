@@ -49,6 +49,24 @@ func TestMirrorPodIsNotAPod(t *testing.T) {
 	}
 }
 
+func TestItIsKnownWhenEverySourceHasSpoken(t *testing.T) {
+	s := New()
+	select {
+	case <-s.Completed():
+		t.Error("nobody has spoken yet")
+	default:
+	}
+	if s.Complete() || !s.MayBeWanted("1") {
+		t.Error("a silent source wants nothing")
+	}
+	s.SetComplete()
+	s.SetComplete() // as after each change
+	<-s.Completed()
+	if !s.Complete() || s.MayBeWanted("1") {
+		t.Error("all have spoken, and a pod that nobody named may be wanted")
+	}
+}
+
 func TestRemoveOfUnknownPodIsHarmless(t *testing.T) {
 	s := New()
 	s.Set(pod("1", "web", nil))

@@ -43,6 +43,8 @@ type Config struct {
 	// Wanted returns the names of all images of the pods that this node is to run, as their
 	// specs have them; nil: none.
 	Wanted func() []string
+	// Ready is closed once Wanted knows all of them: nothing is removed before. nil: it always does.
+	Ready <-chan struct{}
 	// SandboxImage is the name of an image that is kept where the runtime pins none; may be empty.
 	SandboxImage string
 	Records      Records               // nil: there are none
@@ -112,14 +114,19 @@ const period = 5 * time.Minute
 // soonest is how long there is between two passes at least.
 const soonest = time.Second
 
-// Run collects at once and every five minutes until ctx ends; earlier where room is missing and
-// there are images that only have to come of age. As in the kubelet, a high threshold of 100 without a
+// Run collects at once and every five minutes until ctx ends; earlier when it is known which images
+// are wanted, and where room is missing and there are images that only have to come of age. As in the kubelet, a high threshold of 100 without a
 // maximum age turns it off: DeleteUnused still works.
 func (m *Manager) Run(ctx context.Context) error {
 	var failing logonce.Error
 	failed := false
 	for {
-		next, err := m.turn(ctx)
+		var ready <-chan struct{}
+		known := m.known()
+		if !known {
+			ready = m.cfg.Ready
+		}
+		next, err := m.turn(ctx, known)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -133,19 +140,34 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ready:
 		case <-time.After(next):
 		}
 	}
 }
 
-// turn is one pass of Run. It returns how long to wait before the next one.
-func (m *Manager) turn(ctx context.Context) (next time.Duration, err error) {
+// errUnknown is why nothing is removed at the start of the agent.
+var errUnknown = errors.New("not every source of pods has spoken yet: it is not known which images they want")
+
+// known reports whether it is known which images are wanted.
+func (m *Manager) known() bool {
+	select {
+	case <-m.cfg.Ready:
+		return true
+	default:
+		return m.cfg.Ready == nil
+	}
+}
+
+// turn is one pass of Run, which only looks while it is not known which images are wanted: their
+// age begins. It returns how long to wait before the next one.
+func (m *Manager) turn(ctx context.Context, known bool) (next time.Duration, err error) {
 	p, err := m.begin(ctx)
 	if err != nil {
 		return period, err
 	}
 	defer p.end()
-	if !m.cfg.Policy.disabled() {
+	if known && !m.cfg.Policy.disabled() {
 		err = p.collect(ctx)
 	}
 	if p.ripe.IsZero() {
@@ -158,6 +180,9 @@ func (m *Manager) turn(ctx context.Context) (next time.Duration, err error) {
 // emptier, as far as can be told: others write to it, too. It is an error if that is not
 // enough for the low threshold.
 func (m *Manager) GarbageCollect(ctx context.Context) (freed uint64, err error) {
+	if !m.known() {
+		return 0, errUnknown
+	}
 	p, err := m.begin(ctx)
 	if err != nil {
 		return 0, err
@@ -171,6 +196,9 @@ func (m *Manager) GarbageCollect(ctx context.Context) (freed uint64, err error) 
 // reclaim room under disk pressure; as in the kubelet, those below the minimum age stay. That
 // the runtime refuses some because others use them is no error.
 func (m *Manager) DeleteUnused(ctx context.Context) error {
+	if !m.known() {
+		return errUnknown
+	}
 	p, err := m.begin(ctx)
 	if err != nil {
 		return err

@@ -34,6 +34,8 @@ type node struct {
 	events     []string
 	wanted     []string
 	config     string // the runtime's
+	broken     error  // why containers' statuses cannot be had
+	asked      int    // for a container's status
 }
 
 func (n *node) ListImages(context.Context, *cri.ListImagesRequest, ...grpc.CallOption) (*cri.ListImagesResponse, error) {
@@ -94,6 +96,9 @@ func (n *node) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest,
 	s := &cri.ContainerStatus{Id: r.ContainerId, Mounts: []*cri.Mount{{ContainerPath: "/data", HostPath: "/srv"}}}
 	if id := n.mounts[r.ContainerId]; id != "" {
 		s.Mounts = append(s.Mounts, &cri.Mount{ContainerPath: "/image", Image: &cri.ImageSpec{Image: id}})
+	}
+	if n.asked++; n.broken != nil {
+		return nil, n.broken
 	}
 	if r.ContainerId == "gone" {
 		return nil, status.Error(codes.NotFound, "it is gone")
@@ -233,8 +238,8 @@ const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012345678
 
 func TestWhatIsFreedIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &node{capacity: 1000, other: 560, images: []*cri.Image{img("a", 200), img("b", 200), img("c", 100), img("d", 100)},
-			shared: map[string]uint64{"sha256:a": 199, "sha256:b": 160}}
+		n := &node{capacity: 1000, other: 560, images: []*cri.Image{img("a", 40), img("b", 60), img("c", 100), img("d", 100)},
+			shared: map[string]uint64{"sha256:a": 39, "sha256:b": 20}}
 		m := n.manager(t, policy)
 		n.uses("sha256:d")
 		mustCollect(t, m)
@@ -244,6 +249,120 @@ func TestWhatIsFreedIsMeasured(t *testing.T) {
 			t.Errorf("%d bytes are said to be freed, want 141", freed)
 		}
 		n.expect(t, "layers of others do not count", "a b c")
+		if n.asked != 1 {
+			t.Errorf("the container was asked %d times what it has mounted, want once a pass", n.asked)
+		}
+	})
+}
+
+// TestAPassIsNoReasonToRemoveEverything: whoever writes as fast as images go costs the node no more
+// of them than a few at each look.
+func TestAPassIsNoReasonToRemoveEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{capacity: 1000, other: 300, images: []*cri.Image{img("0", 30)}, refuse: map[string]error{"sha256:0": status.Error(codes.FailedPrecondition, "it is used")}}
+		for i := range 24 {
+			n.images = append(n.images, img(string(rune('a'+i)), 20))
+		}
+		m := n.manager(t, policy)
+		mustCollect(t, m)
+		time.Sleep(period)
+		n.other += 50
+		n.during = func(id string) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.refuse[id] == nil {
+				n.other += 20
+			}
+		}
+		freed, err := m.GarbageCollect(t.Context()) // wants 60
+		if err == nil || freed != 0 || !strings.HasPrefix(err.Error(), "wanted to free 60 bytes, but freed 0 bytes by removing images of 120 bytes: ") {
+			t.Errorf("freed %d, %v", freed, err)
+		}
+		n.expect(t, "twice the excess, and what is refused does not count", "a b c d e f")
+		if events := n.told(); len(events) > 0 {
+			t.Errorf("there are images left, and events are %q", events)
+		}
+		n.during = nil
+		if freed := mustCollect(t, m); freed != 60 {
+			t.Errorf("the next pass freed %d bytes, want 60", freed)
+		}
+	})
+}
+
+// TestAContainerThatCannotBeAskedEndsThePass: any image could be mounted by it. The next pass asks
+// again.
+func TestAContainerThatCannotBeAskedEndsThePass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{capacity: 1000, other: 700, images: []*cri.Image{img("a", 100), img("b", 100)}}
+		n.uses("sha256:new")
+		m := n.manager(t, Policy{HighPercent: 85, LowPercent: 80})
+		n.broken = errors.New("metadata of the container is damaged")
+		ctx, cancel := context.WithTimeout(t.Context(), period)
+		defer cancel()
+		const why = "look which images container c has mounted: metadata of the container is damaged"
+		if _, err := m.GarbageCollect(ctx); err == nil || !strings.HasSuffix(err.Error(), "errors in image deletion: "+why) || n.asked != 1 {
+			t.Errorf("%v, after %d questions", err, n.asked)
+		}
+		if err := m.DeleteUnused(ctx); err == nil || err.Error() != "delete unused images: "+why {
+			t.Errorf("DeleteUnused: %v", err)
+		}
+		running, stop := context.WithCancel(t.Context())
+		go func() { _ = m.Run(running) }()
+		time.Sleep(period + settleFor*2)
+		synctest.Wait()
+		if events := n.told(); len(events) != 1 || !strings.HasPrefix(events[0], "ImageGCFailed: ") || !strings.HasSuffix(events[0], why) {
+			t.Errorf("events: %q", events)
+		}
+		n.expect(t, "it is not known what is mounted", "")
+		n.mu.Lock()
+		n.broken = nil
+		n.mu.Unlock()
+		time.Sleep(period + settleFor*2)
+		synctest.Wait()
+		n.expect(t, "the next look", "a")
+		stop()
+		synctest.Wait()
+	})
+}
+
+// TestNothingGoesBeforeItIsKnownWhatIsWanted: but it goes as soon as that is known, and ages count from
+// the start.
+func TestNothingGoesBeforeItIsKnownWhatIsWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{capacity: 1000, other: 700, images: []*cri.Image{img("a", 100), img("b", 100)}}
+		m := n.manager(t, policy)
+		ready := make(chan struct{})
+		m.cfg.Ready = ready
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = m.Run(ctx) }()
+		time.Sleep(2*period + time.Minute)
+		if _, err := m.GarbageCollect(t.Context()); !errors.Is(err, errUnknown) {
+			t.Errorf("GarbageCollect: %v", err)
+		}
+		if err := m.DeleteUnused(t.Context()); !errors.Is(err, errUnknown) {
+			t.Errorf("DeleteUnused: %v", err)
+		}
+		n.expect(t, "a source is silent", "")
+		if events := n.told(); len(events) > 0 {
+			t.Errorf("that is no failure: %q", events)
+		}
+		n.mu.Lock()
+		n.wanted = []string{"sha256:a"}
+		n.mu.Unlock()
+		close(ready)
+		synctest.Wait()
+		n.expect(t, "every source has spoken", "b")
+		time.Sleep(time.Second)
+		n.mu.Lock()
+		n.wanted, n.other = nil, 900
+		n.mu.Unlock()
+		time.Sleep(period / 2)
+		n.expect(t, "it waits as ever", "b")
+		time.Sleep(period / 2)
+		synctest.Wait()
+		n.expect(t, "the next look", "b a")
+		cancel()
+		synctest.Wait()
 	})
 }
 

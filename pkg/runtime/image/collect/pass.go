@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -19,10 +20,12 @@ import (
 // pass is one look at the images and what follows from it.
 type pass struct {
 	m      *Manager
-	at     time.Time // when it began
-	images []Image   // that are left to decide about
-	users  []string  // containers
+	at     time.Time       // when it began
+	images []Image         // that are left to decide about
+	users  []string        // containers
+	mounts map[string]bool // what they have mounted; nil: they have not been asked
 	freed  uint64
+	size   uint64    // of the images that were removed
 	ripe   time.Time // when there may be more to remove; zero: that is not known, or not needed
 }
 
@@ -81,12 +84,17 @@ func (p *pass) collect(ctx context.Context) error {
 // makeRoom removes images until the file system has so many bytes more than before. What counts
 // is what it has: layers that other images share stay, and go by no size.
 func (p *pass) makeRoom(ctx context.Context, mount string, before FileSystem, bytes uint64) error {
-	earlier := p.freed
+	earlier, size := p.freed, p.size
 	var freed uint64
 	var failed []error
-	for freed < bytes && ctx.Err() == nil {
+	spent := false
+	for ctx.Err() == nil {
+		plan := allowance(bytes, freed, p.size-size)
+		if spent = plan == 0 && freed < bytes; plan == 0 {
+			break
+		}
 		var remove []Image
-		remove, p.ripe = forSpace(p.images, p.m.cfg.Policy, p.at, bytes-freed)
+		remove, p.ripe = forSpace(p.images, p.m.cfg.Policy, p.at, plan)
 		if len(remove) == 0 {
 			break
 		}
@@ -102,6 +110,10 @@ func (p *pass) makeRoom(ctx context.Context, mount string, before FileSystem, by
 	case freed >= bytes:
 		klog.InfoS("Removed unused images", "path", mount, "bytesFreed", freed)
 		return nil
+	case spent:
+		return fmt.Errorf("wanted to free %d bytes, but freed %d bytes by removing images of %d bytes: "+
+			"images share layers, others fill the file system, or what is freed shows late; the other unused images stay until the next look",
+			bytes, freed, p.size-size)
 	}
 	message := fmt.Sprintf("Insufficient free disk space on the node's image filesystem (%d%% of %s used). "+
 		"Failed to free sufficient space by deleting unused images (freed %d bytes). "+
@@ -139,25 +151,34 @@ func gain(before, now FileSystem) uint64 {
 }
 
 // remove removes images one after the other, as far as it can, and returns what went wrong.
-// Afterwards they are nothing any more that this pass decides about.
+// Afterwards they are nothing any more that this pass decides about. Where it cannot be known what
+// containers have mounted, it ends: any image could be that.
 func (p *pass) remove(ctx context.Context, images []Image, reason string) (failed []error) {
 	if len(images) == 0 {
 		return nil
 	}
-	mounted, err := p.m.mounted(ctx, p.users)
-	if err != nil {
-		return []error{err}
+	if p.mounts == nil {
+		mounts, err := p.m.mounted(ctx, p.users)
+		if err != nil {
+			p.images = nil
+			return []error{err}
+		}
+		p.mounts = mounts
 	}
 	for _, i := range images {
 		if ctx.Err() != nil {
 			return append(failed, context.Cause(ctx))
 		}
 		p.images = slices.DeleteFunc(p.images, func(other Image) bool { return other.ID == i.ID })
-		if mounted[bare(i.ID)] {
+		if p.mounts[bare(i.ID)] {
 			p.m.touch(i.ID)
 			continue
 		}
-		if err := p.m.remove(ctx, i, p.at, reason); err != nil {
+		removed, err := p.m.remove(ctx, i, p.at, reason)
+		if removed {
+			p.size += min(i.Size, math.MaxUint64-p.size)
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("remove image %s: %w", i.ID, err))
 			if code := status.Code(err); code == codes.DeadlineExceeded || code == codes.Unavailable {
 				p.images = nil // it would take as long for each of the others
@@ -168,36 +189,38 @@ func (p *pass) remove(ctx context.Context, images []Image, reason string) (faile
 	return failed
 }
 
-// remove removes an image, unless somebody has come to want it since a time.
-func (m *Manager) remove(ctx context.Context, i Image, since time.Time, reason string) error {
+// remove removes an image, unless somebody has come to want it since a time, and reports whether
+// it did.
+func (m *Manager) remove(ctx context.Context, i Image, since time.Time, reason string) (removed bool, err error) {
 	e, done := m.take(i.ID, since)
 	if e == nil {
-		return nil
+		return false, nil
 	}
 	began := time.Now()
-	_, err := m.cfg.Runtime.RemoveImage(ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: i.ID}})
-	defer done(err == nil)
+	_, err = m.cfg.Runtime.RemoveImage(ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: i.ID}})
+	removed = err == nil
+	defer done(removed)
 	switch {
 	case status.Code(err) == codes.FailedPrecondition:
 		if e.refused.Note(err) {
 			klog.InfoS("The runtime keeps an image that no pod uses", "imageID", i.ID, "names", e.names, "err", err)
 		}
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	}
 	klog.InfoS("Removed an unused image", "imageID", i.ID, "names", e.names, "size", i.Size, "reason", reason)
 	m.collected.WithLabelValues(reason).Inc()
 	if m.cfg.Records == nil {
-		return nil
+		return true, nil
 	}
 	// The base of other images may have lost its names only. As long as it can be used, it
 	// has to be known who may.
-	left, err := m.cfg.Runtime.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: i.ID}})
-	if err == nil && left.GetImage().GetId() == "" {
+	left, unknown := m.cfg.Runtime.ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: i.ID}})
+	if unknown == nil && left.GetImage().GetId() == "" {
 		m.cfg.Records.Drop(i.ID, began)
 	}
-	return nil
+	return true, nil
 }
 
 // imageFS looks at the file system of the images. One that this machine does not know has no

@@ -116,6 +116,25 @@ func TestHowMuchHasToBeFreed(t *testing.T) {
 	}
 }
 
+func TestHowMuchAPassMayRemove(t *testing.T) {
+	const huge = math.MaxUint64
+	for name, tt := range map[string]struct{ bytes, freed, size, want uint64 }{
+		"at first":                    {100, 0, 0, 100},
+		"enough":                      {100, 100, 40, 0},
+		"more than enough":            {100, 150, 40, 0},
+		"as much as they are large":   {100, 40, 40, 60},
+		"shared layers":               {100, 10, 90, 90},
+		"shared layers, to the limit": {100, 10, 150, 50},
+		"nothing shows":               {100, 0, 200, 0},
+		"nothing shows of a huge one": {100, 0, huge, 0},
+		"no overflow":                 {huge - 1, 1, huge - 1, 1},
+	} {
+		if got := allowance(tt.bytes, tt.freed, tt.size); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
 func TestSizesAreWrittenAsTheKubeletDoes(t *testing.T) {
 	for bytes, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 64 << 20: "64.0 MiB", 3 << 29: "1.5 GiB", 5 << 40: "5.0 TiB", 2 << 50: "2048.0 TiB"} {
 		if got := readable(bytes); got != want {
