@@ -3,7 +3,6 @@ package imageservice
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -114,34 +113,42 @@ func (s *Service) checkUnused(ctx context.Context, t target, id string) error {
 // image for which somebody else has just created a container has to stay, with its names.
 // An image on which others are built cannot be deleted before those. Without names it is not
 // listed any more, and Docker deletes it with the last of the others; isBase then tells.
+// What fails leaves the image its tags.
 func (s *Service) remove(ctx context.Context, t target, img *image.InspectResponse) (isBase bool, err error) {
-	ctx, cancel := s.bounded(ctx)
+	var lost []string // tags, as far as is known
+	defer func() {
+		if err != nil {
+			s.rename(ctx, img.ID, lost)
+		}
+	}()
+	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	tags, digests := docker.ImageNames(img.RepoTags), docker.ImageNames(img.RepoDigests)
 	for {
-		_, err = s.docker.ImageRemove(ctx, img.ID, image.RemoveOptions{PruneChildren: true})
+		_, err = s.docker.ImageRemove(bounded, img.ID, image.RemoveOptions{PruneChildren: true})
 		switch {
 		case err == nil || errdefs.IsNotFound(err):
 			return false, nil
 		case !errdefs.IsConflict(err):
+			lost = append(lost, tags...) // names go first
 			return false, err
 		case strings.Contains(err.Error(), "dependent child"):
 			klog.V(2).InfoS("Image is the base of others, removing only its names", "imageID", img.ID)
-			return true, s.unname(ctx, append(tags, digests...))
+			lost = append(lost, tags...)
+			return true, s.unname(bounded, append(tags, digests...))
 		}
 		// Docker deletes by ID what has one name.
 		var next string
-		switch unused := s.checkUnused(ctx, t, img.ID) == nil; {
+		switch unused := s.checkUnused(bounded, t, img.ID) == nil; {
 		case unused && len(tags) > 1:
 			next, tags = tags[0], tags[1:]
+			lost = append(lost, next)
 		case unused && len(digests) > 0:
 			next, digests = digests[0], digests[1:]
 		default:
-			s.rename(ctx, img, tags)
 			return false, err
 		}
-		if err := s.unname(ctx, []string{next}); err != nil {
-			s.rename(ctx, img, tags)
+		if err := s.unname(bounded, []string{next}); err != nil {
 			return false, err
 		}
 	}
@@ -159,15 +166,22 @@ func (s *Service) unname(ctx context.Context, names []string) error {
 	return errors.Join(errs...)
 }
 
-// rename gives an image that stays the tags again that it has lost. Digests cannot be given;
-// whoever uses one pulls again.
-func (s *Service) rename(ctx context.Context, img *image.InspectResponse, left []string) {
-	for _, tag := range docker.ImageNames(img.RepoTags) {
-		if slices.Contains(left, tag) {
-			continue
+// renameWithin is how long it may take to give an image its tags again, also for a caller who waits no
+// longer.
+const renameWithin = 30 * time.Second
+
+// rename gives an image that stays the tags again that it has lost, unless somebody has them now:
+// a pull may have given them to a newer image. Digests cannot be given; whoever uses one pulls again.
+func (s *Service) rename(ctx context.Context, id string, lost []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renameWithin)
+	defer cancel()
+	for _, tag := range lost {
+		_, err := s.docker.ImageInspect(ctx, tag)
+		if errdefs.IsNotFound(err) {
+			err = s.docker.ImageTag(ctx, id, tag)
 		}
-		if err := s.docker.ImageTag(ctx, img.ID, tag); err != nil && !errdefs.IsNotFound(err) {
-			klog.ErrorS(err, "Could not give an image its name again that was not removed after all", "imageID", img.ID, "name", tag)
+		if err != nil && !errdefs.IsNotFound(err) {
+			klog.ErrorS(err, "Could not give an image its name again that was not removed after all", "imageID", id, "name", tag)
 		}
 	}
 }
