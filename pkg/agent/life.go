@@ -141,6 +141,7 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 	}
 	logs := kuberuntime.NewOrphanLogs(f.cfg.PodLogsDir, f.owns)
 	return append(list,
+		worker.Holding{Name: "place in the wait for the network", Stopped: func(uid types.UID) error { rt.readiness.Forget(uid); return nil }},
 		// Objects are followed before volumes are made from them, and until the volumes are
 		// gone.
 		worker.Holding{

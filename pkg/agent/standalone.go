@@ -40,7 +40,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	return &supplies{
 		objects: local, claims: local, csi: drivers, manifests: local.Set,
 		staticFields: podfields.Features{Objects: true, Claims: true},
-		podCIDR:      func() string { return f.cfg.PodCIDR },
+		podCIDR:      func() (string, bool) { return f.cfg.PodCIDR, true },
 		node:         func() *v1.Node { return nil },
 		nodeLabels:   func() map[string]string { return h.labels },
 		parts:        []part{{"CSI drivers", drivers.Run}},

@@ -65,9 +65,9 @@ type supplies struct {
 	// fields and staticFields say which of the things that some fields of a pod
 	// need the world has.
 	fields, staticFields podfields.Features
-	// podCIDR returns the addresses for pods, "" while they are not known. podCIDRChanged has a token
-	// when they may have changed, and podCIDRFile, unless "", keeps the last for the next start.
-	podCIDR        func() string
+	// podCIDR returns the addresses for pods, "" while they are not known, and whether the node is. podCIDRChanged
+	// has a token when they may have changed, and podCIDRFile, unless "", keeps the last for the next start.
+	podCIDR        func() (cidr string, node bool)
 	podCIDRChanged <-chan struct{}
 	podCIDRFile    string
 	// node returns the node as the API server has it, nil when that is not known.

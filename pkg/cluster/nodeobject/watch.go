@@ -59,13 +59,14 @@ func (w *Watch) UID() types.UID {
 func (w *Watch) Synced() <-chan struct{} { return w.synced }
 
 // PodCIDR returns the addresses that the cluster has given this node for its pods: one CIDR, or one of
-// each family separated by a comma, as CRI takes them; "" while there are none.
-func (w *Watch) PodCIDR() string {
+// each family separated by a comma, as CRI takes them; "" while there are none. known tells whether
+// there is a node object, so that there will be.
+func (w *Watch) PodCIDR() (cidr string, known bool) {
 	n := w.Node()
 	if n == nil {
-		return ""
+		return "", false
 	}
-	return strings.Join(n.Spec.PodCIDRs, ",")
+	return strings.Join(n.Spec.PodCIDRs, ","), true
 }
 
 // PodCIDRChanged has a token when PodCIDR has changed since it was read last. It has one reader.

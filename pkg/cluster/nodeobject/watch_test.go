@@ -68,11 +68,12 @@ func TestPodCIDR(t *testing.T) {
 	}{{nil, "", true}, {nil, "", false}, {[]string{"10.1.0.0/24"}, "10.1.0.0/24", true}, {[]string{"10.1.0.0/24"}, "10.1.0.0/24", false},
 		{[]string{"10.1.0.0/24", "fd00::/64"}, "10.1.0.0/24,fd00::/64", true}} {
 		w.see(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1.NodeSpec{PodCIDRs: step.cidrs}})
-		if got := w.PodCIDR(); got != step.want || changed() != step.changed {
+		if got, known := w.PodCIDR(); got != step.want || !known || changed() != step.changed {
 			t.Errorf("step %d: %q, want %q, changed %v", i, got, step.want, step.changed)
 		}
 	}
-	if w.lose(); w.PodCIDR() != "" {
+	w.lose()
+	if got, known := w.PodCIDR(); got != "" || known {
 		t.Error("a node that was deleted has addresses for pods")
 	}
 }

@@ -28,6 +28,11 @@ const (
 	lastRetry  = time.Minute
 )
 
+// keptAfter is for how long nothing has to be known of the node until the pod CIDR of the last start is
+// used. A node that was deleted and has joined again may have another one, which a network may not
+// take in the place of one that it has.
+const keptAfter = 10 * time.Second
+
 // maxTold is how much of what a runtime says is repeated, in bytes: it may come from a plug-in.
 const maxTold = 1 << 10
 
@@ -70,6 +75,16 @@ func pause(h health, answered bool) time.Duration {
 		return usual
 	}
 	return eager
+}
+
+// wanted returns the pod CIDR that the runtime is to have, "" for none: that of the node, or the one
+// that was kept when for so long nothing is known of the node. What a node that is known lacks it has
+// yet to be given.
+func wanted(known string, node bool, kept string, after time.Duration) string {
+	if !node && after >= keptAfter {
+		return kept
+	}
+	return known
 }
 
 // told is what the runtime has been told of the pod CIDR. The zero value has told nothing.

@@ -75,6 +75,30 @@ func TestBetterAndPause(t *testing.T) {
 	}
 }
 
+func TestWhichPodCIDRIsWanted(t *testing.T) {
+	const old, now = "10.1.0.0/24", "10.2.0.0/24"
+	for name, tc := range map[string]struct {
+		known string
+		node  bool
+		kept  string
+		after time.Duration
+		want  string
+	}{
+		"a start":                              {"", false, old, 0, ""},
+		"nothing is known yet":                 {"", false, old, keptAfter - 1, ""},
+		"nothing is known for long":            {"", false, old, keptAfter, old},
+		"there never was one":                  {"", false, "", time.Hour, ""},
+		"the node has one":                     {now, true, old, 0, now},
+		"the node has one after all":           {now, true, old, time.Hour, now},
+		"the node has none yet":                {"", true, old, 0, ""},
+		"the node has none, and it takes long": {"", true, old, time.Hour, ""},
+	} {
+		if got := wanted(tc.known, tc.node, tc.kept, tc.after); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 func TestWhenARuntimeIsToldOfThePodCIDR(t *testing.T) {
 	at := time.Unix(1000, 0)
 	refused := errors.New("no")

@@ -32,12 +32,12 @@ type Runtime interface {
 type Config struct {
 	Runtime Runtime
 	// PodCIDR returns the addresses for pods as far as they are known: "" until then, one CIDR, or
-	// one of each family separated by a comma. Changed has a token when it may have changed; nil:
-	// it never does.
-	PodCIDR func() string
+	// one of each family separated by a comma; and whether the node that has them is known. Changed
+	// has a token when that may have changed; nil: it never does.
+	PodCIDR func() (cidr string, node bool)
 	Changed <-chan struct{}
-	// File keeps the last PodCIDR for a start at which it is not known yet: nothing that runs on
-	// this node waits for the API server. "": none is kept.
+	// File keeps the last PodCIDR for a start at which the node is not known for 10 s: nothing that
+	// runs here waits for the API server any longer. "": none is kept.
 	File string
 	// Wake is given the pods that have waited for the network. It does not block.
 	Wake func([]types.UID)
@@ -56,10 +56,12 @@ type Watch struct {
 	health  health
 	silent  bool // the last look had no answer
 	told    told
-	kept    string // what File holds
 	waiting map[types.UID]struct{}
 
-	failing, refused logonce.Error // looks and pod CIDRs; used by Run only
+	// Used by Run only.
+	kept             string        // what File holds
+	without          time.Time     // since when nothing is known of the node
+	failing, refused logonce.Error // looks and pod CIDRs
 }
 
 // New returns a Watch that knows nothing until Run.
@@ -68,7 +70,7 @@ func New(cfg Config) (*Watch, error) {
 		return nil, errors.New("readiness: no Runtime")
 	}
 	if cfg.PodCIDR == nil {
-		cfg.PodCIDR = func() string { return "" }
+		cfg.PodCIDR = func() (string, bool) { return "", false }
 	}
 	if cfg.Wake == nil {
 		cfg.Wake = func([]types.UID) {}
@@ -101,9 +103,17 @@ func (w *Watch) Network(ctx context.Context, pod types.UID) error {
 	return w.health.network
 }
 
+// Forget drops a pod that has been told a reason and is not to start any more.
+func (w *Watch) Forget(pod types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.waiting, pod)
+}
+
 // Run follows the runtime until ctx ends.
 func (w *Watch) Run(ctx context.Context) error {
 	w.recall()
+	w.without = time.Now()
 	first := true
 	for {
 		w.tell(ctx)
@@ -118,6 +128,7 @@ func (w *Watch) Run(ctx context.Context) error {
 			close(w.looked)
 			first = false
 		}
+		w.keep() // last: nobody has to wait for a disk that hangs
 		if !w.rest(ctx) {
 			return nil
 		}
@@ -198,13 +209,18 @@ func (w *Watch) take(is health, err error) {
 
 // due returns the pod CIDR, and whether the runtime is to be told of it now.
 func (w *Watch) due() (cidr string, due bool) {
-	known := w.cfg.PodCIDR()
+	known, node := w.cfg.PodCIDR()
+	now := time.Now()
+	if node {
+		w.without = now
+		if known == "" {
+			w.kept = "" // it was another node's: what a node has never changes
+		}
+	}
+	cidr = wanted(known, node, w.kept, now.Sub(w.without))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if known == "" {
-		known = w.kept
-	}
-	return known, w.told.due(known, w.health.ready(), time.Now())
+	return cidr, w.told.due(cidr, w.health.ready(), now)
 }
 
 // tell tells the runtime the pod CIDR, if that is due.
@@ -213,14 +229,14 @@ func (w *Watch) tell(ctx context.Context) {
 	if !due {
 		return
 	}
-	w.keep(cidr)
 	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("no answer within %v", lookLimit))
 	defer cancel()
 	_, err := w.cfg.Runtime.UpdateRuntimeConfig(ctx, &cri.UpdateRuntimeConfigRequest{
 		RuntimeConfig: &cri.RuntimeConfig{NetworkConfig: &cri.NetworkConfig{PodCidr: cidr}},
 	})
-	if status.Code(err) == codes.Unimplemented {
-		err = nil // nor does it need one
+	needless := status.Code(err) == codes.Unimplemented
+	if needless {
+		err = nil
 	}
 	w.mu.Lock()
 	before := w.told
@@ -229,7 +245,10 @@ func (w *Watch) tell(ctx context.Context) {
 	switch {
 	case w.refused.Note(err):
 		klog.ErrorS(err, "The container runtime has not taken the pod CIDR, trying again", "podCIDR", cidr)
-	case err == nil && before.accepted != cidr:
+	case err != nil || before.accepted == cidr:
+	case needless:
+		klog.V(2).InfoS("The container runtime needs no pod CIDR", "podCIDR", cidr)
+	default:
 		klog.InfoS("The container runtime has the pod CIDR", "podCIDR", cidr)
 	}
 }
@@ -252,16 +271,13 @@ func (w *Watch) recall() {
 		}
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.kept = kept
 }
 
-// keep writes a pod CIDR that is new into File.
-func (w *Watch) keep(cidr string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cfg.File == "" || cidr == w.kept {
+// keep writes the node's pod CIDR into File if it is new.
+func (w *Watch) keep() {
+	cidr, _ := w.cfg.PodCIDR()
+	if w.cfg.File == "" || cidr == "" || cidr == w.kept {
 		return
 	}
 	if err := durable.Write(w.cfg.File, []byte(cidr)); err != nil {

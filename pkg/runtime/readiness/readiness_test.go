@@ -1,11 +1,13 @@
 package readiness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 )
 
 // fake is a runtime.
@@ -29,6 +32,7 @@ type fake struct {
 	woken   []types.UID
 	better  bool
 	cidr    string // as the node has it
+	node    bool   // there is one without
 }
 
 func (f *fake) Status(ctx context.Context, _ *cri.StatusRequest, _ ...grpc.CallOption) (*cri.StatusResponse, error) {
@@ -57,10 +61,10 @@ func (f *fake) follow(t *testing.T, cfg Config) *Watch {
 	cfg.Improved = func() { f.set(func() { f.better = true }) }
 	cfg.Wake = func(uids []types.UID) { f.set(func() { f.woken = append(f.woken, uids...) }) }
 	if cfg.PodCIDR == nil {
-		cfg.PodCIDR = func() string {
+		cfg.PodCIDR = func() (string, bool) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return f.cidr
+			return f.cidr, f.node || f.cidr != ""
 		}
 	}
 	w, err := New(cfg)
@@ -228,6 +232,7 @@ func TestTheLastPodCIDRIsKnownAtTheNextStart(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fake{answer: answer(true, true), cidr: cidr}
 			f.follow(t, Config{File: file})
+			time.Sleep(keptAfter + usual)
 			synctest.Wait()
 			got = f.cidrs
 		})
@@ -246,5 +251,115 @@ func TestTheLastPodCIDRIsKnownAtTheNextStart(t *testing.T) {
 	}
 	if got := start(""); got != nil {
 		t.Errorf("a damaged file: told %v", got)
+	}
+}
+
+// TestTheLastPodCIDRIsNotThatOfANodeThatJoinedAgain: a network may not take another one afterwards.
+func TestTheLastPodCIDRIsNotThatOfANodeThatJoinedAgain(t *testing.T) {
+	const old, now = "10.1.0.0/24", "10.2.0.0/24"
+	for name, tt := range map[string]struct {
+		known, given, deleted time.Duration // when the node object is, and has a CIDR; and is not any more, 0: never
+		want                  []string
+	}{
+		"at once":                       {0, 0, 0, []string{now}},
+		"the API server is slow":        {8 * time.Second, 8 * time.Second, 0, []string{now}},
+		"it gives none for long":        {8 * time.Second, time.Minute, 0, []string{now}},
+		"it gives none, and it is gone": {8 * time.Second, time.Hour, 9 * time.Second, nil},
+		"it is away":                    {time.Hour, time.Hour, 0, []string{old}},
+		"it comes back":                 {time.Minute, time.Minute, 0, []string{old, now}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "podcidr")
+			if err := os.WriteFile(file, []byte(old), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				f, changed, began := &fake{answer: answer(true, false)}, make(chan struct{}, 1), time.Now()
+				f.follow(t, Config{File: file, Changed: changed, PodCIDR: func() (cidr string, node bool) {
+					since := time.Since(began)
+					if node = since >= tt.known && (tt.deleted == 0 || since < tt.deleted); node && since >= tt.given {
+						cidr = now
+					}
+					return cidr, node
+				}})
+				for range 65 {
+					time.Sleep(time.Second)
+					changed <- struct{}{}
+				}
+				synctest.Wait()
+				if got := slices.Compact(f.cidrs); !slices.Equal(got, tt.want) {
+					t.Errorf("told %v, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestADiskThatHangsHoldsUpNobody: the pod CIDR is written without the lock.
+func TestADiskThatHangsHoldsUpNobody(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "podcidr")
+	w, err := New(Config{Runtime: &fake{}, File: file, PodCIDR: func() (string, bool) { return "10.1.0.0/24", true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(w.looked)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.keep()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("who writes the file has to wait for the lock, or holds it")
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "10.1.0.0/24" {
+		t.Errorf("kept: %q, %v", got, err)
+	}
+}
+
+func TestPodsThatAreGoneDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{answer: answer(true, false)}
+		w := f.follow(t, Config{})
+		for _, pod := range []types.UID{"stays", "goes"} {
+			if err := w.Network(t.Context(), pod); err == nil {
+				t.Error("the network is ready")
+			}
+		}
+		w.Forget("goes")
+		f.set(func() { f.answer = answer(true, true) })
+		time.Sleep(eager)
+		synctest.Wait()
+		if !slices.Equal(f.woken, []types.UID{"stays"}) {
+			t.Errorf("woken: %v", f.woken)
+		}
+	})
+}
+
+func TestARuntimeThatNeedsNoPodCIDRIsNotSaidToHaveIt(t *testing.T) {
+	const has = "The container runtime has the pod CIDR"
+	for name, tt := range map[string]struct {
+		refuses error
+		said    bool
+	}{
+		"it takes it":   {nil, true},
+		"it needs none": {status.Error(codes.Unimplemented, "no such thing"), false},
+		"it refuses":    {errors.New("not now"), false},
+	} {
+		var log bytes.Buffer
+		klog.LogToStderr(false)
+		klog.SetOutput(&log)
+		synctest.Test(t, func(t *testing.T) {
+			(&fake{answer: answer(true, true), cidr: "10.1.0.0/24", refuses: tt.refuses}).follow(t, Config{})
+			synctest.Wait()
+		})
+		klog.Flush()
+		klog.LogToStderr(true)
+		if strings.Contains(log.String(), has) != tt.said {
+			t.Errorf("%s: the log has %q", name, log.String())
+		}
 	}
 }
