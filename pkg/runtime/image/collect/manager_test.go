@@ -144,7 +144,12 @@ func (n *node) uses(id string) {
 
 func (n *node) manager(t *testing.T, p Policy) *Manager {
 	t.Helper()
-	m, err := New(Config{Runtime: n, Policy: p, Wanted: func() []string { return n.wanted }, Records: n, NodeEvent: n.event,
+	wanted := func() []string {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.wanted
+	}
+	m, err := New(Config{Runtime: n, Policy: p, Wanted: wanted, Records: n, NodeEvent: n.event,
 		Metrics: prometheus.NewRegistry(), Statfs: n.statfs})
 	if err != nil {
 		t.Fatal(err)
