@@ -114,9 +114,10 @@ const period = 5 * time.Minute
 // soonest is how long there is between two passes at least.
 const soonest = time.Second
 
-// Run collects at once and every five minutes until ctx ends; earlier when it is known which images
-// are wanted, and where room is missing and there are images that only have to come of age. As in the kubelet, a high threshold of 100 without a
-// maximum age turns it off: DeleteUnused still works.
+// Run collects at once and every five minutes until ctx ends; earlier when it becomes known which
+// images are wanted, and where room is missing and there are images that only have to come of age.
+// As in the kubelet, a high threshold of 100 without a maximum age turns it off: DeleteUnused still
+// works.
 func (m *Manager) Run(ctx context.Context) error {
 	var failing logonce.Error
 	failed := false

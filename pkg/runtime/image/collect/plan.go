@@ -103,9 +103,9 @@ func forSpace(images []Image, p Policy, now time.Time, bytes uint64) (remove []I
 }
 
 // allowance returns for how many bytes of images to plan next, when so many are to be freed, and
-// so many were by images of that size. 0: for none. A pass removes images of twice the size at most: what is
-// freed may not show because others write, or because the file system is slow to tell, and no
-// image that others have to be pulled for again helps then. The kubelet goes by sizes alone.
+// so many have been by images of that size. 0: for none. A pass takes images of about twice the
+// size that is wanted, no more: what is freed may not show because others write, or because the
+// file system is slow to tell, and then it helps nobody that all go. The kubelet goes by sizes alone.
 func allowance(bytes, freed, size uint64) uint64 {
 	limit := bytes + min(bytes, math.MaxUint64-bytes)
 	if freed >= bytes || size >= limit {
