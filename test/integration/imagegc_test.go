@@ -1,9 +1,13 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -115,6 +119,49 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 	next := harness.Pod("next", "") // the sandbox image is there
 	a.Write("next.yaml", next)
 	a.WaitRunning("next")
+}
+
+// TestNoImageGoesBeforeEverySourceHasSpoken: a source that is silent may want pods whose image nobody can
+// pull again. What it does not want goes soon after it has spoken.
+func TestNoImageGoesBeforeEverySourceHasSpoken(t *testing.T) {
+	t.Parallel()
+	var speaks atomic.Bool
+	late := harness.Pod("late", "", ofImage("test.local/wanted:1", v1.PullNever))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !speaks.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(harness.Manifest(late)))
+	}))
+	defer srv.Close()
+	d := harness.StartDockerd(t, harness.DockerdConfig{})
+	both := []string{"test.local/idle:1", "test.local/wanted:1"}
+	for _, name := range both {
+		d.LoadBig(t, name, 1<<20)
+	}
+	a := harness.NewAgent(t, harness.AgentConfig{Docker: d, Config: map[string]any{
+		"staticPodURL": srv.URL, "httpCheckFrequency": "1s",
+		"imageMinimumGCAge": "1s", "imageGCHighThresholdPercent": 1, "imageGCLowThresholdPercent": 0,
+		"evictionHard": map[string]string{"memory.available": "1Mi"},
+	}})
+	a.Write("here.yaml", harness.Pod("here", "sleep 4", policy(v1.RestartPolicyNever))) // longer than the minimum age
+	a.Start()
+	a.WaitPhase("here", v1.PodSucceeded)
+	if left := remaining(t, d, both); len(left) != len(both) {
+		t.Fatalf("the URL has not answered, and of %q there are only %q\n%s", both, left, a.Explain())
+	}
+	speaks.Store(true)
+	a.WaitRunning("late")
+	harness.Eventually(t, "the image that nobody wants is gone", harness.Patience, func() error {
+		if has(t, d, both[0]) {
+			return errors.New("it is still there")
+		}
+		return nil
+	}, a.Explain)
+	if !has(t, d, both[1]) {
+		t.Error("the image that a pod uses is gone as well")
+	}
 }
 
 // create makes a container that the agent does not know, without starting it.
