@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ type apiHost struct {
 // newFront makes the parts that show the node and its pods, and give access to their
 // containers.
 func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
-	access, err := podaccess.New(podaccess.Config{CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
+	access, err := podaccess.New(podaccess.Config{CheckpointDir: filepath.Join(f.cfg.RootDir, "checkpoints"), CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,9 @@ import (
 	"log"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
@@ -23,7 +25,7 @@ import (
 
 // Host is what the kubelet API needs from the node. It is called concurrently;
 // every call ends soon after its context. An error's gRPC code decides the HTTP
-// status: NotFound 404, InvalidArgument 400, ResourceExhausted 429, any other 500
+// status: NotFound 404, InvalidArgument 400, ResourceExhausted 429, Unimplemented 501, any other 500
 // (400 for logs). A pod is given by name, and also by uid unless that is empty.
 type Host interface {
 	// RunningPods lists the pods that have something running, as the runtime knows
@@ -40,6 +42,9 @@ type Host interface {
 	PortForward(ctx context.Context, pod types.NamespacedName, uid types.UID, o *v1.PodPortForwardOptions) (*url.URL, error)
 	// Run runs a command to its end and returns what it wrote.
 	Run(ctx context.Context, pod types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error)
+	// Checkpoint writes a running container's state to a file of the node and returns its path.
+	// timeout 0 is the runtime's own.
+	Checkpoint(ctx context.Context, pod types.NamespacedName, container string, timeout time.Duration) (path string, err error)
 	Usage
 }
 
@@ -172,6 +177,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 		mux.Handle("GET "+path, metricsHandler(g))
 	}
 	addSummary(mux, a.Host)
+	mux.Handle("POST /checkpoint/{namespace}/{pod}/{container}", a.long.handler(a.checkpoint))
 	if !a.Debugging {
 		for _, path := range []string{
 			"/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods/", "/logs/", "/debug/pprof/", "/debug/flags/v",
@@ -226,6 +232,26 @@ func (a *api) run(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	say(w, http.StatusOK, string(out))
+}
+
+// checkpoint answers POST /checkpoint/, ?timeout in seconds (KEP-2008). A runtime that cannot do it
+// is answered with 501 and its reason.
+func (a *api) checkpoint(w http.ResponseWriter, r *http.Request) {
+	pod, _ := podOf(r)
+	seconds := uint64(0)
+	if text := r.URL.Query().Get("timeout"); text != "" {
+		var err error
+		if seconds, err = strconv.ParseUint(text, 10, 31); err != nil {
+			say(w, http.StatusBadRequest, "cannot parse value of timeout parameter")
+			return
+		}
+	}
+	path, err := a.Host.Checkpoint(r.Context(), pod, r.PathValue("container"), time.Duration(seconds)*time.Second)
+	if err != nil {
+		fail(w, r, err, http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, r, map[string][]string{"items": {path}})
 }
 
 // podOf is the pod that a path names; the uid may be empty.

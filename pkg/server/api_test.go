@@ -215,6 +215,7 @@ func TestHowErrorsAreTold(t *testing.T) {
 		{"POST", "/exec/ns/p/c?output=1", status.Error(codes.FailedPrecondition, "not running"), 500, "not running"},
 		{"POST", "/run/ns/p/c?cmd=ls", plain, 500, plain.Error()},
 		{"GET", "/stats/summary", plain, 500, plain.Error()},
+		{"POST", "/checkpoint/ns/p/c", status.Error(codes.Unimplemented, "cannot"), 501, "cannot"},
 		{"POST", "/exec/ns/p/c", nil, 400, "you must specify at least 1 of stdin, stdout, stderr"},
 		{"GET", "/containerLogs/ns/p/c?tailLines=-1", nil, 422, `{"message": "Invalid request: tailLines must not be negative."}`},
 		{"GET", "/containerLogs/ns/p/c?tailLines=x", nil, 400, `{"message": "Unable to decode query."}`},
@@ -265,7 +266,9 @@ func TestWhatTheAPIAnswers(t *testing.T) {
 		{all, "POST", "/pods", 405, ""},
 		{all, "GET", "/debug/flags/v", 405, "flags endpoint is disabled.\n"}, // nothing sets it here
 		{all, "GET", "/nothing", 404, ""},
-		{all, "POST", "/checkpoint/ns/p/c", 404, ""}, // there is none
+		{all, "POST", "/checkpoint/ns/p/c?timeout=5", 200, `{"items":["/kept.tar"]}`},
+		{all, "POST", "/checkpoint/ns/p/c?timeout=-5", 400, "cannot parse value of timeout parameter"},
+		{all, "GET", "/checkpoint/ns/p/c", 405, ""},
 		{off, "GET", "/logs/", 405, "logs endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/", 405, "profiling endpoint is disabled.\n"},
 		{off, "GET", "/debug/pprof/profile", 405, "profiling endpoint is disabled.\n"},

@@ -20,6 +20,8 @@ func fail(w http.ResponseWriter, r *http.Request, err error, otherwise int) {
 		code = http.StatusNotFound
 	case codes.InvalidArgument:
 		code = http.StatusBadRequest
+	case codes.Unimplemented:
+		code = http.StatusNotImplemented
 	case codes.ResourceExhausted:
 		code = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", "60") // a runtime's URLs live for a minute

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,6 +67,10 @@ func (h *host) PortForward(_ context.Context, pod types.NamespacedName, uid type
 
 func (h *host) Run(_ context.Context, pod types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error) {
 	return []byte("out"), h.called("run %s %s %s %q", pod, uid, container, cmd)
+}
+
+func (h *host) Checkpoint(_ context.Context, pod types.NamespacedName, container string, timeout time.Duration) (string, error) {
+	return "/kept.tar", h.called("checkpoint %s %s %v", pod, container, timeout)
 }
 
 func (h *host) Summary(_ context.Context, only bool) (*stats.Summary, error) {

@@ -12,7 +12,10 @@ package podaccess
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,6 +39,7 @@ type CRI interface {
 	Exec(context.Context, *cri.ExecRequest, ...grpc.CallOption) (*cri.ExecResponse, error)
 	Attach(context.Context, *cri.AttachRequest, ...grpc.CallOption) (*cri.AttachResponse, error)
 	PortForward(context.Context, *cri.PortForwardRequest, ...grpc.CallOption) (*cri.PortForwardResponse, error)
+	CheckpointContainer(context.Context, *cri.CheckpointContainerRequest, ...grpc.CallOption) (*cri.CheckpointContainerResponse, error)
 }
 
 // Pods gives the pods of this node. Get and ByName do not know mirror pods.
@@ -58,10 +62,13 @@ type Cache interface {
 
 // Config is what an Access is made of; all of it is required.
 type Config struct {
-	CRI      CRI
-	Pods     Pods
-	Statuses Statuses
-	Cache    Cache
+	// CheckpointDir is where checkpoints of containers are kept, readable by root alone: they hold
+	// the memory of processes.
+	CheckpointDir string
+	CRI           CRI
+	Pods          Pods
+	Statuses      Statuses
+	Cache         Cache
 }
 
 // Access reaches containers. Safe for concurrent use.
@@ -72,8 +79,8 @@ type Access struct {
 
 // New refuses a Config in which a part is missing.
 func New(cfg Config) (*Access, error) {
-	if cfg.CRI == nil || cfg.Pods == nil || cfg.Statuses == nil || cfg.Cache == nil {
-		return nil, errors.New("access: CRI, Pods, Statuses and Cache are needed")
+	if cfg.CRI == nil || cfg.Pods == nil || cfg.Statuses == nil || cfg.Cache == nil || cfg.CheckpointDir == "" {
+		return nil, errors.New("access: CRI, Pods, Statuses, Cache and CheckpointDir are needed")
 	}
 	return &Access{cfg: cfg}, nil
 }
@@ -144,6 +151,21 @@ func (a *Access) Run(ctx context.Context, name types.NamespacedName, uid types.U
 		return nil, status.Errorf(codes.Unknown, "command '%s' exited with %d: %s", strings.Join(cmd, " "), code, out)
 	}
 	return out, nil
+}
+
+// Checkpoint has the runtime write the state of a running container to a file, and returns its
+// path. The name is the kubelet's.
+func (a *Access) Checkpoint(ctx context.Context, name types.NamespacedName, container string, timeout time.Duration) (string, error) {
+	_, id, err := a.container(ctx, name, "", container)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(a.cfg.CheckpointDir, 0o700); err != nil {
+		return "", fmt.Errorf("make the directory of checkpoints: %w", err)
+	}
+	path := filepath.Join(a.cfg.CheckpointDir, fmt.Sprintf("checkpoint-%s_%s-%s-%s.tar", name.Name, name.Namespace, container, time.Now().Format(time.RFC3339)))
+	_, err = a.cfg.CRI.CheckpointContainer(ctx, &cri.CheckpointContainerRequest{ContainerId: id, Location: path, Timeout: int64(timeout / time.Second)})
+	return path, err
 }
 
 func streamURL(s string) (*url.URL, error) {

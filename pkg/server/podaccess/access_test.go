@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -34,6 +36,9 @@ type fakeCRI struct {
 	result     *cri.ExecSyncResponse
 	err        error
 	url        string
+
+	checkpoints  string // the directory
+	checkpointed *cri.CheckpointContainerRequest
 }
 
 func matches(labels, selector map[string]string) bool {
@@ -90,6 +95,11 @@ func (f *fakeCRI) Exec(_ context.Context, r *cri.ExecRequest, _ ...grpc.CallOpti
 func (f *fakeCRI) Attach(_ context.Context, r *cri.AttachRequest, _ ...grpc.CallOption) (*cri.AttachResponse, error) {
 	f.attach = r
 	return &cri.AttachResponse{Url: f.url}, nil
+}
+
+func (f *fakeCRI) CheckpointContainer(_ context.Context, r *cri.CheckpointContainerRequest, _ ...grpc.CallOption) (*cri.CheckpointContainerResponse, error) {
+	f.checkpointed = r
+	return &cri.CheckpointContainerResponse{}, os.WriteFile(r.Location, nil, 0o600)
 }
 
 func (f *fakeCRI) PortForward(_ context.Context, r *cri.PortForwardRequest, _ ...grpc.CallOption) (*cri.PortForwardResponse, error) {
@@ -151,7 +161,7 @@ func newAccess(t *testing.T) (*Access, *fakeCRI) {
 	store.Set(pod("static-n1", "s1", map[string]string{"kubernetes.io/config.source": "file"}))
 	store.Set(pod("static-n1", "m1", map[string]string{"kubernetes.io/config.mirror": "hash", "kubernetes.io/config.source": "api"}))
 	f := &fakeCRI{
-		url: "http://127.0.0.1:1234/token",
+		url: "http://127.0.0.1:1234/token", checkpoints: filepath.Join(t.TempDir(), "checkpoints"),
 		containers: []*cri.Container{
 			container("old", "u1", "c", 1, exited), container("new", "u1", "c", 3, running), container("stale", "u1", "c", 2, running),
 			container("terminal", "u1", "tty", 1, running), container("gone", "u1", "init", 1, exited),
@@ -163,7 +173,7 @@ func newAccess(t *testing.T) (*Access, *fakeCRI) {
 			{Id: "older", CreatedAt: 4, Labels: map[string]string{"io.kubernetes.pod.uid": "u1"}},
 		},
 	}
-	a, err := New(Config{CRI: f, Pods: store, Statuses: statuses{}, Cache: &cache{}})
+	a, err := New(Config{CheckpointDir: f.checkpoints, CRI: f, Pods: store, Statuses: statuses{}, Cache: &cache{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +231,23 @@ func TestExecAsksTheRuntimeForWhatWasRequested(t *testing.T) {
 	want := &cri.ExecRequest{ContainerId: "new", Cmd: []string{"sh", "-c", "ls"}, Stdin: true, Stdout: true, Tty: true}
 	if f.exec.String() != want.String() {
 		t.Errorf("%v, want %v", f.exec, want)
+	}
+}
+
+func TestCheckpointsAreForRootAlone(t *testing.T) {
+	a, f := newAccess(t)
+	path, err := a.Checkpoint(t.Context(), named("web"), "c", 7*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := f.checkpointed; r.ContainerId != "new" || r.Timeout != 7 || r.Location != path || filepath.Dir(path) != f.checkpoints {
+		t.Errorf("the runtime is asked for %v, %s is answered", r, path)
+	}
+	if fi, err := os.Stat(f.checkpoints); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("the directory: %v, %v", fi, err)
+	}
+	if _, err := a.Checkpoint(t.Context(), named("web"), "init", 0); err == nil {
+		t.Error("a container that has ended has a checkpoint")
 	}
 }
 
