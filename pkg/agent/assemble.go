@@ -83,7 +83,8 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(host.parts, supplies.parts, runtime.parts, life.parts, reporters, front), nil
+	own := []part{{"configuration", func(ctx context.Context) error { return watchConfiguration(ctx, cfg) }}}
+	return slices.Concat(own, host.parts, supplies.parts, runtime.parts, life.parts, reporters, front), nil
 }
 
 // stateDir returns where a part of the agent keeps its own state.

@@ -91,6 +91,7 @@ type Config struct {
 	KernelSettings string
 
 	origins origins
+	flags   *Flags // that it was loaded by
 }
 
 // Defaults of what is not part of KubeletConfiguration.
@@ -188,6 +189,7 @@ func (f *Flags) Load() (cfg *Config, warnings []string, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, nil, err
 	}
+	cfg.flags = f
 	return cfg, cfg.warnings(f), nil
 }
 
