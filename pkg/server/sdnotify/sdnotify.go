@@ -13,6 +13,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
 // shortest is the least WatchdogSec that is taken, the kubelet's: with less, a busy machine
@@ -32,6 +34,8 @@ type Notifier struct {
 	cfg Config
 	// every is how often systemd hears of the agent's health, half of WatchdogSec; 0: never.
 	every time.Duration
+	// failing is why systemd cannot be told.
+	failing logonce.Error
 }
 
 // New reads what systemd asks for in the environment (NOTIFY_SOCKET, WATCHDOG_USEC and
@@ -53,8 +57,8 @@ func New(cfg Config) (*Notifier, error) {
 // Run tells systemd that the agent is ready, then again and again that it is well, and at
 // last, when ctx ends, that it stops. Where nobody wants to know it only waits.
 func (n *Notifier) Run(ctx context.Context) error {
-	tell(daemon.SdNotifyReady)
-	defer tell(daemon.SdNotifyStopping)
+	n.tell(daemon.SdNotifyReady)
+	defer n.tell(daemon.SdNotifyStopping)
 	if n.every == 0 {
 		<-ctx.Done()
 		return nil
@@ -64,7 +68,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if err := n.cfg.Healthy(ctx); err == nil {
-			tell(daemon.SdNotifyWatchdog)
+			n.tell(daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
 			klog.ErrorS(err, "The agent is not well, which systemd is not told otherwise: it will restart the agent")
 		}
@@ -78,8 +82,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 
 // tell sends systemd one message. One that is lost does no harm: READY is not waited for by
 // the agent, and the watchdog hears twice in its time.
-func tell(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+func (n *Notifier) tell(state string) {
+	if _, err := daemon.SdNotify(false, state); n.failing.Note(err) && err != nil {
 		klog.ErrorS(err, "Could not notify systemd", "state", state)
 	}
 }
