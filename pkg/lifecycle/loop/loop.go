@@ -68,9 +68,10 @@ type Admission interface {
 	Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection
 }
 
-// Statuses is where the status of a pod that is not admitted goes.
+// Statuses is where the status of a pod that is not admitted goes, and where it is said how one has ended.
 type Statuses interface {
 	Set(pod *v1.Pod, s v1.PodStatus) (changed bool)
+	Get(types.UID) (v1.PodStatus, bool)
 }
 
 // Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, Preemption, Journal, Mirrors and
@@ -119,6 +120,8 @@ type Loop struct {
 	waiting   []waiter // critical pods, in the order in which they get room
 	// evicted are static pods that were ended or rejected because the node was short of something.
 	evicted map[types.UID]bool
+	// stopping are static pods that the node has ended, and that nothing but their end keeps from coming back.
+	stopping map[types.UID]bool
 }
 
 // New checks the configuration.
@@ -136,7 +139,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Wakeups == nil {
 		cfg.Wakeups = NewWakeups()
 	}
-	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}}
+	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
 	return l, nil
 }
@@ -244,6 +247,7 @@ func (l *Loop) change(c source.Change) {
 			l.returning = without(l.returning, pod.UID)
 			l.forgetWaiting(pod.UID)
 			delete(l.evicted, pod.UID)
+			delete(l.stopping, pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
 				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
@@ -332,19 +336,44 @@ func (l *Loop) evict(u worker.Update) {
 	l.cfg.Workers.Update(u)
 }
 
-// judgeEvicted has the static pods that had to go or could not come judged again, once what is left of them is
-// gone: their status says that they have failed.
+// judgeEvicted has the static pods that had to go or could not come judged again.
 func (l *Loop) judgeEvicted() {
 	for uid := range l.evicted {
 		delete(l.evicted, uid)
-		pod, ok := l.cfg.Store.Get(uid)
-		if !ok {
+		l.stopping[uid] = true
+	}
+	l.judgeStopped()
+}
+
+// judgeStopped has the static pods judged again that the node has ended, and that have stopped: nobody makes them
+// anew. One that had succeeded by then is done.
+func (l *Loop) judgeStopped() {
+	for uid := range l.stopping {
+		if phase, known := l.cfg.Workers.Known(uid); known && phase < worker.Terminated {
 			continue
 		}
-		klog.InfoS("The node has room again: pod is judged anew", "pod", klog.KObj(pod), "podUID", uid)
-		l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
-		l.returning = append(l.returning, uid)
+		delete(l.stopping, uid)
+		s, _ := l.cfg.Statuses.Get(uid)
+		if pod, ok := l.cfg.Store.Get(uid); ok && s.Phase != v1.PodSucceeded {
+			klog.InfoS("Static pod that had to give way is judged anew", "pod", klog.KObj(pod), "podUID", uid)
+			l.judgeOnceGone(pod)
+		}
 	}
+}
+
+// judgeOnceGone takes a pod's worker back, and has the pod judged again once what is left of it is gone: its status
+// may say that it has failed.
+func (l *Loop) judgeOnceGone(pod *v1.Pod) {
+	l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
+	if !slices.Contains(l.returning, pod.UID) {
+		l.returning = append(l.returning, pod.UID)
+	}
+}
+
+// comesBack reports whether a pod that the node ends is to start again: a static one, since nobody makes another,
+// unless it may run once only (as podstatus.OfMirror has it for the next agent).
+func comesBack(pod *v1.Pod) bool {
+	return pods.IsStatic(pod) && pod.Spec.RestartPolicy != v1.RestartPolicyNever
 }
 
 // judgeReturning judges the pods that came back, and whose first life is over now.
@@ -422,6 +451,7 @@ func (l *Loop) retry(uid types.UID) {
 // are gone still hold. It waits until every source has spoken: until then nobody
 // knows what a silent source wants.
 func (l *Loop) housekeep(ctx context.Context) {
+	l.judgeStopped()
 	l.judgeReturning()
 	if !l.cfg.Store.Complete() {
 		return

@@ -33,8 +33,9 @@ type bench struct {
 	listed    chan struct{}
 	reject    map[string]pods.Rejection
 	told      []string
-	mirrors   []string               // whom Mirrors was told of, and what the store then had
-	cleaned   []func(types.UID) bool // what was gone, each time
+	statuses  map[types.UID]v1.PodStatus // what the workers have said
+	mirrors   []string                   // whom Mirrors was told of, and what the store then had
+	cleaned   []func(types.UID) bool     // what was gone, each time
 	clean     func()
 	wakeups   *Wakeups
 	evictions chan worker.Update
@@ -123,6 +124,13 @@ func (b *bench) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 func (b *bench) Set(pod *v1.Pod, s v1.PodStatus) bool {
 	b.told = append(b.told, fmt.Sprintf("%s: %s %s: %s", pod.Name, s.Phase, s.Reason, s.Message))
 	return true
+}
+
+func (b *bench) Get(uid types.UID) (v1.PodStatus, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, ok := b.statuses[uid]
+	return s, ok
 }
 
 func (b *bench) Listed() <-chan struct{} { return b.listed }
@@ -477,6 +485,7 @@ func TestStaticPodsThatTheNodeWasTooShortForAreJudgedAgain(t *testing.T) {
 		for _, p := range []*v1.Pod{hog, removed, pod("of the API", "of the API")} {
 			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(s *v1.PodStatus) { s.Reason = "Evicted" }}
 		}
+		b.phase("hog", worker.Terminated)
 		b.evictions <- worker.Update{Kind: worker.Kill, Pod: static("ends with the machine"), Explain: func(*v1.PodStatus) {}}
 		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceFile, Pods: []*v1.Pod{removed}}
 		synctest.Wait()

@@ -52,10 +52,18 @@ func (l *Loop) makeRoom(pod *v1.Pod, active []*v1.Pod, r pods.Rejection) (waits 
 		r.Message += ", and " + err.Error()
 	}
 	for _, u := range updates {
-		l.cfg.Workers.Update(u)
+		l.preempt(u)
 	}
 	l.wait(pod, r, err == nil)
 	return true, r
+}
+
+// preempt ends a pod for a critical one. A static pod then waits for room itself.
+func (l *Loop) preempt(u worker.Update) {
+	l.cfg.Workers.Update(u)
+	if comesBack(u.Pod) {
+		l.stopping[u.Pod.UID] = true
+	}
 }
 
 // wait notes and tells that a pod waits for room.

@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
@@ -17,7 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
-// preemption ends the first pod that is not critical, and writes down what it was asked.
+// preemption ends the first pod that is not critical or of a lower priority than the one that it is asked for, and writes down what it was asked.
 type preemption struct{ asked []string }
 
 func (p *preemption) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.Update, error) {
@@ -26,7 +27,7 @@ func (p *preemption) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.U
 		return nil, nil // what ends is enough
 	}
 	for _, o := range others {
-		if !pods.IsCritical(o) {
+		if !pods.IsCritical(o) || o.Spec.Priority != nil && *o.Spec.Priority < ptr.Deref(pod.Spec.Priority, 0) {
 			return []worker.Update{{Kind: worker.Kill, Pod: o}}, nil
 		}
 	}
@@ -127,6 +128,66 @@ func TestPodThatIsNotWantedAnyMoreWaitsForNothing(t *testing.T) {
 			if got := b.said(); slices.Contains(got, "create 3") {
 				t.Errorf("updates %q", got)
 			}
+		})
+	}
+}
+
+func TestPreemptedStaticPodWaitsForRoom(t *testing.T) {
+	lower := func(uid, name string, policy v1.RestartPolicy) *v1.Pod {
+		p := static(uid, name)
+		p.Spec.Priority, p.Spec.RestartPolicy = ptr.To[int32](1), policy
+		return p
+	}
+	for name, tc := range map[string]struct {
+		victim  *v1.Pod
+		ended   v1.PodPhase
+		returns bool
+	}{
+		"always":                        {lower("1", "web", v1.RestartPolicyAlways), v1.PodFailed, true},
+		"once only":                     {lower("1", "web", v1.RestartPolicyNever), v1.PodFailed, false},
+		"had succeeded":                 {lower("1", "web", v1.RestartPolicyOnFailure), v1.PodSucceeded, false},
+		"of the API server":             {pod("1", "web"), v1.PodFailed, false},
+		"on failure, and it has failed": {lower("1", "web", v1.RestartPolicyOnFailure), v1.PodFailed, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, pods.SourceFile)
+				b.room = 2
+				b.add(critical("2", "proxy"), tc.victim)
+				b.add(critical("3", "dns"))
+				synctest.Wait()
+				b.phase("1", worker.Terminating)
+				time.Sleep(2 * housekeepingPeriod)
+				synctest.Wait()
+				want := []string{"create 2", "create 1", "kill 1"}
+				if got := b.said(); !slices.Equal(got, want) {
+					t.Fatalf("updates %q, want %q", got, want)
+				}
+				b.mu.Lock()
+				b.statuses = map[types.UID]v1.PodStatus{"1": {Phase: tc.ended}}
+				b.mu.Unlock()
+				b.phase("1", worker.Terminated)
+				time.Sleep(2 * housekeepingPeriod)
+				synctest.Wait()
+				got := b.said()
+				if !slices.Contains(got, "create 3") || slices.Contains(got, "kill removed 1") != tc.returns {
+					t.Fatalf("updates %q", got)
+				}
+				b.mu.Lock()
+				delete(b.known, "1")
+				b.mu.Unlock()
+				time.Sleep(2 * housekeepingPeriod)
+				synctest.Wait()
+				if waits := slices.Contains(b.told, "web: Pending WaitingForRoom: no room beside 2, and nobody"); waits != tc.returns {
+					t.Fatalf("told %q", b.told)
+				}
+				b.phase("3", worker.Terminated)
+				time.Sleep(2 * housekeepingPeriod)
+				synctest.Wait()
+				if again := slices.Contains(b.said()[3:], "create 1"); again != tc.returns {
+					t.Errorf("updates %q", b.said())
+				}
+			})
 		})
 	}
 }

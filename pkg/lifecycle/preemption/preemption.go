@@ -6,7 +6,8 @@
 //
 // It keeps no state: whoever is ending already is not asked to again, and a critical pod is
 // judged anew until it has room, by the next agent too. A preempted pod ends in its own grace
-// period and stays on the node as a failed pod until somebody deletes it.
+// period and stays on the node as a failed pod until somebody deletes it; a static one waits for room
+// then (see package loop).
 package preemption
 
 import (
