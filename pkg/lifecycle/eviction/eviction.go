@@ -107,12 +107,11 @@ func (e *Evictor) EvictOwn(ctx context.Context, pod *v1.Pod, signal, message str
 // false if ctx has ended.
 func (e *Evictor) Evict(ctx context.Context, v Eviction) (evicted bool) {
 	now := time.Now()
-	u := worker.Update{Kind: worker.Kill, Pod: v.Pod, Grace: ptr.To(v.Grace), Explain: func(s *v1.PodStatus) {
-		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, v.Message
-		if v.Disruption {
-			podstatus.Disrupt(s, v.Pod, v.Message, now)
-		}
-	}}
+	end := podstatus.End{Reason: Reason, Message: v.Message, Since: now}
+	if v.Disruption {
+		end.Disruption = v.Message
+	}
+	u := worker.Update{Kind: worker.Kill, Pod: v.Pod, Grace: ptr.To(v.Grace), Explain: func(s *v1.PodStatus) { end.Explain(s, v.Pod) }}
 	klog.InfoS("Evicting pod", "pod", klog.KObj(v.Pod), "podUID", v.Pod.UID, "signal", v.Signal, "gracePeriod", v.Grace, "message", v.Message)
 	e.cfg.Journal.Annotated(v.Pod, v.Annotations).Warn(Reason, v.Message)
 	select {

@@ -108,6 +108,10 @@ func TestEvictingForTheNode(t *testing.T) {
 	if c.Type != v1.DisruptionTarget || c.Status != v1.ConditionTrue || c.Reason != "TerminationByKubelet" || c.Message != "low" || c.ObservedGeneration != 3 || c.LastTransitionTime.IsZero() {
 		t.Errorf("condition %+v", c)
 	}
+	done := v1.PodStatus{Phase: v1.PodSucceeded}
+	if u.Explain(&done); !reflect.DeepEqual(done, v1.PodStatus{Phase: v1.PodSucceeded}) {
+		t.Errorf("a pod that has succeeded: %+v", done)
+	}
 	if *u.Grace != 60 || status.Phase != v1.PodFailed || status.Reason != "Evicted" {
 		t.Errorf("grace %d, status %+v", *u.Grace, status)
 	}

@@ -72,6 +72,7 @@ func (p *Preemptor) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.Up
 	if err != nil {
 		return nil, err
 	}
+	end := podstatus.End{Reason: Reason, Message: message, Disruption: condition, Since: p.cfg.Now()}
 	var updates []worker.Update
 	for _, v := range victims {
 		signal := ""
@@ -81,16 +82,7 @@ func (p *Preemptor) Preempt(pod *v1.Pod, others, waiting []*v1.Pod) ([]worker.Up
 		klog.InfoS("Preempting pod to free up resources", "pod", klog.KObj(v), "podUID", v.UID, "shortOf", signal, "requestingPod", klog.KObj(pod), "requestingPodUID", pod.UID)
 		p.cfg.Journal.Warn(v, Reason, message)
 		p.count.WithLabelValues(signal).Inc()
-		updates = append(updates, worker.Update{Kind: worker.Kill, Pod: v, Explain: explain(v, p.cfg.Now())})
+		updates = append(updates, worker.Update{Kind: worker.Kill, Pod: v, Explain: func(s *v1.PodStatus) { end.Explain(s, v) }})
 	}
 	return updates, nil
-}
-
-// explain writes why the pod ends into its status. It is called with every new status, and says the
-// same each time.
-func explain(pod *v1.Pod, now time.Time) func(*v1.PodStatus) {
-	return func(s *v1.PodStatus) {
-		s.Phase, s.Reason, s.Message = v1.PodFailed, Reason, message
-		podstatus.Disrupt(s, pod, condition, now)
-	}
 }

@@ -64,6 +64,10 @@ func TestVictimsEndAsPreemptedByTheKubelet(t *testing.T) {
 	if s.Conditions[1] != want {
 		t.Errorf("condition %+v", s.Conditions[1])
 	}
+	done := v1.PodStatus{Phase: v1.PodSucceeded}
+	if u.Explain(&done); done.Phase != v1.PodSucceeded || done.Reason+done.Message != "" {
+		t.Errorf("a pod that has succeeded: %+v", done)
+	}
 	fresh := v1.PodStatus{}
 	u.Explain(&fresh)
 	if len(fresh.Conditions) != 1 || fresh.Conditions[0] != want {

@@ -272,11 +272,6 @@ func (m *Manager) await(ctx context.Context, g group) {
 
 // killing is the order to stop a pod and to say why.
 func killing(pod *v1.Pod, grace int64, since time.Time) worker.Update {
-	return worker.Update{Kind: worker.Kill, Pod: pod, Grace: &grace, Explain: func(s *v1.PodStatus) {
-		if s.Phase != v1.PodSucceeded {
-			s.Phase = v1.PodFailed
-		}
-		s.Reason, s.Message = podReason, podMessage
-		podstatus.Disrupt(s, pod, podMessage, since)
-	}}
+	end := podstatus.End{Reason: podReason, Message: podMessage, Disruption: podMessage, Since: since}
+	return worker.Update{Kind: worker.Kill, Pod: pod, Grace: &grace, Explain: func(s *v1.PodStatus) { end.Explain(s, pod) }}
 }
