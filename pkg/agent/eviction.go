@@ -68,7 +68,8 @@ func removesImages(cfg *config.Config) bool {
 }
 
 // over returns the function that reports whether a pod has stopped for good and its dead containers are not all that
-// says so: the API server does. Nobody asks it about a static pod; of these only an evicted one may begin anew.
+// says so: the API server does. Nobody asks it about a static pod; of these only an evicted one may begin anew,
+// unless it may run once only.
 func over(f *foundation, workers *worker.Workers) func(types.UID) bool {
 	return func(uid types.UID) bool {
 		if _, known := workers.Known(uid); !known || !workers.Ended(uid) {
@@ -77,7 +78,7 @@ func over(f *foundation, workers *worker.Workers) func(types.UID) bool {
 		pod, wanted := f.store.Get(uid)
 		if wanted && pods.IsStatic(pod) {
 			s, _ := f.statuses.Get(uid)
-			return s.Reason == eviction.Reason
+			return s.Reason == eviction.Reason && pod.Spec.RestartPolicy != v1.RestartPolicyNever
 		}
 		return !wanted || pods.IsFinished(pod.Status.Phase)
 	}

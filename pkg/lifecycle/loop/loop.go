@@ -323,10 +323,10 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
 }
 
-// evict tells the worker of a pod that has to go. A static pod that the node is too short of something for
-// is noted: it is to come back.
+// evict tells the worker of a pod that has to go. One that the node is too short of something for is noted, if it is
+// to come back.
 func (l *Loop) evict(u worker.Update) {
-	if u.Pod != nil && pods.IsStatic(u.Pod) && u.Explain != nil {
+	if u.Pod != nil && comesBack(u.Pod) && u.Explain != nil {
 		var s v1.PodStatus
 		u.Explain(&s)
 		if s.Reason == eviction.Reason {

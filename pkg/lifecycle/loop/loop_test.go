@@ -480,12 +480,17 @@ func TestStaticPodsThatTheNodeWasTooShortForAreJudgedAgain(t *testing.T) {
 		}
 		b.reject["late"] = pods.Rejection{Reason: "Evicted", Pressure: true}
 		b.reject["bad"] = pods.Rejection{Reason: "NodePorts"}
-		hog, late, removed := static("hog"), static("late"), static("removed")
-		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{hog, late, removed, static("bad"), pod("of the API", "of the API")}}
-		for _, p := range []*v1.Pod{hog, removed, pod("of the API", "of the API")} {
+		hog, late, removed, once, done := static("hog"), static("late"), static("removed"), static("once"), static("done")
+		once.Spec.RestartPolicy, done.Spec.RestartPolicy = v1.RestartPolicyNever, v1.RestartPolicyOnFailure
+		late.Spec.RestartPolicy = v1.RestartPolicyNever // which it has not run yet
+		b.statuses = map[types.UID]v1.PodStatus{"done": {Phase: v1.PodSucceeded}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{hog, late, removed, once, done, static("bad"), pod("of the API", "of the API")}}
+		for _, p := range []*v1.Pod{hog, removed, once, done, pod("of the API", "of the API")} {
 			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(s *v1.PodStatus) { s.Reason = "Evicted" }}
 		}
-		b.phase("hog", worker.Terminated)
+		for _, uid := range []string{"hog", "once", "done"} {
+			b.phase(uid, worker.Terminated)
+		}
 		b.evictions <- worker.Update{Kind: worker.Kill, Pod: static("ends with the machine"), Explain: func(*v1.PodStatus) {}}
 		b.changes <- source.Change{Op: source.Remove, Source: pods.SourceFile, Pods: []*v1.Pod{removed}}
 		synctest.Wait()
