@@ -109,7 +109,7 @@ func without(others []*v1.Pod, pod *v1.Pod) []*v1.Pod {
 // shutdown takes no pods that would be ended at once.
 func shutdown(_ *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.ShuttingDown {
-		return &pods.Rejection{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
+		return &pods.Rejection{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down.", Shutdown: true}
 	}
 	return nil
 }

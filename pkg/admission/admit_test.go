@@ -54,7 +54,7 @@ func TestNobodyIsAdmittedWhileTheMachineShutsDown(t *testing.T) {
 	if r := Admit(pod, nil, Node{}); r != nil {
 		t.Fatalf("rejected before: %v", r)
 	}
-	if r := Admit(pod, nil, Node{ShuttingDown: true}); r == nil || r.Reason != "NodeShutdown" {
+	if r := Admit(pod, nil, Node{ShuttingDown: true}); r == nil || r.Reason != "NodeShutdown" || !r.Shutdown {
 		t.Errorf("rejected with %v, want NodeShutdown", r)
 	}
 }

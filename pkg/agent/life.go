@@ -67,7 +67,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
-		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
+		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), CalledOff: l.shutdown.CalledOff(), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
 		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
 	})
 	if err != nil {

@@ -17,6 +17,8 @@ type Rejection struct {
 	Short []Shortage
 	// Pressure is true if the node is short of something, and that is why.
 	Pressure bool
+	// Shutdown is true if the machine is being shut down, and that is why.
+	Shutdown bool
 }
 
 // Shortage is a resource of which a pod wants more than the others leave, in

@@ -32,6 +32,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -74,8 +75,8 @@ type Statuses interface {
 	Get(types.UID) (v1.PodStatus, bool)
 }
 
-// Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, Preemption, Journal, Mirrors and
-// Refresh may be nil.
+// Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, CalledOff, Preemption, Journal,
+// Mirrors and Refresh may be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
@@ -85,7 +86,9 @@ type Config struct {
 	Evictions <-chan worker.Update
 	// Cleared says that the node is no longer short of anything. Static pods that it has ended or rejected
 	// for that are then judged again, since nobody makes them anew.
-	Cleared   <-chan struct{}
+	Cleared <-chan struct{}
+	// CalledOff says the same of a shutdown of the machine that does not come.
+	CalledOff <-chan struct{}
 	Store     *podstore.Store
 	Workers   Workers
 	Runtime   Runtime
@@ -120,6 +123,8 @@ type Loop struct {
 	waiting   []waiter // critical pods, in the order in which they get room
 	// evicted are static pods that were ended or rejected because the node was short of something.
 	evicted map[types.UID]bool
+	// shutOut are those that were ended or rejected because the machine is being shut down.
+	shutOut map[types.UID]bool
 	// stopping are static pods that the node has ended, and that nothing but their end keeps from coming back.
 	stopping map[types.UID]bool
 }
@@ -139,7 +144,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Wakeups == nil {
 		cfg.Wakeups = NewWakeups()
 	}
-	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
+	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, shutOut: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
 	return l, nil
 }
@@ -195,7 +200,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		case u := <-l.cfg.Evictions:
 			l.evict(u)
 		case <-l.cfg.Cleared:
-			l.judgeEvicted()
+			l.judgeEnded(l.evicted)
+		case <-l.cfg.CalledOff:
+			l.judgeEnded(l.shutOut)
 		case now := <-tick.C():
 			for _, uid := range l.cfg.Workers.Due(now) {
 				l.retry(uid)
@@ -247,6 +254,7 @@ func (l *Loop) change(c source.Change) {
 			l.returning = without(l.returning, pod.UID)
 			l.forgetWaiting(pod.UID)
 			delete(l.evicted, pod.UID)
+			delete(l.shutOut, pod.UID)
 			delete(l.stopping, pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
@@ -317,29 +325,35 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	}
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
-	if r.Pressure && pods.IsStatic(pod) {
+	switch static := pods.IsStatic(pod); {
+	case static && r.Pressure:
 		l.evicted[pod.UID] = true
+	case static && r.Shutdown:
+		l.shutOut[pod.UID] = true
 	}
 	l.cfg.Statuses.Set(pod, podstatus.Rejected(pod, r, l.cfg.Clock.Now()))
 }
 
-// evict tells the worker of a pod that has to go. One that the node is too short of something for is noted, if it is
-// to come back.
+// evict tells the worker of a pod that has to go. One that the node is too short of something for, or that ends with
+// the machine, is noted if it is to come back.
 func (l *Loop) evict(u worker.Update) {
 	if u.Pod != nil && comesBack(u.Pod) && u.Explain != nil {
 		var s v1.PodStatus
 		u.Explain(&s)
-		if s.Reason == eviction.Reason {
+		switch s.Reason {
+		case eviction.Reason:
 			l.evicted[u.Pod.UID] = true
+		case shutdown.Reason:
+			l.shutOut[u.Pod.UID] = true
 		}
 	}
 	l.cfg.Workers.Update(u)
 }
 
-// judgeEvicted has the static pods that had to go or could not come judged again.
-func (l *Loop) judgeEvicted() {
-	for uid := range l.evicted {
-		delete(l.evicted, uid)
+// judgeEnded has static pods judged again that had to go or could not come, for a reason that has passed.
+func (l *Loop) judgeEnded(noted map[types.UID]bool) {
+	for uid := range noted {
+		delete(noted, uid)
 		l.stopping[uid] = true
 	}
 	l.judgeStopped()

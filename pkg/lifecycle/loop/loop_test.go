@@ -40,6 +40,7 @@ type bench struct {
 	wakeups   *Wakeups
 	evictions chan worker.Update
 	cleared   chan struct{}
+	calledOff chan struct{}
 	judged    func(*v1.Pod) // as each pod is
 	refresh   func(context.Context) error
 	room      int // for how many pods there is; 0: any number
@@ -152,11 +153,11 @@ func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
-		wakeups: NewWakeups(), evictions: make(chan worker.Update), cleared: make(chan struct{}),
+		wakeups: NewWakeups(), evictions: make(chan worker.Update), cleared: make(chan struct{}), calledOff: make(chan struct{}),
 	}
 	l, err := New(Config{
 		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
-		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Cleared: b.cleared, Workers: b, Runtime: b, Clock: clock.RealClock{},
+		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Cleared: b.cleared, CalledOff: b.calledOff, Workers: b, Runtime: b, Clock: clock.RealClock{},
 		Admission: b, Preemption: &b.preempted, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
 		Mirrors: func(n types.NamespacedName) {
 			_, static := b.store.ByName(n.Namespace, n.Name)
@@ -512,6 +513,52 @@ func TestStaticPodsThatTheNodeWasTooShortForAreJudgedAgain(t *testing.T) {
 		synctest.Wait()
 		if got, want := slices.Sorted(slices.Values(b.said())), []string{"create hog", "create late"}; !slices.Equal(got, want) {
 			t.Errorf("updates = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestStaticPodsThatACalledOffShutdownEndedOrKeptOutAreJudgedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceFile)
+		b.reject["late"] = pods.Rejection{Reason: "NodeShutdown", Shutdown: true}
+		once := static("once", "once")
+		once.Spec.RestartPolicy = v1.RestartPolicyNever
+		b.add(static("hog", "hog"), static("first", "first"), once, pod("of the API", "of the API"))
+		// hog has to go, comes back while the machine is being shut down, and is kept out then.
+		b.evictions <- worker.Update{Kind: worker.Kill, Pod: static("hog", "hog"), Explain: func(s *v1.PodStatus) { s.Reason = "Evicted" }}
+		b.reject["hog"] = pods.Rejection{Reason: "NodeShutdown", Shutdown: true}
+		for _, p := range []*v1.Pod{static("first", "first"), once, pod("of the API", "of the API")} {
+			b.evictions <- worker.Update{Kind: worker.Kill, Pod: p, Explain: func(s *v1.PodStatus) { s.Reason = "Terminated" }}
+		}
+		b.add(static("late", "late"), pod("another", "late"))
+		synctest.Wait()
+		b.phase("hog", worker.Terminated)
+		b.cleared <- struct{}{}
+		synctest.Wait()
+		b.gone("hog")
+		time.Sleep(2 * housekeepingPeriod)
+		synctest.Wait()
+		b.mu.Lock()
+		b.updates = nil
+		b.mu.Unlock()
+		clear(b.reject)
+		b.cleared <- struct{}{} // brings nobody back that this is not about
+		b.calledOff <- struct{}{}
+		synctest.Wait()
+		if got, want := slices.Sorted(slices.Values(b.said())), []string{"kill removed hog", "kill removed late"}; !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
+		}
+		b.phase("first", worker.Terminated) // it took its time
+		b.phase("once", worker.Terminated)
+		time.Sleep(housekeepingPeriod)
+		synctest.Wait()
+		b.gone("first")
+		time.Sleep(2 * housekeepingPeriod)
+		b.calledOff <- struct{}{} // once is enough
+		synctest.Wait()
+		want := []string{"create first", "create hog", "create late", "kill removed first", "kill removed hog", "kill removed late"}
+		if got := slices.Sorted(slices.Values(b.said())); !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
 		}
 	})
 }

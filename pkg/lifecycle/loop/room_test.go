@@ -52,6 +52,13 @@ func (b *bench) phase(uid string, p worker.Phase) {
 	b.known[pod(uid, "").UID] = p
 }
 
+// gone takes a pod's worker away.
+func (b *bench) gone(uid types.UID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.known, uid)
+}
+
 func TestCriticalPodWaitsUntilOthersHaveEndedForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, pods.SourceAPI)
@@ -173,9 +180,7 @@ func TestPreemptedStaticPodWaitsForRoom(t *testing.T) {
 				if !slices.Contains(got, "create 3") || slices.Contains(got, "kill removed 1") != tc.returns {
 					t.Fatalf("updates %q", got)
 				}
-				b.mu.Lock()
-				delete(b.known, "1")
-				b.mu.Unlock()
+				b.gone("1")
 				time.Sleep(2 * housekeepingPeriod)
 				synctest.Wait()
 				if waits := slices.Contains(b.told, "web: Pending WaitingForRoom: no room beside 2, and nobody"); waits != tc.returns {

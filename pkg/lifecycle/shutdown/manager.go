@@ -21,7 +21,7 @@ import (
 
 // What the status of a pod says that a shutdown has ended, in the kubelet's words.
 const (
-	podReason  = "Terminated"
+	Reason     = "Terminated"
 	podMessage = "Pod was terminated in response to imminent node shutdown."
 )
 
@@ -62,6 +62,7 @@ type Config struct {
 type Manager struct {
 	cfg    Config
 	ending atomic.Bool
+	called chan struct{} // off
 	failed logonce.Error
 }
 
@@ -70,12 +71,20 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Machine == nil || len(cfg.Periods) == 0 || cfg.Pods == nil || cfg.Ended == nil || cfg.Updates == nil || cfg.Clock == nil {
 		return nil, errors.New("shutdown: the configuration is incomplete")
 	}
-	return &Manager{cfg: cfg}, nil
+	return &Manager{cfg: cfg, called: make(chan struct{}, 1)}, nil
 }
 
 // Ending reports whether the machine is being shut down: the node is not ready then, and
 // takes no pods. A nil Manager knows of no shutdown.
 func (m *Manager) Ending() bool { return m != nil && m.ending.Load() }
+
+// CalledOff says that a shutdown does not come: the node takes pods again. nil for a nil Manager.
+func (m *Manager) CalledOff() <-chan struct{} {
+	if m == nil {
+		return nil
+	}
+	return m.called
+}
 
 // Run waits for shutdowns and ends pods then, until ctx ends. Without logind it tries again
 // every second, and says so once.
@@ -199,6 +208,10 @@ func (s *stopping) callOff() bool {
 		return false
 	}
 	s.manager.set(false, "Shutdown manager detected shutdown cancellation")
+	select {
+	case s.manager.called <- struct{}{}:
+	default: // nobody has heard of the last one yet
+	}
 	return true
 }
 
@@ -272,6 +285,6 @@ func (m *Manager) await(ctx context.Context, g group) {
 
 // killing is the order to stop a pod and to say why.
 func killing(pod *v1.Pod, grace int64, since time.Time) worker.Update {
-	end := podstatus.End{Reason: podReason, Message: podMessage, Disruption: podMessage, Since: since}
+	end := podstatus.End{Reason: Reason, Message: podMessage, Disruption: podMessage, Since: since}
 	return worker.Update{Kind: worker.Kill, Pod: pod, Grace: &grace, Explain: func(s *v1.PodStatus) { end.Explain(s, pod) }}
 }

@@ -189,8 +189,11 @@ func TestAShutdownThatIsCalledOffEndsNoMorePods(t *testing.T) {
 		m.say(true) // told twice
 		synctest.Wait()
 		n.take()
+		want(t, "told of a call-off", len(manager.CalledOff()), 0)
+		m.say(false)
 		m.say(false)
 		synctest.Wait()
+		want(t, "told of a call-off", len(manager.CalledOff()), 1)
 		time.Sleep(time.Minute)
 		want(t, "told", n.take(), []string{})
 		want(t, "locks", m.held(), 1)
