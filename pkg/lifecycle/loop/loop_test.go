@@ -66,8 +66,11 @@ func (b *bench) Update(u worker.Update) {
 		kind += " removed"
 	}
 	b.updates = append(b.updates, fmt.Sprintf("%s %s", kind, uid))
-	if u.Kind == worker.Create {
+	switch p, known := b.known[uid]; {
+	case u.Kind == worker.Create:
 		b.known[uid] = worker.Syncing
+	case u.Removed && known && p == worker.Waiting: // what begins later does not; see worker.TestPodThatIsWantedAgainCanBeTakenBack
+		b.known[uid] = worker.Terminating
 	}
 }
 

@@ -58,8 +58,14 @@ func (l *Loop) makeRoom(pod *v1.Pod, active []*v1.Pod, r pods.Rejection) (waits 
 	return true, r
 }
 
-// preempt ends a pod for a critical one. A static pod then waits for room itself.
+// preempt ends a pod for a critical one. A static pod then waits for room itself. One that has not begun, since its
+// first life or another pod of its name is not over, is judged anew after that: an order to end would only reach what
+// is ending.
 func (l *Loop) preempt(u worker.Update) {
+	if phase, _ := l.cfg.Workers.Known(u.Pod.UID); phase == worker.Waiting {
+		l.judgeOnceGone(u.Pod)
+		return
+	}
 	l.cfg.Workers.Update(u)
 	if comesBack(u.Pod) {
 		l.stopping[u.Pod.UID] = true

@@ -196,3 +196,30 @@ func TestPreemptedStaticPodWaitsForRoom(t *testing.T) {
 		})
 	}
 }
+
+func TestPodThatHasNotBegunIsPreemptedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceAPI)
+		b.room = 2
+		b.add(critical("2", "proxy"), pod("1", "web"))
+		synctest.Wait()
+		b.phase("1", worker.Waiting) // it was removed, and wanted again before it had ended
+		b.add(critical("3", "dns"))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		want := []string{"create 2", "create 1", "kill removed 1"}
+		if got := b.said(); !slices.Equal(got, want) {
+			t.Fatalf("updates %q, want %q", got, want)
+		}
+		b.gone("1")
+		time.Sleep(2 * housekeepingPeriod)
+		synctest.Wait()
+		if got, want := b.said(), append(want, "create 3"); !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
+		}
+		wantTold := []string{"dns: Pending WaitingForRoom: no room beside 2", "web: Failed OutOfpods: Pod was rejected: no room beside 2"}
+		if !slices.Equal(b.told, wantTold) {
+			t.Errorf("told %q, want %q", b.told, wantTold)
+		}
+	})
+}

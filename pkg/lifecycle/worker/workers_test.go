@@ -667,3 +667,37 @@ func TestAPanicIsAFailedStepOfThatPod(t *testing.T) {
 		}
 	})
 }
+
+func TestPodThatIsWantedAgainCanBeTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		stop := make(chan struct{})
+		n.killPod = func(ctx context.Context, _ *int64) error {
+			select {
+			case <-stop:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		w := start(t, n)
+		pod := staticPod("1", "web")
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		w.Update(Update{Kind: Create, Pod: pod})
+		synctest.Wait()
+		if p, ok := w.Known("1"); !ok || p != Waiting {
+			t.Fatalf("known as %v, %v", p, ok)
+		}
+		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		if p, ok := w.Known("1"); !ok || p != Terminating {
+			t.Fatalf("known as %v, %v once it is not wanted", p, ok)
+		}
+		close(stop)
+		synctest.Wait()
+		if p, ok := w.Known("1"); ok {
+			t.Errorf("known as %v, calls %q", p, n.history())
+		}
+	})
+}
