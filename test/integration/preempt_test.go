@@ -19,7 +19,8 @@ func TestStaticPodWaitsForRoom(t *testing.T) {
 	}
 	a.Write("first.yaml", harness.Pod("first", "", grace(1)))
 	a.WaitRunning("first")
-	a.Write("second.yaml", harness.Pod("second", "", grace(1)))
+	priority := func(n int32) func(*v1.Pod) { return func(p *v1.Pod) { p.Spec.Priority = &n } }
+	a.Write("second.yaml", harness.Pod("second", "", grace(1), priority(1)))
 	a.WaitPod("second", "waits for room", waits)
 	a.Kill()
 	a.Start()
@@ -29,4 +30,10 @@ func TestStaticPodWaitsForRoom(t *testing.T) {
 	if p := a.WaitRunning("second"); p.Status.Reason != "" || p.Status.Message != "" {
 		t.Errorf("it runs and says %q, %q", p.Status.Reason, p.Status.Message)
 	}
+	// It gives way to a more important one, and waits again.
+	a.Write("third.yaml", harness.Pod("third", "", grace(1), priority(2)))
+	a.WaitRunning("third")
+	a.WaitPod("second", "waits for room", waits)
+	a.Remove("third.yaml")
+	a.WaitRunning("second")
 }
