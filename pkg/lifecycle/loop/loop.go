@@ -285,13 +285,19 @@ func (l *Loop) add(wanted []*v1.Pod) {
 }
 
 // admit admits new pods, oldest first. A pod whose containers already run was admitted by an earlier
-// agent and is not judged again.
+// agent and is not judged again; all that run count before any other is judged, or each restart of
+// the agent would find room for some that waited.
 func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 	wanted = slices.Clone(wanted)
 	slices.SortStableFunc(wanted, func(a, b *v1.Pod) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
 	active := l.active()
+	for _, pod := range wanted {
+		if !pods.IsMirror(pod) && l.runs(pod.UID) {
+			active = append(active, pod)
+		}
+	}
 	for _, pod := range wanted {
 		if pods.IsMirror(pod) {
 			continue
@@ -308,7 +314,7 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 			}
 		}
 		l.forgetWaiting(pod.UID)
-		if runs || !done {
+		if !runs && !done {
 			active = append(active, pod)
 		}
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Create, Pod: pod})

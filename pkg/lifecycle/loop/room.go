@@ -92,10 +92,10 @@ func (l *Loop) wait(pod *v1.Pod, r pods.Rejection, promised bool) {
 	}
 }
 
-// promised returns the pods that were promised room, before the pod if it is one of them.
+// promised returns the pods that were promised room, those before the pod if it is one of them.
 func (l *Loop) promised(before types.UID) (list []*v1.Pod) {
 	for _, w := range l.waiting {
-		if w.uid == before {
+		if w.uid == before && w.promised {
 			break
 		}
 		if pod, ok := l.cfg.Store.Get(w.uid); ok && w.promised {

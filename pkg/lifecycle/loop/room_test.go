@@ -15,6 +15,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -220,6 +221,48 @@ func TestPodThatHasNotBegunIsPreemptedOnce(t *testing.T) {
 		wantTold := []string{"dns: Pending WaitingForRoom: no room beside 2", "web: Failed OutOfpods: Pod was rejected: no room beside 2"}
 		if !slices.Equal(b.told, wantTold) {
 			t.Errorf("told %q, want %q", b.told, wantTold)
+		}
+	})
+}
+
+// What an earlier agent has started counts before anything else is judged, in whatever order the pods are listed.
+func TestWhatRunsHasItsRoomWhenTheAgentStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceFile)
+		b.room = 1
+		b.view = []*actual.Pod{{UID: "2", Name: "b", Namespace: "default", Sandboxes: []actual.Sandbox{{ID: "s", State: actual.StateRunning}}}}
+		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{static("1", "a"), static("2", "b")}}
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 2"}; !slices.Equal(got, want) {
+			t.Errorf("updates %q, want %q", got, want)
+		}
+	})
+}
+
+// Room that is made for one pod is not for another that has waited longer, without a promise.
+func TestWhatIsPromisedIsNotForWhoWaitsLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, pods.SourceFile)
+		b.room = 2
+		low := static("1", "low")
+		low.Spec.Priority = ptr.To[int32](100)
+		other := critical("2", "other")
+		other.Annotations = low.Annotations
+		b.add(low, other)
+		b.add(static("3", "waits")) // in vain: nobody has less priority than none
+		synctest.Wait()
+		urgent := critical("4", "urgent")
+		urgent.Annotations = low.Annotations
+		b.add(urgent)
+		synctest.Wait()
+		if got, want := b.said(), []string{"create 1", "create 2", "kill 1"}; !slices.Equal(got, want) {
+			t.Fatalf("updates %q, want %q", got, want)
+		}
+		b.phase("1", worker.Terminated)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if got := b.said(); !slices.Contains(got, "create 4") || slices.Contains(got, "create 3") {
+			t.Errorf("updates %q, want the room for the pod that it was made for", got)
 		}
 	})
 }
