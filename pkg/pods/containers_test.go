@@ -96,3 +96,25 @@ func TestWhoAPodIs(t *testing.T) {
 		}
 	}
 }
+
+func TestWhosePriorityIsCritical(t *testing.T) {
+	for name, tt := range map[string]struct {
+		source, class string
+		priority      *int32
+		want          bool
+	}{
+		"none":                              {SourceFile, "", nil, false},
+		"the lowest":                        {SourceAPI, "", new(int32(2_000_000_000)), true},
+		"one less":                          {SourceAPI, "system-node-critical", new(int32(1_999_999_999)), false},
+		"a manifest names the node's class": {SourceFile, "system-node-critical", nil, true},
+		"a manifest names the cluster's":    {SourceFile, "system-cluster-critical", nil, true},
+		"a manifest names another":          {SourceFile, "high", nil, false},
+		"the API server has not computed":   {SourceAPI, "system-node-critical", nil, false},
+	} {
+		pod := &v1.Pod{Spec: v1.PodSpec{PriorityClassName: tt.class, Priority: tt.priority}}
+		pod.Annotations = map[string]string{AnnotationConfigSource: tt.source}
+		if got := HasCriticalPriority(pod); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

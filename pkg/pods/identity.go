@@ -44,9 +44,14 @@ func IsCritical(pod *v1.Pod) bool {
 }
 
 // HasCriticalPriority reports whether the pod's priority is one that is kept for the system
-// (system-cluster-critical and above).
+// (system-cluster-critical and above). A manifest may name one of these two classes alone: no
+// API server fills in what it stands for.
 func HasCriticalPriority(pod *v1.Pod) bool {
-	return pod.Spec.Priority != nil && *pod.Spec.Priority >= SystemCriticalPriority
+	if p := pod.Spec.Priority; p != nil {
+		return *p >= SystemCriticalPriority
+	}
+	class := pod.Spec.PriorityClassName
+	return IsStatic(pod) && (class == "system-cluster-critical" || class == "system-node-critical")
 }
 
 // NameOf returns the pod's namespace and name.
