@@ -40,6 +40,8 @@ const (
 	pause = time.Second
 	// cleaning bounds one round of cleaning up.
 	cleaning = 2 * time.Minute
+	// idle is the least time between two cleanings where no pod can be evicted besides.
+	idle = time.Minute
 	// repeat is how often the event is repeated while a threshold stays met and no pod goes.
 	repeat = 5 * time.Minute
 )
@@ -96,15 +98,15 @@ type Manager struct {
 	cleared chan struct{}
 
 	memory  memory
-	job     chan prepared // the cleaning under way; nil when none is
-	ready   *prepared     // what the last one came to, until it is used
-	rest    time.Time     // nothing is evicted before
-	clean   time.Time     // nothing is cleaned before
+	job     chan prepared         // the cleaning under way; nil when none is
+	ready   *prepared             // what the last one came to, until it is used
+	rest    time.Time             // nothing is evicted before
+	cleaned map[cleanup]time.Time // when the last one began
 	told    map[v1.ResourceName]time.Time
 	tried   map[types.UID]int64 // the grace of the pods that were evicted and have not stopped
 	failing logonce.Error
-	spared  logonce.Error
-	dirty   logonce.Error // of cleanings, which come one after the other
+	spared  map[options.Signal]bool // it was logged that no pod can be evicted
+	dirty   logonce.Error           // of cleanings, which come one after the other
 
 	mu         sync.Mutex
 	conditions []v1.NodeConditionType
@@ -131,6 +133,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, observer: o, observe: o.all, layout: o.layout(),
 		wake: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
 		told: map[v1.ResourceName]time.Time{}, tried: map[types.UID]int64{},
+		cleaned: map[cleanup]time.Time{}, spared: map[options.Signal]bool{},
 		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kubelet_eviction_stats_age_seconds", Buckets: prometheus.DefBuckets,
 			Help: "Time between when stats are collected, and when pod is evicted based on those stats by eviction signal",
@@ -195,36 +198,68 @@ func (m *Manager) round(ctx context.Context) time.Duration {
 		m.ready = nil
 		return m.due(now)
 	}
-	t := v.act[0]
-	waits := slices.ContainsFunc(m.cfg.Evictor.Pending(), func(p eviction.Pending) bool {
+	next := m.due(now)
+	for _, t := range v.act {
+		if m.waits(t) {
+			return pending
+		}
+		candidates := m.cfg.Pods()
+		evictable := slices.ContainsFunc(candidates, func(pod *v1.Pod) bool { return m.mayGo(t, pod) })
+		rest := m.restFor(t, evictable)
+		switch {
+		case !evictable && cleanupFor(t.Signal, m.layout) == (cleanup{}):
+			// Nothing can be done here, and no pod need be measured. Perhaps something can be for another.
+			m.announce(t, now)
+			m.nobody(t)
+		case !now.Before(rest):
+			m.relieve(ctx, t, candidates, evictable, seen[t.Signal])
+			return pending
+		case evictable:
+			return min(rest.Sub(now), pending)
+		default:
+			next = min(next, rest.Sub(now))
+		}
+	}
+	return next
+}
+
+// restFor is until when nothing is done about a threshold.
+func (m *Manager) restFor(t options.Threshold, evictable bool) time.Time {
+	between := period
+	if !evictable {
+		between = idle
+	}
+	if at := m.cleaned[cleanupFor(t.Signal, m.layout)].Add(between); ofDisk(t.Signal) && m.ready == nil && at.After(m.rest) {
+		return at
+	}
+	return m.rest
+}
+
+// waits reports whether something that has been begun has to end before anything is done about a threshold.
+func (m *Manager) waits(t options.Threshold) bool {
+	return m.job != nil && ofDisk(t.Signal) || slices.ContainsFunc(m.cfg.Evictor.Pending(), func(p eviction.Pending) bool {
 		// A hard threshold does not wait for a pod that still has a soft one's grace.
 		return !t.Hard() || p.Grace <= eviction.ImmediateGrace
 	})
-	if waits || m.job != nil && ofDisk(t.Signal) {
-		return pending
-	}
-	rest := m.rest
-	if ofDisk(t.Signal) && m.ready == nil && m.clean.After(rest) {
-		rest = m.clean
-	}
-	if now.Before(rest) {
-		return min(rest.Sub(now), pending)
-	}
+}
+
+// relieve does what can be done about a threshold. If none of the candidates is evictable, it only cleans up.
+func (m *Manager) relieve(ctx context.Context, t options.Threshold, candidates []*v1.Pod, evictable bool, o observation) {
+	now := m.cfg.Clock.Now()
 	m.announce(t, now)
-	used, at, err := m.usageFor(ctx, t)
+	used, at, err := m.usageFor(ctx, t, candidates, evictable)
 	if err != nil {
 		m.rest = now.Add(pause)
 		if m.failing.Note(err) {
 			klog.ErrorS(err, "Eviction manager: cannot find out which pod to evict, trying again", "signal", t.Signal)
 		}
-		return pending
+		return
 	}
 	if used == nil {
-		return pending // the job has been started
+		return // the job has been started
 	}
 	m.failing.Note(nil)
-	m.evict(ctx, t, used, seen[t.Signal], at)
-	return pending
+	m.evict(ctx, t, used, o, at)
 }
 
 // look decides by what is seen, and publishes the conditions.
@@ -244,6 +279,7 @@ func (m *Manager) look(seen observations, now time.Time) verdict {
 	}
 	if len(v.conditions) == 0 {
 		clear(m.told)
+		clear(m.spared)
 		select {
 		case m.cleared <- struct{}{}:
 		default:
@@ -297,7 +333,7 @@ func (m *Manager) announce(t options.Threshold, now time.Time) {
 
 // usageFor returns what the pods use, and when that was asked. nil without an error: what the pods
 // occupy on disk is being measured, after the node has given back what it can.
-func (m *Manager) usageFor(ctx context.Context, t options.Threshold) (map[types.UID]usage, time.Time, error) {
+func (m *Manager) usageFor(ctx context.Context, t options.Threshold, candidates []*v1.Pod, evictable bool) (map[types.UID]usage, time.Time, error) {
 	now := m.cfg.Clock.Now()
 	if !ofDisk(t.Signal) {
 		used, err := m.measure(ctx)
@@ -309,14 +345,18 @@ func (m *Manager) usageFor(ctx context.Context, t options.Threshold) (map[types.
 			return r.used, now, r.err
 		}
 	}
-	m.clean = now.Add(period)
-	job, candidates := make(chan prepared, 1), m.cfg.Pods()
+	if !evictable {
+		candidates = nil
+	}
+	job := make(chan prepared, 1)
 	m.job = job
+	m.cleaned[cleanupFor(t.Signal, m.layout)] = now
 	go func() { job <- m.prepare(ctx, t, candidates) }()
 	return nil, now, nil
 }
 
-// prepare gives back what the node can do without. If that is not enough, it measures the pods.
+// prepare gives back what the node can do without. If that is not enough, it measures the candidates; the runtime
+// is not asked if there are none.
 func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates []*v1.Pod) prepared {
 	c := cleanupFor(t.Signal, m.layout)
 	bounded, cancel := context.WithTimeout(ctx, cleaning)
@@ -340,6 +380,10 @@ func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates [
 		klog.InfoS("Eviction manager: able to reduce resource pressure without evicting pods", "signal", t.Signal)
 		return p
 	}
+	if len(candidates) == 0 {
+		p.used = map[types.UID]usage{}
+		return p
+	}
 	p.used, p.err = m.measureDisk(ctx, candidates, countedFor(t.Signal, m.layout))
 	return p
 }
@@ -348,10 +392,10 @@ func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates [
 func (m *Manager) evict(ctx context.Context, t options.Threshold, used map[types.UID]usage, o observation, at time.Time) {
 	now := m.cfg.Clock.Now()
 	for _, pod := range rank(m.cfg.Pods(), used, t.Signal, m.layout) {
-		grace := m.grace(t, pod)
-		if given, ok := m.tried[pod.UID]; m.Spares(pod) || ok && given <= grace {
+		if !m.mayGo(t, pod) {
 			continue
 		}
+		grace := m.grace(t, pod)
 		u, known := used[pod.UID]
 		message, annotations := explain(pod, u, known, t, o)
 		m.age.WithLabelValues(string(t.Signal)).Observe(m.cfg.Clock.Since(at).Seconds())
@@ -361,20 +405,32 @@ func (m *Manager) evict(ctx context.Context, t options.Threshold, used map[types
 			return // the agent stops
 		}
 		m.tried[pod.UID] = grace
-		m.spared.Note(nil)
+		clear(m.spared)
 		delete(m.told, signals[t.Signal].resource)
 		if ofDisk(t.Signal) {
 			m.rest = now.Add(period) // what a pod leaves on disk may take a while to go
 		}
 		return
 	}
-	if m.spared.Note(errors.New(string(t.Signal))) {
-		klog.ErrorS(nil, "Eviction manager: unable to evict any pods from the node", "signal", t.Signal)
-	}
+	m.nobody(t)
 	m.rest = now.Add(pause)
 	if ofDisk(t.Signal) {
 		m.rest = now.Add(period)
 	}
+}
+
+// nobody logs, once, that no pod can be evicted.
+func (m *Manager) nobody(t options.Threshold) {
+	if !m.spared[t.Signal] {
+		m.spared[t.Signal] = true
+		klog.ErrorS(nil, "Eviction manager: unable to evict any pods from the node", "signal", t.Signal)
+	}
+}
+
+// mayGo reports whether a pod can be evicted: it is not spared, and was not given as little time before.
+func (m *Manager) mayGo(t options.Threshold, pod *v1.Pod) bool {
+	given, ok := m.tried[pod.UID]
+	return !m.Spares(pod) && (!ok || given > m.grace(t, pod))
 }
 
 // grace is how long a pod has to end, in seconds, the kubelet's rule.

@@ -40,10 +40,12 @@ type world struct {
 	cleaned []string
 	frees   int64 // by cleaning
 	late    int   // how often the runtime is asked before it has measured
+	asked   int   // the runtime, for what the pods use
 	dir     string
 }
 
 func (w *world) ListPodSandboxStats(context.Context, *cri.ListPodSandboxStatsRequest, ...grpc.CallOption) (*cri.ListPodSandboxStatsResponse, error) {
+	w.asked++
 	r := &cri.ListPodSandboxStatsResponse{}
 	for name, n := range w.used {
 		c := &cri.ContainerStats{
@@ -170,11 +172,11 @@ func TestOnePodAtATimeHasToGo(t *testing.T) {
 			t.Errorf("events %q, want one before each pod", w.events)
 		}
 		w.left[options.MemoryAvailable] = 500
-		w.play(t, 59*time.Second)
+		w.play(t, 49*time.Second) // it was last seen up to ten seconds before
 		if len(w.Conditions()) != 1 || len(w.cleared) != 0 {
 			t.Error("the condition does not stay")
 		}
-		w.play(t, 10*time.Second)
+		w.play(t, 20*time.Second)
 		if len(w.Conditions()) != 0 || len(w.cleared) != 1 || w.changes != 2 {
 			t.Errorf("the condition stays: %v", w.Conditions())
 		}
@@ -260,6 +262,27 @@ func TestADiskThatSomethingElseHasFilledTakesOnePodInTenSeconds(t *testing.T) {
 		}
 		if len(w.evicted) != 3 || len(w.cleaned) != 2*3 {
 			t.Errorf("evicted %v, cleaned %v", w.evicted, w.cleaned)
+		}
+	})
+}
+
+// Where nobody can be evicted, the runtime is not asked what pods use; and what is not to be helped does not
+// keep the disk from being cleaned, once a minute.
+func TestNothingIsMeasuredWhereNobodyCanBeEvicted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil, hard(options.MemoryAvailable, 100), hard(options.AllocatableMemoryAvailable, 100), hard(options.NodefsAvailable, 100))
+		w.all, w.used = []*v1.Pod{p("critical", 2_000_000_000)}, map[string]uint64{"critical": 1}
+		w.left = map[options.Signal]int64{options.MemoryAvailable: 50, options.AllocatableMemoryAvailable: 50, options.NodefsAvailable: 50}
+		w.play(t, 150*time.Second)
+		if w.asked != 0 || len(w.evicted) != 0 || len(w.cleaned) != 2*3 {
+			t.Errorf("asked %d times, evicted %v, cleaned %v; want it cleaned three times and no more", w.asked, w.evicted, w.cleaned)
+		}
+		w.left[options.MemoryAvailable], w.left[options.AllocatableMemoryAvailable] = 500, 500
+		w.all = append(w.all, p("new", 0))
+		w.used["new"] = 1
+		w.play(t, 11*time.Second)
+		if fmt.Sprint(w.evicted) != "[new 1]" {
+			t.Errorf("evicted %v once there is somebody", w.evicted)
 		}
 	})
 }
