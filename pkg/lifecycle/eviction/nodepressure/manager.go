@@ -119,6 +119,11 @@ type prepared struct {
 	err       error
 }
 
+// fits reports whether it says something about a threshold: about its signal, and not that cleaning was enough.
+func (p *prepared) fits(t options.Threshold) bool {
+	return p != nil && p.threshold.Signal == t.Signal && (p.used != nil || p.err != nil)
+}
+
 // New checks the configuration, registers the metric and looks at the node for the first time, so
 // that no pod is admitted before that.
 func New(cfg Config) (*Manager, error) {
@@ -194,10 +199,7 @@ func (m *Manager) round(ctx context.Context) time.Duration {
 	seen := m.observe(now)
 	v := m.look(seen, now)
 	m.forgetTried()
-	if len(v.act) == 0 {
-		m.ready = nil
-		return m.due(now)
-	}
+	defer func() { m.ready = nil }() // used now or never: it does not become truer
 	next := m.due(now)
 	for _, t := range v.act {
 		if m.waits(t) {
@@ -229,7 +231,7 @@ func (m *Manager) restFor(t options.Threshold, evictable bool) time.Time {
 	if !evictable {
 		between = idle
 	}
-	if at := m.cleaned[cleanupFor(t.Signal, m.layout)].Add(between); ofDisk(t.Signal) && m.ready == nil && at.After(m.rest) {
+	if at := m.cleaned[cleanupFor(t.Signal, m.layout)].Add(between); ofDisk(t.Signal) && !m.ready.fits(t) && at.After(m.rest) {
 		return at
 	}
 	return m.rest
@@ -339,11 +341,8 @@ func (m *Manager) usageFor(ctx context.Context, t options.Threshold, candidates 
 		used, err := m.measure(ctx)
 		return used, now, err
 	}
-	if r := m.ready; r != nil {
-		m.ready = nil
-		if r.threshold == t && (r.used != nil || r.err != nil) {
-			return r.used, now, r.err
-		}
+	if r := m.ready; r.fits(t) {
+		return r.used, now, r.err
 	}
 	if !evictable {
 		candidates = nil

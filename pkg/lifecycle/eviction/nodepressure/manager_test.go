@@ -287,6 +287,53 @@ func TestNothingIsMeasuredWhereNobodyCanBeEvicted(t *testing.T) {
 	})
 }
 
+// Neither a cleaning that was enough nor one for another threshold has the next begin at once.
+func TestACleaningIsFollowedByARest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil, hard(options.NodefsAvailable, 100), hard(options.NodefsInodesFree, 100))
+		w.all, w.used = []*v1.Pod{p("a", 0)}, map[string]uint64{"a": 1}
+		w.left = map[options.Signal]int64{options.NodefsAvailable: 50, options.NodefsInodesFree: 500}
+		w.frees = 60
+		for range 9 { // what cleaning gives back is taken again at once
+			w.round(t.Context())
+			if w.job != nil {
+				p := <-w.job
+				w.job, w.ready = nil, &p
+				w.left[options.NodefsAvailable] = 50
+			}
+			time.Sleep(time.Second)
+		}
+		if len(w.cleaned) != 2 || len(w.evicted) != 0 {
+			t.Errorf("after one that was enough: cleaned %v, evicted %v", w.cleaned, w.evicted)
+		}
+		w.play(t, 2*time.Second)
+		w.frees, w.cleaned = 0, nil
+		w.left = map[options.Signal]int64{options.NodefsAvailable: 50, options.NodefsInodesFree: 500}
+		time.Sleep(period)
+		w.round(t.Context())
+		p := <-w.job
+		w.job, w.ready = nil, &p
+		w.left = map[options.Signal]int64{options.NodefsAvailable: 500, options.NodefsInodesFree: 50}
+		w.play(t, 9*time.Second)
+		if len(w.cleaned) != 2 || len(w.evicted) != 0 {
+			t.Errorf("after one for another threshold: cleaned %v, evicted %v", w.cleaned, w.evicted)
+		}
+	})
+}
+
+// A file system for which nothing can be done does not keep another one from being cleaned.
+func TestEachDiskIsCleanedWhereNobodyCanBeEvicted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil, hard(options.NodefsAvailable, 100), hard(options.ImagefsAvailable, 100))
+		w.layout = layout{images: true, split: true}
+		w.left = map[options.Signal]int64{options.NodefsAvailable: 50, options.ImagefsAvailable: 50}
+		w.play(t, 30*time.Second)
+		if fmt.Sprint(w.cleaned) != "[containers images]" {
+			t.Errorf("cleaned %v", w.cleaned)
+		}
+	})
+}
+
 func TestARuntimeThatDoesNotAnswerCostsNoPod(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, nil, hard(options.MemoryAvailable, 100), hard(options.NodefsAvailable, 100))
