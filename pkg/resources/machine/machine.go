@@ -14,14 +14,24 @@ import (
 )
 
 // Memory of the machine, in bytes.
-type Memory struct{ Total, Free, InactiveFile, Anonymous int64 }
+type Memory struct {
+	Total        int64
+	Anonymous    int64 // pages that belong to processes alone
+	File         int64 // pages of files and of shared memory: the page cache, with buffers and swap
+	InactiveFile int64 // those of files that the kernel takes back first
+	HugePages    int64 // set aside for huge pages, in use or not
+}
+
+// Used is what processes and the page cache occupy, which is how the root of all cgroups counts, too. What the
+// kernel needs for itself, as for the inodes that it remembers, is no part of it.
+func (m Memory) Used() int64 { return m.Anonymous + m.File }
 
 // WorkingSet is what is used and cannot be reclaimed at once: usage less inactive
 // file pages, as the kubelet counts it.
-func (m Memory) WorkingSet() int64 { return max(m.Total-m.Free-m.InactiveFile, 0) }
+func (m Memory) WorkingSet() int64 { return max(m.Used()-m.InactiveFile, 0) }
 
-// Available is the rest.
-func (m Memory) Available() int64 { return m.Total - m.WorkingSet() }
+// Available is the rest, without what is set aside for huge pages (the kubelet's HugepageAwareEviction).
+func (m Memory) Available() int64 { return max(m.Total-m.WorkingSet()-m.HugePages, 0) }
 
 // ReadMemory reads /proc/meminfo.
 func ReadMemory() (Memory, error) {
@@ -37,7 +47,11 @@ func ReadMemory() (Memory, error) {
 }
 
 func parseMemory(text []byte) (m Memory, err error) {
-	wanted := map[string]*int64{"MemTotal:": &m.Total, "MemFree:": &m.Free, "Inactive(file):": &m.InactiveFile, "AnonPages:": &m.Anonymous}
+	var cached, buffers, swapped int64
+	wanted := map[string]*int64{
+		"MemTotal:": &m.Total, "AnonPages:": &m.Anonymous, "Inactive(file):": &m.InactiveFile, "Hugetlb:": &m.HugePages,
+		"Cached:": &cached, "Buffers:": &buffers, "SwapCached:": &swapped,
+	}
 	for line := range bytes.Lines(text) {
 		fields := bytes.Fields(line)
 		if len(fields) < 2 {
@@ -56,6 +70,7 @@ func parseMemory(text []byte) (m Memory, err error) {
 	if m.Total == 0 {
 		return Memory{}, errors.New("no MemTotal")
 	}
+	m.File = cached + buffers + swapped
 	return m, nil
 }
 

@@ -9,11 +9,29 @@ func TestParseMemory(t *testing.T) {
 		available int64
 		wrong     bool
 	}{
-		"all":                 {text: "MemTotal: 100 kB\nMemFree:\t40 kB\nInactive(file): 10 kB\nAnonPages: 7 kB\nDirty: 1 kB\n", want: Memory{100 << 10, 40 << 10, 10 << 10, 7 << 10}, available: 50 << 10},
-		"more free than used": {text: "MemTotal: 100 kB\nMemFree: 95 kB\nInactive(file): 10 kB\n", want: Memory{100 << 10, 95 << 10, 10 << 10, 0}, available: 100 << 10},
-		"no total":            {text: "MemFree: 40 kB\n", wrong: true},
-		"no number":           {text: "MemTotal: many kB\n", wrong: true},
-		"nothing":             {wrong: true},
+		"all": {
+			text: "MemTotal: 100 kB\nMemFree:\t40 kB\nBuffers: 2 kB\nCached: 20 kB\nSwapCached: 1 kB\nInactive(file): 10 kB\nAnonPages: 7 kB\nDirty: 1 kB\n",
+			want: Memory{Total: 100 << 10, Anonymous: 7 << 10, File: 23 << 10, InactiveFile: 10 << 10}, available: 80 << 10,
+		},
+		"full of inodes that the kernel remembers": {
+			text: "MemTotal: 100 kB\nMemFree: 1 kB\nCached: 10 kB\nAnonPages: 9 kB\nSlab: 80 kB\nSReclaimable: 79 kB\n",
+			want: Memory{Total: 100 << 10, Anonymous: 9 << 10, File: 10 << 10}, available: 81 << 10,
+		},
+		"set aside for huge pages": {
+			text: "MemTotal: 100 kB\nCached: 10 kB\nAnonPages: 9 kB\nHugetlb: 64 kB\n",
+			want: Memory{Total: 100 << 10, Anonymous: 9 << 10, File: 10 << 10, HugePages: 64 << 10}, available: 17 << 10,
+		},
+		"more huge pages than is left": {
+			text: "MemTotal: 100 kB\nAnonPages: 70 kB\nHugetlb: 64 kB\n",
+			want: Memory{Total: 100 << 10, Anonymous: 70 << 10, HugePages: 64 << 10},
+		},
+		"more inactive than used": {
+			text: "MemTotal: 100 kB\nCached: 5 kB\nInactive(file): 10 kB\n",
+			want: Memory{Total: 100 << 10, File: 5 << 10, InactiveFile: 10 << 10}, available: 100 << 10,
+		},
+		"no total":  {text: "MemFree: 40 kB\n", wrong: true},
+		"no number": {text: "MemTotal: many kB\n", wrong: true},
+		"nothing":   {wrong: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := parseMemory([]byte(tt.text))

@@ -114,7 +114,7 @@ func (s *Source) addSystem(p *page, l *look) {
 		u.started = s.cfg.Booted
 		if m, err := machine.ReadMemory(); err == nil && !u.HasMemory {
 			u.HasMemory = true
-			u.Memory, u.WorkingSet, u.RSS = uint64(m.Total-m.Free), uint64(m.WorkingSet()), uint64(m.Anonymous)
+			u.Memory, u.WorkingSet, u.RSS = uint64(m.Used()), uint64(m.WorkingSet()), uint64(m.Anonymous)
 		}
 		u.MemoryLimit = 0
 		u.disks = l.devices.disks(u.IO)

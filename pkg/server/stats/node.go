@@ -114,7 +114,7 @@ func memoryOfMachine(now time.Time) *stats.MemoryStats {
 	}
 	bytes := func(n int64) *uint64 { return ptr.To(uint64(max(n, 0))) }
 	return &stats.MemoryStats{
-		Time: metav1.NewTime(now), UsageBytes: bytes(m.Total - m.Free), WorkingSetBytes: bytes(m.WorkingSet()),
+		Time: metav1.NewTime(now), UsageBytes: bytes(m.Used()), WorkingSetBytes: bytes(m.WorkingSet()),
 		AvailableBytes: bytes(m.Available()), RSSBytes: bytes(m.Anonymous),
 	}
 }
