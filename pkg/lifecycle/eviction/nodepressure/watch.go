@@ -102,7 +102,7 @@ func (w *watch) tell(ctx context.Context, s options.Signal, o observation, amoun
 		if err != nil {
 			return // there is no such cgroup just now
 		}
-		bound = o.capacity - amount + u.InactiveFile // on what is used, while available goes by the working set
+		bound = boundFor(u.Used, o, amount)
 	}
 	b := w.bells[s]
 	if b == nil {
@@ -116,6 +116,11 @@ func (w *watch) tell(ctx context.Context, s options.Signal, o observation, amoun
 	}
 	b.bounds <- bound
 }
+
+// boundFor is how much of memory is used when no more than amount is available: if the use grows by what is
+// available beyond that, and what can be taken back stays as it is. It asks for nothing about how available is
+// counted, which is another way for the node than for the pods.
+func boundFor(used int64, o observation, amount int64) int64 { return used + o.available - amount }
 
 // bell has the kernel call when a bound is crossed. It has a goroutine of its own, since looking must not wait for
 // the kernel to take a bound in.
