@@ -2,7 +2,7 @@
 // bound:
 //
 //	version 1   a threshold on memory.usage_in_bytes, by cgroup.event_control and an eventfd
-//	version 2   a stall on memory (PSI) of 200 ms in two seconds, and changes of memory.events
+//	version 2   a stall on memory (PSI) of 200 ms in two seconds, and changes of memory.events.local
 //
 // Version 2 has no thresholds: a stall says that the kernel has begun to take memory back.
 // Whoever listens has to look himself what is left; an event only says when.

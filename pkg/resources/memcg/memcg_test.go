@@ -67,6 +67,34 @@ func TestTheKernelIsAskedForStalls(t *testing.T) {
 	}
 }
 
+func TestOnlyEventsOfTheGroupItselfAreWatched(t *testing.T) {
+	for name, tc := range map[string]struct {
+		files []string
+		want  string
+	}{
+		"own events":       {[]string{"memory.events", "memory.events.local"}, "memory.events.local"},
+		"an older kernel":  {[]string{"memory.events"}, "memory.events"},
+		"no cgroup at all": {nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{}
+			for _, f := range tc.files {
+				files[f] = "max 0\n"
+			}
+			var n Notifier
+			err := group(t, true, files).open(&n, 0)
+			defer n.close()
+			got := ""
+			for _, f := range n.files {
+				got += filepath.Base(f.Name())
+			}
+			if got != tc.want || (err != nil) != (tc.want == "") {
+				t.Errorf("watches %q, %v; want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
 // The kernel tells when a process of a cgroup takes more than the bound.
 func TestTheKernelTellsOfAThreshold(t *testing.T) {
 	if Of(Root).v2 {

@@ -23,7 +23,7 @@ type Notifier struct {
 
 // Notify has the kernel tell when the cgroup's use of memory, page cache included, crosses bound,
 // in bytes and in either direction; or, with version 2, when processes stall for want of memory
-// or the cgroup has run into its limit. tell is called from one goroutine, must not block, and may
+// or the cgroup itself has run into its limit. tell is called from one goroutine, must not block, and may
 // be called without cause. It is not called after Close has returned.
 func (g Group) Notify(bound int64, tell func()) (*Notifier, error) {
 	n := &Notifier{}
@@ -43,19 +43,24 @@ func (g Group) open(n *Notifier, bound int64) error {
 	if !g.v2 {
 		return g.openV1(n, bound)
 	}
-	pressure, events := filepath.Join(g.dir, "memory.pressure"), filepath.Join(g.dir, "memory.events")
-	if g.dir == mountPoint {
-		pressure, events = "/proc/pressure/memory", "" // the root has no events
+	pressure, root := filepath.Join(g.dir, "memory.pressure"), g.dir == mountPoint
+	if root {
+		pressure = "/proc/pressure/memory"
 	}
 	f, errStall := os.OpenFile(pressure, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if errStall == nil {
 		n.files = append(n.files, f)
 		_, errStall = f.Write([]byte(stall + "\x00"))
 	}
-	if events == "" {
-		return errStall
+	if root {
+		return errStall // it has no events
 	}
-	f, err := os.Open(events)
+	// memory.events is of the groups below, too: of each container that reaches its own limit. Older kernels
+	// have no other.
+	f, err := os.Open(filepath.Join(g.dir, "memory.events.local"))
+	if errors.Is(err, os.ErrNotExist) {
+		f, err = os.Open(filepath.Join(g.dir, "memory.events"))
+	}
 	if err != nil {
 		return errors.Join(errStall, err)
 	}
@@ -108,7 +113,7 @@ func (n *Notifier) listen(v2 bool, tell func()) {
 			if got == 0 {
 				continue
 			}
-			// memory.events is always POLLERR beside POLLPRI. Without POLLPRI it is the end: of
+			// A file of events is always POLLERR beside POLLPRI. Without POLLPRI it is the end: of
 			// the cgroup.
 			if got&events == 0 || got&unix.POLLNVAL != 0 {
 				fds[i].Fd = -1
