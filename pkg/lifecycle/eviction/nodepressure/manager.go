@@ -112,11 +112,14 @@ type Manager struct {
 	conditions []v1.NodeConditionType
 }
 
-// prepared is what a cleaning came to.
+// prepared is what is known of the pods, of disk after a cleaning.
 type prepared struct {
 	threshold options.Threshold
-	used      map[types.UID]usage
-	err       error
+	// candidates were there before used was asked for. Of a later one nothing could be known.
+	candidates []*v1.Pod
+	used       map[types.UID]usage
+	at         time.Time // used is of that time, or of later
+	err        error
 }
 
 // fits reports whether it says something about a threshold: about its signal, and not that cleaning was enough.
@@ -249,19 +252,19 @@ func (m *Manager) waits(t options.Threshold) bool {
 func (m *Manager) relieve(ctx context.Context, t options.Threshold, candidates []*v1.Pod, evictable bool, o observation) {
 	now := m.cfg.Clock.Now()
 	m.announce(t, now)
-	used, at, err := m.usageFor(ctx, t, candidates, evictable)
-	if err != nil {
+	p := m.prepared(ctx, t, candidates, evictable)
+	if p == nil {
+		return // the job has been started
+	}
+	if p.err != nil {
 		m.rest = now.Add(pause)
-		if m.failing.Note(err) {
-			klog.ErrorS(err, "Eviction manager: cannot find out which pod to evict, trying again", "signal", t.Signal)
+		if m.failing.Note(p.err) {
+			klog.ErrorS(p.err, "Eviction manager: cannot find out which pod to evict, trying again", "signal", t.Signal)
 		}
 		return
 	}
-	if used == nil {
-		return // the job has been started
-	}
 	m.failing.Note(nil)
-	m.evict(ctx, t, used, o, at)
+	m.evict(ctx, t, p, o)
 }
 
 // look decides by what is seen, and publishes the conditions.
@@ -333,16 +336,16 @@ func (m *Manager) announce(t options.Threshold, now time.Time) {
 	m.cfg.Event.Warn("EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", what))
 }
 
-// usageFor returns what the pods use, and when that was asked. nil without an error: what the pods
-// occupy on disk is being measured, after the node has given back what it can.
-func (m *Manager) usageFor(ctx context.Context, t options.Threshold, candidates []*v1.Pod, evictable bool) (map[types.UID]usage, time.Time, error) {
+// prepared returns what the candidates use. nil: what they occupy on disk is being measured, after the node
+// has given back what it can.
+func (m *Manager) prepared(ctx context.Context, t options.Threshold, candidates []*v1.Pod, evictable bool) *prepared {
 	now := m.cfg.Clock.Now()
 	if !ofDisk(t.Signal) {
 		used, err := m.measure(ctx)
-		return used, now, err
+		return &prepared{threshold: t, candidates: candidates, used: used, at: now, err: err}
 	}
-	if r := m.ready; r.fits(t) {
-		return r.used, now, r.err
+	if m.ready.fits(t) {
+		return m.ready
 	}
 	if !evictable {
 		candidates = nil
@@ -351,7 +354,7 @@ func (m *Manager) usageFor(ctx context.Context, t options.Threshold, candidates 
 	m.job = job
 	m.cleaned[cleanupFor(t.Signal, m.layout)] = now
 	go func() { job <- m.prepare(ctx, t, candidates) }()
-	return nil, now, nil
+	return nil
 }
 
 // prepare gives back what the node can do without. If that is not enough, it measures the candidates; the runtime
@@ -374,7 +377,7 @@ func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates [
 	if err := errors.Join(errs...); m.dirty.Note(err) {
 		klog.ErrorS(err, "Eviction manager: could not remove all that the node can do without", "signal", t.Signal)
 	}
-	p := prepared{threshold: t}
+	p := prepared{threshold: t, candidates: candidates, at: m.cfg.Clock.Now()}
 	if len(missed([]options.Threshold{t}, m.observe(m.cfg.Clock.Now()), true)) == 0 {
 		klog.InfoS("Eviction manager: able to reduce resource pressure without evicting pods", "signal", t.Signal)
 		return p
@@ -387,17 +390,27 @@ func (m *Manager) prepare(ctx context.Context, t options.Threshold, candidates [
 	return p
 }
 
-// evict ends the first pod that may be ended.
-func (m *Manager) evict(ctx context.Context, t options.Threshold, used map[types.UID]usage, o observation, at time.Time) {
+// evict ends the first of the candidates that are still there and may be ended.
+func (m *Manager) evict(ctx context.Context, t options.Threshold, p *prepared, o observation) {
 	now := m.cfg.Clock.Now()
-	for _, pod := range rank(m.cfg.Pods(), used, t.Signal, m.layout) {
+	asked := map[types.UID]bool{}
+	for _, pod := range p.candidates {
+		asked[pod.UID] = true
+	}
+	var candidates []*v1.Pod
+	for _, pod := range m.cfg.Pods() {
+		if asked[pod.UID] {
+			candidates = append(candidates, pod)
+		}
+	}
+	for _, pod := range rank(candidates, p.used, t.Signal, m.layout) {
 		if !m.mayGo(t, pod) {
 			continue
 		}
 		grace := m.grace(t, pod)
-		u, known := used[pod.UID]
+		u, known := p.used[pod.UID]
 		message, annotations := explain(pod, u, known, t, o)
-		m.age.WithLabelValues(string(t.Signal)).Observe(m.cfg.Clock.Since(at).Seconds())
+		m.age.WithLabelValues(string(t.Signal)).Observe(m.cfg.Clock.Since(p.at).Seconds())
 		if !m.cfg.Evictor.Evict(ctx, eviction.Eviction{
 			Pod: pod, Signal: string(t.Signal), Message: message, Grace: grace, Disruption: true, Annotations: annotations,
 		}) {

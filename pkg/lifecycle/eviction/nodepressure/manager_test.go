@@ -41,11 +41,15 @@ type world struct {
 	frees   int64 // by cleaning
 	late    int   // how often the runtime is asked before it has measured
 	asked   int   // the runtime, for what the pods use
+	starts  *v1.Pod
 	dir     string
 }
 
 func (w *world) ListPodSandboxStats(context.Context, *cri.ListPodSandboxStatsRequest, ...grpc.CallOption) (*cri.ListPodSandboxStatsResponse, error) {
 	w.asked++
+	if w.starts != nil {
+		w.all, w.starts = append(w.all, w.starts), nil
+	}
 	r := &cri.ListPodSandboxStatsResponse{}
 	for name, n := range w.used {
 		c := &cri.ContainerStats{
@@ -319,6 +323,22 @@ func TestACleaningIsFollowedByARest(t *testing.T) {
 			t.Errorf("after one for another threshold: cleaned %v, evicted %v", w.cleaned, w.evicted)
 		}
 	})
+}
+
+func TestAPodThatStartsMeanwhileIsNotTheFirstToGo(t *testing.T) {
+	for _, s := range []options.Signal{options.MemoryAvailable, options.NodefsAvailable} {
+		t.Run(string(s), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, nil, hard(s, 100))
+				w.all, w.used, w.starts = []*v1.Pod{p("large", 0)}, map[string]uint64{"large": 2}, p("new", 0)
+				w.left[s] = 50
+				w.play(t, time.Second)
+				if got := fmt.Sprint(w.evicted); got != "[large 1]" || len(w.all) != 2 {
+					t.Errorf("evicted %s of %d", got, len(w.all))
+				}
+			})
+		})
+	}
 }
 
 // A file system for which nothing can be done does not keep another one from being cleaned.
