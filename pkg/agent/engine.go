@@ -11,6 +11,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
@@ -20,11 +21,9 @@ type engine struct {
 	*criapi.VersionResponse
 	systemd           bool // makes its cgroups through systemd
 	recursiveReadOnly bool // can mount all below a mount read-only, by its default handler
-	// imageFS returns a directory on the file system of the images, "" where that is not
-	// known. It asks the runtime, once, when somebody needs it.
-	imageFS func() string
-	// layerFS returns a directory on that of the writable layers, in the same way.
-	layerFS func() string
+	// fileSystems returns a directory on the file system of the images and one on that of the writable layers, ""
+	// where the runtime names none. It asks the runtime when somebody needs it, until it has an answer.
+	fileSystems func() (images, layers string, ok bool)
 }
 
 func (e engine) isDocker() bool { return e.RuntimeName == "docker" }
@@ -38,12 +37,10 @@ func waitForEngine(running context.Context, cfg *config.Config, client *criclien
 		return engine{}, err
 	}
 	klog.InfoS("Container runtime", "endpoint", cfg.RuntimeEndpoint(), "name", version.RuntimeName, "version", version.RuntimeVersion, "apiVersion", version.RuntimeApiVersion)
-	fileSystems := sync.OnceValues(func() (images, layers string) { return fileSystems(running, client) })
 	return engine{
 		VersionResponse: version, systemd: usesSystemd(ctx, cfg, client),
 		recursiveReadOnly: recursiveReadOnly(ctx, client),
-		imageFS:           func() string { images, _ := fileSystems(); return images },
-		layerFS:           func() string { _, layers := fileSystems(); return layers },
+		fileSystems:       onceAnswered(func() (images, layers string, err error) { return fileSystems(running, client) }),
 	}, nil
 }
 
@@ -69,17 +66,40 @@ func recursiveReadOnly(ctx context.Context, client *criclient.Client) bool {
 	})
 }
 
-func fileSystems(ctx context.Context, client *criclient.Client) (images, layers string) {
+// onceAnswered remembers the first answer. The function that it returns is safe for concurrent use.
+func onceAnswered(ask func() (images, layers string, err error)) func() (images, layers string, ok bool) {
+	var mu sync.Mutex
+	var images, layers string
+	var known bool
+	var failing logonce.Error
+	return func() (string, string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if known {
+			return images, layers, true
+		}
+		var err error
+		if images, layers, err = ask(); failing.Note(err) {
+			klog.ErrorS(err, "The runtime does not say where its images are; their file system counts as the pods' until it does")
+		}
+		known = err == nil
+		return images, layers, known
+	}
+}
+
+// fileSystems returns "" for those that the runtime does not name.
+func fileSystems(ctx context.Context, client *criclient.Client) (images, layers string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	info, err := client.ImageFsInfo(ctx, &criapi.ImageFsInfoRequest{})
-	if err != nil || len(info.ImageFilesystems) == 0 {
-		klog.InfoS("The runtime does not say where its images are; their file system counts as the pods'", "err", err)
-		return "", ""
+	if err != nil {
+		return "", "", err
 	}
-	images = strings.TrimSpace(info.ImageFilesystems[0].GetFsId().GetMountpoint())
+	if len(info.ImageFilesystems) > 0 {
+		images = strings.TrimSpace(info.ImageFilesystems[0].GetFsId().GetMountpoint())
+	}
 	if len(info.ContainerFilesystems) > 0 {
 		layers = strings.TrimSpace(info.ContainerFilesystems[0].GetFsId().GetMountpoint())
 	}
-	return images, layers
+	return images, layers, nil
 }

@@ -36,7 +36,7 @@ func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 		Pods:    func() []*v1.Pod { return workers.Pods(worker.Terminating) },
 		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.EvictOwn, LogDir: logs,
 		ImagesElsewhere: func() bool {
-			images := f.engine.imageFS()
+			images, _, _ := f.engine.fileSystems()
 			return images != "" && !sameDevice(images, f.cfg.RootDir)
 		},
 	})
@@ -44,7 +44,7 @@ func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 }
 
 func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictor *eviction.Evictor, logs func(*v1.Pod) string) (*nodepressure.Manager, error) {
-	node := nodepressure.Node{Root: f.cfg.RootDir, Images: f.engine.imageFS(), Layers: f.engine.layerFS()}
+	node := nodepressure.Node{Root: f.cfg.RootDir}
 	if h.cgroups != nil {
 		node.PodsCgroup = h.cgroups.Root()
 	}
@@ -54,7 +54,7 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	}
 	return nodepressure.New(nodepressure.Config{
 		Thresholds: h.reserved.Eviction, Hold: f.cfg.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(f.cfg.EvictionMaxPodGracePeriod),
-		Node: node, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
+		Node: node, FileSystems: f.engine.fileSystems, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
 		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
 		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)}, Images: images,
 		Changed: f.readinessChanged, Event: f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},

@@ -68,6 +68,9 @@ type Config struct {
 	// (evictionMaxPodGracePeriod).
 	MaxGrace int64
 	Node     Node
+	// FileSystems returns Images and Layers of Node; ok is false while nobody knows, and it is called again.
+	// nil: Node has them. It may take its time.
+	FileSystems func() (images, layers string, ok bool)
 	// Pods returns those that have not stopped yet.
 	Pods    func() []*v1.Pod
 	Runtime Runtime
@@ -93,6 +96,9 @@ type Manager struct {
 	thresholds []options.Threshold
 	layout     layout
 	age        *prometheus.HistogramVec
+
+	known bool          // where the file systems are
+	found chan observer // once it is known after all
 
 	wake    chan struct{} // a threshold of memory is met
 	cleared chan struct{}
@@ -136,9 +142,8 @@ func New(cfg Config) (*Manager, error) {
 	case cfg.Node.Root == "", cfg.Clock == nil:
 		return nil, errors.New("node pressure: no Node or Clock")
 	}
-	o := observer{cfg.Node}
 	m := &Manager{
-		cfg: cfg, observer: o, observe: o.all, layout: o.layout(),
+		cfg: cfg, found: make(chan observer),
 		wake: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
 		told: map[v1.ResourceName]time.Time{}, tried: map[types.UID]int64{},
 		cleaned: map[cleanup]time.Time{}, spared: map[options.Signal]bool{},
@@ -147,7 +152,7 @@ func New(cfg Config) (*Manager, error) {
 			Help: "Time between when stats are collected, and when pod is evicted based on those stats by eviction signal",
 		}, []string{"eviction_signal"}),
 	}
-	m.thresholds = withContainerfs(cfg.Thresholds, m.layout)
+	m.set(m.find())
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(m.age); err != nil {
 			return nil, err
@@ -156,6 +161,41 @@ func New(cfg Config) (*Manager, error) {
 	now := cfg.Clock.Now()
 	m.look(m.observe(now), now)
 	return m, nil
+}
+
+// find asks for the file systems. ok is false if they are not known, or not there.
+func (m *Manager) find() (o observer, ok bool) {
+	o, ok = observer{m.cfg.Node}, true
+	if m.cfg.FileSystems != nil {
+		o.node.Images, o.node.Layers, ok = m.cfg.FileSystems()
+	}
+	return o, ok && o.canRead()
+}
+
+// set has the file systems watched from now on, at best as they are known.
+func (m *Manager) set(o observer, known bool) {
+	m.observer, m.observe, m.layout, m.known = o, o.all, o.layout(), known
+	m.thresholds = withContainerfs(m.cfg.Thresholds, m.layout)
+}
+
+// findLater asks again until the file systems are known, or ctx ends.
+func (m *Manager) findLater(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.cfg.Clock.After(period):
+		}
+		o, ok := m.find()
+		if !ok {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case m.found <- o:
+		}
+		return
+	}
 }
 
 // Conditions returns the pressure conditions that the node has, in the order of their names.
@@ -176,12 +216,22 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	var group sync.WaitGroup
 	defer group.Wait()
-	group.Go(func() { m.watchMemory(ctx) })
+	memory := m.newWatch()
+	group.Go(func() { memory.run(ctx) })
+	if !m.known {
+		group.Go(func() { m.findLater(ctx) })
+	}
 	for {
+		found := m.found
+		if m.job != nil {
+			found = nil // a cleaning goes by what was known when it began
+		}
 		next := m.cfg.Clock.NewTimer(m.round(ctx))
 		select {
 		case <-ctx.Done():
 		case <-m.wake:
+		case o := <-found:
+			m.set(o, true)
 		case p := <-m.job:
 			m.job, m.ready = nil, &p
 		case <-next.C():

@@ -427,6 +427,45 @@ func TestObserveThisMachine(t *testing.T) {
 	}
 }
 
+// What the runtime cannot say at the start is asked for again: imagefs is not nodefs for ever.
+func TestFileSystemsAreAskedForUntilTheyAreKnown(t *testing.T) {
+	other, err := os.MkdirTemp("/dev/shm", "nodepressure")
+	if err != nil {
+		t.Skipf("this machine has no second file system to write to: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(other) })
+	want := observer{Node{Root: t.TempDir(), Images: other}}.layout()
+	if !want.images {
+		t.Skip("/dev/shm is on the file system of temporary files")
+	}
+	bubble(t, func(t *testing.T) {
+		asked := 0
+		w := newWorld(t, func(c *Config) {
+			c.Thresholds = []options.Threshold{hard(options.ImagefsAvailable, 0)}
+			c.FileSystems = func() (string, string, bool) {
+				if asked++; asked < 3 {
+					return "", "", false
+				}
+				return other, "", true
+			}
+		}, hard(options.ImagefsAvailable, 1))
+		if w.layout.images {
+			t.Error("known at the start")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if asked != 3 || !w.known || w.layout != want || len(w.thresholds) != 2 {
+			t.Errorf("asked %d times: %+v, thresholds %v; want %+v", asked, w.layout, w.thresholds, want)
+		}
+	})
+}
+
 func TestRunEnds(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Thresholds = []options.Threshold{hard(options.MemoryAvailable, 1)} })
 	ctx, cancel := context.WithCancel(t.Context())

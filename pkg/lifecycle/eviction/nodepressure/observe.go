@@ -71,6 +71,16 @@ func (o observer) layers() string {
 	return o.node.Layers
 }
 
+// canRead reports whether all of the file systems are there.
+func (o observer) canRead() bool {
+	for _, path := range []string{o.node.Root, o.images(), o.layers()} {
+		if _, err := machine.ReadFileSystem(path); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // layout finds out which of the file systems are the same.
 func (o observer) layout() layout {
 	device := func(path string) uint64 {

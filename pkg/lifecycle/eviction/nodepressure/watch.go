@@ -24,11 +24,16 @@ const (
 	moved, refresh = 1 << 20, 10 * time.Second
 )
 
-// watchMemory wakes the manager when a threshold of memory is met, until ctx ends. It looks when the
+// newWatch is for one run. It goes by what is known at its start: other file systems make no difference to memory.
+func (m *Manager) newWatch() *watch {
+	return &watch{m: m, observer: m.observer, thresholds: m.thresholds, called: make(chan struct{}, 1), bells: map[options.Signal]*bell{}}
+}
+
+// run wakes the manager when a threshold of memory is met, until ctx ends. It looks when the
 // kernel says that one has been crossed, and besides the sooner the less is left: the kernel's bound is
 // on all that is used, and how much of that can be taken back changes meanwhile.
-func (m *Manager) watchMemory(ctx context.Context) {
-	w := watch{m: m, called: make(chan struct{}, 1), bells: map[options.Signal]*bell{}}
+func (w *watch) run(ctx context.Context) {
+	m := w.m
 	defer w.ringing.Wait()
 	for {
 		left := w.look(ctx)
@@ -55,25 +60,27 @@ func (m *Manager) watchMemory(ctx context.Context) {
 
 // watch is what is remembered between looks.
 type watch struct {
-	m       *Manager
-	called  chan struct{} // by the kernel
-	bells   map[options.Signal]*bell
-	ringing sync.WaitGroup
+	m          *Manager
+	observer   observer
+	thresholds []options.Threshold
+	called     chan struct{} // by the kernel
+	bells      map[options.Signal]*bell
+	ringing    sync.WaitGroup
 }
 
 // look returns how much is left beyond the nearest threshold, negative if one is met, and tells the
 // kernel where the thresholds are.
 func (w *watch) look(ctx context.Context) (left int64) {
 	left = math.MaxInt64
-	seen := w.m.observer.memory(w.m.cfg.Clock.Now())
-	if _, ok := seen[options.AllocatableMemoryAvailable]; !ok && slices.ContainsFunc(w.m.thresholds, func(t options.Threshold) bool {
+	seen := w.observer.memory(w.m.cfg.Clock.Now())
+	if _, ok := seen[options.AllocatableMemoryAvailable]; !ok && slices.ContainsFunc(w.thresholds, func(t options.Threshold) bool {
 		return t.Signal == options.AllocatableMemoryAvailable
 	}) {
 		left = pace // the limit of all pods is not set yet, as at the start: look again in a second
 	}
 	for s, o := range seen {
 		nearest := int64(-1)
-		for _, t := range w.m.thresholds {
+		for _, t := range w.thresholds {
 			if t.Signal != s {
 				continue
 			}
