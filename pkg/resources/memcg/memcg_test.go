@@ -110,7 +110,7 @@ func TestTheKernelTellsOfAThreshold(t *testing.T) {
 		}
 	})
 	told := make(chan struct{}, 8)
-	n, err := g.Notify(8<<20, func() { told <- struct{}{} })
+	n, err := g.Notify(64<<20, func() { told <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestTheKernelTellsOfAThreshold(t *testing.T) {
 		t.Error("told below the bound")
 	default:
 	}
-	charge(t, g, 32<<20)
+	charge(t, g, 128<<20)
 	select {
 	case <-told:
 	case <-time.After(30 * time.Second):
