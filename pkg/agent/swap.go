@@ -33,7 +33,7 @@ func newSwap(f *foundation, h *host) (swap, error) {
 	limits, v2 := machine.LimitsSwap()
 	limited := f.cfg.MemorySwap.SwapBehavior == config.LimitedSwap
 	if limited && !(limits && v2) {
-		klog.InfoS("Warning: memorySwap.swapBehavior LimitedSwap needs cgroup v2 with its limit of swap, which this host lacks; pods get no swap")
+		klog.InfoS("Warning: memorySwap.swapBehavior LimitedSwap needs cgroup v2 with its limit of swap, which this host lacks; it is the same as NoSwap")
 	}
 	if !limits {
 		return swap{}, nil

@@ -116,7 +116,7 @@ var fields = []field{
 	{"iptablesDropBit", notHonoured, "*", "nothing: the kubelet of this release ignores it, too"},
 	{"featureGates", honoured, "", "features to switch on or off, by name: MemoryQoS; all others are as the kubelet has them by default, with a warning"},
 	{"failSwapOn", honoured, "", "refuse to start while swap is on"},
-	{"memorySwap.swapBehavior", honoured, "", "NoSwap: pods use no swap; LimitedSwap: Burstable pods use some, by their memory requests, with cgroup v2 only"},
+	{"memorySwap.swapBehavior", honoured, "", "NoSwap: pods use no swap (with cgroup v1: containers that have a limit of memory); LimitedSwap: Burstable pods use some, by their memory requests, with cgroup v2 only, and no static ones"},
 	{"containerLogMaxSize", honoured, "", "size at which a container's log is rotated; negative: never"},
 	{"containerLogMaxFiles", honoured, "", "most log files of a container"},
 	{"containerLogMaxWorkers", honoured, "", "logs rotated at a time, and as many compressed"},

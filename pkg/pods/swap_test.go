@@ -38,6 +38,11 @@ func TestSwapLimit(t *testing.T) {
 		if got := SwapLimit(p, &p.Spec.Containers[0], 1000, 400); got != tt.want {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
 		}
+		p.Annotations = map[string]string{AnnotationConfigSource: SourceFile}
+		if got := SwapLimitOfAll(p, 1000, 400); got != 0 {
+			t.Errorf("%s: %d for all of a static pod, want none", name, got)
+		}
+		p.Annotations = nil
 		other := int64(200)
 		if tt.priority != nil {
 			other = 0
