@@ -104,10 +104,10 @@ type Manager struct {
 	cleared chan struct{}
 
 	memory  memory
-	job     chan prepared         // the cleaning under way; nil when none is
-	ready   *prepared             // what the last one came to, until it is used
-	rest    time.Time             // nothing is evicted before
-	cleaned map[cleanup]time.Time // when the last one began
+	job     chan prepared                      // the cleaning under way; nil when none is
+	ready   *prepared                          // what the last one came to, until it is used
+	rest    map[v1.NodeConditionType]time.Time // nobody is evicted for its sake before
+	cleaned map[cleanup]time.Time              // when the last one began
 	told    map[v1.ResourceName]time.Time
 	tried   map[types.UID]int64 // the grace of the pods that were evicted and have not stopped
 	failing logonce.Error
@@ -146,7 +146,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, found: make(chan observer),
 		wake: make(chan struct{}, 1), cleared: make(chan struct{}, 1),
 		told: map[v1.ResourceName]time.Time{}, tried: map[types.UID]int64{},
-		cleaned: map[cleanup]time.Time{}, spared: map[options.Signal]bool{},
+		rest: map[v1.NodeConditionType]time.Time{}, cleaned: map[cleanup]time.Time{}, spared: map[options.Signal]bool{},
 		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kubelet_eviction_stats_age_seconds", Buckets: prometheus.DefBuckets,
 			Help: "Time between when stats are collected, and when pod is evicted based on those stats by eviction signal",
@@ -280,14 +280,14 @@ func (m *Manager) round(ctx context.Context) time.Duration {
 
 // restFor is until when nothing is done about a threshold.
 func (m *Manager) restFor(t options.Threshold, evictable bool) time.Time {
-	between := period
+	rest, between := m.rest[signals[t.Signal].condition], period
 	if !evictable {
 		between = idle
 	}
-	if at := m.cleaned[cleanupFor(t.Signal, m.layout)].Add(between); ofDisk(t.Signal) && !m.ready.fits(t) && at.After(m.rest) {
+	if at := m.cleaned[cleanupFor(t.Signal, m.layout)].Add(between); ofDisk(t.Signal) && !m.ready.fits(t) && at.After(rest) {
 		return at
 	}
-	return m.rest
+	return rest
 }
 
 // waits reports whether something that has been begun has to end before anything is done about a threshold.
@@ -307,7 +307,7 @@ func (m *Manager) relieve(ctx context.Context, t options.Threshold, candidates [
 		return // the job has been started
 	}
 	if p.err != nil {
-		m.rest = now.Add(pause)
+		m.rest[signals[t.Signal].condition] = now.Add(pause)
 		if m.failing.Note(p.err) {
 			klog.ErrorS(p.err, "Eviction manager: cannot find out which pod to evict, trying again", "signal", t.Signal)
 		}
@@ -470,14 +470,14 @@ func (m *Manager) evict(ctx context.Context, t options.Threshold, p *prepared, o
 		clear(m.spared)
 		delete(m.told, signals[t.Signal].resource)
 		if ofDisk(t.Signal) {
-			m.rest = now.Add(period) // what a pod leaves on disk may take a while to go
+			m.rest[signals[t.Signal].condition] = now.Add(period) // what a pod leaves on disk may take a while to go
 		}
 		return
 	}
 	m.nobody(t)
-	m.rest = now.Add(pause)
+	m.rest[signals[t.Signal].condition] = now.Add(pause)
 	if ofDisk(t.Signal) {
-		m.rest = now.Add(period)
+		m.rest[signals[t.Signal].condition] = now.Add(period)
 	}
 }
 

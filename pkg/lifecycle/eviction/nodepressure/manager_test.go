@@ -325,6 +325,22 @@ func TestACleaningIsFollowedByARest(t *testing.T) {
 	})
 }
 
+// The ten seconds after an eviction for the disk's sake are none for memory.
+func TestMemoryDoesNotWaitForTheDisk(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, nil, hard(options.MemoryAvailable, 100), hard(options.NodefsAvailable, 100))
+		w.all, w.used = []*v1.Pod{p("a", 0), p("b", 0)}, map[string]uint64{"a": 2, "b": 1}
+		w.left[options.NodefsAvailable] = 50
+		w.play(t, time.Second)
+		w.stop()
+		w.left[options.MemoryAvailable] = 50
+		w.play(t, time.Second)
+		if got := fmt.Sprint(w.evicted); got != "[a 1 b 1]" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestAPodThatStartsMeanwhileIsNotTheFirstToGo(t *testing.T) {
 	for _, s := range []options.Signal{options.MemoryAvailable, options.NodefsAvailable} {
 		t.Run(string(s), func(t *testing.T) {
