@@ -238,6 +238,8 @@ func (d *Dockerd) Close() error {
 		return nil
 	}
 	d.Kill()
+	// The helpers that it ran of itself, to unpack layers, do not die with it.
+	_ = unix.Kill(-d.cmd.Process.Pid, unix.SIGKILL)
 	return errors.Join(d.Client.Close(), Reap(d.dir))
 }
 

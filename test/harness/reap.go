@@ -74,7 +74,18 @@ func Reap(dir string) error {
 			_ = netlink.LinkDel(l)
 		}
 	}
-	return os.RemoveAll(dir)
+	return removeTree(dir, deadline)
+}
+
+// removeTree removes a directory that a process which is being killed may still write to.
+func removeTree(dir string, deadline time.Time) error {
+	for {
+		err := os.RemoveAll(dir)
+		if !errors.Is(err, unix.ENOTEMPTY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // removeForwardRules removes what kubenet has put into iptables for a bridge.
