@@ -1,6 +1,7 @@
 package nodeobject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -144,30 +145,16 @@ func hugePages(dir string) v1.ResourceList {
 
 // systemInfo reads the machine's identity. What cannot be read stays empty.
 func systemInfo() v1.NodeSystemInfo {
-	info := v1.NodeSystemInfo{
-		MachineID:       machine.Line("/etc/machine-id"),
-		SystemUUID:      machine.Line("/sys/class/dmi/id/product_uuid"),
-		BootID:          machine.Line("/proc/sys/kernel/random/boot_id"),
-		KernelVersion:   machine.Line("/proc/sys/kernel/osrelease"),
-		OSImage:         osImage("/etc/os-release"),
+	id := machine.ReadIdentity()
+	return v1.NodeSystemInfo{
+		MachineID:       id.MachineID,
+		SystemUUID:      id.SystemUUID,
+		BootID:          id.BootID,
+		KernelVersion:   id.KernelVersion,
+		OSImage:         osImage(machine.OSRelease),
 		OperatingSystem: goruntime.GOOS,
 		Architecture:    goruntime.GOARCH,
 	}
-	if info.SystemUUID == "" {
-		info.SystemUUID = info.MachineID
-	}
-	return info
 }
 
-func osImage(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return goruntime.GOOS
-	}
-	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
-			return strings.Trim(v, `"'`)
-		}
-	}
-	return goruntime.GOOS
-}
+func osImage(path string) string { return cmp.Or(machine.OSName(path), goruntime.GOOS) }

@@ -20,6 +20,8 @@ type Memory struct {
 	File         int64 // pages of files and of shared memory: the page cache, with buffers and swap
 	InactiveFile int64 // those of files that the kernel takes back first
 	HugePages    int64 // set aside for huge pages, in use or not
+	Swap         int64 // swap space, 0 without any
+	SwapFree     int64
 }
 
 // Used is what processes and the page cache occupy, which is how the root of all cgroups counts, too. What the
@@ -51,6 +53,7 @@ func parseMemory(text []byte) (m Memory, err error) {
 	wanted := map[string]*int64{
 		"MemTotal:": &m.Total, "AnonPages:": &m.Anonymous, "Inactive(file):": &m.InactiveFile, "Hugetlb:": &m.HugePages,
 		"Cached:": &cached, "Buffers:": &buffers, "SwapCached:": &swapped,
+		"SwapTotal:": &m.Swap, "SwapFree:": &m.SwapFree,
 	}
 	for line := range bytes.Lines(text) {
 		fields := bytes.Fields(line)
@@ -70,6 +73,7 @@ func parseMemory(text []byte) (m Memory, err error) {
 	if m.Total == 0 {
 		return Memory{}, errors.New("no MemTotal")
 	}
+	m.SwapFree = min(m.SwapFree, m.Swap)
 	m.File = cached + buffers + swapped
 	return m, nil
 }

@@ -13,11 +13,8 @@ import (
 
 // addMachine adds the machine_* metrics and what says how the reading went.
 func addMachine(p *page, version string, failed bool) {
-	id, uuid := machine.Line("/etc/machine-id"), machine.Line("/sys/class/dmi/id/product_uuid")
-	if uuid == "" {
-		uuid = id // as in the node's status
-	}
-	who := []*dto.LabelPair{pair("boot_id", machine.Line("/proc/sys/kernel/random/boot_id")), pair("machine_id", id), pair("system_uuid", uuid)}
+	id := machine.ReadIdentity() // as in the node's status
+	who := []*dto.LabelPair{pair("boot_id", id.BootID), pair("machine_id", id.MachineID), pair("system_uuid", id.SystemUUID)}
 	now := time.Now()
 	put := func(name, help string, value float64, extra ...string) {
 		var names, values []string
@@ -30,11 +27,11 @@ func addMachine(p *page, version string, failed bool) {
 	put("machine_cpu_cores", "Number of logical CPU cores.", float64(runtime.NumCPU()))
 	put("machine_cpu_physical_cores", "Number of physical CPU cores.", float64(c.cores))
 	put("machine_cpu_sockets", "Number of CPU sockets.", float64(c.sockets))
-	if m, err := machine.ReadMemory(); err == nil {
-		put("machine_memory_bytes", "Amount of memory installed on the machine.", float64(m.Total))
+	memory, err := machine.ReadMemory()
+	if err == nil {
+		put("machine_memory_bytes", "Amount of memory installed on the machine.", float64(memory.Total))
 	}
-	swap, _ := machine.SwapUse()
-	put("machine_swap_bytes", "Amount of swap memory available on the machine.", float64(swap))
+	put("machine_swap_bytes", "Amount of swap memory available on the machine.", float64(memory.Swap))
 	// Persistent memory is not looked for: a stock kubelet is built without it as well.
 	for _, mode := range []string{"memory_mode", "app_direct_mode"} {
 		put("machine_nvm_capacity", "NVM capacity value labeled by NVM mode (memory mode or app direct mode).", 0, "mode", mode)
@@ -49,7 +46,7 @@ func addMachine(p *page, version string, failed bool) {
 	p.put("cadvisor_version_info", "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.",
 		gauge, 1, time.Time{}, []*dto.LabelPair{
 			pair("cadvisorRevision", ""), pair("cadvisorVersion", version), pair("dockerVersion", ""),
-			pair("kernelVersion", machine.Line("/proc/sys/kernel/osrelease")), pair("osVersion", osVersion()),
+			pair("kernelVersion", id.KernelVersion), pair("osVersion", machine.OSName(machine.OSRelease)),
 		})
 }
 
@@ -86,15 +83,4 @@ func parseCPUs(text []byte) cpus {
 		}
 	}
 	return cpus{len(cores), len(sockets)}
-}
-
-// osVersion is how the operating system calls itself.
-func osVersion() string {
-	text, _ := os.ReadFile("/etc/os-release")
-	for l := range bytes.Lines(text) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(string(l)), "PRETTY_NAME="); ok {
-			return strings.Trim(v, `"`)
-		}
-	}
-	return ""
 }

@@ -44,7 +44,8 @@ func newNodeReader(cfg Config) (*nodeReader, error) {
 
 // stats returns all but what is about file systems.
 func (r *nodeReader) stats(now time.Time, brief bool) stats.NodeStats {
-	n := stats.NodeStats{NodeName: r.name, StartTime: metav1.NewTime(r.booted), Memory: memoryOfMachine(now), Swap: swapOfMachine(now)}
+	n := stats.NodeStats{NodeName: r.name, StartTime: metav1.NewTime(r.booted)}
+	n.Memory, n.Swap = memoryOfMachine(now)
 	if root, err := r.cgroups.Full("/"); err == nil {
 		n.CPU = r.cpu("/", root.CPU, now)
 	}
@@ -106,22 +107,18 @@ func (r *nodeReader) cpu(cgroup string, used uint64, now time.Time) *stats.CPUSt
 	return &stats.CPUStats{Time: metav1.NewTime(now), UsageCoreNanoSeconds: &used, UsageNanoCores: last.rate}
 }
 
-// memoryOfMachine returns the machine's memory use.
-func memoryOfMachine(now time.Time) *stats.MemoryStats {
+// memoryOfMachine returns the machine's use of memory, nil if it cannot be read, and of swap.
+func memoryOfMachine(now time.Time) (*stats.MemoryStats, *stats.SwapStats) {
 	m, err := machine.ReadMemory()
-	if err != nil {
-		return nil
-	}
 	bytes := func(n int64) *uint64 { return ptr.To(uint64(max(n, 0))) }
+	swap := &stats.SwapStats{Time: metav1.NewTime(now), SwapAvailableBytes: bytes(m.SwapFree), SwapUsageBytes: bytes(m.Swap - m.SwapFree)}
+	if err != nil {
+		return nil, swap
+	}
 	return &stats.MemoryStats{
 		Time: metav1.NewTime(now), UsageBytes: bytes(m.Used()), WorkingSetBytes: bytes(m.WorkingSet()),
 		AvailableBytes: bytes(m.Available()), RSSBytes: bytes(m.Anonymous),
-	}
-}
-
-func swapOfMachine(now time.Time) *stats.SwapStats {
-	total, free := machine.SwapUse()
-	return &stats.SwapStats{Time: metav1.NewTime(now), SwapAvailableBytes: &free, SwapUsageBytes: ptr.To(total - free)}
+	}, swap
 }
 
 // networkOfMachine returns the traffic of the machine's interfaces, with that of its default

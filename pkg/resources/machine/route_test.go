@@ -3,8 +3,8 @@ package machine
 import "testing"
 
 func TestSwapAndDefaultRoute(t *testing.T) {
-	if total, free := parseSwap([]byte("MemTotal: 1 kB\nSwapTotal: 100 kB\nSwapFree: 40 kB\nSwap\n")); total != 100<<10 || free != 40<<10 {
-		t.Errorf("swap %d, %d free", total, free)
+	if m, err := parseMemory([]byte("MemTotal: 1 kB\nSwapTotal: 100 kB\nSwapFree: 40 kB\nSwap\n")); err != nil || m.Swap != 100<<10 || m.SwapFree != 40<<10 {
+		t.Errorf("swap %d, %d free, %v", m.Swap, m.SwapFree, err)
 	}
 	routes := "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
 		"docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\neth7\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
