@@ -34,9 +34,9 @@ type Node struct {
 	AppArmor bool
 	// HugePages is true if the kernel can limit a pod's huge pages.
 	HugePages bool
-	// CheckCPUs returns why the node cannot give the pod CPUs of its own, if the pod is
-	// entitled to some: nil when it can. CheckCPUs itself is nil if no pod gets any.
-	CheckCPUs func(*v1.Pod) error
+	// Check returns why the node cannot give the pod what it is entitled to have to itself, see
+	// Allocator: nil when it can. Check itself is nil if pods get nothing to themselves.
+	Check func(*v1.Pod) error
 	// ShuttingDown is true from when the machine begins to shut down.
 	ShuttingDown bool
 	// Fields says what the node has that some fields of a pod need, for pods from the
@@ -63,7 +63,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	var short *pods.Rejection
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
-		shutdown, pressure, fields, hugePages, sysctls, cpus, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		shutdown, pressure, fields, hugePages, sysctls, exclusive, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		switch r := check(pod, others, node); {
 		case r == nil:
@@ -145,13 +145,13 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return nil
 }
 
-// cpus comes before resources, as in the kubelet: a pod for which no CPU is left is
+// exclusive comes before resources, as in the kubelet: a pod for which no CPU or device is left is
 // rejected as UnexpectedAdmissionError and not as OutOfcpu.
-func cpus(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
-	if node.CheckCPUs == nil {
+func exclusive(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
+	if node.Check == nil {
 		return nil
 	}
-	return rejection(node.CheckCPUs(pod))
+	return rejection(node.Check(pod))
 }
 
 // operatingSystem rejects a pod that says of itself, by its label or its field, that it is for another

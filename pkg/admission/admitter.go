@@ -11,12 +11,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// CPUs gives pods CPUs to themselves. Its error is a *pods.Rejection if the pod cannot have
-// what it is entitled to.
-type CPUs interface {
+// Allocator gives pods something of the node to themselves: CPUs, memory, devices. An error is a
+// *pods.Rejection if the pod cannot have what it is entitled to; after any other the worker tries
+// again. Nothing here may wait for others than the disk: the sync loop waits meanwhile.
+type Allocator interface {
 	// Check says why Allocate would reject the pod, nil where it would not, and changes nothing.
 	Check(*v1.Pod) error
+	// Allocate gives the pod what it is entitled to, once. Idempotent.
 	Allocate(*v1.Pod) error
+	// Release takes back what the pod was given. Idempotent.
 	Release(types.UID) error
 }
 
@@ -27,11 +30,12 @@ type Config struct {
 	// Allocated returns a pod with the resources that it has been given; nil: pods have
 	// what they ask for.
 	Allocated func(*v1.Pod) *v1.Pod
-	CPUs      CPUs // nil: containers share all
+	// Allocators are asked in this order.
+	Allocators []Allocator
 }
 
-// Admitter judges pods that do not run yet, and gives those that may start the CPUs that
-// they are entitled to. Safe for concurrent use.
+// Admitter judges pods that do not run yet, and gives those that may start what they are entitled
+// to have to themselves. Safe for concurrent use.
 type Admitter struct{ cfg Config }
 
 // New checks the configuration.
@@ -45,13 +49,17 @@ func New(cfg Config) (*Admitter, error) {
 	return &Admitter{cfg: cfg}, nil
 }
 
-// Admit returns nil when the pod may start beside the others. A rejected pod gives back
-// the CPUs that it may still have from before the node was restarted.
+// Admit returns nil when the pod may start beside the others. A rejected pod has nothing to itself:
+// it gives back what it was given just now, and what it may still have from before the node was
+// restarted.
 func (a *Admitter) Admit(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 	r := a.judge(pod, others)
-	if r != nil && a.cfg.CPUs != nil {
-		if err := a.cfg.CPUs.Release(pod.UID); err != nil {
-			klog.ErrorS(err, "Could not release the CPUs of a pod that was rejected", "pod", klog.KObj(pod), "podUID", pod.UID)
+	if r == nil {
+		return nil
+	}
+	for _, give := range slices.Backward(a.cfg.Allocators) {
+		if err := give.Release(pod.UID); err != nil {
+			klog.ErrorS(err, "Could not take back what a rejected pod was given", "pod", klog.KObj(pod), "podUID", pod.UID)
 		}
 	}
 	return r
@@ -86,13 +94,27 @@ func (a *Admitter) judge(pod *v1.Pod, others []*v1.Pod) *pods.Rejection {
 		others[i] = a.cfg.Allocated(o)
 	}
 	node := a.cfg.Node()
-	if a.cfg.CPUs != nil {
-		node.CheckCPUs = a.cfg.CPUs.Check
-	}
-	if r := Admit(pod, others, node); r != nil || a.cfg.CPUs == nil {
+	node.Check = a.check
+	if r := Admit(pod, others, node); r != nil {
 		return r
 	}
-	return rejection(a.cfg.CPUs.Allocate(pod))
+	for _, give := range a.cfg.Allocators {
+		if r := rejection(give.Allocate(pod)); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// check returns why the first of the allocators that cannot would not give the pod what it is entitled
+// to.
+func (a *Admitter) check(pod *v1.Pod) error {
+	for _, give := range a.cfg.Allocators {
+		if err := give.Check(pod); rejection(err) != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rejection returns the *pods.Rejection in an error, nil if there is none: anything else

@@ -12,29 +12,32 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// exclusive is a CPUs that answers what it is told to, and counts.
-type exclusive struct {
-	check, allocate    error
-	allocated, release int
+// giver is an Allocator that answers what it is told to, and counts.
+type giver struct {
+	check, allocate     error
+	allocated, released int
 }
 
-func (e *exclusive) Check(*v1.Pod) error     { return e.check }
-func (e *exclusive) Allocate(*v1.Pod) error  { e.allocated++; return e.allocate }
-func (e *exclusive) Release(types.UID) error { e.release++; return nil }
+func (g *giver) Check(*v1.Pod) error     { return g.check }
+func (g *giver) Allocate(*v1.Pod) error  { g.allocated++; return g.allocate }
+func (g *giver) Release(types.UID) error { g.released++; return nil }
 
-func TestAnAdmittedPodHasItsCPUsAndARejectedOneGivesThemBack(t *testing.T) {
-	full := &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: "no CPU is left"}
+func TestAnAdmittedPodHasAllAndARejectedOneNothingToItself(t *testing.T) {
+	full := &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: "none is left"}
 	for name, tt := range map[string]struct {
-		cpus      exclusive
-		want      string
-		allocated int
+		first, second giver
+		want          string
+		allocated     [2]int
 	}{
-		"admitted":                   {exclusive{}, "", 1},
-		"none left":                  {exclusive{check: full}, full.Reason, 0},
-		"none left when it is given": {exclusive{allocate: full}, full.Reason, 1},
-		"a disk that fails":          {exclusive{allocate: errors.New("disk full")}, "", 1}, // the worker tries again
+		"admitted":                              {giver{}, giver{}, "", [2]int{1, 1}},
+		"none left":                             {giver{check: full}, giver{}, full.Reason, [2]int{0, 0}},
+		"none left of the second":               {giver{}, giver{check: full}, full.Reason, [2]int{0, 0}},
+		"none left when it is given":            {giver{allocate: full}, giver{}, full.Reason, [2]int{1, 0}},
+		"none left of the second when given":    {giver{}, giver{allocate: full}, full.Reason, [2]int{1, 1}},
+		"a disk that fails: it is tried again":  {giver{allocate: errors.New("disk full")}, giver{}, "", [2]int{1, 1}},
+		"a check that fails without a judgment": {giver{check: errors.New("unknown")}, giver{}, "", [2]int{1, 1}},
 	} {
-		a, err := New(Config{Node: func() Node { return Node{Name: "n"} }, CPUs: &tt.cpus})
+		a, err := New(Config{Node: func() Node { return Node{Name: "n"} }, Allocators: []Allocator{&tt.first, &tt.second}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,8 +49,8 @@ func TestAnAdmittedPodHasItsCPUsAndARejectedOneGivesThemBack(t *testing.T) {
 		if tt.want != "" {
 			released = 1
 		}
-		if got != tt.want || tt.cpus.allocated != tt.allocated || tt.cpus.release != released {
-			t.Errorf("%s: rejected %q, allocated %d, released %d times", name, got, tt.cpus.allocated, tt.cpus.release)
+		if got != tt.want || [2]int{tt.first.allocated, tt.second.allocated} != tt.allocated || tt.first.released != released || tt.second.released != released {
+			t.Errorf("%s: rejected %q, %+v, %+v", name, got, tt.first, tt.second)
 		}
 	}
 }

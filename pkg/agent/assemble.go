@@ -67,6 +67,10 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 	if err != nil {
 		return nil, err
 	}
+	plugins, err := newPlugins(f, supplies)
+	if err != nil {
+		return nil, err
+	}
 	runtime, err := newRuntime(f, host, supplies)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 	if err != nil {
 		return nil, err
 	}
-	own := []part{{"configuration", func(ctx context.Context) error { return watchConfiguration(ctx, cfg) }}}
+	own := []part{plugins, {"configuration", func(ctx context.Context) error { return watchConfiguration(ctx, cfg) }}}
 	return slices.Concat(own, host.parts, supplies.parts, runtime.parts, life.parts, reporters, front), nil
 }
 

@@ -183,7 +183,7 @@ func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.S
 		return now
 	}}
 	if h.cpus != nil {
-		cfg.CPUs = h.cpus
+		cfg.Allocators = append(cfg.Allocators, h.cpus)
 	}
 	if resizes != nil {
 		cfg.Allocated = resizes.Of

@@ -16,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
 
 // world is what surrounds the node: nothing, or a cluster.
@@ -58,7 +59,7 @@ type podObjects interface {
 type supplies struct {
 	objects podObjects
 	claims  volume.Claims
-	csi     volume.CSI
+	csi     *csi.Manager
 	growth  *volume.Growth
 	tokens  provider.Tokens // of service accounts, for credential plug-ins
 

@@ -23,11 +23,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/pluginregistry"
 	"github.com/mini-kubelet/mini-kubelet/test/csidriver"
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
-
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
@@ -130,7 +131,12 @@ func (h *house) restart() {
 		h.t.Fatal(err)
 	}
 	h.Manager = m
-	h.stop = testrun.Start(h.t, m.Run)
+	plugins, err := pluginregistry.New(pluginregistry.Config{Root: h.root, Handlers: map[string]pluginregistry.Handler{registration.CSIPlugin: m}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	stopRegistry, stopManager := testrun.Start(h.t, plugins.Run), testrun.Start(h.t, m.Run)
+	h.stop = func() { stopRegistry(); stopManager() }
 }
 
 func (h *house) until(what string, cond func() bool) {
@@ -760,35 +766,4 @@ func TestWhatADriverSaysOfItselfIsRefusedInAFewWords(t *testing.T) {
 	if err := checkVersions([]string{strings.Repeat("x", 5000)}); err == nil || len(err.Error()) > 300 {
 		t.Errorf("%.300v", err)
 	}
-}
-
-func TestAFileInThePlaceOfTheRegistry(t *testing.T) {
-	root := t.TempDir()
-	dir := filepath.Join(root, registryDir)
-	if err := os.WriteFile(dir, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m, err := New(Config{Root: root, NodeName: "n1", Secret: func(context.Context, string, string) (*v1.Secret, error) {
-		return nil, errors.New("none")
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := testrun.Start(t, m.Run)
-	testrun.Eventually(t, "the registry is a directory", func() bool { fi, err := os.Lstat(dir); return err == nil && fi.IsDir() })
-	stop() // fails the test if it had ended by itself
-	damage.MovedAside(t, dir)
-}
-
-func TestRunGoesOnWithoutInotify(t *testing.T) {
-	if !testrun.WithoutInotify(t) {
-		return
-	}
-	m, err := New(Config{Root: t.TempDir(), NodeName: "n1", Secret: func(context.Context, string, string) (*v1.Secret, error) {
-		return nil, errors.New("none")
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	testrun.Start(t, m.Run)() // fails the test if it had ended by itself
 }

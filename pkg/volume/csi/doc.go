@@ -1,7 +1,7 @@
 // Package csi is the node's part of the Container Storage Interface: drivers
 // register themselves, and mount the volumes that pods name.
 //
-//	<root>/plugins_registry/*.sock ──▶ registry.go ──NodeGetInfo──▶ CSINode, labels of the node
+//	base/pluginregistry ──Register──▶ registry.go ──NodeGetInfo──▶ CSINode, labels of the node
 //	volume ──SetUp──▶ mount.go ──NodeStageVolume, NodePublishVolume──▶ driver
 //	volume ──TearDown, Clean──▶ unmount.go ──NodeUnpublishVolume, NodeUnstageVolume──▶ driver
 //

@@ -1,0 +1,190 @@
+package pluginregistry
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/damage"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
+)
+
+// plugin is a real registration service.
+type plugin struct {
+	registration.UnimplementedRegistrationServer
+	info *registration.PluginInfo
+
+	mu   sync.Mutex
+	told []*registration.RegistrationStatus
+}
+
+func (p *plugin) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
+	return p.info, nil
+}
+
+func (p *plugin) NotifyRegistrationStatus(_ context.Context, s *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = append(p.told, s)
+	return &registration.RegistrationStatusResponse{}, nil
+}
+
+// last returns what the plug-in was told last, nil if nothing.
+func (p *plugin) last() *registration.RegistrationStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.told) == 0 {
+		return nil
+	}
+	return p.told[len(p.told)-1]
+}
+
+// serve starts a plug-in at root and returns what stops it and removes its socket.
+func serve(t *testing.T, root, kind, name string) (*plugin, func()) {
+	t.Helper()
+	dir := filepath.Join(root, Dir, "below") // subdirectories are looked into, too
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, name+"-reg.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plugin{info: &registration.PluginInfo{Type: kind, Name: name, SupportedVersions: []string{"v1"}}}
+	s := grpc.NewServer()
+	registration.RegisterRegistrationServer(s, p)
+	var wait sync.WaitGroup
+	wait.Go(func() { _ = s.Serve(l) })
+	stop := sync.OnceFunc(func() { s.Stop(); wait.Wait() })
+	t.Cleanup(stop)
+	return p, stop
+}
+
+// handler records what it is told.
+type handler struct {
+	refuse error
+	gone   chan struct{} // Stay returns by itself for each token
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func (h *handler) note(call string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, call)
+}
+
+func (h *handler) has(calls ...string) func() bool {
+	return func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.calls) < len(calls) {
+			return false
+		}
+		for i, c := range calls {
+			if h.calls[i] != c {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func (h *handler) Register(_ context.Context, p Plugin) (Registration, error) {
+	h.note("register " + p.Name)
+	if h.refuse != nil {
+		return nil, h.refuse
+	}
+	return &member{h, p.Name}, nil
+}
+
+type member struct {
+	h    *handler
+	name string
+}
+
+func (m *member) Stay(ctx context.Context) {
+	m.h.note("stay " + m.name)
+	select {
+	case <-ctx.Done():
+	case <-m.h.gone:
+	}
+}
+
+func (m *member) Leave(context.Context) { m.h.note("leave " + m.name) }
+
+// short makes a directory whose path leaves room for sockets.
+func short(t *testing.T) string {
+	t.Helper()
+	root, err := os.MkdirTemp("/tmp", "plug-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	return root
+}
+
+func run(t *testing.T, root string, handlers map[string]Handler) (stop func()) {
+	t.Helper()
+	r, err := New(Config{Root: root, Handlers: handlers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testrun.Start(t, r.Run)
+}
+
+func TestPlugInsGoToTheHandlerOfTheirType(t *testing.T) {
+	root := short(t)
+	one, two := &handler{}, &handler{refuse: errors.New("no room")}
+	run(t, root, map[string]Handler{"One": one, "Two": two})
+	first, stop := serve(t, root, "One", "first")
+	second, _ := serve(t, root, "Two", "second")
+	third, _ := serve(t, root, "Three", "third")
+	testrun.Eventually(t, "the first is registered and told so", func() bool {
+		return one.has("register first", "stay first")() && first.last() != nil && first.last().PluginRegistered
+	})
+	testrun.Eventually(t, "the second is refused, and asked again", func() bool {
+		return two.has("register second", "register second")() && second.last() != nil && !second.last().PluginRegistered && second.last().Error == "no room"
+	})
+	stop()
+	testrun.Eventually(t, "the first leaves with its socket", one.has("register first", "stay first", "leave first"))
+	if third.last() != nil {
+		t.Errorf("a plug-in of an unknown type was told %v", third.last())
+	}
+}
+
+func TestAPlugInThatServesNoLongerIsRegisteredAnew(t *testing.T) {
+	root := short(t)
+	h := &handler{gone: make(chan struct{}, 1)}
+	h.gone <- struct{}{}
+	run(t, root, map[string]Handler{"One": h})
+	serve(t, root, "One", "p")
+	testrun.Eventually(t, "it registers again", h.has("register p", "stay p", "leave p", "register p", "stay p"))
+}
+
+func TestAFileInThePlaceOfTheRegistry(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, Dir)
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, root, nil)
+	testrun.Eventually(t, "the registry is a directory", func() bool { fi, err := os.Lstat(dir); return err == nil && fi.IsDir() })
+	stop() // fails the test if it had ended by itself
+	damage.MovedAside(t, dir)
+}
+
+func TestRunGoesOnWithoutInotify(t *testing.T) {
+	if !testrun.WithoutInotify(t) {
+		return
+	}
+	run(t, t.TempDir(), nil)() // fails the test if it had ended by itself
+}
