@@ -13,6 +13,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 )
 
 // systemDevices is where the kernel shows CPUs and NUMA nodes.
@@ -46,7 +47,7 @@ func reserveNamed(named string, kept *nodeobject.Reserved) error {
 
 // newCPUs makes the manager that gives containers CPUs to themselves; nil if the
 // configuration does not ask for it. Pods that nobody wants any more lose theirs.
-func newCPUs(f *foundation, r nodeobject.Reserved) (*cpumanager.Manager, error) {
+func newCPUs(f *foundation, r nodeobject.Reserved, a *topologymanager.Alignment) (*cpumanager.Manager, error) {
 	cfg := f.cfg
 	if cfg.CPUManagerPolicy != "static" {
 		return nil, cpumanager.CheckUnused(cfg.RootDir)
@@ -67,7 +68,7 @@ func newCPUs(f *foundation, r nodeobject.Reserved) (*cpumanager.Manager, error) 
 	reserved.Add(*r.Kube.Cpu())
 	m, err := cpumanager.New(cpumanager.Config{
 		Topology: t, Named: named, Reserved: reserved, Options: parsed, Root: cfg.RootDir,
-		Gone: func(uid types.UID) bool { return !f.store.MayBeWanted(uid) },
+		Gone: func(uid types.UID) bool { return !f.store.MayBeWanted(uid) }, Metrics: f.metrics, Alignment: a,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cpuManagerPolicy static: %w", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/utilchains"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
@@ -32,6 +33,7 @@ type host struct {
 	reserved nodeobject.Reserved // from pods
 
 	cpus      *cpumanager.Manager // nil: containers share all
+	topology  *topologymanager.Manager
 	memoryQoS memoryQoS
 	swap      swap
 	cgroups   *cgroup.Tree // nil: pods have none of their own
@@ -62,11 +64,8 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 		return nil, err
 	}
 	h.labels = nodeobject.DefaultLabels(f.cfg.NodeName, h.measured.Info, f.cfg.NodeLabels)
-	if h.cpus, err = newCPUs(f, h.reserved); err != nil {
+	if err := h.addManagers(f); err != nil {
 		return nil, err
-	}
-	if h.cpus != nil {
-		h.assigned = h.cpus.CPUs
 	}
 	h.memoryQoS = newMemoryQoS(f, h.measured.Info.KernelVersion)
 	if h.swap, err = newSwap(f, h); err != nil {

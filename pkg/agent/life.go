@@ -120,12 +120,11 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return resizes.Orphans(gone) },
 		})
 	}
+	allocate := h.allocate(rt.pleg)
 	if h.cpus != nil {
 		list = append(list, worker.Holding{
-			Name: "CPUs",
-			// Admission did this already, except for a pod that came back before it
-			// was gone.
-			SetUp:   func(_ context.Context, pod *v1.Pod) error { return h.cpus.Allocate(pod) },
+			Name:    "CPUs",
+			SetUp:   func(_ context.Context, pod *v1.Pod) error { return allocate(pod) },
 			Stopped: h.cpus.Release,
 			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.cpus.Orphans(gone) },
 		})
@@ -182,9 +181,7 @@ func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.S
 		now.ShuttingDown = l.shutdown.Ending()
 		return now
 	}}
-	if h.cpus != nil {
-		cfg.Allocators = append(cfg.Allocators, h.cpus)
-	}
+	cfg.Allocators = append(cfg.Allocators, h.topology)
 	if resizes != nil {
 		cfg.Allocated = resizes.Of
 	}

@@ -237,6 +237,12 @@ func (c *Config) validateCPUs(k *checker) {
 	_, err := options.ParseCPUManager(c.CPUManagerPolicyOptions)
 	k.want(err == nil, "cpuManagerPolicyOptions", "%v", err)
 	k.want(c.CPUManagerPolicy != "none" || len(c.CPUManagerPolicyOptions) == 0, "cpuManagerPolicyOptions", "cannot be set with cpuManagerPolicy none, which has no options")
+	oneOf(k, "topologyManagerPolicy", c.TopologyManagerPolicy, "none", "best-effort", "restricted", "single-numa-node")
+	oneOf(k, "topologyManagerScope", c.TopologyManagerScope, "container", "pod")
+	if c.TopologyManagerPolicy != "none" { // which has no options, and the kubelet does not look at them
+		_, err := options.ParseTopologyManager(c.TopologyManagerPolicyOptions)
+		k.want(err == nil, "topologyManagerPolicyOptions", "%v", err)
+	}
 	if c.ReservedSystemCPUs != "" {
 		_, err := cpuset.Parse(c.ReservedSystemCPUs)
 		k.want(err == nil, "reservedSystemCPUs", "must be a list of CPUs such as 0-1,4, got %q", c.ReservedSystemCPUs)

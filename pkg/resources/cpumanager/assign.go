@@ -13,6 +13,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/numa"
 )
 
 // state records which container has which CPUs. It is immutable: decisions return a
@@ -22,12 +23,18 @@ type state struct {
 	assigned map[types.UID]map[string]cpuset.CPUSet
 }
 
-// unexpected is the kubelet's message for what it does not expect at admission: the scheduler
-// should not have sent the pod.
-func unexpected(err error) *pods.Rejection {
-	return &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
+// exclusive are the CPUs that containers have to themselves.
+func (s state) exclusive() cpuset.CPUSet {
+	all := cpuset.New()
+	for _, containers := range s.assigned {
+		for _, cpus := range containers {
+			all = all.Union(cpus)
+		}
+	}
+	return all
 }
 
+// misaligned is the kubelet's rejection of a pod whose CPUs cannot be whole cores.
 func misaligned(format string, args ...any) *pods.Rejection {
 	return &pods.Rejection{Reason: "SMTAlignmentError", Message: "SMT Alignment Error: " + fmt.Sprintf(format, args...)}
 }
@@ -98,52 +105,81 @@ func (p policy) check(s state) error {
 	return nil
 }
 
-// assign gives the pod's containers the CPUs that they are entitled to and do not
-// have yet: either to all of them, or to none with a *pods.Rejection. Containers reuse the
-// CPUs of the init containers before them, which have ended by then, but not those
-// of sidecars.
-func (p policy) assign(s state, pod *v1.Pod) (state, error) {
-	had := s.assigned[pod.UID]
-	has := maps.Clone(had)
+// draft is what one pod is going to have, on a state that it leaves as it is. Containers get the
+// CPUs that they are entitled to and do not have yet, in their order: they reuse the CPUs of the
+// init containers before them, which have ended by then, but not those of sidecars.
+type draft struct {
+	policy
+	pod      *v1.Pod
+	before   state
+	has      map[string]cpuset.CPUSet // containers, and what they had or are given
+	shared   cpuset.CPUSet
+	reusable cpuset.CPUSet
+}
+
+func (p policy) draft(s state, pod *v1.Pod) *draft {
+	has := maps.Clone(s.assigned[pod.UID])
 	if has == nil {
 		has = map[string]cpuset.CPUSet{}
 	}
-	shared, reusable := s.shared, cpuset.New()
-	give := func(c *v1.Container, ends bool) error {
-		n := entitled(pod, c)
-		if n == 0 {
-			return nil
-		}
-		cpus, ok := has[c.Name]
-		if !ok {
-			if err := p.aligned(shared.Union(reusable), n); err != nil {
-				return err
-			}
-			var err error
-			if cpus, err = p.topology.take(shared.Difference(p.reserved).Union(reusable), n); err != nil {
-				return unexpected(err)
-			}
-		}
-		has[c.Name] = cpus
-		shared = shared.Difference(cpus)
-		if ends {
-			reusable = reusable.Union(cpus)
-		} else {
-			reusable = reusable.Difference(cpus)
-		}
-		return nil
+	return &draft{policy: p, pod: pod, before: s, has: has, shared: s.shared, reusable: cpuset.New()}
+}
+
+// give adds what the container is entitled to, from the given NUMA nodes as far as it goes; empty:
+// from any. n is how many CPUs it gets now.
+func (d *draft) give(kind pods.ContainerKind, c *v1.Container, nodes numa.Set) (n int, err error) {
+	n = entitled(d.pod, c)
+	if n == 0 {
+		return 0, nil
 	}
-	for kind, c := range pods.Containers(pod) {
-		if err := give(c, kind == pods.InitContainer); err != nil {
-			return s, err
+	cpus, had := d.has[c.Name]
+	if !had {
+		if err := d.aligned(d.shared.Union(d.reusable), n); err != nil {
+			return n, err
+		}
+		if cpus, err = d.takeFrom(nodes, d.free(), n); err != nil {
+			return n, err
 		}
 	}
-	if len(has) == len(had) {
-		return s, nil
+	d.has[c.Name] = cpus
+	d.shared = d.shared.Difference(cpus)
+	if kind == pods.InitContainer {
+		d.reusable = d.reusable.Union(cpus)
+	} else {
+		d.reusable = d.reusable.Difference(cpus)
 	}
-	next := state{shared: shared, assigned: maps.Clone(s.assigned)}
-	next.assigned[pod.UID] = has
-	return next, nil
+	if had {
+		n = 0
+	}
+	return n, nil
+}
+
+// free are the CPUs that the next container may be given.
+func (d *draft) free() cpuset.CPUSet { return d.shared.Difference(d.reserved).Union(d.reusable) }
+
+// on returns the state with the draft in it. Since the draft was begun, CPUs may have been taken
+// back, but not given.
+func (d *draft) on(s state) state {
+	next := state{shared: s.shared, assigned: maps.Clone(s.assigned)}
+	next.assigned[d.pod.UID] = d.has
+	for _, cpus := range d.has {
+		next.shared = next.shared.Difference(cpus)
+	}
+	return next
+}
+
+// takeFrom takes as many CPUs as there are from the NUMA nodes, and the rest from elsewhere.
+func (p policy) takeFrom(nodes numa.Set, free cpuset.CPUSet, n int) (cpuset.CPUSet, error) {
+	near := cpuset.New()
+	if nodes != 0 {
+		near = free.Intersection(p.topology.of(nodes))
+	}
+	first, err := p.topology.take(near, min(n, near.Size()))
+	if err != nil {
+		return cpuset.New(), err
+	}
+	rest, err := p.topology.take(free.Difference(first), n-first.Size())
+	return first.Union(rest), err
 }
 
 // aligned returns why n CPUs cannot be whole cores, if they have to be. Cores with

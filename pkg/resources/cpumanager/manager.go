@@ -5,13 +5,14 @@ import (
 	"path/filepath"
 	"sync"
 
-	v1 "k8s.io/api/core/v1"
+	"github.com/prometheus/client_golang/prometheus"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 )
 
 // Config is what a Manager is made of.
@@ -26,6 +27,9 @@ type Config struct {
 	// Gone reports whether nobody wants a pod any more: its CPUs count as free. nil: no pod
 	// is known to be.
 	Gone func(types.UID) bool
+	// Metrics and Alignment count; nil: nobody does.
+	Metrics   prometheus.Registerer
+	Alignment *topologymanager.Alignment
 }
 
 // Manager knows which CPUs each container has. Safe for concurrent use.
@@ -33,6 +37,7 @@ type Manager struct {
 	policy  policy
 	file    string
 	gone    func(types.UID) bool
+	metrics *metrics
 	changed chan struct{}
 
 	mu    sync.Mutex
@@ -67,6 +72,10 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	m.state = s
+	if m.metrics, err = newMetrics(m, cfg.Metrics, cfg.Alignment); err != nil {
+		return nil, err
+	}
+	m.metrics.show(p.topology, s)
 	klog.InfoS("CPU manager: static policy", "reservedCPUs", p.reserved, "sharedCPUs", m.state.shared, "podsWithCPUs", len(m.state.assigned))
 	return m, nil
 }
@@ -84,45 +93,8 @@ func (m *Manager) put(s state) error {
 		}
 	}
 	m.state = s
+	m.metrics.show(m.policy.topology, s)
 	return nil
-}
-
-// Check says why the pod could not be given the CPUs that it is entitled to: nil,
-// or a *pods.Rejection. CPUs of pods that are gone count as free.
-func (m *Manager) Check(pod *v1.Pod) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, err := m.plan(pod)
-	return err
-}
-
-// Allocate gives the pod the CPUs that it is entitled to, once and for as long as
-// it lives: a *pods.Rejection, or the error of the disk. Idempotent.
-func (m *Manager) Allocate(pod *v1.Pod) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next, err := m.plan(pod)
-	if err != nil {
-		return err
-	}
-	if len(next.assigned[pod.UID]) == len(m.state.assigned[pod.UID]) {
-		return nil // nothing to give; CPUs of others are released in time
-	}
-	if err := m.put(next); err != nil {
-		return unexpected(err)
-	}
-	for name, cpus := range next.assigned[pod.UID] {
-		klog.V(2).InfoS("Container has CPUs of its own", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", name, "cpus", cpus)
-	}
-	return nil
-}
-
-func (m *Manager) plan(pod *v1.Pod) (state, error) {
-	s := m.state
-	if m.gone != nil {
-		s = s.release(func(uid types.UID) bool { return uid != pod.UID && m.gone(uid) })
-	}
-	return m.policy.assign(s, pod)
 }
 
 // CPUs returns the CPUs that the container runs on, in the form of cpuset.cpus, and
@@ -147,8 +119,8 @@ func (m *Manager) Release(uid types.UID) error {
 	return m.release(func(u types.UID) bool { return u == uid })
 }
 
-// Orphans takes back the CPUs of pods that are gone. Allocate waits while it asks,
-// so a pod that becomes wanted before it is allocated is never taken for gone.
+// Orphans takes back the CPUs of pods that are gone. Plan and Commit wait while it asks, so a pod
+// that becomes wanted before it is planned is never taken for gone.
 func (m *Manager) Orphans(gone func(types.UID) bool) error { return m.release(gone) }
 
 func (m *Manager) release(gone func(types.UID) bool) error {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
 )
 
@@ -30,6 +31,16 @@ func newManager(t *testing.T, root string) *Manager {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// admits is what the manager's CPUs are given by, with no regard to NUMA nodes.
+func admits(t *testing.T, m *Manager) *topologymanager.Manager {
+	t.Helper()
+	a, err := topologymanager.New(topologymanager.Config{Policy: topologymanager.None, Providers: []topologymanager.Provider{m}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func wantCPUs(t *testing.T, m *Manager, uid types.UID, container, want string, exclusive bool) {
@@ -43,13 +54,13 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 	root := t.TempDir()
 	m := newManager(t, root)
 	wantCPUs(t, m, "p", "c", "0-3", false)
-	if err := m.Allocate(pod("p", container("c", "2"))); err != nil {
+	if err := admits(t, m).Allocate(pod("p", container("c", "2"))); err != nil {
 		t.Fatal(err)
 	}
 	m = newManager(t, root)
 	wantCPUs(t, m, "p", "c", "1-2", true)
 	wantCPUs(t, m, "q", "c", "0,3", false)
-	if err := m.Allocate(pod("p", container("c", "2"))); err != nil { // judged again
+	if err := admits(t, m).Allocate(pod("p", container("c", "2"))); err != nil { // judged again
 		t.Fatal(err)
 	}
 	wantCPUs(t, m, "p", "c", "1-2", true)
@@ -61,20 +72,20 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 
 func TestManagerTakesBackWhatIsGone(t *testing.T) {
 	m := newManager(t, t.TempDir())
-	if err := m.Allocate(pod("old", container("c", "3"))); err != nil {
+	if err := admits(t, m).Allocate(pod("old", container("c", "3"))); err != nil {
 		t.Fatal(err)
 	}
 	next := pod("new", container("c", "2"))
 	var r *pods.Rejection
-	if err := m.Check(next); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" {
+	if err := admits(t, m).Check(next); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" {
 		t.Errorf("Check = %v", err)
 	}
 	m.gone = func(uid types.UID) bool { return uid == "old" }
-	if err := m.Check(next); err != nil {
+	if err := admits(t, m).Check(next); err != nil {
 		t.Error(err)
 	}
 	wantCPUs(t, m, "old", "c", "1-3", true) // nothing was changed
-	if err := m.Allocate(next); err != nil {
+	if err := admits(t, m).Allocate(next); err != nil {
 		t.Fatal(err)
 	}
 	wantCPUs(t, m, "old", "c", "0,3", false)
@@ -93,7 +104,7 @@ func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r *pods.Rejection
-	if err := m.Allocate(pod("p", container("c", "1"))); !errors.As(err, &r) || !strings.Contains(r.Message, "write the state") {
+	if err := admits(t, m).Allocate(pod("p", container("c", "1"))); !errors.As(err, &r) || !strings.Contains(r.Message, "write the state") {
 		t.Errorf("Allocate = %v", err)
 	}
 	wantCPUs(t, m, "p", "c", "0-3", false)
@@ -152,7 +163,7 @@ func TestUselessStateIsRefusedInPlainWords(t *testing.T) {
 func TestADamagedStateStopsNoAgent(t *testing.T) {
 	place := func(t *testing.T) string {
 		root := t.TempDir()
-		if err := newManager(t, root).Allocate(pod("p", container("c", "1"))); err != nil {
+		if err := admits(t, newManager(t, root)).Allocate(pod("p", container("c", "1"))); err != nil {
 			t.Fatal(err)
 		}
 		return filepath.Join(root, FileName)
@@ -161,7 +172,7 @@ func TestADamagedStateStopsNoAgent(t *testing.T) {
 		root := filepath.Dir(path)
 		m := newManager(t, root)
 		wantCPUs(t, m, "p", "c", "0-3", false)
-		if err := m.Allocate(pod("p", container("c", "1"))); err != nil {
+		if err := admits(t, m).Allocate(pod("p", container("c", "1"))); err != nil {
 			t.Fatal(err)
 		}
 		wantCPUs(t, newManager(t, root), "p", "c", "1", true)
@@ -282,7 +293,7 @@ func TestRunningContainersFollowTheSharedCPUs(t *testing.T) {
 					t.Errorf("at the start: %q", got)
 				}
 				begun := time.Now()
-				if err := m.Allocate(pod("own", container("c", "2"))); err != nil {
+				if err := admits(t, m).Allocate(pod("own", container("c", "2"))); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"k8s.io/utils/cpuset"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/numa"
 )
 
 // Topology is the place of each online CPU (a hardware thread).
@@ -94,20 +96,40 @@ func readNumber(path string) (int, error) {
 // CPUs returns all online CPUs.
 func (t Topology) CPUs() cpuset.CPUSet { return cpuset.New(slices.Collect(maps.Keys(t))...) }
 
+// of returns the CPUs of these NUMA nodes.
+func (t Topology) of(nodes numa.Set) cpuset.CPUSet {
+	var cpus []int
+	for cpu, p := range t {
+		if nodes.Has(p.NUMA) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpuset.New(cpus...)
+}
+
+// perNode counts CPUs by NUMA node.
+func (t Topology) perNode(cpus cpuset.CPUSet) map[int]int {
+	n := map[int]int{}
+	for _, cpu := range cpus.UnsortedList() {
+		n[t[cpu].NUMA]++
+	}
+	return n
+}
+
 // level returns the part of the machine, of one kind, that a CPU is in.
 type level func(Place) int
 
-func core(p Place) int   { return p.Core }
-func socket(p Place) int { return p.Socket }
-func numa(p Place) int   { return p.NUMA }
+func core(p Place) int     { return p.Core }
+func socket(p Place) int   { return p.Socket }
+func numaNode(p Place) int { return p.NUMA }
 
 // levels returns the kinds of parts, largest first: a NUMA node has several
 // sockets, or a socket several NUMA nodes.
 func (t Topology) levels() []level {
-	if len(t.sizes(socket)) >= len(t.sizes(numa)) {
-		return []level{numa, socket, core}
+	if len(t.sizes(socket)) >= len(t.sizes(numaNode)) {
+		return []level{numaNode, socket, core}
 	}
-	return []level{socket, numa, core}
+	return []level{socket, numaNode, core}
 }
 
 // sizes returns how many CPUs each part of that kind has.

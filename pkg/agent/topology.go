@@ -1,0 +1,60 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/numa"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
+)
+
+// addManagers makes what gives containers parts of the machine to themselves, and the topology
+// manager, which has them give parts that are near each other.
+func (h *host) addManagers(f *foundation) error {
+	alignment, err := topologymanager.NewAlignment(f.metrics)
+	if err != nil {
+		return err
+	}
+	if h.cpus, err = newCPUs(f, h.reserved, alignment); err != nil {
+		return err
+	}
+	cfg := topologymanager.Config{
+		Policy: f.cfg.TopologyManagerPolicy, Scope: topologymanager.Scope(f.cfg.TopologyManagerScope), Alignment: alignment, Metrics: f.metrics,
+	}
+	if h.cpus != nil {
+		h.assigned = h.cpus.CPUs
+		cfg.Providers = append(cfg.Providers, h.cpus)
+	}
+	if cfg.Policy != topologymanager.None {
+		if cfg.Options, err = options.ParseTopologyManager(f.cfg.TopologyManagerPolicyOptions); err != nil {
+			return err
+		}
+		if cfg.Nodes, err = numa.Discover(systemDevices); err != nil {
+			return err
+		}
+	}
+	h.topology, err = topologymanager.New(cfg)
+	return err
+}
+
+// allocate returns what gives a pod its parts of the machine before it starts. Admission did this
+// already, except for a pod that came back before it was gone, and for one that runs and of which
+// there is no record.
+func (h *host) allocate(observed interface{ Pods() []*actual.Pod }) func(*v1.Pod) error {
+	runs := func(uid types.UID) bool {
+		for _, p := range observed.Pods() {
+			if p.UID == uid {
+				return p.Running()
+			}
+		}
+		return false
+	}
+	return func(pod *v1.Pod) error {
+		if runs(pod.UID) {
+			return h.topology.Restore(pod)
+		}
+		return h.topology.Allocate(pod)
+	}
+}
