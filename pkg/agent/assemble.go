@@ -54,9 +54,17 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 	if err != nil {
 		return nil, err
 	}
+	statuses, err := podstatus.NewManager(metrics)
+	if err != nil {
+		return nil, err
+	}
+	store := podstore.New()
+	if err := podstore.Export(store, metrics); err != nil {
+		return nil, err
+	}
 	f := &foundation{
 		cfg: cfg, client: client, engine: engine, metrics: metrics,
-		store: podstore.New(), statuses: podstatus.NewManager(), wakeups: loop.NewWakeups(),
+		store: store, statuses: statuses, wakeups: loop.NewWakeups(),
 		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(), nodeChanged: make(chan struct{}, 1),
 	}
 	host, err := newHost(ctx, f, world)

@@ -18,6 +18,17 @@ const (
 	EphemeralContainer                      // added to a running pod for debugging
 )
 
+// Label is what metrics call the kind; a sidecar is an init container there, as in the kubelet.
+func (k ContainerKind) Label() string {
+	switch k {
+	case InitContainer, SidecarContainer:
+		return "init_container"
+	case EphemeralContainer:
+		return "ephemeral_container"
+	}
+	return "container"
+}
+
 // Containers returns the init containers, sidecars and regular containers of a pod's
 // spec in their order. The pointers lead into the pod.
 func Containers(pod *v1.Pod) iter.Seq2[ContainerKind, *v1.Container] {

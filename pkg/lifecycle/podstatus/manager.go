@@ -2,7 +2,9 @@ package podstatus
 
 import (
 	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +16,8 @@ import (
 
 // Manager is the store of the statuses that were published. Safe for concurrent use.
 type Manager struct {
+	metrics metrics
+
 	mu       sync.RWMutex
 	statuses map[types.UID]entry
 	changed  []chan struct{}
@@ -25,11 +29,17 @@ type entry struct {
 	status v1.PodStatus
 	// finished: nothing of the pod runs and its volumes are gone, for good.
 	finished bool
+	// since is when the status first differed from what was written to the API server; zero: it is there.
+	since time.Time
 }
 
-// NewManager returns an empty Manager.
-func NewManager() *Manager {
-	return &Manager{statuses: map[types.UID]entry{}}
+// NewManager returns an empty Manager that counts the ends of containers in r, which may be nil.
+func NewManager(r prometheus.Registerer) (*Manager, error) {
+	counted, err := newMetrics(r)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{metrics: counted, statuses: map[types.UID]entry{}}, nil
 }
 
 // Changed returns a channel that holds a token whenever a status has changed since
@@ -71,7 +81,15 @@ func (m *Manager) Set(pod *v1.Pod, s v1.PodStatus) (changed bool) {
 		}
 		return false
 	}
-	m.statuses[pod.UID] = entry{pod: pod, status: s, finished: old.finished}
+	before := old.status
+	if !ok {
+		before = pod.Status // an earlier agent's
+	}
+	m.metrics.ended(before, s)
+	if old.since.IsZero() {
+		old.since = time.Now()
+	}
+	m.statuses[pod.UID] = entry{pod: pod, status: s, finished: old.finished, since: old.since}
 	if old.status.Phase != s.Phase {
 		klog.V(2).InfoS("Pod phase", "pod", klog.KObj(pod), "podUID", pod.UID, "phase", s.Phase, "oldPhase", old.status.Phase)
 	}
@@ -117,6 +135,25 @@ func (m *Manager) watched(uid types.UID) {
 	for _, fn := range m.watchers {
 		fn(uid)
 	}
+}
+
+// wrote notes that a status that was read at that time is at the API server, and returns since when it was
+// not; zero: it was.
+func (m *Manager) wrote(uid types.UID, read entry) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.statuses[uid]
+	if !ok {
+		return read.since
+	}
+	since := e.since
+	if equality.Semantic.DeepEqual(e.status, read.status) {
+		e.since = time.Time{}
+	} else {
+		e.since = time.Now() // it has changed meanwhile
+	}
+	m.statuses[uid] = e
+	return since
 }
 
 // entry returns what is known of a pod. Its status is shared and only read.

@@ -46,7 +46,7 @@ func TestRefresh(t *testing.T) {
 		"an init container is not asked": {map[string]said{"init": {false, false}}, false, nil, before},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := NewManager()
+			m := newManager(t)
 			m.Set(pod, old)
 			told := m.Changed()
 			changed := m.Refresh("u", func(id actual.ContainerID) (started, ready, ok bool) {
@@ -74,7 +74,7 @@ func TestRefresh(t *testing.T) {
 			}
 		})
 	}
-	if NewManager().Refresh("u", nil, now) {
+	if newManager(t).Refresh("u", nil, now) {
 		t.Error("refreshed a status that is not there")
 	}
 }

@@ -24,7 +24,7 @@ func TestViewShowsPodsUntilTheyAreGone(t *testing.T) {
 		}
 		return p
 	}
-	statuses := NewManager()
+	statuses := newManager(t)
 	for _, uid := range []string{"1", "3", "4"} {
 		statuses.Set(pod(uid, "p", false), v1.PodStatus{Phase: v1.PodRunning})
 	}

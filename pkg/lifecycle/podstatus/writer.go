@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/retry"
 )
 
@@ -36,7 +38,8 @@ type WriterConfig struct {
 	// Object returns the pod as the API server has it, according to the last watch
 	// event: the pod itself, or the mirror pod of a static pod. ok is false when
 	// there is none.
-	Object func(pod *v1.Pod) (object *v1.Pod, ok bool)
+	Object  func(pod *v1.Pod) (object *v1.Pod, ok bool)
+	Metrics prometheus.Registerer // nil: nothing is measured
 }
 
 // Writer brings the statuses to the API server: it PATCHes what differs, one write
@@ -45,6 +48,7 @@ type WriterConfig struct {
 // Writer keeps trying; only the UIDs of pods are queued, not statuses.
 type Writer struct {
 	cfg   WriterConfig
+	took  prometheus.Histogram
 	queue workqueue.TypedRateLimitingInterface[types.UID]
 
 	mu      sync.Mutex
@@ -63,7 +67,12 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if cfg.Client == nil || cfg.Statuses == nil || cfg.Object == nil {
 		return nil, errors.New("status writer: no Client, Statuses or Object")
 	}
-	w := &Writer{cfg: cfg, written: map[types.UID]object{}}
+	set := metricset.New(cfg.Metrics)
+	w := &Writer{cfg: cfg, written: map[types.UID]object{}, took: set.Histogram("kubelet_pod_status_sync_duration_seconds",
+		"How long it took from the first change of a pod's status until the API server had it", []float64{0.010, 0.050, 0.100, 0.500, 1, 5, 10, 20, 30, 45, 60})}
+	if err := set.Err(); err != nil {
+		return nil, fmt.Errorf("status writer: %w", err)
+	}
 	w.queue = workqueue.NewTypedRateLimitingQueue(retry.Limiter[types.UID](retryFirst, retryMost))
 	cfg.Statuses.subscribe(w.Check)
 	return w, nil
@@ -126,6 +135,11 @@ func (w *Writer) sync(ctx context.Context, uid types.UID) error {
 		}
 		klog.V(3).InfoS("Wrote a pod's status", "pod", klog.KObj(seen), "podUID", uid, "patch", string(patch))
 		w.note(uid, now)
+	}
+	if !e.since.IsZero() {
+		if since := w.cfg.Statuses.wrote(uid, e); !since.IsZero() {
+			w.took.Observe(time.Since(since).Seconds())
+		}
 	}
 	if e.finished && seen.DeletionTimestamp != nil && seen.UID == uid {
 		return w.remove(ctx, seen)

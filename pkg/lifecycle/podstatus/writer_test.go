@@ -28,7 +28,7 @@ type scribe struct {
 
 // write runs a Writer until the test ends, which fails if a goroutine is left.
 func write(t *testing.T, api *testapi.Server) *scribe {
-	s := &scribe{api: api, statuses: NewManager(), seen: map[types.UID]*v1.Pod{}}
+	s := &scribe{api: api, statuses: newManager(t), seen: map[types.UID]*v1.Pod{}}
 	w, err := NewWriter(WriterConfig{Client: api.Client(t), Statuses: s.statuses, Object: func(pod *v1.Pod) (*v1.Pod, bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -425,7 +425,7 @@ func TestRunEndsWhileARequestHangs(t *testing.T) {
 }
 
 func TestFinishOfAnUnknownPodAndUnchangedStatus(t *testing.T) {
-	m := NewManager()
+	m := newManager(t)
 	var told []types.UID
 	m.subscribe(func(uid types.UID) { told = append(told, uid) })
 	pod := mergePod(v1.RestartPolicyAlways)

@@ -112,7 +112,7 @@ func TestReadinessDoesNotWaitForAPodThatIsSlowToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		probes := &verdicts{node: n, started: true, ready: true}
-		statuses := podstatus.NewManager()
+		statuses := newStatuses(t)
 		w := startProbed(t, n, probes, statuses)
 		pod := staticPod("1", "web")
 		w.Update(Update{Kind: Create, Pod: pod})
@@ -135,4 +135,13 @@ func TestReadinessDoesNotWaitForAPodThatIsSlowToStop(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+func newStatuses(t *testing.T) *podstatus.Manager {
+	t.Helper()
+	m, err := podstatus.NewManager(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

@@ -244,7 +244,7 @@ func (w *Workers) publish(st step, observed *actual.PodStatus, waiting map[strin
 		st.explain(&s)
 	}
 	w.cfg.Statuses.Set(st.pod, s)
-	w.metrics.started(old, s, w.cfg.Clock.Now())
+	w.metrics.started(st.pod, old, s, w.cfg.Clock.Now())
 	return s
 }
 

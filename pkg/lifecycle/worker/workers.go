@@ -23,6 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -90,17 +91,18 @@ func New(cfg Config) (*Workers, error) {
 	if cfg.Probes == nil {
 		cfg.Probes = noProbes{}
 	}
-	counted, err := newMetrics(cfg.Metrics)
-	if err != nil {
-		return nil, err
-	}
-	return &Workers{
+	w := &Workers{
 		cfg:      cfg,
-		metrics:  counted,
 		states:   map[types.UID]*state{},
 		names:    map[types.NamespacedName]types.UID{},
 		startNew: make(chan struct{}, 1),
-	}, nil
+	}
+	var err error
+	w.metrics, err = newMetrics(cfg.Metrics, w)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Run gives every pod its goroutine until ctx ends, and returns when the last
@@ -173,13 +175,13 @@ func (w *Workers) Known(uid types.UID) (p Phase, ok bool) {
 func (w *Workers) Pods(before Phase) []*v1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var pods []*v1.Pod
+	var list []*v1.Pod
 	for _, s := range w.states {
 		if s.pod != nil && (!s.removed || s.wantedAgain != nil) && s.phase < before {
-			pods = append(pods, s.pod)
+			list = append(list, s.pod)
 		}
 	}
-	return pods
+	return list
 }
 
 // Ended reports whether nothing of a pod runs and its volumes are released, as far as
@@ -243,6 +245,9 @@ func (w *Workers) Due(now time.Time) []types.UID {
 // name another one holds waits.
 func (w *Workers) admit(u Update) *state {
 	w.seq++
+	if u.Pod == nil {
+		w.metrics.orphans.Inc()
+	}
 	s := newState(u, w.seq)
 	s.phase = Syncing
 	if holder, held := w.names[s.name]; !held && (s.static || u.Pod == nil) {
@@ -269,6 +274,7 @@ func (w *Workers) release(s *state) {
 		delete(w.names, s.name)
 	}
 	if s.wantedAgain != nil {
+		w.metrics.restarted.WithLabelValues(isStatic(pods.IsStatic(s.wantedAgain))).Inc()
 		next := Update{Kind: Create, Pod: s.wantedAgain}
 		ns := w.admit(next)
 		ns.merge(next)
@@ -433,6 +439,9 @@ func (w *Workers) doStep(ctx context.Context, st step) outcome {
 	defer w.metrics.step(st, w.cfg.Clock.Now(), w.cfg.Clock.Now)
 	switch st.phase {
 	case Syncing:
+		if st.after.IsZero() {
+			w.metrics.begun(st.pod, w.cfg.Clock.Now())
+		}
 		st, err := w.allocate(st)
 		if err != nil {
 			return outcome{err: err, waiting: st.waiting, resize: st.resize}

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 )
 
 // Exec runs commands in containers.
@@ -36,18 +38,35 @@ type Target struct {
 	Warn func(reason, message string)
 }
 
+// Config is what a Runner is made of.
+type Config struct {
+	Exec    Exec
+	Metrics prometheus.Registerer // nil: nothing is counted
+}
+
 // Runner runs hooks. Safe for concurrent use.
 type Runner struct {
-	exec Exec
-	http *http.Client
+	exec      Exec
+	http      *http.Client
+	fallbacks prometheus.Counter
+	cutShort  prometheus.Counter
 }
 
 // maxCommand is how much of a command an error repeats, in bytes.
 const maxCommand = 1 << 10
 
 // New returns a Runner.
-func New(exec Exec) *Runner {
-	return &Runner{exec: exec, http: newClient()}
+func New(cfg Config) (*Runner, error) {
+	set := metricset.New(cfg.Metrics)
+	r := &Runner{
+		exec: cfg.Exec, http: newClient(),
+		fallbacks: set.Counter("kubelet_lifecycle_handler_http_fallbacks_total", "How many HTTPS hooks were answered only when asked again in plain HTTP"),
+		cutShort:  set.Counter("kubelet_sleep_action_terminated_early_total", "How many sleep hooks were ended before their time"),
+	}
+	if err := set.Err(); err != nil {
+		return nil, fmt.Errorf("hooks: %w", err)
+	}
+	return r, nil
 }
 
 // Run runs a hook to its end. Only ctx limits its time; when ctx ends, the hook's
@@ -65,6 +84,7 @@ func (r *Runner) Run(ctx context.Context, t Target, h *v1.LifecycleHandler) erro
 		}
 	case h.Sleep != nil:
 		if err := sleep(ctx, time.Duration(h.Sleep.Seconds)*time.Second); err != nil {
+			r.cutShort.Inc()
 			return fmt.Errorf("sleep lifecycle hook (%d): %w", h.Sleep.Seconds, err)
 		}
 	case h.TCPSocket != nil:

@@ -43,7 +43,7 @@ func TestCommand(t *testing.T) {
 		"cannot be run": {execs{err: errors.New("no such container")}, "exec lifecycle hook (do it): no such container"},
 		"says much":     {execs{answer: &cri.ExecSyncResponse{ExitCode: 1, Stdout: []byte(strings.Repeat("a", 5000) + "end")}}, `exec lifecycle hook (do it): exited with 1: "` + strings.Repeat("a", maxOutput-3) + `end"`},
 	} {
-		err := New(&tc.execs).Run(t.Context(), Target{ContainerID: "id"}, &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"do", "it"}}})
+		err := newRunner(t, &tc.execs).Run(t.Context(), Target{ContainerID: "id"}, &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"do", "it"}}})
 		if got := text(err); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
@@ -54,6 +54,15 @@ func TestCommand(t *testing.T) {
 			t.Errorf("%s: asked for less: %v", name, tc.execs.limits)
 		}
 	}
+}
+
+func newRunner(t *testing.T, e Exec) *Runner {
+	t.Helper()
+	r, err := New(Config{Exec: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func text(err error) string {
@@ -68,7 +77,7 @@ func TestHandlersThatCannotBeRun(t *testing.T) {
 		"tcpSocket": {TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(1)}},
 		"none":      {},
 	} {
-		if err := New(nil).Run(t.Context(), Target{}, h); err == nil || !strings.HasPrefix(err.Error(), "cannot run handler") {
+		if err := newRunner(t, nil).Run(t.Context(), Target{}, h); err == nil || !strings.HasPrefix(err.Error(), "cannot run handler") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -78,13 +87,13 @@ func TestSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 5}}
 		begun := time.Now()
-		if err := New(nil).Run(t.Context(), Target{}, h); err != nil || time.Since(begun) != 5*time.Second {
+		if err := newRunner(t, nil).Run(t.Context(), Target{}, h); err != nil || time.Since(begun) != 5*time.Second {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		begun = time.Now()
-		if err := New(nil).Run(ctx, Target{}, h); err == nil || time.Since(begun) != 2*time.Second {
+		if err := newRunner(t, nil).Run(ctx, Target{}, h); err == nil || time.Since(begun) != 2*time.Second {
 			t.Errorf("ended early: %v after %v", err, time.Since(begun))
 		}
 	})
@@ -116,7 +125,7 @@ func TestRequest(t *testing.T) {
 		HTTPHeaders: []v1.HTTPHeader{{Name: "Host", Value: "me.example"}, {Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}, {Name: "Accept", Value: ""}},
 	}
 	target := Target{Host: at(host), Container: &v1.Container{Ports: []v1.ContainerPort{{Name: "other", ContainerPort: 1}, {Name: "web", ContainerPort: port}}}}
-	if err := New(nil).Run(t.Context(), target, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
+	if err := newRunner(t, nil).Run(t.Context(), target, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
 		t.Fatal(err)
 	}
 	if got.RequestURI != "/stop?now=1" || got.Host != "me.example" || strings.Join(got.Header["X-A"], ",") != "1,2" {
@@ -126,7 +135,7 @@ func TestRequest(t *testing.T) {
 		t.Errorf("headers %v", got.Header)
 	}
 	a = &v1.HTTPGetAction{Host: host, Port: intstr.FromInt32(port)}
-	if err := New(nil).Run(t.Context(), Target{}, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
+	if err := newRunner(t, nil).Run(t.Context(), Target{}, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
 		t.Fatal(err)
 	}
 	if got.Header.Get("Accept") != "*/*" {
@@ -152,7 +161,7 @@ func TestRequestThatFails(t *testing.T) {
 		"nobody there":  {Target{Host: at(host)}, v1.HTTPGetAction{Port: intstr.FromInt32(port)}, "connection refused"},
 		"says too much": {Target{Host: at(host)}, v1.HTTPGetAction{Port: intstr.FromInt32(verbose)}, "headers exceeded"},
 	} {
-		if err := New(nil).Run(t.Context(), tc.target, &v1.LifecycleHandler{HTTPGet: &tc.a}); !strings.Contains(text(err), tc.want) {
+		if err := newRunner(t, nil).Run(t.Context(), tc.target, &v1.LifecycleHandler{HTTPGet: &tc.a}); !strings.Contains(text(err), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
 	}
@@ -177,7 +186,7 @@ func TestHTTPSHookOfAPlainServerFallsBack(t *testing.T) {
 		var warned []string
 		target := Target{Host: at(host), Warn: func(reason, _ string) { warned = append(warned, reason) }}
 		a := &v1.HTTPGetAction{Scheme: v1.URISchemeHTTPS, Port: intstr.FromInt32(port), HTTPHeaders: headers}
-		if err := New(nil).Run(t.Context(), target, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
+		if err := newRunner(t, nil).Run(t.Context(), target, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if len(authorized) != 1 || authorized[0] != tc.auth || (len(warned) == 1) != tc.fallback {
@@ -200,7 +209,7 @@ func TestRedirectToAnotherHostIsNotFollowed(t *testing.T) {
 		http.Redirect(w, r, "http://localhost:"+strconv.Itoa(int(port)), http.StatusFound)
 	})))
 	a := &v1.HTTPGetAction{Path: "/", Host: host, Port: intstr.FromInt32(own)}
-	if err := New(nil).Run(t.Context(), Target{}, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
+	if err := newRunner(t, nil).Run(t.Context(), Target{}, &v1.LifecycleHandler{HTTPGet: a}); err != nil {
 		t.Fatal(err)
 	}
 	if followed != 0 || strings.Join(paths, " ") != "/ /here" {

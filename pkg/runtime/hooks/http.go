@@ -53,6 +53,7 @@ func (r *Runner) get(ctx context.Context, t Target, a *v1.HTTPGetAction) error {
 	if r.send(plain) != nil {
 		return err
 	}
+	r.fallbacks.Inc()
 	if t.Warn != nil {
 		t.Warn("LifecycleHTTPFallback", fmt.Sprintf("request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", plain.URL.Host))
 	}

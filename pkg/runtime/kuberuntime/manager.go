@@ -3,9 +3,11 @@ package kuberuntime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -81,13 +83,15 @@ type Config struct {
 	// restarted, "" if it need not be; Started reports whether it has started up.
 	Failed  func(actual.ContainerID) actual.FailedProbe
 	Started func(actual.ContainerID) bool
+	Metrics prometheus.Registerer // nil: nothing is counted
 }
 
 // Manager runs pods over CRI. Its methods are safe for concurrent use for different
 // pods; for one pod the worker calls one at a time.
 type Manager struct {
-	cfg   Config
-	hooks *hooks.Runner
+	cfg     Config
+	hooks   *hooks.Runner
+	metrics metrics
 
 	mu       sync.Mutex
 	backOffs *backOffs
@@ -110,7 +114,15 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.MaxBackOff <= 0 {
 		cfg.MaxBackOff = 5 * time.Minute
 	}
-	return &Manager{cfg: cfg, hooks: hooks.New(cfg.CRI), backOffs: newBackOffs(cfg.MaxBackOff), holds: holds{}}, nil
+	counted, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("runtime: %w", err)
+	}
+	runner, err := hooks.New(hooks.Config{Exec: cfg.CRI, Metrics: cfg.Metrics})
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{cfg: cfg, hooks: runner, metrics: counted, backOffs: newBackOffs(cfg.MaxBackOff), holds: holds{}}, nil
 }
 
 func hashContainer(c *v1.Container) uint64 { return criconfig.HashContainer(c) }

@@ -63,6 +63,11 @@ func (v verdicts) resizeOf(c *v1.Container, now *actual.ContainerStatus) (*resiz
 
 // resize gives running containers the limits that they should have.
 func (p *pass) resize(ctx context.Context, all []*resizing) {
+	if len(all) == 0 {
+		return
+	}
+	began := p.m.cfg.Clock.Now()
+	defer func() { p.m.metrics.resized(p.result.ResizeError == "", p.m.cfg.Clock.Since(began)) }()
 	for _, r := range all {
 		_, err := p.m.cfg.CRI.UpdateContainerResources(ctx, &cri.UpdateContainerResourcesRequest{ContainerId: r.status.ID.ID, Linux: r.wanted})
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 )
@@ -146,6 +147,7 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 			return false
 		}
 	}
+	p.m.metrics.pods.Inc()
 	err := p.configure()
 	if err == nil {
 		err = p.runSandbox(ctx)
@@ -158,6 +160,8 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 		reason, message := "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err)
 		if blind := (sandboxStatusError{}); errors.As(err, &blind) {
 			reason, message = "FailedPodSandBoxStatus", "Unable to get pod sandbox status: "+text(blind.error)
+		} else {
+			p.m.metrics.podErrors.Inc()
 		}
 		p.m.cfg.Journal.Warn(p.pod, reason, message)
 	}
@@ -189,7 +193,9 @@ func (p *pass) runSandbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	began := p.m.cfg.Clock.Now()
 	r, err := p.m.cfg.CRI.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.sandbox, RuntimeHandler: handler})
+	p.m.metrics.runSandbox(handler, p.m.cfg.Clock.Since(began), err)
 	if err != nil {
 		return err
 	}
@@ -244,16 +250,34 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		p.wait(c, w, left, nil)
 		return
 	}
+	kind := kindOf(p.pod, c)
+	p.m.metrics.containers.WithLabelValues(kind).Inc()
 	if err := p.configure(); err != nil {
 		p.failure(ctx, c, err.Error())
 		p.failed(ctx, c, actual.Waiting{Reason: reasonConfig, Message: text(err)}, nil, err)
+		p.m.metrics.failedToStart(ctx, kind, reasonConfig)
 		return
 	}
 	volumes, err := p.imageVolumes(ctx, c)
 	if err != nil {
-		p.waitForImage(ctx, c, err)
+		p.waitForImage(ctx, c, err) // no failure of this container, as the kubelet counts
 		return
 	}
+	p.launch(ctx, c, last, ended, target, volumes)
+	w := p.result.Waiting[c.Name]
+	p.m.metrics.failedToStart(ctx, kind, w.Reason)
+	p.m.metrics.imagesMounted(c, volumes, w.Reason, w.Message)
+}
+
+// kindOf is what metrics call the container.
+func kindOf(pod *v1.Pod, c *v1.Container) string {
+	_, kind := pods.Container(pod, c.Name)
+	return kind.Label()
+}
+
+// launch creates and starts a container whose sandbox and volumes are there. ended is the end that its
+// restart follows, last its newest attempt.
+func (p *pass) launch(ctx context.Context, c *v1.Container, last, ended *actual.ContainerStatus, target string, volumes map[string]*cri.ImageSpec) {
 	ref, err := p.m.cfg.Images.Ensure(ctx, p.pod, c, p.sandbox)
 	if err != nil {
 		p.failure(ctx, c, brief(err))
