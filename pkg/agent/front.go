@@ -51,7 +51,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	shown := podstatus.NewView(f.store, l.workers, f.statuses)
 	front, err := server.New(server.Config{
 		API: api, NodeName: f.cfg.NodeName,
-		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics,
+		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics, Registry: f.metrics,
 		CAdvisor: used.cadvisor, Resource: used.resource, Usage: used.summary,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return rt.pleg.Healthy(time.Now()) }},

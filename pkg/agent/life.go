@@ -65,10 +65,15 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
+	var requested func(old, now *v1.Pod)
+	if resizes != nil {
+		requested = resizes.Requested
+	}
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), CalledOff: l.shutdown.CalledOff(), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
 		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
+		Requested: requested, Metrics: f.metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -94,7 +99,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 	}
 	return resize.New(resize.Config{
 		Dir: stateDir(f.cfg, "allocated"), Allocatable: func() v1.ResourceList { return h.measured.Allocatable },
-		StaticCPUs: h.cpus != nil, Freed: f.wakeups.Add,
+		StaticCPUs: h.cpus != nil, Freed: f.wakeups.Add, Metrics: f.metrics,
 	})
 }
 
@@ -167,6 +172,7 @@ func (l *life) addShutdown(f *foundation, updates chan<- worker.Update) (err err
 		Machine: &shutdown.Logind{}, Periods: periods, Updates: updates, Clock: clock.RealClock{},
 		Pods:  func() []*v1.Pod { return l.workers.Pods(worker.Terminated) },
 		Ended: l.workers.Ended, Changed: f.readinessChanged, Event: f.nodeEvent,
+		Metrics: f.metrics, File: stateDir(f.cfg, "shutdown.json"),
 	})
 	l.parts = append(l.parts, part{"shutdown", l.shutdown.Run})
 	return err

@@ -41,6 +41,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	volumes, err := volume.New(volume.Config{
 		Root: f.cfg.RootDir, Objects: s.objects, Claims: s.claims, CSI: s.csi, NodeLabels: s.nodeLabels,
 		Allocatable: func() v1.ResourceList { return h.measured.Allocatable }, Warn: f.journal.Warn, Growth: s.growth,
+		Metrics: f.metrics, Pods: f.store.Pods,
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	kubelet "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/cadvisor"
@@ -36,10 +37,13 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range append(stats.Self(f.cfg.NodeName, config.KubernetesVersion), summary.Volumes(f.store.Pods)) {
+	for _, c := range append(stats.Self(f.cfg.NodeName, config.KubernetesVersion), summary.Volumes(f.store.Pods), summary.LogSizes(f.store.Pods)) {
 		if err := f.metrics.Register(c); err != nil {
 			return nil, err
 		}
+	}
+	if err := describeNode(f); err != nil {
+		return nil, err
 	}
 	resource, err := summary.Metrics()
 	if err != nil {
@@ -55,6 +59,26 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 	}
 	metrics, err := cadvisor.New(c)
 	return &statistics{summary, resource, metrics}, err
+}
+
+// describeNode exports what is so as long as the agent runs.
+func describeNode(f *foundation) error {
+	set := metricset.New(f.metrics)
+	version := 1.0
+	if cgroupV2() {
+		version = 2
+	}
+	set.Gauge("kubelet_cgroup_version", "The version of the machine's cgroups").Set(version)
+	set.Gauges("kubelet_metrics_provider", "Where statistics of containers come from", "provider").WithLabelValues("cri").Set(1)
+	features := set.Gauges("kubernetes_feature_enabled", "Which of the features that can be switched here are on", "name", "stage")
+	for _, g := range f.cfg.Gates() {
+		on := 0.0
+		if g.On {
+			on = 1
+		}
+		features.WithLabelValues(string(g.Name), g.Stage).Set(on)
+	}
+	return set.Err()
 }
 
 // systemCgroups are the cgroups of the node's own parts, by the names that the API has for

@@ -19,6 +19,25 @@ const (
 // gates are the defaults, those of the kubelet 1.37.
 var gates = map[Gate]bool{MemoryQoS: true}
 
+// stages are how far these features are there.
+var stages = map[Gate]string{MemoryQoS: "BETA"}
+
+// GateState is one of the features that can be changed, as it is.
+type GateState struct {
+	Name  Gate
+	Stage string // ALPHA, BETA, "" for what is generally available
+	On    bool
+}
+
+// Gates returns the features that can be changed, ordered by name.
+func (c *Config) Gates() []GateState {
+	var list []GateState
+	for _, g := range slices.Sorted(maps.Keys(gates)) {
+		list = append(list, GateState{g, stages[g], c.Enabled(g)})
+	}
+	return list
+}
+
 // Enabled reports whether a feature is on.
 func (c *Config) Enabled(g Gate) bool {
 	if on, set := c.FeatureGates[string(g)]; set {

@@ -87,7 +87,7 @@ type APIConfig struct {
 const maxAPIConnections = 1024
 
 // listenAPI opens the endpoint of the kubelet API.
-func (s *Server) listenAPI(cfg Config, health *health, pages pages) error {
+func (s *Server) listenAPI(cfg Config, health *health, pages pages, counted *requestMetrics) error {
 	c := *cfg.API
 	switch {
 	case cfg.Pods == nil || c.Host == nil || c.Configz == nil:
@@ -101,7 +101,7 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages) error {
 	mux := http.NewServeMux()
 	health.addTo(mux)
 	pages.addTo(mux)
-	(&api{APIConfig: c, pods: cfg.Pods, long: long}).addTo(mux)
+	(&api{APIConfig: c, pods: cfg.Pods, long: long, counted: counted}).addTo(mux)
 	l, err := takePort("kubelet API", c.Listen, "--port")
 	if err != nil {
 		return err
@@ -111,9 +111,9 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	e := s.add("kubelet API", l, maxAPIConnections, &http.Server{
-		Handler: withHeaders(short(&filter{
+		Handler: withHeaders(counted.handler("readwrite", short(&filter{
 			authenticator: c.Authenticator, authorizer: c.Authorizer, nodeName: c.NodeName, next: mux,
-		})),
+		}))),
 		TLSConfig:         servingTLS(c.TLS, c.ClientCA),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
@@ -161,8 +161,9 @@ func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls
 // api answers requests that have passed the filter.
 type api struct {
 	APIConfig
-	pods Pods
-	long *longRequests
+	pods    Pods
+	long    *longRequests
+	counted *requestMetrics
 }
 
 func (a *api) addTo(mux *http.ServeMux) {

@@ -40,6 +40,8 @@ type Config struct {
 	CAdvisor, Resource prometheus.Gatherer
 	Usage              Usage   // the read-only port's /stats/summary; nil: not served
 	Checks             []Check // what /healthz checks, besides "ping"
+	// Registry is where requests are counted; nil: nowhere.
+	Registry prometheus.Registerer
 }
 
 // Server serves the agent's HTTP endpoints.
@@ -79,6 +81,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	counted, err := newRequestMetrics(cfg.Registry)
+	if err != nil {
+		return nil, err
+	}
 	pages := newPages(cfg)
 	s := &Server{}
 	names := ownNames(cfg.NodeName)
@@ -104,13 +110,13 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Usage != nil {
 			addSummary(mux, cfg.Usage)
 		}
-		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", forThisMachine(names, mux)); err != nil {
+		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", counted.handler("readonly", forThisMachine(names, mux))); err != nil {
 			s.close()
 			return nil, err
 		}
 	}
 	if cfg.API != nil {
-		if err := s.listenAPI(cfg, health, pages); err != nil {
+		if err := s.listenAPI(cfg, health, pages, counted); err != nil {
 			s.close()
 			return nil, err
 		}

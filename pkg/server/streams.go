@@ -25,6 +25,7 @@ import (
 // and port-forwarding through a WebSocket.
 
 func (a *api) exec(w http.ResponseWriter, r *http.Request) {
+	a.counted.stream("exec", r)
 	streams, err := remotecommand.NewOptions(r)
 	if err != nil {
 		say(w, http.StatusBadRequest, err.Error())
@@ -43,6 +44,7 @@ func (a *api) exec(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) attach(w http.ResponseWriter, r *http.Request) {
+	a.counted.stream("attach", r)
 	streams, err := remotecommand.NewOptions(r)
 	if err != nil {
 		say(w, http.StatusBadRequest, err.Error())
@@ -61,6 +63,7 @@ func (a *api) attach(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) portForward(w http.ResponseWriter, r *http.Request) {
+	a.counted.stream("portforward", r)
 	tunnel := wsstream.IsWebSocketRequestWithTunnelingProtocol(r)
 	o := &v1.PodPortForwardOptions{}
 	if !tunnel {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -57,6 +58,9 @@ type Config struct {
 	// Timeout of one SetUp or TearDown, after which the error says what hangs; 0 is 2
 	// min.
 	Timeout time.Duration
+	// Metrics is where volumes are counted, and Pods returns those that want some; either may be nil.
+	Metrics prometheus.Registerer
+	Pods    func() []*v1.Pod
 }
 
 const defaultTimeout = 2 * time.Minute
@@ -79,8 +83,10 @@ type Manager struct {
 	growth      *grower // nil if there is no Growth
 	disks       string  // where udev links to disks by their paths
 	fileSystems diskusage.FileSystems
+	metrics     metrics
 
 	mu       sync.Mutex
+	mounted  map[types.UID]mounted
 	live     map[types.UID]bool                            // set up and not yet torn down by this process
 	stamps   map[types.UID]map[string]stamp                // of those: what was last written, by volume
 	bindings map[types.UID]map[string]*v1.PersistentVolume // of those: what claims are bound to, by volume
@@ -123,7 +129,11 @@ func New(c Config) (*Manager, error) {
 		timeout:     c.Timeout,
 		serial:      serial{running: map[types.UID]*work{}},
 		live:        map[types.UID]bool{},
+		mounted:     map[types.UID]mounted{},
 		stamps:      map[types.UID]map[string]stamp{},
+	}
+	if m.metrics, err = newMetrics(c.Metrics, m, c.Pods); err != nil {
+		return nil, err
 	}
 	if m.timeout == 0 {
 		m.timeout = defaultTimeout
@@ -198,7 +208,10 @@ func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume, room 
 		w.from.room = room
 	}
 	klog.V(4).InfoS("Setting up volume", "pod", klog.KObj(pod), "podUID", pod.UID, "volume", v.Name)
-	return k.setUp(ctx)
+	began := time.Now()
+	err = k.setUp(ctx)
+	m.observe(pod, v, k, time.Since(began), err)
+	return err
 }
 
 // Path returns where the named volume of the pod is on the host once SetUp has
@@ -231,10 +244,13 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, errors.New("timed out waiting for the condition"))
 	defer cancel()
 	return m.serial.do(ctx, uid, func(w *work) error {
-		if err := m.tearDownCSI(ctx, dir, w.at); err != nil {
-			return err
+		began := time.Now()
+		err := m.tearDownCSI(ctx, dir, w.at)
+		if err == nil {
+			err = m.clear(ctx, w, dir, subPathsDir, volumesDir, claimsDir)
 		}
-		if err := m.clear(ctx, w, dir, subPathsDir, volumesDir, claimsDir); err != nil {
+		m.observeEnd(uid, time.Since(began), err)
+		if err != nil {
 			return err
 		}
 		m.setLive(uid, false)

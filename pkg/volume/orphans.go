@@ -50,13 +50,14 @@ func (m *Manager) Orphans(ctx context.Context, gone func(types.UID) bool) error 
 		}
 	}
 	var failed []error
+	m.metrics.orphans.Set(float64(len(started)))
+	defer func() { m.metrics.failed.Set(float64(len(failed))) }()
 	for uid, w := range started {
 		if err := w.wait(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("orphaned pod %s: %w", uid, err))
 		}
 	}
-	failed = append(failed, m.releaseShared(ctx))
-	return errors.Join(failed...)
+	return errors.Join(errors.Join(failed...), m.releaseShared(ctx))
 }
 
 // releaseShared releases what pods share and no pod uses any more. One goroutine at a

@@ -20,7 +20,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,7 +31,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Config is what a Store is made of; everything but StaticCPUs is required.
+// Config is what a Store is made of; everything but StaticCPUs and Metrics is required.
 type Config struct {
 	Dir string // of the files
 	// Allocatable returns what pods may request in total.
@@ -38,7 +40,8 @@ type Config struct {
 	// static): then the CPUs of a Guaranteed pod do not change while it runs.
 	StaticCPUs bool
 	// Freed is called with the pods that wait for room, when there may be some.
-	Freed func([]types.UID)
+	Freed   func([]types.UID)
+	Metrics prometheus.Registerer // nil: nothing is counted
 }
 
 // Pending says why a pod has not been given what it asks for.
@@ -55,11 +58,12 @@ type given struct {
 
 // Store holds what the pods have been given. Safe for concurrent use.
 type Store struct {
-	cfg Config
+	cfg     Config
+	metrics metrics
 
 	mu      sync.Mutex
 	given   map[types.UID]given
-	waiting map[types.UID]bool // deferred
+	waiting map[types.UID]wait
 }
 
 // New reads what was given before.
@@ -67,7 +71,11 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Dir == "" || cfg.Allocatable == nil || cfg.Freed == nil {
 		return nil, errors.New("resize: the Config is not complete")
 	}
-	s := &Store{cfg: cfg, given: map[types.UID]given{}, waiting: map[types.UID]bool{}}
+	s := &Store{cfg: cfg, given: map[types.UID]given{}, waiting: map[types.UID]wait{}}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
+		return nil, err
+	}
 	const lost = "Which resources pods have been given. They are given what they ask for now; a resize that was waiting for room is not held back."
 	if err := durable.Dir(cfg.Dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return nil, fmt.Errorf("make the directory of allocated resources: %w", err)
@@ -130,32 +138,53 @@ func (s *Store) Allocate(pod *v1.Pod, others func() []*v1.Pod) (has *v1.Pod, pen
 	beside := others() // before locking: others takes locks of its own
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before, waited := s.waiting[pod.UID]
 	delete(s.waiting, pod.UID)
 	has = s.of(pod)
 	_, known := s.given[pod.UID]
+	now := time.Now()
 	if known && has == pod {
+		if waited { // it asks no more
+			s.metrics.resolved(before, "reverted", now)
+		}
 		return pod, nil, false, nil
 	}
 	if known {
 		for i, o := range beside {
 			beside[i] = s.of(o)
 		}
-		pending := beyondBounds(pod)
-		if pending == nil {
-			pending = pinned(pod, has, s.cfg.StaticCPUs)
-		}
-		if pending == nil {
-			pending = decide(pod, beside, s.cfg.Allocatable())
-		}
+		pending, detail := s.refusal(pod, has, beside)
 		if pending != nil {
-			s.waiting[pod.UID] = pending.Reason == v1.PodReasonDeferred
+			next, another := before.after(pod, pending.Reason, now)
+			if another && pending.Reason == v1.PodReasonInfeasible {
+				s.metrics.infeasible.WithLabelValues(detail).Inc()
+			}
+			s.waiting[pod.UID] = next
 			return has, pending, false, nil
 		}
 	}
 	if err := s.record(pod); err != nil {
+		if waited {
+			s.waiting[pod.UID] = before
+		}
 		return has, nil, false, err
 	}
+	if before.reason == v1.PodReasonDeferred {
+		s.metrics.accepted.WithLabelValues(before.trigger(pod)).Inc()
+		s.metrics.resolved(before, "accepted", now)
+	}
 	return pod, nil, known, nil
+}
+
+// refusal returns why a pod cannot have what it asks for, nil if it can, and the metrics' word for it.
+func (s *Store) refusal(pod, has *v1.Pod, beside []*v1.Pod) (pending *Pending, detail string) {
+	if p := beyondBounds(pod); p != nil {
+		return p, detailAllocatable
+	}
+	if p := pinned(pod, has, s.cfg.StaticCPUs); p != nil {
+		return p, detailCPUManager
+	}
+	return decide(pod, beside, s.cfg.Allocatable()), detailAllocatable
 }
 
 // record is called with the lock held.
@@ -186,16 +215,21 @@ func (s *Store) Remove(uid types.UID) error {
 	s.mu.Lock()
 	_, known := s.given[uid]
 	delete(s.given, uid)
-	delete(s.waiting, uid)
-	var wait []types.UID
-	for w, deferred := range s.waiting {
-		if deferred {
-			wait = append(wait, w)
+	if w, ok := s.waiting[uid]; ok {
+		s.metrics.resolved(w, "terminated", time.Now())
+		delete(s.waiting, uid)
+	}
+	var deferred []types.UID
+	for other, w := range s.waiting {
+		if w.reason == v1.PodReasonDeferred {
+			w.freed = true
+			s.waiting[other] = w
+			deferred = append(deferred, other)
 		}
 	}
 	s.mu.Unlock()
-	if len(wait) > 0 {
-		s.cfg.Freed(wait)
+	if len(deferred) > 0 {
+		s.cfg.Freed(deferred)
 	}
 	if !known {
 		return nil

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -76,7 +77,7 @@ type Statuses interface {
 }
 
 // Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, CalledOff, Preemption, Journal,
-// Mirrors and Refresh may be nil.
+// Mirrors, Refresh, Requested and Metrics may be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
@@ -105,13 +106,17 @@ type Config struct {
 	// by it; nil: there is no API server. The loop calls it before it rejects pods because of
 	// that object, never twice at once, and does not wait for it.
 	Refresh func(context.Context) error
+	// Requested is told of each pod of the API server that has changed; nil: nobody is.
+	Requested func(old, now *v1.Pod)
+	Metrics   prometheus.Registerer // nil: nothing is counted
 }
 
 // Loop is the sync loop. Run it once.
 type Loop struct {
-	cfg    Config
-	spoken map[string]bool
-	alive  atomic.Int64 // when the loop last went round, in Unix nanoseconds
+	cfg     Config
+	metrics metrics
+	spoken  map[string]bool
+	alive   atomic.Int64 // when the loop last went round, in Unix nanoseconds
 
 	cleaned  chan error // result of the cleaning under way; nil when none is
 	cleaning logonce.Error
@@ -144,7 +149,11 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Wakeups == nil {
 		cfg.Wakeups = NewWakeups()
 	}
-	l := &Loop{cfg: cfg, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, shutOut: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
+	counted, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	l := &Loop{cfg: cfg, metrics: counted, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, shutOut: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
 	return l, nil
 }
@@ -239,6 +248,7 @@ func (l *Loop) change(c source.Change) {
 	case source.Add:
 		l.add(c.Pods)
 	case source.Update:
+		l.noteRequests(c.Pods)
 		l.tell(c.Pods, worker.Change)
 	case source.Delete:
 		// Also for a pod that was never admitted: its end must be reported.
@@ -312,6 +322,7 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 				}
 				continue
 			}
+			l.metrics.admit(pod)
 		}
 		l.forgetWaiting(pod.UID)
 		if !runs && !done {
@@ -331,6 +342,7 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 	}
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
+	l.metrics.reject(r)
 	switch static := pods.IsStatic(pod); {
 	case static && r.Pressure:
 		l.evicted[pod.UID] = true
@@ -439,6 +451,18 @@ func (l *Loop) runs(uid types.UID) bool {
 		}
 	}
 	return false
+}
+
+// noteRequests passes on what changed pods ask for, before the store has them.
+func (l *Loop) noteRequests(changed []*v1.Pod) {
+	if l.cfg.Requested == nil {
+		return
+	}
+	for _, pod := range changed {
+		if old, ok := l.cfg.Store.Get(pod.UID); ok && !pods.IsStatic(pod) {
+			l.cfg.Requested(old, pod)
+		}
+	}
 }
 
 func (l *Loop) tell(changed []*v1.Pod, kind worker.Kind) {

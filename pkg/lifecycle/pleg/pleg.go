@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
@@ -65,6 +66,7 @@ type PLEG struct {
 	listedOnce chan struct{} // closed once there is a view
 	took       prometheus.Histogram
 	interval   prometheus.Histogram // between the starts of two relists
+	lookTook   prometheus.Histogram
 
 	mu      sync.Mutex
 	wanted  map[types.UID]bool // pods to look at, and whether at once
@@ -97,18 +99,14 @@ func New(cfg Config) (*PLEG, error) {
 		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity), listedOnce: make(chan struct{}),
 		wanted: map[types.UID]bool{}, wake: make(chan struct{}, 1), seen: time.Now(),
 		listed: map[types.UID]*actual.Pod{}, view: map[types.UID]*actual.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
-		took: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kubelet_pleg_relist_duration_seconds", Help: "Duration in seconds for relisting pods in PLEG.",
-			Buckets: prometheus.ExponentialBuckets(.001, 2.5, 12)}),
-		interval: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kubelet_pleg_relist_interval_seconds", Help: "Interval in seconds between relisting in PLEG.", Buckets: prometheus.DefBuckets}),
 	}
-	if cfg.Metrics != nil {
-		for _, c := range []prometheus.Collector{p.took, p.interval, newRunning(p)} {
-			if err := cfg.Metrics.Register(c); err != nil {
-				return nil, fmt.Errorf("pleg: register metrics: %w", err)
-			}
-		}
+	set := metricset.New(cfg.Metrics)
+	p.took = set.Histogram("kubelet_pleg_relist_duration_seconds", "How long it took to list the runtime's pods", nil)
+	p.interval = set.Histogram("kubelet_pleg_relist_interval_seconds", "How long it took from one list of the runtime's pods to the next", nil)
+	p.lookTook = set.Histogram("kubelet_pleg_pod_relist_duration_seconds", "How long it took to look at one pod at the runtime", nil)
+	set.Add(newRunning(p))
+	if err := set.Err(); err != nil {
+		return nil, fmt.Errorf("pleg: %w", err)
 	}
 	return p, nil
 }
@@ -267,6 +265,8 @@ func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *actual.Pod, time.
 func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
 	defer cancel()
+	began := time.Now()
+	defer func() { p.lookTook.Observe(time.Since(began).Seconds()) }()
 	l := look{uid: uid, pod: pod, asOf: asOf}
 	if pod == nil {
 		l.asOf = time.Now()

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -46,7 +47,7 @@ type Watch interface {
 	Close() error
 }
 
-// Config is what a Manager is made of; NodeEvent and Changed may be nil.
+// Config is what a Manager is made of; Event, Changed and Metrics may be nil.
 type Config struct {
 	Machine Machine
 	Periods []Period                 // at least one
@@ -56,6 +57,8 @@ type Config struct {
 	Changed func()                   // the node's readiness has changed
 	Event   journal.NodeEvent        // records events about the node
 	Clock   clock.WithTicker
+	Metrics prometheus.Registerer // nil: nothing is told
+	File    string                // where it is kept when the last shutdown was; "": nowhere
 }
 
 // Manager is one part of the agent; see Run. Its other methods are safe for concurrent use.
@@ -63,6 +66,7 @@ type Manager struct {
 	cfg    Config
 	ending atomic.Bool
 	called chan struct{} // off
+	last   *lastShutdown
 	failed logonce.Error
 }
 
@@ -71,7 +75,11 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Machine == nil || len(cfg.Periods) == 0 || cfg.Pods == nil || cfg.Ended == nil || cfg.Updates == nil || cfg.Clock == nil {
 		return nil, errors.New("shutdown: the configuration is incomplete")
 	}
-	return &Manager{cfg: cfg, called: make(chan struct{}, 1)}, nil
+	last, err := newLastShutdown(cfg.File, cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{cfg: cfg, called: make(chan struct{}, 1), last: last}, nil
 }
 
 // Ending reports whether the machine is being shut down: the node is not ready then, and
@@ -240,6 +248,8 @@ func (m *Manager) set(ending bool, message string) {
 // endAll ends the pods, group by group.
 func (m *Manager) endAll(ctx context.Context) {
 	since := m.cfg.Clock.Now()
+	m.last.set(times{Start: since})
+	defer func() { m.last.set(times{Start: since, End: m.cfg.Clock.Now()}) }()
 	var told sync.WaitGroup // the sync loop takes orders one at a time, whatever time a group has
 	defer told.Wait()
 	for _, g := range groups(m.cfg.Periods, m.cfg.Pods()) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -65,6 +66,7 @@ type Config struct {
 	Records        Records // nil: every pod may use every image that is present
 	// Collector is asked to keep what Ensure returns; nil: nobody removes images.
 	Collector Collector
+	Metrics   prometheus.Registerer // nil: nothing is counted
 
 	BackoffInitial time.Duration // 0 is 10 s
 	BackoffMax     time.Duration // 0 is 5 min
@@ -86,6 +88,7 @@ type Manager struct {
 	missing   func(context.Context, *v1.Pod) []string
 	records   Records
 	collector Collector
+	metrics   metrics
 	backoff   backoff
 	statuses  statuses
 	pulls     pulls
@@ -108,7 +111,12 @@ func New(c Config) (*Manager, error) {
 	if c.BackoffMax == 0 {
 		c.BackoffMax = 5 * time.Minute
 	}
+	counted, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	m := &Manager{
+		metrics:   counted,
 		journal:   c.Journal,
 		clock:     c.Clock,
 		keyring:   c.Keyring,
@@ -135,11 +143,13 @@ func New(c Config) (*Manager, error) {
 // node, and pulls it if the container's policy says so. The error is an Error, or
 // ctx's when that ends first. sandbox is passed to the runtime with a pull.
 func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sandbox *cri.PodSandboxConfig) (string, error) {
+	pull, present, required := c.ImagePullPolicy, unknown, unknown
+	defer func() { m.metrics.ensure(pull, present, required) }()
 	name, err := withDefaultTag(c.Image)
 	if err != nil {
 		return "", m.refuse(pod, c, ReasonInvalidName, "InspectFailed", fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err))
 	}
-	pull := policy(c, name)
+	pull = policy(c, name)
 	find := m.lookup(ctx, pod, name)
 	if pull != v1.PullAlways {
 		img, mine, err := m.present(ctx, c.Image, name, find)
@@ -149,12 +159,19 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		case err != nil:
 			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
 		case mine:
+			present, required = yes, no
 			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
-		case pull == v1.PullNever: // also hides from a pod an image that it may not use
+		}
+		present = answerOf(img != nil)
+		if pull == v1.PullNever { // also hides from a pod an image that it may not use
+			if img != nil {
+				required = yes
+			}
 			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
 		}
 	}
+	required = yes
 	return m.pull(ctx, pod, c, name, find, sandbox)
 }
 
@@ -239,6 +256,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	if m.records != nil {
 		m.records.Pulled(c.Image, ref, used)
 	}
+	m.metrics.pulled(size, m.clock.Since(began))
 	m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
 	if known && !m.claim(ctx, f) {

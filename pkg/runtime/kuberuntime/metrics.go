@@ -23,6 +23,9 @@ type metrics struct {
 	resizes                     *prometheus.HistogramVec
 
 	imageVolumes, imageVolumesMounted, imageVolumeErrors prometheus.Counter
+
+	streams, streamErrors prometheus.Counter // of events
+	eventAge              prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) (metrics, error) {
@@ -36,6 +39,9 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 		sandboxErrors:   set.Counters("kubelet_run_podsandbox_errors_total", "How many times the runtime did not create a sandbox, by the handler of its RuntimeClass", "runtime_handler"),
 		resizes: set.Histograms("kubelet_pod_resize_duration_milliseconds", "How long it took to give a running pod's containers other resources",
 			[]float64{10, 50, 100, 500, 1000, 2000, 5000, 10000, 20000, 30000, 60000, 120000, 300000, 600000}, "success"),
+		streams:             set.Counter("kubelet_evented_pleg_connection_success_count", "How many times the runtime's event stream was opened"),
+		streamErrors:        set.Counter("kubelet_evented_pleg_connection_error_count", "How many times the runtime's event stream could not be opened, or broke"),
+		eventAge:            set.Histogram("kubelet_evented_pleg_connection_latency_seconds", "How old the runtime's events are when they arrive", nil),
 		imageVolumes:        set.Counter("kubelet_image_volume_requested_total", "How many volumes of images containers were to be started with"),
 		imageVolumesMounted: set.Counter("kubelet_image_volume_mounted_succeed_total", "How many mounts of images' volumes succeeded"),
 		imageVolumeErrors:   set.Counter("kubelet_image_volume_mounted_errors_total", "How many mounts of images' volumes failed"),

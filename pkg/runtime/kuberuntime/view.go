@@ -191,11 +191,15 @@ func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }
 // creation, or a removal after the end, is no reason to look.
 func (m *Manager) Follow(ctx context.Context, tell func(types.UID)) error {
 	stream, err := m.cfg.CRI.GetContainerEvents(crimeta.WithoutStatuses(ctx), &cri.GetEventsRequest{})
+	if err == nil {
+		m.metrics.streams.Inc()
+	}
 	for err == nil {
 		var e *cri.ContainerEventResponse
 		if e, err = stream.Recv(); err != nil {
 			break
 		}
+		m.metrics.eventAge.Observe(m.cfg.Clock.Since(time.Unix(0, e.CreatedAt)).Seconds())
 		uid := types.UID(e.GetPodSandboxStatus().GetMetadata().GetUid())
 		sandbox := e.ContainerId == e.GetPodSandboxStatus().GetId()
 		switch e.ContainerEventType {
@@ -208,6 +212,9 @@ func (m *Manager) Follow(ctx context.Context, tell func(types.UID)) error {
 				tell(uid)
 			}
 		}
+	}
+	if ctx.Err() == nil {
+		m.metrics.streamErrors.Inc()
 	}
 	switch {
 	case status.Code(err) == codes.Unimplemented:
