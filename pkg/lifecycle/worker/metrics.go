@@ -33,6 +33,9 @@ func newMetrics(r prometheus.Registerer, w *Workers) (metrics, error) {
 		restarted:  set.Counters("kubelet_restarted_pods_total", "How many pods came back with the same UID before they were gone", "static"),
 		orphans:    set.Counter("kubelet_orphaned_runtime_pods_total", "How many pods were found at the runtime that nobody here had known"),
 	}
+	for _, static := range []bool{false, true} {
+		m.restarted.WithLabelValues(isStatic(static)) // 0 is told as well
+	}
 	set.ReadAll("kubelet_active_pods", "How many pods use the node: admitted and not over", []string{"static"}, w.giveActive)
 	set.ReadAll("kubelet_working_pods", "How many pods have a worker, by how far they are and by whether anybody wants them", []string{"lifecycle", "config", "static"}, w.giveWorking)
 	set.Read("kubelet_pod_in_progress_resizes", "How many pods are being given other resources", w.resizing)

@@ -114,7 +114,7 @@ func TestPodsAreCountedWhenSomebodyAsks(t *testing.T) {
 		expect("kubelet_active_pods", "{}=0 {true}=1")
 		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
 		w.Update(Update{Kind: Create, Pod: pod}) // back before it is gone
-		expect("kubelet_restarted_pods_total", "{true}=1")
+		expect("kubelet_restarted_pods_total", "{}=0 {true}=1")
 		w.Update(Update{Kind: Kill, Running: &actual.Pod{UID: types.UID("stray"), Name: "stray", Namespace: "default"}, Removed: true})
 		expect("kubelet_orphaned_runtime_pods_total", "=1")
 		w.mu.Lock()
