@@ -82,7 +82,7 @@ func loadConfig(flags *config.Flags) (*config.Config, error) {
 	}
 	// A value with a line break in it is logged as it is.
 	streams := &logsapi.LoggingOptions{ErrorStream: visible.Lines(os.Stderr), InfoStream: visible.Lines(os.Stdout)}
-	if err := logsapi.ValidateAndApplyWithOptions(&cfg.Logging, streams, nil); err != nil {
+	if err := logsapi.ValidateAndApplyWithOptions(&cfg.Logging, streams, cfg.FeatureGate()); err != nil {
 		return nil, fmt.Errorf("set up logging: %w", err)
 	}
 	for _, w := range warnings {

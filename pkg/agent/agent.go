@@ -12,6 +12,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
@@ -46,6 +48,12 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	contended, releaseFile, err := lockFile(ctx, cfg.LockFile, cfg.ExitOnLockContention)
+	if err != nil {
+		return err
+	}
+	defer releaseFile()
+	group.Go(func() error { return contended(ctx) })
 	if ownDockershim(cfg) {
 		shim, err := newDockershim(ctx, cfg)
 		if err != nil {
@@ -58,7 +66,12 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })
 	}
-	return group.Wait()
+	err = group.Wait()
+	if errors.Is(err, errContended) { // which is no failure, as with the kubelet
+		klog.InfoS("Ending", "reason", err)
+		return nil
+	}
+	return err
 }
 
 // start builds the parts above CRI and lets the group run them.

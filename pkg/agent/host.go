@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
@@ -107,6 +108,9 @@ func measure(cfg *config.Config, r nodeobject.Reserved) (nodeobject.Machine, err
 	if per := int64(cfg.PodsPerCore); per > 0 {
 		pods = min(pods, per*int64(goruntime.NumCPU()))
 	}
+	if cfg.IgnoreEvictionInAllocatable {
+		r.Eviction = nil
+	}
 	m, err := nodeobject.Measure(cfg.RootDir, pods, r)
 	if err == nil && !ptr.Deref(cfg.LocalStorageCapacityIsolation, true) {
 		delete(m.Capacity, v1.ResourceEphemeralStorage)
@@ -141,7 +145,7 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
 		NoHugePageLimits: f.engine.isDocker(), RecursiveReadOnly: f.engine.recursiveReadOnly,
 		MemoryCapacity: h.measured.Capacity.Memory().Value(), Allocatable: h.measured.Allocatable,
-		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
+		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, KillTogether: killsTogether(f), Sysctls: cfg.DefaultPodSysctls, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
 		Warn: func(pod *v1.Pod, reason, message string) {
 			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
 				return // without a cluster no cluster DNS can be missing
@@ -153,6 +157,19 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		n.ResolvConf = criconfig.ResolvConfFile(path)
 	}
 	return n
+}
+
+// killsTogether reports whether all processes of a container end when the kernel has to end one for want
+// of memory: what cgroup v2 can, and the kubelet asks for unless singleProcessOOMKill is set.
+func killsTogether(f *foundation) bool {
+	together := cgroupV2() && !ptr.Deref(f.cfg.SingleProcessOOMKill, false)
+	if together && f.engine.isDocker() {
+		if f.cfg.SingleProcessOOMKill != nil {
+			klog.InfoS("Warning: singleProcessOOMKill: false has no effect: Docker cannot be told a container's memory.oom.group, so that the kernel ends one process")
+		}
+		return false
+	}
+	return together
 }
 
 // appArmorEnabled reports whether the kernel enforces AppArmor profiles.

@@ -73,6 +73,9 @@ func setUpProcess(cfg *config.Config) error {
 			return errors.New("failCgroupV1: this host has cgroup v1")
 		}
 	}
+	if cfg.SingleProcessOOMKill != nil && !*cfg.SingleProcessOOMKill && !cgroupV2() {
+		return errors.New("singleProcessOOMKill: must not be explicitly set to false when using cgroup v1")
+	}
 	if cfg.EnableContentionProfiling {
 		runtime.SetBlockProfileRate(1)
 	}

@@ -87,6 +87,12 @@ type Config struct {
 	ShowPods bool
 	// ManifestValidation is ManifestStrict or ManifestWarn.
 	ManifestValidation string
+	// LockFile is waited for at the start and held; ExitOnLockContention ends the agent when
+	// somebody else opens it.
+	LockFile             string
+	ExitOnLockContention bool
+	// IgnoreEvictionInAllocatable leaves hard eviction thresholds out of allocatable.
+	IgnoreEvictionInAllocatable bool
 	// KernelSettings is KernelSet or KernelLeave; empty: KernelSet in a cluster.
 	KernelSettings string
 
@@ -211,7 +217,7 @@ func (c *Config) complete() error {
 	// Relative paths refer to the caller's working directory. They are resolved once,
 	// so that a later change of directory cannot change them.
 	var err error
-	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig,
+	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig, &c.LockFile,
 		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir} {
 		if *p == "" {
 			continue

@@ -55,6 +55,7 @@ func (c *Config) validate() error {
 	c.validateRuntime(k)
 	c.validateLogs(k)
 	c.validateNode(k)
+	c.validateRare(k)
 	return errs(k.errs)
 }
 
@@ -69,7 +70,6 @@ func (c *Config) validateServing(k *checker) {
 		k.want(c.ReadOnlyPort != c.Port, "readOnlyPort", "is the same as port (%d)", c.ReadOnlyPort)
 	}
 	oneOf(k, "authorization.mode", string(c.Authorization.Mode), "AlwaysAllow", "Webhook")
-	oneOf(k, "logging.format", c.Logging.Format, "text", "json")
 	k.want((c.TLSCertFile == "") == (c.TLSPrivateKeyFile == ""), "tlsCertFile", "must be set together with tlsPrivateKeyFile")
 }
 

@@ -21,6 +21,7 @@ func (c *Config) warnings(set *Flags) []string {
 	}
 	list = append(list, c.gateWarnings()...)
 	list = append(list, c.networkWarnings()...)
+	list = append(list, c.rareWarnings()...)
 	for i := range flags {
 		fl := &flags[i]
 		if fl.field != "" || fl.verdict == honoured || fl.does == "*" {

@@ -51,6 +51,11 @@ type NodeConfig struct {
 	MemoryQoS *MemoryQoS
 	// Swap limits containers' swap; nil: the runtime does as it likes.
 	Swap *Swap
+	// KillTogether ends all processes of a container when the kernel has to end one for want of
+	// memory (memory.oom.group), which needs cgroup v2 and a runtime that can be told.
+	KillTogether bool
+	// Sysctls are those of pods that do not set them.
+	Sysctls map[string]string
 	// CPUs returns the CPUs that a container of the pod runs on, in the form of
 	// cpuset.cpus, and whether it has them to itself: then no CFS quota enforces its
 	// CPU limit, since that would throttle it for nothing. nil: it runs on any.

@@ -53,6 +53,12 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 	if node.Swap != nil {
 		node.Swap.apply(r, pod, c, node.MemoryCapacity)
 	}
+	if node.KillTogether {
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		r.Unified["memory.oom.group"] = "1"
+	}
 	if node.CPUs != nil {
 		var exclusive bool
 		if r.CpusetCpus, exclusive = node.CPUs(pod.UID, c.Name); exclusive {

@@ -5,6 +5,7 @@ import (
 	"k8s.io/component-helpers/node/util/sysctl"
 	"k8s.io/component-helpers/resource"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -46,7 +47,7 @@ func linuxSandbox(pod *v1.Pod, node NodeConfig) *cri.LinuxPodSandboxConfig {
 		// whatever the pod's containers ask for.
 		Seccomp: &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault},
 	}
-	c := &cri.LinuxPodSandboxConfig{SecurityContext: sec, Sysctls: map[string]string{}}
+	c := &cri.LinuxPodSandboxConfig{SecurityContext: sec, Sysctls: defaultSysctls(pod, node.Sysctls)}
 	if node.CgroupParent != nil {
 		c.CgroupParent = node.CgroupParent(pod)
 	}
@@ -122,4 +123,24 @@ func int64Value(n *int64) *cri.Int64Value {
 		return nil
 	}
 	return &cri.Int64Value{Value: *n}
+}
+
+// defaultSysctls returns those of the node's sysctls that concern only the pod: none of a namespace that
+// it shares with the host.
+func defaultSysctls(pod *v1.Pod, all map[string]string) map[string]string {
+	own := map[string]string{}
+	for key, value := range all {
+		name := sysctl.NormalizeName(key)
+		namespace, _, _ := sysctl.GetNamespace(name)
+		switch {
+		case namespace == sysctl.IPCNamespace && pod.Spec.HostIPC,
+			namespace == sysctl.NetNamespace && pod.Spec.HostNetwork,
+			namespace == sysctl.UTSNamespace && pod.Spec.HostNetwork,
+			namespace == sysctl.UserNamespace && ptr.Deref(pod.Spec.HostUsers, true),
+			namespace == sysctl.UnknownNamespace:
+		default:
+			own[name] = value
+		}
+	}
+	return own
 }
