@@ -18,6 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memorymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/utilchains"
@@ -33,7 +34,8 @@ type host struct {
 	measured nodeobject.Machine
 	reserved nodeobject.Reserved // from pods
 
-	cpus      *cpumanager.Manager // nil: containers share all
+	cpus      *cpumanager.Manager    // nil: containers share all
+	memory    *memorymanager.Manager // nil: it is of any NUMA nodes
 	topology  *topologymanager.Manager
 	memoryQoS memoryQoS
 	swap      swap
@@ -152,6 +154,9 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 			}
 			f.journal.Warn(pod, reason, message)
 		},
+	}
+	if h.memory != nil {
+		n.MemoryNodes = h.memory.Nodes
 	}
 	if path := ptr.Deref(cfg.ResolverConfig, ""); path != "" {
 		n.ResolvConf = criconfig.ResolvConfFile(path)

@@ -99,7 +99,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 	}
 	return resize.New(resize.Config{
 		Dir: stateDir(f.cfg, "allocated"), Allocatable: func() v1.ResourceList { return h.measured.Allocatable },
-		StaticCPUs: h.cpus != nil, Freed: f.wakeups.Add, Metrics: f.metrics,
+		StaticCPUs: h.cpus != nil, StaticMemory: h.memory != nil, Freed: f.wakeups.Add, Metrics: f.metrics,
 	})
 }
 
@@ -126,14 +126,12 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 		})
 	}
 	allocate := h.allocate(rt.pleg)
-	if h.cpus != nil {
-		list = append(list, worker.Holding{
-			Name:    "CPUs",
-			SetUp:   func(_ context.Context, pod *v1.Pod) error { return allocate(pod) },
-			Stopped: h.cpus.Release,
-			Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.cpus.Orphans(gone) },
-		})
-	}
+	list = append(list, worker.Holding{
+		Name:    "parts of the machine",
+		SetUp:   func(_ context.Context, pod *v1.Pod) error { return allocate(pod) },
+		Stopped: h.topology.Release,
+		Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.topology.Orphans(gone) },
+	})
 	if h.cgroups != nil {
 		list = append(list, worker.Holding{
 			Name: "cgroup", Reason: "FailedCreatePodContainer", Prefix: "unable to ensure pod container exists: ",

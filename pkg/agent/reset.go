@@ -22,6 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memorymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
@@ -151,7 +152,7 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 	}
 	var errs []error
 	// The record is removed last.
-	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, lockName, "mini-kubelet"} {
+	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, memorymanager.FileName, lockName, "mini-kubelet"} {
 		if found.Has(name) {
 			continue
 		}

@@ -27,6 +27,12 @@ func (h *host) addManagers(f *foundation) error {
 		h.assigned = h.cpus.CPUs
 		cfg.Providers = append(cfg.Providers, h.cpus)
 	}
+	if h.memory, err = newMemory(f, h.measured); err != nil {
+		return err
+	}
+	if h.memory != nil {
+		cfg.Providers = append(cfg.Providers, h.memory)
+	}
 	if cfg.Policy != topologymanager.None {
 		if cfg.Options, err = options.ParseTopologyManager(f.cfg.TopologyManagerPolicyOptions); err != nil {
 			return err

@@ -253,8 +253,8 @@ memorySwap: {swapBehavior: NoSwap}
 			[]string{"--feature-gates: AllAlpha switches only", "--feature-gates: EventedPLEG cannot be switched here", "--feature-gates: KubeletTracing is a GA", "--feature-gates: SELinuxMount cannot", "--feature-gates: UserNamespacesSupport is not in"}},
 		{"what lacks its feature gate", []string{"--qos-reserved=memory=50%"}, []string{"--qos-reserved has no effect"}},
 		{"attaching", []string{"--enable-controller-attach-detach=false"}, []string{"--enable-controller-attach-detach is known"}},
-		{"the opposite of it", []string{"--memory-manager-policy=Static", "--container-runtime=rkt"},
-			[]string{"--memory-manager-policy is", "--container-runtime is"}},
+		{"the opposite of it", []string{"--kubelet-cgroups=/agent", "--container-runtime=rkt"},
+			[]string{"--kubelet-cgroups is", "--container-runtime is"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/cpuset"
@@ -231,6 +232,20 @@ func (c *Config) validateAllocatable(k *checker) {
 	}
 }
 
+// validateReservedMemory checks reservedMemory as far as the machine need not be known.
+func (c *Config) validateReservedMemory(k *checker) {
+	seen := map[string]bool{}
+	for _, r := range c.ReservedMemory {
+		for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
+			q, place := r.Limits[name], fmt.Sprintf("NUMA node %d and resource %q", r.NumaNode, name)
+			k.want(name == v1.ResourceMemory || strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix), "reservedMemory", "the limit type %q for NUMA node %d is not supported, only memory and hugepages-<size> are", name, r.NumaNode)
+			k.want(q.Sign() > 0, "reservedMemory", "reserved memory must be more than zero for %s", place)
+			k.want(!seen[place], "reservedMemory", "the reserved memory has a duplicate value for %s", place)
+			seen[place] = true
+		}
+	}
+}
+
 func (c *Config) validateCPUs(k *checker) {
 	oneOf(k, "cpuManagerPolicy", c.CPUManagerPolicy, "none", "static")
 	k.positive("cpuManagerReconcilePeriod", c.CPUManagerReconcilePeriod.Duration)
@@ -243,6 +258,8 @@ func (c *Config) validateCPUs(k *checker) {
 		_, err := options.ParseTopologyManager(c.TopologyManagerPolicyOptions)
 		k.want(err == nil, "topologyManagerPolicyOptions", "%v", err)
 	}
+	oneOf(k, "memoryManagerPolicy", c.MemoryManagerPolicy, kubeletconfig.NoneMemoryManagerPolicy, kubeletconfig.StaticMemoryManagerPolicy)
+	c.validateReservedMemory(k)
 	if c.ReservedSystemCPUs != "" {
 		_, err := cpuset.Parse(c.ReservedSystemCPUs)
 		k.want(err == nil, "reservedSystemCPUs", "must be a list of CPUs such as 0-1,4, got %q", c.ReservedSystemCPUs)

@@ -5,6 +5,7 @@
 //	cgroup           the control groups of pods and QoS classes
 //	topologymanager  the same NUMA nodes for all that a container has to itself
 //	cpumanager       CPUs that a container has to itself
+//	memorymanager    the NUMA nodes that a container's memory is of
 //	numa             the machine's NUMA nodes
 //	kernelparams     the kernel parameters that the kubelet wants
 //	utilchains       the iptables chains that the kubelet makes for others

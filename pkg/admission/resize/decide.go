@@ -44,22 +44,29 @@ func decide(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) *Pending
 	return deferred
 }
 
-// pinned returns why a pod that has CPUs to itself may not change their number: nil
-// if it may. The kubelet refuses all Guaranteed pods, whether they have CPUs to
-// themselves or not (InPlacePodVerticalScalingExclusiveCPUs, off by default).
-func pinned(pod, has *v1.Pod, staticCPUs bool) *Pending {
-	if !staticCPUs || pods.QOSClass(pod) != v1.PodQOSGuaranteed || slices.Equal(cpuRequests(pod), cpuRequests(has)) {
-		return nil
+// pinned returns why a pod that has CPUs to itself may not change their number, or one whose memory
+// is of certain NUMA nodes how much it is, and the metrics' word for it: nil if it may. The kubelet refuses all Guaranteed pods,
+// whether they have CPUs to themselves or not (InPlacePodVerticalScalingExclusiveCPUs and
+// InPlacePodVerticalScalingExclusiveMemory, off by default).
+func pinned(pod, has *v1.Pod, staticCPUs, staticMemory bool) (_ *Pending, detail string) {
+	if pods.QOSClass(pod) != v1.PodQOSGuaranteed {
+		return nil, ""
 	}
-	return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}
+	changed := func(name v1.ResourceName) bool { return !slices.Equal(requests(pod, name), requests(has, name)) }
+	switch {
+	case staticCPUs && changed(v1.ResourceCPU):
+		return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`}, detailCPUManager
+	case staticMemory && changed(v1.ResourceMemory):
+		return &Pending{v1.PodReasonInfeasible, `Resize is infeasible for Guaranteed Pods alongside Memory Manager policy "Static"`}, detailMemoryManager
+	}
+	return nil, ""
 }
 
-// cpuRequests returns the requests of all containers in their order, in thousandths
-// of a CPU.
-func cpuRequests(pod *v1.Pod) []int64 {
+// requests returns the requests of all containers in their order, see amount.
+func requests(pod *v1.Pod, name v1.ResourceName) []int64 {
 	var list []int64
 	for _, c := range pods.Containers(pod) {
-		list = append(list, c.Resources.Requests.Cpu().MilliValue())
+		list = append(list, amount(name, c.Resources.Requests))
 	}
 	return list
 }

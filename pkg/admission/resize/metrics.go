@@ -15,8 +15,9 @@ import (
 
 // Why a resize can never be granted, in the kubelet's words for metrics.
 const (
-	detailCPUManager  = "guaranteed_pod_cpu_manager_static_policy"
-	detailAllocatable = "insufficient_node_allocatable"
+	detailCPUManager    = "guaranteed_pod_cpu_manager_static_policy"
+	detailMemoryManager = "guaranteed_pod_memory_manager_static_policy"
+	detailAllocatable   = "insufficient_node_allocatable"
 )
 
 type metrics struct {

@@ -31,7 +31,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// Config is what a Store is made of; everything but StaticCPUs and Metrics is required.
+// Config is what a Store is made of; everything but StaticCPUs, StaticMemory and Metrics is required.
 type Config struct {
 	Dir string // of the files
 	// Allocatable returns what pods may request in total.
@@ -39,6 +39,9 @@ type Config struct {
 	// StaticCPUs is true if containers have CPUs to themselves (cpuManagerPolicy
 	// static): then the CPUs of a Guaranteed pod do not change while it runs.
 	StaticCPUs bool
+	// StaticMemory is true if the memory of containers is of certain NUMA nodes
+	// (memoryManagerPolicy Static): the same for that of a Guaranteed pod.
+	StaticMemory bool
 	// Freed is called with the pods that wait for room, when there may be some.
 	Freed   func([]types.UID)
 	Metrics prometheus.Registerer // nil: nothing is counted
@@ -181,8 +184,8 @@ func (s *Store) refusal(pod, has *v1.Pod, beside []*v1.Pod) (pending *Pending, d
 	if p := beyondBounds(pod); p != nil {
 		return p, detailAllocatable
 	}
-	if p := pinned(pod, has, s.cfg.StaticCPUs); p != nil {
-		return p, detailCPUManager
+	if p, why := pinned(pod, has, s.cfg.StaticCPUs, s.cfg.StaticMemory); p != nil {
+		return p, why
 	}
 	return decide(pod, beside, s.cfg.Allocatable()), detailAllocatable
 }

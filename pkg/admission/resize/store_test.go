@@ -57,7 +57,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
+func TestWhatAGuaranteedPodHasToItselfIsNotChanged(t *testing.T) {
 	guaranteed := func(uid types.UID, cpu, memory string) *v1.Pod {
 		p := asking(uid, cpu)
 		list := v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourceMemory: resource.MustParse(memory)}
@@ -65,19 +65,21 @@ func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
 		return p
 	}
 	for name, tt := range map[string]struct {
-		static   bool
-		old, new *v1.Pod
-		refused  bool
+		cpus, memory bool // a static policy
+		old, new     *v1.Pod
+		refused      string
 	}{
-		"other CPUs":          {true, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), true},
-		"not whole ones":      {true, guaranteed("a", "1500m", "1Gi"), guaranteed("a", "1200m", "1Gi"), true},
-		"other memory":        {true, guaranteed("a", "1", "1Gi"), guaranteed("a", "1", "2Gi"), false},
-		"not Guaranteed":      {true, asking("a", "1"), asking("a", "2"), false},
-		"with no such policy": {false, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), false},
+		"other CPUs":                          {true, false, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), `CPU Manager policy "static"`},
+		"not whole ones":                      {true, true, guaranteed("a", "1500m", "1Gi"), guaranteed("a", "1200m", "1Gi"), `CPU Manager policy "static"`},
+		"other memory":                        {true, false, guaranteed("a", "1", "1Gi"), guaranteed("a", "1", "2Gi"), ""},
+		"other memory of certain nodes":       {true, true, guaranteed("a", "1", "1Gi"), guaranteed("a", "1", "2Gi"), `Memory Manager policy "Static"`},
+		"other CPUs, memory of certain nodes": {false, true, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "1Gi"), ""},
+		"not Guaranteed":                      {true, true, asking("a", "1"), asking("a", "2"), ""},
+		"with no such policy":                 {false, false, guaranteed("a", "1", "1Gi"), guaranteed("a", "2", "2Gi"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := New(Config{
-				Dir: t.TempDir(), StaticCPUs: tt.static, Freed: func([]types.UID) {},
+				Dir: t.TempDir(), StaticCPUs: tt.cpus, StaticMemory: tt.memory, Freed: func([]types.UID) {},
 				Allocatable: func() v1.ResourceList {
 					return v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi")}
 				},
@@ -89,10 +91,10 @@ func TestCPUsOfAGuaranteedPodAreNotChangedWithTheStaticPolicy(t *testing.T) {
 				t.Fatal(pending, err)
 			}
 			_, pending, changed, err := s.Allocate(tt.new, alone)
-			if err != nil || changed == tt.refused || (pending != nil) != tt.refused {
+			if err != nil || changed == (tt.refused != "") || (pending != nil) != (tt.refused != "") {
 				t.Fatalf("pending %v, changed %t, %v", pending, changed, err)
 			}
-			if tt.refused && (pending.Reason != v1.PodReasonInfeasible || pending.Message != `Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"`) {
+			if tt.refused != "" && (pending.Reason != v1.PodReasonInfeasible || pending.Message != "Resize is infeasible for Guaranteed Pods alongside "+tt.refused) {
 				t.Errorf("pending %v", *pending)
 			}
 		})

@@ -23,6 +23,8 @@ type Provider interface {
 	Plan(*v1.Pod) Plan
 	// Release takes back what the pod has. Idempotent.
 	Release(types.UID) error
+	// Orphans takes back what pods have that are gone.
+	Orphans(gone func(types.UID) bool) error
 }
 
 // Plan is what one provider is going to give to a pod. It is for one goroutine, and may be dropped
@@ -122,6 +124,15 @@ func (m *Manager) Release(uid types.UID) error {
 	var errs []error
 	for _, p := range m.providers {
 		errs = append(errs, p.Release(uid))
+	}
+	return errors.Join(errs...)
+}
+
+// Orphans takes back what pods have that are gone.
+func (m *Manager) Orphans(gone func(types.UID) bool) error {
+	var errs []error
+	for _, p := range m.providers {
+		errs = append(errs, p.Orphans(gone))
 	}
 	return errors.Join(errs...)
 }

@@ -34,6 +34,8 @@ func (s *slots) Release(uid types.UID) error {
 	return nil
 }
 
+func (s *slots) Orphans(func(types.UID) bool) error { return nil }
+
 func (s *slots) free() numa.Set {
 	free := s.on
 	for _, containers := range s.taken {

@@ -60,6 +60,9 @@ type NodeConfig struct {
 	// cpuset.cpus, and whether it has them to itself: then no CFS quota enforces its
 	// CPU limit, since that would throttle it for nothing. nil: it runs on any.
 	CPUs func(pod types.UID, container string) (cpus string, exclusive bool)
+	// MemoryNodes returns the NUMA nodes that a container's memory is of, in the form of
+	// cpuset.mems; empty: of any. nil: all are.
+	MemoryNodes func(pod types.UID, container string) string
 	// CgroupParent names the pod's cgroup for the runtime; nil leaves it to the runtime.
 	CgroupParent func(*v1.Pod) string
 	// Warn is called with a kubelet event (DNSConfigForming, MissingClusterDNS) for

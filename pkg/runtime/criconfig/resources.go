@@ -65,6 +65,9 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 			dropQuota(r)
 		}
 	}
+	if node.MemoryNodes != nil {
+		r.CpusetMems = node.MemoryNodes(pod.UID, c.Name)
+	}
 	return r
 }
 

@@ -203,3 +203,16 @@ func TestOOMScoreAdj(t *testing.T) {
 		t.Errorf("without knowing the node's memory: %d, want 999", got)
 	}
 }
+
+func TestMemoryOfCertainNodes(t *testing.T) {
+	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "own"}, {Name: "shares"}}}}
+	p.UID = "p"
+	n := NodeConfig{MemoryNodes: func(pod types.UID, container string) string {
+		return map[string]string{"p/own": "0-1"}[string(pod)+"/"+container]
+	}}
+	for i, want := range []string{"0-1", ""} {
+		if got := Resources(p, &p.Spec.Containers[i], n).CpusetMems; got != want {
+			t.Errorf("container %d: NUMA nodes %q, want %q", i, got, want)
+		}
+	}
+}
