@@ -75,12 +75,15 @@ func newCgroups(f *foundation, h *host) (*cgroup.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	capacity := h.measured.Capacity.DeepCopy()
-	if most := machine.MaxProcesses(); most > 0 {
-		capacity[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
+	capacity := func() v1.ResourceList {
+		list := h.machine.Capacity().DeepCopy()
+		if most := machine.MaxProcesses(); most > 0 {
+			list[nodeobject.ResourcePIDs] = *resource.NewQuantity(most, resource.DecimalSI)
+		}
+		return list
 	}
 	tree, err := cgroup.New(cgroup.Config{
-		Layout: layout, Capacity: capacity, Reserved: []v1.ResourceList{h.reserved.System, h.reserved.Kube},
+		Layout: layout, Capacity: capacity, Resized: h.resized, Reserved: []v1.ResourceList{h.reserved.System, h.reserved.Kube},
 		MemoryQoS:   cgroupV2(),
 		EnforcePods: slices.Contains(cfg.EnforceNodeAllocatable, "pods"), Clock: clock.RealClock{}, Event: f.nodeEvent, Metrics: f.metrics,
 		Pods: cgroup.PodSettings{

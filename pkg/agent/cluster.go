@@ -176,12 +176,12 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node, Owns: f.owns,
 		Token: tokens.TokenStatus, Secret: claims.Secret,
 		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
-		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release,
+		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release, Changed: f.readinessChanged,
 	})
 	if err != nil {
 		return err
 	}
-	s.claims, s.csi = claims, drivers
+	s.claims, s.csi, s.storageProblems, s.storageSettled = claims, drivers, drivers.Problems, drivers.Settled()
 	s.growth = &volume.Growth{Claims: claims, Normal: f.journal.Normal, Event: c.events.Claim}
 	s.parts = append(s.parts, part{"CSI drivers", drivers.Run}, part{"claims", claims.Run})
 	return nil
@@ -230,13 +230,13 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 	}
 	node, err := nodeobject.New(nodeobject.Config{
 		Name: cfg.NodeName, Hostname: cfg.NodeName, Watch: c.watch, Heartbeat: c.client.Heartbeat,
-		Runtime: criRuntime{f.client, rt.readiness}, Machine: h.measured, KubeletVersion: config.KubernetesVersion,
+		Runtime: criRuntime{f.client, rt.readiness}, Machine: h.machine.Machine, KubeletVersion: config.KubernetesVersion,
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    h.hostIPs,
 		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, NodeIPSet: len(cfg.NodeIPs) > 0, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
 		Register: ptr.Deref(cfg.RegisterNode, true), Pressure: l.pressure.Conditions,
 		Period: cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
-		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Event: f.nodeEvent,
+		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Settled: rt.storageSettled, Event: f.nodeEvent,
 	})
 	if err != nil {
 		return nil, err

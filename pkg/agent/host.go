@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,8 +30,10 @@ type host struct {
 	// hostIPs returns the node's addresses as they are now, primary first.
 	hostIPs  func() []string
 	labels   map[string]string
-	measured nodeobject.Machine
+	machine  *nodeobject.Gauge
 	reserved nodeobject.Reserved // from pods
+	// resized has a token when the machine's capacity has changed.
+	resized chan struct{}
 
 	cpus      *cpumanager.Manager    // nil: containers share all
 	memory    *memorymanager.Manager // nil: it is of any NUMA nodes
@@ -49,7 +50,7 @@ type host struct {
 
 // newHost finds out what the host has, and makes the parts that divide it.
 func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
-	h := &host{}
+	h := &host{resized: make(chan struct{}, 1)}
 	var err error
 	h.addresses, err = nodeip.New(ctx, nodeip.Config{
 		Given: f.cfg.NodeIPs, OfHost: !f.cfg.Standalone(), Hostname: f.cfg.NodeName, Period: f.cfg.NodeStatusUpdateFrequency.Duration,
@@ -63,14 +64,16 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 	if h.reserved, err = reserved(f.cfg); err != nil {
 		return nil, err
 	}
-	if h.measured, err = measure(f.cfg, h.reserved); err != nil {
+	if h.machine, err = newGauge(f.cfg, h.reserved, f.readinessChanged, h.capacityChanged); err != nil {
 		return nil, err
 	}
-	h.labels = nodeobject.DefaultLabels(f.cfg.NodeName, h.measured.Info, f.cfg.NodeLabels)
+	h.parts = append(h.parts, part{"machine", h.machine.Run})
+	info := h.machine.Machine().Info
+	h.labels = nodeobject.DefaultLabels(f.cfg.NodeName, info, f.cfg.NodeLabels)
 	if err := h.addManagers(f); err != nil {
 		return nil, err
 	}
-	h.memoryQoS = newMemoryQoS(f, h.measured.Info.KernelVersion)
+	h.memoryQoS = newMemoryQoS(f, info.KernelVersion)
 	if h.swap, err = newSwap(f, h); err != nil {
 		return nil, err
 	}
@@ -104,28 +107,31 @@ func reserved(cfg *config.Config) (r nodeobject.Reserved, err error) {
 	return r, err
 }
 
-// measure finds out what the machine has.
-func measure(cfg *config.Config, r nodeobject.Reserved) (nodeobject.Machine, error) {
-	pods := int64(cfg.MaxPods)
-	if per := int64(cfg.PodsPerCore); per > 0 {
-		pods = min(pods, per*int64(goruntime.NumCPU()))
-	}
+// newGauge makes what measures the machine; each of changed is told when it has become larger or smaller.
+func newGauge(cfg *config.Config, r nodeobject.Reserved, changed ...func()) (*nodeobject.Gauge, error) {
 	if cfg.IgnoreEvictionInAllocatable {
 		r.Eviction = nil
 	}
-	m, err := nodeobject.Measure(cfg.RootDir, pods, r)
-	if err == nil && !ptr.Deref(cfg.LocalStorageCapacityIsolation, true) {
-		delete(m.Capacity, v1.ResourceEphemeralStorage)
-		delete(m.Allocatable, v1.ResourceEphemeralStorage)
+	return nodeobject.NewGauge(nodeobject.GaugeConfig{
+		Root: cfg.RootDir, MaxPods: int64(cfg.MaxPods), PodsPerCore: int64(cfg.PodsPerCore),
+		NoLocalStorage: !ptr.Deref(cfg.LocalStorageCapacityIsolation, true), Reserved: r,
+		Period: cfg.NodeStatusUpdateFrequency.Duration, Changed: changed, Clock: clock.RealClock{},
+	})
+}
+
+// capacityChanged has the limits above the pods written anew.
+func (h *host) capacityChanged() {
+	select {
+	case h.resized <- struct{}{}:
+	default: // it has not taken in the last one yet
 	}
-	return m, err
 }
 
 // offer returns what admission checks pods against, before the Node object's labels
 // and taints are merged in.
 func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 	n := admission.Node{
-		Name: cfg.NodeName, Labels: h.labels, Allocatable: h.measured.Allocatable,
+		Name: cfg.NodeName, Labels: h.labels, Allocatable: h.machine.Allocatable(),
 		AllowedUnsafeSysctls: cfg.AllowedUnsafeSysctls, AppArmor: appArmorEnabled(),
 		Fields: s.fields, StaticFields: s.staticFields,
 	}
@@ -146,7 +152,7 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		ClusterDomain: cfg.ClusterDomain, ClusterDNS: cfg.ClusterDNS,
 		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
 		NoHugePageLimits: f.engine.isDocker(), RecursiveReadOnly: f.engine.recursiveReadOnly,
-		MemoryCapacity: h.measured.Capacity.Memory().Value(), Allocatable: h.measured.Allocatable,
+		MemoryCapacity: h.machine.Memory(), Allocatable: h.machine.Allocatable,
 		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, KillTogether: killsTogether(f), Sysctls: cfg.DefaultPodSysctls, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
 		Warn: func(pod *v1.Pod, reason, message string) {
 			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
@@ -18,14 +19,15 @@ func TestTheHostOffersLocalStorageUnlessThatIsSwitchedOff(t *testing.T) {
 		"unset": {nil, true}, "on": {ptr.To(true), true}, "off": {ptr.To(false), false},
 	} {
 		cfg := &config.Config{RootDir: t.TempDir()}
+		cfg.NodeStatusUpdateFrequency.Duration = time.Second
 		cfg.LocalStorageCapacityIsolation = tc.isolation
-		measured, err := measure(cfg, nodeobject.Reserved{})
+		gauge, err := newGauge(cfg, nodeobject.Reserved{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &host{measured: measured}
+		h := &host{machine: gauge}
 		for what, list := range map[string]v1.ResourceList{
-			"capacity": measured.Capacity, "allocatable": measured.Allocatable, "offer": h.offer(cfg, &supplies{}).Allocatable,
+			"capacity": gauge.Capacity(), "allocatable": gauge.Allocatable(), "offer": h.offer(cfg, &supplies{}).Allocatable,
 		} {
 			if _, got := list[v1.ResourceEphemeralStorage]; got != tc.want {
 				t.Errorf("%s: %s has ephemeral storage: %v", name, what, got)

@@ -98,7 +98,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 		return nil, nil
 	}
 	return resize.New(resize.Config{
-		Dir: stateDir(f.cfg, "allocated"), Allocatable: func() v1.ResourceList { return h.measured.Allocatable },
+		Dir: stateDir(f.cfg, "allocated"), Allocatable: h.machine.Allocatable,
 		StaticCPUs: h.cpus != nil, StaticMemory: h.memory != nil, Freed: f.wakeups.Add, Metrics: f.metrics,
 	})
 }
@@ -180,7 +180,9 @@ func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.S
 	offer := h.offer(f.cfg, s)
 	offer.EvictStatic = evictsStatic(f.cfg)
 	cfg := admission.Config{Node: func() admission.Node {
-		now := offer.In(s.node())
+		now := offer
+		now.Allocatable = h.machine.Allocatable()
+		now = now.In(s.node())
 		now.Pressure = l.pressure.Conditions()
 		now.ShuttingDown = l.shutdown.Ending()
 		return now

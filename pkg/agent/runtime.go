@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
@@ -30,6 +29,9 @@ type runtimeStage struct {
 	pleg      *pleg.PLEG
 	readiness *readiness.Watch
 	collector kuberuntime.Collector // of dead containers
+	// storageProblems and storageSettled are the supplies'.
+	storageProblems func() []string
+	storageSettled  <-chan struct{}
 
 	probed       chan types.UID // pods for which a probe's verdict has changed
 	probeMetrics *prometheus.Registry
@@ -40,7 +42,7 @@ type runtimeStage struct {
 func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	volumes, err := volume.New(volume.Config{
 		Root: f.cfg.RootDir, Objects: s.objects, Claims: s.claims, CSI: s.csi, NodeLabels: s.nodeLabels,
-		Allocatable: func() v1.ResourceList { return h.measured.Allocatable }, Warn: f.journal.Warn, Growth: s.growth,
+		Allocatable: h.machine.Allocatable, Warn: f.journal.Warn, Growth: s.growth,
 		Metrics: f.metrics, Pods: f.store.Pods,
 	})
 	if err != nil {
@@ -50,7 +52,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtimeStage{volumes: volumes, images: images.collector, probed: make(chan types.UID), probeMetrics: prometheus.NewRegistry()}
+	rt := &runtimeStage{volumes: volumes, storageProblems: s.storageProblems, storageSettled: s.storageSettled, images: images.collector, probed: make(chan types.UID), probeMetrics: prometheus.NewRegistry()}
 	rt.probes, err = probe.New(probe.Config{
 		Exec: f.client, Journal: f.journal, HostIPs: h.hostIPs, Changed: rt.probed, Metrics: rt.probeMetrics,
 	})
@@ -106,11 +108,14 @@ func newLogRotator(f *foundation, seen *pleg.PLEG) (*logrotate.Rotator, error) {
 
 // problems returns what keeps the node from being ready, beside what the runtime
 // says.
-func (rt *runtimeStage) problems() []string {
+func (rt *runtimeStage) problems() (all []string) {
 	if err := rt.pleg.Healthy(time.Now()); err != nil {
-		return []string{"PLEG is not healthy: " + err.Error()}
+		all = append(all, "PLEG is not healthy: "+err.Error())
 	}
-	return nil
+	if rt.storageProblems != nil {
+		all = append(all, rt.storageProblems()...)
+	}
+	return all
 }
 
 func maxBackOff(cfg *config.Config) time.Duration {

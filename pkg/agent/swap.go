@@ -26,7 +26,7 @@ func newSwap(f *foundation, h *host) (swap, error) {
 	if err != nil {
 		return swap{}, err
 	}
-	if old, err := version.ParseGeneric(h.measured.Info.KernelVersion); on && err == nil && old.LessThan(version.MajorMinor(6, 4)) {
+	if old, err := version.ParseGeneric(h.machine.Machine().Info.KernelVersion); on && err == nil && old.LessThan(version.MajorMinor(6, 4)) {
 		f.nodeEvent.Warn("PossibleMemoryBackedVolumesOnDisk", "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) "+
 			"might be swapped to disk and should no longer be considered secure.")
 	}
@@ -38,7 +38,7 @@ func newSwap(f *foundation, h *host) (swap, error) {
 	if !limits {
 		return swap{}, nil
 	}
-	memory, total := h.measured.Capacity.Memory().Value(), int64(0)
+	memory, total := h.machine.Memory(), int64(0)
 	if limited && v2 {
 		total = there
 	}

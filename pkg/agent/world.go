@@ -61,7 +61,11 @@ type supplies struct {
 	claims  volume.Claims
 	csi     *csi.Manager
 	growth  *volume.Growth
-	tokens  provider.Tokens // of service accounts, for credential plug-ins
+	// storageProblems returns what of the storage keeps the node from being ready; nil: nothing ever does.
+	// storageSettled is closed once it knows.
+	storageProblems func() []string
+	storageSettled  <-chan struct{}
+	tokens          provider.Tokens // of service accounts, for credential plug-ins
 
 	// fields and staticFields say which of the things that some fields of a pod
 	// need the world has.

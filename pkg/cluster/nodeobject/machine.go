@@ -12,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -28,6 +28,8 @@ type Machine struct {
 	// reserved for the system and for eviction to have room.
 	Allocatable v1.ResourceList
 	Info        v1.NodeSystemInfo // without the versions of kubelet and runtime
+	// NoLocalStorage says that ephemeral storage is not counted.
+	NoLocalStorage bool
 }
 
 // Reserved is what pods cannot have.
@@ -37,34 +39,54 @@ type Reserved struct {
 	Eviction []options.Threshold
 }
 
-// Measure finds out what the machine has. root is the agent's directory, whose file
-// system holds the pods' ephemeral storage; pods is how many may run.
-func Measure(root string, pods int64, r Reserved) (Machine, error) {
+// required is what a node must know that it has before it is ready; ephemeral storage only if it is counted at all.
+var required = []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourcePods, v1.ResourceEphemeralStorage}
+
+// missing returns what is required and not known, in the kubelet's order.
+func missing(m Machine) (names []string) {
+	for _, name := range required {
+		if _, known := m.Capacity[name]; !known && (name != v1.ResourceEphemeralStorage || !m.NoLocalStorage) {
+			names = append(names, string(name))
+		}
+	}
+	return names
+}
+
+// measure finds out what the machine has, without what is allocatable of it. The error says what could not be found
+// out, and is missing.
+func measure(cfg GaugeConfig, info v1.NodeSystemInfo) (Machine, error) {
+	m := Machine{Capacity: hugePages("/sys/kernel/mm/hugepages"), Info: info, NoLocalStorage: cfg.NoLocalStorage}
+	cpus := int64(onlineCPUs("/sys/devices/system/cpu/online"))
+	m.Capacity[v1.ResourceCPU] = *resource.NewQuantity(cpus, resource.DecimalSI)
+	pods := cfg.MaxPods
+	if cfg.PodsPerCore > 0 {
+		pods = min(pods, cfg.PodsPerCore*cpus)
+	}
+	m.Capacity[v1.ResourcePods] = *resource.NewQuantity(pods, resource.DecimalSI)
 	memory, err := machine.ReadMemory()
-	if err != nil {
-		return Machine{}, err
+	if err == nil {
+		m.Capacity[v1.ResourceMemory] = *resource.NewQuantity(memory.Total, resource.BinarySI)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil {
-		return Machine{}, fmt.Errorf("find out the size of the file system of %s: %w", root, err)
+	if memory.Swap > 0 {
+		m.Info.Swap = &v1.NodeSwapStatus{Capacity: &memory.Swap}
 	}
-	m := Machine{
-		Capacity: v1.ResourceList{
-			v1.ResourceCPU:              *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
-			v1.ResourceMemory:           *resource.NewQuantity(memory.Total, resource.BinarySI),
-			v1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*fs.Frsize, resource.BinarySI),
-			v1.ResourcePods:             *resource.NewQuantity(pods, resource.DecimalSI),
-		},
-		Info: systemInfo(),
+	if cfg.NoLocalStorage {
+		return m, err
 	}
-	for name, q := range hugePages("/sys/kernel/mm/hugepages") {
-		m.Capacity[name] = q
+	fs, fsErr := machine.ReadFileSystem(cfg.Root)
+	if fsErr == nil {
+		m.Capacity[v1.ResourceEphemeralStorage] = *resource.NewQuantity(fs.Size, resource.BinarySI)
 	}
-	if total, _, err := machine.Swap(); err == nil && total > 0 {
-		m.Info.Swap = &v1.NodeSwapStatus{Capacity: &total}
+	return m, errors.Join(err, fsErr)
+}
+
+// onlineCPUs counts the CPUs that the kernel lists as in use. A kernel that lists none has as many as this process was
+// started with.
+func onlineCPUs(path string) int {
+	if set, err := cpuset.Parse(machine.Line(path)); err == nil && set.Size() > 0 {
+		return set.Size()
 	}
-	m.Allocatable = allocatable(m.Capacity, r)
-	return m, tooMuch(m.Capacity, r)
+	return goruntime.NumCPU()
 }
 
 // tooMuch returns an error that names each resource of which systemReserved and kubeReserved together
@@ -125,7 +147,7 @@ func hugePages(dir string) v1.ResourceList {
 	list := v1.ResourceList{}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil // the kernel has none
+		return list // the kernel has none
 	}
 	for _, e := range entries {
 		size, ok := strings.CutPrefix(e.Name(), "hugepages-")

@@ -1,16 +1,21 @@
 package nodeobject
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func TestAllocatable(t *testing.T) {
@@ -82,12 +87,14 @@ func TestOSImage(t *testing.T) {
 	}
 }
 
-func TestMeasure(t *testing.T) {
-	m, err := Measure(t.TempDir(), 17, Reserved{System: resources("cpu", "100m")})
+func TestGaugeMeasuresThisMachine(t *testing.T) {
+	cfg := GaugeConfig{Root: t.TempDir(), MaxPods: 17, Reserved: Reserved{System: resources("cpu", "100m")}, Period: time.Second, Clock: clock.RealClock{}}
+	g, err := NewGauge(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Capacity.Pods().Value() != 17 || m.Capacity.Cpu().Value() != int64(runtime.NumCPU()) || m.Capacity.Memory().Value() < 1<<20 || m.Capacity.StorageEphemeral().Value() < 1<<20 {
+	m := g.Machine()
+	if m.Capacity.Pods().Value() != 17 || m.Capacity.Cpu().Value() < int64(runtime.NumCPU()) || m.Capacity.Memory().Value() < 1<<20 || m.Capacity.StorageEphemeral().Value() < 1<<20 {
 		t.Errorf("capacity = %v", m.Capacity)
 	}
 	if m.Allocatable.Cpu().MilliValue() != m.Capacity.Cpu().MilliValue()-100 {
@@ -96,8 +103,93 @@ func TestMeasure(t *testing.T) {
 	if m.Info.BootID == "" || m.Info.KernelVersion == "" || m.Info.Architecture != runtime.GOARCH {
 		t.Errorf("info = %+v", m.Info)
 	}
-	if _, err := Measure("/no/such/directory", 1, Reserved{}); err == nil {
-		t.Error("no error of a directory that is not there")
+	cfg.PodsPerCore = 1
+	g, err = NewGauge(cfg)
+	if list := g.Capacity(); err != nil || list.Pods().Value() != min(17, m.Capacity.Cpu().Value()) {
+		t.Errorf("pods by CPUs: %v, %v", list, err)
+	}
+	cfg.Root = "/no/such/directory"
+	if g, err = NewGauge(cfg); err != nil || !slices.Equal(missing(g.Machine()), []string{"ephemeral-storage"}) {
+		t.Errorf("without the directory: missing %v, %v", missing(g.Machine()), err)
+	}
+	cfg.NoLocalStorage = true
+	if g, err = NewGauge(cfg); err != nil || len(missing(g.Machine())) != 0 {
+		t.Errorf("without local storage: missing %v, %v", missing(g.Machine()), err)
+	}
+	cfg.Reserved = Reserved{System: resources("cpu", "1000")}
+	if _, err = NewGauge(cfg); err == nil {
+		t.Error("no error of more reserved than there is")
+	}
+}
+
+func TestGaugeNoticesWhatComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		g, err := NewGauge(GaugeConfig{
+			Root: t.TempDir(), MaxPods: 1, Reserved: Reserved{System: resources("memory", "1Gi")},
+			Period: 10 * time.Second, Changed: []func(){func() { told++ }}, Clock: clock.RealClock{},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list v1.ResourceList
+		var failure error
+		g.measure = func() (Machine, error) { return Machine{Capacity: list.DeepCopy()}, failure }
+		testrun.Start(t, g.Run)
+		for _, step := range []struct {
+			name              string
+			measured          v1.ResourceList
+			err               error
+			capacity, allowed v1.ResourceList
+			told              int
+		}{
+			{"as it is", resources("cpu", "2", "memory", "4Gi", "pods", "1", "ephemeral-storage", "9Gi"), nil,
+				resources("cpu", "2", "memory", "4Gi", "pods", "1", "ephemeral-storage", "9Gi"), resources("cpu", "2", "memory", "3Gi", "pods", "1", "ephemeral-storage", "9Gi"), 1},
+			{"nothing new", resources("cpu", "2", "memory", "4096Mi", "pods", "1", "ephemeral-storage", "9Gi"), nil,
+				resources("cpu", "2", "memory", "4Gi", "pods", "1", "ephemeral-storage", "9Gi"), resources("cpu", "2", "memory", "3Gi", "pods", "1", "ephemeral-storage", "9Gi"), 1},
+			{"memory, a CPU and huge pages come", resources("cpu", "3", "memory", "8Gi", "pods", "1", "ephemeral-storage", "9Gi", "hugepages-2Mi", "1Gi"), nil,
+				resources("cpu", "3", "memory", "8Gi", "pods", "1", "ephemeral-storage", "9Gi", "hugepages-2Mi", "1Gi"),
+				resources("cpu", "3", "memory", "6Gi", "pods", "1", "ephemeral-storage", "9Gi", "hugepages-2Mi", "1Gi"), 2},
+			{"the disk does not answer", resources("cpu", "3", "memory", "8Gi", "pods", "1", "hugepages-2Mi", "1Gi"), errors.New("EIO"),
+				resources("cpu", "3", "memory", "8Gi", "pods", "1", "ephemeral-storage", "9Gi", "hugepages-2Mi", "1Gi"),
+				resources("cpu", "3", "memory", "6Gi", "pods", "1", "ephemeral-storage", "9Gi", "hugepages-2Mi", "1Gi"), 2},
+			{"less than is reserved", resources("cpu", "1", "memory", "512Mi", "pods", "1", "ephemeral-storage", "9Gi"), nil,
+				resources("cpu", "1", "memory", "512Mi", "pods", "1", "ephemeral-storage", "9Gi"), resources("cpu", "1", "memory", "0", "pods", "1", "ephemeral-storage", "9Gi"), 3},
+		} {
+			list, failure = step.measured, step.err
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if got := g.Capacity(); !equality.Semantic.DeepEqual(got, step.capacity) {
+				t.Errorf("%s: capacity %v", step.name, got)
+			}
+			if got := g.Allocatable(); !equality.Semantic.DeepEqual(got, step.allowed) {
+				t.Errorf("%s: allocatable %v", step.name, got)
+			}
+			if told != step.told {
+				t.Errorf("%s: told %d times, want %d", step.name, told, step.told)
+			}
+		}
+	})
+}
+
+func TestOnlineCPUs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "online")
+	for text, want := range map[string]int{"0-3,8\n": 5, "0\n": 1, "\n": runtime.NumCPU(), "x": runtime.NumCPU()} {
+		write(t, path, text)
+		if got := onlineCPUs(path); got != want {
+			t.Errorf("%q: %d CPUs, want %d", text, got, want)
+		}
+	}
+}
+
+// BenchmarkGauge is what a look at the machine costs that finds nothing new.
+func BenchmarkGauge(b *testing.B) {
+	g, err := NewGauge(GaugeConfig{Root: b.TempDir(), MaxPods: 110, Period: time.Second, Clock: clock.RealClock{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		g.look()
 	}
 }
 

@@ -44,8 +44,8 @@ type Config struct {
 	// Heartbeat is a client with short timeouts and no limits.
 	Heartbeat      kubernetes.Interface
 	Runtime        Runtime
-	Machine        Machine
-	RuntimeVersion string // "docker://20.10.24"
+	Machine        func() Machine // now
+	RuntimeVersion string         // "docker://20.10.24"
 	KubeletVersion string
 	Port           int32
 	IPs            func() []string // addresses, primary first
@@ -69,8 +69,10 @@ type Config struct {
 	// Changed has a token when a condition of the node may have changed: the status is then
 	// computed at once. nil: it never has one.
 	Changed <-chan struct{}
-	// Healthy returns what, besides the runtime, keeps the node from being ready.
+	// Healthy returns what, besides the runtime, keeps the node from being ready. Settled is closed once it
+	// knows: a node that was ready is not said to be otherwise only because the agent has just started. nil: it always does.
 	Healthy func() []string
+	Settled <-chan struct{}
 	Event   journal.NodeEvent
 	Clock   clock.WithTicker
 }
@@ -94,6 +96,9 @@ const imagePeriod = time.Minute
 // as in the kubelet.
 const runtimePatience = 30 * time.Second
 
+// settlePatience is how long the status waits for Settled: the API server may not answer.
+const settlePatience = 5 * time.Second
+
 // maxTold is how much of what a runtime says of a condition is repeated, in bytes: it may come from a
 // network plug-in.
 const maxTold = 1 << 10
@@ -103,8 +108,8 @@ func New(cfg Config) (*Manager, error) {
 	switch {
 	case cfg.Name == "", cfg.Watch == nil, cfg.Heartbeat == nil, cfg.Runtime == nil:
 		return nil, errors.New("nodeobject: no Name, Watch, Heartbeat or Runtime")
-	case cfg.IPs == nil, cfg.Healthy == nil, cfg.Event == nil:
-		return nil, errors.New("nodeobject: no IPs, Healthy or Event")
+	case cfg.IPs == nil, cfg.Healthy == nil, cfg.Event == nil, cfg.Machine == nil:
+		return nil, errors.New("nodeobject: no IPs, Healthy, Event or Machine")
 	case cfg.Period <= 0, cfg.Report <= 0, cfg.LeaseDuration <= 0:
 		return nil, errors.New("nodeobject: no Period, Report or LeaseDuration")
 	}
@@ -223,7 +228,7 @@ var ownLabels = []string{
 func (m *Manager) initial(ctx context.Context) *v1.Node {
 	n := &v1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: m.cfg.Name, Labels: DefaultLabels(m.cfg.Hostname, m.cfg.Machine.Info, m.cfg.Labels),
+			Name: m.cfg.Name, Labels: DefaultLabels(m.cfg.Hostname, m.cfg.Machine().Info, m.cfg.Labels),
 			Annotations: map[string]string{attachAnnotation: "true"},
 		},
 		Spec: v1.NodeSpec{Taints: slices.Clone(m.cfg.Taints), ProviderID: m.cfg.ProviderID},
@@ -311,6 +316,13 @@ func (m *Manager) heartbeat(ctx context.Context) {
 // report computes the status every period, and at once when the volumes in use or a condition of the
 // node have changed.
 func (m *Manager) report(ctx context.Context) {
+	if m.cfg.Settled != nil {
+		select {
+		case <-ctx.Done():
+		case <-m.cfg.Settled:
+		case <-m.cfg.Clock.After(settlePatience):
+		}
+	}
 	tick := m.cfg.Clock.NewTicker(m.cfg.Period)
 	defer tick.Stop()
 	var failing logonce.Error
@@ -408,7 +420,7 @@ func (m *Manager) addresses(old v1.NodeStatus) []v1.NodeAddress {
 func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 	now := m.cfg.Clock.Now()
 	in := Input{
-		Old: old, Addresses: m.addresses(old), Machine: m.cfg.Machine, Port: m.cfg.Port,
+		Old: old, Addresses: m.addresses(old), Machine: m.cfg.Machine(), Port: m.cfg.Port,
 		MaxImages: m.cfg.MaxImages, Now: now, Problems: m.cfg.Healthy(),
 		VolumesInUse: m.cfg.InUse.list(),
 	}

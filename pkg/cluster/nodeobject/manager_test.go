@@ -77,7 +77,7 @@ func (h *house) said(event string) bool {
 func live(t *testing.T, api *testapi.Server, change func(*Config)) *house {
 	h := &house{api: api}
 	cfg := Config{
-		Name: "n1", Hostname: "n1", Watch: NewWatch(api.Client(t), "n1"), Heartbeat: api.Client(t), Runtime: h, Machine: testMachine(),
+		Name: "n1", Hostname: "n1", Watch: NewWatch(api.Client(t), "n1"), Heartbeat: api.Client(t), Runtime: h, Machine: testMachine,
 		IPs: func() []string { return []string{"192.0.2.1"} }, Register: true, MaxImages: 50,
 		Period: 10 * time.Second, Report: 5 * time.Minute, LeaseDuration: 40 * time.Second,
 		Healthy: func() []string {
@@ -548,4 +548,37 @@ func TestDeletedNodeIsNotMadeAnew(t *testing.T) {
 			t.Errorf("a node that another made: %+v", n)
 		}
 	})
+}
+
+func TestANodeIsReportedOnceItIsKnownWhatKeepsItFromBeingReady(t *testing.T) {
+	for name, tc := range map[string]struct {
+		settle time.Duration // when it is known
+		first  time.Duration // when the first status is sent, at the latest
+	}{
+		"soon": {time.Second, time.Second}, "the API server does not answer": {time.Hour, settlePatience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api, settled := testapi.New(), make(chan struct{})
+				api.Put(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: Status(Input{Machine: testMachine(), Now: time.Now()})})
+				h := live(t, api, func(c *Config) { c.Settled = settled })
+				h.set(func() { h.problems = []string{"not yet"} })
+				time.Sleep(tc.first - time.Millisecond)
+				synctest.Wait()
+				if n := h.reports(); n != 0 {
+					t.Errorf("%d statuses before it is known", n)
+				}
+				if tc.settle == tc.first {
+					h.set(func() { h.problems = nil })
+					close(settled)
+				}
+				time.Sleep(10 * time.Millisecond)
+				synctest.Wait()
+				ready := conditionOfType(api.Node("n1").Status, v1.NodeReady).Status
+				if want := tc.settle == tc.first; (ready == v1.ConditionTrue) != want || h.reports() != 1 {
+					t.Errorf("ready: %v, after %d statuses", ready, h.reports())
+				}
+			})
+		})
+	}
 }

@@ -82,8 +82,12 @@ func conditions(in Input) []v1.NodeCondition {
 		return v1.NodeCondition{Type: t, Status: v1.ConditionFalse, Reason: no, Message: noText}
 	}
 	ready := v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
-	if len(in.Problems) > 0 {
-		ready = v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionFalse, Reason: "KubeletNotReady", Message: list(in.Problems)}
+	problems := in.Problems
+	if names := missing(in.Machine); len(names) > 0 {
+		problems = append(slices.Clone(problems), "missing node capacity for resources: "+strings.Join(names, ", "))
+	}
+	if len(problems) > 0 {
+		ready = v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionFalse, Reason: "KubeletNotReady", Message: list(problems)}
 	}
 	return []v1.NodeCondition{
 		of(v1.NodeMemoryPressure, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available"),

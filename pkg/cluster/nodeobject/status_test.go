@@ -26,7 +26,7 @@ func resources(pairs ...string) v1.ResourceList {
 func testMachine() Machine {
 	return Machine{
 		Capacity: resources("cpu", "2", "memory", "8Gi", "pods", "110"), Allocatable: resources("cpu", "1", "memory", "7Gi", "pods", "110"),
-		Info: v1.NodeSystemInfo{BootID: "boot-1", OperatingSystem: "linux", Architecture: "amd64"},
+		Info: v1.NodeSystemInfo{BootID: "boot-1", OperatingSystem: "linux", Architecture: "amd64"}, NoLocalStorage: true,
 	}
 }
 
@@ -145,6 +145,23 @@ func TestConditionsSayWhy(t *testing.T) {
 				t.Errorf("%s = %+v, want %+v", tt.of, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestANodeThatDoesNotKnowWhatItHasIsNotReady(t *testing.T) {
+	for message, m := range map[string]Machine{
+		"kubelet is posting ready status":                             {Capacity: resources("cpu", "2", "memory", "8Gi", "pods", "110", "ephemeral-storage", "1Gi")},
+		"missing node capacity for resources: ephemeral-storage":      {Capacity: resources("cpu", "2", "memory", "8Gi", "pods", "110")},
+		"missing node capacity for resources: cpu, memory, pods":      {NoLocalStorage: true},
+		"[CSINode, missing node capacity for resources: cpu, memory]": {Capacity: resources("pods", "1"), NoLocalStorage: true},
+	} {
+		in := Input{Machine: m, Now: noon}
+		if strings.Contains(message, "CSINode") {
+			in.Problems = []string{"CSINode"}
+		}
+		if got := conditionOfType(Status(in), v1.NodeReady).Message; got != message {
+			t.Errorf("%v: %q, want %q", m.Capacity, got, message)
+		}
 	}
 }
 

@@ -27,7 +27,9 @@ const updatePeriod = time.Minute
 // Config is what a Tree is made of.
 type Config struct {
 	Layout   Layout
-	Capacity v1.ResourceList // of the machine, including "pid" for processes
+	Capacity func() v1.ResourceList // of the machine now, including "pid" for processes; nil: not known
+	// Resized has a token when Capacity has changed; nil: it never does.
+	Resized <-chan struct{}
 	// Reserved is withheld from pods, which is enforced if EnforcePods is set
 	// (enforceNodeAllocatable: pods).
 	Reserved    []v1.ResourceList
@@ -92,6 +94,9 @@ func newTree(cfg Config, k driver) (*Tree, error) {
 	case cfg.Clock == nil:
 		return nil, errors.New("cgroup: no Clock")
 	}
+	if cfg.Capacity == nil {
+		cfg.Capacity = func() v1.ResourceList { return nil }
+	}
 	t := &Tree{cfg: cfg, kernel: k, pods: map[types.UID]written{}}
 	// Made without limits first: limits that the kernel refuses, because of what
 	// already runs, are tried again later.
@@ -116,6 +121,7 @@ func (t *Tree) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C():
+		case <-t.cfg.Resized:
 		}
 	}
 }
@@ -124,7 +130,7 @@ func (t *Tree) Run(ctx context.Context) error {
 func (t *Tree) update() {
 	t.above.Lock()
 	defer t.above.Unlock()
-	err := t.kernel.write(t.cfg.Layout.root, forAllPods(t.cfg.Capacity, t.cfg.Reserved, t.cfg.EnforcePods))
+	err := t.kernel.write(t.cfg.Layout.root, forAllPods(t.cfg.Capacity(), t.cfg.Reserved, t.cfg.EnforcePods))
 	t.tell(err)
 	t.note(errors.Join(err, t.writeClasses()))
 }

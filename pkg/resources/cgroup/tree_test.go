@@ -17,6 +17,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // fakeKernel remembers the last values of each cgroup and counts the writes.
@@ -89,7 +91,7 @@ func testTree(t *testing.T, k driver) *Tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := newTree(Config{Layout: layout, Capacity: list("cpu", "2", "memory", "1Gi"), Clock: clock.RealClock{}}, k)
+	tree, err := newTree(Config{Layout: layout, Capacity: func() v1.ResourceList { return list("cpu", "2", "memory", "1Gi") }, Clock: clock.RealClock{}}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +123,30 @@ func TestTheTreeIsMadeAtStartAndWrittenEveryMinute(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestTheTreeFollowsAMachineThatGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, cpus, resized := newFake(), "2", make(chan struct{}, 1)
+		layout, err := NewLayout("", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := newTree(Config{
+			Layout: layout, Capacity: func() v1.ResourceList { return list("cpu", cpus, "memory", "1Gi") }, Resized: resized, Clock: clock.RealClock{},
+		}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testrun.Start(t, tree.Run)
+		synctest.Wait()
+		cpus = "3"
+		resized <- struct{}{}
+		synctest.Wait()
+		if got := k.shares(t, "kubepods"); got != 3072 {
+			t.Errorf("all pods: %d shares, want 3072", got)
 		}
 	})
 }

@@ -142,7 +142,7 @@ func envValue(ctx context.Context, pod *v1.Pod, c *v1.Container, v *v1.EnvVar, i
 	case from.FieldRef != nil:
 		value, err = downward.Field(pod, from.FieldRef.FieldPath, addresses(pod, in))
 	case from.ResourceFieldRef != nil:
-		value, err = downward.Resource(pod, c.Name, from.ResourceFieldRef, in.Node.Allocatable)
+		value, err = downward.Resource(pod, c.Name, from.ResourceFieldRef, in.Node.allocatable())
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
 		m, err := src.configMap(ctx, ref.Name, ptr.Deref(ref.Optional, false))

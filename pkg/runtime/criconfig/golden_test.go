@@ -28,9 +28,11 @@ func testNode() NodeConfig {
 	return NodeConfig{
 		Name:    "node-1",
 		HostIPs: func() []string { return []string{"192.0.2.10", "2001:db8::10"} },
-		Allocatable: v1.ResourceList{
-			v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi"),
-			v1.ResourceEphemeralStorage: resource.MustParse("100Gi"),
+		Allocatable: func() v1.ResourceList {
+			return v1.ResourceList{
+				v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("8Gi"),
+				v1.ResourceEphemeralStorage: resource.MustParse("100Gi"),
+			}
 		},
 		MemoryCapacity:    8 << 30,
 		HugePageSizes:     []string{"2MB", "1GB"},

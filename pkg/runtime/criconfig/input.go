@@ -17,8 +17,8 @@ type NodeConfig struct {
 	Name    string
 	HostIPs func() []string // now, primary first; nil: none, see Addresses
 	// Allocatable replaces limits that a resourceFieldRef asks for and the
-	// container does not set.
-	Allocatable v1.ResourceList
+	// container does not set; nil: nothing does.
+	Allocatable func() v1.ResourceList
 	// MemoryCapacity, in bytes, is what the oom_score_adj of burstable pods is
 	// measured against; 0 treats every request as tiny.
 	MemoryCapacity int64
@@ -68,6 +68,13 @@ type NodeConfig struct {
 	// Warn is called with a kubelet event (DNSConfigForming, MissingClusterDNS) for
 	// what was left out of a pod's configuration; nil drops it.
 	Warn func(pod *v1.Pod, reason, message string)
+}
+
+func (n NodeConfig) allocatable() v1.ResourceList {
+	if n.Allocatable == nil {
+		return nil
+	}
+	return n.Allocatable()
 }
 
 // Addresses returns the node's addresses as they are now, primary first.

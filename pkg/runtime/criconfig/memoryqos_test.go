@@ -50,7 +50,7 @@ func TestMemoryQoS(t *testing.T) {
 func TestMemoryQoSIsOfContainersOnly(t *testing.T) {
 	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c", Resources: v1.ResourceRequirements{Requests: list("", "1Mi")}}}}}
 	p.Name, p.Namespace, p.UID = "p", "ns", "u"
-	n := NodeConfig{Allocatable: list("", "1Gi"), MemoryQoS: &MemoryQoS{Throttling: new(0.9)}}
+	n := NodeConfig{Allocatable: func() v1.ResourceList { return list("", "1Gi") }, MemoryQoS: &MemoryQoS{Throttling: new(0.9)}}
 	if r := Resources(p, &p.Spec.Containers[0], n); r.Unified["memory.high"] == "" {
 		t.Errorf("the container's files: %v", r.Unified)
 	}

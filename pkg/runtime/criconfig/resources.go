@@ -48,7 +48,8 @@ func Resources(pod *v1.Pod, c *v1.Container, node NodeConfig) *cri.LinuxContaine
 	r := linuxResources(c.Resources.Requests, limits, node)
 	r.OomScoreAdj = int64(OOMScoreAdj(pod, c, node.MemoryCapacity))
 	if q := node.MemoryQoS; q != nil {
-		r.Unified = q.unified(pod, c, node.Allocatable.Memory().Value())
+		allocatable := node.allocatable()
+		r.Unified = q.unified(pod, c, allocatable.Memory().Value())
 	}
 	if node.Swap != nil {
 		node.Swap.apply(r, pod, c, node.MemoryCapacity)

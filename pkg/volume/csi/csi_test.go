@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/utils/ptr"
 
@@ -238,11 +239,47 @@ func TestADriverIsPutIntoTheCSINodeAndTakenOut(t *testing.T) {
 	}
 }
 
+func TestTheNodeIsNotReadyUntilItsCSINodeIsThere(t *testing.T) {
+	client := fake.NewClientset()
+	var refuse atomic.Bool
+	refuse.Store(true)
+	client.PrependReactor("create", "csinodes", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return refuse.Load(), nil, errors.New("not now")
+	})
+	changed := make(chan struct{}, 10)
+	var node atomic.Pointer[v1.Node]
+	m, err := New(Config{
+		Root: t.TempDir(), NodeName: "n1", Client: client, Node: node.Load, Changed: func() { changed <- struct{}{} },
+		Secret: func(context.Context, string, string) (*v1.Secret, error) { return nil, errors.New("none") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testrun.Start(t, m.Run)
+	if got := m.Problems(); !slices.Equal(got, []string{"CSINode is not yet initialized"}) {
+		t.Errorf("before the node is known: %q", got)
+	}
+	node.Store(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "node-uid"}})
+	<-changed
+	<-m.Settled()
+	if got := m.Problems(); !slices.Equal(got, []string{"failed to initialize CSINode: update CSINode n1: not now"}) {
+		t.Errorf("while the API server refuses it: %q", got)
+	}
+	refuse.Store(false)
+	<-changed
+	if got := m.Problems(); got != nil {
+		t.Errorf("once it is there: %q", got)
+	}
+}
+
 func TestAStandaloneNodeMountsWhatNeedsNoAttaching(t *testing.T) {
 	h := start(t, csidriver.Config{Topology: map[string]string{"example/zone": "a"}}, &v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Data: map[string][]byte{"k": []byte("v")}})
 	h.alone = true
 	h.restart()
 	h.registered()
+	if got := h.Problems(); got != nil {
+		t.Errorf("problems of a node without an API server: %q", got)
+	}
 	h.client.ClearActions()
 	v := h.persistent("a", "1")
 	v.PV.Spec.CSI.NodePublishSecretRef = &v1.SecretReference{Namespace: "ns", Name: "s"}

@@ -45,6 +45,8 @@ type Config struct {
 	// Registered is called when a driver has registered, since pods may be waiting for
 	// it. It must not block; nil: nobody is told.
 	Registered func()
+	// Changed is called when what Problems returns has changed. It must not block; nil: nobody is told.
+	Changed func()
 }
 
 // callTimeout bounds one call of a driver, as in the kubelet.
@@ -62,6 +64,9 @@ type Manager struct {
 	mu      sync.Mutex
 	drivers map[string]*driver
 	infos   map[string]info
+	problem string // "": none
+
+	settled chan struct{}
 
 	object sync.Mutex // held while the CSINode is changed
 }
@@ -100,7 +105,13 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Registered == nil {
 		cfg.Registered = func() {}
 	}
-	m := &Manager{cfg: cfg, drivers: map[string]*driver{}, infos: map[string]info{}, patience: exhaustedPatience}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
+	m := &Manager{cfg: cfg, settled: make(chan struct{}), drivers: map[string]*driver{}, infos: map[string]info{}, patience: exhaustedPatience}
+	if cfg.Client != nil {
+		m.problem = "CSINode is not yet initialized"
+	}
 	if cfg.Left != nil {
 		cfg.Left(m.InUse())
 	}

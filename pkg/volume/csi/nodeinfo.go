@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 )
 
@@ -43,6 +44,43 @@ func migrates(o *storage.CSINode) bool {
 	return true
 }
 
+// Problems returns why the node is not ready for pods with volumes, in the kubelet's words: its CSINode is not there
+// yet, so that the scheduler does not know how many volumes it can have. None on a standalone node.
+func (m *Manager) Problems() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.problem == "" {
+		return nil
+	}
+	return []string{m.problem}
+}
+
+// Settled is closed once it has been tried to make the CSINode: until then Problems knows nothing.
+func (m *Manager) Settled() <-chan struct{} { return m.settled }
+
+// tried notes what came of making the CSINode, and reports whether it is the first time.
+func (m *Manager) tried(err error) {
+	problem := ""
+	if err != nil {
+		problem = bounds.Cut("failed to initialize CSINode: "+err.Error(), maxTold)
+	}
+	m.mu.Lock()
+	changed := m.problem != problem
+	m.problem = problem
+	m.mu.Unlock()
+	select {
+	case <-m.settled:
+	default:
+		close(m.settled) // only begin gets here
+	}
+	if changed {
+		m.cfg.Changed()
+	}
+}
+
+// maxTold is how much of an error the node's condition repeats, in bytes.
+const maxTold = 1 << 10
+
 // begin makes the node's CSINode, or brings it up to date, before any driver comes: volumes of types
 // that drivers have replaced may be on their way here. It tries until it is done or ctx ends.
 func (m *Manager) begin(ctx context.Context) {
@@ -54,7 +92,11 @@ func (m *Manager) begin(ctx context.Context) {
 	for {
 		if node := m.cfg.Node(); node != nil {
 			err := m.change(ctx, node, "", nil)
-			if err == nil || ctx.Err() != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			m.tried(err)
+			if err == nil {
 				return
 			}
 			if failing.Note(err) {
