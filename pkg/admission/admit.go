@@ -13,6 +13,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/declared"
 )
 
 // Node is what a pod is checked against.
@@ -37,6 +38,9 @@ type Node struct {
 	// Check returns why the node cannot give the pod what it is entitled to have to itself, see
 	// Allocator: nil when it can. Check itself is nil if pods get nothing to themselves.
 	Check func(*v1.Pod) error
+	// Release is the Kubernetes release that this node is of, such as "v1.37.2"; "": features that it declares are
+	// not checked.
+	Release string
 	// ShuttingDown is true from when the machine begins to shut down.
 	ShuttingDown bool
 	// Fields says what the node has that some fields of a pod need, for pods from the
@@ -63,7 +67,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	var short *pods.Rejection
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
-		shutdown, pressure, fields, hugePages, sysctls, exclusive, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
+		shutdown, pressure, fields, hugePages, sysctls, exclusive, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints, features,
 	} {
 		switch r := check(pod, others, node); {
 		case r == nil:
@@ -141,6 +145,17 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 		if pods.IsHugePages(name) && !q.IsZero() {
 			return &pods.Rejection{Reason: reasonUnsupported, Message: fmt.Sprintf("this node cannot do what the pod asks for: %s: there is no cgroup of the pod with the kernel's hugetlb controller to limit them", name)}
 		}
+	}
+	return nil
+}
+
+// features rejects a pod that needs what nodes declare, and this one does not.
+func features(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
+	if node.Release == "" {
+		return nil
+	}
+	if missing := declared.Missing(pod, node.Release); missing != "" {
+		return &pods.Rejection{Reason: "PodFeatureUnsupported", Message: missing}
 	}
 	return nil
 }

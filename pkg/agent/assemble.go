@@ -54,6 +54,15 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 	if err != nil {
 		return nil, err
 	}
+	parts, err := build(ctx, cfg, client, engine, metrics, world, out)
+	if err != nil {
+		world.setupFailed(ctx, err)
+	}
+	return parts, err
+}
+
+// build is assemble in a world.
+func build(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, world world, out io.Writer) ([]part, error) {
 	statuses, err := podstatus.NewManager(metrics)
 	if err != nil {
 		return nil, err
@@ -67,6 +76,7 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 		store: store, statuses: statuses, wakeups: loop.NewWakeups(),
 		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(), nodeChanged: make(chan struct{}, 1),
 	}
+	tellCgroupV1(f.nodeEvent)
 	host, err := newHost(ctx, f, world)
 	if err != nil {
 		return nil, err

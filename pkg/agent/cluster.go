@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
@@ -70,6 +71,18 @@ func leaseDuration(cfg *config.Config) time.Duration {
 func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}, c.events} }
 
 func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
+
+// tellTimeout is how long the agent stays to tell that it cannot start.
+const tellTimeout = 3 * time.Second
+
+// setupFailed implements world. The agent ends with the error, and so does what writes events.
+func (c *cluster) setupFailed(ctx context.Context, cause error) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	if err := c.events.NodeNow(ctx, v1.EventTypeWarning, "KubeletSetupFailed", cause.Error()); err != nil {
+		klog.V(2).InfoS("Could not tell the API server that the agent cannot start", "err", err)
+	}
+}
 
 // nodeIPs implements world. With an external cloud provider the node's addresses are those that
 // it has given the node, as soon as there are any.
@@ -182,6 +195,7 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		return err
 	}
 	s.claims, s.csi, s.storageProblems, s.storageSettled = claims, drivers, drivers.Problems, drivers.Settled()
+	s.volumeEvent = c.events.Volume
 	s.growth = &volume.Growth{Claims: claims, Normal: f.journal.Normal, Event: c.events.Claim}
 	s.parts = append(s.parts, part{"CSI drivers", drivers.Run}, part{"claims", claims.Run})
 	return nil

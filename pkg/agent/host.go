@@ -22,6 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/utilchains"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/resolvconf"
 )
 
 // host is what this machine offers to pods, and what divides it among them.
@@ -89,6 +90,10 @@ func newHost(ctx context.Context, f *foundation, w world) (*host, error) {
 	if ptr.Deref(f.cfg.MakeIPTablesUtilChains, false) {
 		h.parts = append(h.parts, part{"iptables chains", utilchains.Run})
 	}
+	if path := ptr.Deref(f.cfg.ResolverConfig, ""); path != "" {
+		watch := &resolvconf.Watch{Path: path, ClusterDomain: f.cfg.ClusterDomain, Event: f.nodeEvent, Clock: clock.RealClock{}}
+		h.parts = append(h.parts, part{"resolver configuration", watch.Run})
+	}
 	return h, nil
 }
 
@@ -131,7 +136,7 @@ func (h *host) capacityChanged() {
 // and taints are merged in.
 func (h *host) offer(cfg *config.Config, s *supplies) admission.Node {
 	n := admission.Node{
-		Name: cfg.NodeName, Labels: h.labels, Allocatable: h.machine.Allocatable(),
+		Name: cfg.NodeName, Release: config.KubernetesVersion, Labels: h.labels, Allocatable: h.machine.Allocatable(),
 		AllowedUnsafeSysctls: cfg.AllowedUnsafeSysctls, AppArmor: appArmorEnabled(),
 		Fields: s.fields, StaticFields: s.staticFields,
 	}

@@ -10,12 +10,14 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission"
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/resize"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction/nodepressure"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/preemption"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
+	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
 // life decides what becomes of pods.
@@ -72,7 +74,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	l.loop, err = loop.New(loop.Config{
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), CalledOff: l.shutdown.CalledOff(), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
-		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh,
+		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh, Release: config.KubernetesVersion,
 		Requested: requested, Metrics: f.metrics,
 	})
 	if err != nil {
@@ -152,7 +154,7 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 			Release: func(_ context.Context, uid types.UID) error { s.objects.Unregister(uid); return nil },
 		},
 		worker.Holding{
-			Name: "volumes", Reason: "FailedMount",
+			Name: "volumes", Reason: "FailedMount", ReasonOf: volume.FailureReason,
 			SetUp: rt.volumes.SetUp, Release: rt.volumes.TearDown, Orphans: rt.volumes.Orphans,
 		},
 		// Orphans are looked for from the last to the first: of logs before the volumes, with

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/kernelparams"
 )
 
@@ -87,6 +88,14 @@ func setUpProcess(cfg *config.Config) error {
 	}
 	setOOMScoreAdj(ptr.Deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))
+}
+
+// tellCgroupV1 says of a node with cgroup v1 what a stock one says of itself.
+func tellCgroupV1(event journal.NodeEvent) {
+	if !cgroupV2() {
+		event.Warn("CgroupV1", "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. "+
+			"Please migrate to cgroup v2. More information at https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1")
+	}
 }
 
 // cgroupV2 reports whether the host has only cgroup v2.

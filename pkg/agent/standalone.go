@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
@@ -19,6 +21,8 @@ type standalone struct{}
 func (standalone) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}} }
 
 func (standalone) nodeEvent() journal.NodeEvent { return nil }
+
+func (standalone) setupFailed(context.Context, error) {}
 
 func (standalone) nodeIPs(found *nodeip.Finder) func() []string { return found.IPs }
 

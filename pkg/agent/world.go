@@ -26,6 +26,8 @@ type world interface {
 	// nodeEvent returns the function that records an event about the node; nil if
 	// nobody listens.
 	nodeEvent() journal.NodeEvent
+	// setupFailed tells that the agent cannot start on this node, if anybody listens.
+	setupFailed(context.Context, error)
 	// nodeIPs returns where the node's addresses come from, primary first.
 	nodeIPs(*nodeip.Finder) func() []string
 	// supplies makes what pods take from the world.
@@ -61,6 +63,8 @@ type supplies struct {
 	claims  volume.Claims
 	csi     *csi.Manager
 	growth  *volume.Growth
+	// volumeEvent records something about a persistent volume.
+	volumeEvent func(pv *v1.PersistentVolume, eventType, reason, message string)
 	// storageProblems returns what of the storage keeps the node from being ready; nil: nothing ever does.
 	// storageSettled is closed once it knows.
 	storageProblems func() []string

@@ -19,6 +19,7 @@ import (
 	"k8s.io/component-helpers/storage/ephemeral"
 	storage "k8s.io/component-helpers/storage/volume"
 	"k8s.io/klog/v2"
+	mount "k8s.io/mount-utils"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
@@ -93,7 +94,11 @@ func (c *claimed) setUp(ctx context.Context) error {
 		if first && !half {
 			c.m.unbind(c.pod.UID, c.v.Name) // next time it may be another volume
 		}
-		return err
+		c.m.tellMismatch(pv, err)
+		return mapping(k, pv.Name, err)
+	}
+	if p := k.path(); first && !half && p.Block {
+		c.m.normal(c.pod, "SuccessfulMountVolume", fmt.Sprintf("MapVolume.MapPodDevice succeeded for volume %q volumeMapPath %q", pv.Name, p.Host))
 	}
 	u := user{c.pod, c.v}
 	if first {
@@ -108,6 +113,52 @@ func (c *claimed) setUp(ctx context.Context) error {
 	}
 	c.m.growth.seen(u, pv)
 	return nil
+}
+
+// MapError is why a pod could not get a volume as a block device.
+type MapError struct {
+	volume string
+	err    error
+}
+
+// Error implements error, in the kubelet's words.
+func (e *MapError) Error() string {
+	return fmt.Sprintf("MapVolume.MapPodDevice failed for volume %q : %v", e.volume, e.err)
+}
+
+// Unwrap returns the cause.
+func (e *MapError) Unwrap() error { return e.err }
+
+// FailureReason is the kubelet's reason for the event of a SetUp that has failed: FailedMapVolume if a block device is all
+// that the pod lacks, else "".
+func FailureReason(err error) string {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		var device *MapError
+		if !errors.As(e, &device) {
+			return ""
+		}
+	}
+	return "FailedMapVolume"
+}
+
+// mapping makes an error of setting up a block device a MapError.
+func mapping(k kind, volume string, err error) error {
+	if k.path().Block {
+		return &MapError{volume, err}
+	}
+	return err
+}
+
+// tellMismatch tells a persistent volume that its disk has another file system than it says.
+func (m *Manager) tellMismatch(pv *v1.PersistentVolume, err error) {
+	var failed mount.MountError
+	if m.volumeEvent != nil && errors.As(err, &failed) && failed.Type == mount.FilesystemMismatch {
+		m.volumeEvent(pv, v1.EventTypeWarning, "FailedMountOnFilesystemMismatch", fmt.Sprintf("MountVolume failed for volume %q %v", pv.Name, err))
+	}
 }
 
 // bound returns the persistent volume that the pod's volume is bound to, and by which claim, if

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
@@ -167,6 +169,48 @@ func TestALocalVolumeIsMountedForThePodAndOutlivesIt(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "sub", "kept")); string(b) != "x" {
 		t.Errorf("the volume lost its content: %v", err)
+	}
+}
+
+func TestASharedLocalVolumeKeepsTheGroupThatItHas(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	c := boundClaim(localVolume(dir))
+	var told []string
+	m := newManager(t, Config{Claims: c, Warn: func(pod *v1.Pod, reason, message string) {
+		told = append(told, string(pod.UID)+" "+reason+": "+message)
+	}})
+	with := func(uid types.UID, group int64) *v1.Pod {
+		pod := podOfClaim(false)
+		pod.UID, pod.Spec.SecurityContext = uid, &v1.PodSecurityContext{FSGroup: &group}
+		setUp(t, m, pod)
+		setUp(t, m, pod)
+		return pod
+	}
+	first := with("uid-1", 4321)
+	with("uid-2", 4321)
+	if len(told) != 0 {
+		t.Errorf("pods of one group: told %q", told)
+	}
+	with("uid-3", 4322)
+	if want := []string{"uid-3 AlreadyMountedVolume: The requested fsGroup is 4322, but the volume pv has GID 4321. The volume may not be shareable."}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	fi, err := os.Stat(dir)
+	if err != nil || fi.Sys().(*syscall.Stat_t).Gid != 4321 {
+		t.Errorf("the group of a volume that another pod has was changed: %v", err)
+	}
+	for _, uid := range []types.UID{first.UID, "uid-2", "uid-3"} {
+		if err := m.TearDown(t.Context(), uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with("uid-4", 4322)
+	if fi, err = os.Stat(dir); err != nil || fi.Sys().(*syscall.Stat_t).Gid != 4322 || len(told) != 1 {
+		t.Errorf("alone again: group %v, told %q, %v", fi, told, err)
+	}
+	if err := m.TearDown(t.Context(), "uid-4"); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -46,7 +46,7 @@ func (m *Manager) csiVolume(v csi.Volume) (kind, error) {
 	if v.Dir, err = m.layout.volume(v.Pod.UID, csiPlugin, v.Name); err != nil {
 		return nil, err
 	}
-	v.SetGroup = func(ctx context.Context, dir string) error { return setOwnershipOf(ctx, dir, v.Pod) }
+	v.SetGroup = func(ctx context.Context, dir string) error { return m.setOwnershipOf(ctx, dir, v.Pod) }
 	return &csiVolume{m, v}, nil
 }
 

@@ -122,7 +122,7 @@ func (i *iscsi) setUp(ctx context.Context) error {
 		return err
 	}
 	if !i.readOnly {
-		if err := setOwnershipOf(ctx, global, i.pod); err != nil {
+		if err := i.m.setOwnershipOf(ctx, global, i.pod); err != nil {
 			return err
 		}
 	}

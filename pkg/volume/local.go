@@ -79,9 +79,15 @@ func (l *local) setUp(ctx context.Context) error {
 	if mounted || err != nil {
 		return err
 	}
-	if !l.readOnly {
+	shared, err := l.shared()
+	if err != nil {
+		return err
+	}
+	if shared {
+		l.tellGroup(root)
+	} else if !l.readOnly {
 		// Before the pod's mount exists, since that says that everything is done.
-		if err := setOwnership(ctx, root, l.pod); err != nil {
+		if err := l.m.setOwnership(ctx, root, l.pod); err != nil {
 			return err
 		}
 	}
@@ -94,6 +100,34 @@ func (l *local) setUp(ctx context.Context) error {
 		return l.m.undoMount(l.dir, fmt.Errorf("mount %s: %w", source, err))
 	}
 	return nil
+}
+
+// shared reports whether another pod has the volume: then its files keep the group that they were given first, as with
+// the kubelet.
+func (l *local) shared() (bool, error) {
+	if fsGroup(l.pod) == nil {
+		return false, nil
+	}
+	own := filepath.Join(volumesDir, escape(localPlugin), filepath.Base(l.dir))
+	pods := filepath.Join(l.m.layout.root, "pods")
+	mounts, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		pod, ok := strings.CutSuffix(i.Mountpoint, "/"+own)
+		return !ok || filepath.Dir(pod) != pods || i.Mountpoint == l.dir, false
+	})
+	if err != nil {
+		return false, fmt.Errorf("look which pods have the volume: %w", err)
+	}
+	return len(mounts) > 0, nil
+}
+
+// tellGroup tells a pod that the volume it shares belongs to another group than its own.
+func (l *local) tellGroup(root *os.File) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(root.Fd()), &st); err != nil || int64(st.Gid) == *fsGroup(l.pod) {
+		return
+	}
+	l.m.warn(l.pod, "AlreadyMountedVolume", fmt.Sprintf(
+		"The requested fsGroup is %d, but the volume %s has GID %d. The volume may not be shareable.", *fsGroup(l.pod), l.pv.Name, st.Gid))
 }
 
 // grow implements growable: as with the kubelet, the file system of a disk takes all of the disk,

@@ -52,6 +52,10 @@ type Config struct {
 	// Warn is called, with the fields of a kubelet event, for a volume that could not
 	// be brought up to date and keeps its content; nil: nobody is told.
 	Warn func(pod *v1.Pod, reason, message string)
+	// Normal is the same for what went well; nil: nobody is told.
+	Normal func(pod *v1.Pod, reason, message string)
+	// VolumeEvent records something about a persistent volume; nil: nobody is told.
+	VolumeEvent func(pv *v1.PersistentVolume, eventType, reason, message string)
 	// Growth is what enlarging volumes needs of the API server; nil: volumes keep their size, as on
 	// a standalone node, where nobody enlarges them.
 	Growth *Growth
@@ -74,6 +78,8 @@ type Manager struct {
 	nodeLabels  func() map[string]string
 	allocatable func() v1.ResourceList
 	warn        func(pod *v1.Pod, reason, message string)
+	normal      func(pod *v1.Pod, reason, message string)
+	volumeEvent func(pv *v1.PersistentVolume, eventType, reason, message string)
 	timeout     time.Duration
 	serial      serial
 	devices     keylock.Locks          // by source: disks and directories that pods share
@@ -126,6 +132,8 @@ func New(c Config) (*Manager, error) {
 		ungrown:     map[types.UID]map[string]bool{},
 		allocatable: c.Allocatable,
 		warn:        c.Warn,
+		normal:      c.Normal,
+		volumeEvent: c.VolumeEvent,
 		timeout:     c.Timeout,
 		serial:      serial{running: map[types.UID]*work{}},
 		live:        map[types.UID]bool{},
@@ -140,6 +148,9 @@ func New(c Config) (*Manager, error) {
 	}
 	if m.warn == nil {
 		m.warn = func(*v1.Pod, string, string) {}
+	}
+	if m.normal == nil {
+		m.normal = func(*v1.Pod, string, string) {}
 	}
 	if m.nodeLabels == nil {
 		m.nodeLabels = func() map[string]string { return nil }
@@ -181,7 +192,11 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 		for i := range pod.Spec.Volumes {
 			v := &pod.Spec.Volumes[i]
 			w.at(fmt.Sprintf("MountVolume.SetUp for volume %q", v.Name))
-			if err := m.setUpOne(ctx, pod, v, &room); err != nil {
+			var device *MapError
+			switch err := m.setUpOne(ctx, pod, v, &room); {
+			case errors.As(err, &device):
+				failed = append(failed, err)
+			case err != nil:
 				failed = append(failed, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err))
 			}
 		}

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	mount "k8s.io/mount-utils"
+	"k8s.io/utils/ptr"
 )
 
 func nfsPod(s v1.NFSVolumeSource) *v1.Pod {
@@ -199,14 +201,64 @@ func TestALocalDiskIsMountedAndReleased(t *testing.T) {
 	}
 }
 
+func TestAVolumeIsToldThatItsDiskHasAnotherFileSystem(t *testing.T) {
+	disk := loopDisk(t)
+	c := boundClaim(localVolume(disk))
+	var told []string
+	m := newManager(t, Config{Claims: c, VolumeEvent: func(pv *v1.PersistentVolume, kind, reason, message string) {
+		told = append(told, pv.Name+" "+kind+" "+reason+": "+message)
+	}})
+	pod := podOfClaim(false)
+	setUp(t, m, pod) // makes an ext4 of it
+	if err := m.TearDown(t.Context(), pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 0 {
+		t.Errorf("told %q of a disk that suits", told)
+	}
+	c.volumes["pv"].Spec.Local.FSType = ptr.To("vfat")
+	err := m.SetUp(t.Context(), pod)
+	if err == nil || FailureReason(err) != "" {
+		t.Fatalf("an ext4 as vfat: %v", err)
+	}
+	if len(told) != 1 || !strings.HasPrefix(told[0], `pv Warning FailedMountOnFilesystemMismatch: MountVolume failed for volume "pv" failed to mount the volume as "vfat"`) {
+		t.Errorf("told %q after %v", told, err)
+	}
+}
+
+func TestFailureReason(t *testing.T) {
+	device, other := &MapError{"pv", errors.New("x")}, errors.New("y")
+	for want, err := range map[string]error{
+		"FailedMapVolume": errors.Join(device), "": errors.Join(device, other),
+	} {
+		if got := FailureReason(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	if got := FailureReason(other); got != "" {
+		t.Errorf("%v: %q", other, got)
+	}
+}
+
 func TestABlockVolumeIsTheDisk(t *testing.T) {
 	disk := loopDisk(t)
 	c, block := boundClaim(localVolume(disk)), v1.PersistentVolumeBlock
 	c.volumes["pv"].Spec.VolumeMode = &block
-	m := newManager(t, Config{Claims: c})
+	var told []string
+	m := newManager(t, Config{Claims: c, Normal: func(_ *v1.Pod, reason, message string) { told = append(told, reason+": "+message) }})
 	pod := podOfClaim(false)
 	pod.Spec.Containers = []v1.Container{{VolumeDevices: []v1.VolumeDevice{{Name: "v", DevicePath: "/dev/x"}}}}
+	c.volumes["pv"].Spec.Local.Path = disk + "-which-is-not-there"
+	err := m.SetUp(t.Context(), pod)
+	if err == nil || FailureReason(err) != "FailedMapVolume" || !strings.HasPrefix(err.Error(), `MapVolume.MapPodDevice failed for volume "pv" : `) || len(told) != 0 {
+		t.Errorf("without the disk: %v, told %q", err, told)
+	}
+	c.volumes["pv"].Spec.Local.Path = disk
 	setUp(t, m, pod)
+	setUp(t, m, pod)
+	if want := []string{fmt.Sprintf("SuccessfulMountVolume: MapVolume.MapPodDevice succeeded for volume \"pv\" volumeMapPath %q", disk)}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
 	if p, err := m.Path(pod, "v"); err != nil || p != (Path{Host: disk, Block: true}) {
 		t.Errorf("path %+v, error %v", p, err)
 	}

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
@@ -31,7 +35,7 @@ const (
 // stores are full of them). This gives a pod no access to a file of the host: a hard link
 // stays within one mount, so a container that can link a file into a volume already has
 // the file there.
-func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
+func (m *Manager) setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 	gid := fsGroup(pod)
 	if gid == nil {
 		return nil
@@ -40,6 +44,7 @@ func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 		return nil
 	}
 	g := giver{gid: int(*gid)}
+	defer tellSlow(reportName(root.Name(), pod.UID), g.seen.Load, func(message string) { m.warn(pod, slowOwnership, message) })()
 	// Directories after everything in them, the root last: an interrupted walk must not
 	// look complete to OnRootMismatch.
 	if err := tree.Walk(ctx, root, tree.Visitor{Entry: g.entry, Leave: g.leave}); err != nil {
@@ -52,18 +57,62 @@ func setOwnership(ctx context.Context, root *os.File, pod *v1.Pod) error {
 }
 
 // setOwnershipOf is setOwnership for the directory that a path leads to.
-func setOwnershipOf(ctx context.Context, dir string, pod *v1.Pod) error {
+func (m *Manager) setOwnershipOf(ctx context.Context, dir string, pod *v1.Pod) error {
 	root, err := openPlace(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return setOwnership(ctx, root, pod)
+	return m.setOwnership(ctx, root, pod)
+}
+
+// When the pod is told of a volume that takes long to be given to its group, and how often again, as with the
+// kubelet.
+const (
+	slowOwnership     = "VolumePermissionChangeInProgress"
+	firstSlowTold     = 30 * time.Second
+	againSlowTold     = 60 * time.Second
+	slowOwnershipText = "Setting volume ownership for %s is taking longer than expected, consider using OnRootMismatch - " +
+		"https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#configure-volume-permission-and-ownership-change-policy-for-pods"
+)
+
+// tellSlow tells that a volume takes long, and then how many of its files have been processed, until the function that
+// it returns is called.
+func tellSlow(name string, files func() int64, tell func(message string)) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		timer := time.NewTimer(firstSlowTold)
+		defer timer.Stop()
+		for first := true; ; first = false {
+			select {
+			case <-end:
+				return
+			case <-timer.C:
+			}
+			if first {
+				tell(fmt.Sprintf(slowOwnershipText, name))
+			} else {
+				tell(fmt.Sprintf("Setting volume ownership for %s, processed %d files.", name, files()))
+			}
+			timer.Reset(againSlowTold)
+		}
+	}()
+	return func() { close(end); <-ended }
+}
+
+// reportName is a directory of a pod from the pod's UID on, as events name it.
+func reportName(dir string, uid types.UID) string {
+	if i := strings.Index(dir, string(uid)); i >= 0 {
+		return dir[i:]
+	}
+	return dir
 }
 
 // giver gives files to a group, and counts those that it could not change.
 type giver struct {
 	gid    int
+	seen   atomic.Int64 // entries, also those that needed no change
 	failed int
 	first  error
 }
@@ -98,6 +147,7 @@ func (g *giver) leave(dir int, _ bool) (again bool, err error) {
 }
 
 func (g *giver) note(name string, err error) {
+	g.seen.Add(1)
 	if err == nil {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,32 @@ func openedPlace(t *testing.T, path string) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// owner tells nobody.
+var owner = &Manager{warn: func(*v1.Pod, string, string) {}}
+
+func TestAPodIsToldOfAVolumeThatTakesLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		files := int64(0)
+		stop := tellSlow(reportName("/var/lib/kubelet/pods/uid-1/volumes/x", "uid-1"), func() int64 { return files }, func(m string) { told = append(told, m) })
+		time.Sleep(firstSlowTold - time.Second)
+		synctest.Wait()
+		if len(told) != 0 {
+			t.Errorf("told before it is slow: %q", told)
+		}
+		time.Sleep(time.Second)
+		files = 700
+		time.Sleep(againSlowTold)
+		synctest.Wait()
+		stop()
+		time.Sleep(time.Hour)
+		if len(told) != 2 || !strings.HasPrefix(told[0], "Setting volume ownership for uid-1/volumes/x is taking longer than expected, consider using OnRootMismatch - https://") ||
+			told[1] != "Setting volume ownership for uid-1/volumes/x, processed 700 files." {
+			t.Errorf("told %q", told)
+		}
+	})
 }
 
 func TestOwnershipIsChangedByPolicy(t *testing.T) {
@@ -60,7 +87,7 @@ func TestOwnershipIsChangedByPolicy(t *testing.T) {
 			}
 			pod := testPod()
 			pod.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321)), FSGroupChangePolicy: tt.policy}
-			if err := setOwnershipOf(t.Context(), dir, pod); err != nil {
+			if err := owner.setOwnershipOf(t.Context(), dir, pod); err != nil {
 				t.Fatal(err)
 			}
 			group := func(p string) uint32 {
@@ -112,7 +139,7 @@ func TestOwnershipIsSafeAgainstAContainerThatExchangesDirectoriesForLinks(t *tes
 			// The old walk by paths lost within 15 ms.
 			walks := 0
 			for start := time.Now(); time.Since(start) < 2*time.Second; walks++ {
-				if err := setOwnershipOf(t.Context(), vol, groupPod(4242)); err != nil {
+				if err := owner.setOwnershipOf(t.Context(), vol, groupPod(4242)); err != nil {
 					t.Fatal(err)
 				}
 				for _, f := range files {
@@ -170,7 +197,7 @@ func TestOwnershipOfEachKindOfFile(t *testing.T) {
 		}
 	}
 	before := stat(t, filepath.Join(outside, "f"))
-	if err := setOwnershipOf(t.Context(), dir, groupPod(4321)); err != nil {
+	if err := owner.setOwnershipOf(t.Context(), dir, groupPod(4321)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]uint32{
@@ -194,7 +221,7 @@ func TestOwnershipOfWhatIsTooDeepIsAnErrorThatSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	treetest.Deep(t, vol, 5000)
-	err := setOwnershipOf(t.Context(), vol, groupPod(4321))
+	err := owner.setOwnershipOf(t.Context(), vol, groupPod(4321))
 	want := "give volume to group 4321: " + vol + "/..." + strings.Repeat("/directory", 8) + ": more than 4096 directories below each other"
 	if !errors.Is(err, tree.ErrTooDeep) || err.Error() != want {
 		t.Errorf("error = %v, want %s", err, want)

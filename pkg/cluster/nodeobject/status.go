@@ -15,6 +15,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/declared"
 )
 
 // Input is everything that a node's status is made from.
@@ -51,7 +52,7 @@ func Status(in Input) v1.NodeStatus {
 		policy := in.Features.SupplementalGroupsPolicy
 		s.Features = &v1.NodeFeatures{SupplementalGroupsPolicy: &policy}
 	}
-	s.DeclaredFeatures = declared()
+	s.DeclaredFeatures = declared.Features()
 	if in.VolumesInUse != nil {
 		s.VolumesInUse = in.VolumesInUse
 	}
@@ -139,13 +140,6 @@ func images(in []*cri.Image, most int) []v1.ContainerImage {
 		out = append(out, v1.ContainerImage{Names: names[:min(len(names), maxNames)], SizeBytes: int64(i.Size)})
 	}
 	return out
-}
-
-// declared lists the features that the scheduler wants a node to have for pods that
-// need them (KEP-5328): of those that the kubelet declares by default, the ones that
-// this agent has, in the kubelet's order.
-func declared() []string {
-	return []string{"ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"}
 }
 
 func handlers(in []*cri.RuntimeHandler) []v1.NodeRuntimeHandler {

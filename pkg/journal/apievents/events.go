@@ -7,8 +7,10 @@ package apievents
 
 import (
 	"context"
+	"fmt"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -16,6 +18,7 @@ import (
 	typedv1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
@@ -25,6 +28,7 @@ const component = "kubelet"
 
 // Sink is a journal.Sink that writes to the API server. Safe for concurrent use.
 type Sink struct {
+	client      kubernetes.Interface
 	node        string
 	nodeUID     func() types.UID
 	broadcaster record.EventBroadcaster
@@ -38,7 +42,7 @@ type Sink struct {
 func NewSink(client kubernetes.Interface, node string, nodeUID func() types.UID) *Sink {
 	b := record.NewBroadcaster()
 	return &Sink{
-		node: node, nodeUID: nodeUID, broadcaster: b,
+		client: client, node: node, nodeUID: nodeUID, broadcaster: b,
 		watch:    b.StartRecordingToSink(&typedv1.EventSinkImpl{Interface: client.CoreV1().Events("")}),
 		recorder: b.NewRecorder(scheme.Scheme, v1.EventSource{Component: component, Host: node}),
 	}
@@ -64,15 +68,44 @@ func (s *Sink) Claim(c *v1.PersistentVolumeClaim, eventType, reason, message str
 	}, eventType, reason, message)
 }
 
+// Volume records something about a persistent volume.
+func (s *Sink) Volume(pv *v1.PersistentVolume, eventType, reason, message string) {
+	s.recorder.Event(&v1.ObjectReference{
+		Kind: "PersistentVolume", APIVersion: "v1", Name: pv.Name, UID: pv.UID, ResourceVersion: pv.ResourceVersion,
+	}, eventType, reason, bounds.Cut(message, maxMessage))
+}
+
+// maxMessage is how long an event's note may be in the API, in bytes.
+const maxMessage = 1024
+
 // Node records something about the node itself.
 func (s *Sink) Node(eventType, reason, message string) {
+	s.recorder.Event(s.nodeReference(), eventType, reason, message)
+}
+
+func (s *Sink) nodeReference() *v1.ObjectReference {
 	// As the kubelet does since 1.37. Before, it had the node's name in place of its UID,
 	// and kubectl still looks for both.
 	uid := s.nodeUID()
 	if uid == "" {
 		uid = types.UID(s.node)
 	}
-	s.recorder.Event(&v1.ObjectReference{Kind: "Node", Name: s.node, UID: uid}, eventType, reason, message)
+	return &v1.ObjectReference{Kind: "Node", Name: s.node, UID: uid}
+}
+
+// NodeNow is Node for an agent that is about to end: it returns once the API server has the event.
+func (s *Sink) NodeNow(ctx context.Context, eventType, reason, message string) error {
+	ref, now := s.nodeReference(), metav1.Now()
+	_, err := s.client.CoreV1().Events(metav1.NamespaceDefault).Create(ctx, &v1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: fmt.Sprintf("%s.%x", s.node, now.UnixNano())},
+		InvolvedObject: *ref, Type: eventType, Reason: reason, Message: bounds.Cut(message, maxMessage),
+		Source: v1.EventSource{Component: component, Host: s.node}, FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		ReportingController: component, ReportingInstance: s.node,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("record event %s of the node: %w", reason, err)
+	}
+	return nil
 }
 
 // reference is the object that an event is about. A static pod's UID in the cluster

@@ -37,6 +37,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods/declared"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
 )
 
@@ -99,6 +100,9 @@ type Config struct {
 	Preemption Preemption
 	Statuses   Statuses
 	Journal    *journal.Journal
+	// Release is the Kubernetes release that this node is of; "": pods that change are not compared with the features that
+	// it declares.
+	Release string
 	// Mirrors is told of every change of a static pod or of a mirror pod, once it is
 	// in the store; nil: there is no API server to show static pods to.
 	Mirrors func(types.NamespacedName)
@@ -249,6 +253,7 @@ func (l *Loop) change(c source.Change) {
 		l.add(c.Pods)
 	case source.Update:
 		l.noteRequests(c.Pods)
+		l.tellMissing(c.Pods)
 		l.tell(c.Pods, worker.Change)
 	case source.Delete:
 		// Also for a pod that was never admitted: its end must be reported.
@@ -470,6 +475,18 @@ func (l *Loop) tell(changed []*v1.Pod, kind worker.Kind) {
 		l.cfg.Store.Set(pod)
 		if !pods.IsMirror(pod) {
 			l.cfg.Workers.Update(worker.Update{Kind: kind, Pod: pod})
+		}
+	}
+}
+
+// tellMissing tells pods that have been changed to what the node has not declared that it can do. They go on all the same,
+// as with the kubelet.
+func (l *Loop) tellMissing(changed []*v1.Pod) {
+	for _, pod := range changed {
+		if old, ok := l.cfg.Store.Get(pod.UID); ok && l.cfg.Release != "" && !pods.IsMirror(pod) {
+			if missing := declared.MissingForUpdate(old, pod, l.cfg.Release); missing != "" {
+				l.cfg.Journal.Warn(pod, "FailedNodeDeclaredFeaturesCheck", missing)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ type Holding struct {
 	Orphans func(ctx context.Context, gone func(types.UID) bool) error
 
 	// Reason and Prefix make the pod's event when SetUp fails; without a Reason there is no
-	// event.
+	// event. ReasonOf, unless nil, says another reason for an error, or "".
 	Reason, Prefix string
+	ReasonOf       func(error) string
 }
 
 // setUp sets up everything that the pod holds.
@@ -40,12 +42,19 @@ func (w *Workers) setUp(ctx context.Context, st step) error {
 		}
 		if err := h.SetUp(ctx, st.pod); err != nil {
 			if h.Reason != "" && ctx.Err() == nil {
-				w.complain(st, h.Reason, h.Prefix+err.Error())
+				w.complain(st, h.reason(err), h.Prefix+err.Error())
 			}
 			return fmt.Errorf("set up the %s of %s: %w", h.Name, st.ref(), err)
 		}
 	}
 	return nil
+}
+
+func (h Holding) reason(err error) string {
+	if h.ReasonOf != nil {
+		return cmp.Or(h.ReasonOf(err), h.Reason)
+	}
+	return h.Reason
 }
 
 // settle calls Settle for everything that the pod holds: its containers are now as

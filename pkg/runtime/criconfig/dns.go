@@ -18,11 +18,12 @@ import (
 // none.
 const ReasonMissingClusterDNS = "MissingClusterDNS"
 
+// What a resolver takes of a search line: paths, bytes of all, bytes of one.
 const (
 	maxNameservers    = 3
-	maxSearchPaths    = 32
-	maxSearchLine     = 2048
-	maxSearchPathSize = 253
+	MaxSearchPaths    = 32
+	MaxSearchLine     = 2048
+	MaxSearchPathSize = 253
 )
 
 // Resolver is the content of a resolv.conf.
@@ -180,13 +181,13 @@ func limit(r Resolver, warn func(reason, message string)) Resolver {
 		warn(reason, "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "+strings.Join(r.Servers, " "))
 	}
 	all := len(r.Searches)
-	if all > maxSearchPaths {
-		r.Searches = r.Searches[:maxSearchPaths]
+	if all > MaxSearchPaths {
+		r.Searches = r.Searches[:MaxSearchPaths]
 	}
 	r.Searches = slices.DeleteFunc(slices.Clone(r.Searches), func(s string) bool {
-		return len(strings.TrimSuffix(s, ".")) > maxSearchPathSize
+		return len(strings.TrimSuffix(s, ".")) > MaxSearchPathSize
 	})
-	for len(strings.Join(r.Searches, " ")) > maxSearchLine {
+	for len(strings.Join(r.Searches, " ")) > MaxSearchLine {
 		r.Searches = r.Searches[:len(r.Searches)-1]
 	}
 	if len(r.Searches) < all {
