@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
@@ -15,6 +16,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
@@ -42,6 +44,11 @@ func (f *foundation) readinessChanged() {
 	case f.nodeChanged <- struct{}{}:
 	default: // it has not taken in the last one yet
 	}
+}
+
+// logDir is where the logs of a pod's containers are.
+func (f *foundation) logDir(pod *v1.Pod) string {
+	return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
 }
 
 // owns reports whether a pod's directory is the agent's.

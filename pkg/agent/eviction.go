@@ -21,10 +21,7 @@ func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	if err != nil {
 		return nil, nil, err
 	}
-	logs := func(pod *v1.Pod) string {
-		return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
-	}
-	pressure, err := newPressure(f, h, rt, workers, evictor, logs)
+	pressure, err := newPressure(f, h, rt, workers, evictor)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -34,7 +31,7 @@ func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	}
 	storage, err := localstorage.New(localstorage.Config{
 		Pods:    func() []*v1.Pod { return workers.Pods(worker.Terminating) },
-		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.EvictOwn, LogDir: logs,
+		Runtime: f.client, Volumes: rt.volumes, Evict: evictor.EvictOwn, LogDir: f.logDir,
 		ImagesElsewhere: func() bool {
 			images, _, _ := f.engine.fileSystems()
 			return images != "" && !sameDevice(images, f.cfg.RootDir)
@@ -43,7 +40,7 @@ func newEviction(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	return pressure, append(parts, part{"local storage", storage.Run}), err
 }
 
-func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictor *eviction.Evictor, logs func(*v1.Pod) string) (*nodepressure.Manager, error) {
+func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Workers, evictor *eviction.Evictor) (*nodepressure.Manager, error) {
 	node := nodepressure.Node{Root: f.cfg.RootDir}
 	if h.cgroups != nil {
 		node.PodsCgroup = h.cgroups.Root()
@@ -55,7 +52,7 @@ func newPressure(f *foundation, h *host, rt *runtimeStage, workers *worker.Worke
 	return nodepressure.New(nodepressure.Config{
 		Thresholds: h.reserved.Eviction, Hold: f.cfg.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(f.cfg.EvictionMaxPodGracePeriod),
 		Node: node, FileSystems: f.engine.fileSystems, Pods: func() []*v1.Pod { return workers.Pods(worker.Terminated) },
-		Runtime: f.client, Volumes: rt.volumes, LogDir: logs, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
+		Runtime: f.client, Volumes: rt.volumes, LogDir: f.logDir, Evictor: evictor, EvictStatic: evictsStatic(f.cfg),
 		Containers: kuberuntime.Unused{Collector: rt.collector, Over: over(f, workers)}, Images: images,
 		Changed: f.readinessChanged, Event: f.nodeEvent, Metrics: f.metrics, Clock: clock.RealClock{},
 	})
@@ -78,7 +75,7 @@ func over(f *foundation, workers *worker.Workers) func(types.UID) bool {
 		pod, wanted := f.store.Get(uid)
 		if wanted && pods.IsStatic(pod) {
 			s, _ := f.statuses.Get(uid)
-			return s.Reason == eviction.Reason && pod.Spec.RestartPolicy != v1.RestartPolicyNever
+			return s.Reason == eviction.Reason && pods.ComesBack(pod)
 		}
 		return !wanted || pods.IsFinished(pod.Status.Phase)
 	}

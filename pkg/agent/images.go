@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
@@ -76,7 +75,7 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 func (f *foundation) wantedImages() []string {
 	var names []string
 	for _, pod := range f.store.Pods() {
-		if s, known := f.statuses.Get(pod.UID); known && finishedForGood(pod, s) {
+		if s, known := f.statuses.Get(pod.UID); known && pods.IsFinishedForGood(pod, s.Phase) {
 			continue
 		}
 		for _, c := range pods.AllContainers(pod) {
@@ -89,13 +88,6 @@ func (f *foundation) wantedImages() []string {
 		}
 	}
 	return names
-}
-
-// finishedForGood reports whether a pod will not run here again. A static one that runs always has
-// only been turned away, or ended by the node, and comes back without anybody making it anew.
-func finishedForGood(pod *v1.Pod, s v1.PodStatus) bool {
-	comesBack := pods.IsStatic(pod) && pod.Spec.RestartPolicy == v1.RestartPolicyAlways
-	return pods.IsFinished(s.Phase) && !comesBack
 }
 
 // newKeyring joins the places that have credentials, in the kubelet's order.

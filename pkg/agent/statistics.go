@@ -8,13 +8,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
-	v1 "k8s.io/api/core/v1"
 	kubelet "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/cadvisor"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/stats"
 )
@@ -30,9 +28,7 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 	summary, err := stats.New(stats.Config{
 		Runtime: f.client, Node: f.cfg.NodeName, Root: f.cfg.RootDir, Pod: f.store.Get, Status: f.statuses.Get, Booted: booted,
 		Volumes: rt.volumes, VolumePeriod: f.cfg.VolumeStatsAggPeriod.Duration, System: system,
-		LogDir: func(pod *v1.Pod) string {
-			return pods.PodLogDirectory(f.cfg.PodLogsDir, pod.Namespace, pod.Name, pod.UID)
-		},
+		LogDir: f.logDir,
 	})
 	if err != nil {
 		return nil, err

@@ -360,7 +360,7 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 // evict tells the worker of a pod that has to go. One that the node is too short of something for, or that ends with
 // the machine, is noted if it is to come back.
 func (l *Loop) evict(u worker.Update) {
-	if u.Pod != nil && comesBack(u.Pod) && u.Explain != nil {
+	if u.Pod != nil && pods.ComesBack(u.Pod) && u.Explain != nil {
 		var s v1.PodStatus
 		u.Explain(&s)
 		switch s.Reason {
@@ -405,12 +405,6 @@ func (l *Loop) judgeOnceGone(pod *v1.Pod) {
 	if !slices.Contains(l.returning, pod.UID) {
 		l.returning = append(l.returning, pod.UID)
 	}
-}
-
-// comesBack reports whether a pod that the node ends is to start again: a static one, since nobody makes another,
-// unless it may run once only (as podstatus.OfMirror has it for the next agent).
-func comesBack(pod *v1.Pod) bool {
-	return pods.IsStatic(pod) && pod.Spec.RestartPolicy != v1.RestartPolicyNever
 }
 
 // judgeReturning judges the pods that came back, and whose first life is over now.

@@ -67,7 +67,7 @@ func (l *Loop) preempt(u worker.Update) {
 		return
 	}
 	l.cfg.Workers.Update(u)
-	if comesBack(u.Pod) {
+	if pods.ComesBack(u.Pod) {
 		l.stopping[u.Pod.UID] = true
 	}
 }

@@ -475,10 +475,11 @@ func (m *Manager) evict(ctx context.Context, t options.Threshold, p *prepared, o
 		return
 	}
 	m.nobody(t)
-	m.rest[signals[t.Signal].condition] = now.Add(pause)
+	rest := pause
 	if ofDisk(t.Signal) {
-		m.rest[signals[t.Signal].condition] = now.Add(period)
+		rest = period
 	}
+	m.rest[signals[t.Signal].condition] = now.Add(rest)
 }
 
 // nobody logs, once, that no pod can be evicted.
