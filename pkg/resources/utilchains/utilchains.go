@@ -43,7 +43,7 @@ func Run(ctx context.Context) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
-		if err := ensure(ctx); ctx.Err() == nil && refused.Note(err) && err != nil {
+		if err := within(ctx, ensure); ctx.Err() == nil && refused.Note(err) && err != nil {
 			klog.InfoS("Cannot make the iptables chains KUBE-IPTABLES-HINT and KUBE-FIREWALL for kube-proxy and network plug-ins; makeIPTablesUtilChains: false says that none are needed", "err", err)
 		}
 		select {
@@ -51,6 +51,28 @@ func Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// parting is how long a command that is under way is waited for when the agent is to stop.
+const parting = 2 * time.Second
+
+// within runs a function whose commands no context ends: one that hangs must not keep the agent from stopping. It is then
+// left to itself, and goes with the process.
+func within(ctx context.Context, do func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(parting):
+		klog.InfoS("iptables hangs; the agent stops without it")
+		return ctx.Err()
 	}
 }
 

@@ -1,12 +1,19 @@
 package utilchains
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // inOwnNetwork runs the test on a thread that has a network namespace of its own, which goes with
@@ -83,4 +90,41 @@ func TestChainsAreMadeOnceAndPutBack(t *testing.T) {
 		}
 		check("after a flush")
 	})
+}
+
+func TestAnIptablesThatHangsKeepsNobodyFromStopping(t *testing.T) {
+	dir := t.TempDir()
+	began, hang, over := filepath.Join(dir, "began"), filepath.Join(dir, "hang"), filepath.Join(dir, "over")
+	if err := unix.Mkfifo(hang, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It hangs until somebody writes to the pipe, which the end of the test does.
+	script := fmt.Sprintf("#!/bin/sh\n: >%q\nread x <%q\n: >%q\n", began, hang, over)
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":/bin:/usr/bin")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx) }()
+	testrun.Eventually(t, "iptables is called", func() bool { _, err := os.Stat(began); return err == nil })
+	t.Cleanup(func() {
+		f, err := os.OpenFile(hang, os.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		_, _ = f.WriteString("\n")
+		testrun.Eventually(t, "it has ended", func() bool { _, err := os.Stat(over); return err == nil })
+	})
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it is still waited for")
+	}
 }
