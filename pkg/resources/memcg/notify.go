@@ -10,9 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stall is what the kernel tells of: some process waits for memory for 200 ms within two seconds, in
-// microseconds. A shorter window would need CAP_SYS_RESOURCE on some kernels.
-const stall = "some 200000 2000000"
+// stalling is what the kernel tells of, in microseconds: some process waits for memory for a tenth of half a second, or
+// of two seconds. It tells at most once in such a window, and only a process with CAP_SYS_RESOURCE may have the shorter one.
+var stalling = []string{"some 50000 500000", "some 200000 2000000"}
+
+// stalls asks for the shortest window that the kernel allows.
+func stalls(pressure *os.File) (err error) {
+	for _, s := range stalling {
+		if _, err = pressure.Write([]byte(s + "\x00")); err == nil {
+			return nil
+		}
+	}
+	return err
+}
 
 // Notifier is a wish to hear from the kernel. Close ends it.
 type Notifier struct {
@@ -50,7 +60,7 @@ func (g Group) open(n *Notifier, bound int64) error {
 	f, errStall := os.OpenFile(pressure, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if errStall == nil {
 		n.files = append(n.files, f)
-		_, errStall = f.Write([]byte(stall + "\x00"))
+		errStall = stalls(f)
 	}
 	if root {
 		return errStall // it has no events
