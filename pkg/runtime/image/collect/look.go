@@ -114,18 +114,31 @@ func users(images []*cri.Image, containers []*cri.Container) map[string]bool {
 	return used
 }
 
+// patience is for how long a container that can never be asked keeps all images from being removed. After that the disk
+// comes first: what pods of this node mount is wanted by their specs.
+const patience = 3 * period
+
 // mounted returns the images, without the digest's algorithm, that containers have mounted as
 // volumes. Only inspections tell, so it is not asked before something is to be removed.
 func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]bool, error) {
 	found := map[string]bool{}
+	maps.DeleteFunc(m.silent, func(id string, _ time.Time) bool { return !slices.Contains(containers, id) })
 	for _, id := range containers {
 		r, err := m.cfg.Runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
 		switch {
 		case status.Code(err) == codes.NotFound:
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("look which images container %s has mounted: %w", id, err)
+			if m.silent[id].IsZero() {
+				m.silent[id] = time.Now()
+			}
+			if time.Since(m.silent[id]) < patience {
+				return nil, fmt.Errorf("look which images container %s has mounted: %w", id, err)
+			}
+			klog.ErrorS(err, "A container cannot be asked which images it has mounted, removing unused images without its answer", "containerID", id)
+			continue
 		}
+		delete(m.silent, id)
 		for _, mount := range r.GetStatus().GetMounts() {
 			if ref := mount.GetImage().GetImage(); ref != "" {
 				found[bare(ref)] = true

@@ -330,6 +330,26 @@ func TestAContainerThatCannotBeAskedEndsThePass(t *testing.T) {
 	})
 }
 
+// TestAContainerThatCanNeverBeAskedDoesNotFillTheDisk: it keeps the images for three periods only.
+func TestAContainerThatCanNeverBeAskedDoesNotFillTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{capacity: 1000, other: 700, images: []*cri.Image{img("a", 100), img("b", 100)}}
+		n.uses("sha256:new")
+		m := n.manager(t, Policy{HighPercent: 85, LowPercent: 80})
+		n.broken = errors.New("metadata of the container is damaged")
+		running, stop := context.WithCancel(t.Context())
+		go func() { _ = m.Run(running) }()
+		time.Sleep(patience - time.Second)
+		synctest.Wait()
+		n.expect(t, "it is not known what is mounted", "")
+		time.Sleep(period + settleFor*2)
+		synctest.Wait()
+		n.expect(t, "it will never be known", "a")
+		stop()
+		synctest.Wait()
+	})
+}
+
 // TestNothingGoesBeforeItIsKnownWhatIsWanted: but it goes as soon as that is known, and ages count from
 // the start.
 func TestNothingGoesBeforeItIsKnownWhatIsWanted(t *testing.T) {
