@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"k8s.io/klog/v2"
 )
@@ -16,12 +17,16 @@ import (
 // request served costs them nothing. Then idle ones that were let in before, then
 // those of them whose next request is being judged; of each kind the oldest.
 // A request that was let in keeps its connection. Only if all are such does a new
-// one wait. On ports without a filter nobody is let in, so that nobody waits.
+// one wait. On ports without a filter nobody is let in, so that nobody waits. A client
+// whose request gives way before anything was answered is told so with 503, except over
+// TLS, where nobody but the connection's owner can say a word.
 //
 // It needs http.Server's ConnState and ConnContext: see watch.
 type crowd struct {
 	net.Listener
 	limit int // of open connections
+	// silent: nobody is told why he gives way; set before Accept.
+	silent bool
 
 	mu   sync.Mutex
 	all  map[*guest]struct{} // without those that have given way
@@ -40,6 +45,8 @@ type guest struct {
 	busy     bool // serves a request whose header has been read
 	admitted bool // the request that it serves was let in
 	known    bool // one of its requests was
+	answered bool // something of the answer to the request that it serves was written
+	closed   bool
 }
 
 func newCrowd(l net.Listener, limit int) *crowd {
@@ -73,7 +80,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 		c.mu.Unlock()
 		if out != nil {
 			klog.V(4).InfoS("Connection gives way to a new one", "client", out.RemoteAddr(), "newClient", nc.RemoteAddr())
-			out.Close()
+			out.refuse()
 			continue
 		}
 		select {
@@ -113,10 +120,41 @@ func (g *guest) rank() int {
 	return 2
 }
 
+// turnedAway is what a client is told whose request gives way.
+const turnedAway = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Content-Length: 20\r\n\r\ntoo many connections"
+
+// refuse closes the connection. If its client waits for an answer of which nothing was
+// written, it is told why: the connection's buffer is empty then, so that this does not block.
+func (g *guest) refuse() {
+	g.crowd.mu.Lock()
+	waits := g.busy && !g.answered && !g.closed && !g.crowd.silent
+	g.closed = true // what its handler still writes goes nowhere
+	g.crowd.mu.Unlock()
+	if waits {
+		_ = g.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = g.Conn.Write([]byte(turnedAway))
+	}
+	g.Close()
+}
+
+// Write implements net.Conn.
+func (g *guest) Write(p []byte) (int, error) {
+	g.crowd.mu.Lock()
+	closed := g.closed
+	g.answered = true
+	g.crowd.mu.Unlock()
+	if closed {
+		return 0, net.ErrClosed
+	}
+	return g.Conn.Write(p)
+}
+
 // Close can be called more than once.
 func (g *guest) Close() error {
 	g.crowd.mu.Lock()
 	delete(g.crowd.all, g)
+	g.closed = true
 	g.crowd.mu.Unlock()
 	g.crowd.wake()
 	return g.Conn.Close()
@@ -141,7 +179,7 @@ func (c *crowd) state(nc net.Conn, s http.ConnState) {
 	c.mu.Lock()
 	switch s {
 	case http.StateActive:
-		g.busy = true
+		g.busy, g.answered = true, false
 	case http.StateIdle:
 		g.busy, g.admitted = false, false
 	}

@@ -72,7 +72,8 @@ func TestNobodyIsShutOutByOthersWhoHoldConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range s.endpoints { // nobody is to be let in because a timeout has come
+	s.endpoints[1].listener.limit = maxConnections // as many as that are enough
+	for _, e := range s.endpoints {                // nobody is to be let in because a timeout has come
 		e.http.ReadHeaderTimeout, e.http.ReadTimeout, e.http.IdleTimeout = time.Hour, time.Hour, time.Hour
 	}
 	testrun.Start(t, s.Run)
@@ -103,6 +104,48 @@ func TestNobodyIsShutOutByOthersWhoHoldConnections(t *testing.T) {
 				t.Errorf("%s, %s: who was slow has %q, %v", e.name, name, answer, err)
 			}
 		}
+	}
+}
+
+// A request that waits for its answer when it gives way is answered all the same; one of whose
+// answer something was sent is only cut.
+func TestWhoGivesWayIsToldWhy(t *testing.T) {
+	started := make(chan struct{}, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/waits", func(w http.ResponseWriter, r *http.Request) {
+		started <- struct{}{}
+		<-r.Context().Done()
+		_, _ = io.WriteString(w, "too late")
+	})
+	mux.HandleFunc("/writes", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "begun")
+		_ = http.NewResponseController(w).Flush()
+		started <- struct{}{}
+		<-r.Context().Done()
+	})
+	s := &Server{}
+	e, err := s.listen("test", "127.0.0.1:0", "", 1, mux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testrun.Start(t, s.Run)
+	for path, want := range map[string]string{"/waits": turnedAway, "/writes": "begun"} {
+		c := connect(t, e.listener.Addr().String(), 1, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")[0]
+		<-started
+		connect(t, e.listener.Addr().String(), 1, "") // the new one
+		if err := c.SetReadDeadline(time.Now().Add(testrun.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if path == "/waits" && (string(answer) != want || err != nil) {
+			t.Errorf("%s: %q, %v", path, answer, err)
+		}
+		if path == "/writes" && (!strings.Contains(string(answer), want) || strings.Contains(string(answer), "503")) {
+			t.Errorf("%s: %q, %v", path, answer, err)
+		}
+	}
+	if _, length, _ := strings.Cut(turnedAway, "Content-Length: "); !strings.HasPrefix(length, fmt.Sprint(len(turnedAway[strings.Index(turnedAway, "\r\n\r\n")+4:]))) {
+		t.Errorf("the length is wrong: %q", turnedAway)
 	}
 }
 

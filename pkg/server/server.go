@@ -53,6 +53,7 @@ type Server struct {
 // there are too many, the oldest that do nothing give way (crowd).
 const (
 	maxConnections = 256
+	maxScrapers    = 1024 // maxConnections of the read-only port
 	headerTimeout  = 5 * time.Second
 	healthTimeout  = time.Second // headerTimeout of the health endpoint: its clients are on this machine
 	readTimeout    = 15 * time.Second
@@ -91,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HealthzListen != "" {
 		mux := http.NewServeMux()
 		health.addTo(mux)
-		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", forThisMachine(names, mux))
+		e, err := s.listen("healthz", cfg.HealthzListen, "--healthz-port", maxConnections, forThisMachine(names, mux))
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 		if cfg.Usage != nil {
 			addSummary(mux, cfg.Usage)
 		}
-		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", counted.handler("readonly", forThisMachine(names, mux))); err != nil {
+		if _, err := s.listen("read-only", cfg.ReadOnlyListen, "--read-only-port", maxScrapers, counted.handler("readonly", forThisMachine(names, mux))); err != nil {
 			s.close()
 			return nil, err
 		}
@@ -125,12 +126,12 @@ func New(cfg Config) (*Server, error) {
 }
 
 // listen opens one endpoint. The error names the flag if another value would help.
-func (s *Server) listen(name, address, flag string, h http.Handler) (*endpoint, error) {
+func (s *Server) listen(name, address, flag string, limit int, h http.Handler) (*endpoint, error) {
 	l, err := takePort(name, address, flag)
 	if err != nil {
 		return nil, err
 	}
-	return s.add(name, l, maxConnections, &http.Server{
+	return s.add(name, l, limit, &http.Server{
 		Handler:           withHeaders(h),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -144,6 +145,7 @@ func (s *Server) listen(name, address, flag string, h http.Handler) (*endpoint, 
 // add makes an endpoint of an open port that has at most limit connections.
 func (s *Server) add(name string, l net.Listener, limit int, h *http.Server) *endpoint {
 	c := newCrowd(l, limit)
+	c.silent = h.TLSConfig != nil
 	c.watch(h)
 	e := &endpoint{name: name, listener: c, http: h}
 	s.endpoints = append(s.endpoints, e)
