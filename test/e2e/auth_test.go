@@ -134,7 +134,9 @@ func TestNodeRestrictionIsToldPlainly(t *testing.T) {
 	}, bad.Explain)
 }
 
-func TestServingCertificateOfTheCluster(t *testing.T) {
+// joinWithCertificate starts a node, for a parallel test, whose serving certificate is the cluster's.
+func joinWithCertificate(t *testing.T) *harness.Node {
+	t.Helper()
 	t.Parallel()
 	n := harness.NewNode(t, harness.SharedCluster(t), harness.AgentConfig{Config: map[string]any{"serverTLSBootstrap": true}})
 	n.Start()
@@ -151,6 +153,11 @@ func TestServingCertificateOfTheCluster(t *testing.T) {
 		_, _, err = n.Cluster.Kubectl(t.Context(), nil, "certificate", "approve", string(out))
 		return err
 	}, n.Explain)
+	return n
+}
+
+func TestServingCertificateOfTheCluster(t *testing.T) {
+	n := joinWithCertificate(t)
 	ca, err := os.ReadFile(n.Cluster.PKI("ca.crt"))
 	if err != nil {
 		t.Fatal(err)
