@@ -46,7 +46,7 @@ demo-image:
 	$(GO) run ./cmd/demo-image
 
 .PHONY: test
-test: build cluster-build ## unit tests, then those against real Docker and a real control plane (RACE=1: with the race detector)
+test: build cluster-build promql ## unit tests, then those against real Docker and a real control plane (RACE=1: with the race detector)
 	$(GO) build -o $(BIN)/summary ./test/summary
 	{ $(GO) test -json $(RACEFLAG) ./pkg/... ./cmd/... ./test/harness/... ./test/summary/... ./test/architecture/... || echo "FAIL: go test of the units: exit $$?"; \
 	  MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -json -p 1 -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) \
@@ -66,7 +66,7 @@ cri: build ## the CRI suite only, against the dockershim and containerd; ARGS='-
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/cri/... $(ARGS)
 
 .PHONY: e2e
-e2e: build cluster-build ## end-to-end tests only, as a node of a real control plane of release KUBERNETES; ARGS='-run TestKubectl' picks
+e2e: build cluster-build promql ## end-to-end tests only, as a node of a real control plane of release KUBERNETES; ARGS='-run TestKubectl' picks
 	MINI_KUBELET='$(CURDIR)/$(AGENT)' MINI_KUBELET_E2E=1 $(GO) test -v -count=1 -timeout $(TEST_TIMEOUT) -parallel $(TEST_PARALLEL) ./test/e2e/... $(ARGS)
 
 .PHONY: pods
@@ -80,6 +80,11 @@ attack: build ## hostile inputs for TIME=10m, and as long for all fuzz targets t
 .PHONY: cluster-build
 cluster-build: ## build kube-apiserver and the others, once (five minutes)
 	@$(CLUSTERCTL) build
+
+# Prometheus as a module of its own, like the control plane.
+.PHONY: promql
+promql:
+	@cd test/promql && CGO_ENABLED=0 GOFLAGS=-buildvcs=false $(GO) build -trimpath -ldflags '-s -w' -o '$(CURDIR)/$(BIN)/promql' .
 
 .PHONY: cluster-up
 cluster-up: cluster-build ## run a real control plane on this machine; says how to use it
@@ -101,6 +106,7 @@ bench: build cluster-build ## measure against bare Docker; table, and JSON in bi
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l cmd pkg test); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	cd test/promql && $(GO) vet .
 	$(STATICCHECK) ./...
 	GO='$(GO)' test/vulnerabilities.sh $(GOVULNCHECK_VERSION) $(BIN)
 	@echo "lint: nothing found"
@@ -111,7 +117,7 @@ image: ## build the agent's own image
 
 .PHONY: clean
 clean: ## remove what was built; the control plane of cluster-up goes with cluster-down
-	rm -f $(AGENT) $(BIN)/summary $(BIN)/govulncheck $(BIN)/bench.json
+	rm -f $(AGENT) $(BIN)/promql $(BIN)/summary $(BIN)/govulncheck $(BIN)/bench.json
 	rmdir --ignore-fail-on-non-empty $(BIN) 2>/dev/null || true
 
 .PHONY: help

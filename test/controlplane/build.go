@@ -7,8 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -35,8 +35,14 @@ func Version() (string, error) {
 	return version, err
 }
 
-// programs are the programs to build.
-var programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"}
+// programs are the programs to build, by their packages. Those of Kubernetes itself are built
+// from the release's module, the others, which serve any release, from the first one's.
+var programs = []string{
+	upstream + "kube-apiserver", upstream + "kube-controller-manager", upstream + "kube-scheduler", upstream + "kubeadm", upstream + "kubectl",
+	"sigs.k8s.io/metrics-server/cmd/metrics-server",
+}
+
+const upstream = "k8s.io/kubernetes/cmd/"
 
 // Binaries returns the directory of the programs, with etcd in PATH. If they have
 // not been built, the error says what to do.
@@ -46,7 +52,7 @@ func Binaries() (dir string, err error) {
 		return "", err
 	}
 	for _, p := range programs {
-		if _, err := os.Stat(filepath.Join(dir, p)); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, path.Base(p))); err != nil {
 			return "", fmt.Errorf("the control plane's programs are not built: run `make cluster-build` (five minutes, once): %w", err)
 		}
 	}
@@ -91,33 +97,45 @@ func Build(ctx context.Context, moduleDir string, out io.Writer) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	missing := slices.DeleteFunc(slices.Clone(programs), func(p string) bool {
-		_, err := os.Stat(filepath.Join(dir, p))
-		return err == nil
-	})
-	if len(missing) == 0 {
-		return nil
+	own := map[string][]string{} // what is missing, by module
+	for _, p := range programs {
+		if _, err := os.Stat(filepath.Join(dir, path.Base(p))); err == nil {
+			continue
+		}
+		from := releases[0].dir
+		if strings.HasPrefix(p, upstream) {
+			from = module
+		}
+		own[from] = append(own[from], p)
 	}
-	fmt.Fprintf(out, "building %s %s into %s; the first time this takes some five minutes\n", strings.Join(missing, ", "), version, dir)
+	for from, missing := range own {
+		if err := build(ctx, filepath.Join(moduleDir, from), dir, version, missing, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build builds packages of a module into a directory, in which each appears when it is whole.
+func build(ctx context.Context, module, dir, version string, packages []string, out io.Writer) error {
+	fmt.Fprintf(out, "building %s for %s into %s; the first time all programs take some five minutes\n", strings.Join(packages, ", "), version, dir)
 	fresh, err := os.MkdirTemp(dir, ".build-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	args := []string{"build", "-trimpath", "-ldflags", ldflags(version), "-o", fresh + "/"}
-	for _, p := range missing {
-		args = append(args, "k8s.io/kubernetes/cmd/"+p)
-	}
+	args := append([]string{"build", "-trimpath", "-ldflags", ldflags(version), "-o", fresh + "/"}, packages...)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = filepath.Join(moduleDir, module)
+	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build the control plane's programs: %w", err)
 	}
 	var errs []error
-	for _, p := range missing {
-		errs = append(errs, os.Rename(filepath.Join(fresh, p), filepath.Join(dir, p)))
+	for _, p := range packages {
+		name := path.Base(p)
+		errs = append(errs, os.Rename(filepath.Join(fresh, name), filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)
 }

@@ -154,6 +154,8 @@ func (c *Cluster) apiServerArgs() []string {
 		"--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
 		"--proxy-client-cert-file=" + c.PKI("front-proxy-client.crt"), "--proxy-client-key-file=" + c.PKI("front-proxy-client.key"),
 		"--requestheader-allowed-names=front-proxy-client", "--requestheader-client-ca-file=" + c.PKI("front-proxy-ca.crt"),
+		// No kube-proxy serves this machine: aggregated APIs are reached at their endpoints.
+		"--enable-aggregator-routing=true",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + c.PKI("sa.pub"), "--service-account-signing-key-file=" + c.PKI("sa.key"),
@@ -178,6 +180,8 @@ func (c *Cluster) controllerArgs() []string {
 		// machine's.
 		"--flex-volume-plugin-dir=" + filepath.Join(c.cfg.Dir, "flexvolume"),
 		"--controllers=*,bootstrapsigner,tokencleaner", "--kube-api-qps=200", "--kube-api-burst=400",
+		// By default they wait for minutes, for nodes that start many pods at once.
+		"--horizontal-pod-autoscaler-sync-period=2s", "--horizontal-pod-autoscaler-cpu-initialization-period=5s", "--horizontal-pod-autoscaler-initial-readiness-delay=2s",
 	}
 	if c.cfg.SigningDuration > 0 {
 		args = append(args, "--cluster-signing-duration="+c.cfg.SigningDuration.String())

@@ -44,6 +44,26 @@ func startProcess(dir, program string, args ...string) (*process, error) {
 	return p, nil
 }
 
+// Program is a program of a test, such as a client of the agent.
+type Program struct{ *process }
+
+// StartProgram runs a program in a directory, which gets its log, until the test ends.
+func StartProgram(t T, dir, program string, args ...string) *Program {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatalf("%v", err)
+	}
+	p, err := startProcess(dir, program, args...)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	return &Program{p}
+}
+
+// Log returns the last lines of what it has written.
+func (p *Program) Log() string { return p.log(30) }
+
 func (p *process) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s)
 	<-p.exited
