@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&opt.calls, "calls", 20, "repetitions of a CRI call")
 	flag.BoolVar(&opt.cluster, "cluster", true, "also measure the agent as a node of a real control plane")
 	flag.IntVar(&opt.evictions, "evictions", 20, "how many hogs of memory are evicted; 0 for none")
+	flag.IntVar(&opt.scrapes, "scrapes", 15, "repetitions of a scrape at 100 pods; 0 for none")
 	flag.BoolVar(&opt.agent, "agent", true, "measure the agent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -52,6 +53,7 @@ type options struct {
 	cluster bool
 
 	evictions int
+	scrapes   int
 }
 
 // run measures, prints and returns the exit code: 0 also when an aim is missed,
@@ -80,6 +82,9 @@ func run(ctx context.Context, opt options) (code int) {
 	}
 	if opt.evictions > 0 {
 		results.Eviction = measureEviction(b, d, opt.evictions)
+	}
+	if opt.scrapes > 0 {
+		results.Scrape = measureScrapes(b, d, 100, opt.scrapes)
 	}
 	results.print(os.Stdout)
 	if opt.json != "" {

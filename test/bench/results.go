@@ -32,6 +32,7 @@ type results struct {
 	Cluster         *clusterResults
 	CRI             *criResults
 	Eviction        *evictionResults
+	Scrape          *scrapeResults
 
 	phases []phases
 }
@@ -66,6 +67,9 @@ func (r *results) print(w io.Writer) {
 	}
 	if r.Eviction != nil {
 		r.Eviction.print(line)
+	}
+	if r.Scrape != nil {
+		r.Scrape.print(line)
 	}
 }
 
