@@ -190,7 +190,11 @@ func panels() []rule {
 	for _, metric := range []string{"kubelet_node_name", "kubelet_running_pods", "kubelet_running_containers"} {
 		add("kubelet: "+metric, `sum(%s{%s})`, metric, agent)
 	}
+	for _, world := range []string{"actual_state_of_world", "desired_state_of_world"} {
+		add("kubelet: "+world, `sum(volume_manager_total_volumes{%s, state=%q})`, agent, world)
+	}
 	for metric, by := range map[string]string{
+		"storage_operation_duration_seconds":          "instance, operation_name, volume_plugin",
 		"kubelet_runtime_operations_duration_seconds": "instance, operation_type",
 		"kubelet_pod_start_duration_seconds":          "instance",
 		"kubelet_pod_worker_duration_seconds":         "instance",
