@@ -109,7 +109,7 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 		api.SetVerbosity = logs.GlogSetter
 	}
 	if ptr.Deref(cfg.EnableSystemLogHandler, false) {
-		api.LogsDir = systemLogs
+		api.LogsDir, api.LogQueries = systemLogs, ptr.Deref(cfg.EnableSystemLogQuery, false)
 	}
 	return api, []part{{"serving certificate", serving.Run}, {"authentication", auth.Run}}, nil
 }

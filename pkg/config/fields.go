@@ -143,7 +143,7 @@ var fields = []field{
 	{"logging.options.json.splitStream", honoured, "", "the same for the format json"},
 	{"logging.options.json.infoBufferSize", honoured, "", "the same for the format json"},
 	{"enableSystemLogHandler", honoured, "", "serve /logs/; off unless set, unlike the kubelet"},
-	{"enableSystemLogQuery", notHonoured, "", "serve queries of the system's log"},
+	{"enableSystemLogQuery", honoured, "", "answer /logs/?query= with the log of services or a file of /var/log; needs enableSystemLogHandler"},
 	{"shutdownGracePeriod", honoured, "", "how long a shutdown of the machine waits for pods, by logind; 0: not at all"},
 	{"shutdownGracePeriodCriticalPods", honoured, "", "part of it that is for critical pods"},
 	{"shutdownGracePeriodByPodPriority", honoured, "", "the same by pod priority"},

@@ -72,6 +72,9 @@ type APIConfig struct {
 	Metrics       Metrics    // optional
 	// LogsDir is what /logs/ shows; empty: /logs/ is off.
 	LogsDir string
+	// LogQueries answers /logs/?query= with the log of services, from the journal or LogsDir, or a file of
+	// LogsDir (KEP-2258).
+	LogQueries bool
 	// Profiling serves /debug/pprof/.
 	Profiling bool
 	// SetVerbosity changes how much is logged (PUT /debug/flags/v) and returns what to answer;

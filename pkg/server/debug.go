@@ -15,7 +15,16 @@ func (a *api) addDebug(mux *http.ServeMux) {
 		mux.Handle("/logs/", disabled("logs endpoint is disabled."))
 	} else {
 		files := http.StripPrefix("/logs/", http.FileServer(http.Dir(a.LogsDir)))
-		mux.Handle("GET /logs/", a.long.handler(files.ServeHTTP))
+		show := a.long.handler(files.ServeHTTP)
+		query := a.long.handler(a.queryLogs)
+		mux.HandleFunc("GET /logs/{$}", func(w http.ResponseWriter, r *http.Request) {
+			if a.LogQueries && asksForLogs(r.URL.Query()) {
+				query.ServeHTTP(w, r)
+				return
+			}
+			show.ServeHTTP(w, r)
+		})
+		mux.Handle("GET /logs/", show)
 	}
 	if a.SetVerbosity == nil {
 		mux.Handle("/debug/flags/v", disabled("flags endpoint is disabled."))
