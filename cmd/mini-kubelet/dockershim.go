@@ -56,6 +56,7 @@ func newDockershimCommand() *cobra.Command {
 	f.Int32Var(&cfg.MTU, "network-plugin-mtu", 0, "MTU of kubenet's bridge; 0: the kernel's for a bridge")
 	f.StringVar(&cfg.KubenetBridge, "kubenet-bridge", "cbr0", "kubenet's bridge")
 	f.StringVar(&podCIDR, "pod-cidr", "", "addresses for pods with kubenet; empty: the client's UpdateRuntimeConfig brings them")
+	f.StringSliceVar(&cfg.CDISpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "directories of CDI files, for a Docker that gives no CDI devices itself")
 	f.StringVar(&cfg.StreamingAddress, "streaming-address", "127.0.0.1:0", "where exec, attach and port-forward are served; they are not authenticated but by their URLs")
 	f.DurationVar(&cfg.ImagePullProgressDeadline, "image-pull-progress-deadline", time.Minute, "how long a pull may get nothing before it is cancelled")
 	f.DurationVar(&cfg.RequestTimeout, "runtime-request-timeout", 2*time.Minute, "how long Docker may take for a request other than a pull or a stop")

@@ -16,6 +16,7 @@ func shimConfig(cfg *config.Config) dockershim.Config {
 		CgroupDriver: cfg.CgroupDriver, SandboxImage: cfg.PodInfraContainerImage, NetworkPlugin: cfg.NetworkPlugin,
 		CNIConfDir: cfg.CNIConfDir, CNIBinDirs: cfg.CNIBinDirs, CNICacheDir: cfg.CNICacheDir,
 		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.NetworkPluginMTU, KubenetBridge: cfg.KubenetBridge,
+		CDISpecDirs:               cfg.CDISpecDirs,
 		ImagePullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RuntimeRequestTimeout.Duration,
 	}
 }

@@ -71,6 +71,9 @@ type Config struct {
 	CNICacheDir       string
 	NonMasqueradeCIDR string
 
+	// CDISpecDirs are where the dockershim reads CDI files for a Docker that gives no CDI devices itself.
+	CDISpecDirs []string
+
 	// MinimumContainerTTL is the least time that a dead container is kept.
 	MinimumContainerTTL time.Duration
 	// MaxDeadPerContainer and MaxDeadContainers limit how many dead containers are
@@ -134,6 +137,7 @@ func newConfig() *Config {
 		CNIBinDirs:                []string{"/opt/cni/bin", "/usr/lib/cni"},
 		CNICacheDir:               "/var/lib/cni/cache",
 		NonMasqueradeCIDR:         "10.0.0.0/8",
+		CDISpecDirs:               []string{"/etc/cdi", "/var/run/cdi"},
 		KubenetBridge:             "cbr0",
 		MaxDeadPerContainer:       1,
 		MaxDeadContainers:         -1,

@@ -50,6 +50,7 @@ var flags = []flag{
 	ofAgent("cni-conf-dir", func(c *Config) any { return &c.CNIConfDir }, "directory of CNI configurations"),
 	ofAgent("cni-bin-dir", func(c *Config) any { return &c.CNIBinDirs }, "directories of CNI plug-ins"),
 	ofAgent("cni-cache-dir", func(c *Config) any { return &c.CNICacheDir }, "directory of CNI's own records; which addresses kubenet has given out is in networks beside it"),
+	ofAgent("cdi-spec-dir", func(c *Config) any { return &c.CDISpecDirs }, "directories of CDI files, which the built-in dockershim reads for a Docker that gives no CDI devices itself"),
 	ofAgent("non-masquerade-cidr", func(c *Config) any { return &c.NonMasqueradeCIDR }, "destinations that kubenet does not masquerade"),
 	ofAgent("network-plugin-mtu", func(c *Config) any { return &c.NetworkPluginMTU }, "MTU of kubenet's bridge; 0: the kernel's for a bridge"),
 	ofAgent("kubenet-bridge", func(c *Config) any { return &c.KubenetBridge }, "kubenet's bridge; agents on one machine need one each"),

@@ -53,6 +53,9 @@ func (s *Server) CreateContainer(client context.Context, req *cri.CreateContaine
 	if err != nil {
 		return nil, err
 	}
+	if err := s.addCDIDevices(client, spec, config); err != nil {
+		return nil, err
+	}
 	// A client that has gone may have unmounted the sources of its mounts meanwhile. They must
 	// not come back as empty directories.
 	if err := client.Err(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/cdi"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/checkpoint"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/convert"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
@@ -52,6 +53,8 @@ type Config struct {
 	NonMasqueradeCIDR string
 	MTU               int32  // of kubenet; 0: the kernel's for a bridge
 	KubenetBridge     string // cbr0
+	// CDISpecDirs are where CDI files are read for a Docker that gives no CDI devices itself; /etc/cdi, /var/run/cdi.
+	CDISpecDirs []string
 	// StreamingAddress is where exec, attach and port-forward are served; 127.0.0.1:0.
 	StreamingAddress string
 	// ImagePullProgressDeadline cancels a pull that makes no progress; 1 min.
@@ -74,6 +77,9 @@ func (c Config) withDefaults() Config {
 	text(&c.StreamingAddress, "127.0.0.1:0")
 	if len(c.CNIBinDirs) == 0 {
 		c.CNIBinDirs = []string{"/opt/cni/bin", "/usr/lib/cni"}
+	}
+	if len(c.CDISpecDirs) == 0 {
+		c.CDISpecDirs = cdi.DefaultDirs()
 	}
 	if c.RequestTimeout <= 0 {
 		c.RequestTimeout = 2 * time.Minute

@@ -65,7 +65,7 @@ func runAll(t *testing.T, start func(t *testing.T) *harness.Runtime) {
 func allCases() []testCase {
 	var all []testCase
 	for _, cases := range [][]testCase{
-		statusCases, sandboxCases, containerCases, securityCases, mountCases, resourceCases, logCases, streamCases, imageCases, eventCases, statsCases, badInputCases, loadCases,
+		statusCases, sandboxCases, containerCases, securityCases, mountCases, resourceCases, logCases, streamCases, imageCases, eventCases, statsCases, badInputCases, cdiCases, loadCases,
 	} {
 		all = append(all, cases...)
 	}

@@ -120,6 +120,7 @@ func (a *Agent) Flags() []string {
 		"--kernel-settings", "leave",
 		"--cni-conf-dir", filepath.Join(a.Dir, "cni"),
 		"--cni-cache-dir", filepath.Join(a.Dir, "cni-cache"),
+		"--cdi-spec-dir", filepath.Join(a.Dir, "cdi"),
 		"--v", "4",
 	}, a.cfg.Args...)
 }

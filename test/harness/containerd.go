@@ -24,6 +24,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   sandbox_image = %[2]q
   # This host may lack CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
+  enable_cdi = true # since 1.7
+  cdi_spec_dirs = ["%[1]s/cdi"]
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = %[3]q
@@ -70,7 +72,7 @@ func StartContainerd(t T) *Runtime {
 	if err := prepareContainerd(dir, "mkt"+name, bin); err != nil {
 		t.Fatalf("%v", err)
 	}
-	r := &Runtime{Name: "containerd", Endpoint: "unix://" + filepath.Join(dir, "sock"), Dir: dir}
+	r := &Runtime{Name: "containerd", Endpoint: "unix://" + filepath.Join(dir, "sock"), Dir: dir, CDIDir: filepath.Join(dir, "cdi")}
 	r.run(t, program, "--config", filepath.Join(dir, "config.toml"))
 	pauseImage, err := pause.Image(runtime.GOARCH)
 	if err != nil {

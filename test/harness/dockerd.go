@@ -109,6 +109,9 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 		"--bridge", bridge, "--iptables=false", "--ip-masq=false", "--ip-forward=false",
 		"--containerd-namespace", "mkt-" + name, "--containerd-plugins-namespace", "mkt-" + name + "-plugins",
 	}
+	if help, err := exec.Command("dockerd", "--help").Output(); err == nil && strings.Contains(string(help), "--cdi-spec-dir") {
+		d.args = append(d.args, "--cdi-spec-dir", d.CDISpecDir())
+	}
 	if cfg.DataSize > 0 {
 		if err := mountMemory(d.DataRoot(), cfg.DataSize); err != nil {
 			return nil, err
@@ -122,6 +125,9 @@ func startDockerd(cfg DockerdConfig) (*Dockerd, error) {
 	}
 	return d, d.Start()
 }
+
+// CDISpecDir is where the daemon, or the dockershim for it, looks for CDI files. It does not exist unless a test makes it.
+func (d *Dockerd) CDISpecDir() string { return filepath.Join(d.dir, "cdi") }
 
 // DataRoot is where the daemon keeps images and containers.
 func (d *Dockerd) DataRoot() string { return filepath.Join(d.dir, "data") }

@@ -78,6 +78,7 @@ type Runtime struct {
 	Name     string // dockershim or containerd
 	Endpoint string
 	Dir      string   // for logs, volumes and other files of the test
+	CDIDir   string   // where it looks for CDI files
 	Docker   *Dockerd // nil: the containers do not run on Docker
 	Shim     *Shim    // nil: it is not a dockershim
 
@@ -178,7 +179,7 @@ func newShim(t T, docker *Dockerd) *Runtime {
 		t.Fatalf("%v", err)
 	}
 	docker.LoadBusybox(t, Busybox)
-	return &Runtime{Name: "dockershim", Endpoint: "unix://" + filepath.Join(dir, "cri.sock"), Dir: dir, Docker: docker,
+	return &Runtime{Name: "dockershim", Endpoint: "unix://" + filepath.Join(dir, "cri.sock"), Dir: dir, CDIDir: docker.CDISpecDir(), Docker: docker,
 		Shim: &Shim{filepath.Join(dir, "state")}, bridge: "mkt" + name}
 }
 
@@ -190,7 +191,7 @@ func (r *Runtime) runShim(t T, extra ...string) {
 	}
 	args := []string{"dockershim", "--listen", r.Endpoint, "--docker-endpoint", r.Docker.Endpoint,
 		"--dockershim-root-directory", r.Shim.StateDir, "--cni-conf-dir", filepath.Join(r.Dir, "cni"),
-		"--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"), "--v", "2", "--network-plugin", "docker"}
+		"--cni-cache-dir", filepath.Join(r.Dir, "cni-cache"), "--cdi-spec-dir", r.CDIDir, "--v", "2", "--network-plugin", "docker"}
 	r.run(t, binary, append(args, extra...)...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/versions"
 	"golang.org/x/sys/unix"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/cdi"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
@@ -50,6 +51,11 @@ func NewPlatform(e *docker.Engine, stateDir string) Platform {
 	}
 	p.RecursiveReadOnly = p.api("1.44") && kernelAtLeast(5, 12)
 	return p
+}
+
+// CDI returns what package cdi must know.
+func (p Platform) CDI() cdi.Platform {
+	return cdi.Platform{Node: cdi.HostNode, RealPath: p.RealPath, ReadOnlyNonRecursive: p.api("1.44"), RecursiveReadOnly: p.RecursiveReadOnly}
 }
 
 // api reports whether Docker speaks at least that version of its API.

@@ -197,9 +197,6 @@ func CheckContainer(c *cri.ContainerConfig, sandbox *cri.PodSandboxConfig) error
 	if c.Windows != nil {
 		return grpccode.Invalid("config.windows", "this is a Linux runtime")
 	}
-	if len(c.CDIDevices) > 0 {
-		return grpccode.Invalid("config.CDI_devices", "docker takes no CDI devices by this API")
-	}
 	if _, err := LogPath(sandbox.GetLogDirectory(), c.LogPath); err != nil {
 		return err
 	}
