@@ -204,3 +204,21 @@ func TestStaticPodsReferToNothingOfTheAPIServer(t *testing.T) {
 		t.Errorf("a static pod of a standalone node: %v", r)
 	}
 }
+
+func TestExtendedResourcesThatTheNodeDoesNotHaveAreNotItsBusiness(t *testing.T) {
+	node := Node{Name: "n", Allocatable: v1.ResourceList{"example.com/gpu": resource.MustParse("1"), "example.com/none": resource.MustParse("0")}}
+	for name, want := range map[v1.ResourceName]string{
+		"example.com/gpu": "", "example.com/cluster": "", "example.com/none": "OutOfexample.com/none", v1.ResourceCPU: "OutOfcpu",
+	} {
+		pod := &v1.Pod{Spec: v1.PodSpec{Tolerations: []v1.Toleration{{Operator: v1.TolerationOpExists}}, Containers: []v1.Container{{Resources: v1.ResourceRequirements{
+			Requests: v1.ResourceList{name: resource.MustParse("1")}, Limits: v1.ResourceList{name: resource.MustParse("1")},
+		}}}}}
+		got := ""
+		if r := Admit(pod, nil, node); r != nil {
+			got = r.Reason
+		}
+		if got != want {
+			t.Errorf("%s: rejected %q, want %q", name, got, want)
+		}
+	}
+}

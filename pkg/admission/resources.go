@@ -13,7 +13,8 @@ import (
 )
 
 // resources rejects a pod whose requests, with those of the others, exceed what the
-// node has. Of a resource that the node does not offer it has none.
+// node has. Of a resource that the node does not offer it has none, but extended resources that it does
+// not offer are somebody else's to count, as in the kubelet.
 func resources(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	short := shortages(pod, others, node.Allocatable)
 	if len(short) == 0 {
@@ -46,6 +47,9 @@ func shortages(pod *v1.Pod, others []*v1.Pod, allocatable v1.ResourceList) (shor
 		wanted, taken, most := requests[name], used[name], allocatable[name]
 		if wanted.IsZero() {
 			continue // asks for nothing, and so fits on a full node
+		}
+		if _, offered := allocatable[name]; !offered && pods.IsExtendedResource(name) {
+			continue // a resource of the cluster, which no node has
 		}
 		sum := taken.DeepCopy()
 		sum.Add(wanted)

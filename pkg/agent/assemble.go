@@ -92,7 +92,7 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	if err != nil {
 		return nil, err
 	}
-	plugins, err := newPlugins(f, supplies)
+	plugins, err := newPlugins(f, host, supplies)
 	if err != nil {
 		return nil, err
 	}

@@ -248,7 +248,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 		RuntimeVersion: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion, Port: port,
 		IPs:    h.hostIPs,
 		Labels: cfg.NodeLabels, Taints: cfg.RegisterWithTaints, ProviderID: cfg.ProviderID, ExternalCloud: c.externalCloud, NodeIPSet: len(cfg.NodeIPs) > 0, GivenIPs: h.addresses.Given(), MaxImages: int(ptr.Deref(cfg.NodeStatusMaxImages, 50)),
-		Register: ptr.Deref(cfg.RegisterNode, true), Pressure: l.pressure.Conditions,
+		Register: ptr.Deref(cfg.RegisterNode, true), Devices: h.nodeDevices, Fresh: h.devices.Fresh(), Pressure: l.pressure.Conditions,
 		Period: cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
 		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Settled: rt.storageSettled, Event: f.nodeEvent,
 	})

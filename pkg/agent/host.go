@@ -17,6 +17,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memorymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
@@ -38,6 +39,7 @@ type host struct {
 
 	cpus      *cpumanager.Manager    // nil: containers share all
 	memory    *memorymanager.Manager // nil: it is of any NUMA nodes
+	devices   *devicemanager.Manager
 	topology  *topologymanager.Manager
 	memoryQoS memoryQoS
 	swap      swap
@@ -158,7 +160,7 @@ func (h *host) podConfig(f *foundation) criconfig.NodeConfig {
 		DisableCFSQuota: !ptr.Deref(cfg.CPUCFSQuota, true), CFSQuotaPeriod: cfg.CPUCFSQuotaPeriod.Duration,
 		NoHugePageLimits: f.engine.isDocker(), RecursiveReadOnly: f.engine.recursiveReadOnly,
 		MemoryCapacity: h.machine.Memory(), Allocatable: h.machine.Allocatable,
-		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, KillTogether: killsTogether(f), Sysctls: cfg.DefaultPodSysctls, CPUs: h.assigned, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
+		MemoryQoS: h.memoryQoS.containers, Swap: h.swap.containers, KillTogether: killsTogether(f), Sysctls: cfg.DefaultPodSysctls, CPUs: h.assigned, Devices: h.deviceContent, CgroupParent: h.cgroupParent(cfg), HugePageSizes: h.hugePageSizes(),
 		Warn: func(pod *v1.Pod, reason, message string) {
 			if cfg.Standalone() && reason == criconfig.ReasonMissingClusterDNS {
 				return // without a cluster no cluster DNS can be missing

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -109,7 +110,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 	cfg := worker.Config{
 		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(f, h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
 		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
-		Recall: s.recall, Network: rt.readiness.Network, Metrics: f.metrics,
+		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Metrics: f.metrics,
 	}
 	if resizes != nil {
 		cfg.Allocations = resizes
@@ -133,6 +134,9 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 		SetUp:   func(_ context.Context, pod *v1.Pod) error { return allocate(pod) },
 		Stopped: h.topology.Release,
 		Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.topology.Orphans(gone) },
+	}, worker.Holding{
+		Name: "devices", Reason: "DevicesNotReady",
+		SetUp: h.devices.SetUp,
 	})
 	if h.cgroups != nil {
 		list = append(list, worker.Holding{
@@ -185,6 +189,8 @@ func newAdmitter(f *foundation, h *host, s *supplies, l *life, resizes *resize.S
 		now := offer
 		now.Allocatable = h.machine.Allocatable()
 		now = now.In(s.node())
+		now.Allocatable = now.Allocatable.DeepCopy()
+		maps.Copy(now.Allocatable, h.devices.Allocatable())
 		now.Pressure = l.pressure.Conditions()
 		now.ShuttingDown = l.shutdown.Ending()
 		return now

@@ -8,9 +8,9 @@ import (
 
 // newPlugins makes the part that finds plug-ins by their registration sockets: a handler for each type
 // that the agent knows.
-func newPlugins(f *foundation, s *supplies) (part, error) {
+func newPlugins(f *foundation, h *host, s *supplies) (part, error) {
 	r, err := pluginregistry.New(pluginregistry.Config{Root: f.cfg.RootDir, Handlers: map[string]pluginregistry.Handler{
-		registration.CSIPlugin: s.csi,
+		registration.CSIPlugin: s.csi, registration.DevicePlugin: h.devices,
 	}})
 	if err != nil {
 		return part{}, err

@@ -63,7 +63,8 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 		Objects: s.objects, ServiceEnv: s.serviceEnv, Handler: s.handler,
 		CRI: f.client, Images: images.manager, Files: volumes, Node: h.podConfig(f), Clock: clock.RealClock{},
 		Name: f.engine.RuntimeName, MaxBackOff: maxBackOff(f.cfg), Journal: f.journal,
-		Failed: rt.probes.Failed, Started: rt.probes.Started, Metrics: f.metrics,
+		PreStart: h.devices.PreStart,
+		Failed:   rt.probes.Failed, Started: rt.probes.Started, Metrics: f.metrics,
 	})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,11 @@ func (h *host) addManagers(f *foundation) error {
 			return err
 		}
 	}
+	if h.devices, err = newDevices(f, cfg.Nodes); err != nil {
+		return err
+	}
+	cfg.Providers = append(cfg.Providers, h.devices)
+	h.parts = append(h.parts, part{"device plug-ins", h.devices.Run})
 	h.topology, err = topologymanager.New(cfg)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
@@ -77,4 +78,15 @@ func HugePageSize(name v1.ResourceName) (bytes int64, ok bool) {
 // IsHugePages reports whether a resource name is for huge pages, of whatever size.
 func IsHugePages(name v1.ResourceName) bool {
 	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix)
+}
+
+// IsExtendedResource reports whether a name is that of an extended resource: one with a domain that is
+// not Kubernetes' own.
+func IsExtendedResource(name v1.ResourceName) bool {
+	text := string(name)
+	if !strings.Contains(text, "/") || strings.Contains(text, v1.ResourceDefaultNamespacePrefix) || strings.HasPrefix(text, v1.DefaultResourceRequestsPrefix) {
+		return false
+	}
+	// Quotas have to be able to name it.
+	return len(validation.IsQualifiedName(v1.DefaultResourceRequestsPrefix+text)) == 0
 }

@@ -45,8 +45,10 @@ func resources(v reflect.Value) string {
 		case name == v1.ResourceCPU || name == v1.ResourceMemory || name == v1.ResourceEphemeralStorage:
 		case pods.IsHugePages(name):
 			// Admission knows whether this kernel can limit them.
+		case pods.IsExtendedResource(name):
+			// Of the node, or of the cluster: admission knows.
 		default:
-			return fmt.Sprintf("%s: no device plug-in of this node offers it", name)
+			return fmt.Sprintf("%s: no such resource is known", name)
 		}
 	}
 	return ""

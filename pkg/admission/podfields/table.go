@@ -157,8 +157,8 @@ var table = []section{
 		{"divisor", honoured, "", nil},
 	}},
 	{"ResourceRequirements", []row{
-		{"limits", honoured, "cpu and memory; ephemeral-storage by eviction, which spares critical and static pods, as the kubelet does; huge pages where the kernel can limit them by cgroup; extended resources are refused", resources},
-		{"requests", honoured, "cpu, memory and ephemeral-storage; whole CPUs of a Guaranteed pod are its own with cpuManagerPolicy static; huge pages where the kernel can limit them by cgroup; extended resources are refused", resources},
+		{"limits", honoured, "cpu and memory; ephemeral-storage by eviction, which spares critical and static pods, as the kubelet does; huge pages where the kernel can limit them by cgroup; extended resources by device plug-ins, and those that the node does not have are left to the cluster", resources},
+		{"requests", honoured, "cpu, memory and ephemeral-storage; whole CPUs of a Guaranteed pod are its own with cpuManagerPolicy static; huge pages where the kernel can limit them by cgroup; extended resources by device plug-ins, and those that the node does not have are left to the cluster", resources},
 		{"claims", refused, "dynamic resource allocation is " + notYet, nil},
 	}},
 	{"ContainerResizePolicy", []row{

@@ -56,6 +56,11 @@ type Config struct {
 	Register       bool // registerNode
 	// Pressure returns the pressure conditions that hold; nil: none ever does.
 	Pressure func() []v1.NodeConditionType
+	// Devices returns the extended resources of device plug-ins; nil: there are none.
+	Devices func() (capacity, allocatable v1.ResourceList)
+	// Fresh says that the node was set up anew: what an object that exists says of extended resources is not true any
+	// more.
+	Fresh bool
 	// Period is how often the status is computed, Report how often an unchanged one is
 	// sent, LeaseDuration how long a lease lasts.
 	Period, Report, LeaseDuration time.Duration
@@ -87,6 +92,7 @@ type Manager struct {
 	reported  time.Time // when the status was last sent
 	last      *v1.Node  // the API server's last answer
 	cordoned  bool      // as last recorded
+	reset     bool      // extended resources are to be set to zero once
 }
 
 // imagePeriod is how often the images are listed again.
@@ -203,6 +209,7 @@ func (m *Manager) tryRegister(ctx context.Context, began time.Time, asked bool) 
 		m.tell(v1.NodeStatus{}, have.Status)
 		return nil
 	}
+	m.reset = m.cfg.Fresh
 	klog.InfoS("The node was registered before", "node", m.cfg.Name)
 	return nil
 }
@@ -375,6 +382,7 @@ func (m *Manager) tryReport(ctx context.Context) error {
 		return err
 	}
 	m.tell(base.Status, now.Status)
+	m.reset = false
 	m.last, m.reported = updated, m.cfg.Clock.Now()
 	m.cfg.InUse.tell(updated.Status.VolumesInUse)
 	return nil
@@ -422,7 +430,10 @@ func (m *Manager) status(ctx context.Context, old v1.NodeStatus) v1.NodeStatus {
 	in := Input{
 		Old: old, Addresses: m.addresses(old), Machine: m.cfg.Machine(), Port: m.cfg.Port,
 		MaxImages: m.cfg.MaxImages, Now: now, Problems: m.cfg.Healthy(),
-		VolumesInUse: m.cfg.InUse.list(),
+		VolumesInUse: m.cfg.InUse.list(), Reset: m.reset,
+	}
+	if m.cfg.Devices != nil {
+		in.Devices.Capacity, in.Devices.Allocatable = m.cfg.Devices()
 	}
 	in.Versions.Kubelet, in.Versions.Runtime = m.cfg.KubeletVersion, m.cfg.RuntimeVersion
 	in.Pressure = m.cfg.Pressure()

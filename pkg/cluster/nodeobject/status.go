@@ -20,9 +20,12 @@ import (
 
 // Input is everything that a node's status is made from.
 type Input struct {
-	Old          v1.NodeStatus // as the API server has it
-	Addresses    []v1.NodeAddress
-	Machine      Machine
+	Old       v1.NodeStatus // as the API server has it
+	Addresses []v1.NodeAddress
+	Machine   Machine
+	Devices   struct{ Capacity, Allocatable v1.ResourceList } // by device plug-ins
+	// Reset has extended resources that are not the device plug-ins' begin anew, with zero.
+	Reset        bool
 	Port         int32                  // of the kubelet API; 0: not served
 	Images       []*cri.Image           // nil: not known, the old list stays
 	MaxImages    int                    // negative: all
@@ -40,7 +43,7 @@ type Input struct {
 func Status(in Input) v1.NodeStatus {
 	s := *in.Old.DeepCopy()
 	s.Addresses = in.Addresses
-	s.Capacity, s.Allocatable = foreign(s.Capacity, in.Machine.Capacity), foreign(s.Allocatable, in.Machine.Allocatable)
+	s.Capacity, s.Allocatable = extended(in)
 	s.NodeInfo = in.Machine.Info
 	s.NodeInfo.KubeletVersion, s.NodeInfo.ContainerRuntimeVersion = in.Versions.Kubelet, in.Versions.Runtime
 	s.DaemonEndpoints.KubeletEndpoint.Port = in.Port
@@ -62,16 +65,23 @@ func Status(in Input) v1.NodeStatus {
 	return s
 }
 
-// foreign adds to a list what others have put into the old one: extended resources,
-// whose names have a domain.
-func foreign(old, own v1.ResourceList) v1.ResourceList {
-	out := own.DeepCopy()
-	for name, q := range old {
-		if _, ours := own[name]; !ours && strings.Contains(string(name), "/") {
-			out[name] = q
+// extended returns the node's capacity, with the extended resources that others have put into the old one, and
+// what of it pods may have: of theirs all, of the device plug-ins' what is healthy. A resource that is gone
+// from the capacity is gone from both.
+func extended(in Input) (capacity, allocatable v1.ResourceList) {
+	capacity, allocatable = in.Machine.Capacity.DeepCopy(), in.Machine.Allocatable.DeepCopy()
+	for name, q := range in.Old.Capacity {
+		if _, ours := capacity[name]; ours || !strings.Contains(string(name), "/") {
+			continue
 		}
+		if in.Reset && pods.IsExtendedResource(name) {
+			q = *resource.NewQuantity(0, resource.DecimalSI)
+		}
+		capacity[name], allocatable[name] = q, q
 	}
-	return out
+	maps.Copy(capacity, in.Devices.Capacity)
+	maps.Copy(allocatable, in.Devices.Allocatable)
+	return capacity, allocatable
 }
 
 // conditions returns the node's own conditions, in the kubelet's order and words.

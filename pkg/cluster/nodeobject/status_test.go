@@ -102,8 +102,8 @@ func TestStatusKeepsWhatIsOfOthersAndWhatIsNotKnown(t *testing.T) {
 	if !equality.Semantic.DeepEqual(s.Capacity, resources("cpu", "2", "memory", "8Gi", "pods", "110", "example.com/gpu", "2")) {
 		t.Errorf("capacity = %v, want ours with the foreign resource, without huge pages that are no more", s.Capacity)
 	}
-	if q := s.Allocatable["example.com/gpu"]; q.Value() != 1 {
-		t.Errorf("allocatable = %v, want the foreign resource kept", s.Allocatable)
+	if q := s.Allocatable["example.com/gpu"]; q.Value() != 2 {
+		t.Errorf("allocatable = %v, want all of the foreign resource", s.Allocatable)
 	}
 	if len(s.Images) != 1 || len(s.VolumesInUse) != 1 || len(s.VolumesAttached) != 1 {
 		t.Errorf("images %v, volumes %v and %v: want them kept", s.Images, s.VolumesInUse, s.VolumesAttached)
@@ -252,5 +252,29 @@ func TestResources(t *testing.T) {
 		if _, err := Resources("kubeReserved", bad); err == nil || !strings.HasPrefix(err.Error(), "kubeReserved: ") {
 			t.Errorf("Resources(%v): error %v, want one that names the field", bad, err)
 		}
+	}
+}
+
+func TestExtendedResourcesAreOfPlugInsOrOfOthers(t *testing.T) {
+	in := Input{Machine: testMachine(), Now: noon, Old: v1.NodeStatus{
+		Capacity: resources("cpu", "2", "example.com/patched", "3", "example.com/gpu", "9"),
+		// An operator patches the capacity; what is allocatable follows, and goes with it.
+		Allocatable: resources("cpu", "2", "example.com/removed", "1"),
+	}}
+	in.Devices.Capacity, in.Devices.Allocatable = resources("example.com/gpu", "4"), resources("example.com/gpu", "2")
+	own := []string{"cpu", "2", "memory", "8Gi", "pods", "110"}
+	s := Status(in)
+	if want := resources(append(own, "example.com/patched", "3", "example.com/gpu", "4")...); !equality.Semantic.DeepEqual(s.Capacity, want) {
+		t.Errorf("capacity = %v, want %v", s.Capacity, want)
+	}
+	patched, gpu := s.Allocatable["example.com/patched"], s.Allocatable["example.com/gpu"]
+	if _, removed := s.Allocatable["example.com/removed"]; removed || patched.Value() != 3 || gpu.Value() != 2 {
+		t.Errorf("allocatable = %v", s.Allocatable)
+	}
+	in.Reset = true
+	s = Status(in)
+	patched, gpu = s.Capacity["example.com/patched"], s.Capacity["example.com/gpu"]
+	if none := s.Allocatable["example.com/patched"]; patched.Value() != 0 || none.Value() != 0 || gpu.Value() != 4 {
+		t.Errorf("on a node that was set up anew: %v of %v", s.Allocatable, s.Capacity)
 	}
 }

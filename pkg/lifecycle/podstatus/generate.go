@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -33,6 +34,8 @@ type Input struct {
 	Terminal bool
 	HostIPs  []string // of the node, primary first
 	Resize   Resize
+	// Devices returns how the devices of a container are (KEP-4680); nil: none has any.
+	Devices func(pod types.UID, container string) []v1.ResourceStatus
 	// Started and Ready return what the probes say of a running container, by its
 	// ID; nil means no probes: the container is started and ready as soon as it
 	// runs.
@@ -62,6 +65,11 @@ func Generate(in Input) v1.PodStatus {
 		InitContainerStatuses:      containerStatuses(in, initContainers(pod), in.Old.InitContainerStatuses, initDefault),
 		ContainerStatuses:          containerStatuses(in, pod.Spec.Containers, in.Old.ContainerStatuses, mainDefault(pod)),
 		EphemeralContainerStatuses: containerStatuses(in, ephemeralContainers(pod), in.Old.EphemeralContainerStatuses, mainDefault(pod)),
+	}
+	if in.Devices != nil { // as in the kubelet, init containers do not say it
+		for i := range s.ContainerStatuses {
+			s.ContainerStatuses[i].AllocatedResourcesStatus = in.Devices(pod.UID, s.ContainerStatuses[i].Name)
+		}
 	}
 	if s.Reason == WaitingForRoom {
 		s.Reason, s.Message = "", "" // it has room now

@@ -238,7 +238,7 @@ func (w *Workers) publish(st step, observed *actual.PodStatus, waiting map[strin
 	old := w.lastStatus(st.pod)
 	s := podstatus.Generate(podstatus.Input{
 		Pod: st.pod, Observed: observed, Old: old, Waiting: waiting, Terminal: terminal,
-		HostIPs: w.cfg.HostIPs(), Resize: st.resize, Started: w.cfg.Probes.Started, Ready: w.cfg.Probes.Ready, Now: w.cfg.Clock.Now(),
+		HostIPs: w.cfg.HostIPs(), Resize: st.resize, Devices: w.cfg.Devices, Started: w.cfg.Probes.Started, Ready: w.cfg.Probes.Ready, Now: w.cfg.Clock.Now(),
 	})
 	if st.explain != nil {
 		st.explain(&s)

@@ -54,6 +54,8 @@ type Config struct {
 	Network func(ctx context.Context, pod types.UID) error
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
+	// Devices returns what a container's status says of its devices; nil: none has any.
+	Devices func(pod types.UID, container string) []v1.ResourceStatus
 	// Metrics is where the workers' own are registered; nil: nowhere.
 	Metrics prometheus.Registerer
 }

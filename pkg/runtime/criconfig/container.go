@@ -2,6 +2,7 @@ package criconfig
 
 import (
 	"context"
+	"maps"
 
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -17,7 +18,8 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 	if err := bounds.Path(c.WorkingDir); err != nil {
 		return nil, containerErrorf("workingDir %w", err)
 	}
-	env, err := makeEnv(ctx, pod, c, in)
+	given := in.Node.devices(pod.UID, c.Name)
+	env, err := makeEnv(ctx, pod, c, in, given.Envs)
 	if err != nil {
 		return nil, err
 	}
@@ -37,15 +39,20 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 	if err != nil {
 		return nil, err
 	}
-	annotations, err := containerAnnotations(pod, c, in.RestartCount)
+	own, err := containerAnnotations(pod, c, in.RestartCount)
 	if err != nil {
 		return nil, err
 	}
+	annotations := maps.Clone(given.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	maps.Copy(annotations, own)
 	signal, err := stopSignal(c)
 	if err != nil {
 		return nil, err
 	}
-	devices, err := devices(pod, c, in)
+	blocks, err := devices(pod, c, in)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +63,9 @@ func Container(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerIn
 		Args:        args,
 		WorkingDir:  c.WorkingDir,
 		Envs:        env.cri(),
-		Mounts:      mounts,
-		Devices:     devices,
+		Mounts:      append(given.Mounts, mounts...),
+		Devices:     append(given.Nodes, blocks...),
+		CDIDevices:  cdiDevices(given.CDI),
 		Labels:      containerLabels(pod, c),
 		Annotations: annotations,
 		LogPath:     pods.ContainerLogPath(c.Name, in.RestartCount),

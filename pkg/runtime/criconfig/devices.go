@@ -7,7 +7,15 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// devices lists the device plug-ins' devices, then the container's block volumes.
+// cdiDevices lists devices by their CDI names.
+func cdiDevices(names []string) (list []*cri.CDIDevice) {
+	for _, name := range names {
+		list = append(list, &cri.CDIDevice{Name: name})
+	}
+	return list
+}
+
+// devices lists the container's block volumes.
 func devices(pod *v1.Pod, c *v1.Container, in ContainerInput) ([]*cri.Device, error) {
 	var all []*cri.Device
 	for _, d := range c.VolumeDevices {

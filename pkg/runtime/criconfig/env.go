@@ -52,8 +52,8 @@ func (e *environment) cri() []*cri.KeyValue {
 }
 
 // makeEnv evaluates envFrom and then env, each of which can refer to what came
-// before; both override service variables. It reads each object and file once.
-func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput) (*environment, error) {
+// before; both override service variables and those of devices, given. It reads each object and file once.
+func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInput, given map[string]string) (*environment, error) {
 	src := &objectCache{objects: in.Objects, namespace: pod.Namespace,
 		configMaps: map[string]*v1.ConfigMap{}, secrets: map[string]*v1.Secret{}}
 	files := &envFiles{volumes: in.Volumes, pod: pod}
@@ -84,6 +84,11 @@ func makeEnv(ctx context.Context, pod *v1.Pod, c *v1.Container, in ContainerInpu
 		}
 	}
 	all := &environment{values: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if err := all.set(name, given[name]); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(in.ServiceEnv)) {
 		if _, ok := own.values[name]; ok {
 			continue

@@ -63,6 +63,8 @@ type NodeConfig struct {
 	// MemoryNodes returns the NUMA nodes that a container's memory is of, in the form of
 	// cpuset.mems; empty: of any. nil: all are.
 	MemoryNodes func(pod types.UID, container string) string
+	// Devices returns what a container gets for devices that plug-ins have given it; nil: it has none.
+	Devices func(pod types.UID, container string) Devices
 	// CgroupParent names the pod's cgroup for the runtime; nil leaves it to the runtime.
 	CgroupParent func(*v1.Pod) string
 	// Warn is called with a kubelet event (DNSConfigForming, MissingClusterDNS) for
@@ -75,6 +77,24 @@ func (n NodeConfig) allocatable() v1.ResourceList {
 		return nil
 	}
 	return n.Allocatable()
+}
+
+// Devices is what a container gets for its devices. What the spec says of the same variable or annotation
+// wins.
+type Devices struct {
+	Envs        map[string]string
+	Mounts      []*cri.Mount
+	Nodes       []*cri.Device
+	Annotations map[string]string
+	CDI         []string // fully qualified names
+}
+
+// devices returns what a container gets for its devices.
+func (n NodeConfig) devices(pod types.UID, container string) Devices {
+	if n.Devices == nil {
+		return Devices{}
+	}
+	return n.Devices(pod, container)
 }
 
 // Addresses returns the node's addresses as they are now, primary first.

@@ -79,6 +79,9 @@ type Config struct {
 	// MaxBackOff is the longest wait between restarts of a crashing container; 0 is 5 min.
 	MaxBackOff time.Duration
 	Journal    *journal.Journal
+	// PreStart prepares what a container has of the node before it is created; nil: there is nothing
+	// to prepare. An error keeps the container from being created.
+	PreStart func(ctx context.Context, pod *v1.Pod, c *v1.Container) error
 	// Failed returns the probe because of which a running container must be
 	// restarted, "" if it need not be; Started reports whether it has started up.
 	Failed  func(actual.ContainerID) actual.FailedProbe

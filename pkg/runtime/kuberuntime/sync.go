@@ -284,6 +284,11 @@ func (p *pass) launch(ctx context.Context, c *v1.Container, last, ended *actual.
 		p.waitForImage(ctx, c, err)
 		return
 	}
+	if err := p.preStart(ctx, c); err != nil {
+		p.failure(ctx, c, err.Error())
+		p.failed(ctx, c, actual.Waiting{Reason: reasonConfig, Message: text(err)}, nil, err)
+		return
+	}
 	tried := trial{sandboxID: p.sandboxID, attempt: p.nextAttempt(c, last), ref: ref, target: target, volumes: volumes}
 	config, err := p.containerConfig(ctx, c, tried)
 	tried.made = outcome(config, err)
@@ -325,6 +330,14 @@ func (p *pass) launch(ctx context.Context, c *v1.Container, last, ended *actual.
 	if err := p.postStart(ctx, c, id); err != nil {
 		p.wait(c, actual.Waiting{Reason: reasonPostStart, Message: err.Error()}, 0, err)
 	}
+}
+
+// preStart prepares what a container has of the node.
+func (p *pass) preStart(ctx context.Context, c *v1.Container) error {
+	if p.m.cfg.PreStart == nil {
+		return nil
+	}
+	return p.m.cfg.PreStart(ctx, p.pod, c)
 }
 
 // waitForImage notes that an image is not there, and when to look for it again:
