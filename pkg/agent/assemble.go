@@ -13,6 +13,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/recent"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
@@ -32,7 +33,8 @@ type foundation struct {
 	statuses *podstatus.Manager
 	wakeups  *loop.Wakeups
 	journal  *journal.Journal
-	// nodeEvent records an event about the node; nil if nobody listens.
+	recent   *recent.Sink // the last events, of pods and of the node
+	// nodeEvent records an event about the node.
 	nodeEvent journal.NodeEvent
 	// nodeChanged has a token when the node's readiness may have changed.
 	nodeChanged chan struct{}
@@ -78,10 +80,11 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	if err := podstore.Export(store, metrics); err != nil {
 		return nil, err
 	}
+	events := recent.New(recent.Config{Node: cfg.NodeName, Now: time.Now})
 	f := &foundation{
-		cfg: cfg, client: client, engine: engine, metrics: metrics,
+		cfg: cfg, client: client, engine: engine, metrics: metrics, recent: events,
 		store: store, statuses: statuses, wakeups: loop.NewWakeups(),
-		journal: journal.New(time.Now, world.sinks()...), nodeEvent: world.nodeEvent(), nodeChanged: make(chan struct{}, 1),
+		journal: journal.New(time.Now, append(world.sinks(), events)...), nodeEvent: journal.Both(events.Node, world.nodeEvent()), nodeChanged: make(chan struct{}, 1),
 	}
 	tellCgroupV1(f.nodeEvent)
 	host, err := newHost(ctx, f, world)

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/logs"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/credentials"
+	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
@@ -44,13 +47,14 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	api, apiParts, err := w.kubeletAPI(f, h, rt, apiHost{access, used.summary})
+	content := apiContent(f, rt, apiHost{access, used.summary})
+	api, apiParts, err := w.kubeletAPI(f, h, content)
 	if err != nil {
 		return nil, err
 	}
 	shown := podstatus.NewView(f.store, l.workers, f.statuses)
 	front, err := server.New(server.Config{
-		API: api, NodeName: f.cfg.NodeName,
+		API: api, Local: &server.LocalConfig{Path: config.LocalSocket(f.cfg.RootDir), Content: content}, NodeName: f.cfg.NodeName,
 		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics, Registry: f.metrics,
 		CAdvisor: used.cadvisor, Resource: used.resource, Usage: used.summary,
 		Checks: []server.Check{
@@ -74,23 +78,69 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	return parts, nil
 }
 
-// kubeletAPI makes what the kubelet API on port 10250 is built from, and the parts
-// that keep its certificate and its callers' CA up to date.
-func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target apiHost) (*server.APIConfig, []part, error) {
+// apiContent is what the kubelet API answers with, at its port and at the local socket.
+func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content {
 	cfg := f.cfg
-	if !ptr.Deref(cfg.EnableServer, true) {
+	c := server.Content{
+		Host: target, Configz: func() any { return &cfg.KubeletConfiguration }, Events: f.recent,
+		Metrics:   server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
+		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
+	}
+	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {
+		c.SetVerbosity = logs.GlogSetter
+	}
+	if ptr.Deref(cfg.EnableSystemLogHandler, false) {
+		c.LogsDir, c.LogQueries = systemLogs, ptr.Deref(cfg.EnableSystemLogQuery, false)
+	}
+	return c
+}
+
+// kubeletAPI implements world.
+func (c *cluster) kubeletAPI(f *foundation, h *host, content server.Content) (*server.APIConfig, []part, error) {
+	if !ptr.Deref(f.cfg.EnableServer, true) {
 		return nil, nil, nil
 	}
-	serving, err := credentials.NewServing(credentials.ServingConfig{
-		CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSPrivateKeyFile, Client: c.client, Bootstrap: cfg.ServerTLSBootstrap,
-		CertDir: cfg.CertDir, NodeName: cfg.NodeName,
-		Metrics:   f.metrics,
-		Addresses: func() []v1.NodeAddress { return c.addresses(h, cfg.NodeName) },
+	return securedPort(f, content, c.client.Reviews, credentials.ServingConfig{
+		Client: c.client, Bootstrap: f.cfg.ServerTLSBootstrap,
+		Addresses: func() []v1.NodeAddress { return c.addresses(h, f.cfg.NodeName) },
 	})
+}
+
+// kubeletAPI implements world. There is nobody to ask who a caller is, but for his certificate.
+func (standalone) kubeletAPI(f *foundation, h *host, content server.Content) (*server.APIConfig, []part, error) {
+	if !ptr.Deref(f.cfg.EnableServer, true) {
+		return nil, nil, nil
+	}
+	what := server.StandAlone(authConfig(f.cfg))
+	switch {
+	case what.Alarm:
+		klog.ErrorS(nil, what.Say, "port", f.cfg.Port)
+	case what.Say != "":
+		klog.InfoS(what.Say, "port", f.cfg.Port, "socket", config.LocalSocket(f.cfg.RootDir))
+	}
+	if !what.Serve {
+		return nil, nil, nil
+	}
+	return securedPort(f, content, nil, credentials.ServingConfig{
+		Addresses: func() []v1.NodeAddress { return nodeobject.Addresses(h.hostIPs(), f.cfg.NodeName) },
+	})
+}
+
+func authConfig(cfg *config.Config) server.AuthConfig {
+	return server.AuthConfig{Authentication: cfg.Authentication, Authorization: cfg.Authorization}
+}
+
+// securedPort makes what the kubelet API's port is built from, and the parts that keep its
+// certificate and its callers' CA up to date. reviews is nil where nobody can be asked.
+func securedPort(f *foundation, content server.Content, reviews kubernetes.Interface, certificate credentials.ServingConfig) (*server.APIConfig, []part, error) {
+	cfg := f.cfg
+	certificate.CertFile, certificate.KeyFile = cfg.TLSCertFile, cfg.TLSPrivateKeyFile
+	certificate.CertDir, certificate.NodeName, certificate.Metrics = cfg.CertDir, cfg.NodeName, f.metrics
+	serving, err := credentials.NewServing(certificate)
 	if err != nil {
 		return nil, nil, err
 	}
-	auth, err := server.NewAuth(c.client.Reviews, server.AuthConfig{Authentication: cfg.Authentication, Authorization: cfg.Authorization})
+	auth, err := server.NewAuth(reviews, authConfig(cfg))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,16 +150,8 @@ func (c *cluster) kubeletAPI(f *foundation, h *host, rt *runtimeStage, target ap
 	}
 	tlsConfig.GetCertificate = serving.Certificate
 	api := &server.APIConfig{
-		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer,
-		NodeName: cfg.NodeName, Host: target, Configz: func() any { return &cfg.KubeletConfiguration },
-		Metrics:   server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
-		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
-	}
-	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {
-		api.SetVerbosity = logs.GlogSetter
-	}
-	if ptr.Deref(cfg.EnableSystemLogHandler, false) {
-		api.LogsDir, api.LogQueries = systemLogs, ptr.Deref(cfg.EnableSystemLogQuery, false)
+		Listen: cfg.APIListen(), TLS: tlsConfig, ClientCA: auth.ClientCA, Authenticator: auth.Authenticator, Authorizer: auth.Authorizer, Advice: auth.Advice,
+		NodeName: cfg.NodeName, Content: content,
 	}
 	return api, []part{{"serving certificate", serving.Run}, {"authentication", auth.Run}}, nil
 }
@@ -138,13 +180,16 @@ func readOnlyListen(cfg *config.Config) string {
 	return cfg.ReadOnlyListen()
 }
 
+// hints are the commands by which a person looks further.
 func hints(cfg *config.Config) []string {
-	var look []string
-	if address := readOnlyListen(cfg); address != "" {
-		look = append(look, "bin/mini-kubelet pods --server http://"+address+"   # the pods, as kubectl shows them")
+	where := ""
+	if cfg.RootDir != config.DefaultRootDir {
+		where = " --root-dir " + cfg.RootDir
 	}
-	if cfg.InProcessDockershim() {
-		return append(look, "docker ps --filter name=k8s_   # the containers that they are made of")
+	return []string{
+		"bin/mini-kubelet pods" + where + "                  # the pods, as kubectl shows them",
+		"bin/mini-kubelet logs" + where + " -f POD           # what one of them says",
+		"bin/mini-kubelet exec" + where + " -it POD -- sh    # a shell in it",
+		"bin/mini-kubelet events" + where + "                # what happened, and why",
 	}
-	return append(look, "bin/mini-kubelet ps --runtime-endpoint "+cfg.RuntimeEndpoint()+"   # their containers")
 }

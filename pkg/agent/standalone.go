@@ -9,7 +9,6 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
-	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume/csi"
 )
@@ -53,9 +52,4 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 
 func (standalone) reporters(*foundation, *host, *runtimeStage, *life) ([]part, error) {
 	return nil, nil
-}
-
-// kubeletAPI implements world: there is nobody to ask who a caller is.
-func (standalone) kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error) {
-	return nil, nil, nil
 }

@@ -21,9 +21,9 @@ import (
 
 // world is what surrounds the node: nothing, or a cluster.
 type world interface {
-	// sinks returns the journal's sinks.
+	// sinks returns the journal's sinks, beside the one that remembers.
 	sinks() []journal.Sink
-	// nodeEvent returns the function that records an event about the node; nil if
+	// nodeEvent returns the function that tells the world of an event about the node; nil if
 	// nobody listens.
 	nodeEvent() journal.NodeEvent
 	// setupFailed tells that the agent cannot start on this node, if anybody listens.
@@ -34,9 +34,9 @@ type world interface {
 	supplies(*foundation, *host) (*supplies, error)
 	// reporters makes the parts that report the node, once its state is known.
 	reporters(*foundation, *host, *runtimeStage, *life) ([]part, error)
-	// kubeletAPI makes what the kubelet API is served from, and the parts that it needs; nil
+	// kubeletAPI makes what the kubelet API's port is served from, and the parts that it needs; nil
 	// if it is not served.
-	kubeletAPI(*foundation, *host, *runtimeStage, apiHost) (*server.APIConfig, []part, error)
+	kubeletAPI(*foundation, *host, server.Content) (*server.APIConfig, []part, error)
 }
 
 // newWorld decides by whether the configuration names an API server.

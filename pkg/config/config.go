@@ -294,6 +294,12 @@ func (c *Config) ReadOnlyListen() string {
 	return hostPort(c.Address, c.ReadOnlyPort)
 }
 
+// LocalSocket is where the agent with that root directory serves its API to the machine's
+// administrator.
+func LocalSocket(rootDir string) string {
+	return filepath.Join(rootDir, "mini-kubelet", "api", "agent.sock")
+}
+
 func hostPort(host string, port int32) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }

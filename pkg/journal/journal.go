@@ -113,6 +113,20 @@ func (e NodeEvent) Normal(reason, message string) {
 	}
 }
 
+// Both returns what records with both; each may be nil.
+func Both(a, b NodeEvent) NodeEvent {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(eventType, reason, message string) {
+		a(eventType, reason, message)
+		b(eventType, reason, message)
+	}
+}
+
 // LogSink writes each entry as one klog line, warnings at level 0 and normal
 // events at V(2).
 type LogSink struct{}

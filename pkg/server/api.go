@@ -54,22 +54,13 @@ type Metrics struct {
 	Probes prometheus.Gatherer // /metrics/probes
 }
 
-// APIConfig is what the kubelet API is built from. Everything not marked optional
-// is required.
-type APIConfig struct {
-	Listen string // host:port
-	// TLS has the serving certificate (GetCertificate or Certificates), MinVersion
-	// and CipherSuites. It is copied.
-	TLS *tls.Config
-	// ClientCA is announced to clients, so that they know which certificate to show;
-	// Authenticator verifies it. Optional; from NewAuth, like the next two.
-	ClientCA      dynamiccertificates.CAContentProvider
-	Authenticator authenticator.Request
-	Authorizer    authorizer.Authorizer
-	NodeName      string // of the node that requests are authorized for
-	Host          Host
-	Configz       func() any // the KubeletConfiguration in use
-	Metrics       Metrics    // optional
+// Content is what the kubelet API answers with, to whomever it is served. Everything not marked
+// optional is required.
+type Content struct {
+	Host    Host
+	Configz func() any // the KubeletConfiguration in use
+	Metrics Metrics    // optional
+	Events  Events     // optional
 	// LogsDir is what /logs/ shows; empty: /logs/ is off.
 	LogsDir string
 	// LogQueries answers /logs/?query= with the log of services, from the journal or LogsDir, or a file of
@@ -83,6 +74,23 @@ type APIConfig struct {
 	// Debugging is enableDebuggingHandlers: without it everything that reaches into
 	// containers is off, as are /logs/, /configz and /debug/pprof/.
 	Debugging bool
+}
+
+// APIConfig says where, and to whom, the kubelet API is served on the network. Everything not
+// marked optional is required.
+type APIConfig struct {
+	Listen string // host:port
+	// TLS has the serving certificate (GetCertificate or Certificates), MinVersion
+	// and CipherSuites. It is copied.
+	TLS *tls.Config
+	// ClientCA is announced to clients, so that they know which certificate to show;
+	// Authenticator verifies it. Optional; from NewAuth, like the next three.
+	ClientCA      dynamiccertificates.CAContentProvider
+	Authenticator authenticator.Request
+	Authorizer    authorizer.Authorizer
+	Advice        string // optional: for who is forbidden something, what the administrator can do
+	NodeName      string // of the node that requests are authorized for
+	Content
 }
 
 // maxAPIConnections is enough for a full node with several followers of each pod's
@@ -101,10 +109,7 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages, counted *req
 		return errors.New("server: the kubelet API needs TLS with a certificate")
 	}
 	long := newLongRequests()
-	mux := http.NewServeMux()
-	health.addTo(mux)
-	pages.addTo(mux)
-	(&api{APIConfig: c, pods: cfg.Pods, long: long, counted: counted}).addTo(mux)
+	mux := newAPI(c.Content, cfg.Pods, long, health, pages, counted)
 	l, err := takePort("kubelet API", c.Listen, "--port")
 	if err != nil {
 		return err
@@ -115,7 +120,7 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages, counted *req
 	protocols.SetHTTP1(true)
 	e := s.add("kubelet API", l, maxAPIConnections, &http.Server{
 		Handler: withHeaders(counted.handler("readwrite", short(&filter{
-			authenticator: c.Authenticator, authorizer: c.Authorizer, nodeName: c.NodeName, next: mux,
+			authenticator: c.Authenticator, authorizer: c.Authorizer, advice: c.Advice, nodeName: c.NodeName, next: mux,
 		}))),
 		TLSConfig:         servingTLS(c.TLS, c.ClientCA),
 		Protocols:         &protocols,
@@ -161,9 +166,18 @@ func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls
 	return serving
 }
 
+// newAPI returns what answers requests that may be answered.
+func newAPI(c Content, pods Pods, long *longRequests, health *health, pages pages, counted *requestMetrics) *http.ServeMux {
+	mux := http.NewServeMux()
+	health.addTo(mux)
+	pages.addTo(mux)
+	(&api{Content: c, pods: pods, long: long, counted: counted}).addTo(mux)
+	return mux
+}
+
 // api answers requests that have passed the filter.
 type api struct {
-	APIConfig
+	Content
 	pods    Pods
 	long    *longRequests
 	counted *requestMetrics
@@ -181,6 +195,9 @@ func (a *api) addTo(mux *http.ServeMux) {
 		mux.Handle("GET "+path, metricsHandler(g))
 	}
 	addSummary(mux, a.Host)
+	if a.Events != nil {
+		mux.HandleFunc("GET "+EventsPath, a.events)
+	}
 	mux.Handle("POST /checkpoint/{namespace}/{pod}/{container}", a.long.handler(a.checkpoint))
 	if !a.Debugging {
 		for _, path := range []string{

@@ -25,6 +25,7 @@ var paths = []struct {
 	method, path, verb, subresources string
 }{
 	{"GET", "/pods", "get", "[pods proxy]"},
+	{"GET", "/mini-kubelet/events", "get", "[pods proxy]"},
 	{"GET", "/pods/", "get", "[pods proxy]"},
 	{"GET", "/podsandmore", "get", "[proxy]"},
 	{"GET", "/runningpods/", "get", "[pods proxy]"},
@@ -340,7 +341,7 @@ func TestAnAPIThatCannotBeServedIsRefused(t *testing.T) {
 	} {
 		c := APIConfig{
 			Listen: "127.0.0.1:0", TLS: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }},
-			Authenticator: alice, Authorizer: always, Host: &host{}, Configz: func() any { return nil },
+			Authenticator: alice, Authorizer: always, Content: Content{Host: &host{}, Configz: func() any { return nil }},
 		}
 		change(&c)
 		if _, err := New(Config{API: &c, Pods: podList{}}); err == nil {

@@ -32,6 +32,8 @@ type Auth struct {
 	// ClientCA is the current bundle that client certificates are verified with; nil
 	// without a client CA file.
 	ClientCA dynamiccertificates.CAContentProvider
+	// Advice is for who is known and allowed nothing, because nobody can be asked.
+	Advice string
 
 	reload *dynamiccertificates.DynamicFileCAContent
 }
@@ -58,6 +60,9 @@ func NewAuth(client kubernetes.Interface, cfg AuthConfig) (*Auth, error) {
 	}
 	if a.Authorizer, err = newAuthorizer(client, cfg.Authorization); err != nil {
 		return nil, fmt.Errorf("set up authorization: %w", err)
+	}
+	if client == nil && cfg.Authorization.Mode == kubeletconfig.KubeletAuthorizationModeWebhook {
+		a.Advice = adviceAlone
 	}
 	return a, nil
 }

@@ -156,7 +156,7 @@ func fullAPI(t *testing.T, limit int, h Host, change func(*APIConfig)) (address 
 	defer certs.Close()
 	c := APIConfig{
 		Listen: "127.0.0.1:0", TLS: &tls.Config{Certificates: certs.TLS.Certificates},
-		Authenticator: byHeader, Authorizer: always, NodeName: "n1", Host: h, Configz: func() any { return nil }, Debugging: true,
+		Authenticator: byHeader, Authorizer: always, NodeName: "n1", Content: Content{Host: h, Configz: func() any { return nil }, Debugging: true},
 	}
 	if change != nil {
 		change(&c)

@@ -18,6 +18,7 @@ import (
 type filter struct {
 	authenticator authenticator.Request
 	authorizer    authorizer.Authorizer
+	advice        string // what a 403 says besides
 	nodeName      string
 	next          http.Handler
 }
@@ -50,7 +51,11 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	verb := verbOf(r)
 	klog.V(2).InfoS("Request forbidden", "user", who.User.GetName(), "verb", verb, "subresources", asked, "client", r.RemoteAddr)
-	turnAway(w, http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked))
+	text := fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)\n", who.User.GetName(), verb, asked)
+	if f.advice != "" {
+		text += f.advice + "\n"
+	}
+	turnAway(w, http.StatusForbidden, text)
 }
 
 // attributes returns what a request may be authorized as: one of them is enough.
@@ -98,6 +103,7 @@ func subresources(path string) []string {
 		give   []string
 	}{
 		{"/pods", []string{"pods", "proxy"}},
+		{EventsPath, []string{"pods", "proxy"}}, // which says no more than they do
 		{"/runningpods", []string{"pods", "proxy"}},
 		{"/healthz", []string{"healthz", "proxy"}},
 		{"/configz", []string{"configz", "proxy"}},

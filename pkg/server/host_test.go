@@ -107,8 +107,8 @@ func startAPI(t *testing.T, h Host, change func(*APIConfig)) (base string, clien
 	defer certs.Close()
 	c := APIConfig{
 		Listen: "127.0.0.1:0", TLS: &tls.Config{Certificates: certs.TLS.Certificates},
-		Authenticator: alice, Authorizer: always, NodeName: "n1", Host: h,
-		Configz: func() any { return map[string]int{"maxPods": 110} }, Debugging: true, Profiling: true,
+		Authenticator: alice, Authorizer: always, NodeName: "n1",
+		Content: Content{Host: h, Configz: func() any { return map[string]int{"maxPods": 110} }, Debugging: true, Profiling: true},
 	}
 	if change != nil {
 		change(&c)

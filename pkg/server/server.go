@@ -31,8 +31,10 @@ type Config struct {
 
 	// API is the kubelet API, on its own port with TLS; nil: not served.
 	API *APIConfig
+	// Local is the same on a socket; nil: not served.
+	Local *LocalConfig
 
-	Pods    Pods                // needed with ReadOnlyListen and API
+	Pods    Pods                // needed with ReadOnlyListen, API and Local
 	Metrics prometheus.Gatherer // needed with ReadOnlyListen
 	Probes  prometheus.Gatherer // the read-only port's /metrics/probes; nil: not served
 	// CAdvisor and Resource cost much to read: both ports share what is read for
@@ -118,6 +120,12 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.API != nil {
 		if err := s.listenAPI(cfg, health, pages, counted); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	if cfg.Local != nil {
+		if err := s.listenLocal(context.Background(), cfg, health, pages, counted); err != nil {
 			s.close()
 			return nil, err
 		}

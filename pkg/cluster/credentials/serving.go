@@ -7,19 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
-	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/certificate"
-	"k8s.io/client-go/util/keyutil"
 	"k8s.io/klog/v2"
 )
 
@@ -63,18 +58,7 @@ func newServing(cfg ServingConfig) (*Serving, error) {
 	case cfg.Bootstrap && cfg.Client != nil:
 		return servingFromCluster(cfg)
 	}
-	certFile, keyFile := filepath.Join(cfg.CertDir, "kubelet.crt"), filepath.Join(cfg.CertDir, "kubelet.key")
-	for _, file := range []string{certFile, keyFile} {
-		if err := tidy(file); err != nil {
-			return nil, err
-		}
-	}
-	if !lasts(certFile, keyFile) {
-		if err := selfSign(certFile, keyFile, cfg); err != nil {
-			return nil, fmt.Errorf("make a serving certificate: %w", err)
-		}
-	}
-	return servingFromFiles(certFile, keyFile)
+	return newSelfSigned(cfg)
 }
 
 // Certificate is called by a TLS server at each handshake.
@@ -179,31 +163,4 @@ func (f *fileCertificate) Enqueue() {
 		return
 	}
 	f.current.Store(&cert)
-}
-
-// lasts reports whether the pair can be used for another day at least.
-func lasts(certFile, keyFile string) bool {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return false
-	}
-	leaf, err := x509.ParseCertificate(cert.Certificate[0])
-	return err == nil && time.Now().Add(24*time.Hour).Before(leaf.NotAfter)
-}
-
-func selfSign(certFile, keyFile string, cfg ServingConfig) error {
-	var ips []net.IP
-	for _, a := range cfg.Addresses() {
-		if ip := net.ParseIP(a.Address); ip != nil {
-			ips = append(ips, ip)
-		}
-	}
-	if err := os.MkdirAll(cfg.CertDir, 0o700); err != nil {
-		return err
-	}
-	cert, key, err := certutil.GenerateSelfSignedCertKey(cfg.NodeName, ips, nil)
-	if err != nil {
-		return err
-	}
-	return errors.Join(certutil.WriteCert(certFile, cert), keyutil.WriteKey(keyFile, key))
 }

@@ -105,6 +105,48 @@ func TestSelfSignedPairIsKeptAndRenewed(t *testing.T) {
 	if next := serial(); next == ending {
 		t.Error("a key that does not belong to the certificate was not made anew")
 	}
+	before := serial()
+	cfg.Addresses = func() []v1.NodeAddress { return []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.1"}} }
+	if serial() != before {
+		t.Error("a pair with a name too many was made anew")
+	}
+	cfg.Addresses = func() []v1.NodeAddress {
+		return []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.1"}, {Type: v1.NodeInternalIP, Address: "192.0.2.2"}}
+	}
+	if serial() == before {
+		t.Error("a pair without the node's second address was kept")
+	}
+}
+
+func TestWhichSelfSignedPairWillDo(t *testing.T) {
+	p := &selfSigned{cfg: ServingConfig{CertDir: t.TempDir(), NodeName: "n1"}}
+	p.certFile, p.keyFile = filepath.Join(p.cfg.CertDir, "kubelet.crt"), filepath.Join(p.cfg.CertDir, "kubelet.key")
+	one, two := net.ParseIP("192.0.2.1"), net.ParseIP("2001:db8::1")
+	if why := unfit(p.certFile, p.keyFile, "n1", nil, time.Now()); why == "" {
+		t.Error("no pair at all will do")
+	}
+	if err := p.make([]net.IP{one, two}); err != nil {
+		t.Fatal(err)
+	}
+	year := 365 * 24 * time.Hour
+	for _, tt := range []struct {
+		name, node string
+		ips        []net.IP
+		in         time.Duration
+		fit        bool
+	}{
+		{"as it was made", "n1", []net.IP{one, two}, 0, true},
+		{"fewer addresses", "n1", []net.IP{two}, 0, true},
+		{"no address yet", "n1", nil, 0, true},
+		{"another address", "n1", []net.IP{one, net.ParseIP("192.0.2.9")}, 0, false},
+		{"another name", "n2", []net.IP{one}, 0, false},
+		{"two days before its end", "n1", []net.IP{one}, year - 48*time.Hour, true},
+		{"its last day", "n1", []net.IP{one}, year - 23*time.Hour, false},
+	} {
+		if why := unfit(p.certFile, p.keyFile, tt.node, tt.ips, time.Now().Add(tt.in)); (why == "") != tt.fit {
+			t.Errorf("%s: %q", tt.name, why)
+		}
+	}
 }
 
 func TestServingCertificateFollowsItsFiles(t *testing.T) {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
-	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
 // component is the source of events, as clients expect it.
@@ -58,7 +57,7 @@ func (s *Sink) Run(ctx context.Context) error {
 
 // Record implements journal.Sink.
 func (s *Sink) Record(e journal.Entry) {
-	s.recorder.AnnotatedEventf(reference(e.Pod, e.Container), e.Annotations, e.Type, e.Reason, "%s", e.Message)
+	s.recorder.AnnotatedEventf(journal.Reference(e.Pod, e.Container), e.Annotations, e.Type, e.Reason, "%s", e.Message)
 }
 
 // Claim records something about a persistent volume claim.
@@ -106,34 +105,4 @@ func (s *Sink) NodeNow(ctx context.Context, eventType, reason, message string) e
 		return fmt.Errorf("record event %s of the node: %w", reason, err)
 	}
 	return nil
-}
-
-// reference is the object that an event is about. A static pod's UID in the cluster
-// is its hash: kubectl looks for a mirror pod's events under that.
-func reference(pod *v1.Pod, container string) *v1.ObjectReference {
-	ref := &v1.ObjectReference{
-		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
-		ResourceVersion: pod.ResourceVersion, FieldPath: fieldPath(pod, container),
-	}
-	if hash := pod.Annotations[pods.AnnotationConfigHash]; pods.IsStatic(pod) && hash != "" {
-		ref.UID = types.UID(hash)
-	}
-	return ref
-}
-
-// fieldPath names a container of the pod, "" if the pod has none of that name.
-func fieldPath(pod *v1.Pod, container string) string {
-	if container == "" {
-		return ""
-	}
-	c, kind := pods.Container(pod, container)
-	switch {
-	case c == nil:
-		return ""
-	case kind == pods.RegularContainer:
-		return "spec.containers{" + container + "}"
-	case kind == pods.EphemeralContainer:
-		return "spec.ephemeralContainers{" + container + "}"
-	}
-	return "spec.initContainers{" + container + "}"
 }
