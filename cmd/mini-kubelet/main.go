@@ -3,6 +3,8 @@
 //
 //	mini-kubelet [flags]          the agent, until SIGINT or SIGTERM
 //	mini-kubelet pods|ps|images   what runs, read from the agent and over CRI
+//	mini-kubelet logs|exec|attach|port-forward|top|events
+//	                              into a pod, by the agent's socket or kubelet API
 //	mini-kubelet reset            remove everything that the agent made
 //
 // Nothing is decided here: flags become a config.Config, which package agent runs.
@@ -10,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,13 +34,21 @@ func main() {
 // run executes one command line and returns the exit code. It writes errors as
 // plain lines to stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	raw := streams{in: stdin, out: stdout, err: stderr}
 	stdout, stderr = visible.Lines(stdout), visible.Lines(stderr) // pods and images name things
-	root := newRootCommand()
+	root := newRootCommand(raw)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
+		var ended exitCode
+		if errors.As(err, &ended) {
+			if ended.text != "" {
+				fmt.Fprintln(stderr, ended.text)
+			}
+			return ended.code
+		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(stderr, "mini-kubelet: %s\n", line)
 		}

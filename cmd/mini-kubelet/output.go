@@ -48,10 +48,12 @@ func writeObject(out io.Writer, format string, v any) error {
 }
 
 // writeTable writes rows under a header in columns, as kubectl spaces them. What pods,
-// images and the runtime say of themselves is made harmless to a terminal.
+// images and the runtime say of themselves is made harmless to a terminal. A nil header is none.
 func writeTable(out io.Writer, header []string, rows [][]string) error {
 	w := tabwriter.NewWriter(out, 6, 4, 3, ' ', 0)
-	fmt.Fprintln(w, strings.Join(header, "\t"))
+	if header != nil {
+		fmt.Fprintln(w, strings.Join(header, "\t"))
+	}
 	for _, row := range rows {
 		for i, cell := range row {
 			if row[i] = visible.Text(cell); cell == "" {

@@ -49,7 +49,7 @@ func newResetCommand() *cobra.Command {
 	return cmd
 }
 
-func isTerminal(in io.Reader) bool {
+func isTerminal(in any) bool {
 	f, ok := in.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
