@@ -69,7 +69,7 @@ func (c *connection) client() (*agentClient, error) {
 	}
 	base, err := url.Parse(strings.TrimSuffix(c.server, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
-		return nil, fmt.Errorf("--server must be like https://node:10250, got %q", c.server)
+		return nil, fmt.Errorf("--server %s: want an address like https://node:10250", c.server)
 	}
 	cfg := &rest.Config{
 		Host: base.String(), BearerToken: c.token,

@@ -17,12 +17,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/visible"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 )
 
 const podsTimeout = 30 * time.Second
 
 func newPodsCommand() *cobra.Command {
-	var server, namespace, format string
+	var reach connection
+	var namespace, format string
 	cmd := &cobra.Command{
 		Use:   "pods [NAME]",
 		Short: "List the pods that the agent runs, with their statuses",
@@ -30,7 +32,7 @@ func newPodsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), podsTimeout)
 			defer cancel()
-			list, err := fetchPods(ctx, server)
+			list, err := reach.pods(ctx)
 			if err != nil {
 				return err
 			}
@@ -43,10 +45,38 @@ func newPodsCommand() *cobra.Command {
 			return printPods(cmd.OutOrStdout(), cmd.ErrOrStderr(), list, format, len(args) == 1, time.Now())
 		},
 	}
-	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:10255", "read-only port of the agent")
+	reach.addTo(cmd)
+	cmd.Flags().Lookup("server").Usage = "address of the agent's kubelet API, or of its read-only port; when empty, the agent's socket, else " + readOnlyPort
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace of the pods; all when empty")
 	addOutputFlag(cmd, &format, "wide", "json", "yaml", "name")
 	return cmd
+}
+
+// readOnlyPort is where everybody of this machine can read what a standalone agent runs, unless it is
+// configured otherwise.
+const readOnlyPort = "http://127.0.0.1:10255"
+
+// pods asks the agent for its pods: as it was told, else by the socket, else at the read-only port,
+// for which nobody has to be root.
+func (c *connection) pods(ctx context.Context) (*v1.PodList, error) {
+	if strings.HasPrefix(c.server, "http://") {
+		return fetchPods(ctx, c.server)
+	}
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.pods(ctx)
+	if err == nil || c.server != "" || ctx.Err() != nil {
+		return list, err
+	}
+	// It may be that of another agent, if this one has directories of its own.
+	if c.rootDir == config.DefaultRootDir {
+		if list, openErr := fetchPods(ctx, readOnlyPort); openErr == nil {
+			return list, nil
+		}
+	}
+	return nil, err
 }
 
 // fetchPods asks the agent's read-only port for its pods.

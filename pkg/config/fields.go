@@ -24,7 +24,7 @@ type field struct {
 // part of the agent starts to act on a field, change its verdict here, and run `go
 // test ./pkg/config -update` to rewrite docs/configuration.md.
 var fields = []field{
-	{"enableServer", honoured, "", "serve the kubelet API; the secured port is not served in standalone mode"},
+	{"enableServer", honoured, "", "serve the kubelet API; standalone, at its port once authentication.x509.clientCAFile is set or anonymous.enabled, and always at the local socket"},
 	{"staticPodPath", honoured, "", "manifest file, or directory of manifests, of the pods to run"},
 	{"podLogsDir", honoured, "", "directory under which container logs are kept"},
 	{"syncFrequency", honoured, "", "how long a pod may go without being synchronised with its containers"},
@@ -43,10 +43,10 @@ var fields = []field{
 	{"rotateCertificates", honoured, "", "renew the client certificate before it expires"},
 	{"serverTLSBootstrap", honoured, "", "request the serving certificate from the cluster"},
 	{"authentication.x509.clientCAFile", honoured, "", "CA of the client certificates that are accepted"},
-	{"authentication.webhook.enabled", honoured, "", "check bearer tokens by TokenReview"},
+	{"authentication.webhook.enabled", honoured, "", "check bearer tokens by TokenReview; standalone there is nobody to ask, and every token is refused"},
 	{"authentication.webhook.cacheTTL", honoured, "", "how long a token's answer is kept"},
 	{"authentication.anonymous.enabled", honoured, "", "let requests without credentials in as system:anonymous"},
-	{"authorization.mode", honoured, "", "AlwaysAllow or Webhook"},
+	{"authorization.mode", honoured, "", "AlwaysAllow or Webhook; standalone there is nobody to ask, and Webhook allows nothing"},
 	{"authorization.webhook.cacheAuthorizedTTL", honoured, "", "how long a yes is kept"},
 	{"authorization.webhook.cacheUnauthorizedTTL", honoured, "", "how long a no is kept"},
 	{"registryPullQPS", honoured, "", "image pulls a second, 0 for no limit"},

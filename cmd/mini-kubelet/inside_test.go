@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+)
+
+func somePod(namespace, name string, static bool) v1.Pod {
+	p := v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1.PodSpec{NodeName: "n1"}}
+	if static {
+		p.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceFile}
+	}
+	return p
+}
+
+func TestWhichPodIsMeant(t *testing.T) {
+	ending := somePod("shop", "old-n1", true)
+	ending.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	ending.UID = "ending"
+	all := []v1.Pod{
+		somePod("default", "web-n1", true), somePod("shop", "web-n1", true), somePod("shop", "db-n1", true), somePod("shop", "db", false),
+		somePod("default", "cache-n1", true), somePod("default", "api-n1", false), ending, somePod("shop", "old-n1", true),
+	}
+	for _, tt := range []struct {
+		namespace, name string
+		want            string // or what the error says
+	}{
+		{"", "cache-n1", "default/cache-n1"},
+		{"", "cache", "default/cache-n1"},
+		{"", "pod/cache", "default/cache-n1"},
+		{"shop", "web", "shop/web-n1"},
+		{"", "web", "several pods, default/web-n1, shop/web-n1"},
+		{"", "db", "shop/db"},
+		{"", "old", "shop/old-n1"},
+		{"", "api", "near it: default/api-n1"},
+		{"", "cahce", "near it: default/cache-n1"},
+		{"shop", "cache", `no pod "cache" in namespace "shop"`},
+		{"", "nothing-like-it", "`mini-kubelet pods` lists"},
+		{"", strings.Repeat("x", 1<<20), "lists those it has"},
+		{"", "", "no pod"},
+	} {
+		got := ""
+		p, err := findPod(all, tt.namespace, tt.name)
+		if err != nil {
+			got = err.Error()
+		} else if got = p.Namespace + "/" + p.Name; got != tt.want || p.UID == "ending" {
+			t.Errorf("%s %.20s: %s (%s), want %s", tt.namespace, tt.name, got, p.UID, tt.want)
+		}
+		if !strings.Contains(got, tt.want) {
+			t.Errorf("%s %.20s: %.200s, want %s", tt.namespace, tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestWhichContainerIsMeant(t *testing.T) {
+	p := v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "a"}, {Name: "b"}}, InitContainers: []v1.Container{{Name: "i"}}}}
+	annotated := *p.DeepCopy()
+	annotated.Annotations = map[string]string{defaultContainer: "b"}
+	wrong := *p.DeepCopy()
+	wrong.Annotations = map[string]string{defaultContainer: "none"}
+	single := v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "a"}}}}
+	for _, tt := range []struct {
+		pod              v1.Pod
+		name, want, note string
+	}{
+		{p, "", "a", `Defaulted container "a" out of: a, b, i`}, {p, "b", "b", ""}, {p, "i", "i", ""}, {p, "x", "", ""},
+		{annotated, "", "b", ""}, {annotated, "a", "a", ""}, {wrong, "", "a", `Defaulted container "a" out of: a, b, i`},
+		{single, "", "a", ""}, {v1.Pod{}, "", "", ""},
+	} {
+		got, note, err := chooseContainer(&tt.pod, tt.name)
+		if got != tt.want || note != tt.note || (err == nil) != (tt.want != "") {
+			t.Errorf("%q of %v: %q, %q, %v", tt.name, containerNames(&tt.pod), got, note, err)
+		}
+	}
+}
+
+func TestPortNumbers(t *testing.T) {
+	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Ports: []v1.ContainerPort{{Name: "http", ContainerPort: 80}, {ContainerPort: 1}}}}}}
+	for spec, want := range map[string]string{
+		"8080": "8080:8080", "8080:80": "8080:80", "8080:http": "8080:80", ":http": ":80", "http": "80:80", ":80": ":80",
+		"": "", "8080:": "", "0": "", "65536": "", "https": "", "8080:https": "", "-1": "",
+	} {
+		got, err := portNumbers(p, []string{spec})
+		if err != nil && want != "" || err == nil && !reflect.DeepEqual(got, []string{want}) {
+			t.Errorf("%q: %q, %v, want %q", spec, got, err, want)
+		}
+	}
+}
+
+func TestHowLogsAreAskedFor(t *testing.T) {
+	for _, tt := range []struct {
+		f    logFlags
+		want string // "" is an error
+	}{
+		{logFlags{tail: -1, follow: true}, "follow=true"},
+		{logFlags{tail: 0, previous: true, timestamps: true}, "previous=true&tailLines=0&timestamps=true"},
+		{logFlags{tail: -1, since: 1500 * time.Millisecond, limit: 7}, "limitBytes=7&sinceSeconds=2"},
+		{logFlags{tail: -1, sinceTime: "2026-01-01T00:00:00Z"}, "sinceTime=2026-01-01T00%3A00%3A00Z"},
+		{logFlags{tail: -2}, ""}, {logFlags{tail: -1, limit: -1}, ""}, {logFlags{tail: -1, since: -1}, ""},
+		{logFlags{tail: -1, sinceTime: "yesterday"}, ""}, {logFlags{tail: -1, since: 1, sinceTime: "2026-01-01T00:00:00Z"}, ""},
+		{logFlags{tail: -1, all: true, container: "c"}, ""},
+	} {
+		q, err := tt.f.query()
+		if (err != nil) != (tt.want == "") || q.Encode() != tt.want {
+			t.Errorf("%+v: %s, %v, want %s", tt.f, q.Encode(), err, tt.want)
+		}
+	}
+}
+
+func TestWhetherALogGoesOn(t *testing.T) {
+	running := v1.ContainerState{Running: &v1.ContainerStateRunning{}}
+	waiting := v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+	ended := func(code int32) v1.ContainerState {
+		return v1.ContainerState{Terminated: &v1.ContainerStateTerminated{ExitCode: code}}
+	}
+	for _, tt := range []struct {
+		name   string
+		policy v1.RestartPolicy
+		state  v1.ContainerState
+		phase  v1.PodPhase
+		want   bool
+	}{
+		{"not seen yet that it ended", v1.RestartPolicyNever, running, v1.PodRunning, true},
+		{"waits", v1.RestartPolicyAlways, waiting, v1.PodRunning, true},
+		{"always", v1.RestartPolicyAlways, ended(0), v1.PodRunning, true},
+		{"on failure, failed", v1.RestartPolicyOnFailure, ended(1), v1.PodRunning, true},
+		{"on failure, done", v1.RestartPolicyOnFailure, ended(0), v1.PodRunning, false},
+		{"never", v1.RestartPolicyNever, ended(1), v1.PodRunning, false},
+		{"the pod is over", v1.RestartPolicyAlways, ended(1), v1.PodFailed, false},
+	} {
+		p := &v1.Pod{
+			Spec:   v1.PodSpec{RestartPolicy: tt.policy, Containers: []v1.Container{{Name: "c"}}},
+			Status: v1.PodStatus{Phase: tt.phase, ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: tt.state}}},
+		}
+		if got := mayRestart(p, "c"); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, nil
+		p.Status.InitContainerStatuses, p.Status.ContainerStatuses = p.Status.ContainerStatuses, nil
+		if tt.name == "always" && mayRestart(p, "c") {
+			t.Error("an init container that has succeeded is waited for")
+		}
+		sidecar := v1.ContainerRestartPolicyAlways
+		p.Spec.InitContainers[0].RestartPolicy = &sidecar
+		if tt.name == "never" && !mayRestart(p, "c") {
+			t.Error("a sidecar is not waited for")
+		}
+	}
+}
+
+func TestLinesOfSeveralLogsStayWhole(t *testing.T) {
+	var out bytes.Buffer
+	mu := &sync.Mutex{}
+	a, b := &prefixed{to: &out, mu: mu, prefix: "a "}, &prefixed{to: &out, mu: mu, prefix: "b "}
+	for _, w := range []struct {
+		to   *prefixed
+		text string
+	}{{a, "one"}, {b, "x\ny"}, {a, " more\ntwo\n"}, {b, strings.Repeat("z", maxLine)}} {
+		if n, err := w.to.Write([]byte(w.text)); n != len(w.text) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	_, _ = b.Write([]byte("end"))
+	if err := b.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "b x\na one more\na two\nb y" + strings.Repeat("z", maxLine) + "b end"; out.String() != want {
+		t.Errorf("%.60q", out.String())
+	}
+}
+
+func TestTop(t *testing.T) {
+	cpu := &stats.CPUStats{UsageNanoCores: ptr.To[uint64](250_000_001)}
+	memory := &stats.MemoryStats{WorkingSetBytes: ptr.To[uint64](100 << 20), AvailableBytes: ptr.To[uint64](300 << 20)}
+	s := &stats.Summary{
+		Node: stats.NodeStats{NodeName: "n1", CPU: cpu, Memory: memory},
+		Pods: []stats.PodStats{
+			{PodRef: stats.PodReference{Namespace: "b", Name: "p"}, CPU: cpu, Memory: memory, Containers: []stats.ContainerStats{{Name: "z", CPU: cpu}, {Name: "c", Memory: memory}}},
+			{PodRef: stats.PodReference{Namespace: "a", Name: "q"}},
+		},
+	}
+	for _, tt := range []struct {
+		name string
+		got  any
+		want any
+	}{
+		{"node", nodeRow(s, 2), []string{"n1", "251m", "12%", "100Mi", "25%"}},
+		{"a node that says little", nodeRow(&stats.Summary{Node: stats.NodeStats{NodeName: "n1", CPU: cpu}}, 0), []string{"n1", "251m", unknown, unknown, unknown}},
+		{"pods", podRows(s.Pods, "", false), [][]string{{"a", "q", unknown, unknown}, {"b", "p", "251m", "100Mi"}}},
+		{"containers", podRows(s.Pods, "b", true), [][]string{{"b", "p", "c", unknown, "100Mi"}, {"b", "p", "z", "251m", unknown}}},
+	} {
+		if !reflect.DeepEqual(tt.got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, tt.got, tt.want)
+		}
+	}
+	header := http.Header{"Content-Type": {"text/plain; version=0.0.4; charset=utf-8"}}
+	for text, want := range map[string]float64{"# TYPE a gauge\na 1\n# TYPE machine_cpu_cores gauge\nmachine_cpu_cores{boot_id=\"x\"} 8\n": 8, "": 0, "rubbish": 0} {
+		if got := coresIn(strings.NewReader(text), header); got != want {
+			t.Errorf("%q: %v cores, want %v", text, got, want)
+		}
+	}
+}
+
+func TestEventsAreChosenAndShown(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
+	e := v1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, InvolvedObject: v1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "web-n1"},
+		Type: v1.EventTypeWarning, Reason: "BackOff", Message: "again\n", FirstTimestamp: ago(2 * time.Minute), LastTimestamp: ago(5 * time.Second), Count: 3,
+	}
+	if got, want := eventRow(&e, now), []string{"shop", "5s (x3 over 2m)", "Warning", "BackOff", "Pod/web-n1", "again"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, tt := range []struct {
+		w    eventFilter
+		want bool
+	}{
+		{eventFilter{}, true}, {eventFilter{namespace: "shop"}, true}, {eventFilter{namespace: "other"}, false},
+		{eventFilter{kinds: []string{"warning"}}, true}, {eventFilter{kinds: []string{"Normal"}}, false},
+		{eventFilter{pod: func(*v1.Event) bool { return false }}, false},
+	} {
+		if got := tt.w.has(&e); got != tt.want {
+			t.Errorf("%+v: %v", tt.w, got)
+		}
+	}
+}
+
+func TestWhatAnHTTPStatusMeans(t *testing.T) {
+	c, err := (&connection{server: "https://node:10250/"}).client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, want := range map[int]string{401: "--client-certificate", 403: "does not allow that: why", 405: "enableDebuggingHandlers", 500: "why"} {
+		if err := c.refused("/x", code, "why"); !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: %v, want %s", code, err, want)
+		}
+	}
+	for _, server := range []string{"node:10250", "ftp://node", "https://", ":"} {
+		if _, err := (&connection{server: server}).client(); err == nil {
+			t.Errorf("--server %s was accepted", server)
+		}
+	}
+}
