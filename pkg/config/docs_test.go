@@ -23,7 +23,7 @@ order of their names, and flags win over files.
   (no ` + "`--kubeconfig`" + `) the read-only port 10255 is open on 127.0.0.1, and kernel parameters and
   iptables of the machine are left alone.
 - Every user and every process of this machine can read all pods at the read-only port: with
-  others on the machine set ` + "`readOnlyPort: 0`" + `. (` + "`mini-kubelet pods`" + ` needs it.) Over a loopback address
+  others on the machine set ` + "`readOnlyPort: 0`" + `. (` + "`mini-kubelet pods`" + ` needs it for users other than root.) Over a loopback address
   it and the health endpoint answer only requests whose ` + "`Host`" + ` is localhost, the node's name, the
   host name, a name of a loopback address in ` + "`/etc/hosts`" + `, or an IP address, 403 otherwise, so that no web page
   reads them through a browser.
