@@ -225,7 +225,7 @@ func number(dir, file string) (uint64, error) {
 	if dir == "" {
 		return 0, fmt.Errorf("no cgroup with %s", file)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, file))
+	text, err := readFile(filepath.Join(dir, file))
 	if err != nil {
 		return 0, err
 	}
@@ -234,7 +234,7 @@ func number(dir, file string) (uint64, error) {
 
 // fields reads some of the lines "name number" of a file.
 func fields(dir, file string, into map[string]*uint64) error {
-	text, err := os.ReadFile(filepath.Join(dir, file))
+	text, err := readFile(filepath.Join(dir, file))
 	if err != nil {
 		return err
 	}

@@ -199,8 +199,8 @@ func TestThisMachinesRoot(t *testing.T) {
 		t.Skip(err)
 	}
 	f, err := r.Full("/")
-	if err != nil || f.CPU == 0 || f.Born.IsZero() {
-		t.Errorf("root %+v, %v", f, err)
+	if err != nil || f.CPU == 0 || r.Born("/").IsZero() {
+		t.Errorf("root %+v of %v, %v", f, r.Born("/"), err)
 	}
 	own, err := r.Own("self")
 	if err != nil || !strings.HasPrefix(own, "/") {

@@ -16,8 +16,7 @@ import (
 // Full is all that the files of a cgroup tell. What the kernel does not keep is zero.
 type Full struct {
 	Usage
-	At   time.Time // when it was read
-	Born time.Time // when the cgroup was made, as far as its directories tell
+	At time.Time // when it was read
 
 	User, System uint64 // CPU time, ns
 	Shares       uint64 // CPU shares; on version 2 those that the weight stands for
@@ -56,7 +55,6 @@ const (
 	MaxPIDs     = 4096
 	maxDevices  = 64
 	maxChildren = 1024
-	maxFile     = 1 << 20
 )
 
 // Full reads the cgroup with that path below the root of all cgroups. The error says that
@@ -76,9 +74,12 @@ func (r *Reader) Full(path string) (Full, error) {
 	if err != nil {
 		return f, fmt.Errorf("read the cgroup %s: %w", path, err)
 	}
-	f.Born = born(dirs)
 	return f, nil
 }
+
+// Born returns when the cgroup with that path was made, as far as its directories tell; zero:
+// they do not. It looks at several files of each, which Full spares those who know better.
+func (r *Reader) Born(path string) time.Time { return born(r.at(path)) }
 
 // Children returns the names of the cgroups directly below the one with that path.
 func (r *Reader) Children(path string) []string {
@@ -211,7 +212,7 @@ func (f *Full) readV2(dir string) error {
 	if weight, err := number(dir, "cpu.weight"); err == nil && weight > 0 {
 		f.Shares = sharesOf(weight)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, "cpu.max")); err == nil {
+	if text, err := readFile(filepath.Join(dir, "cpu.max")); err == nil {
 		quota, period, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 		f.Quota, _ = strconv.ParseUint(quota, 10, 64) // "max": no quota
 		f.Period, _ = strconv.ParseUint(period, 10, 64)
@@ -233,7 +234,7 @@ func sharesOf(weight uint64) uint64 { return 2 + (weight-min(weight, 1))*262142/
 // processes reads the IDs of a cgroup's processes. IDs that are 0 are of processes that this
 // one cannot see.
 func processes(dir string) []int {
-	text, err := readBounded(filepath.Join(dir, "cgroup.procs"))
+	text, err := readFile(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return nil
 	}
@@ -244,15 +245,6 @@ func processes(dir string) []int {
 		}
 	}
 	return all
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 // devices collects values by device, in the order in which they are found.
@@ -284,7 +276,7 @@ func (d *devices) of(id string) *DeviceIO {
 func ioV1(dir string) []DeviceIO {
 	var d devices
 	read := func(file string, into func(*DeviceIO, string) *uint64) {
-		text, err := readBounded(filepath.Join(dir, file))
+		text, err := readFile(filepath.Join(dir, file))
 		if err != nil {
 			return
 		}
@@ -311,7 +303,7 @@ func ioV1(dir string) []DeviceIO {
 
 // ioV2 reads lines of the form "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6".
 func ioV2(dir string) []DeviceIO {
-	text, err := readBounded(filepath.Join(dir, "io.stat"))
+	text, err := readFile(filepath.Join(dir, "io.stat"))
 	if err != nil {
 		return nil
 	}

@@ -3,7 +3,6 @@ package cgroupstats
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -23,7 +22,7 @@ func ReadStall(path string) *Stall { return stall(filepath.Split(path)) }
 
 // stall reads a pressure file. It returns nil where the kernel does not keep one.
 func stall(dir, file string) *Stall {
-	text, err := os.ReadFile(filepath.Join(dir, file))
+	text, err := readFile(filepath.Join(dir, file))
 	if err != nil {
 		return nil
 	}

@@ -110,8 +110,7 @@ func (s *Source) look(ctx context.Context) *look {
 
 // addSystem adds the cgroups of no pod.
 func (s *Source) addSystem(p *page, l *look) {
-	if u, ok := s.read("/"); ok {
-		u.started = s.cfg.Booted
+	if u, ok := s.read("/", s.cfg.Booted); ok {
 		if m, err := machine.ReadMemory(); err == nil && !u.HasMemory {
 			u.HasMemory = true
 			u.Memory, u.WorkingSet, u.RSS = uint64(m.Used()), uint64(m.WorkingSet()), uint64(m.Anonymous)
@@ -123,16 +122,20 @@ func (s *Source) addSystem(p *page, l *look) {
 		p.add(labels{id: "/"}, u)
 	}
 	for _, id := range s.cfg.System {
-		if u, ok := s.read(id); ok {
+		if u, ok := s.read(id, time.Time{}); ok {
 			u.disks = l.devices.disks(u.IO)
 			p.add(labels{id: id}, u)
 		}
 	}
 }
 
-func (s *Source) read(id string) (*usage, bool) {
+// read reads a cgroup that began at that time; zero: as its directories tell.
+func (s *Source) read(id string, started time.Time) (*usage, bool) {
 	f, err := s.reader.Full(id)
-	return &usage{Full: f, started: f.Born}, err == nil
+	if err == nil && started.IsZero() {
+		started = s.reader.Born(id)
+	}
+	return &usage{Full: f, started: started}, err == nil
 }
 
 // addPod adds a pod's cgroup and its containers, and returns those whose cgroups are not
@@ -152,14 +155,11 @@ func (s *Source) addPod(p *page, l *look, o *actual.Pod) (unknown []subject) {
 	read := make([]*usage, len(all))
 	pid := 0 // a process in the pod's network
 	for i, sub := range all {
-		u, ok := s.read(sub.id)
+		u, ok := s.read(sub.id, sub.started)
 		if !ok {
 			continue // it has ended meanwhile
 		}
 		read[i] = u
-		if !sub.started.IsZero() {
-			u.started = sub.started
-		}
 		u.disks = l.devices.disks(u.IO)
 		if sub.kind == podGroup {
 			continue

@@ -238,7 +238,7 @@ func BenchmarkPage(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			all = append(all, &usage{Full: f, started: f.Born})
+			all = append(all, &usage{Full: f})
 		}
 		return all
 	}

@@ -77,7 +77,7 @@ func (r *nodeReader) part(name string, now time.Time) (stats.ContainerStats, boo
 	if err != nil {
 		return stats.ContainerStats{}, false
 	}
-	c := stats.ContainerStats{Name: name, StartTime: metav1.NewTime(f.Born), CPU: r.cpu(r.system[name], f.CPU, now)}
+	c := stats.ContainerStats{Name: name, StartTime: metav1.NewTime(r.cgroups.Born(r.system[name])), CPU: r.cpu(r.system[name], f.CPU, now)}
 	c.CPU.PSI = stalls(f.Pressure.CPU)
 	if f.HasMemory {
 		c.Memory = &stats.MemoryStats{
