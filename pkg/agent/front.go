@@ -83,7 +83,8 @@ func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content 
 	cfg := f.cfg
 	c := server.Content{
 		Host: target, Configz: func() any { return &cfg.KubeletConfiguration }, Events: f.recent,
-		Metrics:   server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
+		Metrics: server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
+		Version: config.KubernetesVersion, Flags: cfg.FlagValues,
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
 	}
 	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {

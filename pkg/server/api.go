@@ -61,6 +61,11 @@ type Content struct {
 	Configz func() any // the KubeletConfiguration in use
 	Metrics Metrics    // optional
 	Events  Events     // optional
+	// Version is that of the kubelet that is replaced, such as v1.37.2, for /statusz; "": neither that nor /flagz is
+	// served.
+	Version string
+	// Flags returns the values of the command line's flags for /flagz, without secrets; nil: not served.
+	Flags func() map[string]string
 	// LogsDir is what /logs/ shows; empty: /logs/ is off.
 	LogsDir string
 	// LogQueries answers /logs/?query= with the log of services, from the journal or LogsDir, or a file of
@@ -109,7 +114,10 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages, counted *req
 		return errors.New("server: the kubelet API needs TLS with a certificate")
 	}
 	long := newLongRequests()
-	mux := newAPI(c.Content, cfg.Pods, long, health, pages, counted)
+	mux, err := newAPI(c.Content, cfg.Pods, long, health, pages, counted)
+	if err != nil {
+		return err
+	}
 	l, err := takePort("kubelet API", c.Listen, "--port")
 	if err != nil {
 		return err
@@ -167,12 +175,13 @@ func servingTLS(base *tls.Config, ca dynamiccertificates.CAContentProvider) *tls
 }
 
 // newAPI returns what answers requests that may be answered.
-func newAPI(c Content, pods Pods, long *longRequests, health *health, pages pages, counted *requestMetrics) *http.ServeMux {
+func newAPI(c Content, pods Pods, long *longRequests, health *health, pages pages, counted *requestMetrics) (*http.ServeMux, error) {
 	mux := http.NewServeMux()
 	health.addTo(mux)
 	pages.addTo(mux)
-	(&api{Content: c, pods: pods, long: long, counted: counted}).addTo(mux)
-	return mux
+	a := &api{Content: c, pods: pods, long: long, counted: counted}
+	a.addTo(mux)
+	return mux, a.addZPages(mux)
 }
 
 // api answers requests that have passed the filter.

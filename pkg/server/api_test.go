@@ -40,6 +40,8 @@ var paths = []struct {
 	{"GET", "/logs/", "get", "[log]"},
 	{"GET", "/logs/syslog", "get", "[log]"},
 	{"POST", "/checkpoint/ns/p/c", "create", "[checkpoint]"},
+	{"GET", "/statusz", "get", "[statusz]"},
+	{"GET", "/flagz", "get", "[configz]"},
 	{"GET", "/containerLogs/ns/p/c", "get", "[proxy]"},
 	{"GET", "/exec/ns/p/c", "create", "[proxy]"},
 	{"POST", "/exec/ns/p/c", "create", "[proxy]"},

@@ -111,6 +111,8 @@ func subresources(path string) []string {
 		{"/metrics", []string{"metrics"}},
 		{"/logs", []string{"log"}},
 		{"/checkpoint", []string{"checkpoint"}},
+		{"/statusz", []string{"statusz"}},
+		{"/flagz", []string{"configz"}},
 	} {
 		if path == p.prefix || strings.HasPrefix(path, p.prefix+"/") {
 			return p.give

@@ -25,7 +25,10 @@ func (s *Server) listenLocal(ctx context.Context, cfg Config, health *health, pa
 		return errors.New("server: the local API needs Path, Pods, Host and Configz")
 	}
 	long := newLongRequests()
-	mux := newAPI(c.Content, cfg.Pods, long, health, pages, counted)
+	mux, err := newAPI(c.Content, cfg.Pods, long, health, pages, counted)
+	if err != nil {
+		return err
+	}
 	l, err := ownsocket.Listen(ctx, c.Path)
 	if err != nil {
 		return err

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFlagValuesTellNoSecret(t *testing.T) {
+	cfg, _, err := Load([]string{
+		"--node-ip=192.0.2.7", "--manifest-url=http://me:hidden@example.com/", "--manifest-url-header=Authorization:hidden",
+		"--storage-driver-password=hidden", "--storage-driver-user=me",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := cfg.FlagValues()
+	for name, want := range map[string]string{
+		"node-ip": "192.0.2.7", "manifest-url": "CLASSIFIED", "manifest-url-header": "CLASSIFIED", "storage-driver-password": "CLASSIFIED",
+		"storage-driver-user": "me", "max-pods": "110", "config": "",
+	} {
+		if values[name] != want {
+			t.Errorf("%s is %q, want %q", name, values[name], want)
+		}
+	}
+	for name, value := range values {
+		if strings.Contains(value, "hidden") {
+			t.Errorf("--%s tells a secret: %s", name, value)
+		}
+	}
+	if len(values) < len(flags) {
+		t.Errorf("%d of %d flags", len(values), len(flags))
+	}
+}
