@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -40,20 +41,25 @@ var owner = &Manager{warn: func(*v1.Pod, string, string) {}}
 
 func TestAPodIsToldOfAVolumeThatTakesLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []string
-		files := int64(0)
-		stop := tellSlow(reportName("/var/lib/kubelet/pods/uid-1/volumes/x", "uid-1"), func() int64 { return files }, func(m string) { told = append(told, m) })
+		events := make(chan string, 100)
+		var files atomic.Int64
+		stop := tellSlow(reportName("/var/lib/kubelet/pods/uid-1/volumes/x", "uid-1"), files.Load, func(m string) { events <- m })
 		time.Sleep(firstSlowTold - time.Second)
 		synctest.Wait()
-		if len(told) != 0 {
-			t.Errorf("told before it is slow: %q", told)
+		if len(events) != 0 {
+			t.Errorf("told before it is slow: %q", <-events)
 		}
 		time.Sleep(time.Second)
-		files = 700
+		files.Store(700)
 		time.Sleep(againSlowTold)
 		synctest.Wait()
 		stop()
 		time.Sleep(time.Hour)
+		close(events)
+		var told []string
+		for m := range events {
+			told = append(told, m)
+		}
 		if len(told) != 2 || !strings.HasPrefix(told[0], "Setting volume ownership for uid-1/volumes/x is taking longer than expected, consider using OnRootMismatch - https://") ||
 			told[1] != "Setting volume ownership for uid-1/volumes/x, processed 700 files." {
 			t.Errorf("told %q", told)

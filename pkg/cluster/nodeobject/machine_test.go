@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,24 +125,27 @@ func TestGaugeMeasuresThisMachine(t *testing.T) {
 
 func TestGaugeNoticesWhatComesAndGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
+		var told atomic.Int64
 		g, err := NewGauge(GaugeConfig{
 			Root: t.TempDir(), MaxPods: 1, Reserved: Reserved{System: resources("memory", "1Gi")},
-			Period: 10 * time.Second, Changed: []func(){func() { told++ }}, Clock: clock.RealClock{},
+			Period: 10 * time.Second, Changed: []func(){func() { told.Add(1) }}, Clock: clock.RealClock{},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var list v1.ResourceList
-		var failure error
-		g.measure = func() (Machine, error) { return Machine{Capacity: list.DeepCopy()}, failure }
+		type look struct {
+			list v1.ResourceList
+			err  error
+		}
+		var next atomic.Pointer[look]
+		g.measure = func() (Machine, error) { l := next.Load(); return Machine{Capacity: l.list.DeepCopy()}, l.err }
 		testrun.Start(t, g.Run)
 		for _, step := range []struct {
 			name              string
 			measured          v1.ResourceList
 			err               error
 			capacity, allowed v1.ResourceList
-			told              int
+			told              int64
 		}{
 			{"as it is", resources("cpu", "2", "memory", "4Gi", "pods", "1", "ephemeral-storage", "9Gi"), nil,
 				resources("cpu", "2", "memory", "4Gi", "pods", "1", "ephemeral-storage", "9Gi"), resources("cpu", "2", "memory", "3Gi", "pods", "1", "ephemeral-storage", "9Gi"), 1},
@@ -156,7 +160,7 @@ func TestGaugeNoticesWhatComesAndGoes(t *testing.T) {
 			{"less than is reserved", resources("cpu", "1", "memory", "512Mi", "pods", "1", "ephemeral-storage", "9Gi"), nil,
 				resources("cpu", "1", "memory", "512Mi", "pods", "1", "ephemeral-storage", "9Gi"), resources("cpu", "1", "memory", "0", "pods", "1", "ephemeral-storage", "9Gi"), 3},
 		} {
-			list, failure = step.measured, step.err
+			next.Store(&look{step.measured, step.err})
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 			if got := g.Capacity(); !equality.Semantic.DeepEqual(got, step.capacity) {
@@ -165,8 +169,8 @@ func TestGaugeNoticesWhatComesAndGoes(t *testing.T) {
 			if got := g.Allocatable(); !equality.Semantic.DeepEqual(got, step.allowed) {
 				t.Errorf("%s: allocatable %v", step.name, got)
 			}
-			if told != step.told {
-				t.Errorf("%s: told %d times, want %d", step.name, told, step.told)
+			if n := told.Load(); n != step.told {
+				t.Errorf("%s: told %d times, want %d", step.name, n, step.told)
 			}
 		}
 	})
