@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -81,8 +82,23 @@ func TestDevicesOfAPlugIn(t *testing.T) {
 	healthOf(v1.ResourceHealthStatusUnknown)
 
 	// Neither the plug-in's end nor a new agent harms the pod, and the device stays its own.
+	// A plug-in registers at the new agent's socket, not at what the killed one has left.
+	sock := filepath.Join(a.Dir, "root", "device-plugins", "kubelet.sock")
+	old, err := os.Lstat(sock)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.Kill()
 	a.Start()
+	harness.Eventually(t, "the new agent has a socket of its own", harness.Patience, func() error {
+		switch now, err := os.Lstat(sock); {
+		case err != nil:
+			return err
+		case now.ModTime().Equal(old.ModTime()):
+			return fmt.Errorf("it is the old one")
+		}
+		return nil
+	}, a.Explain)
 	plugin = start()
 	healthOf(v1.ResourceHealthStatusHealthy)
 	if s := harness.Status(user, "c"); s.ContainerID != id || s.RestartCount != 0 || string(s.AllocatedResourcesStatus[0].Resources[0].ResourceID) != has {

@@ -91,9 +91,13 @@ func TestAPodCannotLeadTheAgentOutOfASharedVolume(t *testing.T) {
 	}
 	before := treeOf(t, host)
 	image := exchangeImage(t, a)
-	a.WriteText("claim.yaml", claimFor("data"))
-	a.WriteText("volume.yaml", persistentVolume("shared", "1Gi", shared))
-	hostile := usesClaim("hostile", "data")
+	// A volume each, all of the same directory: of one volume only the first pod would change the group.
+	const victims = 8
+	for n := range victims + 1 {
+		a.WriteText(fmt.Sprintf("claim-%d.yaml", n), claimFor(fmt.Sprint("data-", n)))
+		a.WriteText(fmt.Sprintf("volume-%d.yaml", n), persistentVolume(fmt.Sprint("shared-", n), "1Gi", shared))
+	}
+	hostile := usesClaim("hostile", fmt.Sprint("data-", victims))
 	hostile.Spec.Containers[0].Image, hostile.Spec.Containers[0].Command = image, []string{"/exchange", "/data/d", "/data/link"}
 	// Half a CPU: the kernel's lock of renames holds up everybody else's look-ups.
 	hostile.Spec.Containers[0].Resources.Limits = v1.ResourceList{v1.ResourceCPU: resource.MustParse("500m")}
@@ -103,8 +107,8 @@ func TestAPodCannotLeadTheAgentOutOfASharedVolume(t *testing.T) {
 	const gid, waves = 4242, 2
 	for wave := range waves {
 		var pods []*v1.Pod
-		for n := range 8 {
-			p := usesClaim(fmt.Sprintf("victim-%d-%d", wave, n), "data")
+		for n := range victims {
+			p := usesClaim(fmt.Sprintf("victim-%d-%d", wave, n), fmt.Sprint("data-", n))
 			p.Spec.RestartPolicy = v1.RestartPolicyNever
 			p.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To[int64](gid)}
 			c := &p.Spec.Containers[0]

@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 // Listener is an open socket. It is a net.Listener.
@@ -57,6 +59,10 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 
 // openDir returns the directory, made ours alone.
 func openDir(path string) (*os.File, error) {
+	const lost = "The socket of this agent, which is made anew."
+	if err := durable.MakeWay(path, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
