@@ -22,6 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cpumanager"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager/checkpoint"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memorymanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
@@ -152,7 +153,7 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 	}
 	var errs []error
 	// The record is removed last.
-	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, memorymanager.FileName, lockName, "mini-kubelet"} {
+	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, memorymanager.FileName, "device-plugins/" + checkpoint.FileName, "device-plugins/kubelet.sock", lockName, "mini-kubelet"} {
 		if found.Has(name) {
 			continue
 		}
@@ -167,7 +168,7 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 			}
 		}
 	}
-	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "plugins", ""} {
+	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "device-plugins", "plugins", ""} {
 		if !found.Has(dir) {
 			if dir != "" {
 				for _, aside := range durable.Aside(filepath.Join(cfg.RootDir, dir)) {
