@@ -70,7 +70,11 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	if err != nil {
 		return nil, err
 	}
-	parts := slices.Concat([]part{{"server", front.Run}, {"systemd", systemd.Run}, {"volume statistics", used.summary.Measure}}, apiParts)
+	resources, err := newPodResources(f, h, l.workers)
+	if err != nil {
+		return nil, err
+	}
+	parts := slices.Concat([]part{{"server", front.Run}, resources, {"systemd", systemd.Run}, {"volume statistics", used.summary.Measure}}, apiParts)
 	if f.cfg.ShowPods {
 		a := &announcer{out: out, pods: shown.Pods, changed: f.statuses.Changed(), node: f.cfg.NodeName, look: hints(f.cfg)}
 		parts = append(parts, part{"announcer", a.run})

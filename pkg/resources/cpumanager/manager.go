@@ -104,6 +104,20 @@ func (m *Manager) CPUs(uid types.UID, container string) (cpus string, exclusive 
 	return set.String(), exclusive
 }
 
+// ExclusiveCPUs returns the CPUs that the container has to itself; empty: none.
+func (m *Manager) ExclusiveCPUs(uid types.UID, container string) cpuset.CPUSet {
+	if set, exclusive := m.cpus(uid, container); exclusive {
+		return set
+	}
+	return cpuset.New()
+}
+
+// AllocatableCPUs returns the CPUs that containers can have to themselves, whoever has them now: all
+// but the reserved ones.
+func (m *Manager) AllocatableCPUs() cpuset.CPUSet {
+	return m.policy.topology.CPUs().Difference(m.policy.reserved)
+}
+
 func (m *Manager) cpus(uid types.UID, container string) (cpus cpuset.CPUSet, exclusive bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

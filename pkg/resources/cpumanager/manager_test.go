@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/cpuset"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -60,6 +61,11 @@ func TestManagerOutlivesTheAgent(t *testing.T) {
 	m = newManager(t, root)
 	wantCPUs(t, m, "p", "c", "1-2", true)
 	wantCPUs(t, m, "q", "c", "0,3", false)
+	for what, set := range map[string]cpuset.CPUSet{"1-2": m.ExclusiveCPUs("p", "c"), "": m.ExclusiveCPUs("q", "c"), "1-3": m.AllocatableCPUs()} {
+		if set.String() != what {
+			t.Errorf("CPUs are %s, want %s", set, what)
+		}
+	}
 	if err := admits(t, m).Allocate(pod("p", container("c", "2"))); err != nil { // judged again
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,6 +144,26 @@ func (m *Manager) Nodes(uid types.UID, container string) string {
 		nodes |= b.nodes()
 	}
 	return nodes.String()
+}
+
+// Memory returns the memory that a container has of certain nodes, in bytes; nil: none.
+func (m *Manager) Memory(uid types.UID, container string) []Block {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.assigned[uid][container])
+}
+
+// AllocatableMemory returns what containers can have of each node and type, in bytes, whoever has it now, in order.
+func (m *Manager) AllocatableMemory() (list []Block) {
+	all := m.machine.empty()
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		for _, name := range slices.Sorted(maps.Keys(all[id].MemoryMap)) {
+			if size := all[id].MemoryMap[name].Allocatable; size > 0 {
+				list = append(list, Block{NUMAAffinity: []int{id}, Type: name, Size: size})
+			}
+		}
+	}
+	return list
 }
 
 // Release takes back the memory of a pod that has nothing running any more. Idempotent.

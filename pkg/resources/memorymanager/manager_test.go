@@ -198,6 +198,28 @@ func TestMemoryOfAsFewNUMANodesAsHoldIt(t *testing.T) {
 	}
 }
 
+func TestWhatContainersHaveAndCanHaveIsTold(t *testing.T) {
+	m, admits := newManager(t, t.TempDir(), 2, "single-numa-node", topologymanager.ContainerScope)
+	all := text(t, m.AllocatableMemory())
+	const want = `[{"numaAffinity":[0],"type":"hugepages-1Gi","size":2147483648},{"numaAffinity":[0],"type":"memory","size":7516192768},` +
+		`{"numaAffinity":[1],"type":"hugepages-1Gi","size":2147483648},{"numaAffinity":[1],"type":"memory","size":7516192768}]`
+	if all != want {
+		t.Errorf("allocatable is %s, want %s", all, want)
+	}
+	if err := admits.Allocate(pod("p", container("c", "4Gi"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, m.Memory("p", "c")); got != `[{"numaAffinity":[0],"type":"memory","size":4294967296}]` {
+		t.Errorf("the container has %s", got)
+	}
+	if got := m.Memory("q", "c"); len(got) > 0 {
+		t.Errorf("one that has none has %v", got)
+	}
+	if got := text(t, m.AllocatableMemory()); got != all {
+		t.Errorf("with a pod allocatable is %s, want %s", got, all)
+	}
+}
+
 func text(t *testing.T, v any) string {
 	t.Helper()
 	out, err := json.Marshal(v)
