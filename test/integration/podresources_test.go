@@ -73,20 +73,20 @@ func TestWhoHasWhatIsTold(t *testing.T) {
 			return fmt.Errorf("pods are %v", list.PodResources)
 		}
 		own, user := list.PodResources[0], list.PodResources[1]
-		if own.Name != "own" || len(own.Containers) != 1 || fmt.Sprint(own.Containers[0].CpuIds) != fmt.Sprint(cpu.List()) {
+		if own.Name != "own-"+a.Node || len(own.Containers) != 1 || fmt.Sprint(own.Containers[0].CpuIds) != fmt.Sprint(cpu.List()) {
 			return fmt.Errorf("the pod with CPU %s: %v", cpu, own)
 		}
-		if user.Name != "user" || len(user.Containers) != 1 || len(user.Containers[0].CpuIds) > 0 {
+		if user.Name != "user-"+a.Node || len(user.Containers) != 1 || len(user.Containers[0].CpuIds) > 0 {
 			return fmt.Errorf("the pod with the device: %v", user)
 		}
 		return device(user.Containers[0].Devices)
 	}
 	harness.Eventually(t, "the pods have what they have", harness.Patience, told, a.Explain)
-	one, err := client.Get(ctx, &api.GetPodResourcesRequest{PodNamespace: "default", PodName: "own"})
+	one, err := client.Get(ctx, &api.GetPodResourcesRequest{PodNamespace: "default", PodName: "own-" + a.Node})
 	if err != nil || len(one.GetPodResources().GetContainers()) != 1 || fmt.Sprint(one.PodResources.Containers[0].CpuIds) != fmt.Sprint(cpu.List()) {
 		t.Errorf("Get: %v, %v", one, err)
 	}
-	for _, name := range []string{"over", "nobody"} {
+	for _, name := range []string{"over-" + a.Node, "nobody"} {
 		_, err = client.Get(ctx, &api.GetPodResourcesRequest{PodNamespace: "default", PodName: name})
 		if want := "pod " + name + " in namespace default not found"; status.Convert(err).Message() != want {
 			t.Errorf("Get of %s: %v, want %s", name, err, want)
