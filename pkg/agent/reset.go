@@ -153,7 +153,7 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 	}
 	var errs []error
 	// The record is removed last.
-	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, memorymanager.FileName, "device-plugins/" + checkpoint.FileName, "device-plugins/kubelet.sock", lockName, "mini-kubelet"} {
+	for _, name := range []string{"image_manager/pulling", "image_manager/pulled", "image_manager", cpumanager.FileName, memorymanager.FileName, "device-plugins/" + checkpoint.FileName, "device-plugins/kubelet.sock", "pod-resources/kubelet.sock", lockName, "mini-kubelet"} {
 		if found.Has(name) {
 			continue
 		}
@@ -168,7 +168,7 @@ func resetState(ctx context.Context, cfg *config.Config) error {
 			}
 		}
 	}
-	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "device-plugins", "plugins", ""} {
+	for _, dir := range []string{"pods", "image_manager", "plugins_registry", "device-plugins", "pod-resources", "plugins", ""} {
 		if !found.Has(dir) {
 			if dir != "" {
 				for _, aside := range durable.Aside(filepath.Join(cfg.RootDir, dir)) {

@@ -118,7 +118,7 @@ func note(root string, wasThere bool, own ...string) error {
 	for _, list := range []struct {
 		dir string
 		to  *[]string
-	}{{"", &found.Names}, {"plugins", &found.Names}, {"image_manager", &found.Names}, {"pods", &found.Pods}} {
+	}{{"", &found.Names}, {"plugins", &found.Names}, {"image_manager", &found.Names}, {"device-plugins", &found.Names}, {"pod-resources", &found.Names}, {"pods", &found.Pods}} {
 		entries, err := os.ReadDir(filepath.Join(root, list.dir))
 		if err != nil && !noDirectory(err) {
 			return fmt.Errorf("note what is in the root directory: %w", err)
