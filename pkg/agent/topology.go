@@ -27,7 +27,7 @@ func (h *host) addManagers(f *foundation) error {
 		h.assigned = h.cpus.CPUs
 		cfg.Providers = append(cfg.Providers, h.cpus)
 	}
-	if h.memory, err = newMemory(f, h.machine.Machine()); err != nil {
+	if h.memory, err = newMemory(f, h.machine.Kept()); err != nil {
 		return err
 	}
 	if h.memory != nil {

@@ -74,6 +74,9 @@ func (g *Gauge) Memory() int64 {
 // Allocatable is Machine's.
 func (g *Gauge) Allocatable() v1.ResourceList { return g.Machine().Allocatable }
 
+// Kept is what of the capacity is kept from pods. Memory that huge pages take is not in it.
+func (g *Gauge) Kept() v1.ResourceList { return g.cfg.Reserved.Of(g.Capacity()) }
+
 // Run measures the machine again and again until ctx ends.
 func (g *Gauge) Run(ctx context.Context) error {
 	tick := g.cfg.Clock.NewTicker(g.cfg.Period)

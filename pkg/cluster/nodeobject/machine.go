@@ -104,6 +104,34 @@ func tooMuch(capacity v1.ResourceList, r Reserved) error {
 	return all
 }
 
+// Of returns what is kept of a machine with that capacity, systemReserved, kubeReserved and the hard eviction thresholds
+// together, of each resource that it has: the kubelet's GetNodeAllocatableReservation.
+func (r Reserved) Of(capacity v1.ResourceList) v1.ResourceList {
+	kept := v1.ResourceList{}
+	add := func(name v1.ResourceName, q resource.Quantity) {
+		if _, ok := capacity[name]; ok {
+			sum := kept[name]
+			sum.Add(q)
+			kept[name] = sum
+		}
+	}
+	for _, list := range []v1.ResourceList{r.System, r.Kube} {
+		for name, q := range list {
+			add(name, q)
+		}
+	}
+	for _, t := range r.Eviction {
+		switch {
+		case !t.Hard():
+		case t.Signal == options.MemoryAvailable:
+			add(v1.ResourceMemory, *resource.NewQuantity(t.Of(capacity.Memory().Value()), resource.BinarySI))
+		case t.Signal == options.NodefsAvailable:
+			add(v1.ResourceEphemeralStorage, *resource.NewQuantity(t.Of(capacity.StorageEphemeral().Value()), resource.BinarySI))
+		}
+	}
+	return kept
+}
+
 // allocatable is the capacity less all that is reserved, never below zero. Memory
 // that huge pages take is not available as memory (KubeletConfiguration, node
 // allocatable).
@@ -120,19 +148,8 @@ func allocatable(capacity v1.ResourceList, r Reserved) v1.ResourceList {
 		}
 		out[name] = have
 	}
-	for _, list := range []v1.ResourceList{r.System, r.Kube} {
-		for name, q := range list {
-			subtract(name, q)
-		}
-	}
-	for _, t := range r.Eviction {
-		switch {
-		case !t.Hard():
-		case t.Signal == options.MemoryAvailable:
-			subtract(v1.ResourceMemory, *resource.NewQuantity(t.Of(capacity.Memory().Value()), resource.BinarySI))
-		case t.Signal == options.NodefsAvailable:
-			subtract(v1.ResourceEphemeralStorage, *resource.NewQuantity(t.Of(capacity.StorageEphemeral().Value()), resource.BinarySI))
-		}
+	for name, q := range r.Of(capacity) {
+		subtract(name, q)
 	}
 	for name, q := range capacity {
 		if pods.IsHugePages(name) {

@@ -84,10 +84,9 @@ func New(cfg Config) (*Manager, error) {
 // reservation checks what is reserved on the nodes, and returns it in bytes.
 func reservation(nodes numa.Nodes, list []kubeletconfig.MemoryReservation, kept apiresource.Quantity) (map[int]map[v1.ResourceName]uint64, error) {
 	reserved, sums := map[int]map[v1.ResourceName]uint64{}, map[v1.ResourceName]apiresource.Quantity{v1.ResourceMemory: {}}
-	for _, n := range nodes {
-		if n.Memory == 0 {
-			return nil, fmt.Errorf("the kernel does not say how much memory NUMA node %d has", n.ID)
-		}
+	// A node that has only CPUs, or whose memory is off line, has none.
+	if !slices.ContainsFunc(nodes, func(n numa.Node) bool { return n.Memory > 0 }) {
+		return nil, errors.New("the kernel does not say how much memory NUMA nodes have")
 	}
 	for _, r := range list {
 		id := int(r.NumaNode)

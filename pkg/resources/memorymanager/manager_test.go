@@ -287,6 +287,24 @@ func TestTheReservationIsWhatTheNodeKeeps(t *testing.T) {
 	}
 }
 
+// The kernel shows no huge pages of a node without memory.
+func TestANodeWithoutMemoryIsInNobodysWay(t *testing.T) {
+	bare := append(nodes(1), numa.Node{ID: 1, HugePages: map[uint64]uint64{}})
+	m, err := New(Config{Nodes: bare, Reserved: reserve(1), Kept: resource.MustParse("1Gi"), Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := pod("p", container("c", "1Gi", "1Gi"))
+	p := m.Plan(of)
+	err = p.Give(pods.RegularContainer, &of.Spec.Containers[0], numa.Of(0, 1)) // where its CPUs are
+	if err == nil {
+		err = p.Commit()
+	}
+	if got := placed(m, "p"); err != nil || got != "c:1@0-1h c:1@0-1" {
+		t.Errorf("with CPUs of both: %q, %v", got, err)
+	}
+}
+
 // The files are from upstream's tests, with their checksums.
 func TestStateFileOfTheKubelet(t *testing.T) {
 	const (

@@ -119,12 +119,12 @@ func (m NUMANodeMap) use(b Block) error {
 		if !ok {
 			return fmt.Errorf("the memory assignment uses the NUMA node %d, which does not exist", id)
 		}
-		table, ok := node.MemoryMap[b.Type]
-		if !ok {
-			return fmt.Errorf("the memory assignment uses %s, which does not exist", b.Type)
-		}
 		node.NumberOfAssignments++
 		node.Cells = b.NUMAAffinity
+		table, ok := node.MemoryMap[b.Type]
+		if !ok { // as huge pages of a node without memory
+			continue
+		}
 		taken := min(left, table.Free)
 		table.Free, table.Reserved, left = table.Free-taken, table.Reserved+taken, left-taken
 	}
