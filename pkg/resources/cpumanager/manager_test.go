@@ -110,8 +110,8 @@ func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r *pods.Rejection
-	if err := admits(t, m).Allocate(pod("p", container("c", "1"))); !errors.As(err, &r) || !strings.Contains(r.Message, "write the state") {
-		t.Errorf("Allocate = %v", err)
+	if err := admits(t, m).Allocate(pod("p", container("c", "1"))); err == nil || errors.As(err, &r) || !strings.Contains(err.Error(), "write the state") {
+		t.Errorf("Allocate = %v, want an error that is no rejection", err)
 	}
 	wantCPUs(t, m, "p", "c", "0-3", false)
 }

@@ -40,7 +40,7 @@ type Plan interface {
 	// Give plans what a container is entitled to, from these nodes as far as it goes; empty: from
 	// any. An error is why there is not enough.
 	Give(kind pods.ContainerKind, c *v1.Container, nodes numa.Set) error
-	// Commit puts on record what was given. Idempotent.
+	// Commit puts on record what was given. Idempotent: what fails is tried again, by another plan.
 	Commit() error
 }
 
@@ -110,8 +110,9 @@ func (m *Manager) Check(pod *v1.Pod) error {
 	return err
 }
 
-// Allocate gives the pod what it is entitled to, once and for as long as it lives, or returns a
-// *pods.Rejection. Idempotent.
+// Allocate gives the pod what it is entitled to, once and for as long as it lives. The error is a
+// *pods.Rejection if there is not enough, and any other if that could not be put on record, as on a
+// full disk: then it is to be tried again. Idempotent.
 func (m *Manager) Allocate(pod *v1.Pod) error { return m.allocate(pod, true) }
 
 // Restore gives a pod that already runs what it should have and that is not on record, because the
@@ -168,7 +169,7 @@ func (m *Manager) allocate(pod *v1.Pod, strict bool) error {
 	}
 	for _, p := range plans {
 		if err := p.Commit(); err != nil {
-			return unexpected(err)
+			return fmt.Errorf("give pod %s what it has to itself: %w", klog.KObj(pod), err)
 		}
 	}
 	if m.name == SingleNUMANode && strict {

@@ -202,16 +202,25 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-func TestAProviderThatFailsRejects(t *testing.T) {
-	for name, s := range map[string]*slots{
-		"it has too little":    {},
-		"it cannot be written": {on: numa.Of(0), failing: errors.New("no slot is left")},
-	} {
-		m, _ := newManager(t, Config{Policy: None}, s)
-		var r *pods.Rejection
-		if err := m.Allocate(with("p", "c")); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" || r.Message != "Allocate failed due to no slot is left, which is unexpected" {
-			t.Errorf("%s: %v", name, err)
-		}
+func TestAProviderThatHasTooLittleRejects(t *testing.T) {
+	m, _ := newManager(t, Config{Policy: None}, &slots{})
+	var r *pods.Rejection
+	if err := m.Allocate(with("p", "c")); !errors.As(err, &r) || r.Reason != "UnexpectedAdmissionError" || r.Message != "Allocate failed due to no slot is left, which is unexpected" {
+		t.Errorf("Allocate = %v", err)
+	}
+}
+
+// Of two records the first is written, and the disk is full for the second.
+func TestARecordThatCannotBeWrittenIsTriedAgain(t *testing.T) {
+	first, second := &slots{on: numa.Of(0, 1)}, &slots{on: numa.Of(0, 1), failing: errors.New("no space left on device")}
+	m, _ := newManager(t, Config{Policy: SingleNUMANode}, first, second)
+	var r *pods.Rejection
+	if err := m.Allocate(with("p", "c")); err == nil || errors.As(err, &r) {
+		t.Errorf("a full disk: %v, want an error that is no rejection", err)
+	}
+	second.failing = nil
+	if err := m.Allocate(with("p", "c")); err != nil || first.taken["p"]["c"] != second.taken["p"]["c"] {
+		t.Errorf("with room again: %v, %v and %v", err, first.taken, second.taken)
 	}
 }
 
