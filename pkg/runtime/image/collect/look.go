@@ -118,24 +118,44 @@ func users(images []*cri.Image, containers []*cri.Container) map[string]bool {
 // comes first: what pods of this node mount is wanted by their specs.
 const patience = 3 * period
 
+// silence is since when a container has not answered, and when it was last asked in vain.
+type silence struct{ since, last time.Time }
+
+// after returns the silence of a container that does not answer now. One that was long not asked may have
+// answered meanwhile.
+func (s silence) after(now time.Time) silence {
+	if now.Sub(s.last) > patience {
+		s.since = now
+	}
+	s.last = now
+	return s
+}
+
 // mounted returns the images, without the digest's algorithm, that containers have mounted as
-// volumes. Only inspections tell, so it is not asked before something is to be removed.
+// volumes. Only inspections tell, so it is not asked before something is to be removed. All are asked, whoever does not answer:
+// the patience with each begins at once.
 func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]bool, error) {
 	found := map[string]bool{}
-	maps.DeleteFunc(m.silent, func(id string, _ time.Time) bool { return !slices.Contains(containers, id) })
+	var failed error
+	maps.DeleteFunc(m.silent, func(id string, _ silence) bool { return !slices.Contains(containers, id) })
 	for _, id := range containers {
 		r, err := m.cfg.Runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
 		switch {
 		case status.Code(err) == codes.NotFound:
 			continue
 		case err != nil:
-			if m.silent[id].IsZero() {
-				m.silent[id] = time.Now()
+			why := fmt.Errorf("look which images container %s has mounted: %w", id, err)
+			if ctx.Err() != nil || status.Code(err) == codes.Unavailable { // which says nothing of the container
+				return nil, why
 			}
-			if time.Since(m.silent[id]) < patience {
-				return nil, fmt.Errorf("look which images container %s has mounted: %w", id, err)
+			now := time.Now()
+			m.silent[id] = m.silent[id].after(now)
+			switch {
+			case now.Sub(m.silent[id].since) >= patience:
+				klog.ErrorS(err, "A container cannot be asked which images it has mounted, removing unused images without its answer", "containerID", id)
+			case failed == nil:
+				failed = why
 			}
-			klog.ErrorS(err, "A container cannot be asked which images it has mounted, removing unused images without its answer", "containerID", id)
 			continue
 		}
 		delete(m.silent, id)
@@ -144,6 +164,9 @@ func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]
 				found[bare(ref)] = true
 			}
 		}
+	}
+	if failed != nil {
+		return nil, failed
 	}
 	return found, nil
 }

@@ -60,8 +60,8 @@ type Manager struct {
 	passing   chan struct{} // full during a pass
 	collected *prometheus.CounterVec
 	// Only for a pass:
-	sandbox *string              // the runtime's sandbox image; nil: it has not been asked
-	silent  map[string]time.Time // containers that cannot be asked what they have mounted, since when
+	sandbox *string            // the runtime's sandbox image; nil: it has not been asked
+	silent  map[string]silence // containers that cannot be asked what they have mounted
 
 	mu     sync.Mutex
 	images map[string]*entry        // by ID, those of the last look
@@ -91,7 +91,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Wanted = func() []string { return nil }
 	}
 	m := &Manager{
-		cfg: cfg, passing: make(chan struct{}, 1), silent: map[string]time.Time{},
+		cfg: cfg, passing: make(chan struct{}, 1), silent: map[string]silence{},
 		images: map[string]*entry{}, going: map[string]chan struct{}{}, gone: map[string]time.Time{},
 		collected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_image_garbage_collected_total", Help: "Number of images that were removed as unused, by why: space or age."}, []string{"reason"}),
