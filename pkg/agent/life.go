@@ -130,7 +130,7 @@ func holdings(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *re
 	}
 	allocate := h.allocate(rt.pleg)
 	list = append(list, worker.Holding{
-		Name:    "parts of the machine",
+		Name: "parts of the machine", ReasonOf: unrecorded,
 		SetUp:   func(_ context.Context, pod *v1.Pod) error { return allocate(pod) },
 		Stopped: h.topology.Release,
 		Orphans: func(_ context.Context, gone func(types.UID) bool) error { return h.topology.Orphans(gone) },

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"errors"
+
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config/options"
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/numa"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/topologymanager"
@@ -68,4 +71,14 @@ func (h *host) allocate(observed interface{ Pods() []*actual.Pod }) func(*v1.Pod
 		}
 		return h.topology.Allocate(pod)
 	}
+}
+
+// unrecorded is the reason of a pod's event when what it has to itself could not be put on record. A rejection is told by
+// the worker.
+func unrecorded(err error) string {
+	var r *pods.Rejection
+	if errors.As(err, &r) {
+		return ""
+	}
+	return "FailedSync"
 }

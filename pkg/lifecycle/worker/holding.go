@@ -28,8 +28,8 @@ type Holding struct {
 	// worker and without containers.
 	Orphans func(ctx context.Context, gone func(types.UID) bool) error
 
-	// Reason and Prefix make the pod's event when SetUp fails; without a Reason there is no
-	// event. ReasonOf, unless nil, says another reason for an error, or "".
+	// Reason and Prefix make the pod's event when SetUp fails. ReasonOf, unless nil, says another
+	// reason for an error, or "". Where neither has one there is no event.
 	Reason, Prefix string
 	ReasonOf       func(error) string
 }
@@ -41,8 +41,8 @@ func (w *Workers) setUp(ctx context.Context, st step) error {
 			continue
 		}
 		if err := h.SetUp(ctx, st.pod); err != nil {
-			if h.Reason != "" && ctx.Err() == nil {
-				w.complain(st, h.reason(err), h.Prefix+err.Error())
+			if reason := h.reason(err); reason != "" && ctx.Err() == nil {
+				w.complain(st, reason, h.Prefix+err.Error())
 			}
 			return fmt.Errorf("set up the %s of %s: %w", h.Name, st.ref(), err)
 		}

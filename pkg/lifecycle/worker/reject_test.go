@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -31,4 +32,50 @@ func TestAPodIsRejectedWhenWhatItNeedsTurnsOutNotToBeThere(t *testing.T) {
 			t.Errorf("calls = %v", calls)
 		}
 	})
+}
+
+// Its containers run on; nothing of it can be started anew, which its event explains.
+func TestAPodThatRunsIsToldWhatItLacksAndStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.run("1", "web")
+		n.setUp = func() error {
+			return fmt.Errorf("its memory: %w", &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: "no node has as much"})
+		}
+		w := start(t, n)
+		w.Update(Update{Kind: Create, Pod: staticPod("1", "web")})
+		synctest.Wait()
+		if got := n.told(); !slices.Contains(got, "UnexpectedAdmissionError: no node has as much") {
+			t.Errorf("events %q", got)
+		}
+		if s, _ := n.Get("1"); s.Phase == v1.PodFailed || slices.Contains(n.history(), "kill 1") {
+			t.Errorf("phase %s, calls %v", s.Phase, n.history())
+		}
+	})
+}
+
+func TestAHoldingSaysWhatIsAnEvent(t *testing.T) {
+	plain, special := errors.New("plain"), errors.New("special")
+	of := func(err error) string {
+		if err == special {
+			return "Special"
+		}
+		return ""
+	}
+	for name, tt := range map[string]struct {
+		h    Holding
+		err  error
+		want string
+	}{
+		"no event":             {Holding{}, plain, ""},
+		"one for all":          {Holding{Reason: "All"}, plain, "All"},
+		"another for this one": {Holding{Reason: "All", ReasonOf: of}, special, "Special"},
+		"not this one":         {Holding{Reason: "All", ReasonOf: of}, plain, "All"},
+		"only this one":        {Holding{ReasonOf: of}, special, "Special"},
+		"only others":          {Holding{ReasonOf: of}, plain, ""},
+	} {
+		if got := tt.h.reason(tt.err); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
 }

@@ -72,7 +72,10 @@ func (w *Workers) converge(ctx context.Context, st step, observed *actual.PodSta
 	}
 	if err := w.setUp(ctx, st); err != nil {
 		var r *pods.Rejection
-		if errors.As(err, &r) && ctx.Err() == nil && !observed.Pod().Running() {
+		switch rejected := errors.As(err, &r) && ctx.Err() == nil; {
+		case rejected && observed.Pod().Running(): // which is not ended for that
+			w.complain(st, r.Reason, r.Message)
+		case rejected:
 			w.reject(st, r)
 			err = nil
 		}
