@@ -26,7 +26,7 @@ type GaugeConfig struct {
 	// Period is how often the machine is measured. Nothing tells of memory or huge pages that come and
 	// go, and a look costs a few reads of small files.
 	Period time.Duration
-	// Changed are told when the capacity is a different one. They must not block.
+	// Changed are told when the capacity is a different one, see rough. They must not block.
 	Changed []func()
 	Clock   clock.WithTicker
 }
@@ -125,7 +125,25 @@ func (g *Gauge) look() (was, is Machine, changed bool) {
 	return was, is, true
 }
 
-// same reports whether two measurements found as much of everything.
+// same reports whether two measurements found as much of everything, or almost.
 func same(a, b Machine) bool {
-	return equality.Semantic.DeepEqual(a.Capacity, b.Capacity) && equality.Semantic.DeepEqual(a.Info.Swap, b.Info.Swap)
+	return equality.Semantic.DeepEqual(rough(a.Capacity, b.Capacity), b.Capacity) && equality.Semantic.DeepEqual(a.Info.Swap, b.Info.Swap)
+}
+
+// slack is the part of memory and of ephemeral storage, as 1/slack, that may come or go before anybody is told.
+const slack = 100
+
+// rough returns the capacity that was measured before, with what is measured now of what is only a little more or less:
+// the size of a file system that shares a pool (ZFS) changes with each file of others, and a balloon driver changes memory by
+// pages. The node's status and the limits of cgroups would be written anew with each look.
+func rough(was, is v1.ResourceList) v1.ResourceList {
+	out := was.DeepCopy()
+	for _, name := range []v1.ResourceName{v1.ResourceMemory, v1.ResourceEphemeralStorage} {
+		before, known := was[name]
+		now, measured := is[name]
+		if d := now.Value() - before.Value(); known && measured && max(d, -d) < before.Value()/slack {
+			out[name] = now
+		}
+	}
+	return out
 }
