@@ -25,8 +25,13 @@ func Missing(pod *v1.Pod, release string) string {
 	})
 }
 
-// MissingForUpdate is Missing for what a pod that is here has been changed to.
+// MissingForUpdate is Missing for what a pod that is here has been changed to. A manifest that keeps its UID may come back
+// with other init containers, which the API server does not allow and upstream's rules do not expect: they panic. That is
+// a new pod and no resize, so that nothing is missing for it.
 func MissingForUpdate(old, now *v1.Pod, release string) string {
+	if len(old.Spec.InitContainers) != len(now.Spec.InitContainers) {
+		return ""
+	}
 	return missing(release, func(f *nodedeclaredfeatures.Framework, v *version.Version) (nodedeclaredfeatures.FeatureSet, error) {
 		return f.InferForPodUpdate(info(old), info(now), v)
 	})

@@ -54,3 +54,18 @@ func TestMissingForUpdate(t *testing.T) {
 		t.Errorf("the pod's own resources: %q, want %q", got, want)
 	}
 }
+
+func TestAManifestWithOtherInitContainersIsNoResize(t *testing.T) {
+	of := func(names ...string) *v1.Pod {
+		p := &v1.Pod{}
+		for _, name := range names {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, v1.Container{Name: name})
+		}
+		return p
+	}
+	for name, pods := range map[string][2]*v1.Pod{"one less": {of("a", "b"), of("a")}, "none": {of("a"), of()}, "one more": {of(), of("a")}} {
+		if got := MissingForUpdate(pods[0], pods[1], release); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
