@@ -67,7 +67,7 @@ func Admit(pod *v1.Pod, others []*v1.Pod, node Node) *pods.Rejection {
 	others = without(others, pod)
 	var short *pods.Rejection
 	for _, check := range []func(*v1.Pod, []*v1.Pod, Node) *pods.Rejection{
-		shutdown, pressure, fields, hugePages, sysctls, exclusive, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints, features,
+		shutdown, pressure, features, fields, hugePages, sysctls, exclusive, appArmor, operatingSystem, resources, affinity, nodeName, ports, taints,
 	} {
 		switch r := check(pod, others, node); {
 		case r == nil:
@@ -149,7 +149,8 @@ func hugePages(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	return nil
 }
 
-// features rejects a pod that needs what nodes declare, and this one does not.
+// features rejects a pod that needs what nodes declare, and this one does not. It comes before fields, which refuses
+// the same pods for a reason that no kubelet has.
 func features(pod *v1.Pod, _ []*v1.Pod, node Node) *pods.Rejection {
 	if node.Release == "" {
 		return nil

@@ -59,6 +59,22 @@ func TestNobodyIsAdmittedWhileTheMachineShutsDown(t *testing.T) {
 	}
 }
 
+func TestAPodThatNeedsWhatTheNodeDoesNotDeclareIsNotAdmitted(t *testing.T) {
+	needs := spec(v1.PodSpec{Containers: []v1.Container{{VolumeMounts: []v1.VolumeMount{{BindMountOptions: []string{"noexec"}}}}}})
+	node := Node{Release: "v1.37.2", Allocatable: v1.ResourceList{v1.ResourcePods: resource.MustParse("3")}}
+	if r := Admit(spec(v1.PodSpec{}), nil, node); r != nil {
+		t.Errorf("a pod that needs nothing: %v", r)
+	}
+	const why = "Pod requires node features that are not available: VolumeBindMountOptions"
+	if r := Admit(needs, nil, node); r == nil || r.Reason != "PodFeatureUnsupported" || r.Message != why {
+		t.Errorf("rejected with %v, want %s", r, why)
+	}
+	node.Release = ""
+	if r := Admit(needs, nil, node); r == nil || r.Reason != reasonUnsupported {
+		t.Errorf("where nothing is declared, the field is refused, not %v", r)
+	}
+}
+
 func TestAdmit(t *testing.T) {
 	testNode := Node{
 		Name:   "n",
