@@ -1,12 +1,16 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/pprof"
 
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // addDebug serves the node's own logs and the agent's profiles, if they are on.
@@ -14,7 +18,7 @@ func (a *api) addDebug(mux *http.ServeMux) {
 	if a.LogsDir == "" {
 		mux.Handle("/logs/", disabled("logs endpoint is disabled."))
 	} else {
-		files := http.StripPrefix("/logs/", http.FileServer(http.Dir(a.LogsDir)))
+		files := http.StripPrefix("/logs/", http.FileServer(logFiles(a.LogsDir)))
 		show := a.long.handler(files.ServeHTTP)
 		query := a.long.handler(a.queryLogs)
 		mux.HandleFunc("GET /logs/{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -40,6 +44,22 @@ func (a *api) addDebug(mux *http.ServeMux) {
 	} {
 		mux.Handle("GET /debug/pprof/"+path, a.long.handler(h))
 	}
+}
+
+// logFiles is the directory of the node's logs as /logs/ shows it. Containers may write below it: what
+// a link has elsewhere, and what is neither file nor directory, is not found.
+type logFiles string
+
+func (l logFiles) Open(name string) (http.File, error) {
+	f, err := safefile.OpenWithin(string(l), name)
+	if errors.Is(err, safefile.ErrOutside) || errors.Is(err, safefile.ErrLink) || errors.Is(err, safefile.ErrNotRegular) {
+		// As for a target that does not exist, so that a link asks nothing of the rest of the node.
+		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, err // not f, whose nil would be no nil http.File
+	}
+	return f, nil
 }
 
 // maxLevel is how long the text of a log level may be.

@@ -8,7 +8,7 @@
 //
 // The file that is opened is the file that was checked, whatever happens to the name
 // meanwhile. The directory is the caller's own and may be reached through links; below it
-// the kernel crosses into no mount. Errors are *fs.PathError.
+// the kernel crosses into no mount, but for OpenWithin. Errors are *fs.PathError.
 package safefile
 
 import (
@@ -30,12 +30,14 @@ var (
 	ErrLink       = errors.New("a symbolic link is not followed")
 	ErrLinked     = errors.New("the file has another name, a hard link")
 	ErrTooLarge   = errors.New("the file is too large")
+	ErrOutside    = errors.New("a symbolic link leads out of the directory")
 )
 
 // How a name is resolved below its directory.
 const (
 	noLinks = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 	inRoot  = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+	mounted = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 )
 
 // Open opens the regular file name below dir for reading. Callers with a single
@@ -46,6 +48,26 @@ func Open(dir, name string) (*os.File, error) { return open(dir, name, os.O_RDON
 // file system.
 func OpenInRoot(dir, name string) (*os.File, error) {
 	return open(dir, strings.TrimLeft(name, "/"), os.O_RDONLY, inRoot)
+}
+
+// OpenWithin opens the regular file or the directory name below dir for reading. Links are
+// followed as far as they lead to something below dir, absolute ones too, and mounts are
+// crossed: audit logs often have a file system of their own. A link that leads out is
+// ErrOutside; one that is put in the way meanwhile is ErrLink.
+func OpenWithin(dir, name string) (*os.File, error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	path, err := filepath.EvalSymlinks(filepath.Join(root, filepath.Join("/", name)))
+	if err != nil {
+		return nil, err
+	}
+	rel, err := filepath.Rel(root, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return nil, failed("open", filepath.Join(dir, name), ErrOutside)
+	}
+	return open(root, rel, os.O_RDONLY, mounted)
 }
 
 // OpenFile is os.OpenFile for the regular file name below dir, with any flags except
@@ -147,7 +169,7 @@ func open(dir, name string, flag int, resolve uint64) (*os.File, error) {
 	full := filepath.Join(dir, name)
 	// First with O_PATH: opening a pipe waits, and opening a device has effects.
 	at, err := place(dir, name, unix.O_PATH, resolve)
-	if resolve == noLinks && errors.Is(err, unix.ELOOP) {
+	if resolve&unix.RESOLVE_NO_SYMLINKS != 0 && errors.Is(err, unix.ELOOP) {
 		err = ErrLink
 	}
 	if err != nil {
@@ -158,8 +180,9 @@ func open(dir, name string, flag int, resolve uint64) (*os.File, error) {
 	if err := unix.Fstat(at, &st); err != nil {
 		return nil, failed("stat", full, err)
 	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR && resolve == mounted:
+	case kind != unix.S_IFREG:
 		return nil, failed("open", full, ErrNotRegular)
 	case flag&(os.O_WRONLY|os.O_RDWR) != 0 && st.Nlink > 1:
 		return nil, failed("open", full, ErrLinked)

@@ -34,6 +34,8 @@ func TestWhatIsOpened(t *testing.T) {
 	reading := outcomes{safefiletest.Link: safefile.ErrLink, safefiletest.LinkToDir: safefile.ErrLink, safefiletest.Removed: fs.ErrNotExist}
 	inRoot := outcomes{safefiletest.Link: fs.ErrNotExist, safefiletest.LinkToDir: fs.ErrNotExist, safefiletest.Removed: fs.ErrNotExist}
 	writing := outcomes{safefiletest.Link: safefile.ErrLink, safefiletest.LinkToDir: safefile.ErrLink, safefiletest.HardLink: safefile.ErrLinked}
+	within := outcomes{safefiletest.Link: safefile.ErrOutside, safefiletest.LinkToDir: safefile.ErrOutside, safefiletest.Removed: fs.ErrNotExist,
+		safefiletest.Pipe: safefile.ErrNotRegular, safefiletest.Device: safefile.ErrNotRegular}
 	for _, o := range []outcomes{reading, inRoot, writing} {
 		o[safefiletest.Pipe], o[safefiletest.Device], o[irregular] = safefile.ErrNotRegular, safefile.ErrNotRegular, safefile.ErrNotRegular
 	}
@@ -44,6 +46,7 @@ func TestWhatIsOpened(t *testing.T) {
 	}{
 		{"Open", func(dir string) (*os.File, error) { return safefile.Open(dir, name) }, reading},
 		{"OpenInRoot", func(dir string) (*os.File, error) { return safefile.OpenInRoot(dir, "/"+name) }, inRoot},
+		{"OpenWithin", func(dir string) (*os.File, error) { return safefile.OpenWithin(dir, "/"+name) }, within},
 		{"OpenFile to append", func(dir string) (*os.File, error) {
 			return safefile.OpenFile(dir, name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
 		}, writing},
@@ -177,6 +180,31 @@ func TestReadEnd(t *testing.T) {
 		data, whole, err := safefile.ReadEnd(filepath.Dir(path), filepath.Base(path), limit)
 		if err != nil || string(data) != want || whole != (limit >= 3) {
 			t.Errorf("at most %d: %q, %v, %v", limit, data, whole, err)
+		}
+	}
+}
+
+func TestLinksWithinAreFollowed(t *testing.T) {
+	dir := filepath.Dir(filepath.Dir(place(t)))
+	host := place(t)
+	alias := filepath.Join(t.TempDir(), "alias") // as /var/log is where it has a disk of its own
+	if err := errors.Join(os.Symlink(dir, alias), os.Symlink(filepath.Join(alias, name), filepath.Join(dir, "absolute")),
+		os.Symlink("dir", filepath.Join(dir, "relative")), os.Symlink("../"+filepath.Base(dir)+"/dir", filepath.Join(dir, "around")),
+		os.Symlink(host, filepath.Join(dir, "out")), os.Symlink("loop", filepath.Join(dir, "loop"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{name, "absolute", "relative/file", "around/file", "/dir/../relative/file", "", "relative", "../" + name} {
+		f, err := safefile.OpenWithin(alias, n)
+		if err != nil {
+			t.Errorf("%s: %v", n, err)
+			continue
+		}
+		f.Close()
+	}
+	for _, n := range []string{"out", "loop", "relative/none", host} {
+		if f, err := safefile.OpenWithin(alias, n); err == nil {
+			f.Close()
+			t.Errorf("%s is opened", n)
 		}
 	}
 }
