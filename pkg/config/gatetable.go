@@ -4,7 +4,7 @@ import "k8s.io/component-base/featuregate"
 
 // knownGates are the features that the kubelet 1.37 takes in --feature-gates: all of Kubernetes, since
 // its programs share one table, with what they are by default. Tests compare them with those of
-// Kubernetes' libraries (gates_test.go) and with what an API server of that release tells of (test/e2e).
+// Kubernetes' libraries (gates_test.go) and with what an API server of that release tells of (test/e2e/features_test.go).
 var knownGates = map[featuregate.Feature]featuregate.FeatureSpec{
 	"APIResponseCompression":                               {Default: true, PreRelease: featuregate.Beta},
 	"APIServerIdentity":                                    {Default: true, PreRelease: featuregate.Beta},
@@ -49,6 +49,7 @@ var knownGates = map[featuregate.Feature]featuregate.FeatureSpec{
 	"ContainerRestartRules":                                {Default: true, PreRelease: featuregate.Beta},
 	"ContainerStopSignals":                                 {PreRelease: featuregate.Alpha},
 	"ContextualLogging":                                    {Default: true, PreRelease: featuregate.Beta},
+	"ControllerManagerReleaseLeaderElectionLockOnExit":     {PreRelease: featuregate.Alpha},
 	"CoordinatedLeaderElection":                            {PreRelease: featuregate.Beta},
 	"CrossNamespaceVolumeDataSource":                       {PreRelease: featuregate.Alpha},
 	"CustomCPUCFSQuotaPeriod":                              {Default: true, PreRelease: featuregate.GA},
@@ -61,7 +62,7 @@ var knownGates = map[featuregate.Feature]featuregate.FeatureSpec{
 	"DRADeviceTaintRules":                                  {Default: true, PreRelease: featuregate.GA},
 	"DRADeviceTaints":                                      {Default: true, PreRelease: featuregate.GA},
 	"DRAExtendedResource":                                  {Default: true, LockToDefault: true, PreRelease: featuregate.GA},
-	"DRAFractionalCapacityRange":                           {Default: true, PreRelease: featuregate.Beta},
+	"DRAFractionalCapacityRange":                           {PreRelease: featuregate.Beta}, // on only where no 1.36 may be in the cluster
 	"DRAListTypeAttributes":                                {PreRelease: featuregate.Alpha},
 	"DRANodeAllocatableResources":                          {PreRelease: featuregate.Alpha},
 	"DRAOptionalNodeOperations":                            {PreRelease: featuregate.Alpha},
