@@ -19,11 +19,16 @@ type CPUManager struct {
 	StrictReservation bool
 }
 
-// ParseCPUManager reads the options. An option that the kubelet knows and this agent
-// does not support is an error that names it, unless the option is off.
+// ParseCPUManager reads the options. An option that is alpha in Kubernetes 1.37 is refused with
+// any value, as the kubelet refuses it while CPUManagerPolicyAlphaOptions is off, which cannot be switched
+// on here. Another that the kubelet knows and this agent does not support is an error that names
+// it, unless the option is off.
 func ParseCPUManager(options map[string]string) (CPUManager, error) {
 	var o CPUManager
 	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if name == "align-by-socket" || name == "distribute-cpus-across-cores" {
+			return o, fmt.Errorf("CPU Manager Policy Alpha-level Options not enabled, but option %q provided", name)
+		}
 		on, err := strconv.ParseBool(options[name])
 		if err != nil {
 			return o, fmt.Errorf("bad value for option %q: %w", name, err)
@@ -33,7 +38,7 @@ func ParseCPUManager(options map[string]string) (CPUManager, error) {
 			o.FullCores = on
 		case "strict-cpu-reservation":
 			o.StrictReservation = on
-		case "align-by-socket", "distribute-cpus-across-cores", "distribute-cpus-across-numa", "prefer-align-cpus-by-uncorecache":
+		case "distribute-cpus-across-numa", "prefer-align-cpus-by-uncorecache":
 			if on {
 				return o, fmt.Errorf("option %q of the CPU manager is not implemented here", name)
 			}

@@ -15,7 +15,9 @@ func TestParseCPUManager(t *testing.T) {
 	}{
 		"none":            {nil, CPUManager{}, ""},
 		"both":            {map[string]string{"full-pcpus-only": "true", "strict-cpu-reservation": "true"}, CPUManager{FullCores: true, StrictReservation: true}, ""},
-		"switched off":    {map[string]string{"full-pcpus-only": "false", "align-by-socket": "false"}, CPUManager{}, ""},
+		"switched off":    {map[string]string{"full-pcpus-only": "false", "distribute-cpus-across-numa": "false"}, CPUManager{}, ""},
+		"alpha":           {map[string]string{"align-by-socket": "true"}, CPUManager{}, `CPU Manager Policy Alpha-level Options not enabled, but option "align-by-socket" provided`},
+		"alpha and off":   {map[string]string{"distribute-cpus-across-cores": "false"}, CPUManager{}, `CPU Manager Policy Alpha-level Options not enabled, but option "distribute-cpus-across-cores" provided`},
 		"not implemented": {map[string]string{"prefer-align-cpus-by-uncorecache": "true"}, CPUManager{}, `option "prefer-align-cpus-by-uncorecache" of the CPU manager is not implemented here`},
 		"unknown":         {map[string]string{"fast": "true"}, CPUManager{}, `unknown CPU Manager Policy option: "fast"`},
 		"no boolean":      {map[string]string{"full-pcpus-only": "yes please"}, CPUManager{}, `bad value for option "full-pcpus-only"`},
