@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,7 +18,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
@@ -37,6 +35,9 @@ const (
 	firstRetry  = 500 * time.Millisecond
 	lastRetry   = 2 * time.Minute
 	rescan      = 30 * time.Second // in case an event was missed
+	// settled is how long a plug-in has to stay until its end is the first failure of a new row. One that
+	// ends sooner each time is asked as seldom as one that never registers.
+	settled = lastRetry
 )
 
 // Plugin is what a plug-in says of itself. Nothing of it has been checked.
@@ -164,26 +165,42 @@ func (s *sockets) scan(ctx context.Context, watch *dirwatch.Watch, dir string) {
 // the agent's.
 func (r *Registry) keep(ctx, own context.Context, path string) {
 	var failing logonce.Error
-	backOff := wait.Backoff{Duration: firstRetry, Factor: 2, Cap: lastRetry, Steps: math.MaxInt32}
+	var pause time.Duration
 	for {
+		var stayed time.Duration
 		taken, err := r.register(ctx, own, path)
 		if err == nil {
+			since := time.Now()
 			taken.Stay(own)
+			stayed = time.Since(since)
 			taken.Leave(ctx)
+			if stayed >= settled {
+				failing.Note(nil) // its end is news again
+			}
 			err = errGone
 		}
 		if errors.Is(err, errOther) {
 			return
 		}
+		pause = nextPause(pause, stayed)
 		if own.Err() == nil && failing.Note(err) {
 			klog.ErrorS(err, "Could not register a plug-in, trying again", "path", path)
 		}
 		select {
 		case <-own.Done():
 			return
-		case <-time.After(backOff.Step()):
+		case <-time.After(pause):
 		}
 	}
+}
+
+// nextPause is how long to wait until a plug-in is asked again, after the last pause, 0 for none, and the
+// time for which it was registered since.
+func nextPause(last, stayed time.Duration) time.Duration {
+	if last == 0 || stayed >= settled {
+		return firstRetry
+	}
+	return min(2*last, lastRetry)
 }
 
 var (

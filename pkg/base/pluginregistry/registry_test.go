@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -168,6 +169,24 @@ func TestAPlugInThatServesNoLongerIsRegisteredAnew(t *testing.T) {
 	run(t, root, map[string]Handler{"One": h})
 	serve(t, root, "One", "p")
 	testrun.Eventually(t, "it registers again", h.has("register p", "stay p", "leave p", "register p", "stay p"))
+}
+
+func TestThePauseGrowsWithFailuresInARow(t *testing.T) {
+	for name, tc := range map[string]struct{ last, stayed, want time.Duration }{
+		"the first failure":                     {0, 0, firstRetry},
+		"the second":                            {firstRetry, 0, 2 * firstRetry},
+		"after many":                            {lastRetry, 0, lastRetry},
+		"close to the end":                      {lastRetry - 1, 0, lastRetry},
+		"registered, and gone at once":          {8 * firstRetry, time.Second, 16 * firstRetry},
+		"registered, and gone a little early":   {lastRetry, settled - 1, lastRetry},
+		"it has stayed":                         {lastRetry, settled, firstRetry},
+		"it has stayed for days":                {lastRetry, 72 * time.Hour, firstRetry},
+		"it has stayed, and there was no pause": {0, settled, firstRetry},
+	} {
+		if got := nextPause(tc.last, tc.stayed); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
 }
 
 func TestAFileInThePlaceOfTheRegistry(t *testing.T) {
