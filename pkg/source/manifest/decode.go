@@ -24,15 +24,17 @@ import (
 // If it could not be decoded, it has only problems.
 type Document struct {
 	*text
-	prefix   string // of field paths, "items[2]." for the third in a list
-	pod      *v1.Pod
-	content  []byte        // canonical form of the pod's metadata and spec, see canonical
-	object   metav1.Object // of a kind that newObject knows
-	kind     string        // "" if unknown
-	empty    bool          // an empty list: the way to say that nothing is wanted
-	name     types.NamespacedName
-	faults   int       // what is wrong with it, also what Problems has no room for
-	problems []Problem // the first of them
+	prefix  string // of field paths, "items[2]." for the third in a list
+	pod     *v1.Pod
+	content []byte        // canonical form of the pod's metadata and spec, see canonical
+	object  metav1.Object // of a kind that newObject knows
+	kind    string        // "" if unknown
+	empty   bool          // an empty list: the way to say that nothing is wanted
+	name    types.NamespacedName
+	// unclassed: the pod has a priority and no class, which an API server computes it from.
+	unclassed bool
+	faults    int       // what is wrong with it, also what Problems has no room for
+	problems  []Problem // the first of them
 }
 
 // maxDocuments is how many pods and objects a manifest may have, far beyond what a node runs.

@@ -86,7 +86,7 @@ func FuzzManifest(f *testing.F) {
 					t.Errorf("a problem shows the secret: %v", p)
 				}
 			}
-			if failed != (errors > 0) || len(problems) > maxManifestProblem+len(docs)+2 {
+			if failed != (errors > 0) || len(problems) > maxManifestProblem+len(docs)+3 {
 				t.Errorf("%d problems, %d of them errors, failed %v", len(problems), errors, failed)
 			}
 		}

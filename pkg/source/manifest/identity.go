@@ -73,6 +73,8 @@ func (o Origin) one(w *Document) {
 	errs := validateStatic(pod, o.Node)
 	w.refuse(named(append(errs, Validate(pod)...), generateName))
 	if w.pod != nil {
+		// Where there are mirror pods: a node without a cluster takes objects from manifests.
+		w.unclassed = !o.Objects && pod.Spec.Priority != nil && pod.Spec.PriorityClassName == ""
 		o.identify(pod, w.content)
 	}
 }

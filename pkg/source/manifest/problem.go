@@ -189,7 +189,7 @@ func (p Problem) bounded() Problem {
 
 // Problems returns what is wrong with a manifest: at most a hundred problems of each document, a
 // thousand in all, and how many there are beside these; then one warning that names what
-// was dropped.
+// was dropped, and one about pods with a priority of their own.
 func Problems(docs []Document, source, file string) []Problem {
 	var all, ignored []Problem
 	add := func(p Problem) {
@@ -222,7 +222,31 @@ func Problems(docs []Document, source, file string) []Problem {
 	if len(ignored) > 0 {
 		add(dropped(ignored, moreIgnored))
 	}
+	if p, found := unclassed(docs); found {
+		add(p)
+	}
 	return all
+}
+
+// unclassed is the one warning of a manifest about priorities without a class, in the kubelet's words.
+func unclassed(docs []Document) (p Problem, found bool) {
+	more := 0
+	for i := range docs {
+		w := &docs[i]
+		switch {
+		case w.pod == nil || !w.unclassed:
+		case found:
+			more++
+		default:
+			path := w.path("spec.priority")
+			p, found = Problem{Document: w.document, Line: w.lines.of(path), Field: path, Warning: true,
+				Message: "Static pod has priority without priorityClassName. Mirror pod creation may fail if the default priority class doesn't match the given priority."}.bounded(), true
+		}
+	}
+	if more > 0 {
+		p.Message += fmt.Sprintf(" So it is with %d more.", more)
+	}
+	return p, found
 }
 
 // dropped is the one warning of a manifest about what is dropped of it.
