@@ -27,29 +27,34 @@ type memoryQoS struct {
 	containers *criconfig.MemoryQoS // that of containers, through the runtime; nil: not
 }
 
-// newMemoryQoS decides by what the configuration asks for and the host can do.
+// newMemoryQoS decides by what the configuration asks for and the host can do, and warns of what it cannot.
 func newMemoryQoS(f *foundation, kernel string) memoryQoS {
-	if !f.cfg.Enabled(config.MemoryQoS) {
-		return memoryQoS{}
-	}
+	on, v2, docker := f.cfg.Enabled(config.MemoryQoS), cgroupV2(), f.engine.isDocker()
 	// On by default: a host that cannot is worth a word only if something is asked for.
-	asked := f.cfg.MemoryThrottlingFactor != nil || reservesMemory(f.cfg)
-	if !cgroupV2() {
-		if asked {
-			klog.InfoS("Warning: MemoryQoS works only with cgroup v2: memoryThrottlingFactor and memoryReservationPolicy have no effect here")
-		}
-		return memoryQoS{}
+	asked := on && (f.cfg.MemoryThrottlingFactor != nil || reservesMemory(f.cfg))
+	if asked && !v2 {
+		klog.InfoS("Warning: MemoryQoS works only with cgroup v2: memoryThrottlingFactor and memoryReservationPolicy have no effect here")
 	}
-	if v, err := version.ParseGeneric(kernel); err == nil && v.LessThan(version.MajorMinor(5, 9)) && f.cfg.MemoryThrottlingFactor != nil {
+	if v, err := version.ParseGeneric(kernel); on && v2 && err == nil && v.LessThan(version.MajorMinor(5, 9)) && f.cfg.MemoryThrottlingFactor != nil {
 		klog.InfoS("Warning: MemoryQoS memory.high throttling may cause process livelock on older kernels", "kernelVersion", kernel, "minimumKernel", "5.9")
 	}
-	if f.engine.isDocker() {
-		if asked {
-			klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
-		}
-		return memoryQoS{pods: true}
+	if asked && v2 && docker {
+		klog.InfoS("Warning: MemoryQoS: Docker cannot be told a container's memory.min, memory.low and memory.high; only pods and QoS classes get theirs")
 	}
-	return memoryQoS{pods: true, containers: &criconfig.MemoryQoS{Reserve: reservesMemory(f.cfg), Throttling: f.cfg.MemoryThrottlingFactor}}
+	return memoryQoSOf(on, v2, docker, criconfig.MemoryQoS{Reserve: reservesMemory(f.cfg), Throttling: f.cfg.MemoryThrottlingFactor})
+}
+
+// memoryQoSOf decides whose memory it is: asked is what the configuration says about that of containers.
+func memoryQoSOf(on, v2, docker bool, asked criconfig.MemoryQoS) memoryQoS {
+	switch {
+	case !v2:
+		return memoryQoS{}
+	case docker: // whose containers never had any
+		return memoryQoS{pods: on}
+	case !on:
+		return memoryQoS{containers: &criconfig.MemoryQoS{Off: true}}
+	}
+	return memoryQoS{pods: true, containers: &asked}
 }
 
 // throttling returns memoryThrottlingFactor where it has an effect on pods' cgroups.

@@ -152,7 +152,7 @@ var fields = []field{
 	{"enableProfilingHandler", honoured, "", "serve /debug/pprof/"},
 	{"enableDebugFlagsHandler", honoured, "", "serve /debug/flags/v, which changes the log's verbosity"},
 	{"seccompDefault", honoured, "", "RuntimeDefault as the seccomp profile of pods that name none"},
-	{"memoryThrottlingFactor", honoured, "", "memory.high as part of the way from request to limit, with MemoryQoS; unset, nothing is slowed down. Docker cannot be told"},
+	{"memoryThrottlingFactor", honoured, "", "memory.high as part of the way from request to limit, with MemoryQoS; unset, nothing is slowed down; once the feature is off, a container is freed of it by its next resize. Docker cannot be told"},
 	{"memoryReservationPolicy", honoured, "", "TieredReservation, with MemoryQoS: memory.min of Guaranteed pods and memory.low of others, by their requests"},
 	{"registerWithTaints", honoured, "", "taints of the node at registration"},
 	{"registerNode", honoured, "", "register the node with the API server"},

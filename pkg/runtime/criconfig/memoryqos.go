@@ -11,6 +11,9 @@ import (
 // MemoryQoS is what the configuration says about containers' memory, with the
 // feature MemoryQoS.
 type MemoryQoS struct {
+	// Off: the feature is switched off. memory.high of a container that was created while it was on goes
+	// back to "max" with its next resize, and the rest of its protection stays (kubelet behaviour).
+	Off bool
 	// Reserve protects what a container requests (memoryReservationPolicy
 	// TieredReservation): from all reclaim in Guaranteed pods, in others as far as
 	// possible.
@@ -23,6 +26,9 @@ type MemoryQoS struct {
 // replaces a missing limit. Beyond memory.high a container is slowed down, unless it
 // requests its whole limit, or only the pod as a whole has one, whose cgroup does that.
 func (q *MemoryQoS) unified(pod *v1.Pod, c *v1.Container, allocatable int64) map[string]string {
+	if q.Off {
+		return map[string]string{"memory.high": "max"}
+	}
 	request, limit := c.Resources.Requests.Memory().Value(), c.Resources.Limits.Memory().Value()
 	bytes := func(n int64) string { return strconv.FormatInt(n, 10) }
 	files := map[string]string{}

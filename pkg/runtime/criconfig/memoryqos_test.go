@@ -23,6 +23,7 @@ func TestMemoryQoS(t *testing.T) {
 		"guaranteed":                 {none, guaranteed, guaranteed, nil, map[string]string{"memory.min": "0", "memory.low": "0"}},
 		"guaranteed, protected":      {tiered, guaranteed, guaranteed, nil, map[string]string{"memory.min": "1073741824"}},
 		"all it may have, burstable": {tiered, list("", "1Gi"), list("", "1Gi"), nil, map[string]string{"memory.low": "1073741824"}},
+		"switched off":               {&MemoryQoS{Off: true}, list("", "100000"), list("", "200000"), nil, map[string]string{"memory.high": "max"}},
 		// 100000 + 0.9 * 100000 = 190000, 46.4 pages.
 		"between request and limit": {none, list("", "100000"), list("", "200000"), nil, map[string]string{"memory.min": "0", "memory.low": "0", "memory.high": "188416"}},
 		"protected":                 {tiered, list("", "100000"), list("", "200000"), nil, map[string]string{"memory.low": "100000", "memory.high": "188416"}},
