@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
@@ -31,6 +32,8 @@ type Listener struct {
 	name string
 	own  peer
 	once sync.Once
+	// refusals are logged now and then: a container can make as many as it likes.
+	refusals rate.Sometimes
 }
 
 // Listen opens the socket, and makes its directory where it is missing. What a killed
@@ -54,7 +57,7 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 		dir.Close()
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
-	return &Listener{UnixListener: l, dir: dir, name: name, own: own}, nil
+	return &Listener{UnixListener: l, dir: dir, name: name, own: own, refusals: rate.Sometimes{First: 1, Interval: time.Minute}}, nil
 }
 
 // openDir returns the directory, made ours alone.
@@ -146,7 +149,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err == nil && l.own.admits(who) {
 			return c, nil
 		}
-		klog.InfoS("Connection to the agent's own socket refused: only root of this machine may use it", "uid", who.uid, "pid", who.pid, "err", err)
+		l.refusals.Do(func() {
+			klog.InfoS("Connection to the agent's own socket refused: only root of this machine may use it", "uid", who.uid, "pid", who.pid, "err", err)
+		})
 		c.Close()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
 func TestWhoIsAdmitted(t *testing.T) {
@@ -165,6 +166,10 @@ func TestOthersAreTurnedAway(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "api", "agent.sock")
+	var logged strings.Builder // read once all have been answered
+	defer klog.CaptureState().Restore()
+	klog.LogToStderr(false)
+	klog.SetOutput(&logged)
 	listen(t, path)
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -179,6 +184,7 @@ func TestOthersAreTurnedAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	justRoot := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
 	for _, tt := range []struct {
 		name    string
 		attr    *syscall.SysProcAttr
@@ -188,6 +194,9 @@ func TestOthersAreTurnedAway(t *testing.T) {
 		{"root", &syscall.SysProcAttr{}, false, true},
 		{"nobody", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}, false, false},
 		{"root without capabilities", &syscall.SysProcAttr{}, true, false},
+		{"root without capabilities who is root of a user namespace", &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: justRoot, GidMappings: justRoot,
+		}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := []string{test, "-test.run=^TestOthersAreTurnedAway$", "-test.v"}
@@ -208,6 +217,10 @@ func TestOthersAreTurnedAway(t *testing.T) {
 				t.Errorf("the test failed by something else:\n%s", out)
 			}
 		})
+	}
+	klog.Flush()
+	if n := strings.Count(logged.String(), "refused"); n != 1 {
+		t.Errorf("%d refusals were logged, want the first alone:\n%s", n, logged.String())
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 type peer struct {
 	uid uint32
 	pid int32
-	// admin says that it has CAP_SYS_ADMIN: root of a container that was given nothing more has not.
+	// admin says that it has CAP_SYS_ADMIN in the agent's user namespace: root of a container that was given
+	// nothing more has not. In a user namespace of his own anybody has it, and over nothing else.
 	admin bool
 }
 
@@ -53,8 +54,22 @@ func peerOf(c *net.UnixConn) (peer, error) {
 	return who, err
 }
 
-// isAdmin reads a process's effective capabilities.
+// isAdmin reads a process's effective capabilities, which are those in its user namespace. That is looked
+// at afterwards: nobody returns to the one above.
 func isAdmin(pid int) (bool, error) {
+	admin, err := hasSysAdmin(pid)
+	if err != nil || !admin {
+		return false, err
+	}
+	ours, err := os.Readlink("/proc/self/ns/user")
+	if err != nil {
+		return false, err
+	}
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
+	return its == ours, err
+}
+
+func hasSysAdmin(pid int) (bool, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false, err
