@@ -11,12 +11,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/dockerid"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/network/kubenet"
 )
 
 // Reset removes everything that a dockershim with this configuration has made and that still
-// exists: containers, networks, checkpoints, log positions, and the built-in sandbox image if
-// the dockershim has loaded it and nobody else uses it. It writes to out what it removes. No
-// server may run meanwhile. Reset may be repeated.
+// exists: containers, networks, also what kubenet has made on this machine, checkpoints, log
+// positions, and the built-in sandbox image if the dockershim has loaded it and nobody else uses
+// it. It writes to out what it removes. No server may run meanwhile. Reset may be repeated.
 func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	s, err := New(ctx, cfg)
 	if err != nil {
@@ -48,6 +49,11 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 		return err // the state is still needed
 	}
 	errs = append(errs, s.resetSandboxImage(ctx, out))
+	removed, err := kubenet.Reset(kubenetRecord(s.cfg.StateDir))
+	errs = append(errs, err)
+	for _, what := range removed {
+		fmt.Fprintf(out, "removed %s\n", what)
+	}
 	s.volumes.Remove(ctx)
 	for _, dir := range []string{"sandbox", "logs", "network", "images"} {
 		path := filepath.Join(s.cfg.StateDir, dir)
@@ -59,6 +65,9 @@ func Reset(ctx context.Context, cfg Config, out io.Writer) error {
 	_ = os.Remove(s.cfg.StateDir) // others may keep something there
 	return errors.Join(errs...)
 }
+
+// kubenetRecord is the file of what kubenet has made, below the state directory.
+func kubenetRecord(stateDir string) string { return filepath.Join(stateDir, "kubenet.json") }
 
 func (s *Server) resetItem(ctx context.Context, it docker.Item) error {
 	var err error

@@ -161,7 +161,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.network, err = network.New(network.Config{
 		Plugin: cfg.NetworkPlugin, Docker: engine.Client, ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs, CacheDir: cfg.CNICacheDir,
 		StateDir: filepath.Join(cfg.StateDir, "network"), HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR,
-		MTU: int(cfg.MTU), KubenetBridge: cfg.KubenetBridge,
+		MTU: int(cfg.MTU), KubenetBridge: cfg.KubenetBridge, KubenetRecord: kubenetRecord(cfg.StateDir),
 	}); err != nil {
 		return nil, err
 	}

@@ -76,6 +76,7 @@ type Config struct {
 	BinDirs           []string
 	CacheDir          string // kubenet's addresses are in networks beside it
 	StateDir          string // for a record of each attachment
+	KubenetRecord     string // file of what kubenet has made on this machine
 	HairpinMode       string
 	NonMasqueradeCIDR string
 	MTU               int    // kubenet's
@@ -176,11 +177,15 @@ func (p *cniPlugin) Run(ctx context.Context) error { return p.dir.Run(ctx) }
 
 type kubenetPlugin struct {
 	attacher
-	network *kubenet.Network
+	network   *kubenet.Network
+	attaching sync.RWMutex // held for reading while a sandbox is attached
 }
 
 func newKubenet(cfg Config) (Plugin, error) {
-	own := kubenet.Config{HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.MTU, Bridge: cfg.KubenetBridge}
+	own := kubenet.Config{
+		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.MTU, Bridge: cfg.KubenetBridge,
+		CacheDir: cfg.CacheDir, Record: cfg.KubenetRecord,
+	}
 	if cfg.CacheDir != "" { // where host-local keeps them by default, if the cache is where libcni has it
 		own.DataDir = filepath.Join(filepath.Dir(cfg.CacheDir), "networks")
 	}
@@ -200,11 +205,27 @@ func (*kubenetPlugin) Name() string { return Kubenet }
 // Warning is always empty: kubenet has its own FORWARD rules.
 func (*kubenetPlugin) Warning() string { return "" }
 
+func (p *kubenetPlugin) SetUp(ctx context.Context, s Sandbox, netns string) (Result, error) {
+	p.attaching.RLock()
+	defer p.attaching.RUnlock()
+	return p.attacher.SetUp(ctx, s, netns)
+}
+
+// UpdatePodCIDR accepts another CIDR than before while no sandbox is attached, also no dead one.
 func (p *kubenetPlugin) UpdatePodCIDR(cidr string) error {
 	if cidr == "" {
 		return errors.New("kubenet needs a pod CIDR, the one given is empty")
 	}
-	return p.network.SetPodCIDR(cidr)
+	unused := p.attaching.TryLock() // a plug-in may take long
+	if unused {
+		defer p.attaching.Unlock()
+		attached, err := p.Attached()
+		if err != nil {
+			return err
+		}
+		unused = len(attached) == 0
+	}
+	return p.network.SetPodCIDR(cidr, unused)
 }
 
 func (*kubenetPlugin) Run(ctx context.Context) error {

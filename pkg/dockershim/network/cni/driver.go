@@ -389,6 +389,9 @@ func (d *Driver) Result(id string) (r Result, attached bool, err error) {
 	return r, err == nil, nil
 }
 
+// Attached returns the IDs of the sandboxes that are on record as attached, or as about to be.
+func (d *Driver) Attached() ([]string, error) { return d.records.ids() }
+
 // Reconcile detaches every recorded sandbox that does not exist any more; exists is called from
 // several goroutines. It returns an error for those that could not be detached, and must then be
 // called again.

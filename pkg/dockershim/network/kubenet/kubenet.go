@@ -6,6 +6,9 @@
 // Besides running the plug-ins it keeps two kinds of iptables rules: traffic of the bridge
 // is forwarded although Docker's FORWARD policy is DROP, and traffic to anywhere outside
 // the non-masquerade CIDR gets the node's address.
+//
+// What is made of all that on the machine, and was not there before, is on record: Reset removes
+// it, and nothing else.
 package kubenet
 
 import (
@@ -18,7 +21,6 @@ import (
 	"sync"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/coreos/go-iptables/iptables"
 )
 
 // Bridge is the name of kubenet's bridge.
@@ -42,6 +44,9 @@ type Config struct {
 	NonMasqueradeCIDR string
 	MTU               int    // of the pods' interfaces; 0: the bridge's
 	DataDir           string // of host-local; its default where empty
+	CacheDir          string // of libcni; its default where empty
+	// Record is the file of what was made; empty: it is not on record.
+	Record string
 }
 
 // Network is the composed network. Its methods are safe for concurrent use.
@@ -49,9 +54,9 @@ type Network struct {
 	cfg Config
 	non netip.Prefix
 
-	mu    sync.Mutex
-	cidrs []netip.Prefix
-	list  *libcni.NetworkConfigList
+	mu   sync.Mutex
+	made made // of this start, where there is no record
+	list *libcni.NetworkConfigList
 }
 
 // New checks the configuration. The network has no addresses until SetPodCIDR.
@@ -87,16 +92,12 @@ func (n *Network) Network() (*libcni.NetworkConfigList, error) {
 
 // SetPodCIDR gives the network its addresses: one CIDR, or two of different families separated
 // by a comma, as in CRI's UpdateRuntimeConfig. Setting the same CIDR again repairs the iptables
-// rules. A different one is refused: pods with addresses of the old one could still run.
-func (n *Network) SetPodCIDR(podCIDR string) error {
+// rules. A different one, also than before a restart, is refused unless the network is unused: pods
+// with addresses of the old one could still run. While it is unused nobody may use what Network returns.
+func (n *Network) SetPodCIDR(podCIDR string, unused bool) error {
 	cidrs, err := parseCIDRs(podCIDR)
 	if err != nil {
 		return err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cidrs != nil && !slices.Equal(n.cidrs, cidrs) {
-		return fmt.Errorf("kubenet: the pod CIDR is %v and cannot become %v while the agent runs", n.cidrs, cidrs)
 	}
 	conf, err := compose(n.cfg, cidrs)
 	if err != nil {
@@ -106,12 +107,12 @@ func (n *Network) SetPodCIDR(podCIDR string) error {
 	if err != nil {
 		return fmt.Errorf("kubenet: composed configuration: %w", err)
 	}
-	for _, c := range cidrs {
-		if err := ensureRules(n.cfg.Bridge, c, n.non); err != nil {
-			return err
-		}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.make(cidrs, unused); err != nil {
+		return fmt.Errorf("kubenet: %w", err)
 	}
-	n.cidrs, n.list = cidrs, list
+	n.list = list
 	return nil
 }
 
@@ -156,7 +157,7 @@ func compose(cfg Config, cidrs []netip.Prefix) ([]byte, error) {
 		bridge["mtu"] = cfg.MTU
 	}
 	return json.Marshal(map[string]any{
-		"cniVersion": "1.0.0", "name": "kubenet-" + cfg.Bridge,
+		"cniVersion": "1.0.0", "name": networkName(cfg.Bridge),
 		"plugins": []any{
 			bridge,
 			map[string]any{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}, "snat": true},
@@ -164,71 +165,5 @@ func compose(cfg Config, cidrs []netip.Prefix) ([]byte, error) {
 	})
 }
 
-// Cleanup removes the iptables rules of a network. The bridge stays, since it may have existed
-// before.
-func (n *Network) Cleanup() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var errs []error
-	for _, c := range n.cidrs {
-		ipt, err := tables(c)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, r := range rules(n.cfg.Bridge, c, n.non) {
-			errs = append(errs, ipt.DeleteIfExists(r.table, r.chain, r.spec...))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-type rule struct {
-	table, chain string
-	spec         []string
-}
-
-// rules returns the iptables rules that a CIDR on the bridge needs. It is pure.
-func rules(bridge string, cidr, non netip.Prefix) []rule {
-	rs := []rule{
-		{"filter", "FORWARD", []string{"-i", bridge, "-m", "comment", "--comment", "kubenet: from pods", "-j", "ACCEPT"}},
-		{"filter", "FORWARD", []string{"-o", bridge, "-m", "comment", "--comment", "kubenet: to pods", "-j", "ACCEPT"}},
-	}
-	if non.Bits() == 0 {
-		return rs
-	}
-	spec := []string{"-s", cidr.String(), "-m", "comment", "--comment", "kubenet: SNAT for outbound traffic from cluster", "-m", "addrtype", "!", "--dst-type", "LOCAL"}
-	switch {
-	case non.Addr().Is4() == cidr.Addr().Is4():
-		spec = append(spec, "!", "-d", non.String())
-	default: // in a family without a non-masquerade CIDR, only traffic to pods is not masqueraded
-		spec = append(spec, "!", "-d", cidr.String())
-	}
-	return append(rs, rule{"nat", "POSTROUTING", append(spec, "-j", "MASQUERADE")})
-}
-
-func tables(cidr netip.Prefix) (*iptables.IPTables, error) {
-	proto := iptables.ProtocolIPv4
-	if cidr.Addr().Is6() {
-		proto = iptables.ProtocolIPv6
-	}
-	ipt, err := iptables.NewWithProtocol(proto)
-	if err != nil {
-		return nil, fmt.Errorf("kubenet: iptables for %s: %w", cidr, err)
-	}
-	return ipt, nil
-}
-
-func ensureRules(bridge string, cidr, non netip.Prefix) error {
-	ipt, err := tables(cidr)
-	if err != nil {
-		return err
-	}
-	for _, r := range rules(bridge, cidr, non) {
-		// First, so that no rule of somebody else's drops the traffic before it.
-		if err := ipt.InsertUnique(r.table, r.chain, 1, r.spec...); err != nil {
-			return fmt.Errorf("kubenet: insert rule for %s into %s of table %s: %w", cidr, r.chain, r.table, err)
-		}
-	}
-	return nil
-}
+// networkName names the network, and host-local's directory of its addresses.
+func networkName(bridge string) string { return "kubenet-" + bridge }

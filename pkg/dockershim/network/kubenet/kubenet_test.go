@@ -2,12 +2,15 @@ package kubenet
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +33,7 @@ func TestSetPodCIDR(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := n.SetPodCIDR(tt.cidr); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := n.SetPodCIDR(tt.cidr, true); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("SetPodCIDR(%q) = %v, want an error about %q", tt.cidr, err, tt.want)
 			}
 			if _, err := n.Network(); err == nil {
@@ -78,10 +81,10 @@ func TestMasqueradeRule(t *testing.T) {
 		"of the other family outside the pods' own": {c6, "10.0.0.0/8", "! -d fd00:1::/64 -j MASQUERADE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rs := rules("b", tt.cidr, netip.MustParsePrefix(tt.non))
+			rs := rulesOf("b", tt.cidr, netip.MustParsePrefix(tt.non))
 			got := ""
-			if last := rs[len(rs)-1]; last.table == "nat" {
-				got = strings.Join(last.spec, " ")
+			if last := rs[len(rs)-1]; last.Table == "nat" {
+				got = strings.Join(last.Spec, " ")
 			}
 			if (got == "") != (tt.want == "") || !strings.HasSuffix(got, tt.want) {
 				t.Errorf("nat rule = %q, want %q", got, tt.want)
@@ -109,20 +112,27 @@ func TestPodsTalkThoughForwardIsDropped(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			state := t.TempDir()
 			bridge := fmt.Sprintf("mkk%d", rand.IntN(1e6))
-			n, err := New(Config{Bridge: bridge, HairpinMode: mode, DataDir: state + "/ipam"})
+			record := state + "/kubenet.json"
+			n, err := New(Config{Bridge: bridge, HairpinMode: mode, DataDir: state + "/cni/ipam", CacheDir: state + "/cni/cache", Record: record})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if err := n.Cleanup(); err != nil {
-					t.Errorf("Cleanup: %v", err)
+				removed, err := Reset(record)
+				if err != nil || !slices.Equal(removed, []string{"bridge " + bridge}) {
+					t.Errorf("Reset has removed %q: %v", removed, err)
 				}
 				exec.Command("ip", "link", "del", bridge).Run()
 				if out, _ := exec.Command("iptables-save").Output(); strings.Contains(string(out), bridge) {
 					t.Errorf("iptables rules of %s are left", bridge)
 				}
+				for _, path := range []string{state + "/cni", record} {
+					if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s is left: %v", path, err)
+					}
+				}
 			})
-			d, err := cni.New(cni.Config{Network: n, BinDirs: []string{plugins}, CacheDir: state + "/cache", StateDir: state + "/records"})
+			d, err := cni.New(cni.Config{Network: n, BinDirs: []string{plugins}, CacheDir: state + "/cni/cache", StateDir: state + "/records"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,11 +142,11 @@ func TestPodsTalkThoughForwardIsDropped(t *testing.T) {
 			}
 			cidr := fmt.Sprintf("10.212.%d.0/24", rand.IntN(250))
 			for range 2 {
-				if err := n.SetPodCIDR(cidr); err != nil {
+				if err := n.SetPodCIDR(cidr, false); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := n.SetPodCIDR("10.213.0.0/24"); err == nil {
+			if err := n.SetPodCIDR("10.213.0.0/24", false); err == nil {
 				t.Error("the pod CIDR was changed under running pods")
 			}
 			hostPort := int32(20000 + rand.IntN(9000))
