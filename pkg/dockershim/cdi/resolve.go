@@ -188,9 +188,6 @@ func check(s *specs.Spec) error {
 	if s == nil {
 		return errors.New("is empty")
 	}
-	if err := specs.ValidateVersion(s); err != nil {
-		return err
-	}
 	vendor, class := parser.ParseQualifier(s.Kind)
 	if err := errors.Join(parser.ValidateVendorName(vendor), parser.ValidateClassName(class)); err != nil {
 		return fmt.Errorf("kind %q: %w", s.Kind, err)
@@ -203,19 +200,27 @@ func check(s *specs.Spec) error {
 	}
 	names := map[string]bool{}
 	for _, d := range s.Devices {
-		if err := parser.ValidateDeviceName(d.Name); err != nil {
-			return err
+		if err := checkDevice(d); err != nil {
+			return fmt.Errorf("device %q: %w", d.Name, err)
 		}
 		if names[d.Name] {
 			return fmt.Errorf("device %q is there twice", d.Name)
 		}
 		names[d.Name] = true
-		if err := (&cdi.ContainerEdits{ContainerEdits: &d.ContainerEdits}).Validate(); err != nil {
-			return fmt.Errorf("device %q: %w", d.Name, err)
-		}
-		if e := d.ContainerEdits; len(e.Env)+len(e.DeviceNodes)+len(e.NetDevices)+len(e.Hooks)+len(e.Mounts)+len(e.AdditionalGIDs) == 0 && e.IntelRdt == nil {
-			return fmt.Errorf("device %q changes nothing", d.Name)
-		}
+	}
+	// Last: what has been checked is not nil, which this cannot bear in a list.
+	return specs.ValidateVersion(s)
+}
+
+func checkDevice(d specs.Device) error {
+	if err := parser.ValidateDeviceName(d.Name); err != nil {
+		return err
+	}
+	if err := (&cdi.ContainerEdits{ContainerEdits: &d.ContainerEdits}).Validate(); err != nil {
+		return err
+	}
+	if e := d.ContainerEdits; len(e.Env)+len(e.DeviceNodes)+len(e.NetDevices)+len(e.Hooks)+len(e.Mounts)+len(e.AdditionalGIDs) == 0 && e.IntelRdt == nil {
+		return errors.New("changes nothing")
 	}
 	return nil
 }

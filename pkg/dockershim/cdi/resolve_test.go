@@ -88,6 +88,23 @@ func TestResolve(t *testing.T) {
 			files: func(t *testing.T, static, _ string) {
 				write(t, static, "f.yaml", "cdiVersion: 0.6.0\nkind: v.com/gpu\ndevices: [{name: a, containerEdits: {}}]\n")
 			}},
+		{name: "entries that are nothing", ask: "a", code: codes.NotFound, says: "(nil) mount", // and harm no other file
+			files: func(t *testing.T, static, _ string) {
+				for i, edit := range []string{"mounts", "deviceNodes", "hooks", "netDevices"} {
+					bad := "{" + edit + ": [null]}"
+					write(t, static, fmt.Sprint(i)+"-all.yaml", "cdiVersion: 0.3.0\nkind: v.com/gpu\ncontainerEdits: "+bad+"\ndevices: [{name: a, containerEdits: {env: [A=1]}}]\n")
+					write(t, static, fmt.Sprint(i)+".yaml", "cdiVersion: 0.3.0\nkind: v.com/gpu\ndevices: [{name: a, containerEdits: "+bad+"}]\n")
+				}
+				write(t, static, "9.yaml", "cdiVersion: 0.3.0\nkind: v.com/gpu\ndevices: [null]\n")
+			}},
+		{name: "a file that unfolds to much more", ask: "a", code: codes.NotFound, says: "excessive aliasing",
+			files: func(t *testing.T, static, _ string) {
+				text := "cdiVersion: 0.6.0\nkind: v.com/gpu\ncontainerEdits: {env: &e [" + strings.Repeat("A=1, ", 3000) + "]}\ndevices:\n- {name: a, containerEdits: {env: [A=1]}}\n"
+				for i := range 3000 {
+					text += fmt.Sprintf("- {name: b%d, containerEdits: {env: *e}}\n", i)
+				}
+				write(t, static, "f.yaml", text)
+			}},
 		{name: "an endless file", ask: "a", code: codes.NotFound, says: "too large",
 			files: func(t *testing.T, static, _ string) {
 				write(t, static, "f.yaml", fmt.Sprintf(twoDevices, "1")+string(bytes.Repeat([]byte("#\n"), maxFile/2)))
