@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/klog/v2"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
@@ -211,7 +209,7 @@ var (
 // register asks what is behind a socket, gives it to its handler, and tells it whether it
 // was registered. ctx is the agent's, own the socket's.
 func (r *Registry) register(ctx, own context.Context, path string) (Registration, error) {
-	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	conn, err := Dial(path)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}

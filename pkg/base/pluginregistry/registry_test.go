@@ -171,6 +171,17 @@ func TestAPlugInThatServesNoLongerIsRegisteredAnew(t *testing.T) {
 	testrun.Eventually(t, "it registers again", h.has("register p", "stay p", "leave p", "register p", "stay p"))
 }
 
+func TestASocketMayHaveAnyName(t *testing.T) {
+	root := short(t)
+	h := &handler{}
+	run(t, root, map[string]Handler{"One": h})
+	serve(t, root, "One", "a?b#c%zz d")
+	testrun.Eventually(t, "it is registered", h.has("register a?b#c%zz d", "stay a?b#c%zz d"))
+	if _, err := Dial("below/x.sock"); err == nil {
+		t.Error("a relative path is dialled")
+	}
+}
+
 func TestThePauseGrowsWithFailuresInARow(t *testing.T) {
 	for name, tc := range map[string]struct{ last, stayed, want time.Duration }{
 		"the first failure":                     {0, 0, firstRetry},

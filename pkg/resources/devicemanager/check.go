@@ -17,10 +17,15 @@ import (
 
 // What one plug-in may say. The kubelet has no bounds but gRPC's own, which is maxMessage.
 const (
-	maxMessage  = 4 << 20 // bytes of one message
-	maxDevices  = 1 << 16 // of one resource; some plug-ins count memory in devices
-	maxID       = 1 << 10 // bytes of a device's ID
-	maxPlugins  = 256     // registered at a time
+	maxMessage = 4 << 20 // bytes of one message
+	maxDevices = 1 << 16 // of one resource; some plug-ins count memory in devices
+	maxID      = 1 << 10 // bytes of a device's ID
+	maxPlugins = 256     // registered at a time
+
+	// maxResources is how many resources there may be in the life of an agent. What a plug-in has registered once stays
+	// in the node's status, so one that has a new name each time would make that grow without end.
+	maxResources = 256
+
 	maxItems    = 1 << 10 // of each kind in an answer to Allocate
 	maxValue    = 64 << 10
 	maxCDIName  = 512

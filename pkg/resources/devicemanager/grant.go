@@ -29,6 +29,17 @@ func unexpected(err error) error {
 	return &pods.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
 }
 
+// stopped is the kubelet's error of a plug-in that has gone.
+func stopped(resource string) error { return fmt.Errorf("endpoint of %s has been stopped", resource) }
+
+// replaced reports whether another plug-in has come for the resource of one: the one may have ended for that.
+func (m *Manager) replaced(p *plugin) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.offers[p.resource].newest()
+	return now != nil && now != p
+}
+
 // SetUp has plug-ins give what was reserved for a pod, once. The error is a *pods.Rejection if one
 // refuses; any other means that the pod has to wait: for the end of the pod that still has the devices, or for a
 // plug-in that has not come back since the agent started.
@@ -47,7 +58,7 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) error {
 func (m *Manager) confirm(ctx context.Context, pod *v1.Pod, c *v1.Container, resource string) error {
 	m.mu.Lock()
 	g, o := m.grants[pod.UID][c.Name][resource], m.offers[resource]
-	p := o.current()
+	p, coming := o.current(), o.newest() != nil
 	if g == nil || g.response != nil {
 		m.mu.Unlock()
 		if g == nil || p != nil {
@@ -60,8 +71,11 @@ func (m *Manager) confirm(ctx context.Context, pod *v1.Pod, c *v1.Container, res
 	if err != nil {
 		return err
 	}
-	if p == nil {
-		return unexpected(fmt.Errorf("endpoint of %s has been stopped", resource))
+	switch {
+	case p == nil && coming:
+		return fmt.Errorf("the device plug-in of %s has not listed its devices yet", resource)
+	case p == nil:
+		return unexpected(stopped(resource))
 	}
 	began := time.Now()
 	preferred := m.prefer(ctx, p, r)
@@ -84,6 +98,8 @@ func (m *Manager) confirm(ctx context.Context, pod *v1.Pod, c *v1.Container, res
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case err != nil && m.replaced(p):
+		return fmt.Errorf("the device plug-in of %s has registered anew while it was asked, and is asked again: %w", resource, err)
 	case err != nil:
 		return unexpected(err)
 	}
@@ -175,7 +191,7 @@ func (m *Manager) PreStart(ctx context.Context, pod *v1.Pod, c *v1.Container) er
 	for resource := range wanted(c) {
 		m.mu.Lock()
 		g, o := m.grants[pod.UID][c.Name][resource], m.offers[resource]
-		offered, p := o != nil && !o.removed, o.newest()
+		offered, p, required := o != nil && !o.removed, o.newest(), o != nil && o.preStart
 		m.mu.Unlock()
 		if g == nil && offered {
 			if err := m.giveAgain(ctx, pod, c); err != nil {
@@ -185,8 +201,11 @@ func (m *Manager) PreStart(ctx context.Context, pod *v1.Pod, c *v1.Container) er
 			g = m.grants[pod.UID][c.Name][resource]
 			m.mu.Unlock()
 		}
-		if g == nil || p == nil || !p.options.GetPreStartRequired() {
+		switch {
+		case g == nil || !required:
 			continue
+		case p == nil: // what it would have prepared is not
+			return preStartFailed(stopped(resource))
 		}
 		if err := p.preStart(ctx, g.ids()); err != nil {
 			return err

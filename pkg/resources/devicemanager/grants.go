@@ -71,6 +71,22 @@ func (all grants) used(resource string, but func(types.UID) bool) map[string]boo
 	return ids
 }
 
+// counts returns how many devices of each resource pods have.
+func (all grants) counts() map[string]int {
+	n := map[string]int{}
+	for _, containers := range all {
+		for _, resources := range containers {
+			for resource := range resources {
+				n[resource] = 0
+			}
+		}
+	}
+	for resource := range n {
+		n[resource] = len(all.used(resource, func(types.UID) bool { return false }))
+	}
+	return n
+}
+
 // users returns the pods that have a device for which has is true.
 func (all grants) users(resource string, has func(id string) bool) (uids []types.UID) {
 	for uid, containers := range all {

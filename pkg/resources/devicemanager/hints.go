@@ -17,10 +17,11 @@ const maxHintNodes = 16
 // hints says which NUMA nodes could serve n devices of those that are available; what is reusable has to be
 // among these nodes. nil: no device belongs to a node. all are those of the resource, known the machine's nodes.
 func hints(all, available, reusable map[string]device, n int, known numa.Set) []topologymanager.Hint {
+	of, free, again := count(all), count(available), count(reusable)
 	nodes, tied := numa.Set(0), false
-	for _, d := range all {
-		nodes |= d.nodes & known
-		tied = tied || d.nodes != 0
+	for own := range of {
+		nodes |= own & known
+		tied = tied || own != 0
 	}
 	if nodes == 0 {
 		nodes = known
@@ -31,17 +32,10 @@ func hints(all, available, reusable map[string]device, n int, known numa.Set) []
 	fewest := nodes.Len()
 	list := []topologymanager.Hint{}
 	for set := range nodes.Subsets() {
-		if within(all, set) >= n {
+		if of.within(set) >= n {
 			fewest = min(fewest, set.Len())
 		}
-		again, fits := 0, true
-		for _, d := range reusable {
-			if d.nodes != 0 {
-				again++
-				fits = fits && d.nodes&set != 0
-			}
-		}
-		if fits && again+within(available, set) >= n {
+		if used := again.within(set); used == again.within(^numa.Set(0)) && used+free.within(set) >= n {
 			list = append(list, topologymanager.Hint{Nodes: set})
 		}
 	}
@@ -51,11 +45,23 @@ func hints(all, available, reusable map[string]device, n int, known numa.Set) []
 	return list
 }
 
-// within counts the devices that belong to one of the nodes.
-func within(devices map[string]device, set numa.Set) (n int) {
+// counts says how many devices belong to the same NUMA nodes, by these: there may be many devices, but few
+// such sets.
+type counts map[numa.Set]int
+
+func count(devices map[string]device) counts {
+	c := counts{}
 	for _, d := range devices {
-		if d.nodes&set != 0 {
-			n++
+		c[d.nodes]++
+	}
+	return c
+}
+
+// within is the number of devices that belong to one of the nodes.
+func (c counts) within(set numa.Set) (n int) {
+	for own, have := range c {
+		if own&set != 0 {
+			n += have
 		}
 	}
 	return n

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
@@ -182,16 +183,14 @@ func (m *Manager) Resources() Resources {
 }
 
 // Allocatable is what pods may request in total for admission: what Resources says, but no less than what pods
-// have. So a pod that has its devices is not short of them.
+// have, be its plug-in gone for good. So a pod that has its devices is not short of them.
 func (m *Manager) Allocatable() v1.ResourceList {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := m.offers.resources().Allocatable
-	for name := range m.offers {
-		have := int64(len(m.grants.used(name, func(types.UID) bool { return false })))
-		if q := list[v1.ResourceName(name)]; q.Value() < have {
-			q.Set(have)
-			list[v1.ResourceName(name)] = q
+	for name, have := range m.grants.counts() {
+		if q := list[v1.ResourceName(name)]; q.Value() < int64(have) {
+			list[v1.ResourceName(name)] = *resource.NewQuantity(int64(have), resource.DecimalSI)
 		}
 	}
 	return list

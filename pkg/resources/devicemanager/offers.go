@@ -24,6 +24,9 @@ type offer struct {
 	gone time.Time
 	// early is true from the agent's start until a plug-in has listed devices.
 	early bool
+	// preStart is whether the plug-in that registered last wants to be asked before each start of a container, also after
+	// it has gone.
+	preStart bool
 	// removed is true once the grace is over: the node has no such resource any more.
 	removed bool
 }
@@ -82,7 +85,7 @@ func (o *offer) serve(now time.Time) {
 		}
 		return
 	}
-	o.gone, o.removed = time.Time{}, false
+	o.gone, o.removed, o.preStart = time.Time{}, false, o.newest().options.GetPreStartRequired()
 	if p := o.current(); p != nil {
 		o.early, o.devices = false, p.devices
 	}

@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/klog/v2"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/pluginregistry"
 )
 
 const (
@@ -31,8 +31,7 @@ type plugin struct {
 
 // connect asks a plug-in for its options.
 func connect(ctx context.Context, resource, socket string) (*plugin, error) {
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	conn, err := pluginregistry.Dial(socket, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
 		return nil, fmt.Errorf("dial device plug-in of %s at %s: %w", resource, socket, err)
 	}
@@ -108,7 +107,11 @@ func (p *plugin) preStart(ctx context.Context, ids []string) error {
 	ctx, cancel := context.WithTimeout(ctx, preStartTimeout)
 	defer cancel()
 	if _, err := p.client.PreStartContainer(ctx, &api.PreStartContainerRequest{DevicesIds: ids}); err != nil {
-		return fmt.Errorf("device plugin PreStartContainer rpc failed with err: %w", told(err))
+		return preStartFailed(told(err))
 	}
 	return nil
+}
+
+func preStartFailed(err error) error {
+	return fmt.Errorf("device plugin PreStartContainer rpc failed with err: %w", err)
 }

@@ -9,63 +9,118 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/pluginregistry"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager/checkpoint"
 )
 
 const (
-	socketName  = "kubelet.sock"
-	serveRetry  = 30 * time.Second
-	maxRequests = 16 // of one connection at a time
+	socketName = "kubelet.sock"
+	serveRetry = 30 * time.Second
+	goneRetry  = time.Second // so that who removes the socket each time costs little
+
+	maxConnections = 64
+	maxRequests    = 16 // of one connection at a time
+	maxIdle        = 5 * time.Minute
 )
 
 // serve takes registrations, and tries again later if that is impossible: device plug-ins are not all that the node
-// is for.
+// is for. A socket that somebody has removed, the directory with it perhaps, is made anew.
 func (m *Manager) serve(ctx context.Context) {
 	var failing logonce.Error
-	for {
-		if err := m.listen(ctx); ctx.Err() == nil && failing.Note(err) {
-			klog.ErrorS(err, "Device plug-ins cannot register, trying again", "after", serveRetry)
+	for first := true; ; {
+		err := m.makeDir(first)
+		if err == nil {
+			first = false
+			err = m.listen(ctx)
+		}
+		pause := serveRetry
+		if errors.Is(err, errSocketGone) {
+			pause = goneRetry
+		}
+		if ctx.Err() == nil && failing.Note(err) {
+			klog.ErrorS(err, "Device plug-ins cannot register, trying again", "after", pause)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.cfg.Clock.After(serveRetry):
+		case <-m.cfg.Clock.After(pause):
 		}
 	}
 }
 
-// listen makes kubelet.sock anew, by which plug-ins notice a new agent, and serves it until ctx ends.
+var errSocketGone = errors.New("somebody has removed the socket")
+
+// listen makes kubelet.sock anew, by which plug-ins notice a new agent, and serves it until ctx ends or the socket
+// is gone.
 func (m *Manager) listen(ctx context.Context) error {
+	path := filepath.Join(m.dir, socketName)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	is, err := os.Lstat(path)
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(64<<10), grpc.MaxConcurrentStreams(maxRequests), grpc.ConnectionTimeout(connectTimeout), grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}))
+	api.RegisterRegistrationServer(s, &registrations{m: m, ctx: ctx})
+	own, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(own, s.Stop)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if dirwatch.Gone(own, path, is) {
+			cancel(errSocketGone)
+		}
+	})
+	klog.V(2).InfoS("Device plug-ins can register", "socket", l.Addr())
+	err = s.Serve(netutil.LimitListener(l, maxConnections))
+	stop()
+	s.Stop() // and waits for what it serves
+	cancel(nil)
+	watch.Wait()
+	if errors.Is(context.Cause(own), errSocketGone) {
+		return errSocketGone
+	}
+	return err
+}
+
+// makeDir makes the directory where it is missing. At first it removes what others have left in it; later
+// the plug-ins are those of this agent, and only what is in the way of its socket goes. The checkpoint is written
+// anew if it went with the directory.
+func (m *Manager) makeDir(first bool) error {
 	if err := durable.MakeWay(m.dir, lost); err != nil && !errors.Is(err, durable.ErrDamaged) {
 		return err
 	}
 	if err := os.MkdirAll(m.dir, 0o750); err != nil {
 		return err
 	}
-	if err := clean(m.dir); err != nil {
+	if first {
+		return clean(m.dir)
+	}
+	if err := os.Remove(filepath.Join(m.dir, socketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", filepath.Join(m.dir, socketName))
-	if err != nil {
-		return err
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := os.Lstat(filepath.Join(m.dir, checkpoint.FileName)); errors.Is(err, fs.ErrNotExist) && (len(m.grants) > 0 || len(m.offers) > 0) {
+		return m.put(m.grants)
 	}
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(64<<10), grpc.MaxConcurrentStreams(maxRequests), grpc.ConnectionTimeout(connectTimeout), grpc.WaitForHandlers(true))
-	api.RegisterRegistrationServer(s, &registrations{m: m, ctx: ctx})
-	stop := context.AfterFunc(ctx, s.Stop)
-	defer stop()
-	klog.V(2).InfoS("Device plug-ins can register", "socket", l.Addr())
-	err = s.Serve(l)
-	s.Stop() // and waits for what it serves
-	return err
+	return nil
 }
 
 // clean removes the sockets that earlier agents and plug-ins have left, as the kubelet does: a plug-in that
@@ -136,14 +191,17 @@ func (m *Manager) join(p *plugin) error {
 	for _, o := range m.offers {
 		n += len(o.plugins)
 	}
-	if n >= maxPlugins {
+	o, known := m.offers[p.resource]
+	switch {
+	case n >= maxPlugins:
 		return fmt.Errorf("%d device plug-ins are registered already", n)
-	}
-	o := m.offers[p.resource]
-	if o == nil {
+	case !known && len(m.offers) >= maxResources: // the node's status names each, also when its plug-in has gone
+		return fmt.Errorf("device plug-ins have registered %d resources since the agent started", len(m.offers))
+	case !known:
 		o = &offer{}
 		m.offers[p.resource] = o
 	}
+	before := m.told(o)
 	o.plugins = slices.DeleteFunc(o.plugins, func(old *plugin) bool {
 		if old.socket == p.socket && old.stop != nil {
 			old.stop()
@@ -153,6 +211,7 @@ func (m *Manager) join(p *plugin) error {
 	o.plugins = append(o.plugins, p)
 	o.serve(m.cfg.Clock.Now())
 	m.saveResources()
+	m.tell(p.resource, o, before)
 	return nil
 }
 

@@ -297,6 +297,28 @@ func TestTheSocketIsMadeWhateverIsInItsPlace(t *testing.T) {
 	}
 }
 
+func TestTheSocketIsMadeAgainWhenSomebodyRemovesIt(t *testing.T) {
+	s, conn := serve(t, node(t))
+	for _, lose := range []func() error{
+		func() error { return os.Remove(filepath.Join(s.dir, SocketName)) }, func() error { return os.RemoveAll(s.dir) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		wait, stop := context.WithTimeout(t.Context(), time.Minute)
+		for { // the connection to the old socket may still be there
+			_, err := v1alpha1.NewPodResourcesListerClient(conn).List(wait, &v1alpha1.ListPodResourcesRequest{}, grpc.WaitForReady(true))
+			if _, gone := os.Lstat(filepath.Join(s.dir, SocketName)); err == nil && gone == nil {
+				break
+			}
+			if wait.Err() != nil {
+				t.Fatalf("a minute after the socket was removed: %v", err)
+			}
+		}
+		stop()
+	}
+}
+
 func TestClientsThatDoNothingDoNotHoldUpTheEnd(t *testing.T) {
 	s, err := New(node(t))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/cpuset"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager"
@@ -52,6 +54,7 @@ const (
 	maxGrace = 30 * time.Second
 
 	serveRetry = 30 * time.Second
+	goneRetry  = time.Second
 )
 
 // Devices knows which devices of device plug-ins there are and who has them.
@@ -112,17 +115,23 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, and tries again later where that is impossible: pods run without it.
+// Run serves until ctx ends, and tries again later where that is impossible: pods run without it. A socket that somebody
+// has removed is made anew.
 func (s *Server) Run(ctx context.Context) error {
 	var failing logonce.Error
 	for {
-		if err := s.serve(ctx); ctx.Err() == nil && failing.Note(err) {
-			klog.ErrorS(err, "The PodResources API cannot be served, trying again", "after", serveRetry)
+		err := s.serve(ctx)
+		pause := serveRetry
+		if errors.Is(err, errGone) {
+			pause = goneRetry
+		}
+		if ctx.Err() == nil && failing.Note(err) {
+			klog.ErrorS(err, "The PodResources API cannot be served, trying again", "after", pause)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.cfg.Clock.After(serveRetry):
+		case <-s.cfg.Clock.After(pause):
 		}
 	}
 }
@@ -133,6 +142,12 @@ func (s *Server) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	path := filepath.Join(s.dir, SocketName)
+	is, err := os.Lstat(path)
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(s.limited), grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxRequests),
 		grpc.ConnectionTimeout(connectTimeout), grpc.WaitForHandlers(true),
@@ -140,13 +155,27 @@ func (s *Server) serve(ctx context.Context) error {
 	)
 	api.RegisterPodResourcesListerServer(g, &listerV1{s: s})
 	v1alpha1.RegisterPodResourcesListerServer(g, &listerV1alpha1{s: s})
-	stop := context.AfterFunc(ctx, g.Stop)
-	defer stop()
+	own, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(own, g.Stop)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if dirwatch.Gone(own, path, is) {
+			cancel(errGone)
+		}
+	})
 	klog.V(2).InfoS("Serving the PodResources API", "socket", l.Addr())
 	err = g.Serve(netutil.LimitListener(l, maxConnections))
+	stop()
 	g.Stop() // and waits for what it serves
+	cancel(nil)
+	watch.Wait()
+	if errors.Is(context.Cause(own), errGone) {
+		return errGone
+	}
 	return err
 }
+
+var errGone = errors.New("somebody has removed the socket")
 
 // limited turns requests away that come too fast, in the kubelet's words.
 func (s *Server) limited(ctx context.Context, q any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
