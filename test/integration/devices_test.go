@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,7 +83,23 @@ func TestDevicesOfAPlugIn(t *testing.T) {
 	healthOf(v1.ResourceHealthStatusUnknown)
 
 	// Neither the plug-in's end nor a new agent harms the pod, and the device stays its own.
-	// A plug-in registers at the new agent's socket, not at what the killed one has left.
+	killAgent(t, a)
+	plugin = start()
+	healthOf(v1.ResourceHealthStatusHealthy)
+	if s := harness.Status(user, "c"); s.ContainerID != id || s.RestartCount != 0 || string(s.AllocatedResourcesStatus[0].Resources[0].ResourceID) != has {
+		t.Errorf("after the restart: %+v", s)
+	}
+	a.Write("other.yaml", harness.Pod("other", "", gadgets(1)))
+	a.WaitRunning("other")
+	if got := plugin.Calls("Allocate"); len(got) != 1 || got[0][0] == has {
+		t.Errorf("the other pod was given %q beside %q", got, has)
+	}
+}
+
+// killAgent kills the agent and starts another. A plug-in registers at the new agent's socket, not at what the killed one
+// has left.
+func killAgent(t *testing.T, a *harness.Agent) {
+	t.Helper()
 	sock := filepath.Join(a.Dir, "root", "device-plugins", "kubelet.sock")
 	old, err := os.Lstat(sock)
 	if err != nil {
@@ -99,14 +116,67 @@ func TestDevicesOfAPlugIn(t *testing.T) {
 		}
 		return nil
 	}, a.Explain)
-	plugin = start()
-	healthOf(v1.ResourceHealthStatusHealthy)
-	if s := harness.Status(user, "c"); s.ContainerID != id || s.RestartCount != 0 || string(s.AllocatedResourcesStatus[0].Resources[0].ResourceID) != has {
-		t.Errorf("after the restart: %+v", s)
+}
+
+// The agent is killed while a plug-in gives a pod its device, and while it prepares it; the plug-in ends then, too.
+func TestAgentKilledWhileAPlugInIsAsked(t *testing.T) {
+	t.Parallel()
+	harness.NeedDockerd(t)
+	a := harness.StartAgent(t, harness.AgentConfig{})
+	cfg := deviceplugin.Config{
+		Resource: gadget, Root: filepath.Join(a.Dir, "root"), Devices: deviceplugin.Devices(map[string]bool{"one": true, "two": true}),
+		Options: &api.DevicePluginOptions{PreStartRequired: true},
 	}
-	a.Write("other.yaml", harness.Pod("other", "", gadgets(1)))
-	a.WaitRunning("other")
-	if got := plugin.Calls("Allocate"); len(got) != 1 || got[0][0] == has {
-		t.Errorf("the other pod was given %q beside %q", got, has)
+	start := func() *deviceplugin.Plugin {
+		t.Helper()
+		listed := strings.Count(a.Log(), "Devices changed")
+		p, err := deviceplugin.Start(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Stop)
+		harness.Eventually(t, "the agent has seen the devices", harness.Patience, func() error {
+			if strings.Count(a.Log(), "Devices changed") == listed {
+				return fmt.Errorf("not yet")
+			}
+			return nil
+		}, a.Explain)
+		return p
+	}
+	owner := map[string]string{}
+	for _, call := range []string{"Allocate", "PreStartContainer"} {
+		asked := make(chan struct{})
+		cfg.Before = func(ctx context.Context, c string) error {
+			if c == call {
+				close(asked)
+				<-ctx.Done()
+			}
+			return nil
+		}
+		plugin := start()
+		pod := strings.ToLower(call)
+		a.Write(pod+".yaml", harness.Pod(pod, `test "$DEVICES" && sleep 1000000`, gadgets(1)))
+		select {
+		case <-asked:
+		case <-t.Context().Done():
+		}
+		killAgent(t, a)
+		plugin.Stop()
+		cfg.Before = nil
+		plugin = start()
+		a.WaitRunning(pod)
+		p := a.WaitPod(pod, "the container's status names its device", func(p *v1.Pod) bool {
+			return len(harness.Status(p, "c").AllocatedResourcesStatus) == 1
+		})
+		s := harness.Status(p, "c")
+		id := string(s.AllocatedResourcesStatus[0].Resources[0].ResourceID)
+		if other, twice := owner[id]; twice || s.RestartCount != 0 {
+			t.Errorf("pod %s has device %s, which pod %q has: %+v", pod, id, other, s)
+		}
+		owner[id] = pod
+		if got := plugin.Calls("PreStartContainer"); len(got) != 1 || got[0][0] != id {
+			t.Errorf("%s: the new plug-in was asked to prepare %q, want %s", call, got, id)
+		}
+		plugin.Stop()
 	}
 }
