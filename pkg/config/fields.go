@@ -78,7 +78,7 @@ var fields = []field{
 	{"cgroupDriver", honoured, "", "cgroupfs or systemd; empty: what Docker uses"},
 	{"cpuManagerPolicy", honoured, "", "how CPUs are given to containers: none, or static for CPUs of their own to Guaranteed pods that request whole ones"},
 	{"singleProcessOOMKill", honoured, "", "true: the kernel kills one process of a container that is out of memory, not all; false needs cgroup v2 and a runtime that can be told. Docker cannot: there it is true"},
-	{"cpuManagerPolicyOptions", honoured, "", "options of the static policy: full-pcpus-only and strict-cpu-reservation; the others are refused"},
+	{"cpuManagerPolicyOptions", honoured, "", "options of the static policy: full-pcpus-only, strict-cpu-reservation and distribute-cpus-across-numa; the others are refused"},
 	{"cpuManagerReconcilePeriod", honoured, "", "how often the CPU manager looks again; changes are followed at once besides"},
 	{"memoryManagerPolicy", honoured, "", "None, or Static: memory and huge pages of Guaranteed pods are of as few NUMA nodes as hold them"},
 	{"topologyManagerPolicy", honoured, "", "whether what containers have to themselves is of the same NUMA nodes: none, best-effort, restricted (pods for which it could be and is not are rejected) or single-numa-node (all pods for which it is not)"},

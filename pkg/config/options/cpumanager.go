@@ -17,6 +17,8 @@ type CPUManager struct {
 	// StrictReservation keeps the reserved CPUs out of the shared ones as well
 	// (strict-cpu-reservation).
 	StrictReservation bool
+	// Distribute takes equally many CPUs of each NUMA node where one has too few (distribute-cpus-across-numa).
+	Distribute bool
 }
 
 // ParseCPUManager reads the options. An option that is alpha in Kubernetes 1.37 is refused with
@@ -38,7 +40,9 @@ func ParseCPUManager(options map[string]string) (CPUManager, error) {
 			o.FullCores = on
 		case "strict-cpu-reservation":
 			o.StrictReservation = on
-		case "distribute-cpus-across-numa", "prefer-align-cpus-by-uncorecache":
+		case "distribute-cpus-across-numa":
+			o.Distribute = on
+		case "prefer-align-cpus-by-uncorecache":
 			if on {
 				return o, fmt.Errorf("option %q of the CPU manager is not implemented here", name)
 			}

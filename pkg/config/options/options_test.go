@@ -15,6 +15,7 @@ func TestParseCPUManager(t *testing.T) {
 	}{
 		"none":            {nil, CPUManager{}, ""},
 		"both":            {map[string]string{"full-pcpus-only": "true", "strict-cpu-reservation": "true"}, CPUManager{FullCores: true, StrictReservation: true}, ""},
+		"distributed":     {map[string]string{"distribute-cpus-across-numa": "true"}, CPUManager{Distribute: true}, ""},
 		"switched off":    {map[string]string{"full-pcpus-only": "false", "distribute-cpus-across-numa": "false"}, CPUManager{}, ""},
 		"alpha":           {map[string]string{"align-by-socket": "true"}, CPUManager{}, `CPU Manager Policy Alpha-level Options not enabled, but option "align-by-socket" provided`},
 		"alpha and off":   {map[string]string{"distribute-cpus-across-cores": "false"}, CPUManager{}, `CPU Manager Policy Alpha-level Options not enabled, but option "distribute-cpus-across-cores" provided`},

@@ -55,7 +55,7 @@ func newPolicy(t Topology, named cpuset.CPUSet, amount apiresource.Quantity, o o
 	p := policy{topology: t, options: o, reserved: named}
 	n := int(amount.Value()) // rounded up
 	if named.IsEmpty() {
-		p.reserved, _ = t.take(t.CPUs(), n)
+		p.reserved, _ = p.take(t.CPUs(), n)
 	}
 	if p.reserved.Size() != n {
 		return policy{}, fmt.Errorf("unable to reserve the required amount of CPUs (size of %s did not equal %d)", p.reserved, n)
@@ -174,12 +174,23 @@ func (p policy) takeFrom(nodes numa.Set, free cpuset.CPUSet, n int) (cpuset.CPUS
 	if nodes != 0 {
 		near = free.Intersection(p.topology.of(nodes))
 	}
-	first, err := p.topology.take(near, min(n, near.Size()))
+	first, err := p.take(near, min(n, near.Size()))
 	if err != nil {
 		return cpuset.New(), err
 	}
-	rest, err := p.topology.take(free.Difference(first), n-first.Size())
+	rest, err := p.take(free.Difference(first), n-first.Size())
 	return first.Union(rest), err
+}
+
+// take picks CPUs as the options say.
+func (p policy) take(free cpuset.CPUSet, n int) (cpuset.CPUSet, error) {
+	switch {
+	case !p.options.Distribute:
+		return p.topology.take(free, n)
+	case p.options.FullCores:
+		return p.topology.distribute(free, n, p.topology.threadsPerCore())
+	}
+	return p.topology.distribute(free, n, 1)
 }
 
 // aligned returns why n CPUs cannot be whole cores, if they have to be. Cores with
