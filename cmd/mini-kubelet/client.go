@@ -93,14 +93,20 @@ func (c *agentClient) url(query url.Values, path ...string) *url.URL {
 	return u
 }
 
-// get returns the answer to a request, which the caller closes.
+// get returns the answer to a request, which the caller closes. The error is interrupted if the command was.
 func (c *agentClient) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
-	if err != nil {
+	switch {
+	case isCanceled(ctx):
+		if err == nil {
+			resp.Body.Close()
+		}
+		return nil, interrupted
+	case err != nil:
 		return nil, c.explain(err)
 	}
 	if resp.StatusCode == http.StatusOK {
@@ -120,7 +126,10 @@ func (c *agentClient) getJSON(ctx context.Context, into any, u *url.URL) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+	switch err := json.NewDecoder(resp.Body).Decode(into); {
+	case err != nil && isCanceled(ctx):
+		return interrupted
+	case err != nil:
 		return fmt.Errorf("%s does not answer %s as an agent does: %w", c.where, u.Path, err)
 	}
 	return nil
@@ -135,8 +144,6 @@ func (c *agentClient) pods(ctx context.Context) (*v1.PodList, error) {
 // explain says in plain words why there was no answer.
 func (c *agentClient) explain(err error) error {
 	switch {
-	case errors.Is(err, context.Canceled):
-		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no permission to open the agent's %s: run this as root, or use --server", c.where)
 	case c.socket != "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
@@ -221,7 +228,7 @@ func (c *agentClient) ofStream(err error) error {
 	case err == nil || errors.As(err, &code):
 		return err
 	case errors.Is(err, portforward.ErrLostConnectionToPod):
-		return errors.New("the connection to the pod is lost: it has ended, or the agent has")
+		return errors.New("the connection to the pod is lost: nothing in it listens at that port, or it has ended, or the agent has")
 	}
 	text := err.Error()
 	for _, library := range []string{"error upgrading connection: ", "unable to upgrade connection: "} {

@@ -34,14 +34,14 @@ func (f *processFlags) note(out io.Writer, text string) {
 	}
 }
 
-// attach returns what the process is connected to. Only a terminal can be one for the container.
+// attach returns what the process is connected to. Only a terminal can be one for a command in the container.
 func (f *processFlags) attach(raw streams, errOut io.Writer) *attached {
 	tty := f.tty && f.stdin
 	if tty && !isTerminal(raw.in) {
 		f.note(errOut, "Unable to use a TTY - input is not a terminal or the right kind of file")
 		tty = false
 	}
-	return &attached{streams: raw, stdin: f.stdin, tty: tty, quiet: f.quiet}
+	return &attached{streams: raw, stdin: f.stdin, tty: tty, raw: tty, quiet: f.quiet}
 }
 
 // query names the streams as the kubelet API does.
@@ -56,6 +56,17 @@ func (a *attached) query() url.Values {
 		q.Set("input", "1")
 	}
 	return q
+}
+
+// runsIn makes it fit what runs in a container already, on a terminal or not. It returns what to tell the user.
+func (a *attached) runsIn(pod *v1.Pod, container string) (note string) {
+	spec, _ := pods.Container(pod, container)
+	a.tty = spec != nil && spec.TTY
+	if a.raw && !a.tty {
+		a.raw = false
+		return "error: Unable to use a TTY - container " + container + " did not allocate one"
+	}
+	return ""
 }
 
 func newExecCommand(raw streams) *cobra.Command {
@@ -117,11 +128,8 @@ func newAttachCommand(raw streams) *cobra.Command {
 			}
 			f.note(cmd.ErrOrStderr(), note)
 			a := f.attach(raw, cmd.ErrOrStderr())
-			if spec, _ := pods.Container(pod, container); a.tty && spec != nil && !spec.TTY {
-				f.note(cmd.ErrOrStderr(), "error: Unable to use a TTY - container "+container+" did not allocate one")
-				a.tty = false
-			}
-			if a.stdin && a.tty {
+			f.note(cmd.ErrOrStderr(), a.runsIn(pod, container))
+			if a.raw {
 				f.note(cmd.ErrOrStderr(), "If you don't see a command prompt, try pressing enter.")
 			}
 			e, err := c.executor(c.url(a.query(), "attach", pod.Namespace, pod.Name, container))

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"reflect"
 	"strings"
@@ -14,6 +17,8 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -88,8 +93,9 @@ func TestWhichContainerIsMeant(t *testing.T) {
 
 func TestPortNumbers(t *testing.T) {
 	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Ports: []v1.ContainerPort{{Name: "http", ContainerPort: 80}, {ContainerPort: 1}}}}}}
+	p.Spec.InitContainers = []v1.Container{{Ports: []v1.ContainerPort{{Name: "sidecar", ContainerPort: 90}}}}
 	for spec, want := range map[string]string{
-		"8080": "8080:8080", "8080:80": "8080:80", "8080:http": "8080:80", ":http": ":80", "http": "80:80", ":80": ":80",
+		"8080": "8080:8080", "8080:80": "8080:80", "8080:http": "8080:80", ":http": ":80", "http": "80:80", ":80": ":80", "sidecar": "90:90",
 		"": "", "8080:": "", "0": "", "65536": "", "https": "", "8080:https": "", "-1": "",
 	} {
 		got, err := portNumbers(p, []string{spec})
@@ -251,5 +257,85 @@ func TestWhatAnHTTPStatusMeans(t *testing.T) {
 		if _, err := (&connection{server: server}).client(); err == nil {
 			t.Errorf("--server %s was accepted", server)
 		}
+	}
+}
+
+func TestAttachGoesByWhatTheContainerHas(t *testing.T) {
+	p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "shell", TTY: true, Stdin: true}, {Name: "c"}}}}
+	for _, tt := range []struct {
+		container       string
+		a               attached
+		query           string
+		raw, complained bool
+	}{
+		{"shell", attached{stdin: true, tty: true, raw: true}, "input=1&output=1&tty=1", true, false},
+		{"shell", attached{stdin: true}, "input=1&output=1&tty=1", false, false},
+		{"shell", attached{}, "output=1&tty=1", false, false},
+		{"c", attached{stdin: true, tty: true, raw: true}, "error=1&input=1&output=1", false, true},
+		{"c", attached{}, "error=1&output=1", false, false},
+	} {
+		note := tt.a.runsIn(p, tt.container)
+		if got := tt.a.query().Encode(); got != tt.query || tt.a.raw != tt.raw || (note != "") != tt.complained {
+			t.Errorf("%s: %s, raw %v, %q, want %+v", tt.container, got, tt.a.raw, note, tt)
+		}
+	}
+}
+
+// silentAgent has one pod, and answers nothing about it.
+func silentAgent(t *testing.T) (root string, asked chan string) {
+	t.Helper()
+	root, asked = t.TempDir(), make(chan string, 10)
+	l, err := ownsocket.Listen(t.Context(), config.LocalSocket(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := make(chan struct{})
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/pods" {
+			p := somePod("default", "web", false)
+			p.Spec.Containers, p.Status.Phase = []v1.Container{{Name: "c"}}, v1.PodRunning
+			_ = json.NewEncoder(w).Encode(v1.PodList{Items: []v1.Pod{p}})
+			return
+		}
+		asked <- r.URL.Path
+		<-end
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() {
+		close(end)
+		_ = s.Close()
+		<-done
+	})
+	return root, asked
+}
+
+func TestASignalEndsACommandWhoseAgentIsSilent(t *testing.T) {
+	root, asked := silentAgent(t)
+	for _, args := range [][]string{
+		{"logs", "web"}, {"logs", "-f", "web"}, {"exec", "web", "--root-dir", root, "--", "true"}, {"attach", "web"}, {"port-forward", "web", ":80"}, {"events"},
+		{"events", "-w"}, {"top"},
+	} {
+		if args[0] != "exec" {
+			args = append(args, "--root-dir", root)
+		}
+		t.Run(args[0], func(t *testing.T) {
+			ctx, interrupt := context.WithCancelCause(t.Context())
+			var out, errOut bytes.Buffer
+			ended := make(chan int, 1)
+			go func() { ended <- run(ctx, args, strings.NewReader(""), &out, &errOut) }()
+			select {
+			case <-asked:
+			case code := <-ended:
+				t.Fatalf("ended by itself with %d: %s", code, &errOut)
+			}
+			interrupt(errors.New("as a signal does"))
+			if code := <-ended; code != interrupted.code || out.Len()+errOut.Len() > 0 {
+				t.Errorf("%v: %d, %s%s", args, code, &out, &errOut)
+			}
+		})
 	}
 }

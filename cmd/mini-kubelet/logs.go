@@ -148,11 +148,7 @@ func (f *logFlags) print(ctx context.Context, c *agentClient, pod *v1.Pod, conta
 		log := &containerLog{client: c, pod: pod, container: container, out: to, notes: notes}
 		group.Go(func() error { return log.print(ctx, query, f.follow) })
 	}
-	err := group.Wait()
-	if errors.Is(err, context.Canceled) {
-		return interrupted
-	}
-	return err
+	return group.Wait()
 }
 
 // containerLog is what prints one container's log.
@@ -190,7 +186,7 @@ func (l *containerLog) copy(ctx context.Context, query url.Values) error {
 		err = errors.Join(err, p.flush())
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return interrupted
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the log broke off: the agent has ended, or could not read on")
@@ -225,7 +221,7 @@ func (l *containerLog) restarted(ctx context.Context, seen string) (bool, error)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return false, interrupted
 		}
 	}
 }

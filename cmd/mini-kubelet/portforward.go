@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,10 +45,7 @@ func newPortForwardCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err = pf.ForwardPorts(); ctx.Err() != nil {
-				return interrupted
-			}
-			return c.ofStream(err)
+			return c.ofStream(untilInterrupted(ctx, pf.ForwardPorts))
 		},
 	}
 	cmd.Flags().StringSliceVar(&addresses, "address", []string{"localhost"}, "addresses to listen on, separated by commas: IP addresses or localhost")
@@ -79,7 +77,7 @@ func portNumber(pod *v1.Pod, port string) (string, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {
 		return port, nil
 	}
-	for _, c := range pod.Spec.Containers {
+	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
 		for _, p := range c.Ports {
 			if p.Name != "" && p.Name == port {
 				return strconv.Itoa(int(p.ContainerPort)), nil

@@ -35,8 +35,10 @@ var interrupted = exitCode{code: 128 + int(syscall.SIGINT)}
 // attached is a terminal, or a pipe, that is connected to a process in a container.
 type attached struct {
 	streams
-	stdin, tty bool
-	quiet      bool
+	stdin bool
+	tty   bool // the process has a terminal
+	raw   bool // it is this one
+	quiet bool
 }
 
 // stream connects the streams until the process ends. It returns an exitCode if that was not 0.
@@ -50,6 +52,8 @@ func (a *attached) stream(ctx context.Context, e remotecommand.Executor) error {
 	}
 	if a.tty {
 		o.Stderr = nil // a terminal has one output
+	}
+	if a.raw {
 		fd := int(a.in.(*os.File).Fd())
 		before, err := term.MakeRaw(fd)
 		if err != nil {
@@ -60,7 +64,7 @@ func (a *attached) stream(ctx context.Context, e remotecommand.Executor) error {
 		defer sizes.stop()
 		o.TerminalSizeQueue = sizes
 	}
-	err := e.StreamWithContext(ctx, o)
+	err := untilInterrupted(ctx, func() error { return e.StreamWithContext(ctx, o) })
 	var ended clientexec.CodeExitError
 	switch {
 	case errors.As(err, &ended):
@@ -73,6 +77,22 @@ func (a *attached) stream(ctx context.Context, e remotecommand.Executor) error {
 		return interrupted
 	}
 	return err
+}
+
+// isCanceled tells the end of a command by a signal from the end of its patience.
+func isCanceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// untilInterrupted calls do and does not wait for its end once ctx has ended: client-go does not heed ctx while it
+// waits for a server to begin a stream. The program ends then, and with it what do holds.
+func untilInterrupted(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return interrupted
+	}
 }
 
 // sizes tells the size of a terminal, at first and whenever it changes.
