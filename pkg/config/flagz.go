@@ -1,5 +1,11 @@
 package config
 
+import (
+	"net/url"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
 // classified are flags whose values may hold secrets: a password, headers with credentials, a URL with a login.
 var classified = map[string]bool{"storage-driver-password": true, "manifest-url-header": true, "manifest-url": true}
 
@@ -26,4 +32,17 @@ func (c *Config) FlagValues() map[string]string {
 		}
 	}
 	return values
+}
+
+// Shown returns a copy of the configuration in use that can be shown: no secret is in it, as with the kubelet.
+func (c *Config) Shown() *kubeletconfig.KubeletConfiguration {
+	shown := c.KubeletConfiguration.DeepCopy()
+	for name := range shown.StaticPodURLHeader {
+		shown.StaticPodURLHeader[name] = []string{"<masked>"}
+	}
+	if shown.StaticPodURL != "" {
+		u, _ := url.Parse(shown.StaticPodURL) // nil is shown as something else
+		shown.StaticPodURL = redact(u, shown.StaticPodURL)
+	}
+	return shown
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -29,5 +30,22 @@ func TestFlagValuesTellNoSecret(t *testing.T) {
 	}
 	if len(values) < len(flags) {
 		t.Errorf("%d of %d flags", len(values), len(flags))
+	}
+}
+
+func TestTheConfigurationIsShownWithoutSecrets(t *testing.T) {
+	cfg, _, err := Load([]string{"--manifest-url=http://me:hidden@example.com/pods", "--manifest-url-header=Authorization:hidden", "--max-pods=42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(cfg.Shown())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "hidden") || !strings.Contains(string(text), "example.com/pods") || !strings.Contains(string(text), `"maxPods":42`) {
+		t.Errorf("shown: %s", text)
+	}
+	if cfg.StaticPodURLHeader["Authorization"][0] != "hidden" || cfg.StaticPodURL != "http://me:hidden@example.com/pods" {
+		t.Errorf("what is in use has changed: %q, %q", cfg.StaticPodURLHeader, cfg.StaticPodURL)
 	}
 }
