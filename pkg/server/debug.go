@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
@@ -52,9 +53,11 @@ type logFiles string
 
 func (l logFiles) Open(name string) (http.File, error) {
 	f, err := safefile.OpenWithin(string(l), name)
-	if errors.Is(err, safefile.ErrOutside) || errors.Is(err, safefile.ErrLink) || errors.Is(err, safefile.ErrNotRegular) {
-		// As for a target that does not exist, so that a link asks nothing of the rest of the node.
-		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	for _, why := range []error{safefile.ErrOutside, safefile.ErrLink, safefile.ErrNotRegular, fs.ErrNotExist, unix.ENOTDIR, unix.ELOOP} {
+		if errors.Is(err, why) {
+			// All in the same words, so that a link asks nothing of the rest of the node.
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
 	}
 	if err != nil {
 		return nil, err // not f, whose nil would be no nil http.File

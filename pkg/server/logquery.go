@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -24,13 +23,14 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
-// The kubelet's bounds of a query (KEP-2258), and how much journalctl may answer at once.
+// The kubelet's bounds of a query (KEP-2258), and how much journalctl may complain, or list of units.
 const (
-	maxQueryLines    = 100000
-	maxServiceName   = 256
-	maxServices      = 4
-	logQueryTime     = 30 * time.Second
-	maxJournalAnswer = 64 << 20
+	maxQueryLines  = 100000
+	maxServiceName = 256
+	maxServices    = 4
+	logQueryTime   = 30 * time.Second
+	maxComplaint   = 64 << 10
+	maxUnits       = 4 << 20
 )
 
 // unsafeInService is what may not be in the name of a service, which becomes an argument.
@@ -171,10 +171,9 @@ func (a *api) queryLogs(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain;charset=UTF-8")
 	journal, files := splitServices(q.services, journalUnits(ctx))
 	if len(journal) > 0 {
-		p := program.Program{Path: "journalctl", Args: q.journalArgs(journal), MaxOutput: maxJournalAnswer}
-		out, complaint, err := p.Run(ctx)
-		_, _ = w.Write(out) // an error is the client's
-		_, _ = w.Write(complaint)
+		p := program.Program{Path: "journalctl", Args: q.journalArgs(journal), MaxOutput: maxComplaint}
+		complaint, err := p.Stream(ctx, w)
+		_, _ = w.Write(complaint) // an error is the client's
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 			fmt.Fprintf(w, "\nerror: journal output not available: %v\n", err)
 		}
@@ -190,7 +189,7 @@ func (a *api) queryLogs(w http.ResponseWriter, r *http.Request) {
 
 // journalUnits returns the units that the journal has messages of, by name; none without a journal.
 func journalUnits(ctx context.Context) map[string]bool {
-	p := program.Program{Path: "journalctl", Args: []string{"--field", "_SYSTEMD_UNIT"}, MaxOutput: 4 << 20}
+	p := program.Program{Path: "journalctl", Args: []string{"--field", "_SYSTEMD_UNIT"}, MaxOutput: maxUnits}
 	out, _, err := p.Run(ctx)
 	if err != nil {
 		klog.V(4).InfoS("The journal cannot be asked; services are looked for in files", "err", err)
@@ -234,7 +233,7 @@ func (a *api) copyServiceFile(ctx context.Context, w io.Writer, service string) 
 }
 
 func (a *api) showLogFile(ctx context.Context, w http.ResponseWriter, name string) {
-	f, err := openLog(a.LogsDir, strings.TrimLeft(name, "/"))
+	f, err := openLog(a.LogsDir, name)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("query: Invalid value: %q: %v", name, err), http.StatusBadRequest)
 		return
@@ -245,10 +244,25 @@ func (a *api) showLogFile(ctx context.Context, w http.ResponseWriter, name strin
 	}
 }
 
-func openLog(dir, name string) (*os.File, error) { return safefile.OpenInRoot(dir, name) }
+// openLog opens a regular file as /logs/ does: links lead to what is below the directory, and nowhere else.
+func openLog(dir, name string) (http.File, error) {
+	f, err := logFiles(dir).Open(name)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: safefile.ErrNotRegular}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
 
 // copyLog writes what the file has now, which is an end to a log that grows, and closes it.
-func copyLog(ctx context.Context, w io.Writer, f *os.File) error {
+func copyLog(ctx context.Context, w io.Writer, f http.File) error {
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {

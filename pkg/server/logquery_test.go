@@ -82,6 +82,11 @@ func TestLogsOfServicesAndFilesAreShownAndNoLinkLeadsOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for name, to := range map[string]string{"mk-within.log": filepath.Join(dir, "mk-two", "mk-two.log"), "mk-relative": "mk-one.log", "mk-dir": filepath.Join(dir, "mk-two"), "dangling": "/nowhere", "through-file": outside + "/x", "loop": filepath.Join(dir, "loop")} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	base, client := startAPI(t, &host{}, func(c *APIConfig) { c.LogsDir, c.LogQueries = dir, true })
 	for query, want := range map[string]struct {
 		code int
@@ -93,10 +98,19 @@ func TestLogsOfServicesAndFilesAreShownAndNoLinkLeadsOut(t *testing.T) {
 		"?query=mk-link":             {200, "\nlog not found for mk-link\n"},
 		"?query=mk-one&tailLines=1":  {200, "\noptions present and query resolved to log files for [mk-one]\ntry without specifying options\n"},
 		"?query=/mk-two/mk-two.log":  {200, "two\n"},
+		"?query=mk-within":           {200, "two\n"},
+		"?query=mk-relative":         {200, "one\n"},
+		"?query=/mk-within.log":      {200, "two\n"},
+		"?query=/mk-dir/mk-two.log":  {200, "two\n"},
+		"?query=/mk-dir":             {400, ""},
 		"?query=/../../etc/passwd":   {400, ""},
-		"?query=/file-link":          {400, ""},
-		"?query=/mk-two":             {400, ""},
-		"?query=":                    {400, "query: Invalid value: \"\": may not be empty\n"},
+		// In the same words, whatever the target is: a link asks nothing of the rest of the node.
+		"?query=/file-link":    {400, "query: Invalid value: \"/file-link\": open /file-link: file does not exist\n"},
+		"?query=/dangling":     {400, "query: Invalid value: \"/dangling\": open /dangling: file does not exist\n"},
+		"?query=/through-file": {400, "query: Invalid value: \"/through-file\": open /through-file: file does not exist\n"},
+		"?query=/loop":         {400, "query: Invalid value: \"/loop\": open /loop: file does not exist\n"},
+		"?query=/mk-two":       {400, ""},
+		"?query=":              {400, "query: Invalid value: \"\": may not be empty\n"},
 	} {
 		code, body := ask(t, client, "GET", base+"/logs/"+query)
 		if code != want.code || want.body != "" && body != want.body || strings.Contains(body, "secret\n") {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"syscall"
 	"time"
@@ -30,13 +31,9 @@ type Program struct {
 // the children that stayed in its process group. Only a program that the kernel cannot end
 // is waited for.
 func (p Program) Run(ctx context.Context) (stdout, stderr []byte, err error) {
-	cmd := exec.CommandContext(ctx, p.Path, p.Args...)
-	cmd.Env = p.Env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = killWait
 	out, complaint := limited{most: p.MaxOutput}, limited{most: p.MaxOutput}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.Stdin), &out, &complaint
+	cmd := p.command(ctx, &complaint)
+	cmd.Stdout = &out
 	err = cmd.Run()
 	switch cause := context.Cause(ctx); {
 	case err == nil:
@@ -48,6 +45,50 @@ func (p Program) Run(ctx context.Context) (stdout, stderr []byte, err error) {
 		err = nil // it has ended well, and a child of it goes on
 	}
 	return out.buffer.Bytes(), complaint.buffer.Bytes(), err
+}
+
+// Stream is Run for output that may be large: it is passed on as it comes, by the goroutine that calls, which may
+// have to wait for out. MaxOutput bounds standard error only. What goes wrong with out ends the program. Output of
+// children that stay counts too, until ctx ends.
+func (p Program) Stream(ctx context.Context, out io.Writer) (stderr []byte, err error) {
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	complaint := limited{most: p.MaxOutput}
+	cmd := p.command(running, &complaint)
+	from, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(running, func() { from.Close() })()
+	_, passed := io.Copy(out, from)
+	if passed != nil {
+		cancel() // nobody reads what it writes
+	}
+	err = cmd.Wait()
+	switch cause := context.Cause(ctx); {
+	case cause != nil:
+		err = cause
+	case passed != nil:
+		err = passed
+	case complaint.full:
+		err = fmt.Errorf("more than %d bytes of complaints", p.MaxOutput)
+	case errors.Is(err, exec.ErrWaitDelay):
+		err = nil
+	}
+	return complaint.buffer.Bytes(), err
+}
+
+func (p Program) command(ctx context.Context, complaint io.Writer) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.Path, p.Args...)
+	cmd.Env = p.Env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = killWait
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(p.Stdin), complaint
+	return cmd
 }
 
 // limited is a buffer that fails when it is full, which ends the writer. It does not embed the

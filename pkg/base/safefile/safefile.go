@@ -60,6 +60,9 @@ func OpenWithin(dir, name string) (*os.File, error) {
 		return nil, err
 	}
 	path, err := filepath.EvalSymlinks(filepath.Join(root, filepath.Join("/", name)))
+	if of := (*fs.PathError)(nil); err != nil && !errors.As(err, &of) { // links that lead to each other
+		err = failed("open", filepath.Join(dir, name), ErrLink)
+	}
 	if err != nil {
 		return nil, err
 	}
