@@ -201,7 +201,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 		if g == nil {
 			g = prometheus.NewRegistry()
 		}
-		mux.Handle("GET "+path, metricsHandler(g))
+		mux.Handle("GET "+path, newMetricsPage(path, g, 0))
 	}
 	addSummary(mux, a.Host)
 	if a.Events != nil {

@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/shared"
 )
 
@@ -24,14 +27,13 @@ const (
 	pageTimeout = 20 * time.Second
 )
 
-// metricsPage serves metrics that cost much to read: however many ask, on whichever port,
-// there is one reading at a time, and its text is made and compressed once. One page is kept,
-// and those that slow clients have yet to read.
+// metricsPage serves metrics: however many ask, on whichever port, there is one reading at a time, and its text is made
+// and compressed once. One page is kept, and those that slow clients have yet to read: nobody waits for these.
 type metricsPage struct {
 	work shared.Work[*pageText]
 }
 
-// pages are served by path.
+// pages are those that cost much to read, and that all ports share, by path.
 type pages map[string]*metricsPage
 
 func newPages(cfg Config) pages {
@@ -40,7 +42,7 @@ func newPages(cfg Config) pages {
 		if g == nil {
 			g = prometheus.NewRegistry()
 		}
-		all[path] = newMetricsPage(path, g)
+		all[path] = newMetricsPage(path, g, pageAge)
 	}
 	return all
 }
@@ -51,36 +53,55 @@ func (p pages) addTo(mux *http.ServeMux) {
 	}
 }
 
-type pageText struct{ plain, packed []byte }
+// pageText is a page as text, as that compressed, and in Prometheus' binary form, which hardly anybody asks for.
+type pageText struct {
+	plain, packed []byte
+	binary        func() []byte
+}
 
-func newMetricsPage(name string, g prometheus.Gatherer) *metricsPage {
-	return &metricsPage{shared.Work[*pageText]{MaxAge: pageAge, Timeout: pageTimeout, Do: func(context.Context) (*pageText, error) {
-		return writePage(name, g)
+// newMetricsPage returns a page whose metrics are at most of that age; 0: who asks while they are read gets these.
+func newMetricsPage(name string, g prometheus.Gatherer, age time.Duration) *metricsPage {
+	var failing logonce.Error // one reading at a time uses it
+	return &metricsPage{shared.Work[*pageText]{MaxAge: age, Timeout: pageTimeout, Do: func(context.Context) (*pageText, error) {
+		text, left, err := writePage(name, g)
+		if failing.Note(left) {
+			klog.ErrorS(left, "Some metrics are left out", "path", name)
+		}
+		return text, err
 	}}}
 }
 
-// writePage leaves out what cannot be read or written, unless that is everything.
-func writePage(name string, g prometheus.Gatherer) (*pageText, error) {
-	families, err := g.Gather()
-	if err != nil && len(families) == 0 {
-		return nil, fmt.Errorf("read the metrics of %s: %w", name, err)
+// writePage leaves out what cannot be read or written, unless that is everything, and says why.
+func writePage(name string, g prometheus.Gatherer) (text *pageText, left, err error) {
+	families, left := g.Gather()
+	if left != nil && len(families) == 0 {
+		return nil, nil, fmt.Errorf("read the metrics of %s: %w", name, left)
 	}
 	var plain, packed bytes.Buffer
 	for _, f := range families {
 		if _, wrong := expfmt.MetricFamilyToText(&plain, f); wrong != nil {
-			err = wrong
+			left = wrong
 		}
-	}
-	if err != nil {
-		klog.ErrorS(err, "Some metrics are left out", "path", name)
 	}
 	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	if err != nil {
-		return nil, fmt.Errorf("compress the metrics of %s: %w", name, err)
+		return nil, left, fmt.Errorf("compress the metrics of %s: %w", name, err)
 	}
 	_, _ = z.Write(plain.Bytes()) // a buffer takes everything
 	_ = z.Close()
-	return &pageText{plain.Bytes(), packed.Bytes()}, nil
+	return &pageText{plain.Bytes(), packed.Bytes(), sync.OnceValue(func() []byte { return inBinary(families) })}, left, nil
+}
+
+// binaryFormat is what scrapers ask for that want native histograms.
+var binaryFormat = expfmt.NewFormat(expfmt.TypeProtoDelim)
+
+func inBinary(families []*dto.MetricFamily) []byte {
+	var out bytes.Buffer
+	e := expfmt.NewEncoder(&out, binaryFormat)
+	for _, f := range families {
+		_ = e.Encode(f) // a buffer takes everything
+	}
+	return out.Bytes()
 }
 
 func (p *metricsPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -89,10 +110,14 @@ func (p *metricsPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err, http.StatusInternalServerError)
 		return
 	}
-	body := text.plain
-	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
-	w.Header().Set("Vary", "Accept-Encoding")
-	if acceptsGzip(r) {
+	body, format := text.plain, expfmt.NewFormat(expfmt.TypeTextPlain)
+	binary := expfmt.Negotiate(r.Header).FormatType() == expfmt.TypeProtoDelim
+	if binary {
+		body, format = text.binary(), binaryFormat
+	}
+	w.Header().Set("Content-Type", string(format))
+	w.Header().Set("Vary", "Accept, Accept-Encoding")
+	if !binary && acceptsGzip(r) {
 		w.Header().Set("Content-Encoding", "gzip")
 		body = text.packed
 	}

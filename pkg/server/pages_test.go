@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -83,5 +85,69 @@ func TestAPageThatCannotBeRead(t *testing.T) {
 	_, readOnly := start(t, Config{Resource: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("the disk is made of cheese") })})
 	if code, body, _ := do(t, http.MethodGet, readOnly+"/metrics/resource"); code != http.StatusInternalServerError {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+// stuck is a client that reads nothing.
+type stuck struct {
+	http.ResponseWriter
+	writing chan<- struct{}
+	gone    <-chan struct{}
+}
+
+func (s stuck) Write([]byte) (int, error) {
+	s.writing <- struct{}{}
+	<-s.gone
+	return 0, errors.New("gone")
+}
+
+func TestNobodyWaitsForClientsThatReadNothing(t *testing.T) {
+	page := newMetricsPage("/metrics", prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return oneMetric(1), nil }), 0)
+	writing, gone := make(chan struct{}), make(chan struct{})
+	var slow sync.WaitGroup
+	for range 20 {
+		slow.Go(func() {
+			page.ServeHTTP(stuck{httptest.NewRecorder(), writing, gone}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		})
+		<-writing
+	}
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK || w.Body.Len() == 0 {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	close(gone)
+	slow.Wait()
+}
+
+func TestWhoAsksForTheBinaryFormGetsIt(t *testing.T) {
+	page := newMetricsPage("/metrics", prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return oneMetric(7), nil }), 0)
+	for accept, binary := range map[string]bool{
+		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,text/plain;q=0.3": true,
+		"application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5":                                         false,
+		"text/html": false, "": false,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept", accept)
+		r.Header.Set("Accept-Encoding", "gzip")
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, r)
+		format := expfmt.ResponseFormat(w.Header())
+		if (format.FormatType() == expfmt.TypeProtoDelim) != binary {
+			t.Errorf("%q: answered as %s", accept, w.Header())
+			continue
+		}
+		var body io.Reader = w.Body
+		if w.Header().Get("Content-Encoding") == "gzip" {
+			z, err := gzip.NewReader(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = z
+		}
+		var f dto.MetricFamily
+		if err := expfmt.NewDecoder(body, format).Decode(&f); err != nil || f.GetName() != "cheese" || f.Metric[0].Gauge.GetValue() != 7 {
+			t.Errorf("%q: %v, %v", accept, &f, err)
+		}
 	}
 }

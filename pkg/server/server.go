@@ -105,9 +105,9 @@ func New(cfg Config) (*Server, error) {
 		mux := http.NewServeMux()
 		health.addTo(mux)
 		mux.Handle("GET /pods", podsHandler(cfg.Pods))
-		mux.Handle("GET /metrics", metricsHandler(cfg.Metrics))
+		mux.Handle("GET /metrics", newMetricsPage("/metrics", cfg.Metrics, 0))
 		if cfg.Probes != nil {
-			mux.Handle("GET /metrics/probes", metricsHandler(cfg.Probes))
+			mux.Handle("GET /metrics/probes", newMetricsPage("/metrics/probes", cfg.Probes, 0))
 		}
 		pages.addTo(mux)
 		if cfg.Usage != nil {

@@ -40,7 +40,7 @@ func (s *slis) note(check string, ok bool) {
 
 // addTo serves them. DELETE begins anew, as in the kubelet.
 func (s *slis) addTo(mux *http.ServeMux) {
-	mux.Handle("GET /metrics/slis", metricsHandler(s.registry))
+	mux.Handle("GET /metrics/slis", newMetricsPage("/metrics/slis", s.registry, 0))
 	mux.HandleFunc("DELETE /metrics/slis", func(w http.ResponseWriter, _ *http.Request) {
 		s.last.Reset()
 		s.all.Reset()
