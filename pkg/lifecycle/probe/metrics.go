@@ -79,6 +79,11 @@ func (m *metrics) remove(uid types.UID) {
 	}
 	delete(m.pods, uid)
 	m.total.DeletePartialMatch(prometheus.Labels{"pod_uid": string(uid)})
+	for _, other := range m.pods {
+		if other == name { // it has come back meanwhile, and goes on with these
+			return
+		}
+	}
 	m.took.DeletePartialMatch(prometheus.Labels{"pod": name.Name, "namespace": name.Namespace})
 }
 

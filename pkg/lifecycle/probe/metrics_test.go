@@ -66,3 +66,30 @@ func TestRunsAreCountedUntilThePodIsRemoved(t *testing.T) {
 		}
 	})
 }
+
+// A pod that is deleted by force may be replaced by one of its name before it has ended here.
+func TestAPodThatIsRemovedLeavesTheCountsOfOneOfItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		metrics := prometheus.NewRegistry()
+		w := newWorldWith(t, metrics)
+		old := podOf(v1.Container{LivenessProbe: command("live")})
+		fresh := old.DeepCopy()
+		fresh.UID = "fresh"
+		w.Sync(old, runs("1", time.Now()), nothing)
+		w.Sync(fresh, runs("2", time.Now()), nothing)
+		after(0)
+		w.Remove(old.UID)
+		after(25 * time.Second) // two more runs
+		want := []string{
+			"prober_probe_duration_seconds{container=c namespace=n pod=p probe_type=Liveness} 4",
+			"prober_probe_total{container=c namespace=n pod=p pod_uid=fresh probe_type=Liveness result=successful} 3",
+		}
+		if got := shown(t, metrics); !slices.Equal(got, want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		w.Remove(fresh.UID)
+		if got := shown(t, metrics); len(got) > 0 {
+			t.Errorf("after the removal of both: %q", got)
+		}
+	})
+}

@@ -67,6 +67,8 @@ func New(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The agent and the runtime may share a cgroup: no series may come twice.
+	cfg.System = slices.Compact(slices.Sorted(slices.Values(cfg.System)))
 	return &Source{cfg: cfg, reader: r}, nil
 }
 

@@ -2,6 +2,7 @@ package cadvisor
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/cgroupstats"
@@ -223,6 +225,48 @@ func TestCoresAndSockets(t *testing.T) {
 		}
 	}
 }
+
+// The agent, the runtime and the system's services may be in one cgroup.
+func TestNoSeriesComesTwice(t *testing.T) {
+	r, err := cgroupstats.New()
+	if err != nil {
+		t.Skip(err)
+	}
+	below := r.Children("/")
+	if len(below) == 0 {
+		t.Skip("this machine has no cgroup below the root")
+	}
+	shared := "/" + below[0]
+	source, err := New(Config{
+		Runtime: noRuntime{}, Observed: func() []*actual.Pod { return nil }, Pod: func(types.UID) (*v1.Pod, bool) { return nil, false },
+		Status: func(types.UID) (v1.PodStatus, bool) { return v1.PodStatus{}, false }, System: []string{shared, "/nowhere", shared}, Root: t.TempDir(), Version: "v1.37.2",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := source.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, f := range families {
+		told := map[string]bool{}
+		for _, m := range f.Metric {
+			who := fmt.Sprint(m.Label)
+			if told[who] {
+				t.Errorf("%s comes twice with %s", f.GetName(), who)
+			}
+			told[who] = true
+			found = found || strings.Contains(who, shared)
+		}
+	}
+	if !found {
+		t.Errorf("nothing is told of the cgroup %s", shared)
+	}
+}
+
+// noRuntime is not asked.
+type noRuntime struct{ Runtime }
 
 // BenchmarkPage compares one page of 300 cgroups, which is a node with 100 pods, with reading
 // the files of as many cgroups.

@@ -100,13 +100,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 				p.add(c.containerSwapLimit, prometheus.GaugeValue, float64(*ct.Swap.SwapAvailableBytes+ptr.Deref(ct.Swap.SwapUsageBytes, 0)), ct.Swap.Time, who)
 			}
 			if !ct.StartTime.IsZero() {
-				out <- prometheus.MustNewConstMetric(c.containerStarted, prometheus.GaugeValue, float64(ct.StartTime.UnixNano())/float64(time.Second), who...)
+				p.add(c.containerStarted, prometheus.GaugeValue, float64(ct.StartTime.UnixNano())/float64(time.Second), metav1.Time{}, who)
 			}
 		}
 	}
 }
 
-// points sends values with the time at which they were read.
+// points sends values with the time at which they were read, or without if there is none.
 type points struct{ out chan<- prometheus.Metric }
 
 func (p points) add(d *prometheus.Desc, kind prometheus.ValueType, value float64, at metav1.Time, labels []string) {
@@ -114,7 +114,10 @@ func (p points) add(d *prometheus.Desc, kind prometheus.ValueType, value float64
 	if err != nil {
 		return // a name that is no text
 	}
-	p.out <- prometheus.NewMetricWithTimestamp(at.Time, m)
+	if !at.IsZero() {
+		m = prometheus.NewMetricWithTimestamp(at.Time, m)
+	}
+	p.out <- m
 }
 
 func (p points) cpu(d *prometheus.Desc, s *stats.CPUStats, labels ...string) {
