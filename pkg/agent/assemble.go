@@ -10,11 +10,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/recent"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -31,6 +33,7 @@ type foundation struct {
 
 	store    *podstore.Store
 	statuses *podstatus.Manager
+	starts   *podstart.Tracker
 	wakeups  *loop.Wakeups
 	journal  *journal.Journal
 	recent   *recent.Sink // the last events, of pods and of the node
@@ -76,6 +79,10 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	if err != nil {
 		return nil, err
 	}
+	starts, err := podstart.New(metrics, clock.RealClock{})
+	if err != nil {
+		return nil, err
+	}
 	store := podstore.New()
 	if err := podstore.Export(store, metrics); err != nil {
 		return nil, err
@@ -83,7 +90,7 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	events := recent.New(recent.Config{Node: cfg.NodeName, Now: time.Now})
 	f := &foundation{
 		cfg: cfg, client: client, engine: engine, metrics: metrics, recent: events,
-		store: store, statuses: statuses, wakeups: loop.NewWakeups(),
+		store: store, statuses: statuses, starts: starts, wakeups: loop.NewWakeups(),
 		journal: journal.New(time.Now, append(world.sinks(), events)...), nodeEvent: journal.Both(events.Node, world.nodeEvent()), nodeChanged: make(chan struct{}, 1),
 	}
 	tellCgroupV1(f.nodeEvent)

@@ -186,7 +186,8 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		return err
 	}
 	drivers, err := csi.New(csi.Config{
-		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node, Owns: f.owns,
+		Metrics: f.metrics,
+		Root:    f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node, Owns: f.owns,
 		Token: tokens.TokenStatus, Secret: claims.Secret,
 		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
 		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release, Changed: f.readinessChanged,
@@ -251,6 +252,7 @@ func (c *cluster) reporters(f *foundation, h *host, rt *runtimeStage, l *life) (
 		Register: ptr.Deref(cfg.RegisterNode, true), Devices: h.nodeDevices, Fresh: h.devices.Fresh(), Pressure: l.pressure.Conditions,
 		Period: cfg.NodeStatusUpdateFrequency.Duration, Report: cfg.NodeStatusReportFrequency.Duration, LeaseDuration: leaseDuration(cfg),
 		InUse: c.inUse, Changed: f.nodeChanged, Healthy: func() []string { return append(rt.problems(), l.problems()...) }, Settled: rt.storageSettled, Event: f.nodeEvent,
+		Booted: bootTime(), Started: processStart(), Metrics: f.metrics,
 	})
 	if err != nil {
 		return nil, err

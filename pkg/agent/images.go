@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
@@ -32,12 +33,12 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 	if err != nil {
 		return nil, fmt.Errorf("imagePullCredentialsVerificationPolicy: %w", err)
 	}
-	records, err := record.Open(f.cfg.RootDir, policy)
+	records, err := record.Open(f.cfg.RootDir, policy, f.metrics)
 	if err != nil {
 		return nil, err
 	}
 	secrets := &keyring.Secrets{Objects: s.objects}
-	keys, err := newKeyring(f.cfg, secrets, s.tokens)
+	keys, err := newKeyring(f.cfg, secrets, s.tokens, f.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 		return nil, err
 	}
 	manager, err := image.New(image.Config{
-		Images: f.client, Journal: f.journal, Keyring: keys, MissingSecrets: secrets.Missing, Records: records, Collector: collector, Metrics: f.metrics,
+		Images: f.client, Journal: f.journal, Keyring: keys, MissingSecrets: secrets.Missing, Records: records, Collector: collector, Waits: f.starts, Metrics: f.metrics,
 		Serialize: *f.cfg.SerializeImagePulls, MaxParallel: int(ptr.Deref(f.cfg.MaxParallelImagePulls, 0)),
 		QPS: float32(ptr.Deref(f.cfg.RegistryPullQPS, 0)), Burst: int(f.cfg.RegistryBurst),
 	})
@@ -91,7 +92,7 @@ func (f *foundation) wantedImages() []string {
 }
 
 // newKeyring joins the places that have credentials, in the kubelet's order.
-func newKeyring(cfg *config.Config, secrets *keyring.Secrets, tokens provider.Tokens) (keyring.Keyring, error) {
+func newKeyring(cfg *config.Config, secrets *keyring.Secrets, tokens provider.Tokens, metrics prometheus.Registerer) (keyring.Keyring, error) {
 	k := keyring.Keyring{secrets}
 	// Either may be unknown, which leaves out its files.
 	home, _ := os.UserHomeDir()
@@ -101,7 +102,7 @@ func newKeyring(cfg *config.Config, secrets *keyring.Secrets, tokens provider.To
 		return k, nil
 	}
 	plugins, err := provider.New(provider.Config{
-		ConfigPath: cfg.ImageCredentialProviderConfig, BinDir: cfg.ImageCredentialProviderBinDir, Tokens: tokens,
+		ConfigPath: cfg.ImageCredentialProviderConfig, BinDir: cfg.ImageCredentialProviderBinDir, Tokens: tokens, Metrics: metrics,
 	})
 	if err != nil {
 		return nil, err

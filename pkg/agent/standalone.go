@@ -34,7 +34,8 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 		return nil, err
 	}
 	drivers, err := csi.New(csi.Config{
-		Root: f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret, Owns: f.owns,
+		Metrics: f.metrics,
+		Root:    f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret, Owns: f.owns,
 		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 	kubelet "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
@@ -114,4 +115,21 @@ func bootTime() time.Time {
 		return time.Time{}
 	}
 	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Truncate(time.Second)
+}
+
+// processStart returns when the agent was started.
+func processStart() time.Time {
+	self, err := procfs.Self()
+	if err != nil {
+		return time.Time{}
+	}
+	stat, err := self.Stat()
+	if err != nil {
+		return time.Time{}
+	}
+	seconds, err := stat.StartTime()
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(seconds * 1000))
 }

@@ -21,6 +21,8 @@ type CSI interface {
 	Target(v csi.Volume) string
 	// Expand grows a volume that the pod has; its errors may be one of csi.Err*.
 	Expand(ctx context.Context, v csi.Volume, bytes int64) error
+	// Known reports whether a driver of that name has registered.
+	Known(driver string) bool
 	// TearDown takes down what is published in a directory of a pod.
 	TearDown(ctx context.Context, dir string) error
 	// Clean gives back what no pod uses any more.

@@ -70,6 +70,8 @@ func (c *csiFake) Expand(_ context.Context, v csi.Volume, bytes int64) error {
 	return full
 }
 
+func (c *csiFake) Known(driver string) bool { return driver == "d" }
+
 func (c *csiFake) Clean(context.Context) error { c.note("clean"); return nil }
 
 func TestDriversTakeTheirVolumesDownBeforeAPodsDirectoryGoes(t *testing.T) {

@@ -333,6 +333,7 @@ func TestResetAfterAPodsDirectoryWasMovedAside(t *testing.T) {
 type noCSI struct{ t *testing.T }
 
 func (c noCSI) SetUp(context.Context, csi.Volume) error         { return nil }
+func (c noCSI) Known(string) bool                               { return false }
 func (c noCSI) Target(csi.Volume) string                        { return "" }
 func (c noCSI) Clean(context.Context) error                     { return nil }
 func (c noCSI) Expand(context.Context, csi.Volume, int64) error { return nil }

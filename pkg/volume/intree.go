@@ -44,5 +44,5 @@ func (m *Manager) movedInline(pod *v1.Pod, v *v1.Volume) (kind, error) {
 	if pv.Spec.CSI == nil {
 		return nil, unsupported(&v.VolumeSource)
 	}
-	return m.csiVolume(csi.Volume{Pod: pod, Name: pv.Name, PV: pv, ReadOnly: pv.Spec.CSI.ReadOnly})
+	return m.csiVolume(csi.Volume{Pod: pod, Name: pv.Name, PV: pv, Moved: true, ReadOnly: pv.Spec.CSI.ReadOnly})
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 // metrics are those of the kubelet's volume manager.
 type metrics struct {
 	operations      *prometheus.HistogramVec
+	measured        *prometheus.HistogramVec
 	orphans, failed prometheus.Gauge // of the last sweep
 }
 
@@ -23,6 +25,8 @@ func newMetrics(r prometheus.Registerer, m *Manager, wanted func() []*v1.Pod) (m
 	c := metrics{
 		operations: set.Histograms("storage_operation_duration_seconds", "How long it took to mount a volume for a pod, or to unmount a pod's volumes",
 			[]float64{.1, .25, .5, 1, 2.5, 5, 10, 15, 25, 50, 120, 300, 600}, "volume_plugin", "operation_name", "status", "migrated"),
+		measured: set.Histograms("kubelet_volume_metric_collection_duration_seconds", "How long it took to find out what a volume occupies, by how: du, statfs, or by which CSI driver",
+			nil, "metric_source"),
 		orphans: set.Gauge("kubelet_orphan_pod_cleaned_volumes", "How many pods that are gone still had directories at the last look"),
 		failed:  set.Gauge("kubelet_orphan_pod_cleaned_volumes_errors", "How many of these could not be removed at the last look"),
 	}
@@ -65,7 +69,16 @@ func (m *Manager) observe(pod *v1.Pod, v *v1.Volume, k kind, took time.Duration,
 	if p.block {
 		operation = "map_volume"
 	}
-	m.metrics.operation(p, operation, took, err)
+	m.metrics.operation(m.nameable(p), operation, took, err)
+}
+
+// nameable leaves out the driver of a volume that has not registered: whoever makes pods makes up its name, and series
+// are kept for as long as the agent runs.
+func (m *Manager) nameable(p plugin) plugin {
+	if driver, ok := strings.CutPrefix(p.name, csiPlugin+":"); ok && (m.csi == nil || !m.csi.Known(driver)) {
+		p.name = csiPlugin
+	}
+	return p
 }
 
 // observeEnd counts the unmounting of a pod's volumes, which go together.

@@ -15,6 +15,7 @@ import (
 // persistent returns a persistent volume as one of the pod's volumes. Like the
 // kubelet, it names the directory after the persistent volume.
 func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume) (kind, error) {
+	given := pv
 	pv, err := moved(pv)
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func (m *Manager) persistent(pod *v1.Pod, v *v1.Volume, pv *v1.PersistentVolume)
 	block := modeOfVolume(pv) == v1.PersistentVolumeBlock
 	switch s := &pv.Spec.PersistentVolumeSource; {
 	case s.CSI != nil:
-		return m.csiVolume(csi.Volume{Pod: pod, Name: pv.Name, PV: pv, ReadOnly: readOnly, Block: block})
+		return m.csiVolume(csi.Volume{Pod: pod, Name: pv.Name, PV: pv, Moved: pv != given, ReadOnly: readOnly, Block: block})
 	case block && s.Local == nil:
 		return nil, fmt.Errorf("volumeMode Block is supported by this node for volumes of type local and csi only, not for %s", sourceName(s))
 	case s.HostPath != nil && len(pv.Spec.MountOptions) > 0:

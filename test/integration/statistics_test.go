@@ -238,3 +238,121 @@ func complete(p stats.PodStats) error {
 	}
 	return nil
 }
+
+// told is what one page says of a container.
+type told struct {
+	cpu     float64 // seconds
+	memory  float64 // working set, bytes
+	started float64 // Unix seconds
+}
+
+// tellOf returns what a page of metrics says of each container of a pod, by its name.
+func tellOf(t *testing.T, a *harness.Agent, path string, pod *v1.Pod) map[string]told {
+	t.Helper()
+	page, err := scrape(a, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]told{}
+	for family, set := range map[string]func(*told, float64){
+		"container_cpu_usage_seconds_total":  func(c *told, v float64) { c.cpu = v },
+		"container_memory_working_set_bytes": func(c *told, v float64) { c.memory = v },
+		"container_start_time_seconds":       func(c *told, v float64) { c.started = v },
+	} {
+		for _, m := range page[family].GetMetric() {
+			l := labelsOf(m)
+			if l["pod"] != pod.Name || l["namespace"] != pod.Namespace || l["container"] == "" {
+				continue
+			}
+			c := all[l["container"]]
+			set(&c, m.GetCounter().GetValue()+m.GetGauge().GetValue())
+			all[l["container"]] = c
+		}
+	}
+	return all
+}
+
+// tellOfSummary is tellOf of /stats/summary; it also returns how many bytes the pod has received.
+func tellOfSummary(t *testing.T, a *harness.Agent, pod *v1.Pod) (all map[string]told, received uint64) {
+	t.Helper()
+	var s stats.Summary
+	if err := getJSON(a, "/stats/summary", &s); err != nil {
+		t.Fatal(err)
+	}
+	all = map[string]told{}
+	for _, p := range s.Pods {
+		if p.PodRef.UID != string(pod.UID) {
+			continue
+		}
+		for _, c := range p.Containers {
+			if c.CPU == nil || c.CPU.UsageCoreNanoSeconds == nil || c.Memory == nil || c.Memory.WorkingSetBytes == nil {
+				t.Fatalf("container %+v", c)
+			}
+			all[c.Name] = told{float64(*c.CPU.UsageCoreNanoSeconds) / 1e9, float64(*c.Memory.WorkingSetBytes), float64(c.StartTime.Unix())}
+		}
+		if p.Network != nil && p.Network.RxBytes != nil {
+			received = *p.Network.RxBytes
+		}
+	}
+	return all, received
+}
+
+// TestTheThreePagesAgree compares what /stats/summary, /metrics/resource and /metrics/cadvisor say of a pod: the same
+// containers, started at the same time, whose CPU time only grows from one reading to the next, and which hold the
+// memory that they were given.
+func TestTheThreePagesAgree(t *testing.T) {
+	a := start(t)
+	const held = 24 << 20
+	a.Write("two.yaml", harness.Pod("two", "x=$(head -c 25165824 /dev/zero | tr '\\0' x); while :; do sleep 1; done", func(p *v1.Pod) {
+		idle := *p.Spec.Containers[0].DeepCopy()
+		idle.Name, idle.Command = "idle", []string{"sleep", "1000"}
+		p.Spec.Containers = append(p.Spec.Containers, idle)
+	}))
+	pod := a.WaitRunning("two")
+	harness.Eventually(t, "the container holds its memory", harness.Patience, func() error {
+		if m := tellOf(t, a, "/metrics/cadvisor", pod)["c"].memory; m < held {
+			return errString(fmt.Sprintf("%v bytes", m))
+		}
+		return nil
+	}, a.Explain)
+
+	first, received := tellOfSummary(t, a, pod)
+	resource := tellOf(t, a, "/metrics/resource", pod)
+	cadvisor := tellOf(t, a, "/metrics/cadvisor", pod)
+	var last map[string]told
+	harness.Eventually(t, "the summary is read anew", harness.Patience, func() error {
+		if last, _ = tellOfSummary(t, a, pod); last["c"].cpu < cadvisor["c"].cpu || last["idle"].cpu < cadvisor["idle"].cpu {
+			return errString(fmt.Sprintf("CPU time %v, and %v before", last, cadvisor))
+		}
+		return nil
+	}, a.Explain)
+	for _, name := range []string{"c", "idle"} {
+		one, two, three := first[name], resource[name], cadvisor[name]
+		if one.started == 0 || two.started != one.started || three.started != one.started {
+			t.Errorf("%s was started at %v, %v and %v", name, one.started, two.started, three.started)
+		}
+		// Both are of the runtime's answer, which is good for a second: the second page cannot be older than the first.
+		if one.cpu <= 0 || two.cpu < one.cpu {
+			t.Errorf("%s has used %v s, and %v s later", name, one.cpu, two.cpu)
+		}
+		if name == "c" && (one.memory < held || two.memory < held || three.memory < held || max(one.memory, two.memory, three.memory) > 4*held) {
+			t.Errorf("%s has %v, %v and %v bytes, and holds %d", name, one.memory, two.memory, three.memory, held)
+		}
+	}
+	if len(first) != 2 || len(resource) != 2 || len(cadvisor) != 2 {
+		t.Errorf("containers: %v, %v, %v", first, resource, cadvisor)
+	}
+	page, err := scrape(a, "/metrics/cadvisor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := uint64(0)
+	for _, m := range page["container_network_receive_bytes_total"].GetMetric() {
+		if l := labelsOf(m); l["pod"] == pod.Name && l["interface"] == "eth0" {
+			seen = uint64(m.GetCounter().GetValue())
+		}
+	}
+	if seen < received {
+		t.Errorf("the pod has received %d bytes, and %d later", received, seen)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
@@ -79,12 +80,16 @@ type Config struct {
 	Healthy func() []string
 	Settled <-chan struct{}
 	Event   journal.NodeEvent
-	Clock   clock.WithTicker
+	// Booted and Started are when the machine and the agent were started.
+	Booted, Started time.Time
+	Metrics         prometheus.Registerer // nil: nothing is measured
+	Clock           clock.WithTicker
 }
 
 // Manager maintains the node's object and lease in the cluster. Run it once.
 type Manager struct {
-	cfg Config
+	cfg     Config
+	startup *startup
 
 	images    []*cri.Image
 	imagesAt  time.Time
@@ -128,7 +133,11 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Pressure == nil {
 		cfg.Pressure = func() []v1.NodeConditionType { return nil }
 	}
-	return &Manager{cfg: cfg}, nil
+	startup, err := newStartup(cfg.Metrics, cfg.Booted, cfg.Started)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{cfg: cfg, startup: startup}, nil
 }
 
 // Run registers the node and keeps it alive until ctx ends.
@@ -155,6 +164,7 @@ func (m *Manager) register(ctx context.Context) error {
 	backOff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 7, Cap: 7 * time.Second}
 	var failing logonce.Error
 	began, asked := m.cfg.Clock.Now(), false
+	m.startup.attempt(began)
 	for {
 		err := m.tryRegister(ctx, began, asked)
 		if err == nil {
@@ -184,6 +194,7 @@ func (m *Manager) tryRegister(ctx context.Context, began time.Time, asked bool) 
 	if err == nil {
 		klog.InfoS("Registered the node", "node", m.cfg.Name)
 		m.last, m.reported = made, m.cfg.Clock.Now()
+		m.startup.registered(m.reported, made)
 		m.tell(v1.NodeStatus{}, wanted.Status)
 		return nil
 	}
@@ -206,6 +217,7 @@ func (m *Manager) tryRegister(ctx context.Context, began time.Time, asked bool) 
 	}
 	if asked && !have.CreationTimestamp.Time.Before(began.Truncate(time.Second)) {
 		klog.InfoS("Registered the node, and did not hear the answer", "node", m.cfg.Name)
+		m.startup.registered(m.cfg.Clock.Now(), have)
 		m.tell(v1.NodeStatus{}, have.Status)
 		return nil
 	}
@@ -384,6 +396,7 @@ func (m *Manager) tryReport(ctx context.Context) error {
 	m.tell(base.Status, now.Status)
 	m.reset = false
 	m.last, m.reported = updated, m.cfg.Clock.Now()
+	m.startup.seen(m.reported, updated)
 	m.cfg.InUse.tell(updated.Status.VolumesInUse)
 	return nil
 }

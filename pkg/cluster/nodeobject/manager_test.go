@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -134,9 +135,12 @@ func TestNodeRegistersAndRenewsItsLease(t *testing.T) {
 func TestANetworkThatHasBecomeReadyIsReportedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := testapi.New()
-		changed := make(chan struct{}, 1)
-		h := live(t, api, func(c *Config) { c.Changed = changed })
-		h.set(func() { h.noNetwork = true })
+		changed, metrics := make(chan struct{}, 1), prometheus.NewPedanticRegistry()
+		h := live(t, api, func(c *Config) {
+			c.Changed, c.Metrics = changed, metrics
+			c.Booted, c.Started = time.Now().Add(-time.Minute), time.Now().Add(-20*time.Second)
+			c.Runtime.(*house).noNetwork = true // from the beginning
+		})
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		ready := conditionOfType(api.Node("n1").Status, v1.NodeReady)
@@ -148,6 +152,9 @@ func TestANetworkThatHasBecomeReadyIsReportedAtOnce(t *testing.T) {
 		synctest.Wait()
 		if ready := conditionOfType(api.Node("n1").Status, v1.NodeReady); ready.Status != v1.ConditionTrue {
 			t.Errorf("%s: %s", ready.Reason, ready.Message)
+		}
+		if got, want := durations(t, metrics), "pre_kubelet 40, pre_registration 20, registration 0, post_registration 10, all 70"; got != want {
+			t.Errorf("start of the node: %s, want %s", got, want)
 		}
 	})
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
@@ -78,7 +79,7 @@ type Statuses interface {
 }
 
 // Config is what a Loop is made of. Probes, Wakeups, Evictions, Cleared, CalledOff, Preemption, Journal,
-// Mirrors, Refresh, Requested and Metrics may be nil.
+// Mirrors, Refresh, Requested, Starts and Metrics may be nil.
 type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
@@ -112,6 +113,7 @@ type Config struct {
 	Refresh func(context.Context) error
 	// Requested is told of each pod of the API server that has changed; nil: nobody is.
 	Requested func(old, now *v1.Pod)
+	Starts    *podstart.Tracker     // is told of each pod that comes, changes and goes
 	Metrics   prometheus.Registerer // nil: nothing is counted
 }
 
@@ -242,6 +244,7 @@ func (l *Loop) change(c source.Change) {
 			l.cfg.Store.Set(pod)
 		}
 	}
+	l.trackStarts(c)
 	// Noted before new pods are judged: a pod that nobody wants must not stand in
 	// their way.
 	l.spoken[c.Source] = true
@@ -282,6 +285,20 @@ func (l *Loop) change(c source.Change) {
 			if pods.IsMirror(pod) || pods.IsStatic(pod) {
 				l.cfg.Mirrors(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name})
 			}
+		}
+	}
+}
+
+// trackStarts has the time measured that pods take to start.
+func (l *Loop) trackStarts(c source.Change) {
+	for _, pod := range c.Pods {
+		switch c.Op {
+		case source.Add:
+			l.cfg.Starts.Follow(pod, l.runs(pod.UID))
+		case source.Remove:
+			l.cfg.Starts.Forget(pod.UID)
+		default:
+			l.cfg.Starts.Changed(pod)
 		}
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -45,6 +47,7 @@ type bench struct {
 	refresh   func(context.Context) error
 	room      int // for how many pods there is; 0: any number
 	preempted preemption
+	metrics   *prometheus.Registry // of Starts
 
 	changes chan source.Change
 	events  chan pleg.Event
@@ -158,8 +161,13 @@ func startBlind(t *testing.T, sources ...string) *bench {
 		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
 		wakeups: NewWakeups(), evictions: make(chan worker.Update), cleared: make(chan struct{}), calledOff: make(chan struct{}),
 	}
+	b.metrics = prometheus.NewPedanticRegistry()
+	starts, err := podstart.New(b.metrics, clock.RealClock{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := New(Config{
-		Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
+		Starts: starts, Sources: sources, Changes: b.changes, Events: b.events, Probes: b.probes,
 		Store: b.store, Wakeups: b.wakeups, Evictions: b.evictions, Cleared: b.cleared, CalledOff: b.calledOff, Workers: b, Runtime: b, Clock: clock.RealClock{},
 		Admission: b, Preemption: &b.preempted, Statuses: b, Refresh: func(ctx context.Context) error { return b.refresh(ctx) },
 		Mirrors: func(n types.NamespacedName) {
@@ -195,6 +203,51 @@ func TestChangesReachTheWorkers(t *testing.T) {
 			t.Error("a removed pod is still wanted")
 		}
 	})
+}
+
+func TestThePodsThatTheWatchShowsStartingAreMeasured(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ops  []source.Op // before it runs
+		runs bool        // already when it comes
+		want uint64
+	}{
+		"a new one":            {ops: []source.Op{source.Add, source.Reconcile, source.Update}, want: 1},
+		"one that runs":        {ops: []source.Op{source.Add}, runs: true},
+		"one that has gone":    {ops: []source.Op{source.Add, source.Remove}},
+		"one that nobody told": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, pods.SourceAPI)
+				p := pod("1", "web")
+				p.CreationTimestamp = metav1.NewTime(time.Now())
+				p.Annotations = map[string]string{pods.AnnotationConfigSource: pods.SourceAPI}
+				p.Spec.Containers = []v1.Container{{Name: "c"}}
+				if tc.runs {
+					b.view = []*actual.Pod{{UID: "1", Containers: []actual.Container{{Name: "c", State: actual.StateRunning}}}}
+				}
+				for _, op := range tc.ops {
+					b.changes <- source.Change{Op: op, Source: pods.SourceAPI, Pods: []*v1.Pod{p}}
+				}
+				time.Sleep(3 * time.Second)
+				now := p.DeepCopy()
+				now.Status.ContainerStatuses = []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: metav1.Now()}}}}
+				for range 2 {
+					b.changes <- source.Change{Op: source.Reconcile, Source: pods.SourceAPI, Pods: []*v1.Pod{now}}
+				}
+				synctest.Wait()
+				families, err := b.metrics.Gather()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range families {
+					if h := f.Metric[0].GetHistogram(); h != nil && (h.GetSampleCount() != tc.want || h.GetSampleSum() != 3*float64(tc.want)) {
+						t.Errorf("%s: %d pods in %v s, want %d in 3 s each", f.GetName(), h.GetSampleCount(), h.GetSampleSum(), tc.want)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestEventsSyncWantedPodsOnly(t *testing.T) {

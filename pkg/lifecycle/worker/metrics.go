@@ -8,6 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -25,10 +26,9 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, w *Workers) (metrics, error) {
 	set := metricset.New(r)
 	m := metrics{
-		steps: set.Histograms("kubelet_pod_worker_duration_seconds", "How long one step of a pod took: create, sync or kill", nil, "operation_type"),
-		waits: set.Histogram("kubelet_pod_worker_start_duration_seconds", "How long it took from when a pod was first seen until its worker began", nil),
-		starts: set.Histogram("kubelet_pod_start_duration_seconds", "How long it took from when a pod was first seen until it ran",
-			[]float64{0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600}),
+		steps:      set.Histograms("kubelet_pod_worker_duration_seconds", "How long one step of a pod took: create, sync or kill", nil, "operation_type"),
+		waits:      set.Histogram("kubelet_pod_worker_start_duration_seconds", "How long it took from when a pod was first seen until its worker began", nil),
+		starts:     set.Histogram("kubelet_pod_start_duration_seconds", "How long it took from when a pod was first seen until it ran", podstart.Buckets),
 		containers: set.Histogram("kubelet_containers_per_pod_count", "How many containers the pods have that were started", prometheus.ExponentialBuckets(1, 2, 5)),
 		restarted:  set.Counters("kubelet_restarted_pods_total", "How many pods came back with the same UID before they were gone", "static"),
 		orphans:    set.Counter("kubelet_orphaned_runtime_pods_total", "How many pods were found at the runtime that nobody here had known"),

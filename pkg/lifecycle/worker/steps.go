@@ -29,6 +29,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 			return outcome{inTheWay: old, resize: st.resize}
 		}
 	}
+	w.cfg.Starts.Observed(st.pod, observed)
 	w.cfg.Probes.Sync(st.pod, observed, func() v1.PodStatus { return w.lastStatus(st.pod) })
 	before := w.lastStatus(st.pod).Phase
 	s := w.publish(st, observed, st.waiting, false)

@@ -22,6 +22,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -32,7 +33,7 @@ import (
 const errorBackOff = 10 * time.Second
 
 // Config is what Workers are made of. Everything but Holdings, Journal, Recall,
-// Probes, Network and Allocations is required.
+// Probes, Network, Starts and Allocations is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -56,6 +57,7 @@ type Config struct {
 	Allocations Allocations
 	// Devices returns what a container's status says of its devices; nil: none has any.
 	Devices func(pod types.UID, container string) []v1.ResourceStatus
+	Starts  *podstart.Tracker // is told how init containers have run
 	// Metrics is where the workers' own are registered; nil: nowhere.
 	Metrics prometheus.Registerer
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 )
 
 // timed is a driver whose operations are counted, under the kubelet's name.
@@ -26,6 +28,19 @@ func counted(k driver, r prometheus.Registerer) (driver, error) {
 		return nil, fmt.Errorf("cgroup: register metrics: %w", err)
 	}
 	return t, nil
+}
+
+// export makes known how much memory is protected for pods, 0 where none is. It is counted at each scrape.
+func (t *Tree) export(r prometheus.Registerer) error {
+	set := metricset.New(r)
+	set.Read("kubelet_memory_qos_node_memory_min_bytes", "How much memory the kernel leaves to Guaranteed pods whatever happens (memory.min)",
+		func() float64 { return float64(t.requests().guaranteed) })
+	set.Read("kubelet_memory_qos_node_memory_low_bytes", "How much memory the kernel leaves to Burstable pods as long as it can (memory.low)",
+		func() float64 { return float64(t.requests().burstable) })
+	if err := set.Err(); err != nil {
+		return fmt.Errorf("cgroup: %w", err)
+	}
+	return nil
 }
 
 // write makes a cgroup or changes it: the kubelet calls both update when it is there.

@@ -81,7 +81,11 @@ func New(cfg Config) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTree(cfg, k)
+	t, err := newTree(cfg, k)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.export(cfg.Metrics)
 }
 
 // ErrRefused is returned when the host does not let this process make cgroups.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/util/flowcontrol"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -54,6 +55,19 @@ type Collector interface {
 	Claim(ctx context.Context, id string, seen time.Time) bool
 }
 
+// Waits is told for how long pods wait for images. *podstart.Tracker is one.
+type Waits interface {
+	// Pulling says that a pull begins, or one more after those that have failed.
+	Pulling(pod types.UID, image string)
+	// Present says that the pod has the image.
+	Present(pod types.UID, image string)
+}
+
+type noWaits struct{}
+
+func (noWaits) Pulling(types.UID, string) {}
+func (noWaits) Present(types.UID, string) {}
+
 // Config is what a Manager is built from.
 type Config struct {
 	Images  Service
@@ -66,6 +80,7 @@ type Config struct {
 	Records        Records // nil: every pod may use every image that is present
 	// Collector is asked to keep what Ensure returns; nil: nobody removes images.
 	Collector Collector
+	Waits     Waits                 // nil: nobody is told
 	Metrics   prometheus.Registerer // nil: nothing is counted
 
 	BackoffInitial time.Duration // 0 is 10 s
@@ -88,6 +103,7 @@ type Manager struct {
 	missing   func(context.Context, *v1.Pod) []string
 	records   Records
 	collector Collector
+	waits     Waits
 	metrics   metrics
 	backoff   backoff
 	statuses  statuses
@@ -104,6 +120,9 @@ func New(c Config) (*Manager, error) {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.Waits == nil {
+		c.Waits = noWaits{}
 	}
 	if c.BackoffInitial == 0 {
 		c.BackoffInitial = 10 * time.Second
@@ -123,6 +142,7 @@ func New(c Config) (*Manager, error) {
 		missing:   c.MissingSecrets,
 		records:   c.Records,
 		collector: c.Collector,
+		waits:     c.Waits,
 		backoff:   backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
 		statuses:  statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
 		pulls:     pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
@@ -160,6 +180,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
 		case mine:
 			present, required = yes, no
+			m.waits.Present(pod.UID, name)
 			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
 		}
@@ -221,6 +242,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 		m.journal.Container(pod, c.Name).Normal("BackOff", message)
 		return "", &Error{reason: ReasonPullBackOff, message: fmt.Sprintf("%s: %s: %s", message, last.reason, last.message), retry: left}
 	}
+	m.waits.Pulling(pod.UID, name)
 	m.journal.Container(pod, c.Name).Normal("Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	klog.V(2).InfoS("Pulling image", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "image", c.Image)
 	if m.records != nil {
@@ -243,6 +265,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 		e.retry = m.backoff.failed(key, e, m.clock.Now())
 		return "", e
 	}
+	m.waits.Present(pod.UID, name)
 	m.backoff.succeeded(key)
 	m.statuses.forget(name)
 	size := uint64(0)

@@ -572,7 +572,7 @@ func TestAPresentImageIsNotForPodsThatCouldNotPullIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := record.Open(t.TempDir(), policy)
+	records, err := record.Open(t.TempDir(), policy, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,16 +25,16 @@ type driver struct {
 	caps map[csipb.NodeServiceCapability_RPC_Type]bool // nil until the driver has answered
 }
 
-func dial(endpoint string) (*grpc.ClientConn, error) {
-	conn, err := pluginregistry.Dial(endpoint)
+func dial(endpoint string, around grpc.UnaryClientInterceptor) (*grpc.ClientConn, error) {
+	conn, err := pluginregistry.Dial(endpoint, grpc.WithUnaryInterceptor(around))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", endpoint, err)
 	}
 	return conn, nil
 }
 
-func newDriver(name, endpoint string) (*driver, error) {
-	conn, err := dial(endpoint)
+func newDriver(name, endpoint string, calls *prometheus.HistogramVec) (*driver, error) {
+	conn, err := dial(endpoint, measure(calls, name))
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ func (e *expandError) Unwrap() []error { return []error{e.cause, e.kind} }
 // volume, since the volume itself has grown. It can be repeated. No other call about the volume is
 // made meanwhile. Errors are in the kubelet's words.
 func (m *Manager) Expand(ctx context.Context, v Volume, size int64) error {
+	ctx = withMoved(ctx, v)
 	now := v.data(m.cfg.NodeName)
 	d, err := m.driver(now.Driver)
 	if err != nil {

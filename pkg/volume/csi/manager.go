@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
@@ -47,6 +48,7 @@ type Config struct {
 	Registered func()
 	// Changed is called when what Problems returns has changed. It must not block; nil: nobody is told.
 	Changed func()
+	Metrics prometheus.Registerer // nil: calls are not measured
 }
 
 // callTimeout bounds one call of a driver, as in the kubelet.
@@ -57,6 +59,7 @@ const callTimeout = 2 * time.Minute
 type Manager struct {
 	cfg   Config
 	locks keylock.Locks // by volume
+	calls *prometheus.HistogramVec
 
 	limits   limits
 	patience time.Duration // with a node that has no room for another attachment
@@ -108,7 +111,11 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
 	}
-	m := &Manager{cfg: cfg, settled: make(chan struct{}), drivers: map[string]*driver{}, infos: map[string]info{}, patience: exhaustedPatience}
+	calls, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{cfg: cfg, calls: calls, settled: make(chan struct{}), drivers: map[string]*driver{}, infos: map[string]info{}, patience: exhaustedPatience}
 	if cfg.Client != nil {
 		m.problem = "CSINode is not yet initialized"
 	}
@@ -126,6 +133,13 @@ func (m *Manager) driver(name string) (*driver, error) {
 		return d, nil
 	}
 	return nil, fmt.Errorf("driver name %s not found in the list of registered CSI drivers", name)
+}
+
+// Known reports whether a driver of that name has registered.
+func (m *Manager) Known(driver string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.drivers[driver] != nil
 }
 
 // standalone is used as every driver's CSIDriver on a standalone node. Nobody could

@@ -41,6 +41,7 @@ func (e *RepublishError) Unwrap() error { return e.err }
 // the volume is published again at every call, and a failure of that is a
 // RepublishError. Errors are in the kubelet's words.
 func (m *Manager) SetUp(ctx context.Context, v Volume) error {
+	ctx = withMoved(ctx, v)
 	now := v.data(m.cfg.NodeName)
 	if v.Block {
 		now.Target = m.Target(v)

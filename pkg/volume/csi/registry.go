@@ -68,7 +68,7 @@ func (m *Manager) add(ctx context.Context, name, endpoint string, versions []str
 	if err := checkVersions(versions); err != nil {
 		return nil, fmt.Errorf("CSI driver %q: %w", name, err)
 	}
-	d, err := newDriver(name, endpoint)
+	d, err := newDriver(name, endpoint, m.calls)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ const spaceTimeout = 2 * time.Minute
 
 // Space asks the driver of a volume that is set up what it occupies (NodeGetVolumeStats).
 func (m *Manager) Space(ctx context.Context, v Volume) (diskusage.Space, error) {
-	ctx, cancel := context.WithTimeout(ctx, spaceTimeout)
+	ctx, cancel := context.WithTimeout(withMoved(ctx, v), spaceTimeout)
 	defer cancel()
 	d := v.data(m.cfg.NodeName)
 	drv, err := m.driver(d.Driver)

@@ -18,6 +18,8 @@ type Volume struct {
 	Dir    string // pods/<uid>/volumes/kubernetes.io~csi/<name>
 	Inline *v1.CSIVolumeSource
 	PV     *v1.PersistentVolume
+	// Moved says that PV was made from a volume of an in-tree driver.
+	Moved bool
 	// ReadOnly publishes the volume read-only.
 	ReadOnly bool
 	Block    bool
@@ -26,7 +28,7 @@ type Volume struct {
 }
 
 func (v Volume) data(node string) data {
-	d := data{Name: v.Name, Node: node, Mode: v.mode(), Driver: v.driver(), Handle: "csi-" + hash(string(v.Pod.UID), v.Name)}
+	d := data{Name: v.Name, Node: node, Mode: v.mode(), Driver: v.Driver(), Handle: "csi-" + hash(string(v.Pod.UID), v.Name)}
 	if v.PV != nil {
 		d.Handle = v.PV.Spec.CSI.VolumeHandle
 		d.AttachmentID = attachmentName(d.Handle, d.Driver, node)
@@ -34,7 +36,8 @@ func (v Volume) data(node string) data {
 	return d
 }
 
-func (v Volume) driver() string {
+// Driver is the name of the volume's driver.
+func (v Volume) Driver() string {
 	if v.PV != nil {
 		return v.PV.Spec.CSI.Driver
 	}

@@ -30,11 +30,19 @@ type plugin struct {
 	args                   []string
 	env                    []kubeletconfig.ExecEnvVar
 	timeout                time.Duration
+	metrics                metrics
 }
 
-// call runs the program once. Its errors contain nothing of the answer, and only
-// the beginning of standard error.
+// call runs the program once and counts that.
 func (p *plugin) call(ctx context.Context, r api.CredentialProviderRequest) (*api.CredentialProviderResponse, error) {
+	began := time.Now()
+	answer, err := p.ask(ctx, r)
+	p.metrics.called(p.name, time.Since(began), err)
+	return answer, err
+}
+
+// ask's errors contain nothing of the answer, and only the beginning of standard error.
+func (p *plugin) ask(ctx context.Context, r api.CredentialProviderRequest) (*api.CredentialProviderResponse, error) {
 	r.TypeMeta = metav1.TypeMeta{Kind: "CredentialProviderRequest", APIVersion: p.apiVersion}
 	request, err := json.Marshal(r)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -33,8 +34,9 @@ type Tokens interface {
 type Config struct {
 	ConfigPath string // file or directory
 	BinDir     string
-	Tokens     Tokens             // nil: plug-ins with tokenAttributes are refused
-	Clock      clock.PassiveClock // nil is the real one
+	Tokens     Tokens                // nil: plug-ins with tokenAttributes are refused
+	Clock      clock.PassiveClock    // nil is the real one
+	Metrics    prometheus.Registerer // nil: calls are not counted
 }
 
 // Providers are all configured plug-ins, a keyring.Ring. Safe for concurrent use.
@@ -52,6 +54,10 @@ func New(c Config) (*Providers, error) {
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
 	}
+	calls, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	all := &Providers{clock: c.Clock}
 	for _, p := range list {
 		path, err := findProgram(c.BinDir, p.Name)
@@ -63,7 +69,7 @@ func New(c Config) (*Providers, error) {
 		}
 		all.list = append(all.list, &provider{
 			name: p.Name, match: p.MatchImages, cacheFor: p.DefaultCacheDuration.Duration, token: p.TokenAttributes, tokens: c.Tokens,
-			plugin: &plugin{name: p.Name, path: path, apiVersion: p.APIVersion, args: p.Args, env: p.Env, timeout: callTimeout},
+			plugin: &plugin{name: p.Name, path: path, apiVersion: p.APIVersion, args: p.Args, env: p.Env, timeout: callTimeout, metrics: calls},
 			cache:  map[cacheKey]cached{},
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,6 +36,8 @@ type Store struct {
 	pulling, pulled string // directories
 	all             string // a file that is there while nobody knows what all was pulled: the directory was lost
 
+	checks *prometheus.CounterVec
+
 	disk sync.Mutex // held while changing records; locked before mu
 	mu   sync.Mutex
 	// By file name. A record in the map is never modified, only replaced.
@@ -49,8 +52,8 @@ type intent struct {
 	pulls int    // by this agent
 }
 
-// Open reads the records under the agent's root directory.
-func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
+// Open reads the records under the agent's root directory. r may be nil.
+func Open(rootDir string, policy *options.ImageVerification, r prometheus.Registerer) (*Store, error) {
 	s := &Store{
 		policy:  policy,
 		pulling: filepath.Join(rootDir, "image_manager", "pulling"),
@@ -72,7 +75,7 @@ func Open(rootDir string, policy *options.ImageVerification) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the records of pulled images: %w", err)
 	}
-	return s, nil
+	return s, s.export(r)
 }
 
 // makeDirs makes the directories. If all records of pulled images are lost at once, as
@@ -117,17 +120,28 @@ func (s *Store) MayUse(image, ref string, find func() ([]keyring.Credential, err
 	s.mu.Lock()
 	verdict, who := decide(s.policy, image, s.of(ref), s.intents[fileName(image)] != nil)
 	s.mu.Unlock()
-	if verdict != ask {
-		return verdict == open
+	switch {
+	case verdict == closed:
+		s.checked(mustAuthenticate)
+		return false
+	case verdict == open && who.NodePodsAccessible:
+		s.checked(recordFound)
+		return true
+	case verdict == open:
+		s.checked(policyAllowed)
+		return true
 	}
 	found, err := find()
 	if err != nil {
+		s.checked(checkFailed)
 		return false // the pull will report why
 	}
 	c := matching(who, found)
 	if c == nil {
+		s.checked(mustAuthenticate)
 		return false
 	}
+	s.checked(recordFound)
 	if len(who.KubernetesSecrets) < learnLimit || c.Secret == nil {
 		// The Secret may have a new login, or the login a new Secret: record it, for
 		// when the one on record is gone.

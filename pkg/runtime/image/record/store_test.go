@@ -27,7 +27,7 @@ func openStore(t *testing.T, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(dir, p)
+	s, err := Open(dir, p, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
