@@ -32,7 +32,9 @@ const (
 	callTimeout = 10 * time.Second // for one call to a registration socket
 	firstRetry  = 500 * time.Millisecond
 	lastRetry   = 2 * time.Minute
-	rescan      = 30 * time.Second // in case an event was missed
+	rescan      = 30 * time.Second       // in case an event was missed
+	scanPause   = 100 * time.Millisecond // at least, between two looks
+	maxSockets  = 256                    // that there may be at a time; what comes then waits until others go
 	// settled is how long a plug-in has to stay until its end is the first failure of a new row. One that
 	// ends sooner each time is asked as seldom as one that never registers.
 	settled = lastRetry
@@ -102,6 +104,9 @@ func (r *Registry) Run(ctx context.Context) error {
 	defer s.wait.Wait()
 	for {
 		s.scan(ctx, watch, dir)
+		if s.calm(ctx, watch) {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -121,6 +126,25 @@ type sockets struct {
 	registry *Registry
 	known    map[socket]context.CancelFunc
 	wait     sync.WaitGroup
+	full     bool // the log says that there are too many
+}
+
+// calm takes in what happens during a short pause, and reports whether anything has: however much happens
+// in the directory, it is looked at now and then only.
+func (s *sockets) calm(ctx context.Context, watch *dirwatch.Watch) (happened bool) {
+	pause := time.After(scanPause)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-watch.Events():
+			happened = true
+		case <-watch.Errors():
+			happened = true
+		case <-pause:
+			return happened
+		}
+	}
 }
 
 // scan starts what has appeared and stops what has gone. Like the kubelet, it looks
@@ -149,14 +173,22 @@ func (s *sockets) scan(ctx context.Context, watch *dirwatch.Watch, dir string) {
 			delete(s.known, known)
 		}
 	}
+	full := false
 	for f := range found {
 		if s.known[f] != nil {
 			continue
+		}
+		if full = len(s.known) >= maxSockets; full {
+			break
 		}
 		own, stop := context.WithCancel(ctx)
 		s.known[f] = stop
 		s.wait.Go(func() { s.registry.keep(ctx, own, f.path) })
 	}
+	if full && !s.full {
+		klog.ErrorS(nil, "There are too many registration sockets of plug-ins, some are not looked at", "path", dir, "sockets", len(found), "most", maxSockets)
+	}
+	s.full = full
 }
 
 // keep registers the plug-in behind a socket until own, the socket's context, ends; ctx is

@@ -3,9 +3,12 @@ package pluginregistry
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
@@ -179,6 +183,53 @@ func TestASocketMayHaveAnyName(t *testing.T) {
 	testrun.Eventually(t, "it is registered", h.has("register a?b#c%zz d", "stay a?b#c%zz d"))
 	if _, err := Dial("below/x.sock"); err == nil {
 		t.Error("a relative path is dialled")
+	}
+}
+
+func TestAFloodOfSocketsIsBoundedAndPushesNobodyOut(t *testing.T) {
+	root := short(t)
+	dir := filepath.Join(root, Dir)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	stale := func(name string) {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &sockets{registry: &Registry{Config{Root: root}}, known: map[socket]context.CancelFunc{}}
+	t.Cleanup(func() { cancel(); s.wait.Wait() })
+	watch := dirwatch.New()
+	t.Cleanup(watch.Close)
+	stale("z")
+	s.scan(ctx, watch, dir)
+	for i := range maxSockets + 10 {
+		stale(fmt.Sprint("a", i))
+	}
+	first := slices.Collect(maps.Keys(s.known))
+	s.scan(ctx, watch, dir)
+	if len(first) != 1 || len(s.known) != maxSockets || s.known[first[0]] == nil || !s.full {
+		t.Errorf("%d sockets are looked at, %v among them: %t", len(s.known), first, s.known[first[0]] != nil)
+	}
+	looks := 0
+	for s.calm(ctx, watch) {
+		looks++
+	}
+	if watch.Err() == nil && (looks == 0 || looks >= maxSockets) {
+		t.Errorf("%d looks for %d events", looks, maxSockets)
+	}
+	for _, name := range slices.Collect(maps.Keys(s.known))[:20] {
+		if err := os.Remove(name.path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.scan(ctx, watch, dir)
+	if len(s.known) != maxSockets-9 || s.full {
+		t.Errorf("once there is room: %d", len(s.known))
 	}
 }
 
