@@ -9,7 +9,7 @@
 //	                           ▼
 //	            criconfig ◀─ CPUs     Updater ─▶ UpdateContainerResources of what runs
 //
-// Pure functions of topology and state decide who gets what (take.go, assign.go); the state
+// Pure functions of topology and state decide who gets what (take.go, distribute.go, assign.go); the state
 // is on disk before anybody uses it, so an agent that is killed at any point continues with
 // what it gave.
 package cpumanager

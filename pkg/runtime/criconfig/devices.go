@@ -1,6 +1,9 @@
 package criconfig
 
 import (
+	"path/filepath"
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -13,6 +16,19 @@ func cdiDevices(names []string) (list []*cri.CDIDevice) {
 		list = append(list, &cri.CDIDevice{Name: name})
 	}
 	return list
+}
+
+// over lists what a plug-in gives, and then what the pod has of the same kind. Of two at one path in the container
+// the later counts, as it would with a kubelet, whose runtime puts one over the other: Docker refuses a container that
+// has both.
+func over[T interface{ GetContainerPath() string }](given, own []T) (all []T) {
+	for i, x := range given {
+		same := func(y T) bool { return filepath.Clean(x.GetContainerPath()) == filepath.Clean(y.GetContainerPath()) }
+		if !slices.ContainsFunc(given[i+1:], same) && !slices.ContainsFunc(own, same) {
+			all = append(all, x)
+		}
+	}
+	return append(all, own...)
 }
 
 // devices lists the container's block volumes.

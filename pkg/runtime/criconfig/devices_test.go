@@ -3,9 +3,12 @@ package criconfig
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
@@ -40,5 +43,33 @@ func TestBlockVolumesAreDevices(t *testing.T) {
 	c.VolumeDevices = []v1.VolumeDevice{{Name: "dir", DevicePath: "/dev/x"}}
 	if _, err := Container(t.Context(), &v1.Pod{}, c, ContainerInput{Volumes: have}); err == nil || err.Error() != `volume "dir" of container "c" is not a block device` {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestWhatThePodHasIsInThePlaceOfWhatAPlugInGives(t *testing.T) {
+	have := disks{"disk": {Host: "/dev/a", Block: true}, "dir": {Host: "/d"}}
+	c := &v1.Container{
+		Name: "c", VolumeDevices: []v1.VolumeDevice{{Name: "disk", DevicePath: "/dev/x"}},
+		VolumeMounts: []v1.VolumeMount{{Name: "dir", MountPath: "/data"}},
+	}
+	given := func(types.UID, string) Devices {
+		return Devices{
+			Mounts: []*cri.Mount{{HostPath: "/p1", ContainerPath: "/data/"}, {HostPath: "/p2", ContainerPath: "/lib"}, {HostPath: "/p3", ContainerPath: "/lib/"}},
+			Nodes:  []*cri.Device{{HostPath: "/dev/p", ContainerPath: "/dev//x"}, {HostPath: "/dev/q", ContainerPath: "/dev/y"}},
+		}
+	}
+	got, err := Container(t.Context(), &v1.Pod{}, c, ContainerInput{Volumes: have, Node: NodeConfig{Devices: given}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for _, m := range got.Mounts {
+		hosts = append(hosts, m.HostPath)
+	}
+	for _, d := range got.Devices {
+		hosts = append(hosts, d.HostPath)
+	}
+	if want := []string{"/p3", "/d", "/dev/q", "/dev/a"}; !slices.Equal(hosts, want) {
+		t.Errorf("it has %q, want %q", hosts, want)
 	}
 }

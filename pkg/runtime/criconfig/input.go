@@ -79,7 +79,7 @@ func (n NodeConfig) allocatable() v1.ResourceList {
 	return n.Allocatable()
 }
 
-// Devices is what a container gets for its devices. What the spec says of the same variable or annotation
+// Devices is what a container gets for its devices. What the spec says of the same variable, annotation or path
 // wins.
 type Devices struct {
 	Envs        map[string]string
