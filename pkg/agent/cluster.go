@@ -196,8 +196,14 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		return err
 	}
 	s.claims, s.csi, s.storageProblems, s.storageSettled = claims, drivers, drivers.Problems, drivers.Settled()
-	s.volumeEvent = c.events.Volume
-	s.growth = &volume.Growth{Claims: claims, Normal: f.journal.Normal, Event: c.events.Claim}
+	s.volumeEvent = func(pv *v1.PersistentVolume, eventType, reason, message string) {
+		f.recent.Volume(pv, eventType, reason, message)
+		c.events.Volume(pv, eventType, reason, message)
+	}
+	s.growth = &volume.Growth{Claims: claims, Normal: f.journal.Normal, Event: func(claim *v1.PersistentVolumeClaim, eventType, reason, message string) {
+		f.recent.Claim(claim, eventType, reason, message)
+		c.events.Claim(claim, eventType, reason, message)
+	}}
 	s.parts = append(s.parts, part{"CSI drivers", drivers.Run}, part{"claims", claims.Run})
 	return nil
 }

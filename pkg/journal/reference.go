@@ -20,6 +20,18 @@ func Reference(pod *v1.Pod, container string) *v1.ObjectReference {
 	return ref
 }
 
+// ClaimReference is what an event about a claim refers to.
+func ClaimReference(c *v1.PersistentVolumeClaim) *v1.ObjectReference {
+	return &v1.ObjectReference{
+		Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: c.Namespace, Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
+	}
+}
+
+// VolumeReference is what an event about a persistent volume refers to.
+func VolumeReference(pv *v1.PersistentVolume) *v1.ObjectReference {
+	return &v1.ObjectReference{Kind: "PersistentVolume", APIVersion: "v1", Name: pv.Name, UID: pv.UID, ResourceVersion: pv.ResourceVersion}
+}
+
 // fieldPath names a container of the pod, "" if the pod has none of that name.
 func fieldPath(pod *v1.Pod, container string) string {
 	if container == "" {

@@ -62,16 +62,12 @@ func (s *Sink) Record(e journal.Entry) {
 
 // Claim records something about a persistent volume claim.
 func (s *Sink) Claim(c *v1.PersistentVolumeClaim, eventType, reason, message string) {
-	s.recorder.Event(&v1.ObjectReference{
-		Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: c.Namespace, Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
-	}, eventType, reason, message)
+	s.recorder.Event(journal.ClaimReference(c), eventType, reason, message)
 }
 
 // Volume records something about a persistent volume.
 func (s *Sink) Volume(pv *v1.PersistentVolume, eventType, reason, message string) {
-	s.recorder.Event(&v1.ObjectReference{
-		Kind: "PersistentVolume", APIVersion: "v1", Name: pv.Name, UID: pv.UID, ResourceVersion: pv.ResourceVersion,
-	}, eventType, reason, bounds.Cut(message, maxMessage))
+	s.recorder.Event(journal.VolumeReference(pv), eventType, reason, bounds.Cut(message, maxMessage))
 }
 
 // maxMessage is how long an event's note may be in the API, in bytes.

@@ -1,5 +1,5 @@
 // Package recent remembers the last events of a node, for who asks it directly: on a standalone
-// node there is nobody else to ask. It is a sink of the journal. Equal events raise a count, as at
+// node there is nobody else to ask, and in a cluster not while its API server is away. It is a sink of the journal. Equal events raise a count, as at
 // the API server; beyond its bounds in number and size the oldest go. Nothing is written to
 // disk: a new agent begins with none.
 package recent
@@ -27,7 +27,7 @@ const (
 // Config is what a Sink is made of.
 type Config struct {
 	Node string           // its name
-	Now  func() time.Time // for events about the node
+	Now  func() time.Time // for events about anything but pods
 	// MaxEvents and MaxBytes bound what is remembered; 0 is the package's own bound.
 	MaxEvents, MaxBytes int
 }
@@ -71,9 +71,17 @@ func New(cfg Config) *Sink {
 
 // Record implements journal.Sink.
 func (s *Sink) Record(e journal.Entry) {
-	object := journal.Reference(e.Pod, e.Container)
-	object.ResourceVersion = "" // which changes between equal events
-	s.record(e.Time, key{*object, e.Type, e.Reason, e.Message})
+	s.record(e.Time, key{*journal.Reference(e.Pod, e.Container), e.Type, e.Reason, e.Message})
+}
+
+// Claim records an event about a persistent volume claim.
+func (s *Sink) Claim(c *v1.PersistentVolumeClaim, eventType, reason, message string) {
+	s.record(s.cfg.Now(), key{*journal.ClaimReference(c), eventType, reason, message})
+}
+
+// Volume records an event about a persistent volume.
+func (s *Sink) Volume(pv *v1.PersistentVolume, eventType, reason, message string) {
+	s.record(s.cfg.Now(), key{*journal.VolumeReference(pv), eventType, reason, message})
 }
 
 // Node records an event about the node. It is a journal.NodeEvent.
@@ -82,6 +90,7 @@ func (s *Sink) Node(eventType, reason, message string) {
 }
 
 func (s *Sink) record(at time.Time, k key) {
+	k.object.ResourceVersion = "" // which changes between equal events
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++

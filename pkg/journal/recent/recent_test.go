@@ -53,7 +53,18 @@ func TestEqualEventsRaiseACountAndAreTheNewest(t *testing.T) {
 	if node := events[2]; node.InvolvedObject.Kind != "Node" || node.InvolvedObject.Name != "n1" || node.Namespace != "default" {
 		t.Errorf("%+v", node)
 	}
-	if newer, _ := s.Since(2); messages(newer) != "a x2, c x1" {
+	for i := range 2 {
+		changed := metav1.ObjectMeta{Name: "data", Namespace: "shop", ResourceVersion: fmt.Sprint(i)}
+		s.Claim(&v1.PersistentVolumeClaim{ObjectMeta: changed}, v1.EventTypeNormal, "FileSystemResizeSuccessful", "d")
+		changed.Namespace = ""
+		s.Volume(&v1.PersistentVolume{ObjectMeta: changed}, v1.EventTypeWarning, "FailedMountOnFilesystemMismatch", "e")
+	}
+	storage, _ := s.Since(4)
+	if got := messages(storage); got != "d x2, e x2" || storage[0].InvolvedObject.Kind != "PersistentVolumeClaim" || storage[0].Namespace != "shop" ||
+		storage[1].InvolvedObject.Kind != "PersistentVolume" || storage[1].Namespace != "default" {
+		t.Errorf("%s: %+v", got, storage)
+	}
+	if newer, _ := s.Since(2); messages(newer) != "a x2, c x1, d x2, e x2" {
 		t.Errorf("since version 2: %s", messages(newer))
 	}
 }
