@@ -6,30 +6,35 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	certutil "k8s.io/client-go/util/cert"
-	"k8s.io/client-go/util/keyutil"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 )
 
 // selfSigned is the pair that the agent makes where it is given none: kubelet.crt and kubelet.key,
 // as the kubelet's. The kubelet keeps it for ever; here it is made anew a day before it ends,
-// and when the node has an address that is not in it.
+// and when the node has an address that is not in it. A pair that an operator has put there is his.
 type selfSigned struct {
 	cfg               ServingConfig
 	certFile, keyFile string
+	kept              sync.Once // the log says that an operator's pair is kept
 }
 
 // selfSignedLook is how often the pair is compared with the node's addresses and the time.
 const selfSignedLook = time.Minute
 
-func newSelfSigned(cfg ServingConfig) (*Serving, error) {
-	p := &selfSigned{cfg, filepath.Join(cfg.CertDir, "kubelet.crt"), filepath.Join(cfg.CertDir, "kubelet.key")}
+func newSelfSigned(cfg ServingConfig, look time.Duration) (*Serving, error) {
+	p := &selfSigned{cfg: cfg, certFile: filepath.Join(cfg.CertDir, "kubelet.crt"), keyFile: filepath.Join(cfg.CertDir, "kubelet.key")}
 	for _, file := range []string{p.certFile, p.keyFile} {
 		if err := tidy(file); err != nil {
 			return nil, err
@@ -47,7 +52,7 @@ func newSelfSigned(cfg ServingConfig) (*Serving, error) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			p.keep(ctx)
+			p.keep(ctx, look)
 		}()
 		err := follow(ctx)
 		<-done
@@ -57,8 +62,8 @@ func newSelfSigned(cfg ServingConfig) (*Serving, error) {
 }
 
 // keep renews the pair in time, until ctx ends.
-func (p *selfSigned) keep(ctx context.Context) {
-	ticker := time.NewTicker(selfSignedLook)
+func (p *selfSigned) keep(ctx context.Context, look time.Duration) {
+	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	failed := false
 	for {
@@ -84,6 +89,17 @@ func (p *selfSigned) renew(now time.Time) (why string, err error) {
 	if why = unfit(p.certFile, p.keyFile, p.cfg.NodeName, ips, now); why == "" {
 		return "", nil
 	}
+	switch leaf, err := leafOf(p.certFile, p.keyFile); {
+	case err != nil: // it may be an operator's, half copied
+		if err := errors.Join(putAside(p.certFile, err), putAside(p.keyFile, err)); err != nil {
+			return why, err
+		}
+	case !madeHere(leaf):
+		p.kept.Do(func() {
+			klog.InfoS("The serving certificate is kept, since no kubelet has made it; replace it, or remove both files", "path", p.certFile, "but", why)
+		})
+		return "", nil
+	}
 	if err := p.make(ips); err != nil {
 		return why, fmt.Errorf("make a serving certificate: %w", err)
 	}
@@ -104,14 +120,10 @@ func addressesOf(all []v1.NodeAddress) []net.IP {
 // unfit says why a pair cannot be used for another day at least, "" if it can. An address too many
 // is no reason: who has been given the certificate to trust can go on.
 func unfit(certFile, keyFile, name string, ips []net.IP, now time.Time) string {
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return "there is none that can be used"
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	leaf, err := leafOf(certFile, keyFile)
 	switch {
 	case err != nil:
-		return "it cannot be read"
+		return "there is none that can be used"
 	case !now.Add(24 * time.Hour).Before(leaf.NotAfter):
 		return "it ends within a day"
 	case leaf.VerifyHostname(name) != nil:
@@ -125,13 +137,38 @@ func unfit(certFile, keyFile, name string, ips []net.IP, now time.Time) string {
 	return ""
 }
 
-func (p *selfSigned) make(ips []net.IP) error {
-	if err := os.MkdirAll(p.cfg.CertDir, 0o700); err != nil {
+func leafOf(certFile, keyFile string) (*x509.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(pair.Certificate[0])
+}
+
+// ofKubelets is how GenerateSelfSignedCertKey names the CA that it makes for one certificate.
+var ofKubelets = regexp.MustCompile(`-ca@[0-9]+$`)
+
+// madeHere reports whether a kubelet, this or another, has made the certificate itself.
+func madeHere(leaf *x509.Certificate) bool { return ofKubelets.MatchString(leaf.Issuer.CommonName) }
+
+// putAside keeps what is at the path under another name.
+func putAside(path string, cause error) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := durable.MoveAside(path, "The serving certificate, which is made anew.", cause); !errors.Is(err, durable.ErrDamaged) {
 		return err
 	}
+	return nil
+}
+
+func (p *selfSigned) make(ips []net.IP) error {
 	cert, key, err := certutil.GenerateSelfSignedCertKey(p.cfg.NodeName, ips, nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(certutil.WriteCert(p.certFile, cert), keyutil.WriteKey(p.keyFile, key))
+	if err := errors.Join(durable.Write(p.keyFile, key), durable.Write(p.certFile, cert)); err != nil {
+		return err
+	}
+	return os.Chmod(p.certFile, 0o644) // for clients that are to trust it, as the kubelet's
 }

@@ -58,7 +58,7 @@ func newServing(cfg ServingConfig) (*Serving, error) {
 	case cfg.Bootstrap && cfg.Client != nil:
 		return servingFromCluster(cfg)
 	}
-	return newSelfSigned(cfg)
+	return newSelfSigned(cfg, selfSignedLook)
 }
 
 // Certificate is called by a TLS server at each handshake.

@@ -2,11 +2,14 @@ package credentials
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,13 +92,30 @@ func TestSelfSignedPairIsKeptAndRenewed(t *testing.T) {
 	if again := serial(); again != first {
 		t.Error("a pair that lasts was made anew")
 	}
-	cert, key := newPair(t, "n1", time.Hour)
-	for name, text := range map[string][]byte{"kubelet.crt": cert, "kubelet.key": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
+	put := func(cert, key []byte) {
+		t.Helper()
+		for name, text := range map[string][]byte{"kubelet.crt": cert, "kubelet.key": key} {
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	cert, key := newPair(t, "n1", time.Hour)
+	put(cert, key)
+	if s, err := NewServing(cfg); err != nil {
+		t.Fatal(err)
+	} else if c, err := s.Certificate(nil); err != nil || commonName(t, c) != "n1" {
+		t.Errorf("a pair of the operator's was replaced: %v", err)
+	}
+	cert, key = newPair(t, "n1-ca@1", time.Hour) // as a kubelet names its own
+	put(cert, key)
+	if err := os.Chmod(filepath.Join(dir, "kubelet.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	ending := serial()
+	if info, err := os.Stat(filepath.Join(dir, "kubelet.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key that took the place of one that all could read: %v, %v; want mode 0600", info.Mode(), err)
+	}
 	if ending == "1" {
 		t.Error("a pair that ends within a day was not made anew")
 	}
@@ -105,6 +125,7 @@ func TestSelfSignedPairIsKeptAndRenewed(t *testing.T) {
 	if next := serial(); next == ending {
 		t.Error("a key that does not belong to the certificate was not made anew")
 	}
+	damage.MovedAside(t, filepath.Join(dir, "kubelet.key")) // whoever put it there may have no other
 	before := serial()
 	cfg.Addresses = func() []v1.NodeAddress { return []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.1"}} }
 	if serial() != before {
@@ -239,5 +260,55 @@ func TestADamagedPairIsReplaced(t *testing.T) {
 				damage.MovedAside(t, path)
 			}
 		})
+	}
+}
+
+// TestAServerShowsTheNewPairAtOnce: a node gets an address while it serves.
+func TestAServerShowsTheNewPairAtOnce(t *testing.T) {
+	var addresses atomic.Pointer[[]v1.NodeAddress]
+	addresses.Store(&[]v1.NodeAddress{})
+	cfg := ServingConfig{NodeName: "n1", CertDir: t.TempDir(), Addresses: func() []v1.NodeAddress { return *addresses.Load() }}
+	s, err := newSelfSigned(cfg, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: s.Certificate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler()}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	defer func() {
+		_ = server.Close()
+		<-ended
+	}()
+	shown := func() *x509.Certificate {
+		t.Helper()
+		c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0]
+	}
+	before := shown()
+	if err := before.VerifyHostname("n1"); err != nil {
+		t.Error(err)
+	}
+	addresses.Store(&[]v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.7"}})
+	until := time.Now().Add(2 * time.Minute)
+	for shown().VerifyHostname("192.0.2.7") != nil { // nothing signals when the files were read
+		if time.Now().After(until) {
+			t.Fatal("the server shows no certificate with the node's new address")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
