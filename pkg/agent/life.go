@@ -113,7 +113,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Starts: f.starts, Metrics: f.metrics,
 	}
 	if resizes != nil {
-		cfg.Allocations = resizes
+		cfg.Allocations, cfg.Promised = resizes, f.store.Promised
 	}
 	return worker.New(cfg)
 }

@@ -346,11 +346,11 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 			}
 			l.metrics.admit(pod)
 		}
-		l.forgetWaiting(pod.UID)
 		if !runs && !done {
 			active = append(active, pod)
 		}
 		l.cfg.Workers.Update(worker.Update{Kind: worker.Create, Pod: pod})
+		l.forgetWaiting(pod.UID) // its room is kept until it uses it
 	}
 }
 

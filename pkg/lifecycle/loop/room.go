@@ -51,10 +51,10 @@ func (l *Loop) makeRoom(pod *v1.Pod, active []*v1.Pod, r pods.Rejection) (waits 
 	case err != nil:
 		r.Message += ", and " + err.Error()
 	}
+	l.wait(pod, r, err == nil) // what is promised is kept before it is free
 	for _, u := range updates {
 		l.preempt(u)
 	}
-	l.wait(pod, r, err == nil)
 	return true, r
 }
 
@@ -82,6 +82,7 @@ func (l *Loop) wait(pod *v1.Pod, r pods.Rejection, promised bool) {
 	default:
 		l.waiting[i].promised = promised
 	}
+	l.promise()
 	klog.InfoS("Critical pod waits for room", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message, "madeByPreemption", promised)
 	if !promised {
 		l.cfg.Journal.Warn(pod, r.Reason, r.Message)
@@ -105,9 +106,23 @@ func (l *Loop) promised(before types.UID) (list []*v1.Pod) {
 	return list
 }
 
+// promise tells those who give room to others than new pods, for what is to be kept.
+func (l *Loop) promise() {
+	var uids []types.UID
+	for _, w := range l.waiting {
+		if w.promised {
+			uids = append(uids, w.uid)
+		}
+	}
+	l.cfg.Store.Promise(uids)
+}
+
 // forgetWaiting takes a pod out that waits no more.
 func (l *Loop) forgetWaiting(uid types.UID) {
-	l.waiting = slices.DeleteFunc(l.waiting, func(w waiter) bool { return w.uid == uid })
+	n := len(l.waiting)
+	if l.waiting = slices.DeleteFunc(l.waiting, func(w waiter) bool { return w.uid == uid }); len(l.waiting) < n {
+		l.promise()
+	}
 }
 
 // judgeWaiting judges the pods that wait for room again.

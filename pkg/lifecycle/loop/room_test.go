@@ -71,6 +71,17 @@ func TestCriticalPodWaitsUntilOthersHaveEndedForIt(t *testing.T) {
 		if got := b.said(); !slices.Equal(got, want) {
 			t.Fatalf("updates %q, want %q", got, want)
 		}
+		promised := func(want ...types.UID) {
+			t.Helper()
+			var got []types.UID
+			for _, p := range b.store.Promised() {
+				got = append(got, p.UID)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("promised room: %q, want %q", got, want)
+			}
+		}
+		promised("3")
 		b.phase("1", worker.Terminating)
 		b.add(pod("4", "late")) // gets nothing of what is promised
 		time.Sleep(5 * time.Second)
@@ -85,6 +96,7 @@ func TestCriticalPodWaitsUntilOthersHaveEndedForIt(t *testing.T) {
 		if got, want := b.said(), append(want, "create 3"); !slices.Equal(got, want) {
 			t.Errorf("updates %q, want %q", got, want)
 		}
+		promised()
 		wantTold := []string{"dns: Pending WaitingForRoom: no room beside 2", "late: Failed OutOfpods: Pod was rejected: no room beside 3", "later: Failed OutOfpods: Pod was rejected: no room beside 2"}
 		if !slices.Equal(b.told, wantTold) {
 			t.Errorf("told %q, want %q", b.told, wantTold)

@@ -20,9 +20,10 @@ type Store struct {
 	complete chan struct{} // closed once every source has spoken
 	spoken   sync.Once
 
-	mu      sync.RWMutex
-	pods    index
-	mirrors index
+	mu       sync.RWMutex
+	pods     index
+	mirrors  index
+	promised []types.UID
 }
 
 // New returns an empty Store.
@@ -108,6 +109,26 @@ func (s *Store) Pods() []*v1.Pod {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.pods.list()
+}
+
+// Promise notes which pods were promised room: they do not use the node yet, but nobody else may have what others leave
+// for them. It replaces those noted before.
+func (s *Store) Promise(uids []types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.promised = uids
+}
+
+// Promised returns the pods that were promised room and are still wanted.
+func (s *Store) Promised() (list []*v1.Pod) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, uid := range s.promised {
+		if pod, ok := s.pods.byUID[uid]; ok {
+			list = append(list, pod)
+		}
+	}
+	return list
 }
 
 func (s *Store) of(pod *v1.Pod) *index {

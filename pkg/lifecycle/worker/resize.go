@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 
@@ -24,7 +25,13 @@ func (w *Workers) allocate(st step) (step, error) {
 	if w.cfg.Allocations == nil {
 		return st, nil // it has what it asks for
 	}
-	pod, pending, changed, err := w.cfg.Allocations.Allocate(st.pod, func() []*v1.Pod { return w.Pods(Terminated) })
+	pod, pending, changed, err := w.cfg.Allocations.Allocate(st.pod, func() []*v1.Pod {
+		var promised []*v1.Pod // asked first: one that begins meanwhile is among both
+		if w.cfg.Promised != nil {
+			promised = w.cfg.Promised()
+		}
+		return together(w.Pods(Terminated), promised)
+	})
 	if err != nil {
 		return st, fmt.Errorf("allocate the resources of %s: %w", st.ref(), err)
 	}
@@ -42,6 +49,16 @@ func (w *Workers) allocate(st step) (step, error) {
 	}
 	st.pod = pod
 	return st, nil
+}
+
+// together returns the pods that use the node and those that were promised room, each once.
+func together(using, promised []*v1.Pod) []*v1.Pod {
+	for _, pod := range promised {
+		if !slices.ContainsFunc(using, func(p *v1.Pod) bool { return p.UID == pod.UID }) {
+			using = append(using, pod)
+		}
+	}
+	return using
 }
 
 // resized returns the progress of the resize after a pass of the runtime.

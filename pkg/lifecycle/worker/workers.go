@@ -33,7 +33,7 @@ import (
 const errorBackOff = 10 * time.Second
 
 // Config is what Workers are made of. Everything but Holdings, Journal, Recall,
-// Probes, Network, Starts and Allocations is required.
+// Probes, Network, Starts, Allocations and Promised is required.
 type Config struct {
 	Cache    Cache
 	Runtime  Runtime
@@ -55,6 +55,8 @@ type Config struct {
 	Network func(ctx context.Context, pod types.UID) error
 	// Allocations of resources to pods; nil: they have what they ask for.
 	Allocations Allocations
+	// Promised returns the pods that do not use the node yet, but were promised room on it; nil: none was.
+	Promised func() []*v1.Pod
 	// Devices returns what a container's status says of its devices; nil: none has any.
 	Devices func(pod types.UID, container string) []v1.ResourceStatus
 	Starts  *podstart.Tracker // is told how init containers have run
