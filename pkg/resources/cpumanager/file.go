@@ -27,12 +27,19 @@ const (
 	policyNone   = "none"
 )
 
-// checkpoint is the file's content, version 2 of the kubelet's.
+// checkpoint is the file's content, version 2 of the kubelet's, which each kubelet reads.
 type checkpoint struct {
 	PolicyName    string                       `json:"policyName"`
 	DefaultCPUSet string                       `json:"defaultCpuSet"`
 	Entries       map[string]map[string]string `json:"entries,omitempty"`
 	Checksum      checksum                     `json:"checksum"`
+}
+
+// data is what version 4 has beside that: kubelets since 1.37 write it, and go by it alone. Of what it holds more than
+// version 2, only the CPUs of features that are off by default are of use to a kubelet.
+type data struct {
+	Data         string   `json:"data"`
+	DataChecksum checksum `json:"dataChecksum"`
 }
 
 type checksum uint64
@@ -46,7 +53,10 @@ func (c checkpoint) sum() checksum {
 	}
 	text := dump.ForHash(&c)
 	text = strings.Replace(text, "(*cpumanager.checkpoint)", "(*state.CPUManagerCheckpoint)", 1)
-	text = strings.Replace(text, "(cpumanager.checksum)", "(checksum.Checksum)", 1)
+	return fnv32(strings.Replace(text, "(cpumanager.checksum)", "(checksum.Checksum)", 1))
+}
+
+func fnv32(text string) checksum {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(text)) // never fails
 	return checksum(h.Sum32())
@@ -68,10 +78,20 @@ func encode(s state) ([]byte, error) {
 // decode reads what encode, or a kubelet with that policy, has written.
 func decode(text []byte, policy string) (state, error) {
 	var c checkpoint
-	if err := json.Unmarshal(text, &c); err != nil {
+	var d data
+	if err := errors.Join(json.Unmarshal(text, &c), json.Unmarshal(text, &d)); err != nil {
 		return state{}, fmt.Errorf("checkpoint is corrupted: %w", err)
 	}
-	if c.Checksum != 0 && c.Checksum != c.sum() { // very old kubelets wrote none
+	switch {
+	case d != data{}:
+		if d.DataChecksum != fnv32(dump.ForHash(d.Data)) {
+			return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
+		}
+		c = checkpoint{}
+		if err := json.Unmarshal([]byte(d.Data), &c); err != nil {
+			return state{}, fmt.Errorf("checkpoint is corrupted: %w", err)
+		}
+	case c.Checksum != 0 && c.Checksum != c.sum(): // very old kubelets wrote none
 		return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
 	}
 	switch c.PolicyName {

@@ -116,6 +116,10 @@ func TestManagerGivesNothingThatIsNotOnDisk(t *testing.T) {
 	wantCPUs(t, m, "p", "c", "0-3", false)
 }
 
+// fourth is from upstream's tests.
+const fourth = `{"policyName":"other","defaultCpuSet":"1-9","checksum":1234,` +
+	`"data":"{\"policyName\":\"static\",\"defaultCPUSet\":\"7-9\",\"entries\":{\"pod\":{\"container1\":\"4-6\",\"container2\":\"1-3\"}}}","dataChecksum":1420829534}`
+
 func TestStateFileOfTheKubelet(t *testing.T) {
 	for name, tt := range map[string]struct {
 		text, policy string
@@ -132,9 +136,17 @@ func TestStateFileOfTheKubelet(t *testing.T) {
 		"no CPUs":            {`{"policyName":"static","defaultCpuSet":"zero"}`, "static", `could not parse default cpu set "zero"`},
 		"no container's":     {`{"policyName":"static","defaultCpuSet":"0","entries":{"p":{"c":"1-"}}}`, "static", `could not parse cpuset "1-" for container "c" in pod "p"`},
 		"version 1":          {`{"policyName":"static","defaultCpuSet":"0","entries":{"id":"1"}}`, "static", "checkpoint is corrupted"},
+		// What stands beside the data of version 4 is for older kubelets.
+		"version 4":                  {fourth, "static", ""},
+		"version 4, changed by hand": {strings.Replace(fourth, "7-9", "0-9", 1), "static", "checksum does not match"},
+		"version 4, without data":    {`{"policyName":"static","defaultCpuSet":"7-9","dataChecksum":1234}`, "static", "checkpoint is corrupted"},
+		"version 4, without its sum": {strings.Replace(fourth, "1420829534", "0", 1), "static", "checksum does not match"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := decode([]byte(tt.text), tt.policy)
+			s, err := decode([]byte(tt.text), tt.policy)
+			if tt.text == fourth && (s.shared.String() != "7-9" || s.assigned["pod"]["container1"].String() != "4-6") {
+				t.Errorf("decoded as %+v", s)
+			}
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("decode: %v, want %q", err, tt.err)
 			}
