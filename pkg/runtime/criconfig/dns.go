@@ -2,7 +2,7 @@ package criconfig
 
 import (
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
 )
 
 // A resolver's limits, as the kubelet applies them. ReasonMissingClusterDNS is the
@@ -34,7 +35,24 @@ type Resolver struct {
 // ResolvConfFile returns a reader of that file for Node.ResolvConf: every sandbox
 // reads it anew, so a changed resolver reaches the next pod.
 func ResolvConfFile(path string) func() ([]byte, error) {
-	return func() ([]byte, error) { return os.ReadFile(path) }
+	return func() ([]byte, error) { return ReadResolvConf(path) }
+}
+
+// maxResolvConf is how large that file may be, in bytes: one of that size is beyond all limits.
+const maxResolvConf = 1 << 20
+
+// ReadResolvConf reads the file, which may be a link. A pipe or a device is an error: whoever opens one may wait for ever.
+func ReadResolvConf(path string) ([]byte, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := safefile.OpenWithin("/", path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return safefile.Read(f, maxResolvConf)
 }
 
 // ParseResolvConf reads the text of a resolv.conf: all nameservers, the last

@@ -3,10 +3,12 @@ package criconfig
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -159,5 +161,20 @@ func TestWhatWouldBeLinesOfItsOwnIsLeftOut(t *testing.T) {
 	}
 	if warned != 5 {
 		t.Errorf("warned %d times", warned)
+	}
+}
+
+func TestAResolvConfIsReadThroughLinksAndNoPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(dir+"/real", []byte("nameserver 1.1.1.1\n"), 0o600), os.Symlink(dir+"/real", dir+"/link"), unix.Mkfifo(dir+"/pipe", 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := ReadResolvConf(dir + "/link"); err != nil || string(text) != "nameserver 1.1.1.1\n" {
+		t.Errorf("by a link: %q, %v", text, err)
+	}
+	for _, name := range []string{"/pipe", "", "/missing"} {
+		if text, err := ReadResolvConf(dir + name); err == nil {
+			t.Errorf("%q is read: %q", name, text)
+		}
 	}
 }

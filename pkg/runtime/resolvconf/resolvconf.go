@@ -5,7 +5,6 @@ package resolvconf
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -23,9 +22,6 @@ const Reason = "CheckLimitsForResolvConf"
 // period is how often the file is looked at: one stat as long as it is the same. A stock kubelet looks at its
 // start only.
 const period = 30 * time.Second
-
-// maxSize is how much of a file is read, in bytes: one of that size is beyond all limits.
-const maxSize = 1 << 20
 
 // Watch tells when the file goes beyond the limits. Run it once.
 type Watch struct {
@@ -64,12 +60,7 @@ func same(a, b os.FileInfo) bool {
 
 // check says what is wrong with the file, in the kubelet's words; "" if nothing is.
 func check(path, clusterDomain string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return err.Error()
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize))
+	text, err := criconfig.ReadResolvConf(path)
 	if err != nil {
 		return err.Error()
 	}
