@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -131,44 +132,67 @@ func (s silence) after(now time.Time) silence {
 	return s
 }
 
+// asking is how many containers are asked at a time: those that do not answer cost one timeout together.
+const asking = 8
+
 // mounted returns the images, without the digest's algorithm, that containers have mounted as
 // volumes. Only inspections tell, so it is not asked before something is to be removed. All are asked, whoever does not answer:
 // the patience with each begins at once.
 func (m *Manager) mounted(ctx context.Context, containers []string) (map[string]bool, error) {
-	found := map[string]bool{}
-	var failed error
 	maps.DeleteFunc(m.silent, func(id string, _ silence) bool { return !slices.Contains(containers, id) })
-	for _, id := range containers {
-		r, err := m.cfg.Runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: id})
-		switch {
+	answers := make([]*cri.ContainerStatusResponse, len(containers))
+	failed := make([]error, len(containers))
+	group, ask := errgroup.WithContext(ctx)
+	group.SetLimit(asking)
+	for i, id := range containers {
+		group.Go(func() error {
+			if err := ask.Err(); err != nil {
+				return err
+			}
+			answers[i], failed[i] = m.cfg.Runtime.ContainerStatus(ask, &cri.ContainerStatusRequest{ContainerId: id})
+			switch err := failed[i]; {
+			case ctx.Err() != nil:
+				return unasked(id, context.Cause(ctx))
+			case status.Code(err) == codes.Unavailable: // which says nothing of the container
+				return unasked(id, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	found := map[string]bool{}
+	var first error
+	for i, id := range containers {
+		switch err := failed[i]; {
 		case status.Code(err) == codes.NotFound:
 			continue
 		case err != nil:
-			why := fmt.Errorf("look which images container %s has mounted: %w", id, err)
-			if ctx.Err() != nil || status.Code(err) == codes.Unavailable { // which says nothing of the container
-				return nil, why
-			}
 			now := time.Now()
 			m.silent[id] = m.silent[id].after(now)
-			switch {
-			case now.Sub(m.silent[id].since) >= patience:
+			if now.Sub(m.silent[id].since) >= patience {
 				klog.ErrorS(err, "A container cannot be asked which images it has mounted, removing unused images without its answer", "containerID", id)
-			case failed == nil:
-				failed = why
+			} else if first == nil {
+				first = unasked(id, err)
 			}
 			continue
 		}
 		delete(m.silent, id)
-		for _, mount := range r.GetStatus().GetMounts() {
+		for _, mount := range answers[i].GetStatus().GetMounts() {
 			if ref := mount.GetImage().GetImage(); ref != "" {
 				found[bare(ref)] = true
 			}
 		}
 	}
-	if failed != nil {
-		return nil, failed
+	if first != nil {
+		return nil, first
 	}
 	return found, nil
+}
+
+func unasked(container string, err error) error {
+	return fmt.Errorf("look which images container %s has mounted: %w", container, err)
 }
 
 // bare returns an ID without its algorithm: runtimes write it in one place and leave it out in

@@ -33,9 +33,10 @@ type node struct {
 	dropped    []string        // records
 	events     []string
 	wanted     []string
-	config     string // the runtime's
-	broken     error  // why containers' statuses cannot be had
-	asked      int    // for a container's status
+	config     string        // the runtime's
+	broken     error         // why containers' statuses cannot be had
+	asked      int           // for a container's status
+	hangs      time.Duration // how long that takes
 }
 
 func (n *node) ListImages(context.Context, *cri.ListImagesRequest, ...grpc.CallOption) (*cri.ListImagesResponse, error) {
@@ -91,6 +92,7 @@ func (n *node) Status(_ context.Context, r *cri.StatusRequest, _ ...grpc.CallOpt
 }
 
 func (n *node) ContainerStatus(_ context.Context, r *cri.ContainerStatusRequest, _ ...grpc.CallOption) (*cri.ContainerStatusResponse, error) {
+	time.Sleep(n.hangs)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := &cri.ContainerStatus{Id: r.ContainerId, Mounts: []*cri.Mount{{ContainerPath: "/data", HostPath: "/srv"}}}
