@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
@@ -47,6 +48,11 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	if err := setUpProcess(cfg); err != nil {
 		return err
 	}
+	traces, flush, err := newTracing(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	group, ctx := errgroup.WithContext(ctx)
 	contended, releaseFile, err := lockFile(ctx, cfg.LockFile, cfg.ExitOnLockContention)
 	if err != nil {
@@ -61,7 +67,7 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		}
 		group.Go(func() error { return shim.Run(ctx) })
 	}
-	err = start(ctx, group, cfg, out)
+	err = start(ctx, group, cfg, traces, out)
 	if err != nil {
 		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })
@@ -75,13 +81,13 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 }
 
 // start builds the parts above CRI and lets the group run them.
-func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out io.Writer) error {
+func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, traces trace.TracerProvider, out io.Writer) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	client, err := criclient.New(criclient.Config{
 		Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(),
-		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: metrics,
+		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: metrics, Traces: traces,
 	})
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, out i
 	if err != nil {
 		return err
 	}
-	parts, err := assemble(ctx, cfg, client, engine, metrics, out)
+	parts, err := assemble(ctx, cfg, client, engine, tools{metrics, traces}, out)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -26,10 +27,10 @@ import (
 
 // foundation is what every stage builds on. Nothing in it is set after it is made.
 type foundation struct {
-	cfg     *config.Config
-	client  *criclient.Client
-	engine  engine
-	metrics *prometheus.Registry
+	cfg    *config.Config
+	client *criclient.Client
+	engine engine
+	tools
 
 	store    *podstore.Store
 	statuses *podstatus.Manager
@@ -41,6 +42,12 @@ type foundation struct {
 	nodeEvent journal.NodeEvent
 	// nodeChanged has a token when the node's readiness may have changed.
 	nodeChanged chan struct{}
+}
+
+// tools are what every part is watched by.
+type tools struct {
+	metrics *prometheus.Registry
+	traces  trace.TracerProvider // nil: nothing is traced
 }
 
 // readinessChanged has the node's status looked at.
@@ -61,12 +68,12 @@ func (f *foundation) owns(uid types.UID) bool { return volume.Owns(f.cfg.RootDir
 
 // assemble makes all parts, stage by stage. To add a part, make it in its stage and put it
 // into that stage's list.
-func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, out io.Writer) ([]part, error) {
-	world, err := newWorld(cfg, metrics)
+func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, tools tools, out io.Writer) ([]part, error) {
+	world, err := newWorld(cfg, tools)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := build(ctx, cfg, client, engine, metrics, world, out)
+	parts, err := build(ctx, cfg, client, engine, tools, world, out)
 	if err != nil {
 		world.setupFailed(ctx, err)
 	}
@@ -74,22 +81,22 @@ func assemble(ctx context.Context, cfg *config.Config, client *criclient.Client,
 }
 
 // build is assemble in a world.
-func build(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, metrics *prometheus.Registry, world world, out io.Writer) ([]part, error) {
-	statuses, err := podstatus.NewManager(metrics)
+func build(ctx context.Context, cfg *config.Config, client *criclient.Client, engine engine, tools tools, world world, out io.Writer) ([]part, error) {
+	statuses, err := podstatus.NewManager(tools.metrics)
 	if err != nil {
 		return nil, err
 	}
-	starts, err := podstart.New(metrics, clock.RealClock{})
+	starts, err := podstart.New(tools.metrics, clock.RealClock{})
 	if err != nil {
 		return nil, err
 	}
 	store := podstore.New()
-	if err := podstore.Export(store, metrics); err != nil {
+	if err := podstore.Export(store, tools.metrics); err != nil {
 		return nil, err
 	}
 	events := recent.New(recent.Config{Node: cfg.NodeName, Now: time.Now})
 	f := &foundation{
-		cfg: cfg, client: client, engine: engine, metrics: metrics, recent: events,
+		cfg: cfg, client: client, engine: engine, tools: tools, recent: events,
 		store: store, statuses: statuses, starts: starts, wakeups: loop.NewWakeups(),
 		journal: journal.New(time.Now, append(world.sinks(), events)...), nodeEvent: journal.Both(events.Node, world.nodeEvent()), nodeChanged: make(chan struct{}, 1),
 	}

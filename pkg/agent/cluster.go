@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -46,13 +45,13 @@ type cluster struct {
 }
 
 // newCluster makes the API clients and the parts that need nothing else.
-func newCluster(cfg *config.Config, metrics prometheus.Registerer) (*cluster, error) {
+func newCluster(cfg *config.Config, tools tools) (*cluster, error) {
 	client, err := credentials.NewClient(credentials.Config{
 		Kubeconfig: cfg.Kubeconfig, Bootstrap: cfg.BootstrapKubeconfig, CertDir: cfg.CertDir, NodeName: cfg.NodeName,
 		UserAgent: "mini-kubelet/" + config.AgentVersion(), Rotate: cfg.RotateCertificates,
 		QPS: ptr.Deref(cfg.KubeAPIQPS, 0), Burst: cfg.KubeAPIBurst, EventQPS: ptr.Deref(cfg.EventRecordQPS, 0), EventBurst: cfg.EventBurst,
 		ContentType: cfg.ContentType, HeartbeatTimeout: min(cfg.NodeStatusUpdateFrequency.Duration, leaseDuration(cfg)),
-		Metrics: metrics,
+		Metrics: tools.metrics, Traces: tools.traces,
 	})
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 	shown := podstatus.NewView(f.store, l.workers, f.statuses)
 	front, err := server.New(server.Config{
 		API: api, Local: &server.LocalConfig{Path: config.LocalSocket(f.cfg.RootDir), Content: content}, NodeName: f.cfg.NodeName,
-		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics, Registry: f.metrics,
+		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics, Registry: f.metrics, Traces: f.traces,
 		CAdvisor: used.cadvisor, Resource: used.resource, Usage: used.summary,
 		Checks: []server.Check{
 			{Name: "pleg", Check: func(context.Context) error { return rt.pleg.Healthy(time.Now()) }},

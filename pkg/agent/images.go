@@ -44,7 +44,7 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 	}
 	collector, err := collect.New(collect.Config{
 		Runtime: f.client, Wanted: f.wantedImages, Ready: f.store.Completed(), SandboxImage: f.cfg.PodInfraContainerImage,
-		Records: records, NodeEvent: f.nodeEvent, Metrics: f.metrics,
+		Records: records, NodeEvent: f.nodeEvent, Metrics: f.metrics, Traces: f.traces,
 		Policy: collect.Policy{
 			HighPercent: int(*f.cfg.ImageGCHighThresholdPercent), LowPercent: int(*f.cfg.ImageGCLowThresholdPercent),
 			MinAge: f.cfg.ImageMinimumGCAge.Duration, MaxAge: f.cfg.ImageMaximumGCAge.Duration,

@@ -110,7 +110,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 	cfg := worker.Config{
 		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(f, h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
 		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
-		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Starts: f.starts, Metrics: f.metrics,
+		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Starts: f.starts, Metrics: f.metrics, Traces: f.traces,
 	}
 	if resizes != nil {
 		cfg.Allocations, cfg.Promised = resizes, f.store.Promised

@@ -81,7 +81,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 		return nil, err
 	}
 	rt.collector = kuberuntime.Collector{
-		Runtime: rt.manager, Wanted: f.store.MayBeWanted, NodeEvent: f.nodeEvent,
+		Runtime: rt.manager, Wanted: f.store.MayBeWanted, NodeEvent: f.nodeEvent, Traces: f.traces,
 		Policy: kuberuntime.Policy{MinAge: f.cfg.MinimumContainerTTL, PerContainer: int(f.cfg.MaxDeadPerContainer), Total: int(f.cfg.MaxDeadContainers)},
 	}
 	rt.parts = append([]part{{"readiness", rt.readiness.Run}, {"pleg", rt.pleg.Run}, {"probes", rt.probes.Run}, {"garbage collection", rt.collector.Run}}, images.parts...)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 
-	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,11 +39,11 @@ type world interface {
 }
 
 // newWorld decides by whether the configuration names an API server.
-func newWorld(cfg *config.Config, metrics prometheus.Registerer) (world, error) {
+func newWorld(cfg *config.Config, tools tools) (world, error) {
 	if cfg.Standalone() {
 		return standalone{}, nil
 	}
-	return newCluster(cfg, metrics)
+	return newCluster(cfg, tools)
 }
 
 // podObjects is where pods' ConfigMaps, Secrets and tokens come from: the manifests

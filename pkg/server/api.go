@@ -128,7 +128,7 @@ func (s *Server) listenAPI(cfg Config, health *health, pages pages, counted *req
 	protocols.SetHTTP1(true)
 	e := s.add("kubelet API", l, maxAPIConnections, &http.Server{
 		Handler: withHeaders(counted.handler("readwrite", short(&filter{
-			authenticator: c.Authenticator, authorizer: c.Authorizer, advice: c.Advice, nodeName: c.NodeName, next: mux,
+			authenticator: c.Authenticator, authorizer: c.Authorizer, advice: c.Advice, nodeName: c.NodeName, next: traced(cfg.Traces, mux),
 		}))),
 		TLSConfig:         servingTLS(c.TLS, c.ClientCA),
 		Protocols:         &protocols,

@@ -36,7 +36,7 @@ func (s *Server) listenLocal(ctx context.Context, cfg Config, health *health, pa
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	e := s.add("local API", l, maxAPIConnections, &http.Server{
-		Handler:           withHeaders(counted.handler("local", short(admitted(mux)))),
+		Handler:           withHeaders(counted.handler("local", short(admitted(traced(cfg.Traces, mux))))),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       apiIdleTimeout,

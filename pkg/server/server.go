@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	Checks             []Check // what /healthz checks, besides "ping"
 	// Registry is where requests are counted; nil: nowhere.
 	Registry prometheus.Registerer
+	// Traces makes the requests to the kubelet API spans; nil: none is.
+	Traces trace.TracerProvider
 }
 
 // Server serves the agent's HTTP endpoints.

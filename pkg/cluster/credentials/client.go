@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/certificate"
+	"k8s.io/component-base/tracing"
 	"k8s.io/klog/v2"
 )
 
@@ -35,6 +37,8 @@ type Config struct {
 	HeartbeatTimeout  time.Duration // for one request that renews the lease or reports the node
 	// Metrics is where the client's own are registered; nil: nowhere.
 	Metrics prometheus.Registerer
+	// Traces makes each request a span, and tells the API server of it (traceparent); nil: neither.
+	Traces trace.TracerProvider
 }
 
 // Client is the node's access to the API server. The three clients differ only in
@@ -157,6 +161,9 @@ func (c *Client) connect(base *rest.Config) error {
 		cfg := rest.CopyConfig(base)
 		cfg.UserAgent = c.cfg.UserAgent
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gentle{next: counted{c.requests, next}} })
+		if c.cfg.Traces != nil {
+			cfg.Wrap(tracing.WrapperFor(c.cfg.Traces))
+		}
 		cfg.QPS, cfg.Burst, cfg.Timeout = qps, burst, timeout
 		if qps == 0 {
 			cfg.QPS = -1

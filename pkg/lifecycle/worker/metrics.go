@@ -46,18 +46,22 @@ func newMetrics(r prometheus.Registerer, w *Workers) (metrics, error) {
 }
 
 func (m metrics) step(st step, began time.Time, now func() time.Time) {
-	operation := ""
+	if operation := st.operation(); operation != "" {
+		m.steps.WithLabelValues(operation).Observe(now().Sub(began).Seconds())
+	}
+}
+
+// operation is the kubelet's name of a step's kind; "" if it has none.
+func (st step) operation() string {
 	switch {
 	case st.phase == Syncing && st.after.IsZero():
-		operation = "create"
+		return "create"
 	case st.phase == Syncing:
-		operation = "sync"
+		return "sync"
 	case st.phase == Terminating:
-		operation = "kill"
-	default:
-		return
+		return "kill"
 	}
-	m.steps.WithLabelValues(operation).Observe(now().Sub(began).Seconds())
+	return ""
 }
 
 // begun counts the first step of a pod that is to run.

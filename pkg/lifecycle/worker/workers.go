@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,12 +64,15 @@ type Config struct {
 	Starts  *podstart.Tracker // is told how init containers have run
 	// Metrics is where the workers' own are registered; nil: nowhere.
 	Metrics prometheus.Registerer
+	// Traces makes each step of a pod a span; nil: none does.
+	Traces trace.TracerProvider
 }
 
 // Workers is the set of pod workers. Safe for concurrent use.
 type Workers struct {
 	cfg     Config
 	metrics metrics
+	tracer  trace.Tracer
 	due     timequeue.Queue[types.UID] // pods to sync again
 
 	mu        sync.Mutex
@@ -97,8 +102,12 @@ func New(cfg Config) (*Workers, error) {
 	if cfg.Probes == nil {
 		cfg.Probes = noProbes{}
 	}
+	if cfg.Traces == nil {
+		cfg.Traces = noop.NewTracerProvider()
+	}
 	w := &Workers{
 		cfg:      cfg,
+		tracer:   cfg.Traces.Tracer(tracingScope),
 		states:   map[types.UID]*state{},
 		names:    map[types.NamespacedName]types.UID{},
 		startNew: make(chan struct{}, 1),
@@ -441,7 +450,9 @@ func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/2+1)
 }
 
-func (w *Workers) doStep(ctx context.Context, st step) outcome {
+func (w *Workers) doStep(ctx context.Context, st step) (o outcome) {
+	ctx, span := w.startSpan(ctx, st)
+	defer func() { endSpan(span, o.err) }()
 	defer w.metrics.step(st, w.cfg.Clock.Now(), w.cfg.Clock.Now)
 	switch st.phase {
 	case Syncing:

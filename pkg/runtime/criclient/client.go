@@ -17,9 +17,12 @@ import (
 	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/component-base/tracing"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -36,6 +39,9 @@ type Config struct {
 	Timeout       time.Duration // of one call, except those that wait by design; 0 is 2 min
 	// Metrics counts operations under the kubelet's names; nil: not counted.
 	Metrics prometheus.Registerer
+	// Traces makes each call a span, and tells the runtime of it in the call's metadata
+	// (traceparent); nil: neither.
+	Traces trace.TracerProvider
 }
 
 // Client calls a runtime. Safe for concurrent use.
@@ -58,14 +64,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	runtime, err := dial(cfg.Endpoint, calls)
+	runtime, err := dial(cfg.Endpoint, calls, cfg.Traces)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{endpoint: cfg.Endpoint, conns: []*grpc.ClientConn{runtime}}
 	images := runtime
 	if cfg.ImageEndpoint != cfg.Endpoint {
-		if images, err = dial(cfg.ImageEndpoint, calls); err != nil {
+		if images, err = dial(cfg.ImageEndpoint, calls, cfg.Traces); err != nil {
 			runtime.Close()
 			return nil, err
 		}
@@ -76,11 +82,11 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-func dial(endpoint string, calls *calls) (*grpc.ClientConn, error) {
+func dial(endpoint string, calls *calls, traces trace.TracerProvider) (*grpc.ClientConn, error) {
 	if !strings.HasPrefix(endpoint, "unix://") || len(endpoint) == len("unix://") {
 		return nil, fmt.Errorf("runtime endpoint %q: want unix:///path/to/socket", endpoint)
 	}
-	conn, err := grpc.NewClient(endpoint,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
@@ -89,7 +95,14 @@ func dial(endpoint string, calls *calls) (*grpc.ClientConn, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: 5 * time.Second,
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
-		}))
+		}),
+	}
+	if traces != nil {
+		options = append(options, grpc.WithStatsHandler(otelgrpc.NewClientHandler(
+			otelgrpc.WithMessageEvents(otelgrpc.ReceivedEvents, otelgrpc.SentEvents),
+			otelgrpc.WithPropagators(tracing.Propagators()), otelgrpc.WithTracerProvider(traces))))
+	}
+	conn, err := grpc.NewClient(endpoint, options...)
 	if err != nil {
 		return nil, fmt.Errorf("runtime endpoint %s: %w", endpoint, err)
 	}

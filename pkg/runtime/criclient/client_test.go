@@ -68,7 +68,7 @@ func (s *shy) ListContainers(ctx context.Context, _ *cri.ListContainersRequest) 
 	return nil, ctx.Err()
 }
 
-func serve(t *testing.T, endpoint string, s *shy) {
+func serve(t *testing.T, endpoint string, s cri.RuntimeServiceServer) {
 	t.Helper()
 	l, err := net.Listen("unix", strings.TrimPrefix(endpoint, "unix://"))
 	if err != nil {

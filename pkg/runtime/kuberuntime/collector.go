@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
@@ -11,12 +12,23 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
-// Collector removes dead containers in the background. NodeEvent may be nil.
+// Collector removes dead containers in the background. NodeEvent and Traces may be nil.
 type Collector struct {
 	Runtime   *Manager
 	Policy    Policy
 	Wanted    func(types.UID) bool // see GarbageCollect
 	NodeEvent journal.NodeEvent
+	Traces    trace.TracerProvider // makes each collection a span
+}
+
+// collect removes what the policy does not keep.
+func (c Collector) collect(ctx context.Context, p Policy) error {
+	if c.Traces != nil {
+		var span trace.Span
+		ctx, span = c.Traces.Tracer("k8s.io/kubernetes/pkg/kubelet/kuberuntime").Start(ctx, "Containers/GarbageCollect") // the kubelet's names
+		defer span.End()
+	}
+	return c.Runtime.GarbageCollect(ctx, p, c.Wanted)
 }
 
 // collectPeriod is the kubelet's ContainerGCPeriod.
@@ -33,7 +45,7 @@ func (c Collector) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := c.Runtime.GarbageCollect(ctx, c.Policy, c.Wanted)
+		err := c.collect(ctx, c.Policy)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -58,5 +70,5 @@ type Unused struct {
 func (u Unused) DeleteUnused(ctx context.Context) error {
 	p := u.Policy
 	p.Over = u.Over
-	return u.Runtime.GarbageCollect(ctx, p, u.Wanted)
+	return u.collect(ctx, p)
 }

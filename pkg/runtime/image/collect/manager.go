@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -50,6 +51,7 @@ type Config struct {
 	Records      Records               // nil: there are none
 	NodeEvent    journal.NodeEvent     // may be nil
 	Metrics      prometheus.Registerer // nil: not counted
+	Traces       trace.TracerProvider  // makes each pass of the policy a span; nil: none is
 	// Statfs looks at the file system of a path; nil is the kernel.
 	Statfs func(path string) (FileSystem, error)
 }
@@ -165,6 +167,11 @@ func (m *Manager) known() bool {
 // turn is one pass of Run, which only looks while it is not known which images are wanted: their
 // age begins. It returns how long to wait before the next one.
 func (m *Manager) turn(ctx context.Context, known bool) (next time.Duration, err error) {
+	if m.cfg.Traces != nil {
+		var span trace.Span
+		ctx, span = m.cfg.Traces.Tracer("k8s.io/kubernetes/pkg/kubelet/images").Start(ctx, "Images/GarbageCollect") // the kubelet's names
+		defer span.End()
+	}
 	p, err := m.begin(ctx)
 	if err != nil {
 		return period, err
