@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ func newStatistics(f *foundation, h *host, rt *runtimeStage) (*statistics, error
 	booted, system := bootTime(), systemCgroups(f, h)
 	summary, err := stats.New(stats.Config{
 		Runtime: f.client, Node: f.cfg.NodeName, Root: f.cfg.RootDir, Pod: f.store.Get, Status: f.statuses.Get, Booted: booted,
-		Volumes: rt.volumes, VolumePeriod: f.cfg.VolumeStatsAggPeriod.Duration, System: system,
+		Volumes: rt.volumes, VolumePeriod: cmp.Or(f.cfg.VolumeStatsAggPeriod.Duration, -1), System: system,
 		LogDir: f.logDir,
 	})
 	if err != nil {

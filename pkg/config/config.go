@@ -170,15 +170,11 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // sets defaults and validates. It may be called once fs.Parse has succeeded.
 func (f *Flags) Load() (cfg *Config, warnings []string, err error) {
 	cfg = newConfig()
-	var files []string
-	if f.configFile != "" {
-		files = append(files, f.configFile)
-	}
-	dropIns, err := dropInFiles(f.configDir)
+	files, err := f.files()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range append(files, dropIns...) {
+	for _, name := range files {
 		if err := readFile(cfg, name); err != nil {
 			return nil, nil, err
 		}
@@ -221,8 +217,8 @@ func (c *Config) complete() error {
 	// Relative paths refer to the caller's working directory. They are resolved once,
 	// so that a later change of directory cannot change them.
 	var err error
-	for _, p := range []*string{&c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.StaticPodPath, &c.PodLogsDir, &c.Kubeconfig, &c.BootstrapKubeconfig, &c.LockFile,
-		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir} {
+	for _, p := range append(c.paths(), &c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.Kubeconfig, &c.BootstrapKubeconfig, &c.LockFile,
+		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir) {
 		if *p == "" {
 			continue
 		}
@@ -319,6 +315,15 @@ func (o origins) has(path string) bool {
 		}
 	}
 	return false
+}
+
+// forget takes a field, and all that is in it, as not set.
+func (o origins) forget(path string) {
+	for p := range o {
+		if p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[") {
+			delete(o, p)
+		}
+	}
 }
 
 // at returns the place and the field of a problem: "kubelet.yaml:3: maxPods" or

@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
+	"syscall"
 
 	yamlv3 "go.yaml.in/yaml/v3"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -45,11 +47,55 @@ func dropInFiles(dir string) ([]string, error) {
 // readFile merges one file into cfg: what it sets wins, maps are merged, lists
 // replaced.
 func readFile(cfg *Config, name string) error {
-	data, err := os.ReadFile(name)
+	data, err := read(name)
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	return decode(cfg, name, data)
+	if err := decode(cfg, name, data); err != nil {
+		return err
+	}
+	return cfg.resolvePaths(name)
+}
+
+// maxFile is how many bytes a file of the configuration may have; a full one has under a tenth of it.
+const maxFile = 1 << 20
+
+// read reads a file of the configuration. It does not wait for somebody to write into a pipe.
+func read(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", name, maxFile)
+	}
+	return data, err
+}
+
+// resolvePaths makes the relative paths that the file has set relative to its directory, as with the kubelet.
+func (c *Config) resolvePaths(file string) error {
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return fmt.Errorf("find the directory of %s: %w", file, err)
+	}
+	for _, p := range c.paths() {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return nil
+}
+
+// paths are the fields of KubeletConfiguration that name files.
+func (c *Config) paths() []*string {
+	k := &c.KubeletConfiguration
+	list := []*string{&k.StaticPodPath, &k.PodLogsDir, &k.VolumePluginDir, &k.Authentication.X509.ClientCAFile, &k.TLSCertFile, &k.TLSPrivateKeyFile}
+	if k.ResolverConfig != nil {
+		list = append(list, k.ResolverConfig)
+	}
+	return list
 }
 
 // decode merges YAML or JSON into cfg and notes where each field was set. All
@@ -125,17 +171,24 @@ func (d *decoder) checkKind(root *yamlv3.Node) error {
 	return nil
 }
 
+// mergeTag is that of the key <<.
+const mergeTag = "!!merge"
+
 // object decodes a mapping into the struct v field by field.
 func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
 	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 { // first: what is there besides wins over what is merged
+		if key, val := n.Content[i], resolve(n.Content[i+1]); key.Tag != mergeTag {
+			continue
+		} else if val.Kind == yamlv3.MappingNode {
+			d.object(val, v, path)
+		} else {
+			d.fail(key, path, "a merge key wants a mapping")
+		}
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], resolve(n.Content[i+1])
-		if key.Tag == "!!merge" {
-			if m := resolve(val); m.Kind == yamlv3.MappingNode {
-				d.object(m, v, path)
-			} else {
-				d.fail(key, path, "a merge key wants a mapping")
-			}
+		if key.Tag == mergeTag {
 			continue
 		}
 		at := join(path, key.Value)
@@ -157,8 +210,10 @@ func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
 // value decodes any node into v: structs are walked; everything else is a leaf,
 // decoded through JSON as the API machinery would.
 func (d *decoder) value(n *yamlv3.Node, v reflect.Value, path string) {
-	if n.Tag == "!!null" {
-		return // as in JSON: not set, the default applies
+	if n.Tag == "!!null" { // not set: the default applies, whatever files before this one say
+		v.SetZero()
+		d.origins.forget(path)
+		return
 	}
 	t := v.Type()
 	if t.Kind() == reflect.Pointer && isObject(t.Elem()) {
@@ -190,7 +245,7 @@ func (d *decoder) value(n *yamlv3.Node, v reflect.Value, path string) {
 }
 
 func (d *decoder) leaf(n *yamlv3.Node, v reflect.Value, path string) {
-	text, err := yamlv3.Marshal(n)
+	text, err := yamlv3.Marshal(unaliased(n))
 	if err == nil {
 		text, err = yaml.YAMLToJSONStrict(text)
 	}
@@ -208,6 +263,14 @@ func (d *decoder) leaf(n *yamlv3.Node, v reflect.Value, path string) {
 			return
 		}
 		d.fail(n, path, "%v", err)
+		return
+	}
+	if v.Kind() == reflect.Map && n.Kind == yamlv3.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if resolve(n.Content[i+1]).Tag == "!!null" {
+				v.SetMapIndex(reflect.ValueOf(n.Content[i].Value), reflect.Value{})
+			}
+		}
 	}
 }
 
@@ -239,6 +302,16 @@ func resolve(n *yamlv3.Node) *yamlv3.Node {
 		n = n.Alias
 	}
 	return n
+}
+
+// unaliased returns a copy of a node that stands alone.
+func unaliased(n *yamlv3.Node) *yamlv3.Node {
+	c := *resolve(n)
+	c.Anchor, c.Content = "", slices.Clone(c.Content)
+	for i := range c.Content {
+		c.Content[i] = unaliased(c.Content[i])
+	}
+	return &c
 }
 
 func join(path, name string) string {

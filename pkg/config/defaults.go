@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,7 +129,7 @@ func defaultEvictionHard() map[string]string {
 }
 
 // setDefaults completes what was not set. A zero counts as not set, as in the
-// kubelet, unless the field is a pointer.
+// kubelet, unless the field is a pointer or a flag says so.
 func setDefaults(c *Config) {
 	k := &c.KubeletConfiguration
 	k.TypeMeta = metav1.TypeMeta{Kind: configKind, APIVersion: kubeletconfig.SchemeGroupVersion.String()}
@@ -165,18 +166,19 @@ func setDefaults(c *Config) {
 	if k.MakeIPTablesUtilChains == nil && c.Standalone() {
 		k.MakeIPTablesUtilChains = ptr.To(false)
 	}
-	fill(reflect.ValueOf(k).Elem(), reflect.ValueOf(defaults()).Elem())
+	c.fill(reflect.ValueOf(k).Elem(), reflect.ValueOf(defaults()).Elem(), "")
 }
 
-// fill copies from src every field that is zero in dst, descending into structs.
-func fill(dst, src reflect.Value) {
+// fill copies from src every field that is zero in dst and that no flag has set, descending into structs.
+func (c *Config) fill(dst, src reflect.Value, path string) {
 	if isObject(dst.Type()) {
 		for i := range dst.NumField() {
-			fill(dst.Field(i), src.Field(i))
+			tag, _, _ := strings.Cut(dst.Type().Field(i).Tag.Get("json"), ",")
+			c.fill(dst.Field(i), src.Field(i), join(path, tag))
 		}
 		return
 	}
-	if dst.IsZero() {
+	if dst.IsZero() && !strings.HasPrefix(c.origins[path], "--") {
 		dst.Set(src)
 	}
 }

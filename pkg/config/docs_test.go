@@ -13,7 +13,8 @@ const docHead = `# Configuration
 
 mini-kubelet takes the kubelet's flags and its configuration file (` + "`--config`" + `, a ` + "`KubeletConfiguration`" + ` of
 ` + "`kubelet.config.k8s.io/v1beta1`" + ` in YAML or JSON). Files in ` + "`--config-dir`" + ` that end in ` + "`.conf`" + ` are laid over it in
-order of their names, and flags win over files.
+order of their names, and flags win over files; features of ` + "`--feature-gates`" + ` are added to theirs. A ` + "`null`" + ` in a file takes back
+what those before it say. A relative path in a file is relative to that file's directory. A file may have up to 1 MiB.
 
 - A setting that nobody knows is an error that names it, its file and its line.
 - A setting that the kubelet knows and that is not honoured here is one warning at the start,

@@ -233,7 +233,7 @@ func (fl *flag) apply(c *Config, s string) error {
 				return fmt.Errorf("%s: want true or false, got %q", k, text)
 			}
 		}
-		*p = merge(*p, b, again)
+		*p = merge(*p, b, true) // features that a flag does not name are as the file has them, as with the kubelet
 	case *map[string][]string:
 		if !again || *p == nil {
 			*p = map[string][]string{}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -25,7 +26,7 @@ func TestAChangedFileIsSeenAndItsFieldsAreNamed(t *testing.T) {
 			t.Errorf("%s: not seen", name)
 		}
 		seen = now
-		fresh, err := running.Reload()
+		fresh, _, err := running.Reload()
 		if len(want) > 0 && want[0] == "error" {
 			if err == nil {
 				t.Errorf("%s: no error", name)
@@ -52,5 +53,49 @@ func TestAChangedFileIsSeenAndItsFieldsAreNamed(t *testing.T) {
 	}
 	if running.Fingerprint() == seen {
 		t.Error("a file that is gone is not seen")
+	}
+}
+
+func TestAFileThatIsReplacedIsSeenAndAPipeIsNotReadAgain(t *testing.T) {
+	file := write(t, "kubelet.yaml", header+"maxPods: 20\n")
+	running, _ := mustLoad(t, "--config="+file)
+	seen := running.Fingerprint()
+	old, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of the same size and time, by a link, as a ConfigMap's volume does it.
+	other := write(t, "other.yaml", header+"maxPods: 30\n")
+	if err := os.Chtimes(other, old.ModTime(), old.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	replace := func(link string) {
+		t.Helper()
+		if err := os.Symlink(link, file+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(other)
+	if running.Fingerprint() == seen {
+		t.Error("another file in its place is not seen")
+	}
+	fresh, _, err := running.Reload()
+	if err != nil || !slices.Equal(Differences(running, fresh), []string{"maxPods"}) {
+		t.Errorf("%v, %v", fresh, err)
+	}
+	replace("/dev/zero")
+	if _, _, err := running.Reload(); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+		t.Errorf("a device in its place: %v", err)
+	}
+}
+
+func TestWhatIsNotHonouredWaitsForNoRestart(t *testing.T) {
+	a, _ := mustLoad(t)
+	b, warnings := mustLoad(t, "--volume-plugin-dir=/plugins", "--max-pods=7")
+	if got := Differences(a, b); !slices.Equal(got, []string{"maxPods"}) || len(warnings) != 1 {
+		t.Errorf("%v differ, warnings %q", got, warnings)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -94,6 +95,8 @@ func (c *Config) validatePods(k *checker) {
 	for _, name := range slices.Sorted(maps.Keys(c.StaticPodURLHeader)) {
 		k.want(validHeader(name), "staticPodURLHeader", "%q is not an HTTP header name", name)
 	}
+	// As in the kubelet, since metrics have it.
+	k.want(!strings.ContainsFunc(c.PodLogsDir, func(r rune) bool { return r > unicode.MaxASCII }), "podLogsDir", "must be in ASCII, got %q", c.PodLogsDir)
 	atLeast(k, "maxPods", c.MaxPods, 0)
 	atLeast(k, "podsPerCore", c.PodsPerCore, 0)
 	for i, s := range c.ClusterDNS {
@@ -114,7 +117,7 @@ func (c *Config) validateEviction(k *checker) {
 		k.want(false, field, "%s", problem)
 	}
 	atLeast(k, "evictionMaxPodGracePeriod", c.EvictionMaxPodGracePeriod, 0)
-	k.positive("evictionPressureTransitionPeriod", c.EvictionPressureTransitionPeriod.Duration)
+	k.want(c.EvictionPressureTransitionPeriod.Duration >= 0, "evictionPressureTransitionPeriod", "must not be negative, got %s", c.EvictionPressureTransitionPeriod.Duration)
 }
 
 // Eviction returns how the thresholds of eviction are configured.
@@ -298,6 +301,9 @@ func (c *Config) validateNode(k *checker) {
 	for i, s := range c.NodeIPs {
 		k.ip(fmt.Sprintf("--node-ip[%d]", i), s)
 	}
+	c.validateLabelsAndTaints(k)
+	k.positive("nodeStatusUpdateFrequency", c.NodeStatusUpdateFrequency.Duration)
+	k.positive("nodeStatusReportFrequency", c.NodeStatusReportFrequency.Duration)
 	between(k, "oomScoreAdj", *c.OOMScoreAdj, -1000, 1000)
 	atLeast(k, "maxOpenFiles", c.MaxOpenFiles, 0)
 	k.want(c.NodeLeaseDurationSeconds > 0, "nodeLeaseDurationSeconds", "must be greater than 0, got %d", c.NodeLeaseDurationSeconds)

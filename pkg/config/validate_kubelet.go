@@ -11,12 +11,14 @@ import (
 
 	"github.com/blang/semver/v4"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	fieldpath "k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/component-base/featuregate"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	metricsapi "k8s.io/component-base/metrics/api/v1"
 	tracingapi "k8s.io/component-base/tracing/api/v1"
 	"k8s.io/component-helpers/node/util/sysctl"
+	kubeletapis "k8s.io/kubelet/pkg/apis"
 	"k8s.io/utils/ptr"
 )
 
@@ -48,7 +50,35 @@ func (c *Config) validateRare(k *checker) {
 		_, err := percentage(c.QOSReserved[name])
 		k.want(err == nil, "qosReserved", "%s: %v", name, err)
 	}
+	between(k, "iptablesMasqueradeBit", *c.IPTablesMasqueradeBit, 0, 31)
+	between(k, "iptablesDropBit", *c.IPTablesDropBit, 0, 31)
 	c.validateDefaultSysctls(k, gates)
+}
+
+// validateLabelsAndTaints checks what the API server would refuse the node for.
+func (c *Config) validateLabelsAndTaints(k *checker) {
+	const labels = "--node-labels"
+	for _, name := range slices.Sorted(maps.Keys(c.NodeLabels)) {
+		problems := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(c.NodeLabels[name])...)
+		k.want(len(problems) == 0, labels, "%s=%s: %s", name, c.NodeLabels[name], strings.Join(problems, "; "))
+		namespace, _, _ := strings.Cut(name, "/")
+		ofKubernetes := slices.ContainsFunc([]string{"kubernetes.io", "k8s.io"}, func(d string) bool { return namespace == d || strings.HasSuffix(namespace, "."+d) })
+		k.want(!ofKubernetes || kubeletapis.IsKubeletLabel(name), labels, "%s: a node may not give itself this label of Kubernetes, only those of the namespaces %s, and %s",
+			name, strings.Join(kubeletapis.KubeletLabelNamespaces(), " and "), strings.Join(kubeletapis.KubeletLabels(), ", "))
+	}
+	for i, t := range c.RegisterWithTaints {
+		problems := validation.IsQualifiedName(t.Key)
+		if t.Value != "" {
+			problems = append(problems, validation.IsValidLabelValue(t.Value)...)
+		}
+		if !slices.Contains([]v1.TaintEffect{"", v1.TaintEffectNoSchedule, v1.TaintEffectPreferNoSchedule, v1.TaintEffectNoExecute}, t.Effect) {
+			problems = append(problems, fmt.Sprintf("the effect %q is none of NoSchedule, PreferNoSchedule, NoExecute", t.Effect))
+		}
+		if t.TimeAdded != nil {
+			problems = append(problems, "timeAdded cannot be set")
+		}
+		k.want(len(problems) == 0, fmt.Sprintf("registerWithTaints[%d]", i), "%s", strings.Join(problems, "; "))
+	}
 }
 
 // fields takes in what the kubelet's checks of a component's configuration say.

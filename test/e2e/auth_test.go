@@ -124,10 +124,9 @@ func TestNodeRestrictionIsToldPlainly(t *testing.T) {
 		t.Errorf("a node reads another: %v", err)
 	}
 	bad := harness.NewNode(t, n.Cluster, harness.AgentConfig{Args: []string{"--node-labels", "node-restriction.kubernetes.io/x=y"}})
-	bad.Start()
-	harness.Eventually(t, "the log says why the node is not registered", harness.Patience, func() error {
-		log := bad.Log()
-		if !strings.Contains(log, "Could not register the node") || !strings.Contains(log, "node-restriction.kubernetes.io/x") {
+	bad.Launch()
+	harness.Eventually(t, "the log says which label a node may not give itself", harness.Patience, func() error {
+		if !strings.Contains(bad.Log(), "node-restriction.kubernetes.io/x: a node may not give itself this label") {
 			return fmt.Errorf("not yet")
 		}
 		return nil
