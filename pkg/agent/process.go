@@ -14,6 +14,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/cgroup"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/kernelparams"
 )
 
@@ -85,6 +86,11 @@ func setUpProcess(cfg *config.Config) error {
 	}
 	if err := setUpKernel(cfg); err != nil {
 		return err
+	}
+	if path := cfg.KubeletCgroups; path != "" {
+		if err := cgroup.Enter(path, os.Getpid()); err != nil { // as with the kubelet, no reason to leave the pods alone
+			klog.ErrorS(err, "kubeletCgroups cannot be honoured: the agent stays in the cgroup that it was started in")
+		}
 	}
 	setOOMScoreAdj(ptr.Deref(cfg.OOMScoreAdj, -999))
 	return setMaxOpenFiles(uint64(cfg.MaxOpenFiles))

@@ -228,7 +228,7 @@ enableServer: no
 
 func TestWarningsNameWhatIsSetAndNotHonoured(t *testing.T) {
 	file := write(t, "kubelet.yaml", header+`volumePluginDir: /x
-kubeletCgroups: /agent
+enableControllerAttachDetach: false
 failSwapOn: false
 maxPods: 20
 memorySwap: {swapBehavior: NoSwap}
@@ -239,9 +239,9 @@ memorySwap: {swapBehavior: NoSwap}
 		want []string // beginnings
 	}{
 		{"nothing set", nil, nil},
-		{"fields", []string{"--config", file}, []string{file + ":4: kubeletCgroups is known", file + ":3: volumePluginDir is known"}},
+		{"fields", []string{"--config", file}, []string{file + ":4: enableControllerAttachDetach is known", file + ":3: volumePluginDir is known"}},
 		{"flag of a field", []string{"--volume-plugin-dir=/y"}, []string{"--volume-plugin-dir is known"}},
-		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{file + ":4: kubeletCgroups", "--volume-plugin-dir is known"}},
+		{"flag over a field is named once", []string{"--config", file, "--volume-plugin-dir=/y"}, []string{file + ":4: enableControllerAttachDetach", "--volume-plugin-dir is known"}},
 		{"flag without a field", []string{"--cloud-provider=aws"}, []string{"--cloud-provider is known"}},
 		{"flags of older kubelets", []string{"--api-servers=http://x", "--docker-disable-shared-pid=false", "--network-plugin-dir=/p", "--docker-only", "--one-output"},
 			[]string{"--docker-disable-shared-pid is a flag of older kubelets and has no effect; in its place: a pod says so itself: shareProcessNamespace",
@@ -253,8 +253,8 @@ memorySwap: {swapBehavior: NoSwap}
 			[]string{"--feature-gates: AllAlpha switches only", "--feature-gates: EventedPLEG cannot be switched here", "--feature-gates: KubeletTracing is a GA", "--feature-gates: SELinuxMount cannot", "--feature-gates: UserNamespacesSupport is not in"}},
 		{"what lacks its feature gate", []string{"--qos-reserved=memory=50%"}, []string{"--qos-reserved has no effect"}},
 		{"attaching", []string{"--enable-controller-attach-detach=false"}, []string{"--enable-controller-attach-detach is known"}},
-		{"the opposite of it", []string{"--kubelet-cgroups=/agent", "--container-runtime=rkt"},
-			[]string{"--kubelet-cgroups is", "--container-runtime is"}},
+		{"the opposite of it", []string{"--enable-controller-attach-detach=false", "--container-runtime=rkt"},
+			[]string{"--enable-controller-attach-detach is", "--container-runtime is"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -160,3 +160,11 @@ func TestAFileThatIsNoFileHoldsNobody(t *testing.T) {
 		t.Errorf("of a command: maxPods %d", c.MaxPods)
 	}
 }
+
+func TestAnAgentOutsideOfItsReservationIsToldSo(t *testing.T) {
+	for group, want := range map[string]int{"/kube.slice/agent": 0, "/agent": 1} {
+		if _, warnings := mustLoad(t, "--kube-reserved-cgroup=/kube.slice", "--kubelet-cgroups="+group); len(warnings) != want {
+			t.Errorf("%s: warnings %q, want %d", group, warnings, want)
+		}
+	}
+}

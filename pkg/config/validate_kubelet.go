@@ -133,6 +133,9 @@ func (c *Config) rareWarnings() []string {
 	if len(c.QOSReserved) > 0 {
 		warn("qosReserved", "has no effect, as with a kubelet whose feature gate QOSReserved is off, which cannot be switched here")
 	}
+	if c.KubeReservedCgroup != "" && !strings.HasPrefix(c.KubeletCgroups, c.KubeReservedCgroup) {
+		warn("kubeletCgroups", "is not within kubeReservedCgroup, whose limits are for the agent, too")
+	}
 	if c.MemoryThrottlingFactor != nil && !c.Enabled(MemoryQoS) {
 		warn("memoryThrottlingFactor", "has no effect while MemoryQoS is off")
 	}
