@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"sort"
 	"strings"
 	"syscall"
 
@@ -21,8 +20,8 @@ import (
 
 const configKind = "KubeletConfiguration"
 
-// dropInFiles lists the *.conf files of dir in the order of their names, in which
-// the kubelet merges them.
+// dropInFiles lists the *.conf files of dir and of directories in it, each of them in the order of its
+// names, in which the kubelet merges them.
 func dropInFiles(dir string) ([]string, error) {
 	if dir == "" {
 		return nil, nil
@@ -40,7 +39,6 @@ func dropInFiles(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--config-dir: %w", err)
 	}
-	sort.Strings(files)
 	return files, nil
 }
 
@@ -274,13 +272,14 @@ func (d *decoder) leaf(n *yamlv3.Node, v reflect.Value, path string) {
 	}
 }
 
-// maxNodes limits what a file may expand to; a full configuration is under a thousand.
+// maxNodes limits what a file may expand to, where each hundred bytes of a value count as another node; a full
+// configuration is under a thousand.
 const maxNodes = 100_000
 
 // overgrown returns a node at which the document, with its aliases followed, would
 // never end or would exceed the budget; nil if there is none.
 func overgrown(n *yamlv3.Node, open map[*yamlv3.Node]bool, budget *int) *yamlv3.Node {
-	if *budget--; *budget < 0 || open[n] {
+	if *budget -= 1 + len(n.Value)/100; *budget < 0 || open[n] {
 		return n
 	}
 	open[n] = true
@@ -373,8 +372,14 @@ func describeType(t reflect.Type) string {
 	case reflect.String:
 		return "a string"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Int32 {
+			return "a list of whole numbers"
+		}
 		return "a list of strings"
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Bool {
+			return "a mapping of names to true or false"
+		}
 		return "a mapping of strings"
 	}
 	return "a duration such as 20s"

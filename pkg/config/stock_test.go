@@ -107,6 +107,11 @@ func TestWhatTheKubeletRefusesIsRefused(t *testing.T) {
 		"bit of iptables":             {text: "iptablesDropBit: 32", want: "iptablesDropBit: must be between 0 and 31, got 32"},
 		"other bit of iptables":       {text: "iptablesMasqueradeBit: -1", want: "iptablesMasqueradeBit: must be between 0 and 31, got -1"},
 		"logs in a directory":         {text: "podLogsDir: /var/lög", want: "podLogsDir: must be in ASCII"},
+		"cgroups that are not made":   {text: "cgroupsPerQOS: false\nenforceNodeAllocatable: [pods]", want: "enforceNodeAllocatable: pods needs cgroupsPerQOS: true"},
+		"a feature that is a word":    {text: "featureGates: {MemoryQoS: \"yes\"}", want: "featureGates: want a mapping of names to true or false, got string"},
+		"a curve by its name":         {text: "tlsCurvePreferences: [X25519]", want: "tlsCurvePreferences: want a list of whole numbers, got string"},
+		"two mistakes of two kinds":   {text: "iptablesDropBit: 32", args: []string{"--max-pods=-1"}, want: "iptablesDropBit: must be between 0 and 31, got 32"},
+		"much of little":              {text: "allowedUnsafeSysctls: [&a " + strings.Repeat("a", 100_000) + strings.Repeat(", *a", 200) + "]", want: "grow without end"},
 		"label of Kubernetes":         {args: []string{"--node-labels=node-role.kubernetes.io/worker="}, want: "--node-labels: node-role.kubernetes.io/worker: a node may not give itself"},
 		"label's value":               {args: []string{"--node-labels=a=b c"}, want: "--node-labels: a=b c: "},
 		"label's name":                {args: []string{"--node-labels=a/b/c=d"}, want: "--node-labels: a/b/c=d: "},
@@ -129,6 +134,7 @@ func TestWhatTheKubeletRefusesIsRefused(t *testing.T) {
 			}
 		})
 	}
+	mustLoad(t, "--cgroups-per-qos=false")
 	mustLoad(t, "--node-labels=node.kubernetes.io/a=b,x.kubelet.kubernetes.io/c=,topology.kubernetes.io/zone=z,example.com/d=e,f=g", "--register-with-taints=a:NoSchedule,b=c:NoExecute")
 }
 
@@ -166,5 +172,21 @@ func TestAnAgentOutsideOfItsReservationIsToldSo(t *testing.T) {
 		if _, warnings := mustLoad(t, "--kube-reserved-cgroup=/kube.slice", "--kubelet-cgroups="+group); len(warnings) != want {
 			t.Errorf("%s: warnings %q, want %d", group, warnings, want)
 		}
+	}
+}
+
+func TestDropInsAreLaidOverEachOtherInTheKubeletsOrder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "10"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// As a directory's entries, 10 is before 10.conf; as paths, 10.conf is before 10/x.conf.
+	for name, text := range map[string]string{"10/x.conf": "maxPods: 1\n", "10.conf": "maxPods: 2\n", "9.yaml": "maxPods: 3\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(header+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, _ := mustLoad(t, "--config-dir="+dir); c.MaxPods != 2 {
+		t.Errorf("maxPods is %d, want that of 10.conf, the last", c.MaxPods)
 	}
 }

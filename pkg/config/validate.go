@@ -212,8 +212,8 @@ func (c *Config) validateMemoryQoS(k *checker) {
 	k.want(c.Enabled(MemoryQoS) || c.MemoryReservationPolicy != tiered, "memoryReservationPolicy", "%s needs featureGates: {MemoryQoS: true}", tiered)
 }
 
-// validateAllocatable is the kubelet's, but that it lets pods stand, the default, without cgroups for
-// pods.
+// validateAllocatable is the kubelet's, but that pods, the default, stands without cgroups for pods
+// unless somebody has set it.
 func (c *Config) validateAllocatable(k *checker) {
 	const field, compressible = "enforceNodeAllocatable", "-compressible"
 	given := c.EnforceNodeAllocatable
@@ -224,6 +224,7 @@ func (c *Config) validateAllocatable(k *checker) {
 		case what == "none":
 			k.want(len(given) == 1, field, "cannot have anything beside none")
 		case what == "pods":
+			k.want(*c.CgroupsPerQOS || !c.origins.has(field), field, "pods needs cgroupsPerQOS: true")
 		case reserved && (kind == "system" || kind == "kube"):
 			group := map[string]string{"system": c.SystemReservedCgroup, "kube": c.KubeReservedCgroup}[kind]
 			k.want(group != "", field, "%s needs %sReservedCgroup, the cgroup to enforce it on", what, kind)

@@ -27,8 +27,9 @@ const idsOfPod = 65536
 
 // validateRare checks what few set, by the kubelet's rules and mostly with its own checks.
 func (c *Config) validateRare(k *checker) {
+	before := len(k.errs)
 	c.validateGates(k)
-	if len(k.errs) > 0 {
+	if len(k.errs) > before {
 		return // the rest asks which features are on
 	}
 	gates := c.FeatureGate()
