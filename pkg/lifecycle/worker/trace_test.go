@@ -13,6 +13,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
@@ -68,4 +69,16 @@ func TestEachStepOfAPodIsASpanOfTheKubelets(t *testing.T) {
 			t.Errorf("spans %v, want %v", names, want)
 		}
 	})
+}
+
+func TestASpanThatNobodyRecordsCostsNothingWorthSpeakingOf(t *testing.T) {
+	w := &Workers{tracer: noop.NewTracerProvider().Tracer(tracingScope)}
+	st := step{phase: Syncing, uid: "1", pod: staticPod("1", "web")}
+	cost := testing.AllocsPerRun(100, func() {
+		_, span := w.startSpan(t.Context(), st)
+		endSpan(span, nil)
+	})
+	if cost > 2 { // the context
+		t.Errorf("%v allocations a step", cost)
+	}
 }
