@@ -3,13 +3,17 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	appsv1 "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/test/deviceplugin"
@@ -80,6 +84,8 @@ func TestTheSchedulerCountsDevices(t *testing.T) {
 	plugin.Set(deviceplugin.Devices(map[string]bool{"one": true, "two": true, "three": true})...)
 	n.AwaitReady(ns, "spare")
 
+	whoHasGadgets(t, n, ns, string(gadget))
+
 	patch := fmt.Sprintf(`{"status":{"capacity":{%q:"1"}}}`, dongle)
 	if _, err := n.Cluster.Client.CoreV1().Nodes().Patch(t.Context(), n.Node(), types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
@@ -99,4 +105,47 @@ func TestTheSchedulerCountsDevices(t *testing.T) {
 	plugin.Stop()
 	offers(t, n, gadget, 3, 0)
 	n.AwaitReady(ns, "spare")
+}
+
+// whoHasGadgets asks PodResources of a node whose three devices three pods have, "spare" the third.
+func whoHasGadgets(t *testing.T, n *harness.Node, ns, gadget string) {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+filepath.Join(n.Dir, "root", "pod-resources", "kubelet.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := podresources.NewPodResourcesListerClient(conn)
+	ids := func(list []*podresources.ContainerDevices) (all []string) {
+		for _, d := range list {
+			if d.ResourceName == gadget {
+				all = append(all, d.DeviceIds...)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	devices := func(p *podresources.PodResources) (all []string) {
+		for _, c := range p.GetContainers() {
+			all = append(all, ids(c.Devices)...)
+		}
+		return all
+	}
+	every := []string{"one", "three", "two"}
+	if all, err := client.GetAllocatableResources(t.Context(), &podresources.AllocatableResourcesRequest{}); err != nil || !slices.Equal(ids(all.GetDevices()), every) {
+		t.Errorf("allocatable: %v, %v", all, err)
+	}
+	if one, err := client.Get(t.Context(), &podresources.GetPodResourcesRequest{PodNamespace: ns, PodName: "spare"}); err != nil || !slices.Equal(devices(one.GetPodResources()), []string{"three"}) {
+		t.Errorf("the pod with the third device: %v, %v", one, err)
+	}
+	list, err := client.List(t.Context(), &podresources.ListPodResourcesRequest{})
+	var given []string
+	for _, p := range list.GetPodResources() {
+		if p.Namespace == ns {
+			given = append(given, devices(p)...)
+		}
+	}
+	if slices.Sort(given); err != nil || !slices.Equal(given, every) {
+		t.Errorf("of all pods: %v, %v", list, err)
+	}
 }

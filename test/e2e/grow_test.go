@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -115,18 +116,6 @@ func TestStorageThatGrows(t *testing.T) {
 		}
 		return nil
 	}
-	said := func(kind, reason, text string) {
-		t.Helper()
-		harness.Eventually(t, "the event "+reason+" of a "+kind, harness.Patience, func() error {
-			out := n.MustKubectl(ns, "get", "events", "-o", `jsonpath={range .items[*]}{.involvedObject.kind} {.reason} {.message}{"\n"}{end}`)
-			if !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool {
-				return strings.HasPrefix(l, kind+" "+reason+" ") && strings.Contains(l, text)
-			}) {
-				return errors.New(out)
-			}
-			return nil
-		}, n.Explain)
-	}
 
 	claimOf(t, n, ns, "disk", class.Name, v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: object.Name, VolumeHandle: "vol"}})
 	enlarge(t, n, ns, "disk", "2Gi")
@@ -136,8 +125,11 @@ func TestStorageThatGrows(t *testing.T) {
 		t.Error(err)
 	}
 	const done = `MountVolume.NodeExpandVolume succeeded for volume "`
-	said("Pod", "FileSystemResizeSuccessful", done)
-	said("PersistentVolumeClaim", "FileSystemResizeSuccessful", done)
+	said(t, n, ns, "Pod/p", "FileSystemResizeSuccessful", done)
+	said(t, n, ns, "PersistentVolumeClaim/disk", "FileSystemResizeSuccessful", done)
+	if out, stderr, err := n.Run("events", "--root-dir", filepath.Join(n.Dir, "root")); err != nil || !regexp.MustCompile(`FileSystemResizeSuccessful +PersistentVolumeClaim/disk`).MatchString(out) {
+		t.Errorf("the node's own events: %v, %s%s", err, out, stderr)
+	}
 
 	fail.Store(true)
 	enlarge(t, n, ns, "disk", "3Gi")
@@ -152,7 +144,7 @@ func TestStorageThatGrows(t *testing.T) {
 		sync()
 		return is("3Gi")
 	}, n.Explain)
-	said("Pod", "VolumeResizeFailed", "the disk is on fire")
+	said(t, n, ns, "Pod/p", "VolumeResizeFailed", "the disk is on fire")
 
 	// An agent that dies while the driver is at it leaves this to the next.
 	hang.Store(true)

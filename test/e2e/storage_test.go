@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +51,7 @@ func claimOf(t *testing.T, n *harness.Node, ns, name, class string, source v1.Pe
 		_ = api.PersistentVolumes().Delete(context.Background(), pv.Name, metav1.DeleteOptions{})
 	})
 	c := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	c.Spec = v1.PersistentVolumeClaimSpec{AccessModes: modes, VolumeName: pv.Name, StorageClassName: &class, Resources: v1.VolumeResourceRequirements{Requests: size}}
+	c.Spec = v1.PersistentVolumeClaimSpec{VolumeMode: pv.Spec.VolumeMode, AccessModes: modes, VolumeName: pv.Name, StorageClassName: &class, Resources: v1.VolumeResourceRequirements{Requests: size}}
 	if _, err := api.PersistentVolumeClaims(ns).Create(t.Context(), c, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +82,20 @@ func has(t *testing.T, file, want string) {
 	})
 }
 
+// said waits for an event about an object, given as kind/name.
+func said(t *testing.T, n *harness.Node, ns, object, reason, text string) {
+	t.Helper()
+	harness.Eventually(t, "the event "+reason+" of "+object, harness.Patience, func() error {
+		out := n.MustKubectl(ns, "get", "events", "-o", `jsonpath={range .items[*]}{.involvedObject.kind}/{.involvedObject.name} {.reason} {.message}{"\n"}{end}`)
+		if !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool {
+			return strings.HasPrefix(l, object+" "+reason+" ") && strings.Contains(l, text)
+		}) {
+			return errors.New(out)
+		}
+		return nil
+	}, n.Explain)
+}
+
 func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 	n, ns := join(t)
 	hostDir, localDir := t.TempDir(), t.TempDir()
@@ -88,12 +103,7 @@ func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 		p.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4321))}
 	}))
 	// Until the claims are there the pod waits, and says for what.
-	harness.Eventually(t, "an event says what is missing", harness.Patience, func() error {
-		if out := n.MustKubectl(ns, "get", "events"); !strings.Contains(out, "FailedMount") || !strings.Contains(out, `persistentvolumeclaims "host" not found`) {
-			return errors.New(out)
-		}
-		return nil
-	}, n.Explain)
+	said(t, n, ns, "Pod/p", "FailedMount", `persistentvolumeclaims "host" not found`)
 	claim(t, n, ns, "host", v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: hostDir}}, func(pv *v1.PersistentVolume) {
 		pv.Annotations = map[string]string{"pv.beta.kubernetes.io/gid": "5678"}
 	})
@@ -107,11 +117,43 @@ func TestStorageOfTheNodeThroughClaims(t *testing.T) {
 	}
 	has(t, filepath.Join(hostDir, "f"), "x\n")
 	has(t, filepath.Join(localDir, "f"), "written\n")
+	n.Create(ns, harness.Pod("second", "sleep 1000", quick, claimed("local"), func(p *v1.Pod) {
+		p.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: ptr.To(int64(4322))}
+	}))
+	n.AwaitReady(ns, "second")
+	said(t, n, ns, "Pod/second", "AlreadyMountedVolume", "The requested fsGroup is 4322, but the volume "+ns+"-local has GID 4321")
+	blockDevice(t, n, ns)
 	n.MustKubectl(ns, "delete", "pod", "p")
 	n.AwaitGone(ns, "p")
 	if b, err := os.ReadFile(filepath.Join(localDir, "f")); string(b) != "written\n" {
 		t.Errorf("the volume lost its content: %v", err)
 	}
+}
+
+// blockDevice has a pod wait for a volume that is no device yet, and get it.
+func blockDevice(t *testing.T, n *harness.Node, ns string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "device")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, n, ns, "device", v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: path}}, func(pv *v1.PersistentVolume) {
+		pv.Spec.VolumeMode = ptr.To(v1.PersistentVolumeBlock)
+	})
+	n.Create(ns, harness.Pod("block", "test -b /dev/mine && sleep 1000", quick, func(p *v1.Pod) {
+		p.Spec.Volumes = []v1.Volume{{Name: "d", VolumeSource: v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "device"}}}}
+		p.Spec.Containers[0].VolumeDevices = []v1.VolumeDevice{{Name: "d", DevicePath: "/dev/mine"}}
+	}))
+	said(t, n, ns, "Pod/block", "FailedMapVolume", fmt.Sprintf("MapVolume.MapPodDevice failed for volume %q", ns+"-device"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 250))); err != nil { // nobody opens it
+		t.Logf("no device can be made here: %v", err)
+		return
+	}
+	n.AwaitReady(ns, "block")
+	said(t, n, ns, "Pod/block", "SuccessfulMountVolume", fmt.Sprintf("MapVolume.MapPodDevice succeeded for volume %q", ns+"-device"))
 }
 
 func TestStorageOfCSIDrivers(t *testing.T) {
