@@ -339,3 +339,32 @@ func TestASignalEndsACommandWhoseAgentIsSilent(t *testing.T) {
 		})
 	}
 }
+
+func TestWhoIsTurnedAwayAtTheSocketIsToldWhy(t *testing.T) {
+	root := t.TempDir()
+	l, err := ownsocket.Listen(t.Context(), config.LocalSocket(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	defer func() {
+		_ = l.Close()
+		<-done
+	}()
+	for range 200 { // who is faster decides which error it is
+		var errOut bytes.Buffer
+		if code := run(t.Context(), []string{"events", "--root-dir", root}, strings.NewReader(""), &errOut, &errOut); code != 1 || !strings.Contains(errOut.String(), "only root of this machine may use it") {
+			t.Fatalf("%d: %s", code, &errOut)
+		}
+	}
+}
