@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,9 @@ import (
 func TestUsageIsServed(t *testing.T) {
 	n, ns := join(t)
 	n.Create(ns, harness.Pod("busy", "while true; do true; done", quick, func(p *v1.Pod) {
+		first := p.Spec.Containers[0]
+		first.Name, first.Command = "first", []string{"sleep", "2"}
+		p.Spec.InitContainers = []v1.Container{first}
 		p.Spec.Containers[0].ReadinessProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"true"}}}}
 	}))
 	busy := n.AwaitReady(ns, "busy")
@@ -49,6 +53,18 @@ func TestUsageIsServed(t *testing.T) {
 	if out, want := probes(), fmt.Sprintf(`prober_probe_total{container="c",namespace=%q,pod="busy",pod_uid=%q,probe_type="Readiness",result="successful"}`, ns, busy.UID); !strings.Contains(out, want) {
 		t.Errorf("no %s in:\n%s", want, out)
 	}
+	// What the init container waited for is the pod's own time, and no latency of the node's.
+	const total, sli = "kubelet_pod_start_total_duration_seconds_", "kubelet_pod_start_sli_duration_seconds_"
+	startup := []string{"kubelet_node_startup_duration_seconds", "kubelet_node_startup_pre_kubelet_duration_seconds", "kubelet_node_startup_registration_duration_seconds"}
+	value := func(name string) float64 { return sample(t, n.MustKubectl("", "get", "--raw", proxy+"/metrics"), name) }
+	if value(total+"count") != 1 || value(sli+"count") != 1 || value(total+"sum")-value(sli+"sum") < 2 || value("kubelet_first_network_pod_start_sli_duration_seconds") == 0 {
+		t.Errorf("the pod's start took %v s of %v pods, of which %v s of %v were the node's", value(total+"sum"), value(total+"count"), value(sli+"sum"), value(sli+"count"))
+	}
+	for _, name := range startup {
+		if value(name) == 0 {
+			t.Errorf("%s is 0 of a node that this agent has registered", name)
+		}
+	}
 	var s stats.Summary
 	if err := json.Unmarshal([]byte(n.MustKubectl("", "get", "--raw", proxy+"/stats/summary")), &s); err != nil {
 		t.Fatal(err)
@@ -69,4 +85,36 @@ func TestUsageIsServed(t *testing.T) {
 		}
 		return nil
 	}, n.Explain)
+	// What has started before is no start of the next agent's.
+	n.Kill()
+	n.Start()
+	n.Create(ns, harness.Pod("next", "sleep 1000", quick))
+	n.AwaitReady(ns, "next")
+	harness.Eventually(t, "the next pod has been measured", harness.Patience, func() error {
+		if got := value(total + "count"); got != 1 {
+			return fmt.Errorf("%v pods have started", got)
+		}
+		return nil
+	}, n.Explain)
+	for _, name := range startup {
+		if got := value(name); got != 0 {
+			t.Errorf("%s is %v of a node that had been registered", name, got)
+		}
+	}
+}
+
+// sample is the value of the one series of that name on a page of metrics.
+func sample(t *testing.T, page, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(page) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			value, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	t.Fatalf("no %s on the page", name)
+	return 0
 }
