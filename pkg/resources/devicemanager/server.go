@@ -9,27 +9,22 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/grpcsocket"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/pluginregistry"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager/checkpoint"
 )
 
 const (
 	socketName = "kubelet.sock"
-	serveRetry = 30 * time.Second
-	goneRetry  = time.Second // so that who removes the socket each time costs little
 
 	maxConnections = 64
 	maxRequests    = 16 // of one connection at a time
@@ -37,66 +32,29 @@ const (
 )
 
 // serve takes registrations, and tries again later if that is impossible: device plug-ins are not all that the node
-// is for. A socket that somebody has removed, the directory with it perhaps, is made anew.
+// is for.
 func (m *Manager) serve(ctx context.Context) {
-	var failing logonce.Error
-	for first := true; ; {
-		err := m.makeDir(first)
-		if err == nil {
-			first = false
-			err = m.listen(ctx)
+	first := true
+	grpcsocket.Keep(ctx, m.cfg.Clock, "Device plug-ins cannot register", func(ctx context.Context) (*grpcsocket.Server, error) {
+		if err := m.makeDir(first); err != nil {
+			return nil, err
 		}
-		pause := serveRetry
-		if errors.Is(err, errSocketGone) {
-			pause = goneRetry
-		}
-		if ctx.Err() == nil && failing.Note(err) {
-			klog.ErrorS(err, "Device plug-ins cannot register, trying again", "after", pause)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.cfg.Clock.After(pause):
-		}
-	}
+		first = false
+		return m.listen(ctx)
+	})
 }
 
-var errSocketGone = errors.New("somebody has removed the socket")
-
-// listen makes kubelet.sock anew, by which plug-ins notice a new agent, and serves it until ctx ends or the socket
-// is gone.
-func (m *Manager) listen(ctx context.Context) error {
+// listen makes kubelet.sock anew, by which plug-ins notice a new agent.
+func (m *Manager) listen(ctx context.Context) (*grpcsocket.Server, error) {
 	path := filepath.Join(m.dir, socketName)
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return err
-	}
-	is, err := os.Lstat(path)
-	if err != nil {
-		_ = l.Close()
-		return err
+		return nil, err
 	}
 	s := grpc.NewServer(grpc.MaxRecvMsgSize(64<<10), grpc.MaxConcurrentStreams(maxRequests), grpc.ConnectionTimeout(connectTimeout), grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}))
 	api.RegisterRegistrationServer(s, &registrations{m: m, ctx: ctx})
-	own, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(own, s.Stop)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		if dirwatch.Gone(own, path, is) {
-			cancel(errSocketGone)
-		}
-	})
-	klog.V(2).InfoS("Device plug-ins can register", "socket", l.Addr())
-	err = s.Serve(netutil.LimitListener(l, maxConnections))
-	stop()
-	s.Stop() // and waits for what it serves
-	cancel(nil)
-	watch.Wait()
-	if errors.Is(context.Cause(own), errSocketGone) {
-		return errSocketGone
-	}
-	return err
+	return &grpcsocket.Server{GRPC: s, Listener: l, Path: path, Connections: maxConnections}, nil
 }
 
 // makeDir makes the directory where it is missing. At first it removes what others have left in it; later

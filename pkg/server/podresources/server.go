@@ -8,11 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,9 +24,8 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/cpuset"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/dirwatch"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/grpcsocket"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/devicemanager"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/memorymanager"
 )
@@ -52,9 +49,6 @@ const (
 	maxIdle  = 5 * time.Minute
 	maxAge   = 30 * time.Minute
 	maxGrace = 30 * time.Second
-
-	serveRetry = 30 * time.Second
-	goneRetry  = time.Second
 )
 
 // Devices knows which devices of device plug-ins there are and who has them.
@@ -115,38 +109,16 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, and tries again later where that is impossible: pods run without it. A socket that somebody
-// has removed is made anew.
+// Run serves until ctx ends, and tries again later where that is impossible: pods run without it.
 func (s *Server) Run(ctx context.Context) error {
-	var failing logonce.Error
-	for {
-		err := s.serve(ctx)
-		pause := serveRetry
-		if errors.Is(err, errGone) {
-			pause = goneRetry
-		}
-		if ctx.Err() == nil && failing.Note(err) {
-			klog.ErrorS(err, "The PodResources API cannot be served, trying again", "after", pause)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.cfg.Clock.After(pause):
-		}
-	}
+	grpcsocket.Keep(ctx, s.cfg.Clock, "The PodResources API cannot be served", s.open)
+	return nil
 }
 
-// serve returns when ctx ends or the socket fails, and all requests have ended.
-func (s *Server) serve(ctx context.Context) error {
+func (s *Server) open(ctx context.Context) (*grpcsocket.Server, error) {
 	l, err := listen(ctx, s.dir)
 	if err != nil {
-		return err
-	}
-	path := filepath.Join(s.dir, SocketName)
-	is, err := os.Lstat(path)
-	if err != nil {
-		_ = l.Close()
-		return err
+		return nil, err
 	}
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(s.limited), grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxRequests),
@@ -155,27 +127,8 @@ func (s *Server) serve(ctx context.Context) error {
 	)
 	api.RegisterPodResourcesListerServer(g, &listerV1{s: s})
 	v1alpha1.RegisterPodResourcesListerServer(g, &listerV1alpha1{s: s})
-	own, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(own, g.Stop)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		if dirwatch.Gone(own, path, is) {
-			cancel(errGone)
-		}
-	})
-	klog.V(2).InfoS("Serving the PodResources API", "socket", l.Addr())
-	err = g.Serve(netutil.LimitListener(l, maxConnections))
-	stop()
-	g.Stop() // and waits for what it serves
-	cancel(nil)
-	watch.Wait()
-	if errors.Is(context.Cause(own), errGone) {
-		return errGone
-	}
-	return err
+	return &grpcsocket.Server{GRPC: g, Listener: l, Path: filepath.Join(s.dir, SocketName), Connections: maxConnections}, nil
 }
-
-var errGone = errors.New("somebody has removed the socket")
 
 // limited turns requests away that come too fast, in the kubelet's words.
 func (s *Server) limited(ctx context.Context, q any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
