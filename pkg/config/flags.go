@@ -66,6 +66,9 @@ type flagValue struct {
 
 // Set implements pflag.Value.
 func (v *flagValue) Set(s string) error {
+	if s == "" && (v.flag.field == "address" || v.flag.field == "healthzBindAddress") {
+		return nil // as with the kubelet: the address is what it would be without the flag
+	}
 	if err := v.flag.apply(v.scratch, s); err != nil {
 		return err
 	}

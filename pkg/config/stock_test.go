@@ -24,6 +24,14 @@ func TestAFlagsZeroIsNoDefault(t *testing.T) {
 	}
 }
 
+func TestAnAddressOfAFlagThatIsEmptyIsThatOfTheFile(t *testing.T) {
+	file := write(t, "kubelet.yaml", header+"address: 192.0.2.1\n")
+	c, _ := mustLoad(t, "--config="+file, "--address=", "--healthz-bind-address=")
+	if c.Address != "192.0.2.1" || c.HealthzBindAddress != "127.0.0.1" {
+		t.Errorf("addresses %q, %q", c.Address, c.HealthzBindAddress)
+	}
+}
+
 func TestFeaturesOfAFlagAreAddedToThoseOfTheFile(t *testing.T) {
 	file := write(t, "kubelet.yaml", header+"featureGates: {MemoryQoS: false, DefaultPodSysctls: true}\n")
 	c, _ := mustLoad(t, "--config="+file, "--feature-gates=MemoryQoS=true", "--feature-gates=LoggingBetaOptions=true")
@@ -135,7 +143,7 @@ func TestWhatTheKubeletRefusesIsRefused(t *testing.T) {
 		})
 	}
 	mustLoad(t, "--cgroups-per-qos=false")
-	mustLoad(t, "--node-labels=node.kubernetes.io/a=b,x.kubelet.kubernetes.io/c=,topology.kubernetes.io/zone=z,example.com/d=e,f=g", "--register-with-taints=a:NoSchedule,b=c:NoExecute")
+	mustLoad(t, "--node-labels=node.kubernetes.io/a=b,x.kubelet.kubernetes.io/c=,topology.kubernetes.io/zone=z,example.com/d=e,f=g,cluster.k8s.io=h", "--register-with-taints=a:NoSchedule,b=c:NoExecute")
 }
 
 func TestAFileThatIsNoFileHoldsNobody(t *testing.T) {

@@ -62,8 +62,8 @@ func (c *Config) validateLabelsAndTaints(k *checker) {
 	for _, name := range slices.Sorted(maps.Keys(c.NodeLabels)) {
 		problems := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(c.NodeLabels[name])...)
 		k.want(len(problems) == 0, labels, "%s=%s: %s", name, c.NodeLabels[name], strings.Join(problems, "; "))
-		namespace, _, _ := strings.Cut(name, "/")
-		ofKubernetes := slices.ContainsFunc([]string{"kubernetes.io", "k8s.io"}, func(d string) bool { return namespace == d || strings.HasSuffix(namespace, "."+d) })
+		namespace, _, has := strings.Cut(name, "/")
+		ofKubernetes := has && slices.ContainsFunc([]string{"kubernetes.io", "k8s.io"}, func(d string) bool { return namespace == d || strings.HasSuffix(namespace, "."+d) })
 		k.want(!ofKubernetes || kubeletapis.IsKubeletLabel(name), labels, "%s: a node may not give itself this label of Kubernetes, only those of the namespaces %s, and %s",
 			name, strings.Join(kubeletapis.KubeletLabelNamespaces(), " and "), strings.Join(kubeletapis.KubeletLabels(), ", "))
 	}
