@@ -35,11 +35,6 @@ const selfSignedLook = time.Minute
 
 func newSelfSigned(cfg ServingConfig, look time.Duration) (*Serving, error) {
 	p := &selfSigned{cfg: cfg, certFile: filepath.Join(cfg.CertDir, "kubelet.crt"), keyFile: filepath.Join(cfg.CertDir, "kubelet.key")}
-	for _, file := range []string{p.certFile, p.keyFile} {
-		if err := tidy(file); err != nil {
-			return nil, err
-		}
-	}
 	if _, err := p.renew(time.Now()); err != nil {
 		return nil, err
 	}
@@ -83,13 +78,21 @@ func (p *selfSigned) keep(ctx context.Context, look time.Duration) {
 	}
 }
 
-// renew makes the pair if it will not do, and returns why it would not.
+// renew makes the pair if it will not do, and returns why it would not. A pair that the disk or the machine does not let
+// it read (EIO, EMFILE, …) may be a good one, and stays.
 func (p *selfSigned) renew(now time.Time) (why string, err error) {
+	for _, file := range []string{p.certFile, p.keyFile} {
+		if err := tidy(file); err != nil {
+			return "", err
+		}
+	}
 	ips := addressesOf(p.cfg.Addresses())
 	if why = unfit(p.certFile, p.keyFile, p.cfg.NodeName, ips, now); why == "" {
 		return "", nil
 	}
 	switch leaf, err := leafOf(p.certFile, p.keyFile); {
+	case errors.As(err, new(*fs.PathError)) && !errors.Is(err, fs.ErrNotExist):
+		return why, fmt.Errorf("read the serving certificate: %w", err)
 	case err != nil: // it may be an operator's, half copied
 		if err := errors.Join(putAside(p.certFile, err), putAside(p.keyFile, err)); err != nil {
 			return why, err

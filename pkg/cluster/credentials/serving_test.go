@@ -1,9 +1,11 @@
 package credentials
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
@@ -260,6 +263,26 @@ func TestADamagedPairIsReplaced(t *testing.T) {
 				damage.MovedAside(t, path)
 			}
 		})
+	}
+}
+
+// An operator's pair may be whole although the disk does not give it now.
+func TestAPairThatTheDiskDoesNotGiveStays(t *testing.T) {
+	dir := t.TempDir()
+	cert, _ := newPair(t, "operator", time.Hour)
+	certFile, keyFile := filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key")
+	// A file that is there, and whose first byte cannot be read.
+	if err := errors.Join(os.WriteFile(certFile, cert, 0o600), os.Symlink("/proc/self/mem", keyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewServing(ServingConfig{NodeName: "n1", CertDir: dir, Addresses: func() []v1.NodeAddress { return nil }}); !errors.Is(err, unix.EIO) {
+		t.Errorf("got %v, want %v", err, unix.EIO)
+	}
+	if text, err := os.ReadFile(certFile); err != nil || !bytes.Equal(text, cert) {
+		t.Errorf("the certificate was replaced: %v", err)
+	}
+	if to, err := os.Readlink(keyFile); err != nil || to != "/proc/self/mem" {
+		t.Errorf("the key was replaced: %v", err)
 	}
 }
 
