@@ -2,6 +2,7 @@ package criconfig
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,10 +43,14 @@ func ResolvConfFile(path string) func() ([]byte, error) {
 const maxResolvConf = 1 << 20
 
 // ReadResolvConf reads the file, which may be a link. A pipe or a device is an error: whoever opens one may wait for ever.
+// /dev/null is an empty file, as it is for a kubelet.
 func ReadResolvConf(path string) ([]byte, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
+	}
+	if path == os.DevNull {
+		return nil, nil
 	}
 	f, err := safefile.OpenWithin("/", path)
 	if err != nil {

@@ -172,6 +172,9 @@ func TestAResolvConfIsReadThroughLinksAndNoPipe(t *testing.T) {
 	if text, err := ReadResolvConf(dir + "/link"); err != nil || string(text) != "nameserver 1.1.1.1\n" {
 		t.Errorf("by a link: %q, %v", text, err)
 	}
+	if text, err := ReadResolvConf("/dev/../dev/null"); err != nil || len(text) > 0 {
+		t.Errorf("/dev/null: %q, %v", text, err)
+	}
 	for _, name := range []string{"/pipe", "", "/missing"} {
 		if text, err := ReadResolvConf(dir + name); err == nil {
 			t.Errorf("%q is read: %q", name, text)
