@@ -342,17 +342,21 @@ func TestTheThreePagesAgree(t *testing.T) {
 	if len(first) != 2 || len(resource) != 2 || len(cadvisor) != 2 {
 		t.Errorf("containers: %v, %v, %v", first, resource, cadvisor)
 	}
-	page, err := scrape(a, "/metrics/cadvisor")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := uint64(0)
-	for _, m := range page["container_network_receive_bytes_total"].GetMetric() {
-		if l := labelsOf(m); l["pod"] == pod.Name && l["interface"] == "eth0" {
-			seen = uint64(m.GetCounter().GetValue())
+	// The page may be of a second before.
+	harness.Eventually(t, "the page has what the pod had received", harness.Patience, func() error {
+		page, err := scrape(a, "/metrics/cadvisor")
+		if err != nil {
+			return err
 		}
-	}
-	if seen < received {
-		t.Errorf("the pod has received %d bytes, and %d later", received, seen)
-	}
+		seen := uint64(0)
+		for _, m := range page["container_network_receive_bytes_total"].GetMetric() {
+			if l := labelsOf(m); l["pod"] == pod.Name && l["interface"] == "eth0" {
+				seen = uint64(m.GetCounter().GetValue())
+			}
+		}
+		if seen < received {
+			return errString(fmt.Sprintf("%d bytes, and %d before", seen, received))
+		}
+		return nil
+	}, a.Explain)
 }
