@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +30,8 @@ const (
 // metricsPage serves metrics: however many ask, on whichever port, there is one reading at a time, and its text is made
 // and compressed once. One page is kept, and those that slow clients have yet to read: nobody waits for these.
 type metricsPage struct {
-	work shared.Work[*pageText]
+	work   shared.Work[*pageText]
+	binary atomic.Bool // somebody has asked for Prometheus' binary form, and will again
 }
 
 // pages are those that cost much to read, and that all ports share, by path.
@@ -53,26 +54,27 @@ func (p pages) addTo(mux *http.ServeMux) {
 	}
 }
 
-// pageText is a page as text, as that compressed, and in Prometheus' binary form, which hardly anybody asks for.
-type pageText struct {
-	plain, packed []byte
-	binary        func() []byte
-}
+// pageText is a page as text, as that compressed, and in Prometheus' binary form, nil unless that is asked for. It does not
+// keep what it was made from, which is many times as large.
+type pageText struct{ plain, packed, binary []byte }
 
 // newMetricsPage returns a page whose metrics are at most of that age; 0: who asks while they are read gets these.
 func newMetricsPage(name string, g prometheus.Gatherer, age time.Duration) *metricsPage {
 	var failing logonce.Error // one reading at a time uses it
-	return &metricsPage{shared.Work[*pageText]{MaxAge: age, Timeout: pageTimeout, Do: func(context.Context) (*pageText, error) {
-		text, left, err := writePage(name, g)
+	p := &metricsPage{}
+	p.work.MaxAge, p.work.Timeout = age, pageTimeout
+	p.work.Do = func(context.Context) (*pageText, error) {
+		text, left, err := writePage(name, g, p.binary.Load())
 		if failing.Note(left) {
 			klog.ErrorS(left, "Some metrics are left out", "path", name)
 		}
 		return text, err
-	}}}
+	}
+	return p
 }
 
 // writePage leaves out what cannot be read or written, unless that is everything, and says why.
-func writePage(name string, g prometheus.Gatherer) (text *pageText, left, err error) {
+func writePage(name string, g prometheus.Gatherer, binary bool) (text *pageText, left, err error) {
 	families, left := g.Gather()
 	if left != nil && len(families) == 0 {
 		return nil, nil, fmt.Errorf("read the metrics of %s: %w", name, left)
@@ -89,7 +91,11 @@ func writePage(name string, g prometheus.Gatherer) (text *pageText, left, err er
 	}
 	_, _ = z.Write(plain.Bytes()) // a buffer takes everything
 	_ = z.Close()
-	return &pageText{plain.Bytes(), packed.Bytes(), sync.OnceValue(func() []byte { return inBinary(families) })}, left, nil
+	text = &pageText{plain: plain.Bytes(), packed: packed.Bytes()}
+	if binary {
+		text.binary = inBinary(families)
+	}
+	return text, left, nil
 }
 
 // binaryFormat is what scrapers ask for that want native histograms.
@@ -105,15 +111,18 @@ func inBinary(families []*dto.MetricFamily) []byte {
 }
 
 func (p *metricsPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	binary := expfmt.Negotiate(r.Header).FormatType() == expfmt.TypeProtoDelim
+	if binary {
+		p.binary.Store(true)
+	}
 	text, err := p.work.Get(r.Context())
 	if err != nil {
 		fail(w, r, err, http.StatusInternalServerError)
 		return
 	}
 	body, format := text.plain, expfmt.NewFormat(expfmt.TypeTextPlain)
-	binary := expfmt.Negotiate(r.Header).FormatType() == expfmt.TypeProtoDelim
-	if binary {
-		body, format = text.binary(), binaryFormat
+	if binary = binary && text.binary != nil; binary { // else the page was made before anybody asked
+		body, format = text.binary, binaryFormat
 	}
 	w.Header().Set("Content-Type", string(format))
 	w.Header().Set("Vary", "Accept, Accept-Encoding")

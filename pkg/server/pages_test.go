@@ -151,3 +151,29 @@ func TestWhoAsksForTheBinaryFormGetsIt(t *testing.T) {
 		}
 	}
 }
+
+func TestAPageHasABinaryFormOnceSomebodyAsksForIt(t *testing.T) {
+	g := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return oneMetric(7), nil })
+	page := newMetricsPage("/metrics/cadvisor", g, time.Hour)
+	ask := func(accept string) expfmt.FormatType {
+		r := httptest.NewRequest(http.MethodGet, "/metrics/cadvisor", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, r)
+		return expfmt.ResponseFormat(w.Header()).FormatType()
+	}
+	const inBinary = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+	if got := ask("text/plain"); got != expfmt.TypeTextPlain {
+		t.Errorf("who asks for text gets %v", got)
+	}
+	if text, err := page.work.Get(t.Context()); err != nil || text.binary != nil {
+		t.Errorf("the binary form is made for nobody: %v", err)
+	}
+	if got := ask(inBinary); got != expfmt.TypeTextPlain {
+		t.Errorf("the page that was made for text is answered as %v", got)
+	}
+	page.work.MaxAge = 0 // the next page
+	if got := ask(inBinary); got != expfmt.TypeProtoDelim {
+		t.Errorf("the next page is answered as %v", got)
+	}
+}
