@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -170,6 +171,7 @@ func TestOthersAreTurnedAway(t *testing.T) {
 	defer klog.CaptureState().Restore()
 	klog.LogToStderr(false)
 	klog.SetOutput(&logged)
+	began := time.Now()
 	listen(t, path)
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -210,6 +212,9 @@ func TestOthersAreTurnedAway(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 			cmd.Dir, cmd.Env, cmd.SysProcAttr = dir, []string{"OWNSOCKET_DIAL=" + path}, tt.attr
 			out, err := cmd.CombinedOutput()
+			if exit := (*exec.ExitError)(nil); tt.attr.Cloneflags != 0 && err != nil && !errors.As(err, &exit) {
+				t.Skipf("no user namespace can be made here: %v", err)
+			}
 			if (err == nil) != tt.allowed {
 				t.Errorf("allowed %v, want %v: %v\n%s", err == nil, tt.allowed, err, out)
 			}
@@ -219,8 +224,8 @@ func TestOthersAreTurnedAway(t *testing.T) {
 		})
 	}
 	klog.Flush()
-	if n := strings.Count(logged.String(), "refused"); n != 1 {
-		t.Errorf("%d refusals were logged, want the first alone:\n%s", n, logged.String())
+	if n, most := strings.Count(logged.String(), "refused"), 1+int(time.Since(began)/time.Minute); n < 1 || n > most {
+		t.Errorf("%d refusals were logged, want the first, and %d at most:\n%s", n, most, logged.String())
 	}
 }
 
