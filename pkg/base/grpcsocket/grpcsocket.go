@@ -5,6 +5,7 @@ package grpcsocket
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -62,7 +63,11 @@ type Server struct {
 func (s *Server) serve(ctx context.Context) error {
 	is, err := os.Lstat(s.Path)
 	if err != nil {
-		return errors.Join(err, s.Listener.Close())
+		_ = s.Listener.Close() // which removes the socket, too
+		if errors.Is(err, fs.ErrNotExist) {
+			return errGone
+		}
+		return err
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(own, s.GRPC.Stop)
