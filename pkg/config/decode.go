@@ -175,20 +175,9 @@ const mergeTag = "!!merge"
 // object decodes a mapping into the struct v field by field.
 func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
 	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 { // first: what is there besides wins over what is merged
-		if key, val := n.Content[i], resolve(n.Content[i+1]); key.Tag != mergeTag {
-			continue
-		} else if val.Kind == yamlv3.MappingNode {
-			d.object(val, v, path)
-		} else {
-			d.fail(key, path, "a merge key wants a mapping")
-		}
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, val := n.Content[i], resolve(n.Content[i+1])
-		if key.Tag == mergeTag {
-			continue
-		}
+	content := d.merged(n, path)
+	for i := 0; i+1 < len(content); i += 2 {
+		key, val := content[i], resolve(content[i+1])
 		at := join(path, key.Value)
 		if line, dup := seen[key.Value]; dup {
 			d.fail(key, at, "set twice, first on line %d", line)
@@ -203,6 +192,37 @@ func (d *decoder) object(n *yamlv3.Node, v reflect.Value, path string) {
 		d.origins[at] = fmt.Sprintf("%s:%d", d.file, key.Line)
 		d.value(val, field, at)
 	}
+}
+
+// merged returns the keys and values of a mapping and of those merged into it. What is there besides wins, as a whole: the
+// value of a key is never mixed from both. Of several mappings the first wins.
+func (d *decoder) merged(n *yamlv3.Node, path string) (content []*yamlv3.Node) {
+	has := map[string]bool{}
+	var merges []*yamlv3.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], resolve(n.Content[i+1])
+		switch {
+		case key.Tag != mergeTag:
+			content, has[key.Value] = append(content, key, val), true
+		case val.Kind == yamlv3.SequenceNode:
+			merges = append(merges, val.Content...)
+		default:
+			merges = append(merges, val)
+		}
+	}
+	for _, m := range merges {
+		if m = resolve(m); m.Kind != yamlv3.MappingNode {
+			d.fail(m, path, "a merge key wants a mapping")
+			continue
+		}
+		more := d.merged(m, path)
+		for i := 0; i+1 < len(more); i += 2 {
+			if key := more[i].Value; !has[key] {
+				content, has[key] = append(content, more[i], more[i+1]), true
+			}
+		}
+	}
+	return content
 }
 
 // value decodes any node into v: structs are walked; everything else is a leaf,

@@ -90,7 +90,10 @@ evictionSoft: {memory.available: *much}
 evictionSoftGracePeriod: {*key : *ttl}
 clusterDNS: [&dns 10.0.0.10]
 allowedUnsafeSysctls: [*dns]
-logging: {verbosity: 5, <<: {verbosity: 2, flushFrequency: 7s}}
+logging:
+  verbosity: 5
+  <<: [{verbosity: 2, flushFrequency: 7s, options: {json: {infoBufferSize: 1Mi}}}, {flushFrequency: 9s, format: text}]
+  options: {json: {splitStream: false}}
 `)
 	c, _ := mustLoad(t, "--config="+file)
 	if c.Authorization.Webhook.CacheAuthorizedTTL.Duration != 3*time.Minute || c.EvictionSoft["memory.available"] != "200Mi" || c.EvictionSoftGracePeriod["memory.available"] != "3m" || !slices.Equal(c.AllowedUnsafeSysctls, []string{"10.0.0.10"}) {
@@ -98,6 +101,9 @@ logging: {verbosity: 5, <<: {verbosity: 2, flushFrequency: 7s}}
 	}
 	if c.Logging.Verbosity != 5 || c.Logging.FlushFrequency.Duration.Duration != 7*time.Second {
 		t.Errorf("merged: verbosity %d, flushed each %v; want what is there to win over what is merged", c.Logging.Verbosity, c.Logging.FlushFrequency.Duration)
+	}
+	if size := c.Logging.Options.JSON.InfoBufferSize; size.Value() != 0 {
+		t.Errorf("the options have a buffer of %v; want those that are there, as a whole", size.Value())
 	}
 }
 
