@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -27,7 +26,7 @@ import (
 type selfSigned struct {
 	cfg               ServingConfig
 	certFile, keyFile string
-	kept              sync.Once // the log says that an operator's pair is kept
+	kept              string // what the log says is wrong with an operator's pair, which is kept
 }
 
 // selfSignedLook is how often the pair is compared with the node's addresses and the time.
@@ -88,6 +87,7 @@ func (p *selfSigned) renew(now time.Time) (why string, err error) {
 	}
 	ips := addressesOf(p.cfg.Addresses())
 	if why = unfit(p.certFile, p.keyFile, p.cfg.NodeName, ips, now); why == "" {
+		p.kept = ""
 		return "", nil
 	}
 	switch leaf, err := leafOf(p.certFile, p.keyFile); {
@@ -98,9 +98,10 @@ func (p *selfSigned) renew(now time.Time) (why string, err error) {
 			return why, err
 		}
 	case !madeHere(leaf):
-		p.kept.Do(func() {
+		if p.kept != why {
 			klog.InfoS("The serving certificate is kept, since no kubelet has made it; replace it, or remove both files", "path", p.certFile, "but", why)
-		})
+		}
+		p.kept = why
 		return "", nil
 	}
 	if err := p.make(ips); err != nil {

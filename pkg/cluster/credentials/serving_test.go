@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
 	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
@@ -263,6 +265,33 @@ func TestADamagedPairIsReplaced(t *testing.T) {
 				damage.MovedAside(t, path)
 			}
 		})
+	}
+}
+
+func TestWhatIsWrongWithAnOperatorsPairIsToldWheneverItChanges(t *testing.T) {
+	var logged strings.Builder
+	defer klog.CaptureState().Restore()
+	klog.LogToStderr(false)
+	klog.SetOutput(&logged)
+	dir := t.TempDir()
+	p := &selfSigned{certFile: filepath.Join(dir, "kubelet.crt"), keyFile: filepath.Join(dir, "kubelet.key"), cfg: ServingConfig{
+		NodeName: "n1", CertDir: dir, Addresses: func() []v1.NodeAddress { return nil },
+	}}
+	cert, key := newPair(t, "n1", 72*time.Hour)
+	if err := errors.Join(os.WriteFile(p.certFile, cert, 0o600), os.WriteFile(p.keyFile, key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		after time.Duration
+		lines int
+	}{{0, 1}, {time.Hour, 1}, {60 * time.Hour, 2}, {61 * time.Hour, 2}} { // its name, and then its end
+		if why, err := p.renew(time.Now().Add(step.after)); why != "" || err != nil {
+			t.Errorf("%d: %q, %v", i, why, err)
+		}
+		klog.Flush()
+		if n := strings.Count(logged.String(), "is kept"); n != step.lines {
+			t.Errorf("%d: %d lines, want %d:\n%s", i, n, step.lines, &logged)
+		}
 	}
 }
 
