@@ -214,8 +214,8 @@ func (c *Config) complete() error {
 	}
 	setDefaults(c)
 	c.NetworkPlugin = networkPlugin(c.NetworkPlugin, c.Standalone())
-	// Relative paths refer to the caller's working directory. They are resolved once,
-	// so that a later change of directory cannot change them.
+	// Relative paths of flags refer to the caller's working directory; those of files have been resolved.
+	// It is done once, so that a later change of directory cannot change them.
 	var err error
 	for _, p := range append(c.paths(), &c.RootDir, &c.CertDir, &c.DockershimRootDir, &c.Kubeconfig, &c.BootstrapKubeconfig, &c.LockFile,
 		&c.ImageCredentialProviderConfig, &c.ImageCredentialProviderBinDir) {

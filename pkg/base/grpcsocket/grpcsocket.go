@@ -27,8 +27,8 @@ const (
 
 var errGone = errors.New("somebody has removed the socket")
 
-// Keep calls open and Serve until ctx ends, and again after a while when either fails. That is logged with the words
-// given, once for each cause. It returns when all that was served has ended.
+// Keep serves what open returns until ctx ends, and calls open again after a while when either fails. That is logged with
+// the words given, once for each cause. It returns when all that was served has ended.
 func Keep(ctx context.Context, c clock.Clock, words string, open func(context.Context) (*Server, error)) {
 	var failing logonce.Error
 	for {

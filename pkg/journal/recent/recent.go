@@ -1,7 +1,7 @@
 // Package recent remembers the last events of a node, for who asks it directly: on a standalone
-// node there is nobody else to ask, and in a cluster not while its API server is away. It is a sink of the journal. Equal events raise a count, as at
-// the API server; beyond its bounds in number and size the oldest go. Nothing is written to
-// disk: a new agent begins with none.
+// node there is nobody else to ask, and in a cluster not while its API server is away. It is a
+// sink of the journal. Equal events raise a count, as at the API server; beyond its bounds in
+// number and size the oldest go. Nothing is written to disk: a new agent begins with none.
 package recent
 
 import (

@@ -4,17 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/cpuset"
-	"k8s.io/utils/dump"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/checksum"
 )
 
 // FileName is the name of the state's file in the agent's root directory. File and
@@ -27,39 +25,22 @@ const (
 	policyNone   = "none"
 )
 
-// checkpoint is the file's content, version 2 of the kubelet's, which each kubelet reads.
+// checkpoint is the file's content, version 2 of the kubelet's, which each kubelet reads. Kubelets since 1.37 write version 4,
+// which has the state sealed besides. Of what that holds more, only the CPUs of features that are off by default are of
+// use to a kubelet.
 type checkpoint struct {
 	PolicyName    string                       `json:"policyName"`
 	DefaultCPUSet string                       `json:"defaultCpuSet"`
 	Entries       map[string]map[string]string `json:"entries,omitempty"`
-	Checksum      checksum                     `json:"checksum"`
+	Checksum      checksum.Checksum            `json:"checksum"`
 }
 
-// data is what version 4 has beside that: kubelets since 1.37 write it, and go by it alone. Of what it holds more than
-// version 2, only the CPUs of features that are off by default are of use to a kubelet.
-type data struct {
-	Data         string   `json:"data"`
-	DataChecksum checksum `json:"dataChecksum"`
-}
-
-type checksum uint64
-
-// sum is the kubelet's checksum: FNV of the value as spew prints it, with the names
-// that its types have there.
-func (c checkpoint) sum() checksum {
+func (c checkpoint) sum() checksum.Checksum {
 	c.Checksum = 0
 	if c.Entries == nil {
 		c.Entries = map[string]map[string]string{}
 	}
-	text := dump.ForHash(&c)
-	text = strings.Replace(text, "(*cpumanager.checkpoint)", "(*state.CPUManagerCheckpoint)", 1)
-	return fnv32(strings.Replace(text, "(cpumanager.checksum)", "(checksum.Checksum)", 1))
-}
-
-func fnv32(text string) checksum {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(text)) // never fails
-	return checksum(h.Sum32())
+	return checksum.Of(&c, "(*cpumanager.checkpoint)", "(*state.CPUManagerCheckpoint)")
 }
 
 func encode(s state) ([]byte, error) {
@@ -78,21 +59,18 @@ func encode(s state) ([]byte, error) {
 // decode reads what encode, or a kubelet with that policy, has written.
 func decode(text []byte, policy string) (state, error) {
 	var c checkpoint
-	var d data
-	if err := errors.Join(json.Unmarshal(text, &c), json.Unmarshal(text, &d)); err != nil {
+	var sealed checksum.Sealed
+	if err := errors.Join(json.Unmarshal(text, &c), json.Unmarshal(text, &sealed)); err != nil {
 		return state{}, fmt.Errorf("checkpoint is corrupted: %w", err)
 	}
 	switch {
-	case d != data{}:
-		if d.DataChecksum != fnv32(dump.ForHash(d.Data)) {
-			return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
-		}
+	case sealed != checksum.Sealed{}:
 		c = checkpoint{}
-		if err := json.Unmarshal([]byte(d.Data), &c); err != nil {
-			return state{}, fmt.Errorf("checkpoint is corrupted: %w", err)
+		if err := sealed.Open(&c); err != nil {
+			return state{}, err
 		}
 	case c.Checksum != 0 && c.Checksum != c.sum(): // very old kubelets wrote none
-		return state{}, errors.New("checkpoint is corrupted: its checksum does not match")
+		return state{}, checksum.ErrMismatch
 	}
 	switch c.PolicyName {
 	case policy:

@@ -4,17 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/dump"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/checksum"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/numa"
 )
 
@@ -41,36 +39,21 @@ type checkpointV1 struct {
 	PolicyName   string                     `json:"policyName"`
 	MachineState NUMANodeMap                `json:"machineState"`
 	Entries      ContainerMemoryAssignments `json:"entries,omitempty"`
-	Checksum     checksum                   `json:"checksum"`
+	Checksum     checksum.Checksum          `json:"checksum"`
 }
 
 // checkpoint is version 3.
 type checkpoint struct {
 	checkpointV1
-	Data         string   `json:"data"`
-	DataChecksum checksum `json:"dataChecksum"`
+	checksum.Sealed
 }
 
-type checksum uint64
-
-func fnv32(text string) checksum {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(text)) // never fails
-	return checksum(h.Sum32())
-}
-
-// sum is the kubelet's checksum: FNV of the value as spew prints it, with the names that its types
-// have there.
-func (c checkpointV1) sum() checksum {
+func (c checkpointV1) sum() checksum.Checksum {
 	c.Checksum = 0
 	if c.Entries == nil {
 		c.Entries = ContainerMemoryAssignments{}
 	}
-	return fnv32(strings.NewReplacer(
-		"(*memorymanager.checkpointV1)", "(*state.MemoryManagerCheckpoint)",
-		"(memorymanager.checksum)", "(checksum.Checksum)",
-		"memorymanager.", "state.",
-	).Replace(dump.ForHash(&c)))
+	return checksum.Of(&c, "(*memorymanager.checkpointV1)", "(*state.MemoryManagerCheckpoint)", "memorymanager.", "state.")
 }
 
 func encode(state NUMANodeMap, a assignments) ([]byte, error) {
@@ -82,7 +65,7 @@ func encode(state NUMANodeMap, a assignments) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Checksum, c.Data, c.DataChecksum = c.sum(), string(data), fnv32(dump.ForHash(string(data)))
+	c.Checksum, c.Sealed = c.sum(), checksum.Seal(data)
 	return json.Marshal(c)
 }
 
@@ -94,16 +77,13 @@ func decode(text []byte, policy string) (assignments, error) {
 	}
 	said := content{c.PolicyName, c.MachineState, c.Entries}
 	switch {
-	case c.Data != "" || c.DataChecksum != 0:
-		if c.DataChecksum != fnv32(dump.ForHash(c.Data)) {
-			return nil, errors.New("checkpoint is corrupted: its checksum does not match")
-		}
+	case c.Sealed != checksum.Sealed{}:
 		said = content{}
-		if err := json.Unmarshal([]byte(c.Data), &said); err != nil {
-			return nil, fmt.Errorf("checkpoint is corrupted: %w", err)
+		if err := c.Open(&said); err != nil {
+			return nil, err
 		}
 	case c.Checksum != 0 && c.Checksum != c.sum(): // very old kubelets wrote none
-		return nil, errors.New("checkpoint is corrupted: its checksum does not match")
+		return nil, checksum.ErrMismatch
 	}
 	switch said.PolicyName {
 	case policy:

@@ -7,11 +7,9 @@ package checkpoint
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/fnv"
 
-	"k8s.io/utils/dump"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/checksum"
 )
 
 // FileName is the file's name in the directory of the device plug-ins' sockets.
@@ -37,20 +35,14 @@ type checkpointData struct {
 // data is the whole file.
 type data struct {
 	Data     checkpointData
-	Checksum uint64
-}
-
-func (d checkpointData) sum() uint64 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(dump.ForHash(d))) // never fails
-	return uint64(h.Sum32())
+	Checksum checksum.Checksum
 }
 
 // Encode writes the file's content. registered are the IDs of healthy devices by resource, for all
 // resources that plug-ins have registered.
 func Encode(entries []PodDevicesEntry, registered map[string][]string) ([]byte, error) {
 	d := data{Data: checkpointData{PodDeviceEntries: entries, RegisteredDevices: registered}}
-	d.Checksum = d.Data.sum()
+	d.Checksum = checksum.Of(d.Data)
 	return json.Marshal(d)
 }
 
@@ -61,8 +53,8 @@ func Decode(text []byte) (entries []PodDevicesEntry, registered map[string][]str
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, nil, fmt.Errorf("checkpoint is corrupted: %w", err)
 	}
-	if d.Checksum != d.Data.sum() {
-		return nil, nil, errors.New("checkpoint is corrupted: its checksum does not match")
+	if d.Checksum != checksum.Of(d.Data) {
+		return nil, nil, checksum.ErrMismatch
 	}
 	return d.Data.PodDeviceEntries, d.Data.RegisteredDevices, nil
 }
