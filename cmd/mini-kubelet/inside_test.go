@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"reflect"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func somePod(namespace, name string, static bool) v1.Pod {
@@ -346,21 +348,7 @@ func TestWhoIsTurnedAwayAtTheSocketIsToldWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
-	defer func() {
-		_ = l.Close()
-		<-done
-	}()
+	testrun.Accept(t, l, func(c net.Conn) { c.Close() })
 	for range 200 { // who is faster decides which error it is
 		var errOut bytes.Buffer
 		if code := run(t.Context(), []string{"events", "--root-dir", root}, strings.NewReader(""), &errOut, &errOut); code != 1 || !strings.Contains(errOut.String(), "only root of this machine may use it") {

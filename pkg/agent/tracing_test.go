@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // mute takes connections and never answers.
@@ -22,18 +23,9 @@ func mute(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	t.Cleanup(func() { l.Close(); <-done })
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(io.Discard, c); c.Close() }()
-		}
-	}()
+	testrun.Accept(t, l, func(c net.Conn) {
+		go func() { _, _ = io.Copy(io.Discard, c); c.Close() }()
+	})
 	return l.Addr().String()
 }
 

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 func TestWhoIsAdmitted(t *testing.T) {
@@ -45,21 +47,9 @@ func listen(t *testing.T, path string) *Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("y"))
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		<-done
+	testrun.Accept(t, l, func(c net.Conn) {
+		_, _ = c.Write([]byte("y"))
+		c.Close()
 	})
 	return l
 }
