@@ -144,6 +144,13 @@ func (c *agentClient) pods(ctx context.Context) (*v1.PodList, error) {
 // closedBefore is net/http's own error, which it does not export, of a connection that was closed before it was used.
 const closedBefore = "http: server closed idle connection"
 
+// closedByAgent reports whether an agent closed the connection before it answered. Which error net/http then has
+// depends on which of its goroutines saw the end first, and on what that one was doing.
+func closedByAgent(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) ||
+		strings.HasSuffix(err.Error(), closedBefore)
+}
+
 // explain says in plain words why there was no answer.
 func (c *agentClient) explain(err error) error {
 	switch {
@@ -151,8 +158,7 @@ func (c *agentClient) explain(err error) error {
 		return fmt.Errorf("no permission to open the agent's %s: run this as root, or use --server", c.where)
 	case c.socket != "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return fmt.Errorf("no agent answers at %s: start mini-kubelet, or give its --root-dir, or --server for one elsewhere", c.where)
-	case c.socket != "" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		strings.HasSuffix(err.Error(), closedBefore)):
+	case c.socket != "" && closedByAgent(err):
 		return fmt.Errorf("the agent at %s has closed the connection: only root of this machine may use it, from outside of containers that lack its power", c.where)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no agent answers at %s: start mini-kubelet, or give another address with --server; standalone, it is served once authentication.x509.clientCAFile is set", c.where)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -349,10 +350,17 @@ func TestWhoIsTurnedAwayAtTheSocketIsToldWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	testrun.Accept(t, l, func(c net.Conn) { c.Close() })
-	for range 200 { // who is faster decides which error it is
-		var errOut bytes.Buffer
-		if code := run(t.Context(), []string{"events", "--root-dir", root}, strings.NewReader(""), &errOut, &errOut); code != 1 || !strings.Contains(errOut.String(), "only root of this machine may use it") {
-			t.Fatalf("%d: %s", code, &errOut)
-		}
+	for _, args := range [][]string{
+		{"events"}, {"events", "-w"}, {"top"}, {"logs", "web"}, {"logs", "-f", "web"}, {"attach", "web"}, {"port-forward", "web", ":80"}, {"exec", "web", "--", "true"},
+	} {
+		args = slices.Insert(args, 1, "--root-dir", root)
+		t.Run(strings.Join(slices.Delete(slices.Clone(args), 1, 3), " "), func(t *testing.T) {
+			for range 50 { // who is faster decides which error it is
+				var errOut bytes.Buffer
+				if code := run(t.Context(), args, strings.NewReader(""), &errOut, &errOut); code != 1 || !strings.Contains(errOut.String(), "only root of this machine may use it") {
+					t.Fatalf("%d: %s", code, &errOut)
+				}
+			}
+		})
 	}
 }
