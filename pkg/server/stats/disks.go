@@ -10,7 +10,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 
@@ -40,11 +39,7 @@ func spaceStats(s diskusage.Space) stats.FsStats {
 // imageFileSystems returns those of images and of writable layers; nil if the runtime does not
 // tell. They are one unless it says otherwise.
 func (s *Source) imageFileSystems(ctx context.Context) (images, containers *stats.FsStats) {
-	info, err := s.images.Get(ctx)
-	if err != nil {
-		klog.V(2).InfoS("The runtime does not tell what images occupy", "err", err)
-		return nil, nil
-	}
+	info := s.images.get(ctx)
 	of := func(list []*cri.FilesystemUsage) *stats.FsStats {
 		if len(list) == 0 {
 			return nil

@@ -6,8 +6,8 @@
 //	cgroups, /proc, statfs ───────────────┼─▶ Summary ─▶ /stats/summary, /metrics/resource
 //	volumes, logs: in the background ─────┘           └▶ kubelet_volume_stats_*
 //
-// All who ask within a second share one call to the runtime. What pods occupy on disk is
-// measured in the background, and only while somebody asks for it.
+// All who ask within a second share one call to the runtime. What pods and images occupy on disk
+// is measured in the background, and only while somebody asks for it.
 package stats
 
 import (
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -70,7 +71,7 @@ type Source struct {
 	meter *meter
 	// pods is what the runtime tells; layers the same, for what changes slowly.
 	pods, layers shared.Work[[]*cri.PodSandboxStats]
-	images       shared.Work[*cri.ImageFsInfoResponse]
+	images       *imageInfo
 }
 
 // How old what the runtime has told may be: for most, and for the sizes of writable layers,
@@ -90,16 +91,21 @@ func New(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, node: node, meter: newMeter()}
-	s.images.Do, s.images.MaxAge, s.images.Timeout = func(ctx context.Context) (*cri.ImageFsInfoResponse, error) {
+	s.images = newImageInfo(func(ctx context.Context) (*cri.ImageFsInfoResponse, error) {
 		return cfg.Runtime.ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
-	}, maxAge, scrapeTimeout
+	})
 	s.pods.Do, s.pods.MaxAge, s.pods.Timeout = s.list, maxAge, scrapeTimeout
 	s.layers.Do, s.layers.MaxAge, s.layers.Timeout = s.pods.Get, maxLayerAge, scrapeTimeout
 	return s, nil
 }
 
-// Measure measures in the background what pods occupy on disk, until ctx ends.
-func (s *Source) Measure(ctx context.Context) error { return s.meter.run(ctx) }
+// Measure measures in the background what pods and images occupy on disk, until ctx ends.
+func (s *Source) Measure(ctx context.Context) error {
+	var images sync.WaitGroup
+	defer images.Wait()
+	images.Go(func() { s.images.run(ctx) })
+	return s.meter.run(ctx)
+}
 
 func (s *Source) list(ctx context.Context) ([]*cri.PodSandboxStats, error) {
 	list, err := s.cfg.Runtime.ListPodSandboxStats(ctx, &cri.ListPodSandboxStatsRequest{})
