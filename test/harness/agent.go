@@ -74,7 +74,7 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 	}
 	a := &Agent{t: t, cfg: cfg, Docker: cfg.Docker, Dir: dir, Node: "n" + name, Manifests: filepath.Join(dir, "manifests"),
 		healthz: FreePort(t), pods: FreePort(t)}
-	a.http.Timeout = 10 * time.Second
+	a.http.Timeout = Patience
 	if err := os.Mkdir(a.Manifests, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}
