@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,8 +113,12 @@ func TestPodsAreCountedWhenSomebodyAsks(t *testing.T) {
 		pod := staticPod("1", "web")
 		w.Update(Update{Kind: Create, Pod: pod})
 		expect("kubelet_active_pods", "{}=0 {true}=1")
+		stopped := make(chan struct{})
+		n.killPod = func(context.Context, *int64) error { <-stopped; return nil }
 		w.Update(Update{Kind: Kill, Pod: pod, Removed: true})
+		synctest.Wait()
 		w.Update(Update{Kind: Create, Pod: pod}) // back before it is gone
+		close(stopped)
 		expect("kubelet_restarted_pods_total", "{}=0 {true}=1")
 		w.Update(Update{Kind: Kill, Running: &actual.Pod{UID: types.UID("stray"), Name: "stray", Namespace: "default"}, Removed: true})
 		expect("kubelet_orphaned_runtime_pods_total", "=1")
