@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/vishvananda/netlink"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/netdump"
 )
 
 // Audit counts what an agent and its Docker hold at one moment, to compare it with
@@ -118,10 +119,7 @@ func (d *Dockerd) veths() int {
 	if err != nil {
 		return -1
 	}
-	links, err := netlink.LinkList()
-	for errors.Is(err, netlink.ErrDumpInterrupted) { // links came or went meanwhile
-		links, err = netlink.LinkList()
-	}
+	links, err := netdump.Whole(netlink.LinkList)
 	if err != nil {
 		return -1
 	}

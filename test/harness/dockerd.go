@@ -17,6 +17,8 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/netdump"
 )
 
 // DockerdConfig is what a private Docker daemon is started with.
@@ -294,7 +296,7 @@ func subnetOf(bridge string) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("find bridge %s: %w", bridge, err)
 	}
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := netdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil || len(addrs) == 0 {
 		return netip.Prefix{}, fmt.Errorf("bridge %s has no address: %w", bridge, err)
 	}
@@ -303,7 +305,7 @@ func subnetOf(bridge string) (netip.Prefix, error) {
 }
 
 func freeSubnet() (netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netdump.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("list routes: %w", err)
 	}

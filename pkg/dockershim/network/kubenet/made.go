@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/netdump"
 )
 
 // made is what was made for one bridge and was not there before. It is on record before it is made: a
@@ -229,7 +230,7 @@ func removeAll(name string, addresses []netip.Prefix, rules []rule) error {
 	if link == nil || len(addresses) == 0 {
 		return errors.Join(append(errs, err)...)
 	}
-	has, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	has, err := addressesOf(link)
 	errs = append(errs, err)
 	for _, a := range has {
 		if p, ok := prefix(a); ok && slices.Contains(addresses, p) {
@@ -247,7 +248,7 @@ func removeBridge(name string) (bool, error) {
 	if link == nil {
 		return false, err
 	}
-	links, err := netlink.LinkList()
+	links, err := netdump.Whole(netlink.LinkList)
 	if err != nil {
 		return false, fmt.Errorf("look for interfaces of bridge %s: %w", name, err)
 	}
@@ -297,9 +298,13 @@ func bridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
+func addressesOf(link netlink.Link) ([]netlink.Addr, error) {
+	return netdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+}
+
 // prefixes returns the CIDRs that the link has addresses of.
 func prefixes(link netlink.Link) (all []netip.Prefix, err error) {
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	addrs, err := addressesOf(link)
 	if err != nil {
 		return nil, fmt.Errorf("look for addresses of %s: %w", link.Attrs().Name, err)
 	}

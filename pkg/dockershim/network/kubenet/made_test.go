@@ -12,9 +12,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/netdump"
 )
 
 var c4, d4 = netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("10.2.0.0/24")
@@ -87,7 +90,7 @@ func addresses(t *testing.T, bridge string) (all []string) {
 	if err != nil {
 		return nil
 	}
-	list, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	list, err := netdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +190,53 @@ func TestResetLeavesWhatWasThere(t *testing.T) {
 }
 
 // Somebody may have come to use the bridge, and an address may still be given out.
+// Pods start on the node while it looks at its bridge.
+func TestLinksThatComeAndGoDisturbNobody(t *testing.T) {
+	_, name, _ := onMachine(t)
+	ip(t, "link", "add", name, "type", "bridge")
+	ip(t, "addr", "add", "10.215.0.1/24", "dev", name)
+	port := name + "p"
+	ip(t, "link", "add", port, "type", "veth", "peer", "name", name+"q")
+	t.Cleanup(func() { exec.Command("ip", "link", "del", port).Run() })
+	ip(t, "link", "set", port, "master", name)
+	var others sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range 2 {
+		others.Go(func() {
+			other := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("%so%d", name, i)}}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := netlink.LinkAdd(other); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := netlink.LinkDel(other); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	defer others.Wait()
+	defer close(stop)
+	link, err := bridge(name)
+	if err != nil || link == nil {
+		t.Fatalf("the bridge: %v, %v", link, err)
+	}
+	for range 300 {
+		if all, err := prefixes(link); err != nil || !slices.Contains(all, netip.MustParsePrefix("10.215.0.0/24")) {
+			t.Fatalf("addresses: %v, %v", all, err)
+		}
+		if removed, err := removeBridge(name); err != nil || removed {
+			t.Fatalf("a bridge with an interface was removed: %v, %v", removed, err)
+		}
+	}
+}
+
 func TestResetLeavesWhatOthersUse(t *testing.T) {
 	n, bridge, subnet := onMachine(t)
 	if err := n.SetPodCIDR(subnet(), true); err != nil {
