@@ -46,6 +46,7 @@ func TestARequestIsASpanOfItsCallersWithoutWhatIsExecuted(t *testing.T) {
 	if len(streams) > 0 {
 		t.Errorf("a stream could not be served: %v", streams)
 	}
+	s.Close() // a span ends after its answer has been read
 	spans := recorded.Ended()
 	if len(spans) != 1 || spans[0].SpanContext().TraceID().String() != trace {
 		t.Fatalf("spans %v, want one, of the request that is sampled", spans)
