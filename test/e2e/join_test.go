@@ -30,9 +30,10 @@ func TestKubeadmJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := controlplane.Machine{Agent: binary, Dir: harness.Dir(t, "j"), Name: "joined-by-kubeadm", Args: []string{
+	dir := harness.Dir(t, "j")
+	m := controlplane.Machine{Agent: binary, Dir: dir, Name: "joined-by-kubeadm", Args: []string{
 		"--docker-endpoint", docker.Endpoint, "--cgroup-root", harness.CgroupRoot(t),
-		"--network-plugin", "docker", "--cni-conf-dir", filepath.Join(t.TempDir(), "cni"), // not the machine's
+		"--network-plugin", "docker", "--cni-conf-dir", filepath.Join(dir, "cni"), // not the machine's
 		"--image-gc-high-threshold", "100",
 	}}
 	// Whatever happens, the machine is left as it was.
