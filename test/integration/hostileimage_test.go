@@ -176,7 +176,6 @@ func imageLife(t *testing.T, a *harness.Agent, proxy *harness.Proxy, victim *vic
 		}
 	}
 	slices.Sort(calls)
-	calls = slices.Compact(calls) // how often one is repeated is a matter of how busy the machine is
 	st := second.Status
 	for i := range st.ContainerStatuses {
 		c := &st.ContainerStatuses[i]
