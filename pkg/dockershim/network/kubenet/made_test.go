@@ -189,7 +189,6 @@ func TestResetLeavesWhatWasThere(t *testing.T) {
 	}
 }
 
-// Somebody may have come to use the bridge, and an address may still be given out.
 // Pods start on the node while it looks at its bridge.
 func TestLinksThatComeAndGoDisturbNobody(t *testing.T) {
 	_, name, _ := onMachine(t)
@@ -237,6 +236,7 @@ func TestLinksThatComeAndGoDisturbNobody(t *testing.T) {
 	}
 }
 
+// Somebody may have come to use the bridge, and an address may still be given out.
 func TestResetLeavesWhatOthersUse(t *testing.T) {
 	n, bridge, subnet := onMachine(t)
 	if err := n.SetPodCIDR(subnet(), true); err != nil {
