@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
@@ -276,6 +277,10 @@ func (m *machine) does(what string, do func()) {
 	before := m.inventory()
 	do()
 	after := m.inventory()
+	// Docker and its containerd tidy up behind what has ended.
+	for end := time.Now().Add(harness.Patience); !maps.Equal(before, after) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		after = m.inventory()
+	}
 	for _, key := range slices.Sorted(maps.Keys(before)) {
 		if now, ok := after[key]; !ok {
 			m.t.Errorf("%s: %s is gone", what, key)
@@ -301,7 +306,11 @@ func (m *machine) inventory() map[string]string {
 				}
 				return err
 			}
-			all[path], err = describe(path)
+			text, err := describe(path)
+			if os.IsNotExist(err) {
+				return nil // meanwhile
+			}
+			all[path] = text
 			return err
 		})
 		if err != nil {
