@@ -67,7 +67,8 @@ func command(ctx context.Context, args []string, out io.Writer) (err error) {
 	return judge(ctx, newEvaluator(db, time.Now()), out)
 }
 
-// collect scrapes until every target was scraped that often.
+// collect scrapes until every target has answered that often, and the last time, too: one scrape may
+// take too long on a busy machine.
 func collect(ctx context.Context, db *tsdb.DB, cfg *config.Config, scrapes int, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -94,7 +95,7 @@ func collect(ctx context.Context, db *tsdb.DB, cfg *config.Config, scrapes int, 
 		}
 	}
 	for {
-		v, err := newEvaluator(db, time.Now()).query(ctx, fmt.Sprintf("count_over_time(up[1h]) >= %d", scrapes))
+		v, err := newEvaluator(db, time.Now()).query(ctx, fmt.Sprintf("sum_over_time(up[1h]) >= %d and up == 1", scrapes))
 		if err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func collect(ctx context.Context, db *tsdb.DB, cfg *config.Config, scrapes int, 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d targets were scraped %d times: %w", len(v), want, scrapes, ctx.Err())
+			return fmt.Errorf("%d of %d targets have answered %d times: %w", len(v), want, scrapes, ctx.Err())
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
