@@ -16,6 +16,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image/keyring"
+	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 const apiVersion = "credentialprovider.kubelet.k8s.io/v1"
@@ -36,9 +37,7 @@ func newPlugins(t *testing.T, scripts map[string]string) plugins {
 	p := plugins{t, t.TempDir()}
 	for name, script := range scripts {
 		text := "#!/bin/sh\necho >> $0.calls\ncat > $0.request\n" + script + "\n"
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		testrun.WriteProgram(t, filepath.Join(p.dir, name), text)
 	}
 	return p
 }
