@@ -393,9 +393,11 @@ func TestConcurrentPullsAndLooks(t *testing.T) {
 func TestARecordGoesWithItsImage(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
+	gone := time.Now()
 	s.Pulled("reg/app:1", "sha256:id", nil)
+	s = openStore(t, dir) // which knows the time by the file
 	s.Drop("sha256:other", time.Now().Add(time.Hour))
-	s.Drop("sha256:id", time.Now()) // it has been pulled since: the file has whole seconds
+	s.Drop("sha256:id", gone) // it has been pulled since: the file has whole seconds
 	files := func() int {
 		list, err := os.ReadDir(filepath.Join(dir, "image_manager/pulled"))
 		if err != nil {
