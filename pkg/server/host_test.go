@@ -118,6 +118,7 @@ func startAPI(t *testing.T, h Host, change func(*APIConfig)) (base string, clien
 		t.Fatal(err)
 	}
 	transport := certs.Client().Transport.(*http.Transport).Clone()
+	patient(s)
 	testrun.Start(t, s.Run)
 	t.Cleanup(transport.CloseIdleConnections)
 	return "https://" + s.endpoints[0].listener.Addr().String(), &http.Client{Transport: transport}

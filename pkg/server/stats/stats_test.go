@@ -197,7 +197,8 @@ func TestWhatAPodOccupies(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, node = s.Pods[0], s.Node
-		if len(p.VolumeStats) == 2 && p.Containers[0].Logs != nil && p.Containers[1].Logs != nil || time.Now().After(deadline) {
+		measured := len(p.VolumeStats) == 2 && p.Containers[0].Logs != nil && p.Containers[1].Logs != nil
+		if measured && node.Runtime != nil || time.Now().After(deadline) { // on a busy machine, even the sum of the images may be late
 			break
 		}
 	}
