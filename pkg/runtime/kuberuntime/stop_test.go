@@ -306,15 +306,17 @@ func (immortal) StopContainer(context.Context, *cri.StopContainerRequest, ...grp
 }
 
 func TestAPodThatCannotBeStoppedIsToldOf(t *testing.T) {
-	s := &stopper{begun: time.Now()}
-	m, err := New(Config{CRI: immortal{s}, Clock: clock.RealClock{}, Name: "test", Journal: journal.New(time.Now, s)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.KillPod(t.Context(), testPod(nil), runningPod("c1"), nil); err == nil {
-		t.Error("stopped")
-	}
-	if want := []string{" 0s event FailedKillPod of p/"}; !slices.Equal(s.log, want) {
-		t.Errorf("log %q, want %q", s.log, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &stopper{begun: time.Now()}
+		m, err := New(Config{CRI: immortal{s}, Clock: clock.RealClock{}, Name: "test", Journal: journal.New(time.Now, s)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.KillPod(t.Context(), testPod(nil), runningPod("c1"), nil); err == nil {
+			t.Error("stopped")
+		}
+		if want := []string{" 0s event FailedKillPod of p/"}; !slices.Equal(s.log, want) {
+			t.Errorf("log %q, want %q", s.log, want)
+		}
+	})
 }
