@@ -560,60 +560,63 @@ func TestCredentialsAreTriedInTurnAndNotSharedBetweenPods(t *testing.T) {
 	})
 }
 
+// In a bubble, since the records are written to disk, and a back-off may be over before a slow one has them.
 func TestAPresentImageIsNotForPodsThatCouldNotPullIt(t *testing.T) {
-	n := newNode("loaded:1")
-	n.pull = func(_ context.Context, r *cri.PullImageRequest) error {
-		if r.Image.Image == "secret:1" && r.Auth.GetPassword() != "right" {
-			return status.Error(codes.Unknown, "unauthorized")
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode("loaded:1")
+		n.pull = func(_ context.Context, r *cri.PullImageRequest) error {
+			if r.Image.Image == "secret:1" && r.Auth.GetPassword() != "right" {
+				return status.Error(codes.Unknown, "unauthorized")
+			}
+			return nil
 		}
-		return nil
-	}
-	policy, err := options.NewImageVerification(kubeletconfig.NeverVerifyPreloadedImages, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := record.Open(t.TempDir(), policy, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, e := newManager(t, n, Config{Records: records, Keyring: keys{
-		"good": {{Username: "user", Password: "right"}}, "equal": {{Username: "other", Password: "right"}},
-		"bad": {{Username: "x", Password: "wrong"}},
-	}})
-	for _, tt := range []struct {
-		pod, image string
-		policy     v1.PullPolicy
-		pulls      int
-		reason     string
-		event      string
-	}{
-		{"none", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
-		{"good", "secret:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
-		{"good", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
-		{"good", "secret:1", v1.PullNever, 0, "", "can be accessed by the pod"},
-		{"equal", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
-		{"none2", "secret:1", v1.PullNever, 0, "ErrImageNeverPull", "is not present with pull policy of Never"},
-		{"none2", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
-		{"none2", "secret:1", v1.PullIfNotPresent, 0, "ImagePullBackOff", "Back-off pulling image"},
-		{"bad", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
-		{"none", "loaded:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
-		{"none", "public:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
-		{"bad", "public:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
-	} {
-		_, before := n.counts()
-		_, err := m.Ensure(t.Context(), pod(tt.pod), container(tt.image, tt.policy), nil)
-		reason := ""
-		var failed *Error
-		if errors.As(err, &failed) {
-			reason = failed.Reason()
-		} else if err != nil {
+		policy, err := options.NewImageVerification(kubeletconfig.NeverVerifyPreloadedImages, nil)
+		if err != nil {
 			t.Fatal(err)
 		}
-		events := strings.Join(e.take(), "\n")
-		if _, after := n.counts(); reason != tt.reason || after-before != tt.pulls || !strings.Contains(events, tt.event) {
-			t.Errorf("%s, %s, %s: %d pulls, %q, events:\n%s\nwant %d pulls, %q and %q", tt.pod, tt.image, tt.policy, after-before, reason, events, tt.pulls, tt.reason, tt.event)
+		records, err := record.Open(t.TempDir(), policy, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		m, e := newManager(t, n, Config{Records: records, Keyring: keys{
+			"good": {{Username: "user", Password: "right"}}, "equal": {{Username: "other", Password: "right"}},
+			"bad": {{Username: "x", Password: "wrong"}},
+		}})
+		for _, tt := range []struct {
+			pod, image string
+			policy     v1.PullPolicy
+			pulls      int
+			reason     string
+			event      string
+		}{
+			{"none", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+			{"good", "secret:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
+			{"good", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+			{"good", "secret:1", v1.PullNever, 0, "", "can be accessed by the pod"},
+			{"equal", "secret:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+			{"none2", "secret:1", v1.PullNever, 0, "ErrImageNeverPull", "is not present with pull policy of Never"},
+			{"none2", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+			{"none2", "secret:1", v1.PullIfNotPresent, 0, "ImagePullBackOff", "Back-off pulling image"},
+			{"bad", "secret:1", v1.PullIfNotPresent, 1, "ErrImagePull", "Failed to pull image"},
+			{"none", "loaded:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+			{"none", "public:1", v1.PullIfNotPresent, 1, "", "Successfully pulled"},
+			{"bad", "public:1", v1.PullIfNotPresent, 0, "", "can be accessed by the pod"},
+		} {
+			_, before := n.counts()
+			_, err := m.Ensure(t.Context(), pod(tt.pod), container(tt.image, tt.policy), nil)
+			reason := ""
+			var failed *Error
+			if errors.As(err, &failed) {
+				reason = failed.Reason()
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			events := strings.Join(e.take(), "\n")
+			if _, after := n.counts(); reason != tt.reason || after-before != tt.pulls || !strings.Contains(events, tt.event) {
+				t.Errorf("%s, %s, %s: %d pulls, %q, events:\n%s\nwant %d pulls, %q and %q", tt.pod, tt.image, tt.policy, after-before, reason, events, tt.pulls, tt.reason, tt.event)
+			}
+		}
+	})
 }
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
