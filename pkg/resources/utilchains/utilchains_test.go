@@ -33,7 +33,7 @@ func inOwnNetwork(t *testing.T, test func()) {
 			done <- "no network namespace can be made here: " + err.Error()
 			return
 		}
-		if out, err := exec.Command("iptables", "-t", "mangle", "-S").CombinedOutput(); err != nil {
+		if out, err := exec.Command("iptables", "-w", "-t", "mangle", "-S").CombinedOutput(); err != nil {
 			done <- "iptables does not work here: " + string(out)
 			return
 		}
@@ -46,7 +46,7 @@ func inOwnNetwork(t *testing.T, test func()) {
 
 func rules(t *testing.T, program, table string) string {
 	t.Helper()
-	out, err := exec.Command(program, "-t", table, "-S").CombinedOutput()
+	out, err := exec.Command(program, "-w", "-t", table, "-S").CombinedOutput() // the lock is one for all network namespaces
 	if err != nil {
 		t.Errorf("%s -t %s -S: %v: %s", program, table, err, out)
 	}
@@ -83,7 +83,7 @@ func TestChainsAreMadeOnceAndPutBack(t *testing.T) {
 		check("fresh")
 		for _, flush := range []string{"-F", "-X"} {
 			for _, table := range []string{"filter", "mangle"} {
-				if out, err := exec.Command("iptables", "-t", table, flush).CombinedOutput(); err != nil {
+				if out, err := exec.Command("iptables", "-w", "-t", table, flush).CombinedOutput(); err != nil {
 					t.Errorf("%s", out)
 				}
 			}
@@ -124,7 +124,7 @@ func TestAnIptablesThatHangsKeepsNobodyFromStopping(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(testrun.Patience):
 		t.Fatal("it is still waited for")
 	}
 }

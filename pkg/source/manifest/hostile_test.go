@@ -116,9 +116,13 @@ func TestSplittingTakesTimeInProportionToTheText(t *testing.T) {
 		}
 		return cpu() - start
 	}
-	if a, b := took(1<<14), took(1<<17); b > 40*max(a, 20*time.Millisecond) {
-		t.Errorf("eight times the text takes %v instead of %v", b, a)
+	var a, b time.Duration
+	for range 3 { // other work of the process, and of a virtual machine's host, is measured as well
+		if a, b = took(1<<14), took(1<<17); b <= 40*max(a, 20*time.Millisecond) {
+			return
+		}
 	}
+	t.Errorf("eight times the text takes %v instead of %v", b, a)
 }
 
 func TestProblemsAreBounded(t *testing.T) {
