@@ -121,6 +121,12 @@ func TestTheSecuredPortStandalone(t *testing.T) {
 	}
 
 	made := pair()
+	harness.Eventually(t, "the container has spoken", harness.Patience, func() error {
+		if said, _ := as("admin", "logs", "web"); said == "" {
+			return errors.New("not yet")
+		}
+		return nil
+	}, a.Explain)
 	want("admin", "hello", 0, "logs", "web")
 	want("admin", "command terminated with exit code 9", 9, "exec", "web", "--", "sh", "-c", "exit 9")
 	want("admin", "Pod/"+web.Name, 0, "events")
