@@ -40,6 +40,7 @@ func TestAgentStoppedByCtrlCLeavesPodsRunningAndTheNextAdoptsThem(t *testing.T) 
 	a.WaitRunning("late")
 	a.CheckExactly(append(pods, late)...)
 	checkStillRunning(t, a, before)
+	seen.Wait(1, "start", "late", "c", harness.Patience) // told later than the pod is Ready, at times
 	if starts := len(seen.Of("start", "", "")); starts != 2 {
 		t.Errorf("%d starts since, want only the two of the late pod", starts)
 	}

@@ -55,6 +55,7 @@ func TestReplacementWhileNoAgentRanWaitsForTheOldPod(t *testing.T) {
 // the new one started, and the old one had the time that it asked for.
 func checkSuccession(t *testing.T, a *harness.Agent, seen *harness.Events, old, fresh string) {
 	t.Helper()
+	seen.Wait(2, "start", "web", "c", harness.Patience) // told later than the new pod is Ready, at times
 	var lastDeath, firstStart time.Time
 	deaths := 0
 	for _, e := range seen.Of("die", "web", "") {
@@ -184,19 +185,20 @@ func TestCrashLoopBacksOffFromTenSecondsDoubling(t *testing.T) {
 	if waiting.Status.Phase != v1.PodRunning {
 		t.Errorf("phase %s, want Running: the container will run again", waiting.Status.Phase)
 	}
+	// By the container's own word, since Docker may tell of a death long after it.
+	deaths := []time.Time{deathOf(t, a, waiting)}
 	for _, pause := range []string{"20s", "40s"} {
-		a.WaitPod("crash", "backs off for "+pause, func(p *v1.Pod) bool { return backsOff(p, pause) })
+		deaths = append(deaths, deathOf(t, a, a.WaitPod("crash", "backs off for "+pause, func(p *v1.Pod) bool { return backsOff(p, pause) })))
 	}
-	starts := seen.Of("start", "crash", "c")
-	deaths := seen.Of("die", "crash", "c")
+	starts := seen.Wait(4, "start", "crash", "c", harness.Patience)
 	if len(starts) != 4 {
 		t.Fatalf("%d starts before it backs off for 40s, want 4: the first restart is free", len(starts))
 	}
-	for i, atLeast := range []time.Duration{0, 9500 * time.Millisecond, 19500 * time.Millisecond} {
-		pause := starts[i+1].At.Sub(deaths[i].At)
-		t.Logf("restart %d came %v after the death", i+1, pause.Round(time.Millisecond))
+	for i, atLeast := range []time.Duration{9500 * time.Millisecond, 19500 * time.Millisecond} {
+		pause := starts[i+2].At.Sub(deaths[i])
+		t.Logf("restart %d came %v after the death", i+2, pause.Round(time.Millisecond))
 		if pause < atLeast {
-			t.Errorf("restart %d came %v after the death, want at least %v", i+1, pause, atLeast)
+			t.Errorf("restart %d came %v after the death, want at least %v", i+2, pause, atLeast)
 		}
 	}
 	// All dead containers except the last are collected.
@@ -210,6 +212,20 @@ func TestCrashLoopBacksOffFromTenSecondsDoubling(t *testing.T) {
 		}
 		return nil
 	}, a.Explain)
+}
+
+// deathOf is when the container that the pod had last ended.
+func deathOf(t *testing.T, a *harness.Agent, p *v1.Pod) time.Time {
+	t.Helper()
+	info, err := a.Docker.Client.ContainerInspect(t.Context(), harness.ID(harness.Status(p, "c").ContainerID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, info.State.FinishedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 // backsOff reports whether the pod's container waits that long before its next start.

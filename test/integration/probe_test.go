@@ -107,7 +107,7 @@ func TestProbes(t *testing.T) {
 			t.Errorf("the log does not say %q", want)
 		}
 	}
-	if n := len(seen.Of("start", "web", "c")); n != 2 {
+	if n := len(seen.Wait(2, "start", "web", "c", harness.Patience)); n != 2 {
 		t.Errorf("%d starts, want 2", n)
 	}
 	a.Remove("web.yaml")
