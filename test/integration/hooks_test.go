@@ -120,13 +120,16 @@ func TestPostStartHookThatAlwaysFails(t *testing.T) {
 			return harness.Status(p, "c").State.Terminated != nil && p.Status.Phase != v1.PodRunning
 		})
 	}
-	a.Write("always.yaml", harness.Pod("always", "", func(p *v1.Pod) {
-		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: run("echo because >&2; exit 3")}
+	// Its second attempt, after which it is told to back off, comes to no end before its first has been seen.
+	give, _ := diary(t, a)
+	a.Write("always.yaml", harness.Pod("always", "", give, func(p *v1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: run("test ! -e /diary/once || until test -e /diary/go; do sleep 0.1; done; touch /diary/once; echo because >&2; exit 3")}
 	}))
 	p := a.WaitPod("always", "waits for its next start", func(p *v1.Pod) bool {
 		w := harness.Status(p, "c").State.Waiting
 		return w != nil && w.Reason == "PostStartHookError"
 	})
+	goOn(t, a)
 	if m := harness.Status(p, "c").State.Waiting.Message; !strings.Contains(m, "exited with 3") || !strings.Contains(m, "because") {
 		t.Errorf("message %q", m)
 	}
@@ -170,7 +173,7 @@ func TestPreStopHookAndSignalShareTheGracePeriod(t *testing.T) {
 	}
 	a.Write("short.yaml", harness.Pod("short", deaf, grace(6), hooked(&v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 2}})))
 	a.Write("long.yaml", harness.Pod("long", deaf, grace(3), hooked(run("sleep 1000"))))
-	a.Write("fails.yaml", harness.Pod("fails", "", grace(30), hooked(run("exit 1"))))
+	a.Write("fails.yaml", harness.Pod("fails", slowToStop(0), grace(120), harness.ReadyOnceTouched, hooked(run("exit 1"))))
 	for _, name := range []string{"short", "long", "fails"} {
 		a.WaitRunning(name)
 	}
@@ -205,7 +208,7 @@ func TestPreStopHookAndSignalShareTheGracePeriod(t *testing.T) {
 func TestPreStopHookOfAPodThatOnlyTheRuntimeKnows(t *testing.T) {
 	a := start(t)
 	give, read := diary(t, a)
-	a.Write("web.yaml", harness.Pod("web", untilTerm("c"), grace(20), give, func(p *v1.Pod) {
+	a.Write("web.yaml", harness.Pod("web", untilTerm("c"), grace(120), give, func(p *v1.Pod) {
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: run("echo pre >> /diary/log; sleep 1")}
 	}))
 	a.WaitRunning("web")
@@ -237,7 +240,7 @@ printf '#!/bin/sh\necho pre-$HTTP_X_WHO >> /diary/log\necho\n' > /www/cgi-bin/pr
 chmod 755 /www/cgi-bin/pre
 trap 'echo term >> /diary/log; exit 0' TERM
 httpd -p 8080 -h /www; echo up >> /diary/log; while :; do sleep 1 & wait $!; done`
-	a.Write("web.yaml", harness.Pod("web", serve, grace(20), give, func(p *v1.Pod) {
+	a.Write("web.yaml", harness.Pod("web", serve, grace(120), give, func(p *v1.Pod) {
 		c := &p.Spec.Containers[0]
 		c.Ports = []v1.ContainerPort{{Name: "web", ContainerPort: 8080}}
 		c.Lifecycle = &v1.Lifecycle{PreStop: &v1.LifecycleHandler{HTTPGet: &v1.HTTPGetAction{
@@ -254,7 +257,7 @@ httpd -p 8080 -h /www; echo up >> /diary/log; while :; do sleep 1 & wait $!; don
 func TestStopSignalIsTheContainersOwn(t *testing.T) {
 	a := start(t)
 	seen := harness.WatchEvents(a)
-	a.Write("web.yaml", harness.Pod("web", "trap 'exit 9' USR1; trap '' TERM; touch /tmp/ready; while :; do sleep 1 & wait $!; done", grace(20), harness.ReadyOnceTouched, func(p *v1.Pod) {
+	a.Write("web.yaml", harness.Pod("web", "trap 'exit 9' USR1; trap '' TERM; touch /tmp/ready; while :; do sleep 1 & wait $!; done", grace(120), harness.ReadyOnceTouched, func(p *v1.Pod) {
 		p.Spec.OS = &v1.PodOS{Name: v1.Linux}
 		signal := v1.SIGUSR1
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{StopSignal: &signal}
