@@ -149,19 +149,20 @@ func TestCSIDriverThatHangsHoldsUpOnlyThePodsOfThatVolume(t *testing.T) {
 	a, _, proxy := withDriver(t)
 	fine := writeOnVolume(a, "fine")
 	a.WaitRunning("fine")
-	await := func(call string, n int) {
+	ofStuck := func(call string) func(harness.Call) bool { return harness.About("stuck", harness.Path("POST", call)) }
+	await := func(call string) {
 		t.Helper()
 		harness.Eventually(t, call+" is called", harness.Patience, func() error {
-			if proxy.Count(harness.Path("POST", call)) < n {
+			if proxy.Count(ofStuck(call)) == 0 {
 				return errors.New("not yet")
 			}
 			return nil
 		}, a.Explain)
 	}
 	release := make(chan struct{})
-	proxy.On(harness.First(harness.Path("POST", "/NodePublishVolume")), harness.Hang(release))
+	proxy.On(harness.First(ofStuck("/NodePublishVolume")), harness.Hang(release))
 	stuck := writeOnVolume(a, "stuck")
-	await("/NodePublishVolume", 2)
+	await("/NodePublishVolume")
 	other := writeOnVolume(a, "other")
 	a.WaitRunning("other")
 	kill(t, a, "fine")
@@ -175,9 +176,10 @@ func TestCSIDriverThatHangsHoldsUpOnlyThePodsOfThatVolume(t *testing.T) {
 	waitMounted(t, a, fine, stuck, other)
 
 	again := make(chan struct{})
-	proxy.On(harness.First(harness.Path("POST", "/NodeUnpublishVolume")), harness.Hang(again))
+	proxy.Forget()
+	proxy.On(harness.First(ofStuck("/NodeUnpublishVolume")), harness.Hang(again))
 	a.Remove("stuck.yaml")
-	await("/NodeUnpublishVolume", 1)
+	await("/NodeUnpublishVolume")
 	a.Remove("other.yaml")
 	a.WaitGone("other")
 	close(again)
