@@ -88,7 +88,7 @@ func LoadBusybox(t testing.TB, docker *client.Client) (ref string) {
 // RemoveLater removes an image's name when the test ends, if it is there.
 func RemoveLater(t testing.TB, docker *client.Client, ref string) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		_, _ = docker.ImageRemove(ctx, ref, image.RemoveOptions{Force: true, PruneChildren: true})
 	})
@@ -106,7 +106,7 @@ func Start(t testing.TB, docker *client.Client, config container.Config, host co
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := docker.ContainerRemove(ctx, created.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
 			t.Logf("remove container %s: %v", created.ID, err)

@@ -165,7 +165,7 @@ func TestLeaveNoticesThatTheOtherSideIsGone(t *testing.T) {
 	testrun.Eventually(t, "it is dead", func() bool { s, _ := look(socket(near)); return s == dead })
 	before := time.Now()
 	Leave(t.Context(), near.(*net.TCPConn))
-	if took := time.Since(before); took > patience/2 {
+	if took := time.Since(before); took >= patience { // as if it had not noticed
 		t.Errorf("it took %v", took)
 	}
 }

@@ -99,7 +99,7 @@ gone() {
 	i=0
 	while [ -e /proc/$1 ]; do
 		i=$((i+1))
-		if [ $i -gt 50 ]; then echo "$2 stays: $(grep State /proc/$1/status)"; exit 1; fi
+		if [ $i -gt 500 ]; then echo "$2 stays: $(grep State /proc/$1/status)"; exit 1; fi
 		sleep 0.1
 	done
 	echo "$2 reaped"
@@ -111,11 +111,12 @@ kill $living
 gone $living living
 
 mkfifo /tmp/end
-sh -c 'sleep 0.2 & echo $! > /tmp/dead; exec cat /tmp/end' & # cat waits for no child
+# It ends under cat, which waits for no child. The shell, which it was, does.
+sh -c '{ until grep -q ^cat /proc/$$/cmdline; do sleep 0.1; done; } & echo $! > /tmp/dead; exec cat /tmp/end' &
 i=0
 until dead=$(cat /tmp/dead 2>/dev/null) && [ -n "$dead" ] && grep -q 'State:.Z' /proc/$dead/status; do
 	i=$((i+1))
-	if [ $i -gt 50 ]; then echo "no zombie"; exit 1; fi
+	if [ $i -gt 500 ]; then echo "no zombie"; exit 1; fi
 	sleep 0.1
 done
 echo "dead is a zombie"
