@@ -28,6 +28,7 @@ type execution struct {
 	server      *Server
 	id          string
 	containerID string
+	watched     int // its process ID, once its end is watched for
 	types.HijackedResponse
 }
 

@@ -103,7 +103,7 @@ func TestExecWaitsForTheCommand(t *testing.T) {
 	id := startContainer(t, c, forever)
 	leavesNothing(t)
 	silent := []string{"sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"}
-	r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: silent, Timeout: 10})
+	r, err := s.ExecSync(context.Background(), &cri.ExecSyncRequest{ContainerId: id, Cmd: silent, Timeout: patience})
 	if err != nil || r.ExitCode != 4 {
 		t.Errorf("ExecSync: %v, %v", r, err)
 	}

@@ -32,9 +32,10 @@ const (
 	// holds the output open. Most commands have ended by then.
 	watchAfter = 200 * time.Millisecond
 	// After the command has ended, its last output may still be on the way, through three pipes
-	// and Docker. It has come when nothing came for drainFor; a child that goes on writing gets
-	// drainMost, after which Docker itself ends the output.
-	drainFor  = 300 * time.Millisecond
+	// and Docker. It ends by itself unless a child holds it open. Then all of it has come when nothing
+	// came for drainFor, and once more after Docker has answered something: it may have stood still
+	// meanwhile. A child that goes on writing gets drainMost, after which Docker itself ends the output.
+	drainFor  = 200 * time.Millisecond
 	drainMost = 2 * time.Second
 	// reportWithin is how long Docker may take to say how a command has ended. It handles the
 	// ends in one container one after the other, and each for 2 s when a child holds the output
@@ -197,6 +198,7 @@ func (e *execution) collect(caller, run context.Context, out *output) (exited bo
 	defer watch.Stop()
 	var process <-chan struct{} // closed at the process's end; nil: not watched
 	var quiet drain
+	asked, over := false, run.Done()
 	for {
 		select {
 		case err := <-ended:
@@ -207,13 +209,13 @@ func (e *execution) collect(caller, run context.Context, out *output) (exited bo
 			if run.Err() == nil {
 				return false, status.Errorf(codes.Internal, "read output of exec in container %s: %v", e.containerID, err)
 			}
-			if caller.Err() == nil && (exited || e.hasEnded(caller)) {
+			if caller.Err() == nil && (exited || closed(process) || e.hasEnded(caller)) {
 				return true, nil
 			}
 			return false, run.Err()
-		case <-run.Done():
+		case <-over:
 			abort()
-			if caller.Err() == nil && (exited || e.hasEnded(caller)) {
+			if caller.Err() == nil && (exited || closed(process) || e.hasEnded(caller)) {
 				return true, nil
 			}
 			return false, run.Err()
@@ -229,12 +231,23 @@ func (e *execution) collect(caller, run context.Context, out *output) (exited bo
 				continue
 			}
 			if quiet.over(out.seen.Load(), out.waiting.Load(), time.Now()) {
-				abort()
-				return true, nil
+				if asked {
+					abort()
+					return true, nil
+				}
+				asked = true
+				if !e.hasLeftProcesses() { // nobody holds the output open: it ends as soon as all of it is here
+					watch.Reset(e.server.reportWithin)
+					continue
+				}
+				asking, cancel := context.WithTimeout(caller, e.server.reportWithin)
+				_, _ = e.server.docker.ContainerExecInspect(asking, e.id) // whatever the answer is
+				cancel()
+				quiet = drain{seen: out.seen.Load(), until: time.Now().Add(drainMost)}
 			}
 			watch.Reset(drainFor)
 		case <-process:
-			exited, process = true, make(chan struct{})
+			exited, process, over = true, make(chan struct{}), caller.Done()
 			quiet = drain{seen: out.seen.Load(), until: time.Now().Add(drainMost)}
 			watch.Reset(drainFor)
 		}
@@ -268,10 +281,14 @@ func (e *execution) hasEnded(ctx context.Context) bool {
 		return false
 	}
 	defer stop()
+	return closed(process)
+}
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-process:
+	case <-c:
 		return true
-	case <-time.After(20 * time.Millisecond): // it takes a moment to look
+	default:
 		return false
 	}
 }

@@ -93,7 +93,7 @@ func exchange(addr string, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer nc.Close()
-	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(testrun.Patience)); err != nil {
 		return nil, err
 	}
 	sent := make(chan error, 1)

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 )
 
 // process is one entry of the process table. session is the pid of its session's leader; runc
@@ -193,28 +195,25 @@ func gone(err error) bool {
 	return errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
+const (
+	// findWithin is how long Docker may take to say which process a command is that is to be signalled. It
+	// may be busy, and a command that nobody waits for any more would run on.
+	findWithin = 2 * time.Minute
+	// killWithin is how long a call waits until its command is killed.
+	killWithin = 5 * time.Second
+)
+
 // kill ends a command whose result nobody waits for. Docker has no call for that.
 func (e *execution) kill() {
-	// The caller's context has ended.
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	pid, err := e.pid(ctx)
-	if err == nil && pid != 0 {
-		err = killTree(pid, e.containerID)
-	}
-	if err != nil {
+	e.signalLater(func(pid int) error { return killTree(pid, e.containerID) }, func(err error) {
 		klog.ErrorS(err, "Command that timed out could not be killed", "containerID", e.containerID)
-	}
+	})
 }
 
 // hangUp tells the processes of a command's session that its terminal is gone.
 func (e *execution) hangUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	pid, err := e.pid(ctx)
-	if err == nil && pid != 0 {
-		var all []process
-		all, err = processTable()
+	e.signalLater(func(pid int) error {
+		all, err := processTable()
 		for _, p := range all {
 			if p.session == pid {
 				if err := signal(p, e.containerID, unix.SIGHUP); err != nil && !gone(err) {
@@ -222,9 +221,35 @@ func (e *execution) hangUp() {
 				}
 			}
 		}
-	}
-	if err != nil {
+		return err
+	}, func(err error) {
 		klog.V(2).InfoS("Terminal session could not be ended", "containerID", e.containerID, "err", err)
+	})
+}
+
+// signalLater calls do with the command's process, once Docker has told it. It returns when that is done, but waits
+// no longer than killWithin.
+func (e *execution) signalLater(do func(pid int) error, failed func(error)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The caller's context has ended.
+		ctx, cancel := context.WithTimeout(context.Background(), findWithin)
+		defer cancel()
+		err := recovery.Call(func() error {
+			pid, err := e.pid(ctx)
+			if err != nil || pid == 0 {
+				return err
+			}
+			return do(pid)
+		})
+		if err != nil {
+			failed(err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(e.server.killWithin):
 	}
 }
 
@@ -264,15 +289,19 @@ func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, s
 	if err != nil || !hasBegun(info) {
 		return nil, nil
 	}
+	e.watched = info.Pid
 	done := make(chan struct{})
 	if !info.Running {
 		close(done)
 		return done, func() {}
 	}
 	f, err := openProcess(process{pid: info.Pid}, e.containerID)
-	if err != nil && info.Pid != 0 && gone(err) {
-		close(done)
-		return done, func() {}
+	if err != nil && info.Pid != 0 {
+		// What has ended and waits for its parent may have no cgroup any more.
+		if p, _ := readProcess(info.Pid); gone(err) || p.zombie {
+			close(done)
+			return done, func() {}
+		}
 	}
 	if err != nil {
 		klog.V(4).InfoS("Process of exec cannot be watched", "pid", info.Pid, "err", err)
@@ -283,15 +312,27 @@ func (e *execution) watchProcess(ctx context.Context) (exited <-chan struct{}, s
 		f.Close()
 		return nil, nil
 	}
+	ended := func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		return err == nil && n > 0
+	}
+	var now bool
+	if err := conn.Control(func(fd uintptr) { now = ended(fd) }); err == nil && now {
+		close(done) // at once, so that nobody has to wait to know
+		return done, func() { f.Close() }
+	}
 	go func() {
-		err := conn.Read(func(fd uintptr) bool {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			n, err := unix.Poll(fds, 0)
-			return err == nil && n > 0 // else wait until the kernel says that it is readable
-		})
-		if err == nil {
+		if err := conn.Read(ended); err == nil { // waits until the kernel says that it is readable
 			close(done)
 		}
 	}()
 	return done, func() { f.Close() }
+}
+
+// hasLeftProcesses reports whether any process of the command that was watched is there. It does not see one that
+// has left the session and lost its parent.
+func (e *execution) hasLeftProcesses() bool {
+	all, err := processTable()
+	return err != nil || len(belonging(all, e.watched)) > 0
 }

@@ -41,7 +41,7 @@ type Server struct {
 	forwards forwards
 	large    *semaphore.Weighted // commands with much output, see maxLarge
 	// The constants of these names, except in tests.
-	leaveWithin, reportWithin time.Duration
+	leaveWithin, reportWithin, killWithin time.Duration
 }
 
 // New listens on the address, so that URLs are complete at once; Run serves them.
@@ -71,7 +71,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, docker: cfg.Docker, listener: listener, host: addr.String(),
-		large: semaphore.NewWeighted(maxLarge), leaveWithin: leaveWithin, reportWithin: reportWithin,
+		large: semaphore.NewWeighted(maxLarge), leaveWithin: leaveWithin, reportWithin: reportWithin, killWithin: killWithin,
 	}, nil
 }
 
