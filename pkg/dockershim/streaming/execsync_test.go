@@ -334,6 +334,7 @@ func TestACommandThatHasNotBegunIsNoSuccess(t *testing.T) {
 					w.WriteHeader(http.StatusCreated)
 					_, _ = io.WriteString(w, `{"Id":"x"}`)
 				case strings.HasSuffix(r.URL.Path, "/start"):
+					_, _ = io.Copy(io.Discard, r.Body) // what is unread would reset the connection at its end
 					conn, _, err := http.NewResponseController(w).Hijack()
 					if err != nil {
 						t.Error(err)
