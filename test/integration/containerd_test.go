@@ -39,17 +39,20 @@ func TestPodsRunOnContainerd(t *testing.T) {
 	}
 
 	// What it uses comes from its cgroups, as on Docker.
-	page, err := scrape(a, "/metrics/cadvisor")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, q := range []queried{
-		{"", "container_memory_working_set_bytes", []string{"id", "image", "container", "pod", "namespace"}}, {"", "container_network_receive_bytes_total", []string{"interface", "pod", "namespace"}},
-	} {
-		if !slices.ContainsFunc(page[q.metric].GetMetric(), func(m *dto.Metric) bool { return q.answers(m, before) }) {
-			t.Errorf("no %s of the pod: %v", q.metric, page[q.metric])
+	harness.Eventually(t, "there are metrics of the pod", harness.Patience, func() error {
+		page, err := scrape(a, "/metrics/cadvisor")
+		if err != nil {
+			return err
 		}
-	}
+		for _, q := range []queried{
+			{"", "container_memory_working_set_bytes", []string{"id", "image", "container", "pod", "namespace"}}, {"", "container_network_receive_bytes_total", []string{"interface", "pod", "namespace"}},
+		} {
+			if !slices.ContainsFunc(page[q.metric].GetMetric(), func(m *dto.Metric) bool { return q.answers(m, before) }) {
+				return fmt.Errorf("no %s of the pod: %v", q.metric, page[q.metric])
+			}
+		}
+		return nil
+	}, a.Explain)
 
 	// After a kill the new agent takes over what runs.
 	a.Kill()

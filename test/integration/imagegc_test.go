@@ -107,11 +107,18 @@ func TestImagesThatNobodyUsesGoWhenTheirDiskFillsUp(t *testing.T) {
 	if left := remaining(t, d, kept); len(left) != len(kept) {
 		t.Errorf("of %q there are only %q", kept, left)
 	}
+	const keeps = "The runtime keeps an image that no pod uses"
+	harness.Eventually(t, "it is told which image stays", harness.Patience, func() error {
+		if !strings.Contains(a.Log()[before:], keeps) {
+			return errors.New("not yet")
+		}
+		return nil
+	}, a.Explain)
 	log := a.Log()[before:]
 	if strings.Contains(log, "with errors in image deletion") {
 		t.Error("what cannot be removed is a failure")
 	}
-	if n := strings.Count(log, "The runtime keeps an image that no pod uses"); n != 1 {
+	if n := strings.Count(log, keeps); n != 1 {
 		t.Errorf("the image of somebody else's container is told %d times, want once", n)
 	}
 	a.Write("late.yaml", late)
