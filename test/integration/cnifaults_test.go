@@ -184,7 +184,7 @@ func TestNetworkPlugInThatLies(t *testing.T) {
 // TestNetworkPlugInThatHangsHoldsUpOnlyItsOwnPod has ADD hang, then DEL, then DEL for a sandbox
 // that an agent which starts must give back.
 func TestNetworkPlugInThatHangsHoldsUpOnlyItsOwnPod(t *testing.T) {
-	a, proxy := onCNI(t, map[string]any{"runtimeRequestTimeout": "4s"})
+	a, proxy := onCNI(t, map[string]any{"runtimeRequestTimeout": "15s"})
 	a.Write("first.yaml", harness.Pod("first", ""))
 	first := a.WaitRunning("first")
 

@@ -189,7 +189,7 @@ func TestCPUsOnContainerd(t *testing.T) {
 	a.Start()
 	cpus := func(pod *v1.Pod) string {
 		id := strings.TrimPrefix(harness.Status(pod, "c").ContainerID, "containerd://")
-		out, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", "while read k v; do [ $k = Cpus_allowed_list: ] && echo $v; done < /proc/self/status; true"}, Timeout: 10})
+		out, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", "while read k v; do [ $k = Cpus_allowed_list: ] && echo $v; done < /proc/self/status; true"}, Timeout: 120})
 		if err != nil || out.ExitCode != 0 {
 			t.Fatalf("ask the container: %v, %v", out, err)
 		}

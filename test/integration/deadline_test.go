@@ -11,7 +11,7 @@ import (
 
 // ample is a deadline, in seconds, before which a pod has started even on a busy
 // machine.
-const ample = 20
+const ample = 45
 
 func deadline(seconds int64) func(*v1.Pod) {
 	return func(p *v1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }

@@ -38,8 +38,8 @@ func TestImageThatCannotBePulledBacksOffAndRecovers(t *testing.T) {
 	if !strings.Contains(harness.Status(p, "c").State.Waiting.Message, "ErrImagePull") || p.Status.Phase != v1.PodPending {
 		t.Errorf("%+v, want Pending and the error in the message", p.Status)
 	}
-	a.WaitRunning("other")
 	tries := registry.Pulls()
+	a.WaitRunning("other")
 	registry.Push(t, "test/late", "1")
 	p = a.WaitRunning("late")
 	s := harness.Status(p, "c")
