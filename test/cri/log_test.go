@@ -17,7 +17,7 @@ var logCases = []testCase{
 		p := r.pod("echo out; echo err >&2; echo -n rest")
 		r.exited(p.ctr)
 		got := map[string]string{}
-		for _, l := range r.log(filepath.Join(p.sandbox.LogDirectory, "c/0.log")) {
+		for _, l := range r.logged(filepath.Join(p.sandbox.LogDirectory, "c/0.log"), func(all []line) bool { return len(all) == 3 }) {
 			got[l.text] = l.stream + " " + l.tag
 		}
 		if got["out"] != "stdout F" || got["err"] != "stderr F" || got["rest"] == "" || len(got) != 3 {
@@ -28,7 +28,7 @@ var logCases = []testCase{
 		p := r.pod("head -c 40000 /dev/zero | tr '\\0' x; echo; echo end")
 		r.exited(p.ctr)
 		length := 0
-		lines := r.log(filepath.Join(p.sandbox.LogDirectory, "c/0.log"))
+		lines := r.logged(filepath.Join(p.sandbox.LogDirectory, "c/0.log"), func(all []line) bool { return len(all) > 0 && all[len(all)-1].text == "end" })
 		if len(lines) < 4 {
 			t.Fatalf("%d lines, want three for the long one and the end", len(lines))
 		}

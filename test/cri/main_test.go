@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -198,7 +199,7 @@ func (r *runtime) status(id string) *cri.ContainerStatus {
 func (r *runtime) handles(id string, s syscall.Signal) {
 	r.t.Helper()
 	harness.Eventually(r.t, "the container handles "+s.String(), harness.Patience, func() error {
-		resp, err := r.exec(id, 5, "sh", "-c", "while read name value; do [ $name != SigCgt: ] || echo $value; done < /proc/1/status")
+		resp, err := r.exec(id, 120, "sh", "-c", "while read name value; do [ $name != SigCgt: ] || echo $value; done < /proc/1/status")
 		if err != nil {
 			return err
 		}
@@ -237,16 +238,30 @@ func settle(path string) {
 	}
 }
 
+// endOfOutput is the last line of a container on a runtime that does not say when its log is complete.
+const endOfOutput = "end of output"
+
 // output runs a script in a new pod to its end and returns what it said.
 func (r *runtime) output(script string, change ...func(*cri.ContainerConfig)) string {
 	r.t.Helper()
+	if !r.isDockershim() {
+		script = "trap 'echo " + endOfOutput + "' EXIT\n" + script
+	}
 	p := r.pod(script, change...)
 	st := r.exited(p.ctr)
 	var text strings.Builder
 	lines := r.log(st.LogPath)
-	// containerd may still be writing the log of a container that it calls exited.
-	for end := time.Now().Add(5 * time.Second); len(lines) == 0 && !r.isDockershim() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		lines = r.log(st.LogPath)
+	if !r.isDockershim() {
+		// It may still be writing the log of a container that it calls exited.
+		harness.Eventually(r.t, "the end of the output is in the log", harness.Patience, func() error {
+			lines = r.log(st.LogPath)
+			i := slices.IndexFunc(lines, func(l line) bool { return l.text == endOfOutput })
+			if i < 0 {
+				return fmt.Errorf("%q", lines)
+			}
+			lines = slices.Delete(lines, i, i+1)
+			return nil
+		})
 	}
 	for _, l := range lines {
 		text.WriteString(l.text)
@@ -272,6 +287,18 @@ func (r *runtime) lines(path string) []string {
 		}
 	}
 	return all
+}
+
+// logged returns a container's log when it has ended, for containerd once it is enough, see settle.
+func (r *runtime) logged(path string, enough func([]line) bool) (lines []line) {
+	r.t.Helper()
+	harness.Eventually(r.t, "the log is complete", harness.Patience, func() error {
+		if lines = r.log(path); !r.isDockershim() && !enough(lines) {
+			return fmt.Errorf("it has %d lines", len(lines))
+		}
+		return nil
+	})
+	return lines
 }
 
 // line is a record of a CRI log.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func read(t *testing.T, path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// pid finds a container's process by its cgroup.
+// pid finds a container's first process, by its cgroup: others may end at any moment.
 func (r *runtime) pid(ctr string) int {
 	r.t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
@@ -56,7 +57,10 @@ func (r *runtime) pid(ctr string) int {
 	}
 	for _, f := range files {
 		text, err := os.ReadFile(f)
-		if err == nil && strings.Contains(string(text), ctr) {
+		if err != nil || !strings.Contains(string(text), ctr) {
+			continue
+		}
+		if state, err := os.ReadFile(filepath.Join(filepath.Dir(f), "status")); err == nil && first.Match(state) {
 			var pid int
 			fmt.Sscanf(f, "/proc/%d/cgroup", &pid)
 			return pid
@@ -65,6 +69,9 @@ func (r *runtime) pid(ctr string) int {
 	r.t.Fatalf("no process of container %s", ctr)
 	return 0
 }
+
+// first is in the status of the first process of a PID namespace of its own.
+var first = regexp.MustCompile(`(?m)^NSpid:.*\t1$`)
 
 func cgroupV1() bool {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")

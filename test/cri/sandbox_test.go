@@ -143,7 +143,7 @@ var sandboxCases = []testCase{
 		wantCode(t, "container status", err, codes.NotFound)
 		_, err = r.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: id})
 		wantCode(t, "start container", err, codes.NotFound)
-		_, err = r.exec(id, 1, "true")
+		_, err = r.exec(id, 120, "true")
 		wantCode(t, "exec", err, codes.NotFound)
 		_, err = r.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: id, Config: containerConfig("c", forever), SandboxConfig: r.sandboxConfig()})
 		wantCode(t, "create container", err, codes.NotFound)

@@ -62,7 +62,7 @@ func (r *runtime) stream(way, address string, options remotecommand.StreamOption
 var streamCases = []testCase{
 	{name: "exec synchronously", run: func(t *testing.T, r *runtime) {
 		p := r.pod(forever)
-		resp, err := r.exec(p.ctr, 10, "sh", "-c", "echo out; echo err >&2; exit 5")
+		resp, err := r.exec(p.ctr, 120, "sh", "-c", "echo out; echo err >&2; exit 5")
 		if err != nil || string(resp.Stdout) != "out\n" || string(resp.Stderr) != "err\n" || resp.ExitCode != 5 {
 			t.Errorf("%v, %v", resp, err)
 		}
@@ -83,7 +83,7 @@ var streamCases = []testCase{
 			t.Skip("containerd 1.6 sends more than a message can hold")
 		}
 		p := r.pod(forever)
-		resp, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: p.ctr, Cmd: []string{"sh", "-c", "head -c 20000000 /dev/zero"}, Timeout: 60})
+		resp, err := r.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: p.ctr, Cmd: []string{"sh", "-c", "head -c 20000000 /dev/zero"}, Timeout: 120})
 		if err == nil && len(resp.Stdout) > 16<<20 {
 			t.Errorf("%d bytes", len(resp.Stdout))
 		}
@@ -188,7 +188,7 @@ var streamCases = []testCase{
 			t.Fatal(err)
 		}
 		harness.Eventually(t, "the server answers through the tunnel", harness.Patience, func() error {
-			c := http.Client{Timeout: 5 * time.Second}
+			c := http.Client{Timeout: harness.Patience} // to give up may end the tunnel
 			resp, err := c.Get("http://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(ports[0].Local)) + "/")
 			if err != nil {
 				return err
