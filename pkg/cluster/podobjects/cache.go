@@ -1,6 +1,7 @@
 package podobjects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type Config struct {
 	// nobody.
 	Changed func(pods []types.UID)
 	Clock   clock.PassiveClock // nil is the real one
+	// Patience is how long a caller waits for the API server's first answer; 0 is 5 s.
+	Patience time.Duration
 }
 
 // Cache gives ConfigMaps and Secrets of registered pods. Safe for concurrent use.
@@ -96,6 +99,7 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
+	cfg.Patience = cmp.Or(cfg.Patience, syncWait)
 	return &Cache{
 		cfg: cfg, kinds: apis(cfg.Client),
 		pods: map[types.UID]registered{}, entries: map[key]*entry{},
@@ -136,7 +140,7 @@ func (c *Cache) Register(pod *v1.Pod) {
 		if e == nil {
 			e = &entry{
 				key: k, pods: map[types.UID]struct{}{}, synced: make(chan struct{}),
-				patience: time.Now().Add(syncWait), fetching: make(chan struct{}, 1),
+				patience: time.Now().Add(c.cfg.Patience), fetching: make(chan struct{}, 1),
 			}
 			c.entries[k] = e
 			c.watch(e)
@@ -208,7 +212,7 @@ func (c *Cache) get(ctx context.Context, k key) (metav1.Object, error) {
 	}
 	timedOut := errors.New("timed out waiting for the condition")
 	if c.cfg.Strategy != kubeletconfig.WatchChangeDetectionStrategy {
-		ctx, cancel := context.WithTimeoutCause(ctx, syncWait, timedOut)
+		ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Patience, timedOut)
 		defer cancel()
 		return c.fetch(ctx, e)
 	}

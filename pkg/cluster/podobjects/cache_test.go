@@ -34,6 +34,7 @@ func start(t *testing.T, cfg Config) (*Cache, <-chan []types.UID) {
 	t.Helper()
 	changes := make(chan []types.UID, 100)
 	cfg.Changed = func(pods []types.UID) { changes <- pods }
+	cfg.Patience = testrun.Patience // a test of what is answered is none of who waits too long
 	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +260,7 @@ func TestAPodOfManyObjectsWaitsForAllTogether(t *testing.T) {
 func TestRegisteredBeforeRunIsWatchedByRun(t *testing.T) {
 	s, client := newAPIServer(t)
 	s.put(configMapOf("a", "1"))
-	c, err := New(Config{Client: client})
+	c, err := New(Config{Client: client, Patience: testrun.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
