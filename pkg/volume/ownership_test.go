@@ -144,7 +144,7 @@ func TestOwnershipIsSafeAgainstAContainerThatExchangesDirectoriesForLinks(t *tes
 			treetest.Exchange(t, filepath.Join(vol, "d"), filepath.Join(vol, "l"))
 			// The old walk by paths lost within 15 ms.
 			walks := 0
-			for start := time.Now(); time.Since(start) < 2*time.Second; walks++ {
+			for start := time.Now(); walks < 10 || time.Since(start) < 2*time.Second; walks++ {
 				if err := owner.setOwnershipOf(t.Context(), vol, groupPod(4242)); err != nil {
 					t.Fatal(err)
 				}
@@ -153,9 +153,6 @@ func TestOwnershipIsSafeAgainstAContainerThatExchangesDirectoriesForLinks(t *tes
 						t.Fatalf("after %d walks: %s of the host has group %d and mode %o", walks, f, st.Gid, st.Mode)
 					}
 				}
-			}
-			if walks < 10 {
-				t.Errorf("only %d walks were done", walks)
 			}
 		})
 	}

@@ -435,8 +435,11 @@ func TestTheFilesGetTheirGroupByPolicy(t *testing.T) {
 func TestAVolumeIsWaitedForUntilItIsAttached(t *testing.T) {
 	h := start(t, csidriver.Config{}) // without a CSIDriver, volumes are attached
 	v := h.persistent("a", "1")
-	short, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
+	short, end := context.WithCancel(t.Context())
+	h.client.PrependReactor("get", "volumeattachments", func(k8stesting.Action) (bool, runtime.Object, error) {
+		end() // once it waits, not before
+		return false, nil, nil
+	})
 	if err := h.SetUp(short, v); err == nil || err.Error() != "timed out waiting for external-attacher of test.csi.example CSI driver to attach volume 1" {
 		t.Errorf("error %v", err)
 	}
