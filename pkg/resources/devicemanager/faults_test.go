@@ -60,9 +60,8 @@ func TestTheSocketIsMadeAgainWhenSomebodyRemovesIt(t *testing.T) {
 		}
 		h.has(gpu, 3, 3)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
+	// On a busy machine something may be made again in it before all of it is gone.
+	testrun.Eventually(t, "the directory is removed", func() bool { return os.RemoveAll(dir) == nil })
 	testrun.Eventually(t, "the directory is made again", there(socketName))
 	testrun.Eventually(t, "what is on record, too", there(checkpoint.FileName))
 	h.restart()
