@@ -75,9 +75,14 @@ func TestWhatAKilledRunLeftIsTakenAway(t *testing.T) {
 	}
 	defer func() { _ = reader.Process.Kill(); _ = reader.Wait() }()
 	elsewhere := t.TempDir()
-	theirs := []string{filepath.Join(base, "notes"), filepath.Join(base, "0ff1ce"), filepath.Join(elsewhere, "data")}
+	notes, err := os.MkdirTemp(base, "notes-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A name as runs have, of which a test that was killed leaves no other the like.
+	theirs := []string{notes, filepath.Join(base, fmt.Sprintf("%06x", os.Getpid()&0xffffff)), filepath.Join(elsewhere, "data")}
 	for _, err := range []error{
-		os.Mkdir(theirs[0], 0o755), os.WriteFile(theirs[2], nil, 0o644), os.Symlink(elsewhere, theirs[1]),
+		os.WriteFile(theirs[2], nil, 0o644), os.Symlink(elsewhere, theirs[1]),
 		os.WriteFile(filepath.Join(theirs[0], "bridge"), []byte("lo\n"), 0o644),
 		// What is noted there is believed only as far as it is a name of this run.
 		os.WriteFile(filepath.Join(dir, "bridge"), []byte("docker0\n"), 0o644),
