@@ -21,13 +21,13 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
-// numberLines returns a pod that writes numbered lines until the test makes gate/stop: 3 MB of
+// numberLines returns a pod that writes numbered lines until the test makes gate/stop: 5 MB of
 // Docker's records a second at most, of which Docker keeps 24, since an agent may stand still for
 // seconds on a busy machine; and only a few thousand lines a second while there is gate/slow.
 func numberLines(gate string) *v1.Pod {
 	script := `n=0
 while [ ! -e /gate/stop ]; do
-	if [ -e /gate/slow ]; then k=$((n+10)); usleep 5000; else k=$((n+1000)); usleep 30000; fi
+	if [ -e /gate/slow ]; then k=$((n+10)); usleep 5000; else k=$((n+1000)); usleep 15000; fi
 	seq $((n+1)) $k; n=$k
 done
 echo $n >/gate/last; sleep 2`
