@@ -71,8 +71,9 @@ func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink
 
 func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
 
-// tellTimeout is how long the agent stays to tell that it cannot start.
-const tellTimeout = 3 * time.Second
+// tellTimeout is how long the agent stays to tell that it cannot start, as long as it waits for other
+// answers. On a busy machine a new connection alone takes seconds.
+const tellTimeout = 10 * time.Second
 
 // setupFailed implements world. The agent ends with the error, and so does what writes events.
 func (c *cluster) setupFailed(ctx context.Context, cause error) {
