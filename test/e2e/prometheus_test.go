@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	authv1 "k8s.io/api/authentication/v1"
@@ -44,7 +45,13 @@ func TestNoRuleOfKubePrometheusIsEmpty(t *testing.T) {
 	n.Create(ns, observed("web", claimed("data")))
 	n.AwaitReady(ns, "web")
 
+	// What is said of the pods is that they are well: only once they are.
+	var started atomic.Bool
 	state := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !started.Load() {
+			http.Error(w, "a pod is still to start", http.StatusServiceUnavailable)
+			return
+		}
 		text, err := stateMetrics(r.Context(), n, ns)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -58,7 +65,7 @@ func TestNoRuleOfKubePrometheusIsEmpty(t *testing.T) {
 	if err := os.WriteFile(file, []byte(scrapeConfig(n, scraperToken(t, n, ns), state.Listener.Addr().String())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-config", file, "-scrapes", "6")
+	cmd := exec.CommandContext(t.Context(), program, "-config", file, "-scrapes", "6", "-patience", (3 * harness.Patience).String())
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -67,6 +74,7 @@ func TestNoRuleOfKubePrometheusIsEmpty(t *testing.T) {
 	// One that starts while Prometheus looks, so that start-up times are measured.
 	n.Create(ns, observed("later"))
 	n.AwaitReady(ns, "later")
+	started.Store(true)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s\n%s", err, out.String(), n.Explain())
 	}
