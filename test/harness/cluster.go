@@ -206,10 +206,7 @@ func (n *Node) Namespace() string {
 	if _, err := n.Cluster.Client.CoreV1().Namespaces().Create(ctx, &v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 		n.t.Fatalf("%v", err)
 	}
-	Eventually(n.t, "the namespace has its service account", Patience, func() error {
-		_, err := n.Cluster.Client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
-		return err
-	})
+	Eventually(n.t, "the namespace is ready for pods", Patience, func() error { return n.Cluster.ReadyForPods(ctx, name) })
 	n.t.Cleanup(func() {
 		// Pods go at once: the node may be gone, or about to go.
 		ctx, zero := context.Background(), int64(0)
@@ -220,6 +217,16 @@ func (n *Node) Namespace() string {
 		_ = n.Cluster.Client.CoreV1().Pods(name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
 	})
 	return name
+}
+
+// ReadyForPods returns nil once the controllers have given a namespace what any pod in it uses: the service
+// account, and the certificate beside its token. A pod that comes earlier waits, and has events of that.
+func (c *Cluster) ReadyForPods(ctx context.Context, namespace string) error {
+	_, err := c.Client.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
+	if err == nil {
+		_, err = c.Client.CoreV1().ConfigMaps(namespace).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
+	}
+	return err
 }
 
 // Create creates a pod that is bound to this node, without the scheduler.

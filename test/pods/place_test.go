@@ -132,10 +132,7 @@ func (m member) namespace(ctx context.Context, name string) (string, func(), err
 		_ = client.Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
 		removeForAll(m.n.Cluster.Client, namespace)
 	}
-	return namespace, remove, within(ctx, func() error {
-		_, err := client.ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
-		return err
-	})
+	return namespace, remove, within(ctx, func() error { return m.n.Cluster.ReadyForPods(ctx, namespace) })
 }
 
 // create makes what pods use before the pods, which are bound to the node without
