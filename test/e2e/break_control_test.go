@@ -47,7 +47,7 @@ func TestControlPlaneStallsAndRestarts(t *testing.T) {
 	}
 	c := harness.StartCluster(t, controlplane.Config{APIServerArgs: []string{
 		"--audit-policy-file=" + policy, "--audit-log-path=" + audit, "--audit-log-mode=blocking",
-	}})
+	}, ControllerManagerArgs: []string{patientWithNodes}})
 	n := harness.StartNode(t, c, harness.AgentConfig{})
 	ns := n.Namespace()
 	before := map[string]*v1.Pod{}

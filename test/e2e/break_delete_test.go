@@ -120,7 +120,7 @@ func TestAdmissionAfterARestart(t *testing.T) {
 		t.Error("the pod that had the port was restarted")
 	}
 	// The port becomes free, and still no rejected pod gets it.
-	n.MustKubectl(ns, "delete", "pod", "z-first", "--timeout=60s")
+	n.MustKubectl(ns, "delete", "pod", "z-first", patiently)
 	n.Kill()
 	n.Start()
 	n.WaitReady()
@@ -134,5 +134,5 @@ func TestAdmissionAfterARestart(t *testing.T) {
 		}
 		return err
 	}, n.Explain)
-	n.MustKubectl(ns, "delete", "pod", "--all", "--timeout=60s")
+	n.MustKubectl(ns, "delete", "pod", "--all", patiently)
 }

@@ -93,6 +93,7 @@ func TestPodsChangeWhileTheAgentIsAway(t *testing.T) {
 	if a, b := harness.Status(was["stays"], "c"), harness.Status(stays, "c"); a.ContainerID != b.ContainerID {
 		t.Errorf("stays was restarted")
 	}
+	w.lastOf(n, "ends-deleted")
 	ended := w.first("ends-deleted", func(p *v1.Pod) bool { return harness.Status(p, "c").State.Terminated != nil })
 	if ended == nil || harness.Status(ended.pod, "c").State.Terminated.ExitCode != 3 || ended.pod.Status.Phase != v1.PodFailed {
 		t.Errorf("the pod that ended by itself and was deleted meanwhile: %+v", w.of("ends-deleted"))
@@ -221,7 +222,7 @@ func TestStatefulSet(t *testing.T) {
 			}
 		}
 	}
-	n.MustKubectl("", "delete", "namespace", ns, "--timeout=60s")
+	n.MustKubectl("", "delete", "namespace", ns, patiently)
 	for _, uid := range last {
 		noneLeft(t, n, uid)
 	}
@@ -269,7 +270,7 @@ func TestManyPodsComeAndGo(t *testing.T) {
 	pods := n.Cluster.Client.CoreV1().Pods(ns)
 	n.Create(ns, harness.Pod("warm", "", quick))
 	n.AwaitReady(ns, "warm")
-	n.MustKubectl(ns, "delete", "pod", "warm", "--timeout=60s")
+	n.MustKubectl(ns, "delete", "pod", "warm", patiently)
 	before, err := n.Audit()
 	if err != nil {
 		t.Fatal(err)

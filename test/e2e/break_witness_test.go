@@ -136,6 +136,20 @@ func (s *witness) of(name string) []sighting {
 	return of
 }
 
+// lastOf waits until the pod is gone, and returns what it was last.
+func (s *witness) lastOf(n *harness.Node, name string) (pod *v1.Pod) {
+	s.t.Helper()
+	harness.Eventually(s.t, "pod "+name+" is gone", harness.Patience, func() error {
+		of := s.of(name)
+		if len(of) == 0 || of[len(of)-1].kind != watch.Deleted {
+			return fmt.Errorf("it has been seen %d times", len(of))
+		}
+		pod = of[len(of)-1].pod
+		return nil
+	}, n.Explain)
+	return pod
+}
+
 // first returns the first sighting of a pod that cond accepts, nil when there is none.
 func (s *witness) first(name string, cond func(*v1.Pod) bool) *sighting {
 	for _, e := range s.of(name) {

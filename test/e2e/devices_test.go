@@ -53,7 +53,7 @@ func scheduled(t *testing.T, n *harness.Node, ns, app string, name v1.ResourceNa
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "rollout", "status", "deployment/"+app, "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "deployment/"+app, patiently)
 }
 
 // TestTheSchedulerCountsDevices: a plug-in's devices are in the node's status, and so is what an operator says that

@@ -69,7 +69,7 @@ func TestKubeadmJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, "a pod on the joined node is Ready", harness.Patience, func() error {
-		_, _, err := c.Kubectl(t.Context(), nil, "wait", "--for=condition=Ready", "pod/p", "--timeout=1s")
+		_, _, err := c.Kubectl(t.Context(), nil, "wait", "--for=condition=Ready", "pod/p", "--timeout=30s")
 		return err
 	}, func() string { text, _ := os.ReadFile(m.Dir + "/logs/kubelet.log"); return string(text) })
 	harness.Eventually(t, "its log is there", harness.Patience, func() error {
@@ -79,7 +79,7 @@ func TestKubeadmJoin(t *testing.T) {
 		}
 		return err
 	})
-	if _, _, err := c.Kubectl(t.Context(), nil, "delete", "pod", "p", "--timeout=30s"); err != nil {
+	if _, _, err := c.Kubectl(t.Context(), nil, "delete", "pod", "p", patiently); err != nil {
 		t.Error(err)
 	}
 }

@@ -59,7 +59,7 @@ func TestMetricsServerFeedsTopAndTheAutoscaler(t *testing.T) {
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "rollout", "status", "deployment/busy", "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "deployment/busy", patiently)
 	log := startMetricsServer(t, n, ns)
 	explain := func() string { return "metrics-server:\n" + log() + "\n" + n.Explain() }
 
@@ -155,7 +155,7 @@ current-context: x
 		// Nobody approves the node's request for a certificate here.
 		"--kubelet-insecure-tls", "--kubelet-use-node-status-port", "--kubelet-preferred-address-types=InternalIP",
 		"--node-selector="+v1.LabelHostname+"="+n.Node())
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	t.Cleanup(client.CloseIdleConnections)
 	harness.Eventually(t, "metrics-server has scraped the node", harness.Patience, func() error {
 		resp, err := client.Get("https://127.0.0.1:" + text + "/readyz")

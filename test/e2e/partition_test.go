@@ -16,7 +16,7 @@ import (
 // static pods come and the agent is killed, and nothing that ran is harmed.
 func TestPartition(t *testing.T) {
 	t.Parallel()
-	c := harness.StartCluster(t, controlplane.Config{})
+	c := harness.StartCluster(t, controlplane.Config{ControllerManagerArgs: []string{patientWithNodes}})
 	n := harness.StartNode(t, c, harness.AgentConfig{Config: map[string]any{"crashLoopBackOff": map[string]any{"maxContainerRestartPeriod": "1s"}}})
 	ns := n.Namespace()
 	n.Create(ns, harness.Pod("steady", "sleep 100000", quick))

@@ -39,7 +39,7 @@ func TestPodThatIsEndedAtTheAPIServer(t *testing.T) {
 		if s := harness.Status(p, "c"); s.ContainerID != harness.Status(was, "c").ContainerID || s.RestartCount != 0 {
 			t.Errorf("%s: %+v", name, s)
 		}
-		n.MustKubectl(ns, "delete", "pod", name, "--timeout=60s")
+		n.MustKubectl(ns, "delete", "pod", name, patiently)
 		noneLeft(t, n, was.UID)
 	}
 

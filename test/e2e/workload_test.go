@@ -37,7 +37,7 @@ func TestDeploymentRollsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", patiently)
 	old, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(old.Items) != 3 {
 		t.Fatalf("%d pods: %v", len(old.Items), err)
@@ -47,7 +47,7 @@ func TestDeploymentRollsOut(t *testing.T) {
 	if _, err := apps.Deployments(ns).Update(t.Context(), d, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", patiently)
 	harness.Eventually(t, "only the new pods are left", harness.Patience, func() error {
 		now, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
@@ -84,8 +84,8 @@ func TestDaemonSetAndJob(t *testing.T) {
 	if _, err := n.Cluster.Client.BatchV1().Jobs(ns).Create(t.Context(), job, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "wait", "--for=condition=complete", "job/job", "--timeout=90s")
-	n.MustKubectl(ns, "rollout", "status", "daemonset/ds", "--timeout=60s")
+	n.MustKubectl(ns, "wait", "--for=condition=complete", "job/job", patiently)
+	n.MustKubectl(ns, "rollout", "status", "daemonset/ds", patiently)
 	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=job"})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestJobOfOneRunIsNotRunTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	// By the job: its pod may not have been made yet, and kubectl waits for no pods at all.
-	n.MustKubectl(ns, "wait", "--for=jsonpath={.status.ready}=1", "job/once", "--timeout=90s")
+	n.MustKubectl(ns, "wait", "--for=jsonpath={.status.ready}=1", "job/once", patiently)
 	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=once"})
 	if err != nil || len(pods.Items) != 1 {
 		t.Fatalf("%d pods: %v", len(pods.Items), err)
@@ -125,7 +125,7 @@ func TestJobOfOneRunIsNotRunTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Start()
-	n.MustKubectl(ns, "wait", "--for=condition=failed", "job/once", "--timeout=90s")
+	n.MustKubectl(ns, "wait", "--for=condition=failed", "job/once", patiently)
 	p, err := n.Cluster.Client.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -147,8 +147,8 @@ func TestDrainAndCordon(t *testing.T) {
 	if _, err := n.Cluster.Client.AppsV1().Deployments(ns).Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
-	n.MustKubectl(ns, "drain", n.Node(), "--ignore-daemonsets", "--timeout=60s", "--pod-selector=app=web")
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", patiently)
+	n.MustKubectl(ns, "drain", n.Node(), "--ignore-daemonsets", patiently, "--pod-selector=app=web")
 	pods, err := n.Cluster.Client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + n.Node()})
 	if err != nil || len(pods.Items) != 0 {
 		t.Errorf("%d pods are left after drain: %v", len(pods.Items), err)
@@ -170,7 +170,7 @@ func TestDrainAndCordon(t *testing.T) {
 		t.Errorf("after a restart: unschedulable=%v labels=%v", node.Spec.Unschedulable, node.Labels)
 	}
 	n.MustKubectl("", "uncordon", n.Node())
-	n.MustKubectl(ns, "rollout", "status", "deployment/web", "--timeout=90s")
+	n.MustKubectl(ns, "rollout", "status", "deployment/web", patiently)
 }
 
 func TestDeleteGivesTheGracePeriod(t *testing.T) {
@@ -179,19 +179,16 @@ func TestDeleteGivesTheGracePeriod(t *testing.T) {
 		p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](30)
 	}))
 	n.AwaitReady(ns, "p")
+	w := watchPods(t, n, ns)
 	begin := time.Now()
 	if err := n.Cluster.Client.CoreV1().Pods(ns).Delete(t.Context(), "p", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// The status comes first: it shows that the pod is over before the pod is gone.
-	ended := n.Await(ns, "p", "has ended", func(p *v1.Pod) bool {
-		s := harness.Status(p, "c")
-		return s.State.Terminated != nil
-	})
-	if s := harness.Status(ended, "c").State.Terminated; s.ExitCode != 0 {
-		t.Errorf("it ended with %d, killed before its time", s.ExitCode)
+	ended := w.lastOf(n, "p")
+	if s := harness.Status(ended, "c").State.Terminated; s == nil || s.ExitCode != 0 {
+		t.Errorf("it ended as %+v, killed before its time", harness.Status(ended, "c").State)
 	}
-	n.AwaitGone(ns, "p")
 	if took := time.Since(begin); took < 2*time.Second {
 		t.Errorf("it was gone after %v, before it could have ended", took)
 	}
@@ -224,7 +221,7 @@ func TestAdmissionOnTheNode(t *testing.T) {
 		if p.Status.Reason != tt.reason {
 			t.Errorf("%s: reason %s: %s, want %s", name, p.Status.Reason, p.Status.Message, tt.reason)
 		}
-		n.MustKubectl(ns, "delete", "pod", name, "--timeout=30s")
+		n.MustKubectl(ns, "delete", "pod", name, patiently)
 	}
 }
 
