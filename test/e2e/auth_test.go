@@ -142,14 +142,15 @@ func joinWithCertificate(t *testing.T) *harness.Node {
 	n.WaitReady()
 	// Nobody approves these automatically, so that nodes cannot take names.
 	harness.Eventually(t, "the request for a serving certificate is there", harness.Patience, func() error {
-		out, _, err := n.Cluster.Kubectl(t.Context(), nil, "get", "csr", "--field-selector", "spec.signerName=kubernetes.io/kubelet-serving", "-o", "jsonpath={range .items[?(@.spec.username==\"system:node:"+n.Node()+"\")]}{.metadata.name}{end}")
+		out, _, err := n.Cluster.Kubectl(t.Context(), nil, "get", "csr", "--field-selector", "spec.signerName=kubernetes.io/kubelet-serving", "-o", "jsonpath={range .items[?(@.spec.username==\"system:node:"+n.Node()+"\")]}{.metadata.name} {end}")
 		if err != nil {
 			return err
 		}
-		if len(out) == 0 {
+		names := strings.Fields(string(out)) // several, where the answer to a request came too late
+		if len(names) == 0 {
 			return fmt.Errorf("none of %s", n.Node())
 		}
-		_, _, err = n.Cluster.Kubectl(t.Context(), nil, "certificate", "approve", string(out))
+		_, _, err = n.Cluster.Kubectl(t.Context(), nil, append([]string{"certificate", "approve"}, names...)...)
 		return err
 	}, n.Explain)
 	return n

@@ -19,7 +19,7 @@ func TestRestartedAgentHasNothingNewToSay(t *testing.T) {
 	n, ns := join(t)
 	n.MustKubectl(ns, "create", "configmap", "cm", "--from-literal=key=one")
 	probe := func(command string) *v1.Probe {
-		return &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"sh", "-c", command}}}, PeriodSeconds: 1, TimeoutSeconds: 10}
+		return &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"sh", "-c", command}}}, PeriodSeconds: 1, TimeoutSeconds: 60}
 	}
 	never := func(p *v1.Pod) { p.Spec.RestartPolicy = v1.RestartPolicyNever }
 	ends := func(phase v1.PodPhase) func(*v1.Pod) bool {

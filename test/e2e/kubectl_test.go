@@ -170,7 +170,9 @@ func TestKubectlAttach(t *testing.T) {
 
 func TestKubectlPortForward(t *testing.T) {
 	n, ns := join(t)
-	n.Create(ns, harness.Pod("p", "mkdir /www; yes 0123456789abcdef | head -c 2000000 > /www/big; httpd -f -p 8000 -h /www", quick))
+	// Ready once it listens: kubectl ends when a connection is refused.
+	n.Create(ns, harness.Pod("p", "mkdir /www; yes 0123456789abcdef | head -c 2000000 > /www/big; httpd -p 8000 -h /www && touch /tmp/ready; exec sleep 1000",
+		quick, harness.ReadyOnceTouched))
 	n.AwaitReady(ns, "p")
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
