@@ -317,6 +317,7 @@ func TestRemovalThatConflictsIsTriedAgainWhileThePodIsThere(t *testing.T) {
 				api.Put(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default", UID: "2"}})
 			}
 			s.statuses.Set(going, v1.PodStatus{Phase: v1.PodPending})
+			synctest.Wait() // each of both has the Writer look once
 			s.statuses.Finish(going)
 			time.Sleep(time.Hour)
 			synctest.Wait()
