@@ -436,11 +436,14 @@ func TestAVolumeIsWaitedForUntilItIsAttached(t *testing.T) {
 	h := start(t, csidriver.Config{}) // without a CSIDriver, volumes are attached
 	v := h.persistent("a", "1")
 	short, end := context.WithCancel(t.Context())
-	h.client.PrependReactor("get", "volumeattachments", func(k8stesting.Action) (bool, runtime.Object, error) {
-		end() // once it waits, not before
-		return false, nil, nil
+	defer end()
+	waited := make(chan error, 1)
+	go func() { waited <- h.SetUp(short, v) }()
+	h.until("it is waited for", func() bool {
+		return slices.ContainsFunc(h.client.Actions(), func(a k8stesting.Action) bool { return a.Matches("get", "volumeattachments") })
 	})
-	if err := h.SetUp(short, v); err == nil || err.Error() != "timed out waiting for external-attacher of test.csi.example CSI driver to attach volume 1" {
+	end()
+	if err := <-waited; err == nil || err.Error() != "timed out waiting for external-attacher of test.csi.example CSI driver to attach volume 1" {
 		t.Errorf("error %v", err)
 	}
 	h.calls()
