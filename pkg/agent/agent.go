@@ -19,11 +19,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
@@ -60,14 +60,15 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	defer releaseFile()
 	group.Go(func() error { return contended(ctx) })
+	record := journal.New(time.Now)
 	if ownDockershim(cfg) {
-		shim, err := newDockershim(ctx, cfg)
+		shim, err := newDockershim(ctx, cfg, record)
 		if err != nil {
 			return err
 		}
 		group.Go(func() error { return shim.Run(ctx) })
 	}
-	err = start(ctx, group, cfg, traces, out)
+	err = start(ctx, group, cfg, tools{metrics: prometheus.NewRegistry(), traces: traces, record: record}, out)
 	if err != nil {
 		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })
@@ -81,13 +82,12 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 }
 
 // start builds the parts above CRI and lets the group run them.
-func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, traces trace.TracerProvider, out io.Writer) error {
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, tools tools, out io.Writer) error {
+	tools.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	client, err := criclient.New(criclient.Config{
 		Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(),
-		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: metrics, Traces: traces,
+		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: tools.metrics, Traces: tools.traces, Journal: tools.record,
 	})
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, trace
 	if err != nil {
 		return err
 	}
-	parts, err := assemble(ctx, cfg, client, engine, tools{metrics, traces}, out)
+	parts, err := assemble(ctx, cfg, client, engine, tools, out)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ type foundation struct {
 type tools struct {
 	metrics *prometheus.Registry
 	traces  trace.TracerProvider // nil: nothing is traced
+	record  *journal.Journal     // what happens; without sinks
 }
 
 // readinessChanged has the node's status looked at.
@@ -98,7 +99,7 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	f := &foundation{
 		cfg: cfg, client: client, engine: engine, tools: tools, recent: events,
 		store: store, statuses: statuses, starts: starts, wakeups: loop.NewWakeups(),
-		journal: journal.New(time.Now, append(world.sinks(), events)...), nodeEvent: journal.Both(events.Node, world.nodeEvent()), nodeChanged: make(chan struct{}, 1),
+		journal: tools.record.WithSinks(append(world.sinks(), events)...), nodeEvent: journal.Both(events.Node, world.nodeEvent()), nodeChanged: make(chan struct{}, 1),
 	}
 	tellCgroupV1(f.nodeEvent)
 	host, err := newHost(ctx, f, world)

@@ -86,7 +86,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content {
 	cfg := f.cfg
 	c := server.Content{
-		Host: target, Configz: func() any { return cfg.Shown() }, Events: f.recent,
+		Host: target, Configz: func() any { return cfg.Shown() }, Events: f.recent, Journal: f.journal,
 		Metrics: server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
 		Version: config.KubernetesVersion, Flags: cfg.FlagValues,
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),

@@ -52,7 +52,7 @@ func Reset(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	var errs []error
 	if cfg.InProcessDockershim() {
-		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg), out))
+		errs = append(errs, dockershim.Reset(ctx, shimConfig(cfg, nil), out))
 	}
 	// While the marks are there that say which pods are ours.
 	errs = append(errs, resetLogs(ctx, cfg.PodLogsDir, linksDir, func(uid types.UID) bool { return volume.Owns(cfg.RootDir, uid) }, out))
@@ -82,7 +82,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		_ = group.Wait() // its error has been reported by the calls that failed because of it
 	}()
 	if ownDockershim(cfg) {
-		shim, err := newDockershim(ctx, cfg)
+		shim, err := newDockershim(ctx, cfg, nil)
 		if err != nil {
 			return err
 		}

@@ -3,20 +3,25 @@ package agent
 import (
 	"context"
 	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
-func shimConfig(cfg *config.Config) dockershim.Config {
+func shimConfig(cfg *config.Config, observe func(docker.Call)) dockershim.Config {
 	return dockershim.Config{
 		Listen: cfg.DockershimSocket, DockerEndpoint: cfg.DockerEndpoint, StateDir: cfg.DockershimRootDir,
 		CgroupDriver: cfg.CgroupDriver, SandboxImage: cfg.PodInfraContainerImage, NetworkPlugin: cfg.NetworkPlugin,
 		CNIConfDir: cfg.CNIConfDir, CNIBinDirs: cfg.CNIBinDirs, CNICacheDir: cfg.CNICacheDir,
 		HairpinMode: cfg.HairpinMode, NonMasqueradeCIDR: cfg.NonMasqueradeCIDR, MTU: cfg.NetworkPluginMTU, KubenetBridge: cfg.KubenetBridge,
 		CDISpecDirs:               cfg.CDISpecDirs,
+		Observe:                   observe,
 		ImagePullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RuntimeRequestTimeout.Duration,
 	}
 }
@@ -38,6 +43,41 @@ func ownDockershim(cfg *config.Config) bool {
 	return false
 }
 
-func newDockershim(ctx context.Context, cfg *config.Config) (*dockershim.Server, error) {
-	return dockershim.New(ctx, shimConfig(cfg))
+func newDockershim(ctx context.Context, cfg *config.Config, record *journal.Journal) (*dockershim.Server, error) {
+	calls := &engineCalls{journal: record, quiet: map[string]*journal.Handle{}}
+	return dockershim.New(ctx, shimConfig(cfg, calls.note))
+}
+
+// engineCalls notes the dockershim's calls to Docker in the journal.
+type engineCalls struct {
+	journal *journal.Journal
+
+	mu    sync.Mutex
+	quiet map[string]*journal.Handle // by route, of which there are few
+}
+
+// note may be called concurrently. What succeeds and is not the consequence of anything, the cache being brought up to date for
+// example, is one event a route.
+func (c *engineCalls) note(call docker.Call) {
+	e := journal.Event{Kind: journal.Docker, Cause: call.Cause, Name: call.Route, Took: call.Took, Detail: journal.Text(call.ID)}
+	if cause, known := c.journal.Get(call.Cause); known {
+		e.Pod, e.Step = cause.Pod, cause.Step
+	}
+	switch {
+	case call.Err != nil:
+		e.Err = call.Err.Error()
+	case call.Code >= 400:
+		e.Err = http.StatusText(call.Code)
+	}
+	if call.Cause != 0 || e.Err != "" {
+		c.journal.Note(e)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quiet[call.Route] == nil {
+		c.quiet[call.Route] = &journal.Handle{}
+	}
+	e.Quiet = true
+	c.journal.Again(c.quiet[call.Route], e)
 }

@@ -95,7 +95,7 @@ func TestAnEventBringsTheStatusesUnlessTheClientNeedsNone(t *testing.T) {
 // stateOf is the state of a server that is connected to a fake Docker.
 func stateOf(t *testing.T, d *dockertest.Pods) state {
 	t.Helper()
-	e, err := docker.Connect(t.Context(), dockertest.Serve(t, d))
+	e, err := docker.Connect(t.Context(), dockertest.Serve(t, d), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

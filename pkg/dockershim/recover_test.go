@@ -45,7 +45,7 @@ func TestTheNetworkOfASandboxThatCameMeanwhileIsKept(t *testing.T) {
 		case strings.Contains(r.URL.Path, "/containers/"):
 			w.WriteHeader(http.StatusNotFound)
 		}
-	})))
+	})), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestAnotherProcessIsNotTheSandbox(t *testing.T) {
 			fmt.Fprintf(w, `{"Id": %q, "Name": "/k8s_POD_p_n_u_0", "State": {"Running": true, "Pid": %d}, "HostConfig": {}, "Config": {"Labels": {"io.mini-kubelet.state-dir": %q, %q: %q}}}`,
 				id, os.Getpid(), dockertest.StateDir, docker.LabelType, docker.TypeSandbox)
 		}
-	})))
+	})), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

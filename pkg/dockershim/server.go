@@ -59,6 +59,8 @@ type Config struct {
 	StreamingAddress string
 	// ImagePullProgressDeadline cancels a pull that makes no progress; 1 min.
 	ImagePullProgressDeadline time.Duration
+	// Observe, unless nil, hears of each call to Docker, with what Because of crimeta has said of the CRI call. It must not block.
+	Observe func(docker.Call)
 	// RequestTimeout bounds a Docker call other than pulls and stops; 2 min.
 	RequestTimeout time.Duration
 }
@@ -121,7 +123,7 @@ type services struct {
 // of the configuration cannot be used.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = cfg.withDefaults()
-	engine, err := docker.Connect(ctx, cfg.DockerEndpoint)
+	engine, err := docker.Connect(ctx, cfg.DockerEndpoint, cfg.Observe)
 	if err != nil {
 		return nil, err
 	}

@@ -1,13 +1,19 @@
-// Package journal records what happened to each pod and why, as the kubelet's
-// events: the one record behind logs and the API server's events. Whoever decides
-// or acts records; each Sink gets every entry. Its room apievents is the Sink that writes
-// Events to the API server.
+// Package journal records what happens to each pod and why: the one record of the agent. Whoever decides or acts notes an
+// Event, with its cause, in a ring of fixed size; `mini-kubelet trace`, `why` and the page are views of it.
+//
+//	note ──▶ ring ──▶ Since, Wait ──▶ trace, why, page
+//	  └────▶ Sinks: what is worth an event of Kubernetes becomes a log line, an Event at the API server, one on disk
+//
+// What happens is told apart from what is said of it: an Entry is what the kubelet says to users, and is in the ring too.
 package journal
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
@@ -30,16 +36,26 @@ type Sink interface {
 	Record(Entry)
 }
 
-// Journal hands entries to its sinks. The zero value and nil drop them.
+// Journal remembers events, and hands entries to its sinks. The zero value and nil drop them.
 // Safe for concurrent use.
 type Journal struct {
 	now   func() time.Time
 	sinks []Sink
+	ring  *ring
 }
 
 // New returns a Journal that stamps entries with now and hands them to sinks in order.
 func New(now func() time.Time, sinks ...Sink) *Journal {
-	return &Journal{now: now, sinks: sinks}
+	return &Journal{now: now, sinks: sinks, ring: &ring{
+		start: time.Now(), slots: make([]Event, Capacity), names: names{known: map[types.UID]Who{}},
+	}}
+}
+
+// WithSinks returns a Journal with the same memory that also hands entries to these sinks.
+func (j *Journal) WithSinks(sinks ...Sink) *Journal {
+	with := *j
+	with.sinks = append(slices.Clip(slices.Clone(j.sinks)), sinks...)
+	return &with
 }
 
 // maxMessage is how long an event's note may be in the API, in bytes. What a
@@ -74,6 +90,13 @@ type Recorder struct {
 	pod         *v1.Pod
 	container   string
 	annotations map[string]string
+	ctx         context.Context // whose step it is part of; nil: none is known
+}
+
+// In returns a Recorder that records as part of the context's step.
+func (r Recorder) In(ctx context.Context) Recorder {
+	r.ctx = ctx
+	return r
 }
 
 // Normal records that something went as it should.
@@ -83,7 +106,11 @@ func (r Recorder) Normal(reason, message string) { r.record(v1.EventTypeNormal, 
 func (r Recorder) Warn(reason, message string) { r.record(v1.EventTypeWarning, reason, message) }
 
 func (r Recorder) record(eventType, reason, message string) {
-	if r.journal == nil || r.pod == nil || len(r.journal.sinks) == 0 {
+	if r.journal == nil || r.pod == nil {
+		return
+	}
+	r.note(eventType, reason, bounds.Cut(message, maxMessage))
+	if len(r.journal.sinks) == 0 {
 		return
 	}
 	e := Entry{
@@ -93,6 +120,15 @@ func (r Recorder) record(eventType, reason, message string) {
 	for _, s := range r.journal.sinks {
 		s.Record(e)
 	}
+}
+
+// note remembers an entry in the ring.
+func (r Recorder) note(eventType, reason, message string) {
+	e := Event{Kind: Said, Pod: r.pod.UID, Name: r.container, Reason: reason, Warning: eventType == v1.EventTypeWarning, Detail: Text(message)}
+	if r.ctx != nil {
+		e = Within(r.ctx, e)
+	}
+	r.journal.Note(e)
 }
 
 // NodeEvent records something about the node itself: a function of the API server's sink,

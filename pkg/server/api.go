@@ -61,6 +61,7 @@ type Content struct {
 	Configz func() any // the KubeletConfiguration in use
 	Metrics Metrics    // optional
 	Events  Events     // optional
+	Journal Journal    // optional
 	// Version is that of the kubelet that is replaced, such as v1.37.2, for /statusz; "": neither that nor /flagz is
 	// served.
 	Version string
@@ -206,6 +207,9 @@ func (a *api) addTo(mux *http.ServeMux) {
 	addSummary(mux, a.Host)
 	if a.Events != nil {
 		mux.HandleFunc("GET "+EventsPath, a.events)
+	}
+	if a.Journal != nil {
+		mux.HandleFunc("GET "+JournalPath, a.journal)
 	}
 	mux.Handle("POST /checkpoint/{namespace}/{pod}/{container}", a.long.handler(a.checkpoint))
 	if !a.Debugging {

@@ -104,6 +104,7 @@ func subresources(path string) []string {
 	}{
 		{"/pods", []string{"pods", "proxy"}},
 		{EventsPath, []string{"pods", "proxy"}}, // which says no more than they do
+		{JournalPath, []string{"proxy"}},
 		{"/runningpods", []string{"pods", "proxy"}},
 		{"/healthz", []string{"healthz", "proxy"}},
 		{"/configz", []string{"configz", "proxy"}},

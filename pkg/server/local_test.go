@@ -34,10 +34,16 @@ func startLocal(t *testing.T, h Host, events Events) (path string, client *http.
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return ownsocket.Dial(ctx, path) }}
+	transport := socketTransport(t, path)
 	testrun.Start(t, s.Run)
-	t.Cleanup(transport.CloseIdleConnections)
 	return path, &http.Client{Transport: transport}
+}
+
+func socketTransport(t *testing.T, path string) *http.Transport {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return ownsocket.Dial(ctx, path) }}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
 }
 
 func TestTheSocketServesTheKubeletAPI(t *testing.T) {

@@ -26,13 +26,13 @@ var wings = []struct{ name, imports string }{
 	{"pods", "base"},
 	{"journal", "base pods"},
 	{"resources", "base pods config/options"},
-	{"volume", "base pods"},
+	{"volume", "base pods journal"},
 	{"admission", "base pods"},
-	{"source", "base pods admission"},
+	{"source", "base pods admission journal"},
 	{"runtime", "base pods config/options journal volume"},
 	{"lifecycle", "base pods config/options journal resources admission source volume runtime"},
 	{"cluster", "base pods config/options journal resources"},
-	{"server", "base pods resources"},
+	{"server", "base pods journal resources"},
 	{"dockershim", "base"}, // it talks CRI with the others, and nothing else
 	{"agent", "base pods config journal resources volume admission source runtime lifecycle cluster server dockershim"},
 }

@@ -13,6 +13,7 @@ const (
 	unlessRunning   = "mini-kubelet-unless-running"
 	withoutStatuses = "mini-kubelet-without-statuses"
 	outputLimit     = "mini-kubelet-output-limit"
+	cause           = "mini-kubelet-cause"
 )
 
 // UnlessRunning makes RemoveContainer refuse a running container, with
@@ -37,6 +38,22 @@ func WithoutStatuses(ctx context.Context) context.Context {
 // IsWithoutStatuses reports to the server of a call whether it was made with WithoutStatuses.
 func IsWithoutStatuses(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, withoutStatuses)) > 0
+}
+
+// Because says which event of the agent's journal a call is, so that what the dockershim asks of Docker for it
+// can be told to be its consequence.
+func Because(ctx context.Context, event uint64) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, cause, strconv.FormatUint(event, 10))
+}
+
+// CauseOf returns to the server of a call what Because has said; 0 if nothing.
+func CauseOf(ctx context.Context) uint64 {
+	for _, text := range metadata.ValueFromIncomingContext(ctx, cause) {
+		if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 // OutputLimit makes ExecSync keep only the first bytes of a command's output, of both

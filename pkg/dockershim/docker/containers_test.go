@@ -15,7 +15,7 @@ import (
 // newTestContainers connects to a fake Docker whose containers are of this dockershim.
 func newTestContainers(t *testing.T, d http.Handler) *Containers {
 	t.Helper()
-	e, err := Connect(t.Context(), dockertest.Serve(t, d))
+	e, err := Connect(t.Context(), dockertest.Serve(t, d), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

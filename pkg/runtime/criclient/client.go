@@ -24,6 +24,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/component-base/tracing"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // maxAnswer is as many bytes as gRPC can count: lists hold what pods say of
@@ -39,6 +41,9 @@ type Config struct {
 	Timeout       time.Duration // of one call, except those that wait by design; 0 is 2 min
 	// Metrics counts operations under the kubelet's names; nil: not counted.
 	Metrics prometheus.Registerer
+	// Journal notes each call, without what was asked or answered, and the runtime is told which event it is, by
+	// crimeta.Because; nil: neither.
+	Journal *journal.Journal
 	// Traces makes each call a span, and tells the runtime of it in the call's metadata
 	// (traceparent); nil: neither.
 	Traces trace.TracerProvider
@@ -138,13 +143,14 @@ type calls struct {
 	timeout  time.Duration
 	total    *prometheus.CounterVec
 	failed   *prometheus.CounterVec
+	journal  *journal.Journal
 	duration *prometheus.HistogramVec
 }
 
 func newCalls(cfg Config) (*calls, error) {
 	label := []string{"operation_type"}
 	c := &calls{
-		timeout: cfg.Timeout,
+		timeout: cfg.Timeout, journal: cfg.Journal,
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_runtime_operations_total", Help: "Cumulative number of runtime operations by operation type."}, label),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -170,8 +176,10 @@ func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+	ctx, span := c.note(ctx, method, req)
 	begun := time.Now()
 	err := invoke(ctx, method, req, reply, conn, opts...)
+	c.noteEnd(ctx, span, method, req, time.Since(begun), err)
 	op := operation(method)
 	c.total.WithLabelValues(op).Inc()
 	c.duration.WithLabelValues(op).Observe(time.Since(begun).Seconds())

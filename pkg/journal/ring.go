@@ -1,0 +1,365 @@
+package journal
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+)
+
+// Capacity is how many events a journal remembers; they are 176 bytes each.
+const Capacity = 8192
+
+// ring holds the last events. An event's place follows from its number, so that it can be found and changed as
+// long as it is there.
+type ring struct {
+	start time.Time
+
+	mu      sync.Mutex
+	slots   []Event
+	seq     uint64 // of the newest event
+	version uint64 // of the newest change
+	waiting bool   // somebody waits for changed
+	changed chan struct{}
+	steps   uint32 // of workers, counted over all pods
+	names   names
+}
+
+// Handle finds the last of a series of events, for Again. The zero value has none yet. It is used by one
+// goroutine at a time.
+type Handle struct{ seq uint64 }
+
+// now is monotonic: the clock of the machine may jump.
+func (r *ring) now() int64 { return int64(time.Since(r.start)) }
+
+// Note remembers an event and returns its number; 0 without a journal. One that Took some time began that long ago.
+func (j *Journal) Note(e Event) uint64 {
+	if j == nil || j.ring == nil {
+		return 0
+	}
+	r := j.ring
+	e.At = r.now() - max(0, int64(e.Took))
+	r.mu.Lock()
+	seq := r.note(&e)
+	r.mu.Unlock()
+	return seq
+}
+
+// Again notes an event of a series, such as the runs of one probe. As long as they are equal and Quiet they are
+// one event with a count, in the place of the first, so that a night of them pushes nothing out. Cause, Took and Detail
+// are then those of the last.
+func (j *Journal) Again(h *Handle, e Event) uint64 {
+	if j == nil || j.ring == nil {
+		return 0
+	}
+	r := j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason {
+		old.Cause, old.Took, old.Step, old.Detail, old.Last = e.Cause, e.Took, e.Step, e.Detail, now
+		old.Count++
+		r.touch(old)
+		return old.Seq
+	}
+	e.At = now
+	h.seq = r.note(&e)
+	return h.seq
+}
+
+func (r *ring) note(e *Event) uint64 {
+	r.seq++
+	slot := &r.slots[r.seq%uint64(len(r.slots))]
+	*slot = *e
+	slot.Seq, slot.Last, slot.Count = r.seq, e.At, 1
+	r.touch(slot)
+	return r.seq
+}
+
+func (r *ring) touch(e *Event) {
+	r.version++
+	e.Version = r.version
+	if r.waiting {
+		r.waiting = false
+		close(r.changed)
+	}
+}
+
+// find returns nil for an event that is forgotten.
+func (r *ring) find(seq uint64) *Event {
+	if seq == 0 {
+		return nil
+	}
+	if e := &r.slots[seq%uint64(len(r.slots))]; e.Seq == seq {
+		return e
+	}
+	return nil
+}
+
+// Span is a step that takes time. It is one event, which is UnderWay until End. A nil Span is of no journal.
+type Span struct {
+	j     *Journal
+	quiet *Handle // of its series, if it is only worth an event of its own once it has consequences
+
+	mu sync.Mutex
+	e  Event
+}
+
+// Begin notes the beginning of a step.
+func (j *Journal) Begin(e Event) *Span {
+	if j == nil || j.ring == nil {
+		return nil
+	}
+	e.Took = UnderWay
+	s := &Span{j: j, e: e}
+	s.e.Seq = j.Note(e)
+	return s
+}
+
+// BeginQuiet begins a step that may turn out to do nothing. It becomes an event of its own with the first that has it as its
+// cause, or that fails; else it is merged with the last of its series.
+func (j *Journal) BeginQuiet(h *Handle, e Event) *Span {
+	if j == nil || j.ring == nil {
+		return nil
+	}
+	e.Took, e.At = UnderWay, j.ring.now()
+	return &Span{j: j, quiet: h, e: e}
+}
+
+// Seq returns the step's number, as the cause of others.
+func (s *Span) Seq() uint64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq()
+}
+
+func (s *Span) seq() uint64 {
+	if s.e.Seq == 0 {
+		r := s.j.ring
+		r.mu.Lock()
+		s.e.Seq = r.note(&s.e)
+		r.mu.Unlock()
+	}
+	return s.e.Seq
+}
+
+// Quiet reports whether the step has had no consequences so far.
+func (s *Span) Quiet() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.quiet != nil && s.e.Seq == 0
+}
+
+// End notes that the step is over, and why it failed if it did. Only the first End counts.
+func (s *Span) End(err error) { s.EndWith(err, nil) }
+
+// EndWith is End with a detail that is only known then; nil leaves the one that it has.
+func (s *Span) EndWith(err error, set func(*Event)) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.e.Took != UnderWay {
+		return
+	}
+	r := s.j.ring
+	if err != nil {
+		s.e.Err = bounds.Cut(err.Error(), maxMessage)
+		s.seq()
+	}
+	if set != nil {
+		set(&s.e)
+	}
+	if s.e.Seq == 0 {
+		s.e.Took = max(0, time.Duration(r.now()-s.e.At))
+		s.e.Quiet = true
+		s.j.Again(s.quiet, s.e)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.find(s.e.Seq)
+	if e == nil { // it took so long that its beginning is forgotten
+		s.e.Took = 0
+		if s.e.At != 0 {
+			s.e.Took = time.Duration(r.now() - s.e.At)
+		}
+		r.note(&s.e)
+		return
+	}
+	s.e.Took = max(0, time.Duration(r.now()-e.At))
+	e.Took, e.Err, e.Reason, e.Detail = s.e.Took, s.e.Err, s.e.Reason, s.e.Detail
+	r.touch(e)
+}
+
+// spanKey is how a context carries the step that is under way.
+type spanKey struct{}
+
+// In returns a context of a step: what happens in it is caused by it.
+func In(ctx context.Context, s *Span) context.Context {
+	if s == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, spanKey{}, s)
+}
+
+// Of returns the step that a context is of; nil if it is of none.
+func Of(ctx context.Context) *Span {
+	s, _ := ctx.Value(spanKey{}).(*Span)
+	return s
+}
+
+// Within returns the event as part of the context's step: with that as its cause, and of the same pod and worker's step,
+// where it does not say otherwise.
+func Within(ctx context.Context, e Event) Event {
+	s := Of(ctx)
+	if s == nil {
+		return e
+	}
+	if e.Cause == 0 {
+		e.Cause = s.Seq()
+	}
+	if e.Pod == "" {
+		e.Pod = s.e.Pod // which does not change
+	}
+	if e.Step == 0 {
+		e.Step = s.e.Step
+	}
+	return e
+}
+
+// NextStep numbers the steps of workers.
+func (j *Journal) NextStep() uint32 {
+	if j == nil || j.ring == nil {
+		return 0
+	}
+	j.ring.mu.Lock()
+	defer j.ring.mu.Unlock()
+	j.ring.steps++
+	return j.ring.steps
+}
+
+// Since returns what was noted or changed after a version, in the order of the events' numbers, and the version of the newest
+// change. Since(0) is all that is remembered.
+func (j *Journal) Since(version uint64) (events []Event, newest uint64) {
+	if j == nil || j.ring == nil {
+		return nil, 0
+	}
+	r := j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if version >= r.version {
+		return nil, r.version
+	}
+	oldest := uint64(1)
+	if r.seq > uint64(len(r.slots)) {
+		oldest = r.seq - uint64(len(r.slots)) + 1
+	}
+	for seq := oldest; seq <= r.seq; seq++ {
+		if e := &r.slots[seq%uint64(len(r.slots))]; e.Version > version {
+			events = append(events, *e)
+		}
+	}
+	return events, r.version
+}
+
+// Get returns an event by its number, as long as it is remembered.
+func (j *Journal) Get(seq uint64) (Event, bool) {
+	if j == nil || j.ring == nil {
+		return Event{}, false
+	}
+	j.ring.mu.Lock()
+	defer j.ring.mu.Unlock()
+	if e := j.ring.find(seq); e != nil {
+		return *e, true
+	}
+	return Event{}, false
+}
+
+// Wait returns when there is a change after the version, or with ctx's error.
+func (j *Journal) Wait(ctx context.Context, version uint64) error {
+	if j == nil || j.ring == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for {
+		r := j.ring
+		r.mu.Lock()
+		newer := r.version > version
+		if !newer && !r.waiting {
+			r.waiting, r.changed = true, make(chan struct{})
+		}
+		changed := r.changed
+		r.mu.Unlock()
+		if newer {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Time returns when something was, by the machine's clock as it is now.
+func (j *Journal) Time(at int64) time.Time {
+	now := time.Now()
+	return now.Add(-now.Sub(j.ring.start.Add(time.Duration(at)))).Round(0)
+}
+
+// Who is the pod that a UID is of.
+type Who struct {
+	UID             types.UID
+	Namespace, Name string
+}
+
+// maxNames is of how many pods the names are remembered: more than the ring has events of.
+const maxNames = 4096
+
+// names remembers which pod a UID is of; the oldest is forgotten first.
+type names struct {
+	known map[types.UID]Who
+	order []types.UID
+}
+
+// Know tells the journal which pod a UID is of.
+func (j *Journal) Know(w Who) {
+	if j == nil || j.ring == nil {
+		return
+	}
+	j.ring.mu.Lock()
+	defer j.ring.mu.Unlock()
+	n := &j.ring.names
+	if _, known := n.known[w.UID]; !known {
+		if len(n.order) == maxNames {
+			delete(n.known, n.order[0])
+			n.order = append(n.order[:0], n.order[1:]...)
+		}
+		n.order = append(n.order, w.UID)
+	}
+	n.known[w.UID] = w
+}
+
+// Who returns the pod that a UID is of; only the UID if the journal was not told.
+func (j *Journal) Who(uid types.UID) Who {
+	if j == nil || j.ring == nil {
+		return Who{UID: uid}
+	}
+	j.ring.mu.Lock()
+	defer j.ring.mu.Unlock()
+	if w, known := j.ring.names.known[uid]; known {
+		return w
+	}
+	return Who{UID: uid}
+}

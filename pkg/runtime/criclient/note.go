@@ -1,0 +1,59 @@
+package criclient
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+)
+
+// maxNoted is how many bytes of an error are noted.
+const maxNoted = 1024
+
+// note notes that a call begins, and tells the runtime which event it is. A call in a quiet step, such as a relist, is noted
+// once it has failed.
+func (c *calls) note(ctx context.Context, method string, req any) (context.Context, *journal.Span) {
+	if c.journal == nil || journal.Of(ctx).Quiet() {
+		return ctx, nil
+	}
+	span := c.journal.Begin(event(ctx, method, req))
+	return crimeta.Because(ctx, span.Seq()), span
+}
+
+func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req any, took time.Duration, err error) {
+	if span == nil && err != nil && c.journal != nil {
+		e := event(ctx, method, req)
+		e.Took, e.Err = took, bounds.Cut(err.Error(), maxNoted)
+		c.journal.Note(e)
+	}
+	span.End(err)
+}
+
+// event is what is noted of a call. Never the request as a whole: environments hold secrets.
+func event(ctx context.Context, method string, req any) journal.Event {
+	e := journal.Event{Kind: journal.CRI, Name: method[strings.LastIndexByte(method, '/')+1:]}
+	if id := about(req); id != "" {
+		e.Detail = journal.Text(id)
+	}
+	return journal.Within(ctx, e)
+}
+
+// about returns what a call is about: a container's name before it is made, and then its ID.
+func about(req any) string {
+	switch r := req.(type) {
+	case *cri.CreateContainerRequest:
+		return r.GetConfig().GetMetadata().GetName()
+	case interface{ GetContainerId() string }:
+		return r.GetContainerId()
+	case interface{ GetPodSandboxId() string }:
+		return r.GetPodSandboxId()
+	case interface{ GetImage() *cri.ImageSpec }:
+		return r.GetImage().GetImage()
+	}
+	return ""
+}
