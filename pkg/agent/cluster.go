@@ -111,7 +111,7 @@ func (c *cluster) addresses(h *host, hostname string) []v1.NodeAddress {
 // server.
 func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 	api := c.client.CoreV1()
-	objects, err := podobjects.New(podobjects.Config{Client: api, Strategy: f.cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: f.wakeups.Add})
+	objects, err := podobjects.New(podobjects.Config{Client: api, Strategy: f.cfg.ConfigMapAndSecretChangeDetectionStrategy, Changed: f.wakeups.For("an object has changed")})
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (c *cluster) supplies(f *foundation, h *host) (*supplies, error) {
 	if err != nil {
 		return nil, err
 	}
-	pods, err := source.NewAPI(source.APIConfig{Client: c.client, NodeName: f.cfg.NodeName, Ready: c.watch.Synced()})
+	pods, err := source.NewAPI(source.APIConfig{Client: c.client, NodeName: f.cfg.NodeName, Ready: c.watch.Synced(), Journal: f.journal})
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func serviceEnv(services *podobjects.Services) func(context.Context, *v1.Pod) (m
 // storage adds claims and CSI drivers to the supplies.
 func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies) error {
 	claims, err := podobjects.NewClaims(podobjects.ClaimsConfig{
-		Client: c.client.CoreV1(), Changed: f.wakeups.Add,
+		Client: c.client.CoreV1(), Changed: f.wakeups.For("a claim has changed"),
 		Users: func(namespace, claim string) []types.UID {
 			return volume.UsersOfClaim(f.store.Pods(), namespace, claim)
 		},
@@ -189,7 +189,7 @@ func (c *cluster) storage(f *foundation, tokens *podobjects.Tokens, s *supplies)
 		Metrics: f.metrics,
 		Root:    f.cfg.RootDir, NodeName: f.cfg.NodeName, Client: c.client, Node: c.watch.Node, Owns: f.owns,
 		Token: tokens.TokenStatus, Secret: claims.Secret,
-		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
+		Registered: func() { f.wakeups.For("a volume driver has registered")(volume.UsersOfDrivers(f.store.Pods())) },
 		Left:       c.inUse.Keep, Use: c.inUse.Use, Release: c.inUse.Release, Changed: f.readinessChanged,
 	})
 	if err != nil {

@@ -15,7 +15,7 @@ func newDevices(f *foundation, nodes numa.Nodes) (*devicemanager.Manager, error)
 		Root: f.cfg.RootDir, Nodes: nodes.All(), Metrics: f.metrics,
 		Gone:    func(uid types.UID) bool { return !f.store.MayBeWanted(uid) },
 		State:   func(uid types.UID) (begun, running bool) { s, _ := f.statuses.Get(uid); return begins(s) },
-		Changed: f.readinessChanged, Wake: f.wakeups.Add,
+		Changed: f.readinessChanged, Wake: f.wakeups.For("a device has changed"),
 	})
 }
 

@@ -60,7 +60,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
-	sources, err := newSources(f.cfg, s)
+	sources, err := newSources(f.cfg, s, f.journal)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func newResizes(f *foundation, h *host) (*resize.Store, error) {
 	}
 	return resize.New(resize.Config{
 		Dir: stateDir(f.cfg, "allocated"), Allocatable: h.machine.Allocatable,
-		StaticCPUs: h.cpus != nil, StaticMemory: h.memory != nil, Freed: f.wakeups.Add, Metrics: f.metrics,
+		StaticCPUs: h.cpus != nil, StaticMemory: h.memory != nil, Freed: f.wakeups.For("resources are free"), Metrics: f.metrics,
 	})
 }
 

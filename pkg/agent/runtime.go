@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
@@ -33,7 +32,7 @@ type runtimeStage struct {
 	storageProblems func() []string
 	storageSettled  <-chan struct{}
 
-	probed       chan types.UID // pods for which a probe's verdict has changed
+	probed       chan probe.Changed // pods for which a probe's verdict has changed
 	probeMetrics *prometheus.Registry
 
 	parts []part
@@ -52,7 +51,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtimeStage{volumes: volumes, storageProblems: s.storageProblems, storageSettled: s.storageSettled, images: images.collector, probed: make(chan types.UID), probeMetrics: prometheus.NewRegistry()}
+	rt := &runtimeStage{volumes: volumes, storageProblems: s.storageProblems, storageSettled: s.storageSettled, images: images.collector, probed: make(chan probe.Changed), probeMetrics: prometheus.NewRegistry()}
 	rt.probes, err = probe.New(probe.Config{
 		Exec: f.client, Journal: f.journal, HostIPs: h.hostIPs, Changed: rt.probed, Metrics: rt.probeMetrics,
 	})
@@ -69,12 +68,12 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt.pleg, err = pleg.New(pleg.Config{Runtime: rt.manager, LookTimeout: f.cfg.RuntimeRequestTimeout.Duration, Metrics: f.metrics})
+	rt.pleg, err = pleg.New(pleg.Config{Runtime: rt.manager, LookTimeout: f.cfg.RuntimeRequestTimeout.Duration, Metrics: f.metrics, Journal: f.journal})
 	if err != nil {
 		return nil, err
 	}
 	rt.readiness, err = readiness.New(readiness.Config{
-		Runtime: f.client, PodCIDR: s.podCIDR, Changed: s.podCIDRChanged, File: s.podCIDRFile, Wake: f.wakeups.Add,
+		Runtime: f.client, PodCIDR: s.podCIDR, Changed: s.podCIDRChanged, File: s.podCIDRFile, Wake: f.wakeups.For("the network is ready"),
 		Improved: f.readinessChanged,
 	})
 	if err != nil {

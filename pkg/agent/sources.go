@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
 
 // sources are the places where pods come from, and the mux that merges them.
@@ -21,7 +24,8 @@ type runner interface {
 	Run(context.Context, chan<- source.Snapshot) error
 }
 
-func newSources(cfg *config.Config, s *supplies) (*sources, error) {
+func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sources, error) {
+	report := reportTo(record)
 	snapshots := make(chan source.Snapshot)
 	all := &sources{}
 	add := func(name, running string, r runner) {
@@ -32,6 +36,7 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 		f, err := source.NewFile(source.FileConfig{
 			Path: cfg.StaticPodPath, NodeName: cfg.NodeName, Period: cfg.FileCheckFrequency.Duration,
 			StateDir: stateDir(cfg, "manifests-file"), Objects: cfg.Standalone(), Lenient: cfg.ManifestValidation == config.ManifestWarn,
+			Report: report, Journal: record,
 		})
 		if err != nil {
 			return nil, err
@@ -42,6 +47,7 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 		h, err := source.NewHTTP(source.HTTPConfig{
 			URL: cfg.StaticPodURL, Header: cfg.StaticPodURLHeader, NodeName: cfg.NodeName, Period: cfg.HTTPCheckFrequency.Duration,
 			StateDir: stateDir(cfg, "manifests-http"), Objects: cfg.Standalone(), Lenient: cfg.ManifestValidation == config.ManifestWarn,
+			Report: report, Journal: record,
 		})
 		if err != nil {
 			return nil, err
@@ -54,7 +60,7 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 	if len(all.names) == 0 {
 		return nil, errors.New("nothing says which pods to run: set --kubeconfig, --pod-manifest-path or --manifest-url")
 	}
-	mux, err := source.NewMux(source.MuxConfig{Sources: all.names, Objects: s.manifests})
+	mux, err := source.NewMux(source.MuxConfig{Report: report, Sources: all.names, Objects: s.manifests})
 	if err != nil {
 		return nil, err
 	}
@@ -62,3 +68,14 @@ func newSources(cfg *config.Config, s *supplies) (*sources, error) {
 	all.parts = append(all.parts, part{"mux", func(ctx context.Context) error { return mux.Run(ctx, snapshots) }})
 	return all, nil
 }
+
+// reportTo returns what tells of a problem of a manifest: in the log, and in the journal.
+func reportTo(record *journal.Journal) func(manifest.Problem) {
+	return func(p manifest.Problem) {
+		record.Note(journal.Event{Kind: journal.Problem, Name: p.File, Reason: p.Field, Warning: p.Warning, Err: bounds.Cut(p.Error(), maxProblem)})
+		manifest.LogProblem(p)
+	}
+}
+
+// maxProblem is how many bytes of a problem are noted: it may repeat parts of a manifest.
+const maxProblem = 1024

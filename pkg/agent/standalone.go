@@ -27,7 +27,7 @@ func (standalone) nodeIPs(found *nodeip.Finder) func() []string { return found.I
 
 func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	local, err := podobjects.NewLocal(podobjects.LocalConfig{
-		Changed: f.wakeups.Add, Labels: h.labels, Bindings: stateDir(f.cfg, "claims.json"),
+		Changed: f.wakeups.For("an object has changed"), Labels: h.labels, Bindings: stateDir(f.cfg, "claims.json"),
 		Held: func() ([]*v1.PersistentVolume, error) { return volume.Held(f.cfg.RootDir) },
 	})
 	if err != nil {
@@ -36,7 +36,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 	drivers, err := csi.New(csi.Config{
 		Metrics: f.metrics,
 		Root:    f.cfg.RootDir, NodeName: f.cfg.NodeName, Secret: local.Secret, Owns: f.owns,
-		Registered: func() { f.wakeups.Add(volume.UsersOfDrivers(f.store.Pods())) },
+		Registered: func() { f.wakeups.For("a volume driver has registered")(volume.UsersOfDrivers(f.store.Pods())) },
 	})
 	if err != nil {
 		return nil, err

@@ -8,7 +8,6 @@
 package journal
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -90,12 +89,12 @@ type Recorder struct {
 	pod         *v1.Pod
 	container   string
 	annotations map[string]string
-	ctx         context.Context // whose step it is part of; nil: none is known
+	step        *Span // of which it is part; nil: none is known
 }
 
-// In returns a Recorder that records as part of the context's step.
-func (r Recorder) In(ctx context.Context) Recorder {
-	r.ctx = ctx
+// By returns a Recorder that records as part of a step.
+func (r Recorder) By(step *Span) Recorder {
+	r.step = step
 	return r
 }
 
@@ -125,10 +124,7 @@ func (r Recorder) record(eventType, reason, message string) {
 // note remembers an entry in the ring.
 func (r Recorder) note(eventType, reason, message string) {
 	e := Event{Kind: Said, Pod: r.pod.UID, Name: r.container, Reason: reason, Warning: eventType == v1.EventTypeWarning, Detail: Text(message)}
-	if r.ctx != nil {
-		e = Within(r.ctx, e)
-	}
-	r.journal.Note(e)
+	r.journal.Note(r.step.Within(e))
 }
 
 // NodeEvent records something about the node itself: a function of the API server's sink,

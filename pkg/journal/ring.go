@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -202,6 +203,15 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	r.touch(e)
 }
 
+// Abandon ends a step that has not ended because nobody needs its result any more. One without consequences leaves no trace.
+func (s *Span) Abandon() {
+	if s != nil && !s.Quiet() {
+		s.End(errAbandoned)
+	}
+}
+
+var errAbandoned = errors.New("nobody needs its result any more")
+
 // spanKey is how a context carries the step that is under way.
 type spanKey struct{}
 
@@ -219,10 +229,12 @@ func Of(ctx context.Context) *Span {
 	return s
 }
 
-// Within returns the event as part of the context's step: with that as its cause, and of the same pod and worker's step,
-// where it does not say otherwise.
-func Within(ctx context.Context, e Event) Event {
-	s := Of(ctx)
+// Within is Span.Within for the context's step.
+func Within(ctx context.Context, e Event) Event { return Of(ctx).Within(e) }
+
+// Within returns the event as part of the step: with that as its cause, and of the same pod and worker's step, where it does not
+// say otherwise.
+func (s *Span) Within(e Event) Event {
 	if s == nil {
 		return e
 	}

@@ -23,6 +23,9 @@ type Shown struct {
 	Pod       string `json:"pod,omitempty"`
 	Step      uint32 `json:"step,omitempty"`
 
+	// Until is when what waits is looked at or tried again.
+	Until *time.Time `json:"until,omitempty"`
+
 	Name    string `json:"name,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 	Error   string `json:"error,omitempty"`
@@ -48,6 +51,10 @@ func (j *Journal) Show(e Event) Shown {
 	}
 	if e.Detail != nil {
 		s.Detail = bounds.Cut(e.Detail.String(), maxDetail)
+	}
+	if waits, ok := e.Detail.(interface{ Until() time.Time }); ok && !waits.Until().IsZero() {
+		until := waits.Until()
+		s.Until = &until
 	}
 	return s
 }

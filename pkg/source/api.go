@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
@@ -20,6 +21,8 @@ type APIConfig struct {
 	// Ready is closed when pods may be judged, because the node's labels and taints are
 	// known; nil: at once.
 	Ready <-chan struct{}
+	// Journal notes each list that the watch gives; nil: nobody does.
+	Journal *journal.Journal
 }
 
 // APISource gives the pods that the API server has bound to this node: one watch
@@ -64,7 +67,9 @@ func (s *APISource) Run(ctx context.Context, out chan<- Snapshot) error {
 		case <-ctx.Done():
 			return nil
 		case wanted := <-s.now:
-			next, to = Snapshot{Source: pods.SourceAPI, Pods: wanted}, out
+			next, to = Snapshot{Source: pods.SourceAPI, Pods: wanted, Cause: s.cfg.Journal.Note(journal.Event{
+				Kind: journal.Source, Name: pods.SourceAPI, Reason: "watch", Detail: found{pods: len(wanted)},
+			})}, out
 		case to <- next:
 			to = nil
 		}

@@ -44,6 +44,8 @@ type Snapshot struct {
 	// *v1.PersistentVolumeClaim that a manifest has beside pods. They are not changed
 	// afterwards.
 	Objects []metav1.Object
+	// Cause is the look that gave it, in the journal.
+	Cause uint64
 }
 
 // Change is a step of the merged stream. For a source whose first snapshot is empty,
@@ -53,4 +55,5 @@ type Change struct {
 	Op     Op
 	Source string
 	Pods   []*v1.Pod
+	Cause  uint64 // the Snapshot's
 }

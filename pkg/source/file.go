@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
@@ -38,6 +39,8 @@ type FileConfig struct {
 	// Objects accepts documents of objects that pods use, for a standalone node; false
 	// refuses them.
 	Objects bool
+	// Journal notes each manifest that is read, has changed or is gone; nil: nobody does.
+	Journal *journal.Journal
 	// Lenient drops unknown and duplicate fields with a warning instead of refusing them.
 	Lenient bool
 }
@@ -61,6 +64,7 @@ type FileSource struct {
 	spoken  bool
 	started time.Time
 	looks   int
+	noted   uint64 // the last that was noted of a manifest
 
 	mu       sync.Mutex
 	problems manifest.Book

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
@@ -35,6 +36,7 @@ type HTTPConfig struct {
 	StateDir string                 // as FileConfig's, for the last good answer
 	Objects  bool                   // as FileConfig's
 	Lenient  bool                   // as FileConfig's
+	Journal  *journal.Journal       // notes each answer that changes something; nil: nobody does
 }
 
 // HTTPSource reads pods from a URL every period, in the same forms as a manifest
@@ -171,7 +173,10 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceHTTP, Pods: s.content.Pods, Objects: s.content.Objects}
+	noted := s.cfg.Journal.Note(journal.Event{
+		Kind: journal.Source, Name: pods.SourceHTTP, Reason: "read", Detail: found{len(s.content.Pods), len(s.content.Objects), len(s.problems.All)},
+	})
+	return &Snapshot{Source: pods.SourceHTTP, Pods: s.content.Pods, Objects: s.content.Objects, Cause: noted}
 }
 
 // take decodes an answer.

@@ -130,7 +130,11 @@ func (m *Mux) merge(s Snapshot) []Change {
 	if m.cfg.Objects != nil {
 		m.cfg.Objects(objects.Objects, !slices.ContainsFunc(m.cfg.Sources, func(name string) bool { return m.sources[name] == nil }))
 	}
-	return append(removed, others...)
+	changes := append(removed, others...)
+	for i := range changes {
+		changes[i].Cause = s.Cause
+	}
+	return changes
 }
 
 func appendChange(to []Change, op Op, source string, pods []*v1.Pod) []Change {

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
@@ -75,6 +76,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 			again = sooner(again, left)
 			continue
 		}
+		s.note(p, "removed", f, 0)
 		klog.V(2).InfoS("Manifest removed", "file", p, "pods", len(f.Pods))
 		s.store.forget(p)
 		delete(s.files, p)
@@ -106,7 +108,22 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		s.store.prune(paths)
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects}, again
+	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects, Cause: s.noted}, again
+}
+
+// note notes what was found of a manifest. What is wrong with it is noted by who reports problems.
+func (s *FileSource) note(path, what string, f *file, took time.Duration) {
+	s.noted = s.cfg.Journal.Note(journal.Event{
+		Kind: journal.Source, Name: path, Reason: what, Took: took, Detail: found{len(f.Pods), len(f.Objects), len(f.problems)},
+	})
+}
+
+// found is what a look at a source gave.
+type found struct{ pods, objects, problems int }
+
+// String implements fmt.Stringer.
+func (f found) String() string {
+	return fmt.Sprintf("pods: %d, objects: %d, problems: %d", f.pods, f.objects, f.problems)
 }
 
 // recall takes in what manifests gave when they were last good, if the path does not exist when the
@@ -204,10 +221,12 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	first := !f.read
 	from := s.origin
 	from.From = path
+	begun := s.cfg.Clock.Now()
 	data, err := f.reading.next(path, now)
 	switch {
 	case err != nil:
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
+		s.note(path, "read", f, 0)
 		if first {
 			f.Content, _ = s.store.content(from, s.cfg.NodeName)
 		}
@@ -227,6 +246,7 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	}
 	f.Content = manifest.KeepFailed(f.Content, docs, s.cfg.NodeName)
 	s.store.keep(path, f.Content, whole)
+	s.note(path, "read", f, s.cfg.Clock.Since(begun))
 	klog.V(2).InfoS("Manifest read", "file", path, "pods", len(f.Pods), "objects", len(f.Objects), "problems", len(f.problems))
 	return true
 }

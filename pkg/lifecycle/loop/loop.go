@@ -34,6 +34,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/shutdown"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -84,7 +85,7 @@ type Config struct {
 	Sources   []string // names of the sources that must have spoken before anything is cleaned up
 	Changes   <-chan source.Change
 	Events    <-chan pleg.Event
-	Probes    <-chan types.UID // pods for which a probe's verdict has changed
+	Probes    <-chan probe.Changed // pods for which a probe's verdict has changed
 	Wakeups   *Wakeups
 	Evictions <-chan worker.Update
 	// Cleared says that the node is no longer short of anything. Static pods that it has ended or rejected
@@ -138,6 +139,8 @@ type Loop struct {
 	shutOut map[types.UID]bool
 	// stopping are static pods that the node has ended, and that nothing but their end keeps from coming back.
 	stopping map[types.UID]bool
+
+	turn turn
 }
 
 // New checks the configuration.
@@ -159,7 +162,7 @@ func New(cfg Config) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loop{cfg: cfg, metrics: counted, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, shutOut: map[types.UID]bool{}, stopping: map[types.UID]bool{}}
+	l := &Loop{cfg: cfg, metrics: counted, spoken: map[string]bool{}, evicted: map[types.UID]bool{}, shutOut: map[types.UID]bool{}, stopping: map[types.UID]bool{}, turn: turn{of: map[types.UID]uint64{}}}
 	l.alive.Store(cfg.Clock.Now().UnixNano())
 	return l, nil
 }
@@ -194,6 +197,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		l.alive.Store(l.cfg.Clock.Now().UnixNano())
 		l.ask(ctx)
+		l.turn.begin()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -204,12 +208,15 @@ func (l *Loop) Run(ctx context.Context) error {
 		case e := <-l.cfg.Events:
 			// A container's removal says nothing that its death did not.
 			if e.Type != pleg.ContainerRemoved {
+				l.wake(fromPLEG, e.PodUID, e.Cause)
 				l.sync(e.PodUID)
 			}
-		case uid := <-l.cfg.Probes:
-			l.sync(uid)
+		case v := <-l.cfg.Probes:
+			l.wake(fromProbes, v.Pod, v.Cause)
+			l.sync(v.Pod)
 		case <-l.cfg.Wakeups.wake:
-			for uid := range l.cfg.Wakeups.take() {
+			for uid, cause := range l.cfg.Wakeups.take() {
+				l.wake(fromWakeups, uid, l.noteObject(uid, cause))
 				l.sync(uid)
 			}
 		case u := <-l.cfg.Evictions:
@@ -219,9 +226,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-l.cfg.CalledOff:
 			l.judgeEnded(l.shutOut)
 		case now := <-tick.C():
-			for _, uid := range l.cfg.Workers.Due(now) {
-				l.retry(uid)
-			}
+			l.retryDue(now)
 			l.judgeWaiting()
 		case <-housekeeping.C():
 			l.housekeep(ctx)
@@ -236,6 +241,7 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // change takes in one change of the desired state.
 func (l *Loop) change(c source.Change) {
+	l.noteChange(c)
 	for _, pod := range c.Pods {
 		klog.V(2).InfoS("SyncLoop "+c.Op.String(), "source", c.Source, "pod", klog.KObj(pod), "podUID", pod.UID)
 	}
@@ -276,7 +282,7 @@ func (l *Loop) change(c source.Change) {
 			delete(l.stopping, pod.UID)
 			l.cfg.Store.Remove(pod)
 			if !pods.IsMirror(pod) {
-				l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
+				l.update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
 			}
 		}
 	}
@@ -344,12 +350,13 @@ func (l *Loop) admit(wanted []*v1.Pod, refuse func(*v1.Pod, pods.Rejection)) {
 				}
 				continue
 			}
+			l.noteVerdict(pod, journal.Admit, "", "")
 			l.metrics.admit(pod)
 		}
 		if !runs && !done {
 			active = append(active, pod)
 		}
-		l.cfg.Workers.Update(worker.Update{Kind: worker.Create, Pod: pod})
+		l.update(worker.Update{Kind: worker.Create, Pod: pod})
 		l.forgetWaiting(pod.UID) // its room is kept until it uses it
 	}
 }
@@ -363,6 +370,7 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 		return
 	}
 	klog.InfoS("Pod rejected", "pod", klog.KObj(pod), "podUID", pod.UID, "reason", r.Reason, "message", r.Message)
+	l.noteVerdict(pod, journal.Reject, r.Reason, r.Message)
 	l.cfg.Journal.Warn(pod, r.Reason, r.Message)
 	l.metrics.reject(r)
 	switch static := pods.IsStatic(pod); {
@@ -377,6 +385,10 @@ func (l *Loop) reject(pod *v1.Pod, r pods.Rejection) {
 // evict tells the worker of a pod that has to go. One that the node is too short of something for, or that ends with
 // the machine, is noted if it is to come back.
 func (l *Loop) evict(u worker.Update) {
+	if u.Pod != nil {
+		l.wake(fromEvictions, u.Pod.UID, u.Cause)
+		u.Cause = l.turn.cause
+	}
 	if u.Pod != nil && pods.ComesBack(u.Pod) && u.Explain != nil {
 		var s v1.PodStatus
 		u.Explain(&s)
@@ -387,7 +399,7 @@ func (l *Loop) evict(u worker.Update) {
 			l.shutOut[u.Pod.UID] = true
 		}
 	}
-	l.cfg.Workers.Update(u)
+	l.update(u)
 }
 
 // judgeEnded has static pods judged again that had to go or could not come, for a reason that has passed.
@@ -418,7 +430,7 @@ func (l *Loop) judgeStopped() {
 // judgeOnceGone takes a pod's worker back, and has the pod judged again once what is left of it is gone: its status
 // may say that it has failed.
 func (l *Loop) judgeOnceGone(pod *v1.Pod) {
-	l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
+	l.update(worker.Update{Kind: worker.Kill, Pod: pod, Removed: true})
 	if !slices.Contains(l.returning, pod.UID) {
 		l.returning = append(l.returning, pod.UID)
 	}
@@ -435,7 +447,7 @@ func (l *Loop) judgeReturning() {
 		switch pod, ok := l.cfg.Store.Get(uid); {
 		case !ok:
 		case pod.DeletionTimestamp != nil: // its end must be reported
-			l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Pod: pod})
+			l.update(worker.Update{Kind: worker.Kill, Pod: pod})
 		default:
 			over = append(over, pod)
 		}
@@ -485,7 +497,7 @@ func (l *Loop) tell(changed []*v1.Pod, kind worker.Kind) {
 	for _, pod := range changed {
 		l.cfg.Store.Set(pod)
 		if !pods.IsMirror(pod) {
-			l.cfg.Workers.Update(worker.Update{Kind: kind, Pod: pod})
+			l.update(worker.Update{Kind: kind, Pod: pod})
 		}
 	}
 }
@@ -506,17 +518,28 @@ func (l *Loop) tellMissing(changed []*v1.Pod) {
 // to housekeeping.
 func (l *Loop) sync(uid types.UID) {
 	if pod, ok := l.cfg.Store.Get(uid); ok {
-		l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
+		l.update(worker.Update{Kind: worker.Sync, Pod: pod})
+	}
+}
+
+// retryDue syncs the pods that are due again. All of them have the tick as their cause, which is one event.
+func (l *Loop) retryDue(now time.Time) {
+	due := l.cfg.Workers.Due(now)
+	if len(due) > 0 {
+		l.turn.cause = l.cfg.Journal.Again(&l.turn.ticks, journal.Event{Kind: journal.Wake, Reason: fromTick, Quiet: true})
+	}
+	for _, uid := range due {
+		l.retry(uid)
 	}
 }
 
 // retry is sync for a pod that is due again, wanted or on its way out.
 func (l *Loop) retry(uid types.UID) {
 	if pod, ok := l.cfg.Store.Get(uid); ok {
-		l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Pod: pod})
+		l.update(worker.Update{Kind: worker.Sync, Pod: pod})
 		return
 	}
-	l.cfg.Workers.Update(worker.Update{Kind: worker.Sync, Running: &actual.Pod{UID: uid}})
+	l.update(worker.Update{Kind: worker.Sync, Running: &actual.Pod{UID: uid}})
 }
 
 // housekeep stops and removes pods that nobody wants, and releases what pods that
@@ -535,8 +558,10 @@ func (l *Loop) housekeep(ctx context.Context) {
 	}
 	for _, p := range view {
 		if _, known := l.cfg.Workers.Known(p.UID); !known && !inUse[p.UID] {
+			l.cfg.Journal.Know(journal.Who{UID: p.UID, Namespace: p.Namespace, Name: p.Name})
+			l.wake(fromHousekeeping, p.UID, 0)
 			klog.V(2).InfoS("Found a pod that nobody wants", "pod", klog.KRef(p.Namespace, p.Name), "podUID", p.UID)
-			l.cfg.Workers.Update(worker.Update{Kind: worker.Kill, Running: p, Removed: true})
+			l.update(worker.Update{Kind: worker.Kill, Running: p, Removed: true})
 		}
 		inUse[p.UID] = true
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/probe"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -51,7 +52,7 @@ type bench struct {
 
 	changes chan source.Change
 	events  chan pleg.Event
-	probes  chan types.UID
+	probes  chan probe.Changed
 	store   *podstore.Store
 }
 
@@ -158,7 +159,7 @@ func start(t *testing.T, sources ...string) *bench {
 func startBlind(t *testing.T, sources ...string) *bench {
 	b := &bench{
 		listed: make(chan struct{}), known: map[types.UID]worker.Phase{}, reject: map[string]pods.Rejection{}, view: []*actual.Pod{},
-		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan types.UID), store: podstore.New(),
+		changes: make(chan source.Change), events: make(chan pleg.Event), probes: make(chan probe.Changed), store: podstore.New(),
 		wakeups: NewWakeups(), evictions: make(chan worker.Update), cleared: make(chan struct{}), calledOff: make(chan struct{}),
 	}
 	b.metrics = prometheus.NewPedanticRegistry()
@@ -257,7 +258,7 @@ func TestEventsSyncWantedPodsOnly(t *testing.T) {
 		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerDied}
 		b.events <- pleg.Event{PodUID: "1", Type: pleg.ContainerRemoved}
 		b.events <- pleg.Event{PodUID: "foreign", Type: pleg.ContainerStarted}
-		b.probes <- "1"
+		b.probes <- probe.Changed{Pod: "1"}
 		synctest.Wait()
 		want := []string{"create 1", "sync 1", "sync 1"}
 		if got := b.said(); !slices.Equal(got, want) {

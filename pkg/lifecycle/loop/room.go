@@ -66,7 +66,7 @@ func (l *Loop) preempt(u worker.Update) {
 		l.judgeOnceGone(u.Pod)
 		return
 	}
-	l.cfg.Workers.Update(u)
+	l.update(u)
 	if pods.ComesBack(u.Pod) {
 		l.stopping[u.Pod.UID] = true
 	}

@@ -12,23 +12,29 @@ type Wakeups struct {
 	wake chan struct{} // holds a token while the loop has not taken the newest UIDs
 
 	mu   sync.Mutex
-	uids map[types.UID]struct{}
+	uids map[types.UID]string // and why
 }
 
 // NewWakeups returns empty Wakeups.
 func NewWakeups() *Wakeups {
-	return &Wakeups{wake: make(chan struct{}, 1), uids: map[types.UID]struct{}{}}
+	return &Wakeups{wake: make(chan struct{}, 1), uids: map[types.UID]string{}}
 }
 
-// Add makes the loop sync the pods that are wanted. It does not block; several wake-ups of one
-// pod become one.
-func (w *Wakeups) Add(uids []types.UID) {
+// For returns a function that makes the loop sync the pods that are wanted, because of what is said. It does not block; several
+// wake-ups of one pod become one.
+func (w *Wakeups) For(what string) func([]types.UID) {
+	return func(uids []types.UID) { w.add(what, uids) }
+}
+
+func (w *Wakeups) add(what string, uids []types.UID) {
 	if len(uids) == 0 {
 		return
 	}
 	w.mu.Lock()
 	for _, uid := range uids {
-		w.uids[uid] = struct{}{}
+		if _, has := w.uids[uid]; !has {
+			w.uids[uid] = what
+		}
 	}
 	w.mu.Unlock()
 	select {
@@ -37,11 +43,11 @@ func (w *Wakeups) Add(uids []types.UID) {
 	}
 }
 
-// take returns each pod once.
-func (w *Wakeups) take() map[types.UID]struct{} {
+// take returns each pod once, with the first reason.
+func (w *Wakeups) take() map[types.UID]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	uids := w.uids
-	w.uids = map[types.UID]struct{}{}
+	w.uids = map[types.UID]string{}
 	return uids
 }

@@ -17,9 +17,9 @@ func TestWakeupsAndEvictionsReachTheWorkersOfWantedPods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBlind(t, pods.SourceFile)
 		for range 100 { // nobody reads yet, and nobody is blocked
-			b.wakeups.Add([]types.UID{"1", "unwanted"})
+			b.wakeups.For("an object")([]types.UID{"1", "unwanted"})
 		}
-		b.wakeups.Add(nil)
+		b.wakeups.For("an object")(nil)
 		p := pod("1", "web")
 		b.store.Set(p)
 		close(b.listed)
@@ -27,7 +27,7 @@ func TestWakeupsAndEvictionsReachTheWorkersOfWantedPods(t *testing.T) {
 		b.changes <- source.Change{Op: source.Add, Source: pods.SourceFile, Pods: []*v1.Pod{p}}
 		synctest.Wait()
 		b.updates = nil
-		b.wakeups.Add([]types.UID{"1", "1"})
+		b.wakeups.For("an object")([]types.UID{"1", "1"})
 		b.evictions <- worker.Update{Kind: worker.Kill, Pod: p}
 		synctest.Wait()
 		got := b.said()

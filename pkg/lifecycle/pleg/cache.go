@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -82,7 +83,7 @@ func (p *PLEG) GetNewerThan(ctx context.Context, uid types.UID, t time.Time) (*a
 		}
 		if !asked && !t.IsZero() {
 			asked = true
-			p.Relist(uid)
+			p.want(uid, true, journal.Of(ctx).Seq())
 		}
 		select {
 		case <-wait:

@@ -18,4 +18,5 @@ type Event struct {
 	PodUID      types.UID
 	Type        EventType
 	ContainerID string // container or sandbox
+	Cause       uint64 // its event in the journal
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/kuberuntime"
 )
@@ -56,6 +57,7 @@ type Config struct {
 	// LookTimeout bounds the inspection of one pod; 0: 2 min.
 	LookTimeout time.Duration
 	Metrics     prometheus.Registerer // nil: not measured
+	Journal     *journal.Journal      // nil: nothing is noted
 }
 
 // PLEG watches the runtime. Its methods are safe for concurrent use.
@@ -69,7 +71,7 @@ type PLEG struct {
 	lookTook   prometheus.Histogram
 
 	mu      sync.Mutex
-	wanted  map[types.UID]bool // pods to look at, and whether at once
+	wanted  map[types.UID]wish // pods to look at
 	wake    chan struct{}
 	seen    time.Time // end of the last full relist
 	lastErr error     // why the last relist failed; nil when it did not
@@ -82,6 +84,13 @@ type PLEG struct {
 	failed map[types.UID]bool        // whose last inspection failed
 	began  time.Time                 // start of the last full relist; zero: none yet
 	out    []Event                   // waiting to be sent
+	idle   journal.Handle            // of relists that find nothing new
+}
+
+// wish is that a pod be looked at.
+type wish struct {
+	now   bool   // at once
+	cause uint64 // in the journal
 }
 
 // New checks the configuration.
@@ -97,7 +106,7 @@ func New(cfg Config) (*PLEG, error) {
 	}
 	p := &PLEG{
 		cfg: cfg, cache: newCache(), events: make(chan Event, eventCapacity), listedOnce: make(chan struct{}),
-		wanted: map[types.UID]bool{}, wake: make(chan struct{}, 1), seen: time.Now(),
+		wanted: map[types.UID]wish{}, wake: make(chan struct{}, 1), seen: time.Now(),
 		listed: map[types.UID]*actual.Pod{}, view: map[types.UID]*actual.Pod{}, looked: map[types.UID]time.Time{}, busy: map[types.UID]bool{}, failed: map[types.UID]bool{},
 	}
 	set := metricset.New(cfg.Metrics)
@@ -119,11 +128,16 @@ func (p *PLEG) Events() <-chan Event { return p.events }
 func (p *PLEG) Listed() <-chan struct{} { return p.listedOnce }
 
 // Relist asks for an immediate look at one pod. It does not wait for it.
-func (p *PLEG) Relist(uid types.UID) { p.want(uid, true) }
+func (p *PLEG) Relist(uid types.UID) { p.want(uid, true, 0) }
 
-func (p *PLEG) want(uid types.UID, now bool) {
+func (p *PLEG) want(uid types.UID, now bool, cause uint64) {
 	p.mu.Lock()
-	p.wanted[uid] = p.wanted[uid] || now
+	w := p.wanted[uid]
+	w.now = w.now || now
+	if w.cause == 0 {
+		w.cause = cause
+	}
+	p.wanted[uid] = w
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
@@ -154,6 +168,7 @@ type look struct {
 	status *actual.PodStatus
 	err    error
 	asOf   time.Time
+	noted  uint64 // in the journal
 }
 
 // list is the result of a full relist.
@@ -161,7 +176,11 @@ type list struct {
 	pods []*actual.Pod
 	err  error
 	asOf time.Time
+	span *journal.Span
 }
+
+// inspector has a pod looked at in the background, which was listed at that time or is to be.
+type inspector func(uid types.UID, pod *actual.Pod, asOf time.Time, cause uint64)
 
 // Run observes the runtime until ctx ends.
 func (p *PLEG) Run(ctx context.Context) error {
@@ -184,12 +203,13 @@ func (p *PLEG) Run(ctx context.Context) error {
 		}
 		listing = true
 		wg.Go(func() {
+			span := p.cfg.Journal.BeginQuiet(&p.idle, journal.Event{Kind: journal.List})
 			asOf := time.Now()
-			pods, err := p.cfg.Runtime.GetPods(ctx)
-			lists <- list{pods, err, asOf}
+			pods, err := p.cfg.Runtime.GetPods(journal.In(ctx, span))
+			lists <- list{pods, err, asOf, span}
 		})
 	}
-	inspect := func(uid types.UID, pod *actual.Pod, asOf time.Time) {
+	inspect := func(uid types.UID, pod *actual.Pod, asOf time.Time, cause uint64) {
 		if _, ok := p.busy[uid]; ok {
 			p.busy[uid] = true
 			return
@@ -203,7 +223,7 @@ func (p *PLEG) Run(ctx context.Context) error {
 			}
 			release := sync.OnceFunc(func() { <-slots })
 			late := time.AfterFunc(slow, release)
-			l := p.look(ctx, uid, pod, asOf)
+			l := p.look(ctx, uid, pod, asOf, cause)
 			late.Stop()
 			release()
 			select {
@@ -244,25 +264,33 @@ func (p *PLEG) Run(ctx context.Context) error {
 
 // lookAtWanted inspects the pods in wanted: all of them, or only those that cannot
 // wait. It reports whether any is left for later.
-func (p *PLEG) lookAtWanted(all bool, inspect func(types.UID, *actual.Pod, time.Time)) (left bool) {
+func (p *PLEG) lookAtWanted(all bool, inspect inspector) (left bool) {
 	p.mu.Lock()
-	var uids []types.UID
-	for uid, now := range p.wanted {
-		if now || all {
-			uids = append(uids, uid)
+	granted := map[types.UID]uint64{}
+	for uid, w := range p.wanted {
+		if w.now || all {
+			granted[uid] = w.cause
 			delete(p.wanted, uid)
 		}
 	}
 	left = len(p.wanted) > 0
 	p.mu.Unlock()
-	for _, uid := range uids {
-		inspect(uid, nil, time.Time{})
+	for uid, cause := range granted {
+		inspect(uid, nil, time.Time{}, cause)
 	}
 	return left
 }
 
 // look inspects one pod, after listing it unless a list just did.
-func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
+func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time, cause uint64) look {
+	span := p.cfg.Journal.Begin(journal.Event{Kind: journal.Look, Pod: uid, Cause: cause})
+	l := p.inspect(journal.In(ctx, span), uid, pod, asOf)
+	l.noted = span.Seq()
+	span.End(l.err)
+	return l
+}
+
+func (p *PLEG) inspect(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
 	defer cancel()
 	began := time.Now()
@@ -282,7 +310,7 @@ func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf ti
 
 // compare takes in a full relist: pods that have not changed are known to be as
 // before, pods that have changed are inspected before anyone is told.
-func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) {
+func (p *PLEG) compare(l list, inspect inspector) {
 	p.took.Observe(time.Since(l.asOf).Seconds())
 	if !p.began.IsZero() {
 		p.interval.Observe(l.asOf.Sub(p.began).Seconds())
@@ -302,6 +330,7 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) 
 	}
 	p.mu.Unlock()
 	if l.err != nil {
+		l.span.End(l.err)
 		return
 	}
 	// For a pod that was looked at since the list was requested, that look is
@@ -356,15 +385,28 @@ func (p *PLEG) compare(l list, inspect func(types.UID, *actual.Pod, time.Time)) 
 		}
 	})
 	for _, pod := range news {
-		inspect(pod.UID, pod, l.asOf)
+		p.cfg.Journal.Know(journal.Who{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name})
+		inspect(pod.UID, pod, l.asOf, l.span.Seq())
 	}
 	for _, uid := range gone {
-		inspect(uid, nil, time.Time{})
+		inspect(uid, nil, time.Time{}, l.span.Seq())
 	}
+	l.span.EndWith(nil, func(e *journal.Event) { e.Detail = difference{len(l.pods), len(news), len(gone)} })
+}
+
+// difference is what a relist found, for the journal.
+type difference struct{ pods, news, gone int }
+
+// String implements fmt.Stringer.
+func (d difference) String() string {
+	if d.news+d.gone == 0 {
+		return fmt.Sprintf("pods: %d, all as before", d.pods)
+	}
+	return fmt.Sprintf("pods: %d, changed: %d, gone: %d", d.pods, d.news, d.gone)
 }
 
 // take takes in the inspection of one pod, and tells the loop what has changed.
-func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
+func (p *PLEG) take(l look, inspect inspector) {
 	again := p.busy[l.uid]
 	delete(p.busy, l.uid)
 	if l.asOf.Before(p.looked[l.uid]) {
@@ -379,7 +421,7 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 		p.failed[l.uid] = true
 	} else {
 		delete(p.failed, l.uid)
-		p.out = append(p.out, diff(before, l.pod)...)
+		p.tell(diff(before, l.pod), l.noted)
 		if l.pod == nil {
 			delete(p.view, l.uid)
 			delete(p.listed, l.uid)
@@ -395,7 +437,7 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 		case l.pod == nil:
 			e.status = &actual.PodStatus{UID: l.uid, ObservedAt: l.asOf}
 		}
-		p.out = append(p.out, corrected(p.cache.pods[l.uid].status, e.status)...)
+		p.tell(corrected(p.cache.pods[l.uid].status, e.status), l.noted)
 		p.cache.pods[l.uid] = e
 		if since := p.cache.suspect[l.uid]; l.err != nil {
 			p.cache.suspect[l.uid] = later(since, l.asOf)
@@ -410,7 +452,15 @@ func (p *PLEG) take(l look, inspect func(types.UID, *actual.Pod, time.Time)) {
 		}
 	})
 	if again {
-		inspect(l.uid, nil, time.Time{})
+		inspect(l.uid, nil, time.Time{}, l.noted)
+	}
+}
+
+// tell has events sent to the loop.
+func (p *PLEG) tell(events []Event, cause uint64) {
+	for _, e := range events {
+		e.Cause = p.cfg.Journal.Note(journal.Event{Kind: journal.PodEvent, Pod: e.PodUID, Name: e.ContainerID, Reason: string(e.Type), Cause: cause})
+		p.out = append(p.out, e)
 	}
 }
 
@@ -437,7 +487,9 @@ func (p *PLEG) follow(ctx context.Context) {
 	backOff := fresh
 	for {
 		begun := time.Now()
-		err := p.cfg.Runtime.Follow(ctx, func(uid types.UID) { p.want(uid, false) })
+		err := p.cfg.Runtime.Follow(ctx, func(uid types.UID) {
+			p.want(uid, false, p.cfg.Journal.Note(journal.Event{Kind: journal.Engine, Pod: uid}))
+		})
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -182,7 +182,7 @@ func BenchmarkFiveHundredASecond(b *testing.B) {
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
 		b.Run(name, func(b *testing.B) {
 			metrics := prometheus.NewRegistry()
-			m, err := New(Config{Exec: runs, HostIPs: func() []string { return nil }, Changed: make(chan types.UID, 1000), Metrics: metrics})
+			m, err := New(Config{Exec: runs, HostIPs: func() []string { return nil }, Changed: make(chan Changed, 1000), Metrics: metrics})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -27,8 +27,14 @@ type Config struct {
 	HostIPs func() []string
 	// Changed receives each pod for which a verdict has changed. The probe waits
 	// until it is received.
-	Changed chan<- types.UID
+	Changed chan<- Changed
 	Metrics prometheus.Registerer // of /metrics/probes; nil: not shown
+}
+
+// Changed says that a probe's verdict about a container of a pod has changed.
+type Changed struct {
+	Pod   types.UID
+	Cause uint64 // the run of the probe, in the journal
 }
 
 // Manager runs the probes of all containers. Safe for concurrent use.
@@ -61,7 +67,9 @@ type probe struct {
 	kind  kind
 	of    *container
 	spec  *v1.Probe
+	name  string // for the journal
 	state state
+	noted journal.Handle // used by one run at a time
 	due   time.Time
 	busy  bool
 	meters
@@ -194,7 +202,7 @@ func (m *Manager) add(pod *v1.Pod, spec *v1.Container, seen *actual.ContainerSta
 	before := pastOf(seen, old, m.start)
 	for k, spec := range [kinds]*v1.Probe{liveness: spec.LivenessProbe, readiness: spec.ReadinessProbe, startup: spec.StartupProbe} {
 		if spec != nil {
-			c.probes[k] = &probe{kind: kind(k), of: c, spec: spec, state: begin(kind(k), before)}
+			c.probes[k] = &probe{kind: kind(k), of: c, name: c.spec.Name + "/" + kind(k).String(), spec: spec, state: begin(kind(k), before)}
 		}
 	}
 	m.containers[c.id] = c

@@ -2,12 +2,15 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // slack is how late a probe may run, so that probes due at about the same time run
@@ -94,6 +97,9 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	if !ok {
 		return
 	}
+	span := m.cfg.Journal.BeginQuiet(&p.noted, journal.Event{Kind: journal.Probe, Pod: pod.UID, Name: p.name})
+	defer span.Abandon()
+	run = journal.In(run, span)
 	begun := time.Now()
 	a, err := m.prober.run(run, p.spec, s)
 	took := time.Since(begun)
@@ -104,8 +110,9 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	if !ok {
 		return
 	}
+	cause := noteRun(span, a, changed, err)
 	record := func(reason, message string) {
-		m.cfg.Journal.Container(pod, s.container.Name).Warn(reason, p.kind.String()+" probe "+message)
+		m.cfg.Journal.Container(pod, s.container.Name).By(span).Warn(reason, p.kind.String()+" probe "+message)
 	}
 	switch {
 	case err != nil:
@@ -120,9 +127,33 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	}
 	klog.V(2).InfoS("Probe's verdict changed", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", s.container.Name, "probe", p.kind.String(), "success", a.result == success)
 	select {
-	case m.cfg.Changed <- pod.UID:
+	case m.cfg.Changed <- Changed{pod.UID, cause}:
 	case <-ctx.Done():
 	}
+}
+
+// noteRun notes the result of a run, and returns its event if it has consequences. A success that changes nothing is
+// one with those before it.
+func noteRun(span *journal.Span, a answer, changed bool, err error) (cause uint64) {
+	if err == nil && a.result == failure {
+		err = errors.New(a.text)
+	}
+	if changed || err != nil {
+		cause = span.Seq()
+	}
+	span.EndWith(err, func(e *journal.Event) {
+		e.Reason = "success"
+		switch {
+		case a.result == failure:
+			e.Reason = "failure"
+		case err != nil:
+			e.Reason = "unknown"
+		}
+		if changed {
+			e.Detail = journal.Text("the verdict has changed")
+		}
+	})
+	return cause
 }
 
 // begin returns what a due probe asks; ok is false when the probe is no longer wanted.

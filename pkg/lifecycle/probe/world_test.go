@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
@@ -29,7 +28,7 @@ import (
 type world struct {
 	*Manager
 	t       *testing.T
-	changed chan types.UID
+	changed chan Changed
 	begun   time.Time
 
 	mu     sync.Mutex
@@ -41,7 +40,7 @@ type world struct {
 func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
 
 func newWorldWith(t *testing.T, metrics prometheus.Registerer) *world {
-	w := &world{t: t, changed: make(chan types.UID, 100), begun: time.Now(), answer: map[string]string{}}
+	w := &world{t: t, changed: make(chan Changed, 100), begun: time.Now(), answer: map[string]string{}}
 	m, err := New(Config{
 		Exec: w, Changed: w.changed, HostIPs: func() []string { return []string{"192.0.2.1"} },
 		Journal: journal.New(time.Now, w), Metrics: metrics,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,7 +41,10 @@ func (w *Workers) setUp(ctx context.Context, st step) error {
 		if h.SetUp == nil {
 			continue
 		}
-		if err := h.SetUp(ctx, st.pod); err != nil {
+		begun := time.Now()
+		err := h.SetUp(ctx, st.pod)
+		w.noteHolding(st, h.Name, "set up", time.Since(begun), err)
+		if err != nil {
 			if reason := h.reason(err); reason != "" && ctx.Err() == nil {
 				w.complain(st, reason, h.Prefix+err.Error())
 			}
@@ -90,7 +94,10 @@ func (w *Workers) releaseAll(ctx context.Context, st step) error {
 		if h.Release == nil {
 			continue
 		}
-		if err := h.Release(ctx, st.uid); err != nil {
+		begun := time.Now()
+		err := h.Release(ctx, st.uid)
+		w.noteHolding(st, h.Name, "released", time.Since(begun), err)
+		if err != nil {
 			return fmt.Errorf("release the %s of %s: %w", h.Name, st.ref(), err)
 		}
 	}

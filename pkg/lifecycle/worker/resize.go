@@ -40,12 +40,12 @@ func (w *Workers) allocate(st step) (step, error) {
 	if pending != nil {
 		st.resize.Pending, st.resize.PendingMessage = pending.Reason, pending.Message
 		if st.resize.Pending != before.Pending || st.resize.PendingMessage != before.PendingMessage {
-			w.cfg.Journal.Warn(st.pod, "Resize"+pending.Reason, resizeMessage("Pod resize "+pending.Reason, st.pod, pending.Message))
+			w.cfg.Journal.Container(st.pod, "").By(st.span).Warn("Resize"+pending.Reason, resizeMessage("Pod resize "+pending.Reason, st.pod, pending.Message))
 		}
 	}
 	if changed {
 		st.resize.InProgress, st.resize.Error = true, ""
-		w.cfg.Journal.Normal(st.pod, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
+		w.cfg.Journal.Container(st.pod, "").By(st.span).Normal("ResizeStarted", resizeMessage("Pod resize started", pod, ""))
 	}
 	st.pod = pod
 	return st, nil
@@ -72,12 +72,12 @@ func (w *Workers) resized(st step, r kuberuntime.SyncResult, settled error) pods
 	case now.Error != "":
 		now.InProgress = true
 		if now.Error != st.resize.Error {
-			w.cfg.Journal.Warn(st.pod, "ResizeError", resizeMessage("Pod resize error", st.pod, now.Error))
+			w.cfg.Journal.Container(st.pod, "").By(st.span).Warn("ResizeError", resizeMessage("Pod resize error", st.pod, now.Error))
 		}
 	case r.Err == nil:
 		now.InProgress = false
 		if st.resize.InProgress {
-			w.cfg.Journal.Normal(st.pod, "ResizeCompleted", resizeMessage("Pod resize completed", st.pod, ""))
+			w.cfg.Journal.Container(st.pod, "").By(st.span).Normal("ResizeCompleted", resizeMessage("Pod resize completed", st.pod, ""))
 		}
 	}
 	return now

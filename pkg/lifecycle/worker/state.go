@@ -7,6 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -59,6 +60,8 @@ type Update struct {
 	// Explain, with Kill, writes into the pod's status why it is killed: phase,
 	// reason and message of an eviction, for example. It may be called repeatedly.
 	Explain func(*v1.PodStatus)
+	// Cause is the event of the journal because of which the worker is told; 0: none.
+	Cause uint64
 }
 
 func (u Update) uid() types.UID {
@@ -88,7 +91,9 @@ type state struct {
 
 	said complaint // used by this pod's steps only, which run one after the other
 
-	dirty    bool // something came in since the last step began
+	cause    uint64         // the first that has made it dirty
+	resting  journal.Handle // of steps that do nothing; used by this pod's steps only
+	dirty    bool           // something came in since the last step began
 	resize   podstatus.Resize
 	waiting  map[string]actual.Waiting
 	lastStep time.Time // when the last step ended
@@ -122,6 +127,9 @@ func (s *state) merge(u Update) (interrupt bool) {
 	}
 	if u.Kind == Sync && s.settled {
 		return false
+	}
+	if !s.dirty {
+		s.cause = u.Cause
 	}
 	s.dirty = true
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
@@ -60,7 +61,7 @@ func (w *Workers) sync(ctx context.Context, st step) outcome {
 // deadline is recorded, unless the pod had failed before.
 func (w *Workers) finished(st step, before v1.PodPhase, s v1.PodStatus) outcome {
 	if s.Reason == podstatus.DeadlineExceeded && before != v1.PodFailed {
-		w.cfg.Journal.Normal(st.pod, s.Reason, s.Message)
+		w.cfg.Journal.Container(st.pod, "").By(st.span).Normal(s.Reason, s.Message)
 	}
 	return outcome{done: true, resize: st.resize}
 }
@@ -133,8 +134,9 @@ func (w *Workers) awaitsNetwork(ctx context.Context, st step, observed *actual.P
 // reject ends a pod that turned out to be unable to start here, as if it had not been admitted.
 func (w *Workers) reject(st step, r *pods.Rejection) {
 	klog.InfoS("Pod rejected", "pod", klog.KObj(st.pod), "podUID", st.uid, "reason", r.Reason, "message", r.Message)
-	w.cfg.Journal.Warn(st.pod, r.Reason, r.Message)
-	w.Update(Update{Kind: Kill, Pod: st.pod, Explain: func(s *v1.PodStatus) {
+	cause := w.cfg.Journal.Note(st.span.Within(journal.Event{Kind: journal.Reject, Reason: r.Reason, Err: r.Message}))
+	w.cfg.Journal.Container(st.pod, "").By(st.span).Warn(r.Reason, r.Message)
+	w.Update(Update{Kind: Kill, Pod: st.pod, Cause: cause, Explain: func(s *v1.PodStatus) {
 		s.Phase, s.Reason, s.Message = v1.PodFailed, r.Reason, "Pod was rejected: "+r.Message
 	}})
 }
@@ -150,7 +152,7 @@ func (w *Workers) unseen(ctx context.Context, st step, err error) {
 // often it is looked at.
 func (w *Workers) complain(st step, reason, message string) {
 	if st.said.isDue(reason+": "+message, w.cfg.Clock.Now()) {
-		w.cfg.Journal.Warn(st.pod, reason, message)
+		w.cfg.Journal.Container(st.pod, "").By(st.span).Warn(reason, message)
 	}
 }
 
@@ -247,7 +249,9 @@ func (w *Workers) publish(st step, observed *actual.PodStatus, waiting map[strin
 	if st.explain != nil {
 		st.explain(&s)
 	}
-	w.cfg.Statuses.Set(st.pod, s)
+	if w.cfg.Statuses.Set(st.pod, s) {
+		w.noteStatus(st, old, s)
+	}
 	w.metrics.started(st.pod, old, s, w.cfg.Clock.Now())
 	return s
 }

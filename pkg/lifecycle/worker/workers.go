@@ -157,7 +157,12 @@ func (w *Workers) Update(u Update) {
 		}
 		s = w.admit(u)
 	}
-	if s.merge(u) && s.cancel != nil {
+	before := s.phase
+	interrupt := s.merge(u)
+	if s.phase != before {
+		w.noteMove(s, before, s.phase, u.Cause)
+	}
+	if interrupt && s.cancel != nil {
 		s.cancel()
 	}
 	if s.removed && s.left.IsZero() {
@@ -270,6 +275,7 @@ func (w *Workers) admit(u Update) *state {
 	} else if held && s.static {
 		s.phase = Waiting
 		klog.V(2).InfoS("Static pod waits until the one before it is gone", "pod", klog.KObj(u.Pod), "podUID", s.uid, "waitsFor", holder)
+		w.cfg.Journal.Note(journal.Event{Kind: journal.WaitName, Pod: s.uid, Name: string(holder), Cause: u.Cause})
 	}
 	w.states[s.uid] = s
 	w.newStates = append(w.newStates, s)
@@ -280,9 +286,9 @@ func (w *Workers) admit(u Update) *state {
 	return s
 }
 
-// release forgets a pod that is gone and starts whatever has waited for that: the
+// release forgets a pod that is gone and, because of that step, starts whatever has waited for that: the
 // pod itself if it is wanted again, or the next static pod with its name.
-func (w *Workers) release(s *state) {
+func (w *Workers) release(s *state, cause uint64) {
 	w.due.Forget(s.uid)
 	delete(w.states, s.uid)
 	if w.names[s.name] == s.uid {
@@ -290,7 +296,7 @@ func (w *Workers) release(s *state) {
 	}
 	if s.wantedAgain != nil {
 		w.metrics.restarted.WithLabelValues(isStatic(pods.IsStatic(s.wantedAgain))).Inc()
-		next := Update{Kind: Create, Pod: s.wantedAgain}
+		next := Update{Kind: Create, Pod: s.wantedAgain, Cause: cause}
 		ns := w.admit(next)
 		ns.merge(next)
 		ns.signal()
@@ -303,7 +309,7 @@ func (w *Workers) release(s *state) {
 	}
 	if _, held := w.names[s.name]; next != nil && !held {
 		next.phase = Syncing
-		next.dirty = true
+		next.dirty, next.cause = true, cause
 		w.names[s.name] = next.uid
 		next.signal()
 	}
@@ -311,10 +317,10 @@ func (w *Workers) release(s *state) {
 
 // yieldName gives a static pod's name to the pod that was found running under it:
 // that pod is stopped and removed first.
-func (w *Workers) yieldName(s *state, old *actual.Pod) {
+func (w *Workers) yieldName(s *state, old *actual.Pod, cause uint64) {
 	klog.InfoS("Static pod was replaced while no agent ran, waits until the old one is gone", "pod", s.name, "podUID", s.uid, "oldPodUID", old.UID)
 	w.names[s.name] = old.UID
-	u := Update{Kind: Kill, Running: old, Removed: true}
+	u := Update{Kind: Kill, Running: old, Removed: true, Cause: cause}
 	o, ok := w.states[old.UID]
 	if !ok {
 		o = w.admit(u)
@@ -344,6 +350,7 @@ type step struct {
 	resize  podstatus.Resize
 	said    *complaint
 	after   time.Time
+	span    *journal.Span // in the journal
 }
 
 // ref names the pod in errors and logs.
@@ -386,7 +393,11 @@ func (w *Workers) beginStep(ctx context.Context, s *state) (context.Context, ste
 	}
 	s.dirty = false
 	ctx, s.cancel = context.WithCancel(ctx)
-	return ctx, step{
+	span := w.cfg.Journal.BeginQuiet(&s.resting, journal.Event{
+		Kind: journal.Step, Pod: s.uid, Reason: s.phase.String(), Cause: s.cause, Step: w.cfg.Journal.NextStep(),
+	})
+	return journal.In(ctx, span), step{
+		span:  span,
 		phase: s.phase, uid: s.uid, pod: s.pod, running: s.running, grace: s.grace,
 		explain: s.explain, waiting: s.waiting, resize: s.resize, said: &s.said, after: s.lastStep,
 	}, true
@@ -401,6 +412,8 @@ func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) 
 	s.cancel = nil
 	now := w.cfg.Clock.Now()
 	s.lastStep = now
+	var at ending
+	defer func() { st.span.EndWith(o.err, func(e *journal.Event) { e.Detail = at }) }()
 	if ctx.Err() != nil {
 		return true // the agent stops
 	}
@@ -408,28 +421,36 @@ func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) 
 		s.waiting, s.resize = o.waiting, o.resize
 	}
 	if s.phase != st.phase {
+		at.why = "the pod has moved on meanwhile"
 		return false // an update has moved the pod on: dirty, so the next step follows
 	}
 	v := decide(st.phase, o, s.removed)
 	if v.phase != s.phase {
+		w.noteMove(s, s.phase, v.phase, st.span.Seq())
 		klog.V(2).InfoS("Pod moved on", "pod", st.ref(), "podUID", s.uid, "from", s.phase.String(), "to", v.phase.String())
 	}
 	s.phase = v.phase
 	s.settled = v.phase == Terminated && !v.now && !v.retry
 	switch {
 	case v.gone:
-		w.release(s)
+		w.release(s, st.span.Seq())
 	case o.inTheWay != nil:
-		w.yieldName(s, o.inTheWay)
+		w.yieldName(s, o.inTheWay, st.span.Seq())
 	case v.now:
-		s.dirty = true
+		at.why = "goes on at once"
+		s.dirty, s.cause = true, st.span.Seq()
 	case v.retry:
 		if !s.dirty {
 			klog.ErrorS(short(o.err), "Pod step failed, will try again", "pod", st.ref(), "podUID", s.uid, "phase", st.phase.String())
 		}
-		w.due.Set(s.uid, o.next(now, jitter(errorBackOff)))
+		at = ending{o.next(now, jitter(errorBackOff)), "something failed"}
+		w.due.Set(s.uid, at.next)
 	case v.due:
-		w.due.Set(s.uid, o.next(now, jitter(w.cfg.SyncFrequency)))
+		at = ending{o.next(now, jitter(w.cfg.SyncFrequency)), "unless something happens"}
+		if o.retryAfter > 0 {
+			at.why = "a back-off ends"
+		}
+		w.due.Set(s.uid, at.next)
 	}
 	return v.gone
 }

@@ -167,7 +167,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 	defer func() { m.metrics.ensure(pull, present, required) }()
 	name, err := withDefaultTag(c.Image)
 	if err != nil {
-		return "", m.refuse(pod, c, ReasonInvalidName, "InspectFailed", fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err))
+		return "", m.refuse(ctx, pod, c, ReasonInvalidName, "InspectFailed", fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err))
 	}
 	pull = policy(c, name)
 	find := m.lookup(ctx, pod, name)
@@ -177,11 +177,11 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 		case ctx.Err() != nil:
 			return "", fmt.Errorf("look for image %q: %w", c.Image, context.Cause(ctx))
 		case err != nil:
-			return "", m.refuse(pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
+			return "", m.refuse(ctx, pod, c, ReasonInspect, "InspectFailed", fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err)))
 		case mine:
 			present, required = yes, no
 			m.waits.Present(pod.UID, name)
-			m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
+			m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Normal("Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 			return img.Id, nil
 		}
 		present = answerOf(img != nil)
@@ -189,7 +189,7 @@ func (m *Manager) Ensure(ctx context.Context, pod *v1.Pod, c *v1.Container, sand
 			if img != nil {
 				required = yes
 			}
-			return "", m.refuse(pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
+			return "", m.refuse(ctx, pod, c, ReasonNeverPull, "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image))
 		}
 	}
 	required = yes
@@ -239,19 +239,21 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	key := pair{pod.UID, name}
 	if left, last := m.backoff.left(key, m.clock.Now()); left > 0 {
 		message := fmt.Sprintf("Back-off pulling image %q", c.Image)
-		m.journal.Container(pod, c.Name).Normal("BackOff", message)
+		m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Normal("BackOff", message)
 		return "", &Error{reason: ReasonPullBackOff, message: fmt.Sprintf("%s: %s: %s", message, last.reason, last.message), retry: left}
 	}
 	m.waits.Pulling(pod.UID, name)
-	m.journal.Container(pod, c.Name).Normal("Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Normal("Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	klog.V(2).InfoS("Pulling image", "pod", klog.KObj(pod), "podUID", pod.UID, "containerName", c.Name, "image", c.Image)
 	if m.records != nil {
 		if err := m.records.Begin(c.Image); err != nil {
-			return "", m.refuse(pod, c, ReasonPull, "Failed", fmt.Sprintf("Failed to record image pull intent for container image %q: %v", c.Image, err))
+			return "", m.refuse(ctx, pod, c, ReasonPull, "Failed", fmt.Sprintf("Failed to record image pull intent for container image %q: %v", c.Image, err))
 		}
 	}
 	began := m.clock.Now()
-	ref, used, took, err := m.pullWithCredentials(ctx, name, find, sandbox)
+	span := m.journal.Begin(journal.Within(ctx, journal.Event{Kind: journal.Pull, Pod: pod.UID, Name: c.Image}))
+	ref, used, took, err := m.pullWithCredentials(journal.In(ctx, span), name, find, sandbox)
+	span.End(err)
 	if err != nil && m.records != nil {
 		m.records.Failed(c.Image)
 	}
@@ -260,7 +262,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 	}
 	if err != nil {
 		e := pullError(c.Image, err)
-		m.journal.Container(pod, c.Name).Warn("Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
+		m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Warn("Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, text(err)))
 		m.warnOfMissingSecrets(ctx, pod)
 		e.retry = m.backoff.failed(key, e, m.clock.Now())
 		return "", e
@@ -280,7 +282,7 @@ func (m *Manager) pull(ctx context.Context, pod *v1.Pod, c *v1.Container, name s
 		m.records.Pulled(c.Image, ref, used)
 	}
 	m.metrics.pulled(size, m.clock.Since(began))
-	m.journal.Container(pod, c.Name).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
+	m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Normal("Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		c.Image, took.Truncate(time.Millisecond), m.clock.Since(began).Truncate(time.Millisecond), size))
 	if known && !m.claim(ctx, f) {
 		// It was here before, and unused for long; the next try pulls it anew.
@@ -352,7 +354,7 @@ func pullError(image string, err error) *Error {
 	return &Error{reason: ReasonPull, message: message}
 }
 
-func (m *Manager) refuse(pod *v1.Pod, c *v1.Container, reason, event, message string) error {
-	m.journal.Container(pod, c.Name).Warn(event, message)
+func (m *Manager) refuse(ctx context.Context, pod *v1.Pod, c *v1.Container, reason, event, message string) error {
+	m.journal.Container(pod, c.Name).By(journal.Of(ctx)).Warn(event, message)
 	return &Error{reason: reason, message: message}
 }

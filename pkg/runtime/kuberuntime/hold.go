@@ -120,15 +120,16 @@ func (p *pass) held(ctx context.Context, c *v1.Container) bool {
 }
 
 // leave holds a container that cannot be started now.
-func (p *pass) leave(c *v1.Container, w actual.Waiting, wait time.Duration, tried *trial) {
+func (p *pass) leave(ctx context.Context, c *v1.Container, w actual.Waiting, wait time.Duration, tried *trial) {
 	p.m.hold(backOffKey(p.pod.UID, c.Name), hold{until: p.m.cfg.Clock.Now().Add(wait), waiting: w, spec: specHash(c), tried: tried})
+	p.noteHold(ctx, c.Name, w, wait)
 }
 
 // failed notes that a container could not be started, and holds it until its
 // back-off ends.
 func (p *pass) failed(ctx context.Context, c *v1.Container, w actual.Waiting, tried *trial, err error) {
 	if holdable(ctx, err) {
-		p.leave(c, w, startBackOff, tried)
+		p.leave(ctx, c, w, startBackOff, tried)
 	}
 	p.wait(c, w, 0, err)
 }

@@ -11,6 +11,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/hooks"
@@ -74,7 +75,7 @@ func (m *Manager) stopStray(ctx context.Context, pod *v1.Pod, s *actual.Containe
 // stop runs the container's preStop hook, waits for its turn and lets the runtime
 // stop it. All three share the grace period; at least minGrace is left for the
 // last, so that a container is not killed without its signal.
-func (m *Manager) stop(ctx context.Context, s *stop) error {
+func (m *Manager) stop(ctx context.Context, s *stop) (err error) {
 	if s.ended != nil {
 		defer close(s.ended)
 	}
@@ -82,7 +83,14 @@ func (m *Manager) stop(ctx context.Context, s *stop) error {
 	if message == "" {
 		message = "Stopping container " + s.name
 	}
-	m.cfg.Journal.Container(s.pod, s.name).Normal("Killing", message)
+	e := journal.Event{Kind: journal.Signal, Name: s.name, Detail: signal{message, s.grace}}
+	if s.pod != nil {
+		e.Pod = s.pod.UID
+	}
+	span := m.cfg.Journal.Begin(journal.Within(ctx, e))
+	defer func() { span.End(err) }()
+	ctx = journal.In(ctx, span)
+	m.cfg.Journal.Container(s.pod, s.name).By(span).Normal("Killing", message)
 	begun := m.cfg.Clock.Now()
 	if s.grace > 0 {
 		left, cancel := context.WithTimeout(ctx, time.Duration(s.grace)*time.Second)
@@ -130,7 +138,7 @@ func (m *Manager) preStop(ctx context.Context, s *stop) {
 	}
 	klog.V(2).InfoS("PreStop hook failed", "pod", klog.KObj(s.pod), "podUID", s.pod.UID, "containerName", s.name, "containerID", s.id, "err", err)
 	// The event does not say how: an answer may hold secrets.
-	m.cfg.Journal.Container(s.pod, s.name).Warn("FailedPreStopHook", "PreStopHook failed")
+	m.cfg.Journal.Container(s.pod, s.name).By(journal.Of(ctx)).Warn("FailedPreStopHook", "PreStopHook failed")
 }
 
 // hookTarget returns a container as its hooks see it. Without ips the runtime is

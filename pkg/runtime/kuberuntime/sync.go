@@ -18,6 +18,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criconfig"
@@ -39,6 +40,9 @@ const (
 // the others from starting.
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) SyncResult {
 	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
+	if !a.nothing() {
+		m.cfg.Journal.Note(journal.Within(ctx, journal.Event{Kind: journal.Plan, Pod: pod.UID, Detail: a.words()}))
+	}
 	pass := &pass{m: m, pod: pod, observed: observed, attempt: a.attempt, sandboxID: a.sandboxID, ips: observed.IPs, killed: a.kill}
 	if len(a.reset) > 0 {
 		if err := m.reset(ctx, pod, a.reset); err != nil {
@@ -163,10 +167,11 @@ func (p *pass) newSandbox(ctx context.Context) bool {
 		} else {
 			p.m.metrics.podErrors.Inc()
 		}
-		p.m.cfg.Journal.Warn(p.pod, reason, message)
+		p.m.cfg.Journal.Container(p.pod, "").By(journal.Of(ctx)).Warn(reason, message)
 	}
 	if holdable(ctx, err) {
 		p.m.hold(key, hold{until: p.m.cfg.Clock.Now().Add(startBackOff)})
+		p.noteHold(ctx, "", actual.Waiting{Reason: "FailedCreatePodSandBox"}, startBackOff)
 	}
 	p.fail(fmt.Errorf("create sandbox: %w", err))
 	return false
@@ -184,7 +189,7 @@ func (p *pass) configure() (err error) {
 
 func (p *pass) runSandbox(ctx context.Context) error {
 	if p.attempt > 0 {
-		p.m.cfg.Journal.Normal(p.pod, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+		p.m.cfg.Journal.Container(p.pod, "").By(journal.Of(ctx)).Normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
 	if err := os.MkdirAll(p.sandbox.LogDirectory, 0o755); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
@@ -244,9 +249,9 @@ func (p *pass) startContainer(ctx context.Context, c *v1.Container, target strin
 		ended = p.observed.LastEnd(c.Name)
 	}
 	if w, left := p.m.backOff(p.pod, c, ended); left > 0 {
-		p.m.cfg.Journal.Container(p.pod, c.Name).Warn("BackOff",
+		p.m.cfg.Journal.Container(p.pod, c.Name).By(journal.Of(ctx)).Warn("BackOff",
 			fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, p.pod.Name, p.pod.Namespace, p.pod.UID))
-		p.leave(c, w, left, nil)
+		p.leave(ctx, c, w, left, nil)
 		p.wait(c, w, left, nil)
 		return
 	}
@@ -349,7 +354,7 @@ func (p *pass) waitForImage(ctx context.Context, c *v1.Container, err error) {
 	case !errors.As(err, &after) || after.RetryAfter() <= 0:
 		p.failed(ctx, c, w, nil, err)
 	case w.Reason == reasonPullBackOff:
-		p.leave(c, w, min(after.RetryAfter(), startBackOff), nil)
+		p.leave(ctx, c, w, min(after.RetryAfter(), startBackOff), nil)
 		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
 	default:
 		p.wait(c, w, min(after.RetryAfter(), startBackOff), nil)
@@ -437,13 +442,13 @@ func (p *pass) hostsContent() ([]byte, error) {
 // cancelled: then that is why it failed.
 func (p *pass) normal(ctx context.Context, c *v1.Container, reason, message string) {
 	if ctx.Err() == nil {
-		p.m.cfg.Journal.Container(p.pod, c.Name).Normal(reason, message)
+		p.m.cfg.Journal.Container(p.pod, c.Name).By(journal.Of(ctx)).Normal(reason, message)
 	}
 }
 
 func (p *pass) warn(ctx context.Context, c *v1.Container, reason, message string) {
 	if ctx.Err() == nil {
-		p.m.cfg.Journal.Container(p.pod, c.Name).Warn(reason, message)
+		p.m.cfg.Journal.Container(p.pod, c.Name).By(journal.Of(ctx)).Warn(reason, message)
 	}
 }
 
