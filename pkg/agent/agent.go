@@ -96,7 +96,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, tools
 		<-ctx.Done()
 		return client.Close()
 	})
-	engine, err := waitForEngine(ctx, cfg, client)
+	engine, err := waitForEngine(journal.In(ctx, tools.record.Root("start")), cfg, client)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, tools
 	}
 	for _, p := range parts {
 		group.Go(func() error {
-			if err := p.run(ctx); err != nil {
+			if err := p.run(journal.In(ctx, tools.record.Root(p.name))); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			return nil

@@ -38,6 +38,7 @@ const (
 	Object           // an object that a pod refers to has changed, or a claim was bound. Name: which
 	Signal           // a container is stopped. Name: container, Reason: why
 	Said             // a Kubernetes event about a pod. Reason: its reason
+	Timer            // a part of the agent does something by itself. Name: the part
 	kinds
 )
 
@@ -45,7 +46,7 @@ var kindNames = [kinds]string{
 	None: "none", Source: "source", Problem: "problem", Change: "change", Admit: "admit", Reject: "reject", Wake: "wake", Step: "step",
 	Phase: "phase", WaitName: "waitName", Plan: "plan", Hold: "hold", Volume: "volume", Pull: "pull", CRI: "cri", Docker: "docker",
 	Engine: "engine", List: "list", Look: "look", PodEvent: "podEvent", Probe: "probe", Status: "status", StatusWrite: "statusWrite",
-	Object: "object", Signal: "signal", Said: "event",
+	Object: "object", Signal: "signal", Said: "event", Timer: "timer",
 }
 
 // String returns the kind's name in what is shown of a journal.

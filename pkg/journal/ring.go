@@ -104,6 +104,7 @@ func (r *ring) find(seq uint64) *Event {
 type Span struct {
 	j     *Journal
 	quiet *Handle // of its series, if it is only worth an event of its own once it has consequences
+	root  bool    // it goes on as long as the agent does, and is an event of a series whenever it has consequences
 
 	mu sync.Mutex
 	e  Event
@@ -130,6 +131,14 @@ func (j *Journal) BeginQuiet(h *Handle, e Event) *Span {
 	return &Span{j: j, quiet: h, e: e}
 }
 
+// Root returns the step that all is part of that a part of the agent does by itself, driven by its timers. It needs no End.
+func (j *Journal) Root(part string) *Span {
+	if j == nil || j.ring == nil {
+		return nil
+	}
+	return &Span{j: j, quiet: &Handle{}, root: true, e: Event{Kind: Timer, Name: part, Quiet: true}}
+}
+
 // Seq returns the step's number, as the cause of others.
 func (s *Span) Seq() uint64 {
 	if s == nil {
@@ -141,6 +150,9 @@ func (s *Span) Seq() uint64 {
 }
 
 func (s *Span) seq() uint64 {
+	if s.root {
+		return s.j.Again(s.quiet, s.e)
+	}
 	if s.e.Seq == 0 {
 		r := s.j.ring
 		r.mu.Lock()
@@ -157,7 +169,7 @@ func (s *Span) Quiet() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.quiet != nil && s.e.Seq == 0
+	return s.quiet != nil && s.e.Seq == 0 // always, of a root
 }
 
 // End notes that the step is over, and why it failed if it did. Only the first End counts.
@@ -170,7 +182,7 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.e.Took != UnderWay {
+	if s.e.Took != UnderWay { // also a root
 		return
 	}
 	r := s.j.ring

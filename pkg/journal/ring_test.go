@@ -127,6 +127,22 @@ func TestQuietSpans(t *testing.T) {
 	}
 }
 
+func TestWhatAPartDoesByItselfIsCausedByItsTimer(t *testing.T) {
+	j := New(time.Now)
+	root := j.Root("readiness")
+	for range 3 {
+		j.Note(Within(In(t.Context(), root), Event{Kind: CRI}))
+	}
+	if !root.Quiet() {
+		t.Error("a root is not quiet")
+	}
+	root.End(errors.New("x"))
+	events, _ := j.Since(0)
+	if len(events) != 4 || events[0].Kind != Timer || events[0].Name != "readiness" || events[0].Count != 3 || events[3].Cause != events[0].Seq {
+		t.Errorf("%+v", events)
+	}
+}
+
 func TestWithoutAJournal(t *testing.T) {
 	for _, j := range []*Journal{nil, {}} {
 		var h Handle

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -143,14 +144,17 @@ type calls struct {
 	timeout  time.Duration
 	total    *prometheus.CounterVec
 	failed   *prometheus.CounterVec
-	journal  *journal.Journal
 	duration *prometheus.HistogramVec
+	journal  *journal.Journal
+
+	mu    sync.Mutex
+	quiet map[string]*journal.Handle // by method
 }
 
 func newCalls(cfg Config) (*calls, error) {
 	label := []string{"operation_type"}
 	c := &calls{
-		timeout: cfg.Timeout, journal: cfg.Journal,
+		timeout: cfg.Timeout, journal: cfg.Journal, quiet: map[string]*journal.Handle{},
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_runtime_operations_total", Help: "Cumulative number of runtime operations by operation type."}, label),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -15,8 +15,8 @@ import (
 // maxNoted is how many bytes of an error are noted.
 const maxNoted = 1024
 
-// note notes that a call begins, and tells the runtime which event it is. A call in a quiet step, such as a relist, is noted
-// once it has failed.
+// note notes that a call begins, and tells the runtime which event it is. A call in a quiet step, a relist for example, is noted
+// at its end.
 func (c *calls) note(ctx context.Context, method string, req any) (context.Context, *journal.Span) {
 	if c.journal == nil || journal.Of(ctx).Quiet() {
 		return ctx, nil
@@ -25,18 +25,31 @@ func (c *calls) note(ctx context.Context, method string, req any) (context.Conte
 	return crimeta.Because(ctx, span.Seq()), span
 }
 
+// noteEnd notes how a call has ended. Successes in quiet steps are one event a method.
 func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req any, took time.Duration, err error) {
-	if span == nil && err != nil && c.journal != nil {
+	switch {
+	case span != nil:
+		span.End(err)
+	case c.journal == nil:
+	case err != nil:
 		e := event(ctx, method, req)
 		e.Took, e.Err = took, bounds.Cut(err.Error(), maxNoted)
 		c.journal.Note(e)
+	default:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.quiet[method] == nil {
+			c.quiet[method] = &journal.Handle{}
+		}
+		c.journal.Again(c.quiet[method], journal.Event{Kind: journal.CRI, Name: name(method), Took: took, Quiet: true})
 	}
-	span.End(err)
 }
+
+func name(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }
 
 // event is what is noted of a call. Never the request as a whole: environments hold secrets.
 func event(ctx context.Context, method string, req any) journal.Event {
-	e := journal.Event{Kind: journal.CRI, Name: method[strings.LastIndexByte(method, '/')+1:]}
+	e := journal.Event{Kind: journal.CRI, Name: name(method)}
 	if id := about(req); id != "" {
 		e.Detail = journal.Text(id)
 	}
