@@ -218,7 +218,7 @@ func (c *cluster) statuses(f *foundation, s *supplies) error {
 		return err
 	}
 	object := func(pod *v1.Pod) (*v1.Pod, bool) { return objectOf(f.store, pod) }
-	writer, err := podstatus.NewWriter(podstatus.WriterConfig{Client: c.client, Statuses: f.statuses, Object: object, Metrics: f.metrics})
+	writer, err := podstatus.NewWriter(podstatus.WriterConfig{Client: c.client, Statuses: f.statuses, Object: object, Metrics: f.metrics, Journal: f.journal})
 	if err != nil {
 		return err
 	}

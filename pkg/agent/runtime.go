@@ -42,7 +42,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	volumes, err := volume.New(volume.Config{
 		Root: f.cfg.RootDir, Objects: s.objects, Claims: s.claims, CSI: s.csi, NodeLabels: s.nodeLabels,
 		Allocatable: h.machine.Allocatable, Warn: f.journal.Warn, Normal: f.journal.Normal, VolumeEvent: s.volumeEvent, Growth: s.growth,
-		Metrics: f.metrics, Pods: f.store.Pods,
+		Metrics: f.metrics, Journal: f.journal, Pods: f.store.Pods,
 	})
 	if err != nil {
 		return nil, err

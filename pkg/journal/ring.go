@@ -310,6 +310,25 @@ func (j *Journal) Get(seq uint64) (Event, bool) {
 	return Event{}, false
 }
 
+// lookBack is how many events Newest looks through.
+const lookBack = 1024
+
+// Newest returns the number of a pod's newest event of a kind, if it is among the last thousand of all pods; else 0.
+func (j *Journal) Newest(kind Kind, pod types.UID) uint64 {
+	if j == nil || j.ring == nil {
+		return 0
+	}
+	r := j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for seq := r.seq; seq > 0 && r.seq-seq < lookBack; seq-- {
+		if e := &r.slots[seq%uint64(len(r.slots))]; e.Kind == kind && e.Pod == pod {
+			return seq
+		}
+	}
+	return 0
+}
+
 // Wait returns when there is a change after the version, or with ctx's error.
 func (j *Journal) Wait(ctx context.Context, version uint64) error {
 	if j == nil || j.ring == nil {

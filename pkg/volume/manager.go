@@ -19,6 +19,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/keylock"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/tree"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // Objects gives the API objects that volumes are made of. For a missing object the
@@ -62,6 +63,8 @@ type Config struct {
 	// Timeout of one SetUp or TearDown, after which the error says what hangs; 0 is 2
 	// min.
 	Timeout time.Duration
+	// Journal notes what becomes of single volumes; nil: nobody does.
+	Journal *journal.Journal
 	// Metrics is where volumes are counted, and Pods returns those that want some; either may be nil.
 	Metrics prometheus.Registerer
 	Pods    func() []*v1.Pod
@@ -90,6 +93,7 @@ type Manager struct {
 	disks       string  // where udev links to disks by their paths
 	fileSystems diskusage.FileSystems
 	metrics     metrics
+	journal     *journal.Journal
 
 	mu       sync.Mutex
 	mounted  map[types.UID]mounted
@@ -135,6 +139,7 @@ func New(c Config) (*Manager, error) {
 		normal:      c.Normal,
 		volumeEvent: c.VolumeEvent,
 		timeout:     c.Timeout,
+		journal:     c.Journal,
 		serial:      serial{running: map[types.UID]*work{}},
 		live:        map[types.UID]bool{},
 		mounted:     map[types.UID]mounted{},
@@ -225,7 +230,7 @@ func (m *Manager) setUpOne(ctx context.Context, pod *v1.Pod, v *v1.Volume, room 
 	klog.V(4).InfoS("Setting up volume", "pod", klog.KObj(pod), "podUID", pod.UID, "volume", v.Name)
 	began := time.Now()
 	err = k.setUp(ctx)
-	m.observe(pod, v, k, time.Since(began), err)
+	m.observe(ctx, pod, v, k, time.Since(began), err)
 	return err
 }
 

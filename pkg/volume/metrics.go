@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,7 +11,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // metrics are those of the kubelet's volume manager.
@@ -51,7 +54,7 @@ type mounted map[string]plugin
 
 // observe counts one mounting of a volume. What was mounted before is looked at in each sync: that is none,
 // unless its content is written anew, as in the kubelet.
-func (m *Manager) observe(pod *v1.Pod, v *v1.Volume, k kind, took time.Duration, err error) {
+func (m *Manager) observe(ctx context.Context, pod *v1.Pod, v *v1.Volume, k kind, took time.Duration, err error) {
 	p := pluginOf(v, m.boundTo(pod.UID, v.Name))
 	m.mu.Lock()
 	_, known := m.mounted[pod.UID][v.Name]
@@ -62,6 +65,9 @@ func (m *Manager) observe(pod *v1.Pod, v *v1.Volume, k kind, took time.Duration,
 		m.mounted[pod.UID][v.Name] = p
 	}
 	m.mu.Unlock()
+	if !known || err != nil {
+		m.note(ctx, pod.UID, v.Name, p, took, err)
+	}
 	if _, written := k.(*writtenFiles); known && err == nil && !written {
 		return
 	}
@@ -71,6 +77,18 @@ func (m *Manager) observe(pod *v1.Pod, v *v1.Volume, k kind, took time.Duration,
 	}
 	m.metrics.operation(m.nameable(p), operation, took, err)
 }
+
+// note notes in the journal that a volume was set up for the first time, or was not.
+func (m *Manager) note(ctx context.Context, uid types.UID, name string, p plugin, took time.Duration, err error) {
+	e := journal.Event{Kind: journal.Volume, Pod: uid, Name: name, Reason: p.name, Took: took}
+	if err != nil {
+		e.Err = bounds.Cut(err.Error(), maxNoted)
+	}
+	m.journal.Note(journal.Within(ctx, e))
+}
+
+// maxNoted is how many bytes of an error are noted.
+const maxNoted = 1024
 
 // nameable leaves out the driver of a volume that has not registered: whoever makes pods makes up its name, and series
 // are kept for as long as the agent runs.

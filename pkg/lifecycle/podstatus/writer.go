@@ -23,6 +23,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/metricset"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/retry"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // writers is how many statuses are written at a time, each for a different pod.
@@ -40,6 +41,7 @@ type WriterConfig struct {
 	// there is none.
 	Object  func(pod *v1.Pod) (object *v1.Pod, ok bool)
 	Metrics prometheus.Registerer // nil: nothing is measured
+	Journal *journal.Journal      // nil: nothing is noted
 }
 
 // Writer brings the statuses to the API server: it PATCHes what differs, one write
@@ -123,7 +125,11 @@ func (w *Writer) sync(ctx context.Context, uid types.UID) error {
 		if err != nil {
 			return fmt.Errorf("compare the status of pod %s: %w", klog.KObj(seen), err)
 		}
+		span := w.cfg.Journal.Begin(journal.Event{
+			Kind: journal.StatusWrite, Pod: uid, Reason: string(merged.Phase), Cause: w.cfg.Journal.Newest(journal.Status, uid),
+		})
 		now, err := w.cfg.Client.CoreV1().Pods(seen.Namespace).Patch(ctx, seen.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		span.End(err)
 		switch {
 		case gone(err):
 			// The watch will tell us of its removal.
