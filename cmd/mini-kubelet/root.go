@@ -49,7 +49,7 @@ func newRootCommand(raw streams) *cobra.Command {
 	cmd.Flags().Lookup("version").NoOptDefVal = "true"
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand())
-	cmd.AddCommand(newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand())
+	cmd.AddCommand(newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand(), newTeachCommand())
 	return cmd
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
 )
 
@@ -68,7 +69,7 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		}
 		group.Go(func() error { return shim.Run(ctx) })
 	}
-	err = start(ctx, group, cfg, tools{metrics: prometheus.NewRegistry(), traces: traces, record: record}, out)
+	err = start(ctx, group, cfg, tools{metrics: prometheus.NewRegistry(), traces: traces, record: record, gate: newGate(cfg, record)}, out)
 	if err != nil {
 		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })
@@ -81,13 +82,22 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	return err
 }
 
+// newGate returns the gates of teaching mode, closed; nil if it is off.
+func newGate(cfg *config.Config, record *journal.Journal) *gate.Gate {
+	if !cfg.Teach {
+		return nil
+	}
+	klog.InfoS("Teaching mode: each step waits until it is let go on, by mini-kubelet teach or the page", "opensAfter", gate.Patience)
+	return gate.New(gate.Config{Journal: record, Closed: true})
+}
+
 // start builds the parts above CRI and lets the group run them.
 func start(ctx context.Context, group *errgroup.Group, cfg *config.Config, tools tools, out io.Writer) error {
 	tools.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	client, err := criclient.New(criclient.Config{
 		Endpoint: cfg.RuntimeEndpoint(), ImageEndpoint: cfg.ImageEndpoint(),
-		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: tools.metrics, Traces: tools.traces, Journal: tools.record,
+		Timeout: cfg.RuntimeRequestTimeout.Duration, Metrics: tools.metrics, Traces: tools.traces, Journal: tools.record, Gate: tools.gate,
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/recent"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/loop"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
@@ -49,6 +50,7 @@ type tools struct {
 	metrics *prometheus.Registry
 	traces  trace.TracerProvider // nil: nothing is traced
 	record  *journal.Journal     // what happens; without sinks
+	gate    *gate.Gate           // of teaching mode; nil: it is off
 }
 
 // readinessChanged has the node's status looked at.

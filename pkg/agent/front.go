@@ -86,7 +86,7 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content {
 	cfg := f.cfg
 	c := server.Content{
-		Host: target, Configz: func() any { return cfg.Shown() }, Events: f.recent, Journal: f.journal,
+		Host: target, Configz: func() any { return cfg.Shown() }, Events: f.recent, Journal: f.journal, Gates: gates(f),
 		Metrics: server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
 		Version: config.KubernetesVersion, Flags: cfg.FlagValues,
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
@@ -197,4 +197,12 @@ func hints(cfg *config.Config) []string {
 		"bin/mini-kubelet exec" + where + " -it POD -- sh    # a shell in it",
 		"bin/mini-kubelet events" + where + "                # what happened, and why",
 	}
+}
+
+// gates are those of teaching mode, for people; nil if it is off.
+func gates(f *foundation) server.Gates {
+	if f.gate == nil {
+		return nil
+	}
+	return f.gate
 }

@@ -76,7 +76,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 		Sources: sources.names, Changes: sources.mux.Changes(), Events: rt.pleg.Events(), Probes: rt.probed,
 		Wakeups: f.wakeups, Evictions: evictions, Cleared: clearedFor(f.cfg, l.pressure), CalledOff: l.shutdown.CalledOff(), Store: f.store, Workers: workers, Runtime: rt.pleg, Clock: clock.RealClock{},
 		Admission: admitter, Preemption: preemptor, Statuses: f.statuses, Journal: f.journal, Mirrors: s.mirrors, Refresh: s.refresh, Release: config.KubernetesVersion,
-		Requested: requested, Starts: f.starts, Metrics: f.metrics,
+		Requested: requested, Starts: f.starts, Metrics: f.metrics, Gate: f.gate,
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func newWorkers(f *foundation, h *host, s *supplies, rt *runtimeStage, resizes *
 	cfg := worker.Config{
 		Cache: rt.pleg, Runtime: rt.manager, Holdings: holdings(f, h, s, rt, resizes), Statuses: f.statuses, Clock: clock.RealClock{}, Journal: f.journal,
 		Probes: rt.probes, SyncFrequency: f.cfg.SyncFrequency.Duration, HostIPs: h.hostIPs,
-		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Starts: f.starts, Metrics: f.metrics, Traces: f.traces,
+		Recall: s.recall, Devices: h.devices.Health, Network: rt.readiness.Network, Starts: f.starts, Metrics: f.metrics, Traces: f.traces, Gate: f.gate,
 	}
 	if resizes != nil {
 		cfg.Allocations, cfg.Promised = resizes, f.store.Promised

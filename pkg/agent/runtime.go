@@ -53,7 +53,7 @@ func newRuntime(f *foundation, h *host, s *supplies) (*runtimeStage, error) {
 	}
 	rt := &runtimeStage{volumes: volumes, storageProblems: s.storageProblems, storageSettled: s.storageSettled, images: images.collector, probed: make(chan probe.Changed), probeMetrics: prometheus.NewRegistry()}
 	rt.probes, err = probe.New(probe.Config{
-		Exec: f.client, Journal: f.journal, HostIPs: h.hostIPs, Changed: rt.probed, Metrics: rt.probeMetrics,
+		Exec: f.client, Journal: f.journal, HostIPs: h.hostIPs, Changed: rt.probed, Metrics: rt.probeMetrics, Gate: f.gate,
 	})
 	if err != nil {
 		return nil, err

@@ -88,6 +88,8 @@ type Config struct {
 	// ShowPods describes on standard output, in plain words, whenever something changes
 	// in what runs.
 	ShowPods bool
+	// Teach holds each step until a person lets it go on.
+	Teach bool
 	// ManifestValidation is ManifestStrict or ManifestWarn.
 	ManifestValidation string
 	// LockFile is waited for at the start and held; ExitOnLockContention ends the agent when

@@ -112,6 +112,7 @@ func TestAFlagThatCannotBeRight(t *testing.T) {
 		{[]string{"--kubenet-bridge=a/b"}, `--kubenet-bridge: must be the name of a network device, got "a/b"`},
 		{[]string{"--pod-cidr=10.1.2.0"}, `--pod-cidr: "10.1.2.0" is not a CIDR such as 10.1.2.0/24`},
 		{[]string{"--network-plugin=kubenet"}, "podCIDR: must be set: --network-plugin=kubenet gives pods addresses of it"},
+		{[]string{"--teach", "--kubeconfig=/k"}, "--teach: is for standalone nodes"},
 		{[]string{"--manifest-url=/tmp/x"}, `--manifest-url: must be an http:// or https:// URL, got "/tmp/x"`},
 		{[]string{"--manifest-url=ftp://me:secret@host/"}, `got "ftp://me:xxxxx@host/"`},
 		{[]string{"--manifest-url-header=novalue"}, "want key:value"},

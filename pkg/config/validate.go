@@ -58,6 +58,7 @@ func (c *Config) validate() error {
 	c.validateLogs(k)
 	c.validateNode(k)
 	c.validateRare(k)
+	k.want(!c.Teach || c.Standalone(), "--teach", "is for standalone nodes: a cluster must not wait for a person at this one")
 	return errs(k.errs)
 }
 

@@ -38,6 +38,7 @@ const (
 	Object           // an object that a pod refers to has changed, or a claim was bound. Name: which
 	Signal           // a container is stopped. Name: container, Reason: why
 	Said             // a Kubernetes event about a pod. Reason: its reason
+	Gate             // a step was held in teaching mode. Name: where, Reason: what was held
 	Timer            // a part of the agent does something by itself. Name: the part
 	kinds
 )
@@ -46,7 +47,7 @@ var kindNames = [kinds]string{
 	None: "none", Source: "source", Problem: "problem", Change: "change", Admit: "admit", Reject: "reject", Wake: "wake", Step: "step",
 	Phase: "phase", WaitName: "waitName", Plan: "plan", Hold: "hold", Volume: "volume", Pull: "pull", CRI: "cri", Docker: "docker",
 	Engine: "engine", List: "list", Look: "look", PodEvent: "podEvent", Probe: "probe", Status: "status", StatusWrite: "statusWrite",
-	Object: "object", Signal: "signal", Said: "event", Timer: "timer",
+	Object: "object", Signal: "signal", Said: "event", Timer: "timer", Gate: "gate",
 }
 
 // String returns the kind's name in what is shown of a journal.

@@ -262,6 +262,14 @@ func (s *Span) Within(e Event) Event {
 	return e
 }
 
+// Owner returns the pod and the worker's step that a step is part of, "" and 0 if it is of none.
+func (s *Span) Owner() (pod types.UID, step uint32) {
+	if s == nil {
+		return "", 0
+	}
+	return s.e.Pod, s.e.Step // which do not change
+}
+
 // NextStep numbers the steps of workers.
 func (j *Journal) NextStep() uint32 {
 	if j == nil || j.ring == nil {

@@ -62,6 +62,7 @@ type Content struct {
 	Metrics Metrics    // optional
 	Events  Events     // optional
 	Journal Journal    // optional
+	Gates   Gates      // of teaching mode; optional
 	// Version is that of the kubelet that is replaced, such as v1.37.2, for /statusz; "": neither that nor /flagz is
 	// served.
 	Version string
@@ -210,6 +211,10 @@ func (a *api) addTo(mux *http.ServeMux) {
 	}
 	if a.Journal != nil {
 		mux.HandleFunc("GET "+JournalPath, a.journal)
+	}
+	if a.Gates != nil {
+		mux.HandleFunc("GET "+TeachPath, a.teach)
+		mux.HandleFunc("POST "+TeachPath, a.teach)
 	}
 	mux.Handle("POST /checkpoint/{namespace}/{pod}/{container}", a.long.handler(a.checkpoint))
 	if !a.Debugging {

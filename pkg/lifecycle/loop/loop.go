@@ -29,6 +29,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/eviction"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/pleg"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
@@ -116,6 +117,8 @@ type Config struct {
 	Requested func(old, now *v1.Pod)
 	Starts    *podstart.Tracker     // is told of each pod that comes, changes and goes
 	Metrics   prometheus.Registerer // nil: nothing is counted
+	// Gate holds each turn that may tell a worker something; nil: none is held.
+	Gate *gate.Gate
 }
 
 // Loop is the sync loop. Run it once.
@@ -172,7 +175,7 @@ const stuck = 5 * time.Minute
 
 // Healthy returns nil while the loop goes round.
 func (l *Loop) Healthy(now time.Time) error {
-	if age := now.Sub(time.Unix(0, l.alive.Load())); age > stuck {
+	if age := now.Sub(time.Unix(0, l.alive.Load())); age > stuck && !l.cfg.Gate.Holds() {
 		return fmt.Errorf("the sync loop was last seen %v ago", age.Round(time.Second))
 	}
 	return nil
@@ -204,22 +207,37 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-listed:
 			listed, changes = nil, l.cfg.Changes
 		case c := <-changes:
+			if l.holdChange(ctx, c) != nil {
+				return nil
+			}
 			l.change(c)
 		case e := <-l.cfg.Events:
 			// A container's removal says nothing that its death did not.
 			if e.Type != pleg.ContainerRemoved {
+				if l.holdPod(ctx, string(e.Type), e.PodUID) != nil {
+					return nil
+				}
 				l.wake(fromPLEG, e.PodUID, e.Cause)
 				l.sync(e.PodUID)
 			}
 		case v := <-l.cfg.Probes:
+			if l.holdPod(ctx, "a probe's verdict has changed", v.Pod) != nil {
+				return nil
+			}
 			l.wake(fromProbes, v.Pod, v.Cause)
 			l.sync(v.Pod)
 		case <-l.cfg.Wakeups.wake:
 			for uid, cause := range l.cfg.Wakeups.take() {
+				if l.holdPod(ctx, cause, uid) != nil {
+					return nil
+				}
 				l.wake(fromWakeups, uid, l.noteObject(uid, cause))
 				l.sync(uid)
 			}
 		case u := <-l.cfg.Evictions:
+			if l.holdPod(ctx, "eviction", u.UID()) != nil {
+				return nil
+			}
 			l.evict(u)
 		case <-l.cfg.Cleared:
 			l.judgeEnded(l.evicted)

@@ -69,14 +69,8 @@ func (l *Loop) noteVerdict(pod *v1.Pod, kind journal.Kind, reason, message strin
 
 // update tells a pod's worker something, and why.
 func (l *Loop) update(u worker.Update) {
-	uid := types.UID("")
-	if u.Pod != nil {
-		uid = u.Pod.UID
-	} else if u.Running != nil {
-		uid = u.Running.UID
-	}
 	if u.Cause == 0 {
-		u.Cause = l.turn.because(uid)
+		u.Cause = l.turn.because(u.UID())
 	}
 	l.cfg.Workers.Update(u)
 }

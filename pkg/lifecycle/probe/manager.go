@@ -13,6 +13,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
@@ -29,6 +30,8 @@ type Config struct {
 	// until it is received.
 	Changed chan<- Changed
 	Metrics prometheus.Registerer // of /metrics/probes; nil: not shown
+	// Gate holds each run, before its time begins; nil: none is held.
+	Gate *gate.Gate
 }
 
 // Changed says that a probe's verdict about a container of a pod has changed.

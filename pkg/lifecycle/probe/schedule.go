@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 )
 
 // slack is how late a probe may run, so that probes due at about the same time run
@@ -100,8 +101,12 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	span := m.cfg.Journal.BeginQuiet(&p.noted, journal.Event{Kind: journal.Probe, Pod: pod.UID, Name: p.name})
 	defer span.Abandon()
 	run = journal.In(run, span)
+	err := m.cfg.Gate.Wait(run, gate.Step{Place: gate.Probe, Pod: pod.UID, What: p.name})
 	begun := time.Now()
-	a, err := m.prober.run(run, p.spec, s)
+	var a answer
+	if err == nil {
+		a, err = m.prober.run(run, p.spec, s)
+	}
 	took := time.Since(begun)
 	if ctx.Err() != nil {
 		return

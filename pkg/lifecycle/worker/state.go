@@ -64,7 +64,8 @@ type Update struct {
 	Cause uint64
 }
 
-func (u Update) uid() types.UID {
+// UID returns the pod's UID.
+func (u Update) UID() types.UID {
 	if u.Pod != nil {
 		return u.Pod.UID
 	}
@@ -103,7 +104,7 @@ type state struct {
 }
 
 func newState(u Update, arrived uint64) *state {
-	s := &state{uid: u.uid(), arrived: arrived, running: u.Running, wake: make(chan struct{}, 1)}
+	s := &state{uid: u.UID(), arrived: arrived, running: u.Running, wake: make(chan struct{}, 1)}
 	if u.Pod != nil {
 		s.name = types.NamespacedName{Namespace: u.Pod.Namespace, Name: u.Pod.Name}
 		s.static = pods.IsStatic(u.Pod)

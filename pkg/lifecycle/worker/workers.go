@@ -24,6 +24,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/timequeue"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstart"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -66,6 +67,8 @@ type Config struct {
 	Metrics prometheus.Registerer
 	// Traces makes each step of a pod a span; nil: none does.
 	Traces trace.TracerProvider
+	// Gate holds each step; nil: none is held.
+	Gate *gate.Gate
 }
 
 // Workers is the set of pod workers. Safe for concurrent use.
@@ -150,7 +153,7 @@ func (w *Workers) Update(u Update) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s, ok := w.states[u.uid()]
+	s, ok := w.states[u.UID()]
 	if !ok {
 		if u.Kind == Sync || u.Kind == Change || u.Explain != nil {
 			return
@@ -290,6 +293,7 @@ func (w *Workers) admit(u Update) *state {
 // pod itself if it is wanted again, or the next static pod with its name.
 func (w *Workers) release(s *state, cause uint64) {
 	w.due.Forget(s.uid)
+	w.cfg.Gate.Forget(s.uid)
 	delete(w.states, s.uid)
 	if w.names[s.name] == s.uid {
 		delete(w.names, s.name)
@@ -369,6 +373,9 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 		case <-s.wake:
 		}
 		for {
+			if !w.pass(ctx, s) {
+				return
+			}
 			stepCtx, st, ok := w.beginStep(ctx, s)
 			if !ok {
 				break
@@ -382,6 +389,17 @@ func (w *Workers) serve(ctx context.Context, s *state) {
 			}
 		}
 	}
+}
+
+// pass holds the next step of a pod at its gate, and reports whether the agent goes on.
+func (w *Workers) pass(ctx context.Context, s *state) bool {
+	if w.cfg.Gate == nil {
+		return true
+	}
+	w.mu.Lock()
+	begins, phase := s.dirty && s.phase != Waiting, s.phase
+	w.mu.Unlock()
+	return !begins || w.cfg.Gate.Wait(ctx, gate.Step{Place: gate.Worker, Pod: s.uid, What: phase.String()}) == nil
 }
 
 // beginStep returns the next step of a pod, if there is one to take.
@@ -472,6 +490,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 func (w *Workers) doStep(ctx context.Context, st step) (o outcome) {
+	defer w.cfg.Gate.Done(st.uid)
 	ctx, span := w.startSpan(ctx, st)
 	defer func() { endSpan(span, o.err) }()
 	defer w.metrics.step(st, w.cfg.Clock.Now(), w.cfg.Clock.Now)

@@ -27,6 +27,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 )
 
 // maxAnswer is as many bytes as gRPC can count: lists hold what pods say of
@@ -45,6 +46,8 @@ type Config struct {
 	// Journal notes each call, without what was asked or answered, and the runtime is told which event it is, by
 	// crimeta.Because; nil: neither.
 	Journal *journal.Journal
+	// Gate holds each call of a step of a pod's worker, before its deadline begins; nil: nothing is held.
+	Gate *gate.Gate
 	// Traces makes each call a span, and tells the runtime of it in the call's metadata
 	// (traceparent); nil: neither.
 	Traces trace.TracerProvider
@@ -146,6 +149,7 @@ type calls struct {
 	failed   *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	journal  *journal.Journal
+	gate     *gate.Gate
 
 	mu    sync.Mutex
 	quiet map[string]*journal.Handle // by method
@@ -154,7 +158,7 @@ type calls struct {
 func newCalls(cfg Config) (*calls, error) {
 	label := []string{"operation_type"}
 	c := &calls{
-		timeout: cfg.Timeout, journal: cfg.Journal, quiet: map[string]*journal.Handle{},
+		timeout: cfg.Timeout, journal: cfg.Journal, gate: cfg.Gate, quiet: map[string]*journal.Handle{},
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_runtime_operations_total", Help: "Cumulative number of runtime operations by operation type."}, label),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -175,6 +179,9 @@ func newCalls(cfg Config) (*calls, error) {
 }
 
 func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if err := c.pass(ctx, method); err != nil {
+		return err
+	}
 	if limit := deadline(req, c.timeout); limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)

@@ -10,6 +10,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 )
 
 // maxNoted is how many bytes of an error are noted.
@@ -69,4 +70,16 @@ func about(req any) string {
 		return r.GetImage().GetImage()
 	}
 	return ""
+}
+
+// pass holds a call of a worker's step at its gate.
+func (c *calls) pass(ctx context.Context, method string) error {
+	if c.gate == nil {
+		return nil
+	}
+	pod, step := journal.Of(ctx).Owner()
+	if step == 0 {
+		return nil // what only observes goes on
+	}
+	return c.gate.Wait(ctx, gate.Step{Place: gate.CRI, Pod: pod, What: name(method)})
 }
