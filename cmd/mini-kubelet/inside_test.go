@@ -320,7 +320,7 @@ func TestASignalEndsACommandWhoseAgentIsSilent(t *testing.T) {
 	root, asked := silentAgent(t)
 	for _, args := range [][]string{
 		{"logs", "web"}, {"logs", "-f", "web"}, {"exec", "web", "--root-dir", root, "--", "true"}, {"attach", "web"}, {"port-forward", "web", ":80"}, {"events"},
-		{"events", "-w"}, {"top"},
+		{"events", "-w"}, {"top"}, {"why"},
 	} {
 		if args[0] != "exec" {
 			args = append(args, "--root-dir", root)

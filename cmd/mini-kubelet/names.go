@@ -66,12 +66,7 @@ func (f *podFlags) find(ctx context.Context, name string) (*agentClient, *v1.Pod
 // findPod returns the pod of that name. "pod/" may stand before it; a namespace of "" is any; and
 // a static pod is also known by its manifest's name, to which the node adds its own.
 func findPod(all []v1.Pod, namespace, name string) (*v1.Pod, error) {
-	for _, kind := range []string{"pod/", "pods/", "po/"} {
-		if rest, ok := strings.CutPrefix(name, kind); ok {
-			name = rest
-			break
-		}
-	}
+	name = bareName(name)
 	var exact, short []*v1.Pod
 	for i := range all {
 		switch p := &all[i]; {
@@ -101,6 +96,16 @@ func findPod(all []v1.Pod, namespace, name string) (*v1.Pod, error) {
 		names = append(names, p.Namespace+"/"+p.Name)
 	}
 	return nil, fmt.Errorf("%q is the name of several pods, %s: choose one with --namespace", name, strings.Join(names, ", "))
+}
+
+// bareName is a name without the kind that may stand before it, as in kubectl.
+func bareName(name string) string {
+	for _, kind := range []string{"pod/", "pods/", "po/"} {
+		if rest, ok := strings.CutPrefix(name, kind); ok {
+			return rest
+		}
+	}
+	return name
 }
 
 func inNamespace(namespace string) string {

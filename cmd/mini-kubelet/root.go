@@ -48,7 +48,7 @@ func newRootCommand(raw streams) *cobra.Command {
 	cmd.Flags().StringVar(&version, "version", "", "print the version of Kubernetes whose kubelet this is; --version=raw: this program's own")
 	cmd.Flags().Lookup("version").NoOptDefVal = "true"
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand())
+	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand(), newWhyCommand())
 	cmd.AddCommand(newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand(), newTeachCommand())
 	return cmd
 }

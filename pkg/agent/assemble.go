@@ -128,7 +128,7 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	if err != nil {
 		return nil, err
 	}
-	front, err := newFront(f, host, runtime, life, world, out)
+	front, err := newFront(f, host, supplies, runtime, life, world, out)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ type apiHost struct {
 
 // newFront makes the parts that show the node and its pods, and give access to their
 // containers.
-func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
+func newFront(f *foundation, h *host, s *supplies, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
 	access, err := podaccess.New(podaccess.Config{CheckpointDir: filepath.Join(f.cfg.RootDir, "checkpoints"), CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
 	if err != nil {
 		return nil, err
@@ -53,8 +53,12 @@ func newFront(f *foundation, h *host, rt *runtimeStage, l *life, w world, out io
 		return nil, err
 	}
 	shown := podstatus.NewView(f.store, l.workers, f.statuses)
+	local := content
+	if local.Why, err = newWhy(f, s, rt, l, shown.Pods, access.Logs); err != nil {
+		return nil, err
+	}
 	front, err := server.New(server.Config{
-		API: api, Local: &server.LocalConfig{Path: config.LocalSocket(f.cfg.RootDir), Content: content}, NodeName: f.cfg.NodeName,
+		API: api, Local: &server.LocalConfig{Path: config.LocalSocket(f.cfg.RootDir), Content: local}, NodeName: f.cfg.NodeName,
 		HealthzListen: f.cfg.HealthzListen(), ReadOnlyListen: readOnlyListen(f.cfg), Pods: shown, Metrics: f.metrics, Probes: rt.probeMetrics, Registry: f.metrics, Traces: f.traces,
 		CAdvisor: used.cadvisor, Resource: used.resource, Usage: used.summary,
 		Checks: []server.Check{

@@ -27,6 +27,7 @@ type life struct {
 	workers  *worker.Workers
 	pressure *nodepressure.Manager
 	shutdown *shutdown.Manager // nil: a shutdown of the machine waits for nobody
+	sources  *sources
 	parts    []part
 }
 
@@ -64,6 +65,7 @@ func newLife(f *foundation, h *host, s *supplies, rt *runtimeStage) (*life, erro
 	if err != nil {
 		return nil, err
 	}
+	l.sources = sources
 	preemptor, err := preemption.New(preemption.Config{Victims: admitter.Victims, Now: time.Now, Journal: f.journal, Metrics: f.metrics})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,9 @@ type sources struct {
 	mux   *source.Mux
 	names []string
 	parts []part
+	files *source.FileSource // nil: there is none
+	// problems are what is wrong with manifests.
+	problems []func() []manifest.Problem
 }
 
 // runner is a source of pods.
@@ -42,6 +45,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 			return nil, err
 		}
 		add(pods.SourceFile, "file source", f)
+		all.files, all.problems = f, append(all.problems, f.Problems)
 	}
 	if cfg.StaticPodURL != "" {
 		h, err := source.NewHTTP(source.HTTPConfig{
@@ -53,6 +57,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 			return nil, err
 		}
 		add(pods.SourceHTTP, "URL source", h)
+		all.problems = append(all.problems, h.Problems)
 	}
 	if s.pods != nil {
 		add(pods.SourceAPI, "API source", s.pods)
@@ -64,7 +69,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 	if err != nil {
 		return nil, err
 	}
-	all.mux = mux
+	all.mux, all.problems = mux, append(all.problems, mux.Problems)
 	all.parts = append(all.parts, part{"mux", func(ctx context.Context) error { return mux.Run(ctx, snapshots) }})
 	return all, nil
 }

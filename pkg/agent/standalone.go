@@ -42,7 +42,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 		return nil, err
 	}
 	return &supplies{
-		objects: local, claims: local, csi: drivers, manifests: local.Set,
+		objects: local, claims: local, unsuitable: local.Unsuitable, csi: drivers, manifests: local.Set,
 		staticFields: podfields.Features{Objects: true, Claims: true},
 		podCIDR:      func() (string, bool) { return f.cfg.PodCIDR, true },
 		node:         func() *v1.Node { return nil },

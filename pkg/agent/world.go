@@ -60,8 +60,10 @@ type podObjects interface {
 type supplies struct {
 	objects podObjects
 	claims  volume.Claims
-	csi     *csi.Manager
-	growth  *volume.Growth
+	// unsuitable says why an unbound claim has no volume.
+	unsuitable func(namespace, name string) (wants string, volumes []string, found bool)
+	csi        *csi.Manager
+	growth     *volume.Growth
 	// volumeEvent records something about a persistent volume.
 	volumeEvent func(pv *v1.PersistentVolume, eventType, reason, message string)
 	// storageProblems returns what of the storage keeps the node from being ready; nil: nothing ever does.

@@ -63,6 +63,7 @@ type Content struct {
 	Events  Events     // optional
 	Journal Journal    // optional
 	Gates   Gates      // of teaching mode; optional
+	Why     Why        // optional; for the local socket alone
 	// Version is that of the kubelet that is replaced, such as v1.37.2, for /statusz; "": neither that nor /flagz is
 	// served.
 	Version string
@@ -215,6 +216,9 @@ func (a *api) addTo(mux *http.ServeMux) {
 	if a.Gates != nil {
 		mux.HandleFunc("GET "+TeachPath, a.teach)
 		mux.HandleFunc("POST "+TeachPath, a.teach)
+	}
+	if a.Why != nil {
+		mux.HandleFunc("GET "+WhyPath, a.why)
 	}
 	mux.Handle("POST /checkpoint/{namespace}/{pod}/{container}", a.long.handler(a.checkpoint))
 	if !a.Debugging {

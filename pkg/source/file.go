@@ -68,6 +68,7 @@ type FileSource struct {
 
 	mu       sync.Mutex
 	problems manifest.Book
+	origins  map[manifest.Ident]string // the file of what is wanted
 }
 
 // NewFile checks the configuration. It touches no file.
@@ -102,6 +103,34 @@ func (s *FileSource) Problems() []manifest.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.problems.All
+}
+
+// Where returns the file that has a pod or object, and the line of one of its fields or of what the file has of
+// the field's path: 0 if the file does not have it any more; "" if no file had it at the last look.
+// Safe for concurrent use.
+func (s *FileSource) Where(id manifest.Ident, field string) (path string, line int) {
+	s.mu.Lock()
+	path = s.origins[id]
+	s.mu.Unlock()
+	if path == "" {
+		return "", 0
+	}
+	data, _, err := readSettled(path, heldFor)
+	if err != nil {
+		return path, 0
+	}
+	return path, s.origin.Line(data, id, field)
+}
+
+// placed returns which file has what.
+func (s *FileSource) placed() map[manifest.Ident]string {
+	all := map[manifest.Ident]string{}
+	for path, f := range s.files {
+		for _, id := range f.Idents() {
+			all[id] = path
+		}
+	}
+	return all
 }
 
 // Run sends a snapshot at once and after each change, until ctx ends. It does not

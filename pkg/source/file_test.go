@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 )
@@ -309,5 +310,40 @@ func TestAUIDInAManifestIsNoOtherPods(t *testing.T) {
 		if pods[1].Labels["changed"] == "yes" {
 			break
 		}
+	}
+}
+
+func TestProblemsSayWhoseTheyAreAndFieldsWhereTheyStand(t *testing.T) {
+	r := startFile(t, t.TempDir())
+	r.wait()
+	r.write("a.yaml", "# a comment\n"+podManifest("web")+"---\n"+podManifest("broken", "    imag: x")+"---\n"+podManifest("web"))
+	r.wait("web")
+	problems := r.src.Problems()
+	if len(problems) != 2 {
+		t.Fatalf("problems %+v", problems)
+	}
+	if p := problems[0]; p.Kind != "Pod" || p.Name.Name != "broken" || p.Name.Namespace != "default" || p.Line == 0 {
+		t.Errorf("an unknown field's problem is %+v", p)
+	}
+	if p := problems[1]; p.Kind != "Pod" || p.Name.Name != "web-node-1" || p.File != filepath.Join(r.dir, "a.yaml") {
+		t.Errorf("a copy's problem is %+v", p)
+	}
+	web := manifest.Ident{Kind: "Pod", Name: types.NamespacedName{Namespace: "default", Name: "web-node-1"}}
+	for field, want := range map[string]int{"spec.containers[0].image": 9, "spec.containers[0].command[3]": 8, "metadata.name": 5, "spec.containers[7]": 7} {
+		if file, line := r.src.Where(web, field); file != filepath.Join(r.dir, "a.yaml") || line != want {
+			t.Errorf("%s is in %s, line %d, want %d", field, file, line, want)
+		}
+	}
+	broken := manifest.Ident{Kind: "Pod", Name: types.NamespacedName{Namespace: "default", Name: "broken-node-1"}}
+	if file, line := r.src.Where(broken, "spec"); file != "" || line != 0 {
+		t.Errorf("what is not wanted is in %s, line %d", file, line)
+	}
+	// What stands there now is looked at, and it may be nothing.
+	r.write(".hidden", "")
+	if err := os.Truncate(filepath.Join(r.dir, "a.yaml"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, line := r.src.Where(web, "spec"); line != 0 {
+		t.Errorf("an empty file has it in line %d", line)
 	}
 }

@@ -194,7 +194,8 @@ func (s *HTTPSource) take(body []byte, first bool) {
 	}
 	s.content = manifest.Content{}
 	for _, clash := range manifest.NewTaken().AddAll(&s.content, manifest.KeepFailed(before, docs, s.cfg.NodeName), "an earlier document") {
-		s.faults = append(s.faults, s.problem(clash))
+		clash.Source, clash.File = pods.SourceHTTP, s.origin.From
+		s.faults = append(s.faults, clash)
 	}
 	s.store.keep(s.origin.From, s.content, whole)
 	s.note(s.faults)

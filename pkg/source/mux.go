@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -34,6 +35,8 @@ type Mux struct {
 	cfg     MuxConfig
 	changes chan Change
 	sources map[string]*wanted
+
+	mu      sync.Mutex
 	clashes manifest.Book
 }
 
@@ -58,6 +61,13 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		sources: map[string]*wanted{},
 		clashes: manifest.NewBook(cfg.Report),
 	}, nil
+}
+
+// Problems returns what sources want and may not have because of others. Safe for concurrent use.
+func (m *Mux) Problems() []manifest.Problem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clashes.All
 }
 
 // Changes is the stream. It is never closed.
@@ -112,7 +122,8 @@ func (m *Mux) merge(s Snapshot) []Change {
 		pods, barred := m.unbarred(name, src.latest.Pods, taken)
 		clashes = append(clashes, barred...)
 		for _, clash := range taken.AddAll(&objects, manifest.Content{Objects: src.latest.Objects}, "source "+name) {
-			clashes = append(clashes, manifest.Problem{Source: name, File: name, Message: clash})
+			clash.Source, clash.File = name, name
+			clashes = append(clashes, clash)
 		}
 		d := src.diff(name, pods, m.cfg.Clock.Now())
 		removed = appendChange(removed, Remove, name, d.removed)
@@ -126,7 +137,9 @@ func (m *Mux) merge(s Snapshot) []Change {
 		}
 		others = appendChange(others, Reconcile, name, d.reconciled)
 	}
+	m.mu.Lock()
 	m.clashes.Set(clashes)
+	m.mu.Unlock()
 	if m.cfg.Objects != nil {
 		m.cfg.Objects(objects.Objects, !slices.ContainsFunc(m.cfg.Sources, func(name string) bool { return m.sources[name] == nil }))
 	}
@@ -155,7 +168,7 @@ func (m *Mux) unbarred(source string, wanted []*v1.Pod, taken manifest.Taken) ([
 	var barred []manifest.Problem
 	for _, p := range wanted {
 		if clash := taken.Add(p, "source "+source); clash != "" {
-			barred = append(barred, manifest.Problem{Source: source, File: source, Message: clash})
+			barred = append(barred, manifest.Problem{Source: source, File: source, Message: clash, Kind: "Pod", Name: pods.NameOf(p)})
 			continue
 		}
 		ok = append(ok, p)

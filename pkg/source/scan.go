@@ -97,6 +97,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 	}
 	s.mu.Lock()
 	s.problems.Set(append(whole, problems...))
+	s.origins = s.placed()
 	s.mu.Unlock()
 	if s.spoken && !changed {
 		return nil, again
@@ -269,7 +270,8 @@ func (s *FileSource) merge() (manifest.Content, []manifest.Problem) {
 		clashes := taken.AddAll(&all, f.Content, path)
 		if report {
 			for _, clash := range clashes {
-				problems = append(problems, manifest.Problem{Source: pods.SourceFile, File: path, Message: clash})
+				clash.Source, clash.File = pods.SourceFile, path
+				problems = append(problems, clash)
 			}
 		}
 	}

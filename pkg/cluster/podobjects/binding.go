@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	storage "k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/ptr"
 )
@@ -144,4 +147,37 @@ func satisfies(pv *v1.PersistentVolume, c *v1.PersistentVolumeClaim) error {
 		return errors.New("incompatible accessMode")
 	}
 	return nil
+}
+
+// unsuitable returns why a claim cannot have a volume on this node, "" if it could. holder is the claim that has the volume, "" if
+// none has.
+func unsuitable(c *v1.PersistentVolumeClaim, pv *v1.PersistentVolume, holder string, node *v1.Node) string {
+	size, request := pv.Spec.Capacity[v1.ResourceStorage], c.Spec.Resources.Requests[v1.ResourceStorage]
+	class, wanted := storage.GetPersistentVolumeClass(pv), storage.GetPersistentVolumeClaimClass(c)
+	switch {
+	case c.Spec.VolumeName != "" && c.Spec.VolumeName != pv.Name:
+		return "the claim names another"
+	case holder != "":
+		return "claim " + holder + " has it"
+	case pv.Spec.ClaimRef != nil && !storage.IsVolumeBoundToClaim(pv, c):
+		return "it is for claim " + claimKey(pv.Spec.ClaimRef.Namespace, pv.Spec.ClaimRef.Name)
+	case size.Cmp(request) < 0:
+		return "it has " + size.String() + " only"
+	case class != wanted:
+		return "its class is " + strconv.Quote(class)
+	case !storage.CheckAccessModes(c, pv):
+		return fmt.Sprintf("it can be used %v only", pv.Spec.AccessModes)
+	}
+	if err := satisfies(pv, c); err != nil {
+		return err.Error()
+	}
+	if err := storage.CheckNodeAffinity(pv, node.Labels); err != nil {
+		return "it is on another node"
+	}
+	if c.Spec.Selector != nil {
+		if s, err := metav1.LabelSelectorAsSelector(c.Spec.Selector); err == nil && !s.Matches(labels.Set(pv.Labels)) {
+			return "its labels are not those that the claim selects"
+		}
+	}
+	return ""
 }

@@ -258,3 +258,35 @@ func TestWithoutWhatPodsHoldNothingIsBound(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestUnsuitableVolumesOfAClaim(t *testing.T) {
+	l := newLocal(t, LocalConfig{Labels: map[string]string{v1.LabelHostname: "here"}})
+	ofClass := func(pv *v1.PersistentVolume) { pv.Spec.StorageClassName = "fast" }
+	block := v1.PersistentVolumeBlock
+	all := []metav1.Object{
+		aClaim("a", "2Gi"), aClaim("taken", "50Gi", thatNames("held")),
+		aVolume("small", "1Gi"), aVolume("class", "9Gi", ofClass), aVolume("away", "9Gi", onHost("other")), aVolume("held", "50Gi"), aVolume("theirs", "9Gi", forClaim("c", "")),
+		aVolume("block", "9Gi", func(pv *v1.PersistentVolume) { pv.Spec.VolumeMode = &block }),
+		aVolume("modes", "9Gi", func(pv *v1.PersistentVolume) {
+			pv.Spec.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadOnlyMany}
+		}),
+	}
+	l.Set(all, true)
+	wants, volumes, found := l.Unsuitable("ns", "a")
+	want := []string{
+		"away: it is on another node", "block: incompatible volumeMode", `class: its class is "fast"`, "held: claim ns/taken has it", "modes: it can be used [ReadOnlyMany] only",
+		"small: it has 1Gi only", "theirs: it is for claim ns/c",
+	}
+	if !found || wants != `2Gi of class "", [ReadWriteOnce]` || !slices.Equal(volumes, want) {
+		t.Errorf("it wants %s, and %q\nwant %q", wants, volumes, want)
+	}
+	for _, name := range []string{"taken", "nobody"} {
+		if _, _, found := l.Unsuitable("ns", name); found {
+			t.Errorf("claim %s has no volume", name)
+		}
+	}
+	l.Set(append(all, aVolume("fits", "9Gi")), true)
+	if _, _, found := l.Unsuitable("ns", "a"); found {
+		t.Error("a claim that is bound has no volume")
+	}
+}

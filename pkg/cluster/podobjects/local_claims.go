@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	storage "k8s.io/component-helpers/storage/volume"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/durable"
@@ -209,6 +210,43 @@ func (l *Local) Volume(_ context.Context, name string) (*v1.PersistentVolume, er
 		}
 	}
 	return nil, apierrors.NewNotFound(v1.Resource(string(volume)+"s"), name)
+}
+
+// mostUnsuitable is of how many volumes Unsuitable says why.
+const mostUnsuitable = 10
+
+// Unsuitable returns what a claim of the manifests that is not bound asks for, and why it cannot have each of the volumes that there
+// are, at most ten. found is false if the manifests have no such claim, or it is bound.
+func (l *Local) Unsuitable(namespace, name string) (wants string, volumes []string, found bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.objects[key{claim, namespace, name}].(*v1.PersistentVolumeClaim)
+	if !ok || l.claims.answers[claimKey(namespace, name)].claim != nil {
+		return "", nil, false
+	}
+	holders := map[string]string{}
+	for id, pv := range l.claims.bound {
+		holders[pv] = id
+	}
+	var all []*v1.PersistentVolume
+	for _, o := range l.objects {
+		if pv, ok := o.(*v1.PersistentVolume); ok {
+			all = append(all, pv)
+		}
+	}
+	slices.SortFunc(all, func(a, b *v1.PersistentVolume) int { return cmp.Compare(a.Name, b.Name) })
+	node := &v1.Node{}
+	node.Labels = l.claims.labels
+	for _, pv := range all {
+		if len(volumes) == mostUnsuitable {
+			break
+		}
+		if why := unsuitable(c, pv, holders[pv.Name], node); why != "" {
+			volumes = append(volumes, pv.Name+": "+why)
+		}
+	}
+	request := c.Spec.Resources.Requests[v1.ResourceStorage]
+	return fmt.Sprintf("%s of class %q, %v", request.String(), storage.GetPersistentVolumeClaimClass(c), c.Spec.AccessModes), volumes, true
 }
 
 // volumeSecrets returns the secrets that a node needs for a persistent volume.

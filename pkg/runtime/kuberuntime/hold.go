@@ -133,3 +133,10 @@ func (p *pass) failed(ctx context.Context, c *v1.Container, w actual.Waiting, tr
 	}
 	p.wait(c, w, 0, err)
 }
+
+// NextTry returns when a container of the pod that is held is tried again, or with "" the sandbox; the zero time if it is
+// not held. What it lacks may have it tried before. Safe for concurrent use.
+func (m *Manager) NextTry(pod types.UID, container string) time.Time {
+	h, _ := m.held(backOffKey(pod, container))
+	return h.until
+}

@@ -209,3 +209,15 @@ func TestAContainerThatMissesAKeyStartsWhenTheKeyComes(t *testing.T) {
 		t.Errorf("created %v, looked for its image %d times", r.created, r.asked["image"])
 	}
 }
+
+func TestNextTryIsTheEndOfAHold(t *testing.T) {
+	m := &Manager{holds: holds{}}
+	until := time.Now().Add(time.Minute)
+	m.hold(backOffKey("u", "c"), hold{until: until})
+	if at := m.NextTry("u", "c"); !at.Equal(until) {
+		t.Errorf("the next try is at %v, want %v", at, until)
+	}
+	if at := m.NextTry("u", ""); !at.IsZero() {
+		t.Errorf("a sandbox that is not held is tried at %v", at)
+	}
+}

@@ -63,27 +63,51 @@ type Content struct {
 	Objects []metav1.Object
 }
 
-// ident distinguishes the contents of a manifest.
-type ident struct {
-	kind string
-	name types.NamespacedName
+// Ident distinguishes the contents of a manifest, pods by the names that they have on the node.
+type Ident struct {
+	Kind string
+	Name types.NamespacedName
+}
+
+// Idents returns which pods and objects these are.
+func (c Content) Idents() []Ident {
+	var all []Ident
+	for _, p := range c.Pods {
+		all = append(all, Ident{kindPod, pods.NameOf(p)})
+	}
+	for _, o := range c.Objects {
+		all = append(all, identOf(o))
+	}
+	return all
+}
+
+// Line returns the line of a field of a pod or object in a manifest's text, or that of the deepest part of its path which
+// the text has; 0 if the manifest has no such document.
+func (o Origin) Line(data []byte, id Ident, field string) int {
+	docs := decode(data, true)
+	for i := range docs {
+		if w := &docs[i]; w.kind != "" && w.ident(o.Node) == id {
+			return w.lines.of(w.path(field))
+		}
+	}
+	return 0
 }
 
 // identOf is the ident of an object; pods have a different name in a manifest than
 // on the node.
-func identOf(o metav1.Object) ident {
-	return ident{kindOfObject(o), types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
+func identOf(o metav1.Object) Ident {
+	return Ident{kindOfObject(o), types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}}
 }
 
 // ident is the ident of what the document should have contained, as it runs on the
 // node. The kind is "" if it is unknown.
-func (w *Document) ident(node string) ident {
-	id := ident{w.kind, w.name}
+func (w *Document) ident(node string) Ident {
+	id := Ident{w.kind, w.name}
 	switch w.kind {
 	case kindPod:
-		id.name.Name = nameOnNode(id.name.Name, node)
+		id.Name.Name = nameOnNode(id.Name.Name, node)
 	case kindVolume:
-		id.name.Namespace = ""
+		id.Name.Namespace = ""
 	}
 	return id
 }
@@ -160,7 +184,7 @@ func (o Origin) object(w *Document) {
 // RefuseChanges refuses what the API server would refuse when an object is updated:
 // changes of immutable fields. before is what the manifest gave until now.
 func RefuseChanges(docs []Document, before Content) {
-	had := map[ident]metav1.Object{}
+	had := map[Ident]metav1.Object{}
 	for _, o := range before.Objects {
 		had[identOf(o)] = o
 	}
@@ -180,13 +204,13 @@ func RefuseChanges(docs []Document, before Content) {
 // broken that no name can be read, anything that is missing.
 func KeepFailed(before Content, docs []Document, node string) Content {
 	var now Content
-	present, failed := map[ident]bool{}, map[ident]bool{}
+	present, failed := map[Ident]bool{}, map[Ident]bool{}
 	unnamed := len(docs) == 0
 	for i := range docs {
 		switch w := &docs[i]; {
 		case w.pod != nil:
 			now.Pods = append(now.Pods, w.pod)
-			present[ident{kindPod, pods.NameOf(w.pod)}] = true
+			present[Ident{kindPod, pods.NameOf(w.pod)}] = true
 		case w.object != nil:
 			now.Objects = append(now.Objects, w.object)
 			present[identOf(w.object)] = true
@@ -203,9 +227,9 @@ func KeepFailed(before Content, docs []Document, node string) Content {
 			failed[w.ident(node)] = true
 		}
 	}
-	kept := func(id ident) bool { return !present[id] && (unnamed || failed[id]) }
+	kept := func(id Ident) bool { return !present[id] && (unnamed || failed[id]) }
 	for _, p := range before.Pods {
-		if kept(ident{kindPod, pods.NameOf(p)}) {
+		if kept(Ident{kindPod, pods.NameOf(p)}) {
 			now.Pods = append(now.Pods, p)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/klog/v2"
 
@@ -20,6 +21,9 @@ type Problem struct {
 	Field    string // path, e.g. "spec.containers[0].image"
 	Message  string
 	Warning  bool // the document counts all the same
+	// Kind and Name are the document's, as it was written.
+	Kind string
+	Name types.NamespacedName
 }
 
 // Error returns "<file>: document <n> (line <l>): <field>: <message>".
@@ -159,6 +163,7 @@ func (w *Document) tell(p Problem) {
 	w.faults++
 	w.told++
 	w.manifest.told++
+	p.Kind, p.Name = w.kind, w.name
 	w.problems = append(w.problems, p.bounded())
 }
 
@@ -184,6 +189,7 @@ func (w *Document) path(path string) string { return strings.TrimSuffix(w.prefix
 
 func (p Problem) bounded() Problem {
 	p.Field, p.Message = bounds.Cut(p.Field, maxField), bounds.Cut(p.Message, maxMessage)
+	p.Kind, p.Name.Namespace, p.Name.Name = bounds.Cut(p.Kind, maxField), bounds.Cut(p.Name.Namespace, maxField), bounds.Cut(p.Name.Name, maxField)
 	return p
 }
 

@@ -16,26 +16,27 @@ import (
 type Taken struct {
 	names   map[types.NamespacedName]string
 	uids    map[types.UID]string
-	objects map[ident]string
+	objects map[Ident]string
 }
 
 // NewTaken returns a Taken of nothing.
 func NewTaken() Taken {
-	return Taken{names: map[types.NamespacedName]string{}, uids: map[types.UID]string{}, objects: map[ident]string{}}
+	return Taken{names: map[types.NamespacedName]string{}, uids: map[types.UID]string{}, objects: map[Ident]string{}}
 }
 
-// AddAll adds to all what does not clash, and returns the clashes.
-func (t Taken) AddAll(all *Content, more Content, from string) (clashes []string) {
+// AddAll adds to all what does not clash, and returns the clashes, which do not have Source and File yet.
+func (t Taken) AddAll(all *Content, more Content, from string) (clashes []Problem) {
 	for _, pod := range more.Pods {
 		if clash := t.Add(pod, from); clash != "" {
-			clashes = append(clashes, clash)
+			clashes = append(clashes, Problem{Message: clash, Kind: kindPod, Name: pods.NameOf(pod)})
 			continue
 		}
 		all.Pods = append(all.Pods, pod)
 	}
 	for _, o := range more.Objects {
 		if clash := t.AddObject(o, from); clash != "" {
-			clashes = append(clashes, clash)
+			id := identOf(o)
+			clashes = append(clashes, Problem{Message: clash, Kind: id.Kind, Name: id.Name})
 			continue
 		}
 		all.Objects = append(all.Objects, o)
@@ -47,7 +48,7 @@ func (t Taken) AddAll(all *Content, more Content, from string) (clashes []string
 func (t Taken) AddObject(o metav1.Object, from string) (clash string) {
 	id := identOf(o)
 	if first, ok := t.objects[id]; ok {
-		return fmt.Sprintf("duplicate %s name %s: the one of %s is used, this one is not", id.kind, strings.TrimPrefix(id.name.String(), "/"), first)
+		return fmt.Sprintf("duplicate %s name %s: the one of %s is used, this one is not", id.Kind, strings.TrimPrefix(id.Name.String(), "/"), first)
 	}
 	t.objects[id] = from
 	return ""

@@ -151,7 +151,7 @@ func TestTwoVolumesOfOneName(t *testing.T) {
 	now := KeepFailed(Content{}, standalone.Read([]byte(volumeDocument(hostPathLine)+"---\n"+volumeDocument(hostPathLine)+"---\n"+claimDocument())), node)
 	var all Content
 	clashes := NewTaken().AddAll(&all, now, "a file")
-	if len(all.Objects) != 2 || len(clashes) != 1 || clashes[0] != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
+	if len(all.Objects) != 2 || len(clashes) != 1 || clashes[0].Message != "duplicate PersistentVolume name v: the one of a file is used, this one is not" {
 		t.Errorf("%d objects, clashes %q", len(all.Objects), clashes)
 	}
 }
