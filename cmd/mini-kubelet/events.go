@@ -19,7 +19,7 @@ import (
 )
 
 const eventsHelp = `List what happened to the node and its pods lately, the oldest first. The agent remembers
-the last events since it was started.`
+the last events; on a standalone node also those from before it was started.`
 
 func newEventsCommand() *cobra.Command {
 	var f podFlags

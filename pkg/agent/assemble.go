@@ -97,7 +97,7 @@ func build(ctx context.Context, cfg *config.Config, client *criclient.Client, en
 	if err := podstore.Export(store, tools.metrics); err != nil {
 		return nil, err
 	}
-	events := recent.New(recent.Config{Node: cfg.NodeName, Now: time.Now})
+	events := recent.New(recent.Config{Node: cfg.NodeName, Now: time.Now, File: world.eventsFile(cfg)})
 	f := &foundation{
 		cfg: cfg, client: client, engine: engine, tools: tools, recent: events,
 		store: store, statuses: statuses, starts: starts, wakeups: loop.NewWakeups(),

@@ -69,6 +69,8 @@ func leaseDuration(cfg *config.Config) time.Duration {
 
 func (c *cluster) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}, c.events} }
 
+func (*cluster) eventsFile(*config.Config) string { return "" }
+
 func (c *cluster) nodeEvent() journal.NodeEvent { return c.events.Node }
 
 // tellTimeout is how long the agent stays to tell that it cannot start, as long as it waits for other

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/admission/podfields"
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/podobjects"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/resources/nodeip"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
@@ -18,6 +19,8 @@ import (
 type standalone struct{}
 
 func (standalone) sinks() []journal.Sink { return []journal.Sink{journal.LogSink{}} }
+
+func (standalone) eventsFile(cfg *config.Config) string { return stateDir(cfg, "events.jsonl") }
 
 func (standalone) nodeEvent() journal.NodeEvent { return nil }
 
@@ -47,7 +50,7 @@ func (standalone) supplies(f *foundation, h *host) (*supplies, error) {
 		podCIDR:      func() (string, bool) { return f.cfg.PodCIDR, true },
 		node:         func() *v1.Node { return nil },
 		nodeLabels:   func() map[string]string { return h.labels },
-		parts:        []part{{"CSI drivers", drivers.Run}},
+		parts:        []part{{"CSI drivers", drivers.Run}, {"events", f.recent.Run}},
 	}, nil
 }
 

@@ -22,6 +22,8 @@ import (
 type world interface {
 	// sinks returns the journal's sinks, beside the one that remembers.
 	sinks() []journal.Sink
+	// eventsFile returns where the events are kept over restarts; "": nowhere, since the world keeps them.
+	eventsFile(*config.Config) string
 	// nodeEvent returns the function that tells the world of an event about the node; nil if
 	// nobody listens.
 	nodeEvent() journal.NodeEvent

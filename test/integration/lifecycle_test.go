@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -212,6 +215,46 @@ func TestCrashLoopBacksOffFromTenSecondsDoubling(t *testing.T) {
 		}
 		return nil
 	}, a.Explain)
+	eventsOutliveTheAgent(t, a, "crash", "BackOff")
+}
+
+// eventsOutliveTheAgent kills the agent of a standalone node once it has told this event of the pod: the next one goes on counting
+// it. A reset leaves nothing of it.
+func eventsOutliveTheAgent(t *testing.T, a *harness.Agent, pod, reason string) {
+	t.Helper()
+	find := func() (found v1.Event) {
+		r := look(t, a, "", "events", pod, "-o", "json")
+		var list v1.EventList
+		if err := json.Unmarshal([]byte(r.out), &list); r.code != 0 || err != nil {
+			t.Fatalf("%+v: %v", r, err)
+		}
+		for _, e := range list.Items {
+			if e.Reason == reason {
+				found = e
+			}
+		}
+		return found
+	}
+	before := find()
+	if before.Count == 0 {
+		t.Fatalf("there is no event %s of %s", reason, pod)
+	}
+	harness.Eventually(t, "the event is on disk", harness.Patience, func() error {
+		text, err := os.ReadFile(filepath.Join(a.Dir, "root", "mini-kubelet", "events.jsonl"))
+		if err == nil && !strings.Contains(string(text), before.Name) {
+			err = fmt.Errorf("%s is not in it", before.Name)
+		}
+		return err
+	}, a.Explain)
+	a.Kill()
+	a.Start()
+	if after := find(); after.Name != before.Name || !after.FirstTimestamp.Equal(&before.FirstTimestamp) || after.Count < before.Count || after.LastTimestamp.Before(&before.LastTimestamp) {
+		t.Errorf("before the agent was killed: %+v\nafter: %+v", before, after)
+	}
+	reset(t, a)
+	if left, err := filepath.Glob(filepath.Join(a.Dir, "root", "mini-kubelet*")); err != nil || len(left) > 0 {
+		t.Errorf("after the reset there is %q", left)
+	}
 }
 
 // deathOf is when the container that the pod had last ended.

@@ -1,7 +1,15 @@
 // Package recent remembers the last events of a node, for who asks it directly: on a standalone
 // node there is nobody else to ask, and in a cluster not while its API server is away. It is a
 // sink of the journal. Equal events raise a count, as at the API server; beyond its bounds in
-// number and size the oldest go. Nothing is written to disk: a new agent begins with none.
+// number and size the oldest go. On a standalone node they are kept in a file, for the next agent:
+//
+//	Record ──▶ memory ──▶ Since, Wait ──▶ GET /mini-kubelet/events
+//	             │ ▲
+//	         Run ▼ │ New
+//	             file
+//
+// Whoever records never waits for the disk: Run writes what memory has and the file has not. A disk that is full,
+// read-only or broken costs what should be kept, and nothing else.
 package recent
 
 import (
@@ -15,6 +23,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
@@ -30,11 +39,18 @@ type Config struct {
 	Now  func() time.Time // for events about anything but pods
 	// MaxEvents and MaxBytes bound what is remembered; 0 is the package's own bound.
 	MaxEvents, MaxBytes int
+	// File is where Run keeps the events, and where those from before come from; "": nowhere.
+	File string
 }
+
+// maxMessage is how long an event's note may be in the API, in bytes.
+const maxMessage = 1024
 
 // Sink is a journal.Sink that remembers. Safe for concurrent use.
 type Sink struct {
-	cfg Config
+	cfg  Config
+	disk disk // nil: nothing is kept
+	torn bool // it had lines that are none; of New, and then of Run
 
 	mu      sync.Mutex
 	version int64 // of the last change
@@ -42,6 +58,7 @@ type Sink struct {
 	order   *list.List // of *remembered, the one that was seen longest ago first
 	byKey   map[key]*list.Element
 	changed chan struct{} // closed and replaced with each change
+	dropped int           // events that were forgotten before they were on disk
 }
 
 // key is what equal events have in common.
@@ -56,9 +73,10 @@ type remembered struct {
 	first, last time.Time
 	count       int32
 	version     int64
+	kept        onDisk
 }
 
-// New returns a Sink that remembers nothing yet.
+// New returns a Sink that remembers what the file has, and nothing else yet. What of the file cannot be read is logged.
 func New(cfg Config) *Sink {
 	if cfg.MaxEvents == 0 {
 		cfg.MaxEvents = MaxEvents
@@ -66,7 +84,12 @@ func New(cfg Config) *Sink {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = MaxBytes
 	}
-	return &Sink{cfg: cfg, order: list.New(), byKey: map[key]*list.Element{}, changed: make(chan struct{})}
+	s := &Sink{cfg: cfg, order: list.New(), byKey: map[key]*list.Element{}, changed: make(chan struct{})}
+	if cfg.File != "" {
+		s.disk = file{cfg.File}
+		s.load()
+	}
+	return s
 }
 
 // Record implements journal.Sink.
@@ -91,6 +114,7 @@ func (s *Sink) Node(eventType, reason, message string) {
 
 func (s *Sink) record(at time.Time, k key) {
 	k.object.ResourceVersion = "" // which changes between equal events
+	k.message = bounds.Cut(k.message, maxMessage)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
@@ -102,19 +126,26 @@ func (s *Sink) record(at time.Time, k key) {
 		s.order.MoveToBack(known)
 	} else {
 		// The name is one that an Event of the API server would have.
-		e := &remembered{key: k, name: fmt.Sprintf("%s.%x", k.object.Name, at.UnixNano()+s.version), first: at, last: at, count: 1, version: s.version}
-		s.byKey[k] = s.order.PushBack(e)
-		s.bytes += e.size()
-		for s.order.Len() > s.cfg.MaxEvents || s.bytes > s.cfg.MaxBytes && s.order.Len() > 1 {
-			s.forget(s.order.Front())
-		}
+		s.add(&remembered{key: k, name: fmt.Sprintf("%s.%x", k.object.Name, at.UnixNano()+s.version), first: at, last: at, count: 1, version: s.version})
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
+// add remembers an event as the newest.
+func (s *Sink) add(e *remembered) {
+	s.byKey[e.key] = s.order.PushBack(e)
+	s.bytes += e.size()
+	for s.order.Len() > s.cfg.MaxEvents || s.bytes > s.cfg.MaxBytes && s.order.Len() > 1 {
+		s.forget(s.order.Front())
+	}
+}
+
 func (s *Sink) forget(oldest *list.Element) {
 	e := s.order.Remove(oldest).(*remembered)
+	if e.kept.count == 0 && s.disk != nil {
+		s.dropped++
+	}
 	delete(s.byKey, e.key)
 	s.bytes -= e.size()
 }
