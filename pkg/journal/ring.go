@@ -60,13 +60,19 @@ func (j *Journal) Again(h *Handle, e Event) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
+	if first := r.begun(h); first != nil {
+		e.Seq, e.At, e.Last, e.Count = first.Seq, first.At, now, 1
+		*first = e
+		r.touch(first)
+		return e.Seq
+	}
 	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason {
 		old.Cause, old.Took, old.Step, old.Detail, old.Last = e.Cause, e.Took, e.Step, e.Detail, now
 		old.Count++
 		r.touch(old)
 		return old.Seq
 	}
-	e.At = now
+	e.At = now - max(0, int64(e.Took))
 	h.seq = r.note(&e)
 	return h.seq
 }
@@ -95,6 +101,17 @@ func (r *ring) find(seq uint64) *Event {
 		return nil
 	}
 	if e := &r.slots[seq%uint64(len(r.slots))]; e.Seq == seq {
+		return e
+	}
+	return nil
+}
+
+// begun returns the first event of a series as long as it is not over; nil else.
+func (r *ring) begun(h *Handle) *Event {
+	if h == nil {
+		return nil
+	}
+	if e := r.find(h.seq); e != nil && e.Count == 0 {
 		return e
 	}
 	return nil
@@ -149,6 +166,28 @@ func (s *Span) Seq() uint64 {
 	return s.seq()
 }
 
+// Series returns the step's number, or while it is quiet that of the series that it is going to be merged with.
+func (s *Span) Series() uint64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.quiet == nil || s.e.Seq != 0 || s.root {
+		return s.seq()
+	}
+	r := s.j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.find(s.quiet.seq) == nil {
+		e := s.e
+		e.Quiet = true
+		s.quiet.seq = r.note(&e)
+		r.find(s.quiet.seq).Count = 0 // none is over
+	}
+	return s.quiet.seq
+}
+
 func (s *Span) seq() uint64 {
 	if s.root {
 		return s.j.Again(s.quiet, s.e)
@@ -156,8 +195,14 @@ func (s *Span) seq() uint64 {
 	if s.e.Seq == 0 {
 		r := s.j.ring
 		r.mu.Lock()
+		defer r.mu.Unlock()
+		if first := r.begun(s.quiet); first != nil { // which is this one
+			s.e.Seq, s.quiet.seq = first.Seq, 0
+			first.Quiet, first.Count = false, 1
+			r.touch(first)
+			return s.e.Seq
+		}
 		s.e.Seq = r.note(&s.e)
-		r.mu.Unlock()
 	}
 	return s.e.Seq
 }

@@ -143,6 +143,55 @@ func TestWhatAPartDoesByItselfIsCausedByItsTimer(t *testing.T) {
 	}
 }
 
+func TestWhatIsQuietIsCausedByTheSeriesOfItsStep(t *testing.T) {
+	j := New(time.Now)
+	var lists Handle
+	for want := range uint32(3) {
+		list := j.BeginQuiet(&lists, Event{Kind: List})
+		if got := list.Series(); got != 1 || !list.Quiet() {
+			t.Errorf("number %d: %d, quiet %v", want, got, list.Quiet())
+		}
+		if e, _ := j.Get(1); e.Count != want {
+			t.Errorf("%d are counted, want %d", e.Count, want)
+		}
+		list.End(nil)
+	}
+	last := j.BeginQuiet(&lists, Event{Kind: List})
+	if got := last.Seq(); got != 2 || last.Series() != 2 {
+		t.Errorf("with consequences: %d, %d", got, last.Series())
+	}
+	var runs Handle
+	probe := j.BeginQuiet(&runs, Event{Kind: Probe})
+	if got := probe.Series(); got != 3 {
+		t.Errorf("the first of another series: %d", got)
+	}
+	if e, _ := j.Get(3); e.Took != UnderWay || e.Count != 0 {
+		t.Errorf("as long as it runs: %+v", e)
+	}
+	if got := probe.Seq(); got != 3 || probe.Quiet() {
+		t.Errorf("with consequences: %d, quiet %v", got, probe.Quiet())
+	}
+	probe.EndWith(nil, func(e *Event) { e.Reason = "failure" })
+	if e, _ := j.Get(3); e.Took < 0 || e.Count != 1 || e.Quiet || e.Reason != "failure" {
+		t.Errorf("once it is over: %+v", e)
+	}
+	for range 2 {
+		probe = j.BeginQuiet(&runs, Event{Kind: Probe})
+		probe.Series()
+		probe.EndWith(nil, func(e *Event) { e.Reason = "success" })
+	}
+	if e, _ := j.Get(4); e.Took < 0 || e.Count != 2 || !e.Quiet || e.Reason != "success" {
+		t.Errorf("without consequences: %+v", e)
+	}
+	root := j.Root("part")
+	if first, again := root.Series(), root.Series(); first != 5 || again != 5 {
+		t.Error("a root has no event")
+	}
+	if got := (*Span)(nil).Series(); got != 0 {
+		t.Errorf("of no journal: %d", got)
+	}
+}
+
 func TestWithoutAJournal(t *testing.T) {
 	for _, j := range []*Journal{nil, {}} {
 		var h Handle

@@ -150,6 +150,7 @@ type calls struct {
 	duration *prometheus.HistogramVec
 	journal  *journal.Journal
 	gate     *gate.Gate
+	requests *journal.Span // that clients of the server make
 
 	mu    sync.Mutex
 	quiet map[string]*journal.Handle // by method
@@ -158,7 +159,7 @@ type calls struct {
 func newCalls(cfg Config) (*calls, error) {
 	label := []string{"operation_type"}
 	c := &calls{
-		timeout: cfg.Timeout, journal: cfg.Journal, gate: cfg.Gate, quiet: map[string]*journal.Handle{},
+		timeout: cfg.Timeout, journal: cfg.Journal, gate: cfg.Gate, requests: cfg.Journal.Root("request"), quiet: map[string]*journal.Handle{},
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_runtime_operations_total", Help: "Cumulative number of runtime operations by operation type."}, label),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -190,7 +191,7 @@ func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *
 	ctx, span := c.note(ctx, method, req)
 	begun := time.Now()
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	c.noteEnd(ctx, span, method, req, time.Since(begun), err)
+	c.noteEnd(ctx, span, method, req, reply, time.Since(begun), err)
 	op := operation(method)
 	c.total.WithLabelValues(op).Inc()
 	c.duration.WithLabelValues(op).Observe(time.Since(begun).Seconds())

@@ -16,10 +16,16 @@ import (
 // maxNoted is how many bytes of an error are noted.
 const maxNoted = 1024
 
-// note notes that a call begins, and tells the runtime which event it is. A call in a quiet step, a relist for example, is noted
-// at its end.
+// note notes that a call begins, and tells the runtime which event it is. A call in a quiet step that changes nothing, a relist for
+// example, is noted at its end. What is part of no step is somebody's request to the server.
 func (c *calls) note(ctx context.Context, method string, req any) (context.Context, *journal.Span) {
-	if c.journal == nil || journal.Of(ctx).Quiet() {
+	if c.journal == nil {
+		return ctx, nil
+	}
+	if journal.Of(ctx) == nil {
+		ctx = journal.In(ctx, c.requests)
+	}
+	if journal.Of(ctx).Quiet() && !changes(req) {
 		return ctx, nil
 	}
 	span := c.journal.Begin(event(ctx, method, req))
@@ -27,10 +33,14 @@ func (c *calls) note(ctx context.Context, method string, req any) (context.Conte
 }
 
 // noteEnd notes how a call has ended. Successes in quiet steps are one event a method.
-func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req any, took time.Duration, err error) {
+func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req, reply any, took time.Duration, err error) {
 	switch {
 	case span != nil:
-		span.End(err)
+		span.EndWith(err, func(e *journal.Event) {
+			if id := made(reply); id != "" && err == nil {
+				e.Detail = journal.Text(strings.TrimSpace(about(req) + " " + id))
+			}
+		})
 	case c.journal == nil:
 	case err != nil:
 		e := event(ctx, method, req)
@@ -42,8 +52,19 @@ func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, 
 		if c.quiet[method] == nil {
 			c.quiet[method] = &journal.Handle{}
 		}
-		c.journal.Again(c.quiet[method], journal.Event{Kind: journal.CRI, Name: name(method), Took: took, Quiet: true})
+		c.journal.Again(c.quiet[method], journal.Event{Kind: journal.CRI, Name: name(method), Cause: journal.Of(ctx).Series(), Took: took, Quiet: true})
 	}
+}
+
+// changes reports whether a call changes something at the runtime, or lets somebody do so. Probes run commands too, with ExecSync.
+func changes(req any) bool {
+	switch req.(type) {
+	case *cri.RunPodSandboxRequest, *cri.StopPodSandboxRequest, *cri.RemovePodSandboxRequest, *cri.UpdatePodSandboxResourcesRequest,
+		*cri.CreateContainerRequest, *cri.StartContainerRequest, *cri.StopContainerRequest, *cri.RemoveContainerRequest, *cri.UpdateContainerResourcesRequest,
+		*cri.ExecRequest, *cri.AttachRequest, *cri.PortForwardRequest, *cri.PullImageRequest, *cri.RemoveImageRequest, *cri.UpdateRuntimeConfigRequest:
+		return true
+	}
+	return false
 }
 
 func name(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }
@@ -55,6 +76,17 @@ func event(ctx context.Context, method string, req any) journal.Event {
 		e.Detail = journal.Text(id)
 	}
 	return journal.Within(ctx, e)
+}
+
+// made returns the ID of what a call has made.
+func made(reply any) string {
+	switch r := reply.(type) {
+	case *cri.CreateContainerResponse:
+		return r.GetContainerId()
+	case *cri.RunPodSandboxResponse:
+		return r.GetPodSandboxId()
+	}
+	return ""
 }
 
 // about returns what a call is about: a container's name before it is made, and then its ID.
