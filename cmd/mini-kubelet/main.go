@@ -3,7 +3,7 @@
 //
 //	mini-kubelet [flags]          the agent, until SIGINT or SIGTERM
 //	mini-kubelet pods|ps|images   what runs, read from the agent and over CRI
-//	mini-kubelet logs|exec|attach|port-forward|top|events|why
+//	mini-kubelet logs|exec|attach|port-forward|top|events|why|trace
 //	                              into a pod, by the agent's socket or kubelet API
 //	mini-kubelet reset            remove everything that the agent made
 //

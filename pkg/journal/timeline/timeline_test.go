@@ -1,0 +1,159 @@
+package timeline
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%s\nwant %s (or run with -update):\n%s", got, file, want)
+	}
+}
+
+// recorded is what a real agent has sent: of a pod web that was started and ended, and of a pod crash that exits at once.
+func recorded(t testing.TB) []journal.Shown {
+	t.Helper()
+	text, err := os.ReadFile("testdata/recorded.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []journal.Shown
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		var e journal.Shown
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// uidOf returns the UID of the recorded pod whose name begins so.
+func uidOf(t *testing.T, all []journal.Shown, name string) string {
+	t.Helper()
+	i := slices.IndexFunc(all, func(e journal.Shown) bool { return strings.HasPrefix(e.Pod, name+"-") })
+	if i < 0 {
+		t.Fatalf("no pod %s was recorded", name)
+	}
+	return all[i].UID
+}
+
+func TestRecordedPods(t *testing.T) {
+	all := recorded(t)
+	now := over(all).Add(1500 * time.Millisecond)
+	for name, tt := range map[string]struct {
+		pod string
+		o   Options
+	}{
+		"web.txt":       {"web", Options{Gone: true}},
+		"crash.txt":     {"crash", Options{}},
+		"container.txt": {"crash", Options{Container: "c", Gaps: time.Hour}},
+		"since.txt":     {"web", Options{Gone: true, Since: now.Add(-1650 * time.Millisecond)}},
+	} {
+		tt.o.Now = now
+		uid := uidOf(t, all, tt.pod)
+		line := New(Of(all, uid), uid, tt.o)
+		var out strings.Builder
+		if err := line.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, out.String())
+	}
+}
+
+// over is when the last event was over.
+func over(all []journal.Shown) time.Time {
+	var at time.Time
+	for _, e := range all {
+		if end := e.Time.Add(time.Duration(max(0, e.TookNS))); end.After(at) {
+			at = end
+		}
+	}
+	return at
+}
+
+func TestTheSumOfThePartsIsTheWhole(t *testing.T) {
+	all := recorded(t)
+	for _, pod := range []string{"web", "crash"} {
+		uid := uidOf(t, all, pod)
+		line := New(Of(all, uid), uid, Options{Now: over(all)})
+		var sum time.Duration
+		for _, p := range line.Parts {
+			sum += p.Took
+		}
+		if !line.Running || sum != line.Total || line.Total == 0 {
+			t.Errorf("%s: parts of %v, total %v, %+v", pod, sum, line.Total, line.Parts)
+		}
+	}
+}
+
+func TestChromeNests(t *testing.T) {
+	all := recorded(t)
+	for _, pod := range []string{"web", "crash"} {
+		uid := uidOf(t, all, pod)
+		own := Of(all, uid)
+		trace := Chrome(own, uid, over(all))
+		events, tracks := 0, map[int]string{}
+		for _, e := range trace.Events {
+			if e.Phase == "X" {
+				events++
+			}
+			if e.Name == "thread_name" {
+				tracks[e.TID] = e.Args["name"].(string)
+			}
+		}
+		if events != len(own) || len(tracks) < 8 {
+			t.Errorf("%s: %d of %d events on tracks %v", pod, events, len(own), tracks)
+		}
+		if what := overlap(trace); what != "" {
+			t.Errorf("%s: %s", pod, what)
+		}
+	}
+}
+
+// overlap returns a pair of a trace's events that overlap on one track without one being in the other; "" if there is none.
+func overlap(trace ChromeTrace) string {
+	open := map[int][]ChromeEvent{}
+	for _, e := range trace.Events {
+		if e.Phase != "X" {
+			continue
+		}
+		stack := open[e.TID]
+		for len(stack) > 0 && stack[len(stack)-1].At+*stack[len(stack)-1].Took <= e.At {
+			stack = stack[:len(stack)-1]
+		}
+		if len(stack) > 0 {
+			if in := stack[len(stack)-1]; e.At < in.At || e.At+*e.Took > in.At+*in.Took {
+				return fmt.Sprintf("%+v overlaps %+v", e, in)
+			}
+		}
+		open[e.TID] = append(stack, e)
+	}
+	return ""
+}
