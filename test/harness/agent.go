@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,11 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/why"
 )
 
 // AgentConfig is what an agent is started with. Zero values get defaults that no
@@ -297,6 +303,34 @@ func (a *Agent) Get(path string) ([]byte, error) {
 		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
 	}
 	return body, err
+}
+
+// Why asks the agent at its socket why a pod does not run as wanted; an empty namespace or name is any.
+func (a *Agent) Why(ctx context.Context, namespace, pod string) (why.Report, error) {
+	var r why.Report
+	socket := config.LocalSocket(filepath.Join(a.Dir, "root"))
+	local := http.Client{Timeout: Patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return ownsocket.Dial(ctx, socket) },
+	}}
+	u := url.URL{Scheme: "http", Host: "localhost", Path: server.WhyPath, RawQuery: url.Values{"namespace": {namespace}, "pod": {pod}}.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return r, err
+	}
+	resp, err := local.Do(req)
+	if err != nil {
+		return r, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return r, err
+	case resp.StatusCode != http.StatusOK:
+		return r, fmt.Errorf("GET %s: %s: %s", u.RequestURI(), resp.Status, strings.TrimSpace(string(body)))
+	}
+	return r, json.Unmarshal(body, &r)
 }
 
 // Listening returns host:port of all that the running agent listens on, its streaming server too.

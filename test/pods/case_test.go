@@ -37,6 +37,9 @@ type podWant struct {
 	Never      []string                 `json:"never"`      // reasons of events that it must not have
 	In         map[string][]ask         `json:"in"`         // shell lines in a container
 	Host       []ask                    `json:"host"`       // shell lines on the host
+	// Why is the sentence of `mini-kubelet why` about it. It must be the only one, and name what mends it; without
+	// Why there must be none.
+	Why string `json:"why"`
 }
 
 type containerWant struct {

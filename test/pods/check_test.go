@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -167,6 +168,38 @@ func (r *runner) hasEvent(ctx context.Context, pod *v1.Pod, want eventWant, know
 		}
 	}
 	return fmt.Errorf("no event %s %s among %q", want.Reason, want.Message, all)
+}
+
+// placeInFile is a line of a manifest.
+var placeInFile = regexp.MustCompile(`\.yaml:[1-9][0-9]*$`)
+
+// why compares what is said of a pod, all in all.
+func (r *runner) why(ctx context.Context, pod *v1.Pod, want string, known map[string]string) error {
+	report, err := r.at.agent().Why(ctx, pod.Namespace, pod.Name)
+	if err != nil {
+		return err
+	}
+	var said []string
+	for _, f := range report.Findings {
+		said = append(said, f.Sentence(time.Now()))
+	}
+	switch {
+	case want == "" && len(said) > 0:
+		return fmt.Errorf("why says, though nothing was expected: %q", said)
+	case want == "":
+		return nil
+	case len(said) != 1:
+		return fmt.Errorf("why says %q, want one sentence", said)
+	case report.Findings[0].Fix == "":
+		return fmt.Errorf("why says %q, and nothing that mends it", said)
+	}
+	if _, files := r.at.(standalone); files && !placeInFile.MatchString(report.Findings[0].Where) {
+		return fmt.Errorf("why says %q, and no line of a file but %q", said, report.Findings[0].Where)
+	}
+	if err := matches(said[0], r.fill(want, known)); err != nil {
+		return fmt.Errorf("why says %w", err)
+	}
+	return nil
 }
 
 // inside runs shell lines in a container.

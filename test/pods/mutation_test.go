@@ -11,13 +11,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/why"
+	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -47,7 +52,17 @@ func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
 			}
 		})
 	}
-	seen, made := map[uint64]bool{}, 0
+	made := mutants(t, all, func(name string, pod *v1.Pod) { work <- mutant{name, pod.DeepCopy()} })
+	close(work)
+	wg.Wait()
+	t.Logf("%d mutations of the table's pods compared", made)
+}
+
+// mutants calls f with the table's pods, each changed in one field, and with what was changed; it returns how many
+// there were. A pod is only f's until it returns.
+func mutants(t *testing.T, all bool, f func(name string, pod *v1.Pod)) (made int) {
+	t.Helper()
+	seen := map[uint64]bool{}
 	change := func(name string, pod *v1.Pod, deep int) {
 		mutate(reflect.ValueOf(&pod.Spec).Elem(), "spec", deep, func(what string) {
 			text, err := json.Marshal(&pod.Spec)
@@ -62,7 +77,7 @@ func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
 			if n := h.Sum64(); !seen[n] && (all || n%oneOf == 0) {
 				seen[n] = true
 				made++
-				work <- mutant{name + ": " + what, pod.DeepCopy()}
+				f(name+": "+what, pod)
 			}
 		})
 	}
@@ -75,9 +90,79 @@ func TestMutatedPodsAreJudgedAsByTheAPIServer(t *testing.T) {
 			change(c.name+"/"+pod.Name, pod, 0)
 		}
 	}
-	close(work)
-	wg.Wait()
-	t.Logf("%d mutations of the table's pods compared", made)
+	return made
+}
+
+// A manifest that one field breaks gets one sentence, which names that field, or the one that it no longer agrees with.
+func TestWhyNamesTheFieldThatBreaksAManifest(t *testing.T) {
+	t.Parallel()
+	origin := manifest.Origin{Source: pods.SourceFile, From: "/m/pod.yaml", Node: "n1", Objects: true}
+	refused := 0
+	mutants(t, os.Getenv("MINI_KUBELET_MUTATIONS") == "all", func(name string, pod *v1.Pod) {
+		pod.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
+		text, err := yaml.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := why.Inputs{Node: origin.Node}
+		for _, p := range manifest.Problems(origin.Read(text), origin.Source, origin.From) {
+			if !p.Warning {
+				in.Problems = append(in.Problems, why.Problem{Kind: p.Kind, Name: p.Name, File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
+			}
+		}
+		r := why.Why(t.Context(), &in)
+		switch {
+		case len(in.Problems) == 0:
+			if len(r.Findings) > 0 {
+				t.Errorf("%s: of a good manifest it says %+v", name, r.Findings)
+			}
+			return
+		case len(r.Findings) != 1:
+			t.Errorf("%s: %d sentences, want one: %+v", name, len(r.Findings), r.Findings)
+			return
+		}
+		refused++
+		f := &r.Findings[0]
+		if !placeInFile.MatchString(f.Where) || f.Fix == "" {
+			t.Errorf("%s: it says %q, and in %q is what mends it", name, f.Sentence(time.Now()), f.Where)
+		}
+		changed, _, _ := strings.Cut(strings.TrimSuffix(name[strings.Index(name, ": ")+2:], " has its first twice"), " = ")
+		if p := in.Problems[0]; !agree(p, changed) {
+			t.Errorf("%s: it says %q", name, f.Sentence(time.Now()))
+		}
+	})
+	if refused < 500 {
+		t.Errorf("only %d mutations were refused", refused)
+	}
+}
+
+// agree reports whether a problem is about the field that was changed, or about one beside it: which of two that
+// exclude each other is to blame is in the API server's words. A volume that is renamed is missed by what uses it.
+func agree(p why.Problem, changed string) bool {
+	if strings.HasPrefix(changed, "spec.volumes") && strings.HasPrefix(p.Message, "Not found") {
+		return true
+	}
+	a, b := steps(p.Field), steps(changed)
+	if strings.Contains(p.Message, b[len(b)-1]+" ") {
+		return true // it names it
+	}
+	common := 0
+	for common < min(len(a), len(b)) && strings.EqualFold(a[common], b[common]) {
+		common++
+	}
+	return common >= min(len(a), len(b))-1
+}
+
+// steps are the parts of a path; a key in brackets is one.
+func steps(path string) []string {
+	inKey := false
+	return strings.FieldsFunc(path, func(r rune) bool {
+		if r == '[' || r == ']' {
+			inKey = r == '['
+			return true
+		}
+		return r == '.' && !inKey
+	})
 }
 
 // What a field may be changed to, by its type.

@@ -168,6 +168,9 @@ func (r *runner) meets(ctx context.Context, name string, w podWant) error {
 			return err
 		}
 	}
+	if err := within(ctx, func() error { return r.why(ctx, pod, w.Why, known) }); err != nil {
+		return err
+	}
 	for _, reason := range w.Never {
 		if r.hasEvent(ctx, pod, eventWant{Reason: reason}, known) == nil {
 			return fmt.Errorf("it has an event %s", reason)

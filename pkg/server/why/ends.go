@@ -140,7 +140,11 @@ func (l *look) crashes(f *Finding, s *v1.ContainerStatus, field string) *Finding
 // ended words how a container's last run ended, and what mends that.
 func (l *look) ended(f *Finding, name, field string, t *v1.ContainerStateTerminated) {
 	title := l.title(name)
-	if l.killed(f, name, field, t) {
+	switch {
+	case l.killed(f, name, field, t):
+		return
+	case t.Reason == "ContainerCannotRun" || t.Reason == "StartError":
+		l.creation(f, name, "", t.Message, field)
 		return
 	}
 	f.Cause = fmt.Sprintf("%s ends with exit code %d%s", title, t.ExitCode, cmp.Or(l.lives(name), lived(t)))
@@ -156,10 +160,6 @@ func (l *look) ended(f *Finding, name, field string, t *v1.ContainerStateTermina
 	case t.ExitCode == 126 || t.ExitCode == 127:
 		where = field + ".command"
 		f.Fix = "correct " + where + ": what it runs is " + map[int32]string{126: "not executable", 127: "not found"}[t.ExitCode]
-	case t.Reason == "ContainerCannotRun" || t.Reason == "StartError":
-		where = field + ".command"
-		f.Fix = "correct " + where
-		f.Evidence = t.Message
 	case signalled(t.ExitCode) != "":
 		f.Cause += " (" + signalled(t.ExitCode) + ")"
 		f.Fix = "mend the program of " + field

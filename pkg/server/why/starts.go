@@ -271,7 +271,7 @@ func containerWaits(l *look) *Finding {
 		case "CreateContainerConfigError":
 			l.configuration(f, &s, field)
 		case "CreateContainerError", "RunContainerError", "PreStartHookError":
-			l.creation(f, &s, field)
+			l.creation(f, s.Name, w.Reason, w.Message, field)
 		case "PostStartHookError":
 			f.Fix, f.Where = "mend the hook, or what it runs", l.where(field+".lifecycle.postStart")
 		case "CrashLoopBackOff":
@@ -329,9 +329,8 @@ func (l *look) pullError(container string) string {
 }
 
 // creation is about what the runtime refuses to create or to start.
-func (l *look) creation(f *Finding, s *v1.ContainerStatus, field string) {
-	m := s.State.Waiting.Message
-	c, _ := pods.Container(l.pod, s.Name)
+func (l *look) creation(f *Finding, name, reason, m, field string) {
+	c, _ := pods.Container(l.pod, name)
 	f.Fix, f.Where = "correct "+field, l.where(field)
 	switch {
 	case strings.Contains(m, "privileged containers are impossible"):
@@ -360,7 +359,7 @@ func (l *look) creation(f *Finding, s *v1.ContainerStatus, field string) {
 		f.Fix = "give it another hostPort, or stop what has it"
 	}
 	f.Where = l.where(field)
-	f.Cause = fmt.Sprintf("%s: %s (%s): %s", s.State.Waiting.Reason, l.title(s.Name), field, after(f.Cause, l.title(s.Name)+": "))
+	f.Cause = join(": ", reason, fmt.Sprintf("%s (%s)", l.title(name), field), m)
 }
 
 // hostPathField returns the volume whose path a message has.
