@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -62,6 +63,9 @@ type Agent struct {
 	exited  chan struct{}
 	exitErr error
 	http    http.Client
+
+	checked   sync.Mutex
+	checkedTo uint64 // the version of the journal up to which CheckJournal has looked for secrets
 }
 
 // NewAgent prepares an agent without starting it. When the test ends, the agent is
@@ -91,6 +95,7 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 		cfg.Docker.LoadBusybox(t, Busybox)
 	}
 	t.Cleanup(func() {
+		a.checkAll()
 		a.Kill()
 		if t.Failed() {
 			t.Logf("%s", a.Explain())

@@ -103,12 +103,12 @@ func (c testCase) run(t *testing.T, at place, known map[string]string) {
 			t.Fatalf("pod %s: %v\n%s", name, err, r.explain(ctx, name))
 		}
 	}
-	if len(c.want.Removed) == 0 {
-		return
+	if len(c.want.Removed) > 0 {
+		if err := r.removed(ctx); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := r.removed(ctx); err != nil {
-		t.Error(err)
-	}
+	at.agent().CheckJournal(t)
 }
 
 // runner is a case that is being played.
