@@ -121,7 +121,9 @@ func (t *tracer) find(ctx context.Context, name string) error {
 	if t.uid, err = t.which(ctx, list.Items, name); err != nil {
 		return err
 	}
-	t.options.Gone = !slices.ContainsFunc(list.Items, func(p v1.Pod) bool { return string(p.UID) == t.uid })
+	i := slices.IndexFunc(list.Items, func(p v1.Pod) bool { return string(p.UID) == t.uid })
+	t.options.Gone = i < 0
+	t.options.Runs = i >= 0 && list.Items[i].Status.Phase == v1.PodRunning
 	return nil
 }
 
@@ -278,6 +280,7 @@ func (t *tracer) printChanges(changes <-chan journal.Shown) error {
 	defer ticker.Stop()
 	for more := true; ; {
 		t.options.Now = time.Now()
+		changed := false
 		line := timeline.New(timeline.Of(t.events, t.uid), t.uid, t.options)
 		if t.options.Began.IsZero() { // what it is may be forgotten before long
 			t.options.Began = line.Began
@@ -291,10 +294,10 @@ func (t *tracer) printChanges(changes <-chan journal.Shown) error {
 			select {
 			case e, more = <-changes:
 				if more {
-					t.events = remember(t.events, e)
+					t.events, changed = remember(t.events, e), true
 				}
 			case <-ticker.C:
-				collecting = false
+				collecting = !changed && time.Since(t.options.Now) < slow
 			}
 		}
 	}

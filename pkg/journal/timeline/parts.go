@@ -3,7 +3,6 @@ package timeline
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
@@ -160,8 +159,6 @@ func partName(n *node) string {
 		name = "look"
 	case journal.List.String():
 		name = "relist"
-	case journal.Docker.String():
-		name = strings.ReplaceAll(name, "/{id}", "")
 	}
 	return cut(join(" ", layers[n.Kind], name))
 }

@@ -19,6 +19,7 @@ import (
 type Options struct {
 	Now  time.Time // when what is under way has come so far
 	Gone bool      // the pod is no more: what is told of it ends with its last event
+	Runs bool      // its phase is Running now, since when may be forgotten
 	// Gaps is from how long on a wait has a line of its own; 0: DefaultGap.
 	Gaps time.Duration
 	// Began is when offsets count from, if it is known; else it is when the first cause was.
@@ -45,6 +46,7 @@ type Timeline struct {
 	Total   time.Duration
 	Running bool
 	Gone    bool
+	Runs    bool // it is Running now: without Running it is forgotten since when
 
 	Lines []Line
 	Parts []Part // of Total, the biggest first
@@ -149,7 +151,7 @@ func nanos(t time.Time) int64 {
 
 // New makes a time line of the events of one pod and their causes, as Of returns them.
 func New(events []journal.Shown, uid string, o Options) Timeline {
-	t := Timeline{UID: uid, Gone: o.Gone}
+	t := Timeline{UID: uid, Gone: o.Gone, Runs: o.Runs}
 	f := plant(events, uid, o.Now)
 	if len(f.nodes) == 0 {
 		return t

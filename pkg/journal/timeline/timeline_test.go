@@ -87,6 +87,49 @@ func TestRecordedPods(t *testing.T) {
 	}
 }
 
+func TestEachKindHasALayer(t *testing.T) {
+	kinds := 0
+	for k := journal.None + 1; !strings.HasPrefix(k.String(), "kind "); k++ {
+		kinds++
+		if layer := layers[k.String()]; !slices.Contains(order, layer) {
+			t.Errorf("%s is of layer %q", k, layer)
+		}
+		if f := (forest{}); f.words(&node{Shown: journal.Shown{Kind: k.String(), Name: "NAME", Reason: "REASON"}}) == "" {
+			t.Errorf("%s has no words", k)
+		}
+	}
+	if kinds < 20 {
+		t.Errorf("%d kinds", kinds)
+	}
+}
+
+func TestHowLongAPodTookToRun(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(100, int64(ms)*1e6) }
+	source := journal.Shown{Seq: 1, Kind: "source", Name: "web.yaml", Time: at(0), TookNS: 1e6}
+	change := journal.Shown{Seq: 2, Cause: 1, Kind: "change", UID: "u", Pod: "web", Namespace: "default", Time: at(2)}
+	step := journal.Shown{Seq: 3, Cause: 2, Kind: "step", UID: "u", Time: at(3), TookNS: 6e6}
+	runs := journal.Shown{Seq: 4, Cause: 3, Kind: "status", UID: "u", Time: at(8), Reason: "Running", Detail: "phase Pending → Running"}
+	again := journal.Shown{Seq: 5, Cause: 3, Kind: "status", UID: "u", Time: at(9), Reason: "Running", Detail: "c terminated (Error, exit 3)"}
+	for name, tt := range map[string]struct {
+		events []journal.Shown
+		o      Options
+		want   string
+	}{
+		"nothing":                {nil, Options{}, " () u  nothing is remembered of it"},
+		"it runs":                {[]journal.Shown{source, change, step, runs, again}, Options{Runs: true}, "web (default) u  8.0 ms from file to Running"},
+		"it ran":                 {[]journal.Shown{source, change, step, runs}, Options{Gone: true}, "web (default) u  8.0 ms from file to Running"},
+		"not yet":                {[]journal.Shown{source, change, step}, Options{}, "web (default) u  50 ms from file until now, not Running yet"},
+		"it never ran":           {[]journal.Shown{source, change, step}, Options{Gone: true}, "web (default) u  9.0 ms from file to its end; it was not seen to be Running"},
+		"its start is forgotten": {[]journal.Shown{step, again}, Options{Runs: true}, " () u  47 ms from the first thing remembered until now; since when it is Running is forgotten"},
+		"its source is":          {[]journal.Shown{change, step, runs}, Options{Runs: true}, "web (default) u  6.0 ms from the first thing remembered to Running"},
+	} {
+		tt.o.Now = at(50)
+		if got := New(Of(tt.events, "u"), "u", tt.o).Header(); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 // over is when the last event was over.
 func over(all []journal.Shown) time.Time {
 	var at time.Time

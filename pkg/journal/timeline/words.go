@@ -20,11 +20,11 @@ var layers = map[string]string{
 	journal.Volume.String(): "volumes", journal.Pull.String(): "image", journal.CRI.String(): "CRI", journal.Docker.String(): "docker",
 	journal.Engine.String(): "docker", journal.List.String(): "PLEG", journal.Look.String(): "PLEG", journal.PodEvent.String(): "PLEG",
 	journal.Probe.String(): "probe", journal.Status.String(): "status", journal.StatusWrite.String(): "status",
-	journal.Object.String(): "objects", journal.Said.String(): "event", journal.Timer.String(): "timer",
+	journal.Object.String(): "objects", journal.Said.String(): "event", journal.Timer.String(): "timer", journal.Gate.String(): "gate",
 }
 
 // order is that of the layers from the outside to Docker.
-var order = []string{"timer", "file", "objects", "loop", "worker", "decide", "volumes", "image", "CRI", "docker", "PLEG", "probe", "status", "event"}
+var order = []string{"timer", "file", "objects", "loop", "worker", "decide", "volumes", "image", "CRI", "docker", "PLEG", "probe", "status", "event", "gate"}
 
 // nests reports whether events of a kind are part of what caused them, and not what comes of it.
 func nests(kind string) bool {
@@ -106,6 +106,8 @@ func (f forest) words(n *node) string {
 		text = join(" · ", "looks at the pod", e.Reason, shortIDs(e.Name), e.Detail)
 	case journal.PodEvent.String():
 		text = join(" ", e.Reason, shortIDs(e.Name), e.Detail)
+	case journal.Gate.String():
+		text = join(" · ", "held in teaching mode", e.Name, e.Reason, e.Detail)
 	case journal.StatusWrite.String():
 		text = join(" · ", "sent to the API server", e.Reason, e.Detail)
 	case journal.Said.String():
@@ -189,7 +191,7 @@ func tellCalls(list []*node) string {
 	}
 	var all []calls
 	for _, c := range list {
-		name := strings.ReplaceAll(c.Name, "/{id}", "")
+		name := c.Name
 		if c.Error != "" {
 			name = join(": ", name, c.Error)
 		}

@@ -45,6 +45,8 @@ func (t Timeline) Header() string {
 		total = "nothing is remembered of it"
 	case t.Running:
 		total += " to Running"
+	case t.Runs:
+		total += " until now; since when it is Running is forgotten"
 	case t.Gone:
 		total += " to its end; it was not seen to be Running"
 	default:
