@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -95,10 +96,16 @@ func (c *agentClient) url(query url.Values, path ...string) *url.URL {
 
 // get returns the answer to a request, which the caller closes. The error is interrupted if the command was.
 func (c *agentClient) get(ctx context.Context, u *url.URL) (*http.Response, error) {
+	return c.getWith(ctx, u, nil)
+}
+
+// getWith is get with headers of the request's own.
+func (c *agentClient) getWith(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	resp, err := c.http.Do(req)
 	switch {
 	case isCanceled(ctx):

@@ -5,6 +5,7 @@
 //	mini-kubelet pods|ps|images   what runs, read from the agent and over CRI
 //	mini-kubelet logs|exec|attach|port-forward|top|events|why|trace
 //	                              into a pod, by the agent's socket or kubelet API
+//	mini-kubelet ui               a page that shows what the agent does, live
 //	mini-kubelet reset            remove everything that the agent made
 //
 // Nothing is decided here: flags become a config.Config, which package agent runs.

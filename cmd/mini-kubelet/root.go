@@ -23,8 +23,9 @@ on the pods of a manifest directory or URL:
   mini-kubelet --pod-manifest-path /etc/kubernetes/manifests
 
 While it runs, pods, ps, images, top and events say what it runs, why and trace what it does about
-it, and logs, exec, attach and port-forward lead into a pod, as with kubectl. Flags that the kubelet
-knows and that are not listed here are accepted; docs/configuration.md tells which are acted on.`
+it, and logs, exec, attach and port-forward lead into a pod, as with kubectl; ui shows it all in a
+browser. Flags that the kubelet knows and that are not listed here are accepted;
+docs/configuration.md tells which are acted on.`
 
 func newRootCommand(raw streams) *cobra.Command {
 	var flags config.Flags
@@ -48,7 +49,7 @@ func newRootCommand(raw streams) *cobra.Command {
 	cmd.Flags().StringVar(&version, "version", "", "print the version of Kubernetes whose kubelet this is; --version=raw: this program's own")
 	cmd.Flags().Lookup("version").NoOptDefVal = "true"
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand(), newWhyCommand(), newTraceCommand())
+	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand(), newWhyCommand(), newTraceCommand(), newUICommand())
 	cmd.AddCommand(newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand(), newTeachCommand())
 	return cmd
 }

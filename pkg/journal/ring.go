@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -406,6 +407,15 @@ func (j *Journal) Wait(ctx context.Context, version uint64) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Epoch names this journal: that of an agent that was started again is another one, whose numbers and versions begin anew.
+// "" without a journal.
+func (j *Journal) Epoch() string {
+	if j == nil || j.ring == nil {
+		return ""
+	}
+	return strconv.FormatInt(j.ring.start.UnixNano(), 36)
 }
 
 // Time returns when something was, by the machine's clock as it is now.

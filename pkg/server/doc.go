@@ -5,7 +5,7 @@
 //	127.0.0.1:10255  /healthz /healthz/{check} /pods /metrics
 //	:10250           those, and /exec /attach /portForward /run /containerLogs /logs
 //	                 /runningpods /stats/summary /metrics/* /configz /debug/pprof
-//	                 /mini-kubelet/events
+//	                 /mini-kubelet/events /mini-kubelet/journal
 //	agent.sock       the same for root of this machine, without certificates
 //
 // Each port is an endpoint: an address and a handler. Its connections are limited in number,
@@ -18,6 +18,7 @@
 // (streams.go). Without an API server there is nobody to ask who a client is: what becomes of
 // the port then is decided in alone.go. The socket is in local.go.
 //
+//	ui         the live page, which a command of its own serves from what the socket says
 //	podaccess  from a pod's name to its containers: logs, exec, attach, port-forward
 //	stats      what node, pods and containers use: /stats/summary, /metrics/resource
 //

@@ -10,7 +10,8 @@ import (
 )
 
 // JournalPath is where the agent's journal is: one journal.Shown a line, in the order of their numbers. ?from=VERSION
-// leaves out what has not changed since that version, ?watch=true goes on with what comes.
+// leaves out what has not changed since that version, ?watch=true goes on with what comes. Who accepts text/event-stream gets
+// it as server-sent events (journalstream.go).
 const JournalPath = "/mini-kubelet/journal"
 
 // Journal is the record of what happens. It is called concurrently.
@@ -19,11 +20,17 @@ type Journal interface {
 	Since(version uint64) (events []journal.Event, newest uint64)
 	// Wait returns when something has changed after a version, or with ctx's error.
 	Wait(ctx context.Context, version uint64) error
+	// Epoch tells this journal from those of the agent's former lives.
+	Epoch() string
 	// Show puts an event into words.
 	Show(journal.Event) journal.Shown
 }
 
 func (a *api) journal(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Accept") == eventStream {
+		a.long.handler(a.streamJournal)(w, r)
+		return
+	}
 	version, err := fromVersion(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server/ui"
+)
+
+const uiHelp = `Show what the agent does, live, in a browser on this machine: the loop and its channels, the
+pods' workers, PLEG, each pod's steps on a time line with their reasons, and what is wanted
+beside what is seen. The page moves back in time as far as the agent's journal reaches.
+
+The command prints an address with a token and serves the page on 127.0.0.1 until it is ended;
+who has the address may look, and nobody can change anything. From another machine, forward the
+port: ssh -L PORT:127.0.0.1:PORT node. The page outlives restarts of the agent.`
+
+func newUICommand() *cobra.Command {
+	var c connection
+	var port uint16
+	cmd := &cobra.Command{
+		Use:   "ui",
+		Short: "Show what the agent does, live, in a browser",
+		Long:  uiHelp,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			if _, err := client.pods(ctx); err != nil {
+				return err
+			}
+			s, err := ui.New(ui.Config{Agent: pageSource{client}, Port: int(port)})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "The page of this node, until Ctrl-C:\n\n  %s\n\n", s.URL())
+			return s.Run(ctx)
+		},
+	}
+	c.addTo(cmd)
+	cmd.Flags().Uint16Var(&port, "port", 0, "port of 127.0.0.1 for the page; 0 is any that is free")
+	return cmd
+}
+
+// pageSource is the agent as the page knows it.
+type pageSource struct{ *agentClient }
+
+// Journal implements ui.Agent.
+func (s pageSource) Journal(ctx context.Context, lastEventID string) (io.ReadCloser, error) {
+	resp, err := s.getWith(ctx, s.url(nil, server.JournalPath), http.Header{"Accept": {"text/event-stream"}, "Last-Event-Id": {lastEventID}})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Pods implements ui.Agent.
+func (s pageSource) Pods(ctx context.Context) ([]v1.Pod, error) {
+	list, err := s.pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return list.Items, nil
+}
