@@ -122,17 +122,24 @@ func (f forest) stretches(from, to int64) []stretch {
 	return out
 }
 
-// deeper compares what happens at the same moment. What the worker does comes before what others do beside it.
+// deeper compares what happens at the same moment.
 func deeper(a, b *node) int {
-	return cmp.Or(cmp.Compare(a.ofWorker(), b.ofWorker()), cmp.Compare(a.depth, b.depth), cmp.Compare(a.from, b.from))
+	return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.depth, b.depth), cmp.Compare(a.from, b.from))
 }
 
-// ofWorker is 1 for what happens in a step of the worker.
-func (n *node) ofWorker() int {
-	for n.parent != nil {
-		n = n.parent
+// rank is higher for what a pod more probably waits for: what is done in a step of its worker, then PLEG's look, for which a step in
+// which nothing is done may wait, then that step, and then what others do beside it.
+func (n *node) rank() int {
+	root := n
+	for root.parent != nil {
+		root = root.parent
 	}
-	if n.Kind == journal.Step.String() {
+	switch {
+	case root.Kind == journal.Step.String() && root != n:
+		return 3
+	case root.Kind == journal.Look.String():
+		return 2
+	case root.Kind == journal.Step.String():
 		return 1
 	}
 	return 0
@@ -182,8 +189,10 @@ func (f forest) waitName(ended, held *node) (PartKind, string) {
 		return Unaccounted, "unaccounted for"
 	}
 	switch ended.Kind {
-	case journal.Source.String(), journal.Problem.String(), journal.Change.String():
+	case journal.Source.String(), journal.Problem.String():
 		return Wait, "for a change of what is wanted"
+	case journal.Change.String(), journal.Admit.String(), journal.Reject.String():
+		return Wait, "for the loop"
 	case journal.Wake.String():
 		if origin(ended) {
 			return Wait, "for the next look (" + cut(ended.Reason) + ")"
