@@ -28,7 +28,7 @@ func (s *sources) refused() []why.Problem {
 	for _, problems := range s.problems {
 		for _, p := range problems() {
 			if !p.Warning {
-				all = append(all, why.Problem{Kind: p.Kind, Name: p.Name, File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
+				all = append(all, why.Problem{Kind: p.Kind, Name: p.Name, File: p.File, Document: p.Document, Line: p.Line, Field: p.Field, Message: p.Message})
 			}
 		}
 	}

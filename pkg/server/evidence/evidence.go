@@ -77,7 +77,9 @@ func New(cfg Config) (*Desk, error) {
 // Why returns what is to be said of the pods of a namespace and name; "" is any. A static pod is also known by the name in
 // its manifest. The error has the gRPC code NotFound if nothing of that name is known.
 func (d *Desk) Why(ctx context.Context, namespace, name string) (why.Report, error) {
-	in := &why.Inputs{Now: time.Now(), Node: d.cfg.Node, Pods: d.cfg.Pods(), Evidence: finder{d}, Namespace: namespace, Only: name}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	in := &why.Inputs{Now: time.Now(), Node: d.cfg.Node, Pods: d.cfg.Pods(), Evidence: finder{d, ctx}, Namespace: namespace, Only: name}
 	if d.cfg.Problems != nil {
 		in.Problems = d.cfg.Problems()
 	}
@@ -117,14 +119,20 @@ func (d *Desk) events() (of func(types.UID) []journal.Shown, began time.Time) {
 	}, began
 }
 
-// askFor bounds each question.
-const askFor = 2 * time.Second
+// askFor bounds each question, and answerWithin all of an answer together: what is not found out by then is not said.
+const (
+	askFor       = 2 * time.Second
+	answerWithin = 20 * time.Second
+)
 
-// finder implements why.Evidence.
-type finder struct{ *Desk }
+// finder implements why.Evidence for one answer.
+type finder struct {
+	*Desk
+	answer context.Context // ends when it is time to answer
+}
 
 func (f finder) Where(kind string, name types.NamespacedName, field string) string {
-	if f.cfg.Where == nil {
+	if f.cfg.Where == nil || f.answer.Err() != nil {
 		return ""
 	}
 	return f.cfg.Where(kind, name, field)

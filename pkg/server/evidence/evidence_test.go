@@ -119,7 +119,7 @@ func desk(t *testing.T, w world, j *journal.Journal, pods ...*v1.Pod) *Desk {
 func TestEvidence(t *testing.T) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "u"}}
 	w := world{pid: `{"pid": 1073741824, "image": "x"}`, log: "one\n  two \n \n", configMap: &v1.ConfigMap{Data: map[string]string{"z": ""}, BinaryData: map[string][]byte{"y": nil}}}
-	f := finder{desk(t, w, journal.New(time.Now))}
+	f := finder{desk(t, w, journal.New(time.Now)), t.Context()}
 	if line := f.LastLine(t.Context(), pod, "c"); line != "two" {
 		t.Errorf("the last line is %q", line)
 	}
@@ -129,14 +129,14 @@ func TestEvidence(t *testing.T) {
 	if keys, found := f.Keys(t.Context(), "Secret", "ns", "x"); !found || !slices.Equal(keys, []string{"a", "b"}) {
 		t.Errorf("keys %q of a Secret, found %v", keys, found)
 	}
-	f = finder{desk(t, world{pid: "nonsense"}, journal.New(time.Now))}
+	f = finder{desk(t, world{pid: "nonsense"}, journal.New(time.Now)), t.Context()}
 	if _, found := f.Keys(t.Context(), "ConfigMap", "ns", "x"); found {
 		t.Error("a missing ConfigMap was found")
 	}
 	if _, known := f.Listening(t.Context(), pod); known {
 		t.Error("sockets of no process are known")
 	}
-	f = finder{desk(t, world{pid: `{"pid": ` + strconv.Itoa(os.Getpid()) + `}`}, journal.New(time.Now))}
+	f = finder{desk(t, world{pid: `{"pid": ` + strconv.Itoa(os.Getpid()) + `}`}, journal.New(time.Now)), t.Context()}
 	if _, known := f.Listening(t.Context(), pod); !known {
 		t.Error("sockets of this process are not known")
 	}

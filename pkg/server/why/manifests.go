@@ -12,10 +12,11 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 )
 
-// subject is what a problem is about: a pod or an object; without a name, the file.
+// subject is what a problem is about: a pod or an object, or a document that has no name, or the file.
 type subject struct {
 	kind, file string
 	name       types.NamespacedName
+	document   int // 0 where it has a name
 }
 
 // refusals are the problems of manifests, by what they are about.
@@ -24,13 +25,13 @@ type refusals struct {
 	by    map[subject][]Problem
 }
 
-// refused groups the problems. A document that cannot be told from others of its file is the file.
+// refused groups the problems. A document without a name goes by its file.
 func (in *Inputs) refused() *refusals {
 	r := &refusals{by: map[subject][]Problem{}}
 	for _, p := range in.Problems {
-		s := subject{file: p.File}
+		s := subject{file: p.File, document: p.Document}
 		if p.Name.Name != "" {
-			s.kind, s.name = p.Kind, p.Name
+			s = subject{kind: p.Kind, file: p.File, name: p.Name}
 		}
 		if r.by[s] == nil {
 			r.order = append(r.order, s)
@@ -53,7 +54,7 @@ func (r *refusals) of(in *Inputs, pod *v1.Pod) *Finding {
 		}
 		delete(r.by, s)
 		f := refusal(s, problems)
-		f.Cause = "its manifest was edited and is refused, what it said before " + map[bool]string{true: "runs on", false: "is still wanted"}[pod.Status.Phase == v1.PodRunning] + ": " + strings.TrimPrefix(f.Cause, "refused: ")
+		f.Cause = "its manifest was edited and is refused, what it said before " + map[bool]string{true: "runs on", false: "is still wanted"}[healthy(pod, in.Now)] + ": " + strings.TrimPrefix(f.Cause, "refused: ")
 		return f
 	}
 	return nil

@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -328,9 +329,13 @@ func (l *look) pullError(container string) string {
 	return ""
 }
 
+// longID is what the agent says before the runtime's words, and helps nobody to find the mistake.
+var longID = regexp.MustCompile(`^(start|create) container [0-9a-f]{64}: `)
+
 // creation is about what the runtime refuses to create or to start.
 func (l *look) creation(f *Finding, name, reason, m, field string) {
 	c, _ := pods.Container(l.pod, name)
+	m = longID.ReplaceAllString(m, "")
 	f.Fix, f.Where = "correct "+field, l.where(field)
 	switch {
 	case strings.Contains(m, "privileged containers are impossible"):

@@ -32,6 +32,7 @@ type Problem struct {
 	Kind           string               // of the document; "": not known
 	Name           types.NamespacedName // as the manifest has it
 	File           string               // path or URL
+	Document       int                  // in the file, counted from 1; 0: it is about the file
 	Line           int                  // 0: not known
 	Field, Message string               // Field may be ""
 }

@@ -180,6 +180,8 @@ func TestSentences(t *testing.T) {
 			want: `ImagePullBackOff: container c (spec.containers[0].image): Failed to pull image "i": unauthorized. → name a Secret with its credentials in spec.imagePullSecrets, or correct spec.containers[0].image (web.yaml:3).`},
 		"never pulled": {pod: thePod(waits("ErrImageNeverPull", "not present")),
 			want: "ErrImageNeverPull: container c (spec.containers[0].image): not present. → load the image into the node's runtime, or take imagePullPolicy Never away (web.yaml:3)."},
+		"no program, and an ID": {pod: thePod(waits("RunContainerError", "start container "+strings.Repeat("0a", 32)+": permission denied: exec")),
+			want: "RunContainerError: container c (spec.containers[0].command): permission denied: exec. → make the program in the image executable, or correct spec.containers[0].command (web.yaml:3)."},
 		"no program": {pod: thePod(waits("RunContainerError", `exec: "x": executable file not found in $PATH`)),
 			want: `RunContainerError: container c (spec.containers[0].command): exec: "x": executable file not found in $PATH. → correct spec.containers[0].command, or use an image that has the program (web.yaml:3).`},
 
@@ -278,7 +280,8 @@ func TestRefusedManifests(t *testing.T) {
 		{Kind: "Pod", Name: name("db"), File: "/m/db.yaml", Line: 7, Field: "spec.containers[0].imag", Message: `unknown field (it is spelt "image")`},
 		{Kind: "Pod", Name: name("web"), File: "/m/web.yaml", Line: 3, Field: "spec.containers[0].name", Message: "Required value"},
 		{Kind: "ConfigMap", Name: name("web"), File: "/m/web.yaml", Line: 9, Field: "data", Message: "Invalid value"},
-		{File: "/m/broken.yaml", Line: 1, Message: "not YAML: did not find\x1b expected key"},
+		{File: "/m/broken.yaml", Document: 1, Line: 1, Message: "not YAML: did not find\x1b expected key"},
+		{File: "/m/broken.yaml", Document: 2, Line: 5, Field: "kind", Message: "Required value"},
 	}
 	r := Why(t.Context(), &in)
 	var got []string
@@ -287,6 +290,7 @@ func TestRefusedManifests(t *testing.T) {
 	}
 	want := []string{
 		`File /m/broken.yaml: refused: not YAML: did not find\u001b expected key. → correct the YAML (broken.yaml:1). Next try when the file changes.`,
+		`File /m/broken.yaml: refused: kind: Required value. → give kind a value (broken.yaml:5). Next try when the file changes.`,
 		`Pod db: refused: spec.containers[0].imag: unknown field (it is spelt "image"); and 1 more like it. → write "image" for imag (db.yaml:7). Next try when the file changes.`,
 		`ConfigMap web: refused: data: Invalid value. → correct data (web.yaml:9). Next try when the file changes.`,
 		`Pod web-n1: its manifest was edited and is refused, what it said before runs on: spec.containers[0].name: Required value. → give spec.containers[0].name a value (web.yaml:3). Next try when the file changes.`,

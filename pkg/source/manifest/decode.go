@@ -47,24 +47,34 @@ const maxDocuments = 10_000
 func decode(data []byte, lenient bool) []Document {
 	all := &manifest{lenient: lenient}
 	for i, piece := range split(data) {
-		w := Document{text: &text{document: i + 1, lines: &lines{text: piece}, manifest: all}}
 		if len(all.documents) >= maxDocuments {
+			w := all.document(i, piece)
 			w.problem("", tooMany)
 			all.documents = append(all.documents, w)
 			break
 		}
-		var read []Document
-		w.guarded(func() {
-			if raw := w.toJSON(); raw != nil {
-				read = w.decode(raw)
-			}
-		})
-		if read == nil {
-			read = []Document{w} // with what is wrong
-		}
-		all.documents = append(all.documents, read...)
+		all.documents = append(all.documents, all.read(i, piece)...)
 	}
 	return all.documents
+}
+
+// document is the i-th document, which is not read yet.
+func (m *manifest) document(i int, p piece) Document {
+	return Document{text: &text{document: i + 1, lines: &lines{text: p}, manifest: m}}
+}
+
+// read reads the i-th document, which may be a list of many.
+func (m *manifest) read(i int, p piece) (read []Document) {
+	w := m.document(i, p)
+	w.guarded(func() {
+		if raw := w.toJSON(); raw != nil {
+			read = w.decode(raw)
+		}
+	})
+	if read == nil {
+		read = []Document{w} // with what is wrong
+	}
+	return read
 }
 
 // tooMany is said by a document without a name, so that what the rest gave before stays.
@@ -303,10 +313,10 @@ func (w *Document) toJSON() []byte {
 			}
 			return lax
 		case known:
+			w.name = readName(lax)
 			for _, k := range found {
 				w.problemAt(k.line, "not YAML: "+k.message)
 			}
-			w.name = readName(lax)
 			return nil
 		}
 		w.name = readName(lax)

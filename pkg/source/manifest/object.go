@@ -84,10 +84,19 @@ func (c Content) Idents() []Ident {
 // Line returns the line of a field of a pod or object in a manifest's text, or that of the deepest part of its path which
 // the text has; 0 if the manifest has no such document.
 func (o Origin) Line(data []byte, id Ident, field string) int {
-	docs := decode(data, true)
-	for i := range docs {
-		if w := &docs[i]; w.kind != "" && w.ident(o.Node) == id {
-			return w.lines.of(w.path(field))
+	name := []byte(id.Name.Name)
+	if id.Kind == kindPod {
+		name = bytes.TrimSuffix(name, []byte(nameOnNode("", o.Node)))
+	}
+	all := &manifest{lenient: true}
+	for i, piece := range split(data) {
+		if !bytes.Contains(piece.text, name) {
+			continue // most need not be read
+		}
+		for _, w := range all.read(i, piece) {
+			if w.kind != "" && w.ident(o.Node) == id {
+				return w.lines.of(w.path(field))
+			}
 		}
 	}
 	return 0
