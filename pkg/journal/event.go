@@ -74,7 +74,7 @@ type Event struct {
 	Count   uint32    // how many equal events this is; set by the journal
 	Step    uint32    // number of the step of the pod's worker to which it belongs; 0: none
 	Kind    Kind
-	Quiet   bool // a success that says nothing new: equal ones may be merged
+	Quiet   bool // it had no consequences: equal ones may be merged
 	Warning bool // Said: its type
 	Name    string
 	Reason  string

@@ -50,8 +50,8 @@ func (j *Journal) Note(e Event) uint64 {
 	return seq
 }
 
-// Again notes an event of a series, such as the runs of one probe. As long as they are equal and Quiet they are
-// one event with a count, in the place of the first, so that a night of them pushes nothing out. Cause, Took and Detail
+// Again notes an event of a series, such as the runs of one probe. As long as they are equal, also in why they failed, and Quiet they
+// are one event with a count, in the place of the first, so that a night of them pushes nothing out. Cause, Took and Detail
 // are then those of the last.
 func (j *Journal) Again(h *Handle, e Event) uint64 {
 	if j == nil || j.ring == nil {
@@ -67,7 +67,7 @@ func (j *Journal) Again(h *Handle, e Event) uint64 {
 		r.touch(first)
 		return e.Seq
 	}
-	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason {
+	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason && old.Err == e.Err {
 		old.Cause, old.Took, old.Step, old.Detail, old.Last = e.Cause, e.Took, e.Step, e.Detail, now
 		old.Count++
 		r.touch(old)
@@ -140,7 +140,7 @@ func (j *Journal) Begin(e Event) *Span {
 }
 
 // BeginQuiet begins a step that may turn out to do nothing. It becomes an event of its own with the first that has it as its
-// cause, or that fails; else it is merged with the last of its series.
+// cause; else it is merged with the last of its series, if that has ended in the same way.
 func (j *Journal) BeginQuiet(h *Handle, e Event) *Span {
 	if j == nil || j.ring == nil {
 		return nil
@@ -234,7 +234,6 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	r := s.j.ring
 	if err != nil {
 		s.e.Err = bounds.Cut(err.Error(), maxMessage)
-		s.seq()
 	}
 	if set != nil {
 		set(&s.e)

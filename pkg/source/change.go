@@ -14,6 +14,7 @@ package source
 import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Op is what happened to the pods of a Change.
@@ -44,8 +45,9 @@ type Snapshot struct {
 	// *v1.PersistentVolumeClaim that a manifest has beside pods. They are not changed
 	// afterwards.
 	Objects []metav1.Object
-	// Cause is the look that gave it, in the journal.
-	Cause uint64
+	// Cause is the look that gave it, in the journal; Causes are those of single pods, where they have their own.
+	Cause  uint64
+	Causes map[types.UID]uint64
 }
 
 // Change is a step of the merged stream. For a source whose first snapshot is empty,
@@ -56,4 +58,13 @@ type Change struct {
 	Source string
 	Pods   []*v1.Pod
 	Cause  uint64 // the Snapshot's
+	Causes map[types.UID]uint64
+}
+
+// Because returns the look that has changed a pod, in the journal.
+func (c Change) Because(uid types.UID) uint64 {
+	if cause, has := c.Causes[uid]; has {
+		return cause
+	}
+	return c.Cause
 }

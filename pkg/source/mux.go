@@ -145,7 +145,7 @@ func (m *Mux) merge(s Snapshot) []Change {
 	}
 	changes := append(removed, others...)
 	for i := range changes {
-		changes[i].Cause = s.Cause
+		changes[i].Cause, changes[i].Causes = s.Cause, s.Causes
 	}
 	return changes
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
@@ -33,6 +34,7 @@ type file struct {
 	problems         []manifest.Problem
 	gone             time.Time // when it was first found missing; zero while it is there
 	arrived          int       // in which look it was found
+	noted            uint64    // the last read, in the journal
 }
 
 // look reads what has changed. It returns a snapshot if what is wanted may have
@@ -109,7 +111,7 @@ func (s *FileSource) look() (_ *Snapshot, again time.Duration) {
 		s.store.prune(paths)
 	}
 	s.spoken = true
-	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects, Cause: s.noted}, again
+	return &Snapshot{Source: pods.SourceFile, Pods: all.Pods, Objects: all.Objects, Cause: s.noted, Causes: s.causes()}, again
 }
 
 // note notes what was found of a manifest. What is wrong with it is noted by who reports problems.
@@ -117,6 +119,18 @@ func (s *FileSource) note(path, what string, f *file, took time.Duration) {
 	s.noted = s.cfg.Journal.Note(journal.Event{
 		Kind: journal.Source, Name: path, Reason: what, Took: took, Detail: found{len(f.Pods), len(f.Objects), len(f.problems)},
 	})
+	f.noted = s.noted
+}
+
+// causes returns which look has given each pod that is wanted.
+func (s *FileSource) causes() map[types.UID]uint64 {
+	all := map[types.UID]uint64{}
+	for _, f := range s.files {
+		for _, p := range f.Pods {
+			all[p.UID] = f.noted
+		}
+	}
+	return all
 }
 
 // found is what a look at a source gave.

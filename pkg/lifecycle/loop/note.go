@@ -52,7 +52,7 @@ func (l *Loop) noteChange(c source.Change) {
 	}
 	for _, pod := range c.Pods {
 		l.cfg.Journal.Know(journal.Who{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name})
-		l.turn.of[pod.UID] = l.cfg.Journal.Note(journal.Event{Kind: journal.Change, Pod: pod.UID, Name: c.Source, Reason: c.Op.String(), Cause: c.Cause})
+		l.turn.of[pod.UID] = l.cfg.Journal.Note(journal.Event{Kind: journal.Change, Pod: pod.UID, Name: c.Source, Reason: c.Op.String(), Cause: c.Because(pod.UID)})
 	}
 }
 

@@ -32,7 +32,7 @@ func (c *calls) note(ctx context.Context, method string, req any) (context.Conte
 	return crimeta.Because(ctx, span.Seq()), span
 }
 
-// noteEnd notes how a call has ended. Successes in quiet steps are one event a method.
+// noteEnd notes how a call has ended. In quiet steps equal ends are one event a method.
 func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req, reply any, took time.Duration, err error) {
 	switch {
 	case span != nil:
@@ -42,17 +42,17 @@ func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, 
 			}
 		})
 	case c.journal == nil:
-	case err != nil:
-		e := event(ctx, method, req)
-		e.Took, e.Err = took, bounds.Cut(err.Error(), maxNoted)
-		c.journal.Note(e)
 	default:
+		e := journal.Event{Kind: journal.CRI, Name: name(method), Cause: journal.Of(ctx).Series(), Took: took, Quiet: true}
+		if err != nil {
+			e.Err, e.Detail = bounds.Cut(err.Error(), maxNoted), journal.Text(about(req))
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.quiet[method] == nil {
 			c.quiet[method] = &journal.Handle{}
 		}
-		c.journal.Again(c.quiet[method], journal.Event{Kind: journal.CRI, Name: name(method), Cause: journal.Of(ctx).Series(), Took: took, Quiet: true})
+		c.journal.Again(c.quiet[method], e)
 	}
 }
 
