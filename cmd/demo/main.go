@@ -5,6 +5,10 @@
 //	demo web [DIR]          serve a page about the pod, and the files of DIR, on :8080
 //	demo init FILE TEXT     write TEXT to FILE, and exit
 //	demo write FILE         append a line with the time to FILE every 5 s
+//	demo say TEXT CODE      say TEXT and exit with CODE
+//	demo stay               do nothing until it is told to end; with "deaf", do not hear that either
+//	demo eat MIB            use that much memory and stay
+//	demo check FILE         exit with 0 if FILE is there, for probes
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -27,6 +32,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		var e ended
+		if errors.As(err, &e) {
+			os.Exit(int(e))
+		}
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -43,8 +52,63 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	case len(args) == 2 && args[0] == "write":
 		return write(ctx, args[1], 5*time.Second, out)
+	case len(args) == 3 && args[0] == "say":
+		return say(args[1], args[2], out)
+	case len(args) == 1 && args[0] == "stay":
+		return stay(ctx, out)
+	case len(args) == 2 && args[0] == "stay" && args[1] == "deaf":
+		return stay(context.Background(), out)
+	case len(args) == 2 && args[0] == "eat":
+		return eat(ctx, args[1], out)
+	case len(args) == 2 && args[0] == "check":
+		_, err := os.Stat(args[1])
+		return err
 	}
-	return errors.New("usage: demo web [DIR] | demo init FILE TEXT | demo write FILE")
+	return errors.New("usage: demo web [DIR] | demo init FILE TEXT | demo write FILE | demo say TEXT CODE | demo stay [deaf] | demo eat MIB | demo check FILE")
+}
+
+// ended is how a program says with which code it exits.
+type ended int
+
+// Error implements error.
+func (e ended) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+func say(text, code string, out io.Writer) error {
+	n, err := strconv.Atoi(code)
+	if err != nil || n < 0 || n > 255 {
+		return fmt.Errorf("%q is no exit code", code)
+	}
+	fmt.Fprintln(out, text)
+	if n == 0 {
+		return nil
+	}
+	return ended(n)
+}
+
+func stay(ctx context.Context, out io.Writer) error {
+	fmt.Fprintln(out, "here")
+	<-ctx.Done()
+	fmt.Fprintln(out, "told to end")
+	return nil
+}
+
+// eat takes memory a piece at a time, and writes to each page so that the kernel has to give it.
+func eat(ctx context.Context, mib string, out io.Writer) error {
+	n, err := strconv.Atoi(mib)
+	if err != nil || n < 1 || n > 4096 {
+		return fmt.Errorf("%q is no number of MiB", mib)
+	}
+	var eaten [][]byte
+	for range n {
+		piece := make([]byte, 1<<20)
+		for i := 0; i < len(piece); i += 4096 {
+			piece[i] = 1
+		}
+		eaten = append(eaten, piece)
+	}
+	fmt.Fprintf(out, "ate %d MiB\n", len(eaten))
+	<-ctx.Done()
+	return nil
 }
 
 // lastAnswers is how long requests in progress may take after the signal to stop.

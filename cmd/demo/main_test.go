@@ -27,6 +27,37 @@ func TestInitWritesItsText(t *testing.T) {
 	}
 }
 
+func TestWhatThePodsOfTheTourDo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for line, want := range map[string]struct {
+		out string
+		err string
+	}{
+		"say hello 0":         {"hello\n", ""},
+		"say hello 3":         {"hello\n", "exit 3"},
+		"say hello x":         {"", "no exit code"},
+		"say hello 256":       {"", "no exit code"},
+		"stay":                {"here\ntold to end\n", ""},
+		"eat 2":               {"ate 2 MiB\n", ""},
+		"eat 0":               {"", "no number of MiB"},
+		"eat x":               {"", "no number of MiB"},
+		"check " + file:       {"", ""},
+		"check " + file + "2": {"", "no such file"},
+		"stay deaf now":       {"", "usage"},
+	} {
+		var out strings.Builder
+		err := run(ended, strings.Fields(line), &out)
+		if out.String() != want.out || (err == nil) != (want.err == "") || err != nil && !strings.Contains(err.Error(), want.err) {
+			t.Errorf("%s: %q, %v", line, out.String(), err)
+		}
+	}
+}
+
 func TestPageShowsThePodAndTheFiles(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "note"), []byte("<b>"), 0o600); err != nil {

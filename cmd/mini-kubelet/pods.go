@@ -37,10 +37,14 @@ func newPodsCommand() *cobra.Command {
 				return err
 			}
 			list.Items = slices.DeleteFunc(list.Items, func(p v1.Pod) bool {
-				return namespace != "" && p.Namespace != namespace || len(args) == 1 && p.Name != args[0]
+				return namespace != "" && p.Namespace != namespace
 			})
-			if len(args) == 1 && len(list.Items) == 0 {
-				return fmt.Errorf("the agent runs no pod named %q; `mini-kubelet pods` lists those it runs", args[0])
+			if len(args) == 1 {
+				p, err := findPod(list.Items, namespace, args[0])
+				if err != nil {
+					return err
+				}
+				list.Items = []v1.Pod{*p}
 			}
 			return printPods(cmd.OutOrStdout(), cmd.ErrOrStderr(), list, format, len(args) == 1, time.Now())
 		},

@@ -239,7 +239,7 @@ func TestPodsCommand(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown pod":        {[]string{"pods", "absent", "--server", server}, `mini-kubelet: the agent runs no pod named "absent"; `},
+		"unknown pod":        {[]string{"pods", "absent", "--server", server}, `mini-kubelet: the agent has no pod "absent"; `},
 		"unknown form":       {[]string{"pods", "-o", "xml"}, "mini-kubelet: -o xml: want one of wide, json, yaml, name"},
 		"nobody listens":     {[]string{"pods", "--server", "http://127.0.0.1:1"}, "mini-kubelet: no agent answers at http://127.0.0.1:1: start mini-kubelet"},
 		"not the agent":      {[]string{"pods", "--server", server + "/elsewhere"}, "answers 404 Not Found"},
