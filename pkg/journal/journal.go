@@ -89,7 +89,14 @@ type Recorder struct {
 	pod         *v1.Pod
 	container   string
 	annotations map[string]string
-	step        *Span // of which it is part; nil: none is known
+	step        *Span   // of which it is part; nil: none is known
+	series      *Handle // of entries that say the same again and again; nil: it is none of them
+}
+
+// Again returns a Recorder of a series: in the ring, entries that say the same as the one before are one event.
+func (r Recorder) Again(series *Handle) Recorder {
+	r.series = series
+	return r
 }
 
 // By returns a Recorder that records as part of a step.
@@ -124,6 +131,11 @@ func (r Recorder) record(eventType, reason, message string) {
 // note remembers an entry in the ring.
 func (r Recorder) note(eventType, reason, message string) {
 	e := Event{Kind: Said, Pod: r.pod.UID, Name: r.container, Reason: reason, Warning: eventType == v1.EventTypeWarning, Detail: Text(message)}
+	if r.series != nil {
+		e.Quiet = true
+		r.journal.Again(r.series, e)
+		return
+	}
 	r.journal.Note(r.step.Within(e))
 }
 

@@ -67,7 +67,8 @@ func (j *Journal) Again(h *Handle, e Event) uint64 {
 		r.touch(first)
 		return e.Seq
 	}
-	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason && old.Err == e.Err {
+	if old := r.find(h.seq); old != nil && e.Quiet && old.Quiet && old.Kind == e.Kind && old.Pod == e.Pod && old.Name == e.Name && old.Reason == e.Reason && old.Err == e.Err &&
+		(e.Kind != Said || old.Detail == e.Detail) {
 		old.Cause, old.Took, old.Step, old.Detail, old.Last = e.Cause, e.Took, e.Step, e.Detail, now
 		old.Count++
 		r.touch(old)

@@ -72,7 +72,8 @@ type probe struct {
 	spec  *v1.Probe
 	name  string // for the journal
 	state state
-	noted journal.Handle // used by one run at a time
+	noted journal.Handle // these two are used by one run at a time
+	said  journal.Handle
 	due   time.Time
 	busy  bool
 	meters

@@ -117,7 +117,13 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	}
 	cause := noteRun(span, a, changed, err)
 	record := func(reason, message string) {
-		m.cfg.Journal.Container(pod, s.container.Name).By(span).Warn(reason, p.kind.String()+" probe "+message)
+		recorder := m.cfg.Journal.Container(pod, s.container.Name)
+		if changed {
+			recorder = recorder.By(span)
+		} else {
+			recorder = recorder.Again(&p.said)
+		}
+		recorder.Warn(reason, p.kind.String()+" probe "+message)
 	}
 	switch {
 	case err != nil:
@@ -137,13 +143,13 @@ func (m *Manager) probe(ctx context.Context, p *probe) {
 	}
 }
 
-// noteRun notes the result of a run, and returns its event if it has consequences. A success that changes nothing is
-// one with those before it.
+// noteRun notes the result of a run, and returns its event if it has consequences. One that changes nothing is one
+// event with those before it that ended alike.
 func noteRun(span *journal.Span, a answer, changed bool, err error) (cause uint64) {
 	if err == nil && a.result == failure {
 		err = errors.New(a.text)
 	}
-	if changed || err != nil {
+	if changed {
 		cause = span.Seq()
 	}
 	span.EndWith(err, func(e *journal.Event) {
