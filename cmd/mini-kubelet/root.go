@@ -49,7 +49,7 @@ func newRootCommand(raw streams) *cobra.Command {
 	cmd.Flags().StringVar(&version, "version", "", "print the version of Kubernetes whose kubelet this is; --version=raw: this program's own")
 	cmd.Flags().Lookup("version").NoOptDefVal = "true"
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand(), newWhyCommand(), newTraceCommand(), newUICommand())
+	cmd.AddCommand(newPodsCommand(), newLogsCommand(raw), newExecCommand(raw), newAttachCommand(raw), newPortForwardCommand(), newTopCommand(), newEventsCommand(), newWhyCommand(), newBundleCommand(), newReplayCommand(), newTraceCommand(), newUICommand())
 	cmd.AddCommand(newPsCommand(), newImagesCommand(), newResetCommand(), newDockershimCommand(), newVersionCommand(), newTeachCommand())
 	return cmd
 }

@@ -41,11 +41,13 @@ type Journal struct {
 	now   func() time.Time
 	sinks []Sink
 	ring  *ring
+
+	decisions *decisions
 }
 
 // New returns a Journal that stamps entries with now and hands them to sinks in order.
 func New(now func() time.Time, sinks ...Sink) *Journal {
-	return &Journal{now: now, sinks: sinks, ring: &ring{
+	return &Journal{now: now, sinks: sinks, decisions: &decisions{}, ring: &ring{
 		start: time.Now(), slots: make([]Event, Capacity), names: names{known: map[types.UID]Who{}},
 	}}
 }

@@ -212,6 +212,7 @@ func (a *api) addTo(mux *http.ServeMux) {
 	}
 	if a.Journal != nil {
 		mux.HandleFunc("GET "+JournalPath, a.journal)
+		mux.HandleFunc("GET "+DecisionsPath, a.decisions)
 	}
 	if a.Gates != nil {
 		mux.HandleFunc("GET "+TeachPath, a.teach)

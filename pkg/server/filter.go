@@ -105,6 +105,7 @@ func subresources(path string) []string {
 		{"/pods", []string{"pods", "proxy"}},
 		{EventsPath, []string{"pods", "proxy"}}, // which says no more than they do
 		{JournalPath, []string{"proxy"}},
+		{DecisionsPath, []string{"proxy"}},
 		{TeachPath, []string{"proxy"}},
 		{"/runningpods", []string{"pods", "proxy"}},
 		{"/healthz", []string{"healthz", "proxy"}},

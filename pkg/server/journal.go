@@ -24,6 +24,9 @@ type Journal interface {
 	Epoch() string
 	// Show puts an event into words.
 	Show(journal.Event) journal.Shown
+	// Decisions returns the decisions that are remembered, the oldest first, and ShowDecision puts one into JSON.
+	Decisions() []journal.Decided
+	ShowDecision(d journal.Decided, hide func(string) string) (journal.ShownDecision, error)
 }
 
 func (a *api) journal(w http.ResponseWriter, r *http.Request) {

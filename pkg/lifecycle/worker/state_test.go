@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -123,6 +124,14 @@ func TestDecide(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := decide(tt.phase, tt.o, tt.removed); got != tt.want {
 				t.Errorf("decide() = %+v, want %+v", got, tt.want)
+			}
+			d := &decided{decideInput{tt.phase, tt.o.err != nil, tt.o.done, tt.o.inTheWay != nil, tt.removed}, tt.want}
+			text, err := json.Marshal(d.Input(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := ReplayDecide(text); err != nil || again != d.Output() {
+				t.Errorf("replayed it is %q, %v; want %q", again, err, d.Output())
 			}
 		})
 	}

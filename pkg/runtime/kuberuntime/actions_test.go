@@ -282,6 +282,7 @@ func TestActions(t *testing.T) {
 			if got := said(computeActions(pod, tc.seen, tc.v)); got != tc.want {
 				t.Errorf("actions: %q, want %q", got, tc.want)
 			}
+			replays(t, pod, tc.seen, tc.v)
 		})
 	}
 }

@@ -39,7 +39,9 @@ const (
 // after the other, in the order of the spec; one that cannot start does not keep
 // the others from starting.
 func (m *Manager) SyncPod(ctx context.Context, pod *v1.Pod, observed *actual.PodStatus) SyncResult {
-	a := computeActions(pod, observed, verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)})
+	v, answers := verdicts{failed: m.cfg.Failed, started: m.cfg.Started, resize: m.resizeTo(pod)}.recorded()
+	a := computeActions(pod, observed, v)
+	m.cfg.Journal.Decide(ctx, pod.UID, ComputeActions, &decided{pod, observed, answers, a})
 	if !a.nothing() {
 		m.cfg.Journal.Note(journal.Within(ctx, journal.Event{Kind: journal.Plan, Pod: pod.UID, Detail: a.words()}))
 	}

@@ -1,0 +1,26 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+)
+
+// DecisionsPath is where the agent's last decisions are, with what they were made from: one journal.ShownDecision a line, the
+// oldest first. What may be a secret is hidden.
+const DecisionsPath = "/mini-kubelet/decisions"
+
+func (a *api) decisions(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out, hide := json.NewEncoder(w), journal.NewHider()
+	for _, d := range a.Journal.Decisions() {
+		shown, err := a.Journal.ShowDecision(d, hide)
+		if err != nil {
+			continue // what cannot be written cannot be replayed
+		}
+		if out.Encode(shown) != nil {
+			return // the client's connection
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package integration
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/test/harness"
+)
+
+// TestABundleReplaysEqual: what a node has decided comes out the same from its bundle, which holds no secret. A decision that
+// is another than the recorded one is told.
+func TestABundleReplaysEqual(t *testing.T) {
+	a := start(t)
+	a.WriteText("login.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {password: hunter2}\n")
+	a.Write("web.yaml", harness.Pod("web", "exec sleep 1000 # hunter2-argument", func(p *v1.Pod) {
+		p.Annotations = map[string]string{"note": "hunter2-annotation"}
+		p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "LITERAL", Value: "hunter2-literal"}, {Name: "PASSWORD", ValueFrom: &v1.EnvVarSource{
+			SecretKeyRef: &v1.SecretKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "login"}, Key: "password"},
+		}}}
+	}))
+	a.Write("crash.yaml", harness.Pod("crash", "exit 1"))
+	a.WaitRunning("web")
+	a.WaitPod("crash", "is in CrashLoopBackOff", func(p *v1.Pod) bool { return backsOff(p, "10s") })
+	path := filepath.Join(t.TempDir(), "x.mkb")
+	if r := look(t, a, "", "bundle", "-o", path); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	parts := unpack(t, path)
+	for name, text := range parts {
+		for _, leak := range harness.Leaks(text) {
+			t.Errorf("%s has the secret %s", name, leak)
+		}
+	}
+	if text := string(parts["decisions.ndjson"]); !strings.Contains(text, `"function":"computeActions"`) || !strings.Contains(text, `"function":"decide"`) || !strings.Contains(text, `"name":"LITERAL"`) {
+		t.Errorf("the decisions are %.2000s", text)
+	}
+	if len(parts) != 4 || !strings.Contains(string(parts["journal.ndjson"]), `"kind":"plan"`) || !strings.Contains(string(parts["configz.json"]), a.Manifests) {
+		t.Errorf("%d parts", len(parts))
+	}
+	out, stderr, err := a.Run("replay", path)
+	if err != nil || stderr != "" || !regexp.MustCompile(`^[1-9]\d+ decisions, 0 come out differently\n$`).MatchString(out) {
+		t.Errorf("%q, %q, %v", out, stderr, err)
+	}
+	a.Kill() // nothing of it is needed any more
+	parts["decisions.ndjson"] = bytes.Replace(parts["decisions.ndjson"], []byte(`"state":"exited"`), []byte(`"state":"running"`), 1)
+	out, _, err = a.Run("replay", repack(t, parts))
+	if err == nil || !regexp.MustCompile(`(?m)^#\d+ [\d:]+ computeActions crash\S*: recorded ".*", now ".*"$`).MatchString(out) || !strings.HasSuffix(out, " 1 come out differently\n") {
+		t.Errorf("with another state: %q, %v", out, err)
+	}
+}
+
+func unpack(t *testing.T, path string) map[string][]byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unzipped, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string][]byte{}
+	for archive := tar.NewReader(unzipped); ; {
+		h, err := archive.Next()
+		if err == io.EOF {
+			return parts
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parts[h.Name], err = io.ReadAll(archive); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func repack(t *testing.T, parts map[string][]byte) (path string) {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	archive := tar.NewWriter(zip)
+	for name, text := range parts {
+		if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := archive.Write(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "mutated.mkb")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
