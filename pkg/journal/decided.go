@@ -29,6 +29,8 @@ type Decision interface {
 	Input(hide func(string) string) any
 	// Output is what the function said, in words. Equal words are equal decisions.
 	Output() string
+	// Idle reports whether it was to leave everything as it is. Of those only the last of a row is remembered.
+	Idle() bool
 }
 
 // Decided is a decision that was made.
@@ -46,7 +48,14 @@ type decisions struct {
 	mu    sync.Mutex
 	seq   uint64
 	bytes int
-	list  []Decided // the oldest first
+	list  []*Decided // the oldest first
+	idle  map[made]*Decided
+}
+
+// made says who has decided about whom.
+type made struct {
+	pod      types.UID
+	function string
 }
 
 // Decide remembers a decision about a pod as part of the context's step.
@@ -54,19 +63,38 @@ func (j *Journal) Decide(ctx context.Context, pod types.UID, function string, d 
 	if j == nil || j.decisions == nil {
 		return
 	}
-	made := Decided{Cause: Of(ctx).Seq(), Time: time.Now(), Pod: pod, Function: function, Decision: d}
+	cause, key := Of(ctx).Series(), made{pod, function}
 	all := j.decisions
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.seq++
-	made.Seq = all.seq
-	all.bytes += d.Size()
-	all.list = append(all.list, made)
-	for len(all.list) > maxDecisions || all.bytes > maxDecisionBytes && len(all.list) > 1 {
-		all.bytes -= all.list[0].Decision.Size()
-		all.list[0] = Decided{} // what it held can go
-		all.list = all.list[1:]
+	last := all.idle[key]
+	delete(all.idle, key)
+	if last != nil && d.Idle() {
+		all.bytes += d.Size() - last.Decision.Size()
+		last.Cause, last.Time, last.Decision = cause, time.Now(), d
+		all.idle[key] = last
+		return
 	}
+	all.seq++
+	now := &Decided{Seq: all.seq, Cause: cause, Time: time.Now(), Pod: pod, Function: function, Decision: d}
+	if d.Idle() {
+		all.idle[key] = now
+	}
+	all.bytes += d.Size()
+	all.list = append(all.list, now)
+	for len(all.list) > maxDecisions || all.bytes > maxDecisionBytes && len(all.list) > 1 {
+		all.forgetOldest()
+	}
+}
+
+func (all *decisions) forgetOldest() {
+	oldest := all.list[0]
+	all.bytes -= oldest.Decision.Size()
+	if key := (made{oldest.Pod, oldest.Function}); all.idle[key] == oldest {
+		delete(all.idle, key)
+	}
+	all.list[0] = nil // what it held can go
+	all.list = all.list[1:]
 }
 
 // Decisions returns the decisions that are remembered, the oldest first.
@@ -76,7 +104,11 @@ func (j *Journal) Decisions() []Decided {
 	}
 	j.decisions.mu.Lock()
 	defer j.decisions.mu.Unlock()
-	return append([]Decided(nil), j.decisions.list...)
+	list := make([]Decided, len(j.decisions.list))
+	for i, d := range j.decisions.list {
+		list[i] = *d
+	}
+	return list
 }
 
 // ShownDecision is a decision as it is sent to whoever looks: one JSON object a line.

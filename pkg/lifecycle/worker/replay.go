@@ -29,6 +29,9 @@ type decideInput struct {
 // Size implements journal.Decision.
 func (*decided) Size() int { return 256 }
 
+// Idle implements journal.Decision.
+func (d *decided) Idle() bool { return d.out == verdict{phase: d.in.Phase, due: true} }
+
 // Input implements journal.Decision. It holds no texts.
 func (d *decided) Input(func(string) string) any { return d.in }
 

@@ -443,7 +443,7 @@ func (w *Workers) finishStep(ctx context.Context, s *state, st step, o outcome) 
 		return false // an update has moved the pod on: dirty, so the next step follows
 	}
 	v := decide(st.phase, o, s.removed)
-	w.cfg.Journal.Decide(ctx, s.uid, Decide, &decided{decideInput{st.phase, o.err != nil, o.done, o.inTheWay != nil, s.removed}, v})
+	w.cfg.Journal.Decide(journal.In(ctx, st.span), s.uid, Decide, &decided{decideInput{st.phase, o.err != nil, o.done, o.inTheWay != nil, s.removed}, v})
 	if v.phase != s.phase {
 		w.noteMove(s, s.phase, v.phase, st.span.Seq())
 		klog.V(2).InfoS("Pod moved on", "pod", st.ref(), "podUID", s.uid, "from", s.phase.String(), "to", v.phase.String())

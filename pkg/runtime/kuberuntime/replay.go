@@ -94,6 +94,9 @@ func (d *decided) Size() int {
 	return n + 256*len(d.observed.Containers) + 128*len(d.observed.Sandboxes)
 }
 
+// Idle implements journal.Decision.
+func (d *decided) Idle() bool { return d.actions.nothing() }
+
 // Output implements journal.Decision.
 func (d *decided) Output() string { return d.actions.told() }
 
