@@ -26,7 +26,7 @@ const teachHelp = `Let the steps of an agent in teaching mode (mini-kubelet --te
   teach slow N      let everything go on, but make what takes 1 s take N s
   teach pause       hold each step again
 
-There is a gate before each turn of the sync loop, each step of a pod's worker, each CRI call of such a step and each run of a
+There is a gate before each turn of the sync loop that tells a worker something, each step of a pod's worker, each CRI call of such a step and each run of a
 probe. Gates at which nobody does anything for 10 minutes open by themselves.`
 
 func newTeachCommand() *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
@@ -44,20 +44,18 @@ func ownDockershim(cfg *config.Config) bool {
 }
 
 func newDockershim(ctx context.Context, cfg *config.Config, record *journal.Journal) (*dockershim.Server, error) {
-	calls := &engineCalls{journal: record, quiet: map[string]*journal.Handle{}}
+	calls := &engineCalls{journal: record}
 	return dockershim.New(ctx, shimConfig(cfg, calls.note))
 }
 
 // engineCalls notes the dockershim's calls to Docker in the journal.
 type engineCalls struct {
 	journal *journal.Journal
-
-	mu    sync.Mutex
-	quiet map[string]*journal.Handle // by route, of which there are few
+	quiet   journal.Series // by route
 }
 
-// note may be called concurrently. What succeeds and is not the consequence of anything, the cache being brought up to date for
-// example, is one event a route.
+// note may be called concurrently. What is not the consequence of anything, the cache being brought up to date for
+// example, is one event a route, and one for each way to fail.
 func (c *engineCalls) note(call docker.Call) {
 	e := journal.Event{Kind: journal.Docker, Cause: call.Cause, Name: call.Route, Took: call.Took, Detail: journal.Text(call.ID)}
 	if cause, known := c.journal.Get(call.Cause); known {
@@ -65,19 +63,14 @@ func (c *engineCalls) note(call docker.Call) {
 	}
 	switch {
 	case call.Err != nil:
-		e.Err = call.Err.Error()
+		e.Err = bounds.Cut(call.Err.Error(), maxProblem)
 	case call.Code >= 400:
 		e.Err = http.StatusText(call.Code)
 	}
-	if call.Cause != 0 || e.Err != "" {
+	if call.Cause != 0 {
 		c.journal.Note(e)
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.quiet[call.Route] == nil {
-		c.quiet[call.Route] = &journal.Handle{}
-	}
 	e.Quiet = true
-	c.journal.Again(c.quiet[call.Route], e)
+	c.quiet.Note(c.journal, e)
 }

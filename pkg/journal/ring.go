@@ -12,7 +12,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 )
 
-// Capacity is how many events a journal remembers; they are 176 bytes each.
+// Capacity is how many events a journal remembers; they are 144 bytes each.
 const Capacity = 8192
 
 // ring holds the last events. An event's place follows from its number, so that it can be found and changed as
@@ -33,6 +33,32 @@ type ring struct {
 // Handle finds the last of a series of events, for Again. The zero value has none yet. It is used by one
 // goroutine at a time.
 type Handle struct{ seq uint64 }
+
+// Series are quiet events of several kinds, each of which is one event of a series of its own: by name and by how it has failed. The
+// zero value is ready. Safe for concurrent use.
+type Series struct {
+	mu  sync.Mutex
+	all map[series]*Handle
+}
+
+type series struct{ name, err string }
+
+// maxSeries bounds what errors that are always different can make of it.
+const maxSeries = 256
+
+// Note notes an event of the series that it is of.
+func (s *Series) Note(j *Journal, e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := series{e.Name, e.Err}
+	if s.all == nil || len(s.all) > maxSeries {
+		s.all = map[series]*Handle{}
+	}
+	if s.all[key] == nil {
+		s.all[key] = &Handle{}
+	}
+	j.Again(s.all[key], e)
+}
 
 // now is monotonic: the clock of the machine may jump.
 func (r *ring) now() int64 { return int64(time.Since(r.start)) }
@@ -134,7 +160,7 @@ func (j *Journal) Begin(e Event) *Span {
 	if j == nil || j.ring == nil {
 		return nil
 	}
-	e.Took = UnderWay
+	e.Took, e.At = UnderWay, j.ring.now()
 	s := &Span{j: j, e: e}
 	s.e.Seq = j.Note(e)
 	return s
@@ -242,7 +268,7 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	if s.e.Seq == 0 {
 		s.e.Took = max(0, time.Duration(r.now()-s.e.At))
 		s.e.Quiet = true
-		s.j.Again(s.quiet, s.e)
+		s.e.Seq = s.j.Again(s.quiet, s.e)
 		return
 	}
 	r.mu.Lock()
@@ -263,9 +289,19 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 
 // Abandon ends a step that has not ended because nobody needs its result any more. One without consequences leaves no trace.
 func (s *Span) Abandon() {
-	if s != nil && !s.Quiet() {
+	if s != nil && (!s.Quiet() || s.first()) {
 		s.End(errAbandoned)
 	}
+}
+
+// first reports whether the step is the first of its series, which is an event already.
+func (s *Span) first() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !s.root && r.begun(s.quiet) != nil
 }
 
 var errAbandoned = errors.New("nobody needs its result any more")
@@ -334,6 +370,9 @@ func (j *Journal) Since(version uint64) (events []Event, newest uint64) {
 		return nil, 0
 	}
 	r := j.ring
+	if version == 0 {
+		events = make([]Event, 0, len(r.slots)) // not while others wait
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if version >= r.version {
@@ -430,7 +469,7 @@ type Who struct {
 	Namespace, Name string
 }
 
-// maxNames is of how many pods the names are remembered: more than the ring has events of.
+// maxNames is of how many pods the names are remembered.
 const maxNames = 4096
 
 // names remembers which pod a UID is of; the oldest is forgotten first.

@@ -5,8 +5,8 @@
 //	127.0.0.1:10255  /healthz /healthz/{check} /pods /metrics
 //	:10250           those, and /exec /attach /portForward /run /containerLogs /logs
 //	                 /runningpods /stats/summary /metrics/* /configz /debug/pprof
-//	                 /mini-kubelet/events /mini-kubelet/journal
-//	agent.sock       the same for root of this machine, without certificates
+//	                 /mini-kubelet/{events,journal,decisions,teach}
+//	agent.sock       the same for root of this machine, without certificates, and /mini-kubelet/why
 //
 // Each port is an endpoint: an address and a handler. Its connections are limited in number,
 // and those that do nothing give way to new ones (crowd.go). Requests to the first two only

@@ -240,8 +240,11 @@ func (s *FileSource) read(path string, f *file, now time.Time) (changed bool) {
 	data, err := f.reading.next(path, now)
 	switch {
 	case err != nil:
+		before := f.problems
 		f.problems = []manifest.Problem{{Source: pods.SourceFile, File: path, Message: err.Error()}}
-		s.note(path, "read", f, 0)
+		if !slices.Equal(before, f.problems) { // which is told at each look
+			s.note(path, "read", f, 0)
+		}
 		if first {
 			f.Content, _ = s.store.content(from, s.cfg.NodeName)
 		}

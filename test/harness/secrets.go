@@ -90,7 +90,7 @@ func (a *Agent) Journal(ctx context.Context, since uint64) (text []byte, newest 
 // CheckJournal fails the test if the running agent has recorded a secret since the last check. It may be called concurrently.
 func (a *Agent) CheckJournal(t T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	a.checked.Lock()
 	defer a.checked.Unlock()

@@ -220,7 +220,7 @@ var (
 	times     = regexp.MustCompile(`\b(\d{4}-\d{2}-\d{2}T)?\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})?\b`)
 	addresses = regexp.MustCompile(`\b\d{1,3}(\.\d{1,3}){3}\b`)
 	durations = regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?\s?(ms|µs|s|m|h)\b|\b(About|Less than) an? (second|minute|hour)\b|\b\d+ (second|minute|hour)s?\b`)
-	ages      = regexp.MustCompile(`\b(a second|<T>) ago\b|\(x\d+ over <T>\)`)
+	ages      = regexp.MustCompile(`(\ba second|<T>) ago\b|\(x\d+ over <T>\)`)
 	decimals  = regexp.MustCompile(`\b\d+\.\d+\b|\b\d+ ?%`)
 	nodes     = regexp.MustCompile(`\bnode-0*1\b`)
 	spaces    = regexp.MustCompile(`[ \t]+`)

@@ -232,7 +232,7 @@ func pageShowsABackOff(t *testing.T, a *harness.Agent, p *browser.Page, client *
 		return n
 	}
 	before := seconds()
-	p.Wait("it counts down", fmt.Sprintf(`(n => n < %d)(parseInt(%s.querySelector('.next').innerText.replace(/\D+/, '')) || 0)`, before, row("crash")))
+	p.Wait("it counts down", fmt.Sprintf(`(s => s.includes('back-off') && parseInt(s.replace(/\D+/, '')) < %d)(%s.querySelector('.next').innerText)`, before, row("crash")))
 
 	harness.Eventually(t, "the back-off ends on the page when `why` says that the container is tried again", harness.Patience, func() error {
 		out, _, _ := a.Run("why", "crash", "-o", "json", "--root-dir", filepath.Join(a.Dir, "root")) // it ends with 1, as it has something to say

@@ -1,5 +1,5 @@
 // Package gate is teaching mode: the agent's steps stop at gates until somebody lets them go on. There is a gate before each
-// turn of the sync loop, each step of a pod's worker, each CRI call of such a step and each run of a probe. What only observes,
+// turn of the sync loop that tells a worker something, each step of a pod's worker, each CRI call of such a step and each run of a probe. What only observes,
 // PLEG for example, goes on. Without teaching mode there is no Gate, and a step costs the check for nil.
 package gate
 
@@ -136,6 +136,9 @@ func (g *Gate) enter(s Step) (w *waiter, rest time.Duration) {
 	case g.mode == Paused && g.credit:
 		g.credit = false
 	case g.mode == Paused:
+		if len(g.waiting) == 0 {
+			g.acted = now // nobody has anything to do before
+		}
 		w = &waiter{step: s, open: make(chan struct{})}
 		g.waiting = append(g.waiting, w)
 		close(g.came)

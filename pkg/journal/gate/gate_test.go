@@ -180,7 +180,6 @@ func TestGatesThatNobodyOpensOpenThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Config{Closed: true})
 		time.Sleep(time.Hour) // nothing waits
-		b.g.Pause()
 		b.come(t.Context(), "1", "a")
 		b.come(t.Context(), "1", "b")
 		time.Sleep(Patience - time.Second)

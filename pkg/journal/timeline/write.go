@@ -130,6 +130,9 @@ func (t Timeline) Summary() string {
 		return percent(float64(sum) / float64(t.Total))
 	}
 	text := strings.Join(most, ", ")
+	if t.Running && text != "" {
+		text = "until it ran: " + text
+	}
 	text = join("; ", text, share(Wait)+" waiting")
 	if len(waited) > 0 {
 		text += ": " + strings.Join(waited, ", ")

@@ -27,8 +27,8 @@ func (e ending) String() string {
 // Until returns when the pod is looked at again.
 func (e ending) Until() time.Time { return e.next }
 
-// noteworthy is how long it takes to look at what is set up already, at most.
-const noteworthy = time.Millisecond
+// noteworthy is how long it takes at most to look at what is set up already, also on a machine that is busy.
+const noteworthy = 100 * time.Millisecond
 
 // noteHolding notes a step of setting up or releasing what the pod holds of the node. That all is as it was is not worth
 // an event.

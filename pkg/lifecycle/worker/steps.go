@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
@@ -134,7 +135,7 @@ func (w *Workers) awaitsNetwork(ctx context.Context, st step, observed *actual.P
 // reject ends a pod that turned out to be unable to start here, as if it had not been admitted.
 func (w *Workers) reject(st step, r *pods.Rejection) {
 	klog.InfoS("Pod rejected", "pod", klog.KObj(st.pod), "podUID", st.uid, "reason", r.Reason, "message", r.Message)
-	cause := w.cfg.Journal.Note(st.span.Within(journal.Event{Kind: journal.Reject, Reason: r.Reason, Err: r.Message}))
+	cause := w.cfg.Journal.Note(st.span.Within(journal.Event{Kind: journal.Reject, Reason: r.Reason, Err: bounds.Cut(r.Message, maxLogged)}))
 	w.cfg.Journal.Container(st.pod, "").By(st.span).Warn(r.Reason, r.Message)
 	w.Update(Update{Kind: Kill, Pod: st.pod, Cause: cause, Explain: func(s *v1.PodStatus) {
 		s.Phase, s.Reason, s.Message = v1.PodFailed, r.Reason, "Pod was rejected: "+r.Message

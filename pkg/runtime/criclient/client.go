@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
@@ -150,16 +149,14 @@ type calls struct {
 	duration *prometheus.HistogramVec
 	journal  *journal.Journal
 	gate     *gate.Gate
-	requests *journal.Span // that clients of the server make
-
-	mu    sync.Mutex
-	quiet map[string]*journal.Handle // by method
+	requests *journal.Span  // that clients of the server make
+	quiet    journal.Series // by method
 }
 
 func newCalls(cfg Config) (*calls, error) {
 	label := []string{"operation_type"}
 	c := &calls{
-		timeout: cfg.Timeout, journal: cfg.Journal, gate: cfg.Gate, requests: cfg.Journal.Root("request"), quiet: map[string]*journal.Handle{},
+		timeout: cfg.Timeout, journal: cfg.Journal, gate: cfg.Gate, requests: cfg.Journal.Root("request"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_runtime_operations_total", Help: "Cumulative number of runtime operations by operation type."}, label),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -47,12 +47,7 @@ func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, 
 		if err != nil {
 			e.Err, e.Detail = bounds.Cut(err.Error(), maxNoted), journal.Text(about(req))
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.quiet[method] == nil {
-			c.quiet[method] = &journal.Handle{}
-		}
-		c.journal.Again(c.quiet[method], e)
+		c.quiet.Note(c.journal, e)
 	}
 }
 
@@ -112,6 +107,9 @@ func (c *calls) pass(ctx context.Context, method string) error {
 	pod, step := journal.Of(ctx).Owner()
 	if step == 0 {
 		return nil // what only observes goes on
+	}
+	if _, limited := ctx.Deadline(); limited {
+		return nil // its time runs already: that of a preStop hook is the pod's grace period
 	}
 	return c.gate.Wait(ctx, gate.Step{Place: gate.CRI, Pod: pod, What: name(method)})
 }

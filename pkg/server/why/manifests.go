@@ -47,17 +47,25 @@ func (r *refusals) of(in *Inputs, pod *v1.Pod) *Finding {
 	if !pods.IsStatic(pod) || pod.DeletionTimestamp != nil {
 		return nil
 	}
-	for s, problems := range r.by {
+	var first subject
+	var all []Problem
+	for _, s := range r.order {
 		// The copy of a manifest is refused because the pod is another file's: that says nothing of the pod.
-		if s.kind != "Pod" || s.name.Namespace != pod.Namespace || s.name.Name+"-"+strings.ToLower(in.Node) != pod.Name {
+		if r.by[s] == nil || s.kind != "Pod" || s.name.Namespace != pod.Namespace || s.name.Name+"-"+strings.ToLower(in.Node) != pod.Name {
 			continue
 		}
+		if all == nil {
+			first = s
+		}
+		all = append(all, r.by[s]...)
 		delete(r.by, s)
-		f := refusal(s, problems)
-		f.Cause = "its manifest was edited and is refused, what it said before " + map[bool]string{true: "runs on", false: "is still wanted"}[healthy(pod, in.Now)] + ": " + strings.TrimPrefix(f.Cause, "refused: ")
-		return f
 	}
-	return nil
+	if all == nil {
+		return nil
+	}
+	f := refusal(first, all)
+	f.Cause = "its manifest was edited and is refused, what it said before " + map[bool]string{true: "runs on", false: "is still wanted"}[healthy(pod, in.Now)] + ": " + strings.TrimPrefix(f.Cause, "refused: ")
+	return f
 }
 
 // rest returns what is about no pod that there is.

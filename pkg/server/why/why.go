@@ -233,7 +233,7 @@ const maxPart = 700
 // bound makes harmless what manifests, images and containers have a say in.
 func (f *Finding) bound() {
 	for _, part := range []*string{&f.Kind, &f.Namespace, &f.Name, &f.Cause, &f.Evidence, &f.Fix, &f.Where, &f.AtOnce} {
-		*part = visible.Text(bounds.Cut(strings.Join(strings.Fields(*part), " "), maxPart))
+		*part = bounds.Cut(visible.Text(bounds.Cut(strings.Join(strings.Fields(*part), " "), maxPart)), maxPart) // escapes are longer
 	}
 }
 

@@ -312,6 +312,7 @@ func TestRefusedManifests(t *testing.T) {
 func FuzzWhy(f *testing.F) {
 	f.Add("CrashLoopBackOff", "x", "Failed", `MountVolume.SetUp failed for volume "v" : `, int32(137))
 	f.Add("CreateContainerConfigError", "couldn't find key a in ConfigMap b/c", "FailedMount", "\x1b[2J\n", int32(1))
+	f.Add("Create"+strings.Repeat("\u0088", 4000), strings.Repeat("\u0088", 4000), "Failed", "\x1b[2J", int32(1))
 	f.Fuzz(func(t *testing.T, reason, message, event, detail string, code int32) {
 		for _, phase := range []v1.PodPhase{v1.PodPending, v1.PodRunning, v1.PodFailed} {
 			p := thePod(waits(reason, message), func(p *v1.Pod) {
