@@ -80,7 +80,7 @@ func TestTraceCommand(t *testing.T) {
 		has, not []string
 	}{
 		"a time line": {[]string{"web"},
-			[]string{"web-n1 (shop) new  52 ms from file to Running\n", "file             web.yaml · read", "│ CRI            StartContainer a\\u001b[2J", "step 7 done", "▁▁▁ 77 % CRI StartContainer"}, []string{"gone", "old"}},
+			[]string{"web-n1 (shop) new  52 ms from file to Running\n", "file             web.yaml · read", "│ CRI            StartContainer a\\u001b[2J", "step 7 done", "▁▁▁ until it ran: 77 % CRI StartContainer"}, []string{"gone", "old"}},
 		"by UID":        {[]string{"old"}, []string{"web-n1 (shop) old", "ADD · file"}, []string{"StartContainer"}},
 		"one that went": {[]string{"was"}, []string{"was-n1 (shop) gone  2.0 ms from file to its end; it was not seen to be Running"}, []string{"StartContainer"}},
 		"only waits":    {[]string{"web", "--gaps", "1ns"}, []string{"┄ wait", "▁▁▁"}, []string{"step 7"}},
