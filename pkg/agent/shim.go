@@ -63,7 +63,7 @@ func (c *engineCalls) note(call docker.Call) {
 	}
 	switch {
 	case call.Err != nil:
-		e.Err = bounds.Cut(call.Err.Error(), maxProblem)
+		e.Err = bounds.Cut(call.Err.Error(), journal.MaxText)
 	case call.Code >= 400:
 		e.Err = http.StatusText(call.Code)
 	}

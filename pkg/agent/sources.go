@@ -77,10 +77,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 // reportTo returns what tells of a problem of a manifest: in the log, and in the journal.
 func reportTo(record *journal.Journal) func(manifest.Problem) {
 	return func(p manifest.Problem) {
-		record.Note(journal.Event{Kind: journal.Problem, Name: p.File, Reason: p.Field, Warning: p.Warning, Err: bounds.Cut(p.Error(), maxProblem)})
+		record.Note(journal.Event{Kind: journal.Problem, Name: p.File, Reason: p.Field, Warning: p.Warning, Err: bounds.Cut(p.Error(), journal.MaxText)})
 		manifest.LogProblem(p)
 	}
 }
-
-// maxProblem is how many bytes of a problem are noted: it may repeat parts of a manifest.
-const maxProblem = 1024

@@ -59,9 +59,9 @@ func (j *Journal) WithSinks(sinks ...Sink) *Journal {
 	return &with
 }
 
-// maxMessage is how long an event's note may be in the API, in bytes. What a
-// message repeats of a spec, a command or an output may be of any length.
-const maxMessage = 1024
+// MaxText is how long an event's note may be in the API, in bytes, and how much of an error is noted. What a
+// text repeats of a spec, a command or an output may be of any length.
+const MaxText = 1024
 
 // Normal records that something went as it should for the pod as a whole. Like all that
 // is recorded, a message too long for an event is cut.
@@ -117,13 +117,14 @@ func (r Recorder) record(eventType, reason, message string) {
 	if r.journal == nil || r.pod == nil {
 		return
 	}
-	r.note(eventType, reason, bounds.Cut(message, maxMessage))
+	message = bounds.Cut(message, MaxText)
+	r.note(eventType, reason, message)
 	if len(r.journal.sinks) == 0 {
 		return
 	}
 	e := Entry{
 		Time: r.journal.now(), Pod: r.pod, Container: r.container, Type: eventType, Reason: reason,
-		Message: bounds.Cut(message, maxMessage), Annotations: r.annotations,
+		Message: message, Annotations: r.annotations,
 	}
 	for _, s := range r.journal.sinks {
 		s.Record(e)

@@ -32,7 +32,7 @@ func TestWhatIsSaidAgainAndAgainIsOneEventInTheRing(t *testing.T) {
 func TestAMessageIsCutToWhatAnEventTakes(t *testing.T) {
 	var got list
 	j := New(time.Now, &got)
-	whole := strings.Repeat("é", maxMessage/2)
+	whole := strings.Repeat("é", MaxText/2)
 	for _, message := range []string{"short", whole, whole + "x", strings.Repeat("é", 1<<20)} {
 		j.Warn(&v1.Pod{}, "Failed", message)
 	}

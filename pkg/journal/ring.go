@@ -260,7 +260,7 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	}
 	r := s.j.ring
 	if err != nil {
-		s.e.Err = bounds.Cut(err.Error(), maxMessage)
+		s.e.Err = bounds.Cut(err.Error(), MaxText)
 	}
 	if set != nil {
 		set(&s.e)

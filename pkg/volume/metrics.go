@@ -82,13 +82,10 @@ func (m *Manager) observe(ctx context.Context, pod *v1.Pod, v *v1.Volume, k kind
 func (m *Manager) note(ctx context.Context, uid types.UID, name string, p plugin, took time.Duration, err error) {
 	e := journal.Event{Kind: journal.Volume, Pod: uid, Name: name, Reason: p.name, Took: took}
 	if err != nil {
-		e.Err = bounds.Cut(err.Error(), maxNoted)
+		e.Err = bounds.Cut(err.Error(), journal.MaxText)
 	}
 	m.journal.Note(journal.Within(ctx, e))
 }
-
-// maxNoted is how many bytes of an error are noted.
-const maxNoted = 1024
 
 // nameable leaves out the driver of a volume that has not registered: whoever makes pods makes up its name, and series
 // are kept for as long as the agent runs.

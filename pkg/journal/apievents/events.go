@@ -67,11 +67,8 @@ func (s *Sink) Claim(c *v1.PersistentVolumeClaim, eventType, reason, message str
 
 // Volume records something about a persistent volume.
 func (s *Sink) Volume(pv *v1.PersistentVolume, eventType, reason, message string) {
-	s.recorder.Event(journal.VolumeReference(pv), eventType, reason, bounds.Cut(message, maxMessage))
+	s.recorder.Event(journal.VolumeReference(pv), eventType, reason, bounds.Cut(message, journal.MaxText))
 }
-
-// maxMessage is how long an event's note may be in the API, in bytes.
-const maxMessage = 1024
 
 // Node records something about the node itself.
 func (s *Sink) Node(eventType, reason, message string) {
@@ -93,7 +90,7 @@ func (s *Sink) NodeNow(ctx context.Context, eventType, reason, message string) e
 	ref, now := s.nodeReference(), metav1.Now()
 	_, err := s.client.CoreV1().Events(metav1.NamespaceDefault).Create(ctx, &v1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: fmt.Sprintf("%s.%x", s.node, now.UnixNano())},
-		InvolvedObject: *ref, Type: eventType, Reason: reason, Message: bounds.Cut(message, maxMessage),
+		InvolvedObject: *ref, Type: eventType, Reason: reason, Message: bounds.Cut(message, journal.MaxText),
 		Source: v1.EventSource{Component: component, Host: s.node}, FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		ReportingController: component, ReportingInstance: s.node,
 	}, metav1.CreateOptions{})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/logonce"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // The file has one v1.Event a line, as the API has it; of lines about equal events the last one counts. Each new event is
@@ -238,7 +239,7 @@ func decode(text []byte) (*remembered, error) {
 	}
 	last := e.LastTimestamp.UTC()
 	return &remembered{
-		key:  key{e.InvolvedObject, e.Type, e.Reason, bounds.Cut(e.Message, maxMessage)},
+		key:  key{e.InvolvedObject, e.Type, e.Reason, bounds.Cut(e.Message, journal.MaxText)},
 		name: e.Name, first: e.FirstTimestamp.UTC(), last: last, count: e.Count, version: version, kept: onDisk{e.Count, last},
 	}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/test/damage"
 	"github.com/mini-kubelet/mini-kubelet/test/safefiletest"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
@@ -178,7 +179,7 @@ func TestGarbageIsLeftOut(t *testing.T) {
 		t.Fatalf("%s, version %d", messages(events), version)
 	}
 	for _, e := range events {
-		if e.Message != "a" && len(e.Message) != maxMessage {
+		if e.Message != "a" && len(e.Message) != journal.MaxText {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -245,7 +246,7 @@ func TestNothingElseIsTakenForTheFile(t *testing.T) {
 func TestTheFileIsBounded(t *testing.T) {
 	path := place(t)
 	s := kept(path)
-	long, most := strings.Repeat("\x01", maxMessage-10), int64(0) // of which JSON makes six times as much
+	long, most := strings.Repeat("\x01", journal.MaxText-10), int64(0) // of which JSON makes six times as much
 	for i := range 700 {
 		s.Record(entry(i, fmt.Sprint(i)+long))
 		if err := s.save(false); err != nil {

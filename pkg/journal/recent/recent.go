@@ -43,9 +43,6 @@ type Config struct {
 	File string
 }
 
-// maxMessage is how long an event's note may be in the API, in bytes.
-const maxMessage = 1024
-
 // Sink is a journal.Sink that remembers. Safe for concurrent use.
 type Sink struct {
 	cfg  Config
@@ -114,7 +111,7 @@ func (s *Sink) Node(eventType, reason, message string) {
 
 func (s *Sink) record(at time.Time, k key) {
 	k.object.ResourceVersion = "" // which changes between equal events
-	k.message = bounds.Cut(k.message, maxMessage)
+	k.message = bounds.Cut(k.message, journal.MaxText)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++

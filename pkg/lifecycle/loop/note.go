@@ -62,12 +62,9 @@ func (l *Loop) noteObject(uid types.UID, what string) uint64 {
 	return l.cfg.Journal.Note(journal.Event{Kind: journal.Object, Pod: uid, Name: what})
 }
 
-// maxNoted is how many bytes of a message are noted.
-const maxNoted = 1024
-
 // noteVerdict notes whether a pod was admitted.
 func (l *Loop) noteVerdict(pod *v1.Pod, kind journal.Kind, reason, message string) {
-	seq := l.cfg.Journal.Note(journal.Event{Kind: kind, Pod: pod.UID, Reason: reason, Err: bounds.Cut(message, maxNoted), Cause: l.turn.because(pod.UID)})
+	seq := l.cfg.Journal.Note(journal.Event{Kind: kind, Pod: pod.UID, Reason: reason, Err: bounds.Cut(message, journal.MaxText), Cause: l.turn.because(pod.UID)})
 	l.turn.of[pod.UID] = seq
 }
 

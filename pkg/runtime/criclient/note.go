@@ -13,9 +13,6 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 )
 
-// maxNoted is how many bytes of an error are noted.
-const maxNoted = 1024
-
 // note notes that a call begins, and tells the runtime which event it is. A call in a quiet step that changes nothing, a relist for
 // example, is noted at its end. What is part of no step is somebody's request to the server.
 func (c *calls) note(ctx context.Context, method string, req any) (context.Context, *journal.Span) {
@@ -45,7 +42,7 @@ func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, 
 	default:
 		e := journal.Event{Kind: journal.CRI, Name: name(method), Cause: journal.Of(ctx).Series(), Took: took, Quiet: true}
 		if err != nil {
-			e.Err, e.Detail = bounds.Cut(err.Error(), maxNoted), journal.Text(about(req))
+			e.Err, e.Detail = bounds.Cut(err.Error(), journal.MaxText), journal.Text(about(req))
 		}
 		c.quiet.Note(c.journal, e)
 	}
