@@ -56,9 +56,9 @@ func (f *FileSystems) Whole(ctx context.Context, path string) (Space, error) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		defer f.hanging.Delete(path)
 		var a answer
 		a.err = unix.Statfs(path, &a.fs)
+		f.hanging.Delete(path) // before it is told: whoever hears the answer may ask at once
 		done <- a
 	}()
 	ctx, cancel := context.WithTimeout(ctx, longestStat)

@@ -28,3 +28,13 @@ func TestAFileSystemThatHangsIsAskedOnce(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// Whoever has an answer may ask again at once.
+func TestAFileSystemThatHasAnsweredIsAskedAgain(t *testing.T) {
+	var f FileSystems
+	for range 2000 {
+		if _, err := f.Whole(t.Context(), "/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
