@@ -17,7 +17,8 @@ type sources struct {
 	mux   *source.Mux
 	names []string
 	parts []part
-	files *source.FileSource // nil: there is none
+	// places say where in which file or answer something of a manifest stands.
+	places []func(id manifest.Ident, field string) (from string, line int)
 	// problems are what is wrong with manifests.
 	problems []func() []manifest.Problem
 }
@@ -45,7 +46,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 			return nil, err
 		}
 		add(pods.SourceFile, "file source", f)
-		all.files, all.problems = f, append(all.problems, f.Problems)
+		all.places, all.problems = append(all.places, f.Where), append(all.problems, f.Problems)
 	}
 	if cfg.StaticPodURL != "" {
 		h, err := source.NewHTTP(source.HTTPConfig{
@@ -57,7 +58,7 @@ func newSources(cfg *config.Config, s *supplies, record *journal.Journal) (*sour
 			return nil, err
 		}
 		add(pods.SourceHTTP, "URL source", h)
-		all.problems = append(all.problems, h.Problems)
+		all.places, all.problems = append(all.places, h.Where), append(all.problems, h.Problems)
 	}
 	if s.pods != nil {
 		add(pods.SourceAPI, "API source", s.pods)

@@ -35,14 +35,16 @@ func (s *sources) refused() []why.Problem {
 	return all
 }
 
-// where returns the file and line of a field of what comes from a file, "" for all else.
+// where returns the file or URL and the line of a field of what comes from a manifest, "" for all else.
 func (s *sources) where(kind string, name types.NamespacedName, field string) string {
-	if s.files == nil {
-		return ""
+	for _, place := range s.places {
+		switch from, line := place(manifest.Ident{Kind: kind, Name: name}, field); {
+		case from == "":
+		case line == 0:
+			return from
+		default:
+			return fmt.Sprintf("%s:%d", from, line)
+		}
 	}
-	path, line := s.files.Where(manifest.Ident{Kind: kind, Name: name}, field)
-	if line == 0 {
-		return path
-	}
-	return fmt.Sprintf("%s:%d", path, line)
+	return ""
 }

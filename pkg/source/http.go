@@ -57,6 +57,8 @@ type HTTPSource struct {
 
 	mu       sync.Mutex
 	problems manifest.Book
+	text     []byte           // the last answer, of which nothing is changed
+	wanted   []manifest.Ident // what is wanted, if not of that answer then of one before
 }
 
 // NewHTTP checks the configuration. It sends no request.
@@ -112,6 +114,18 @@ func (s *HTTPSource) Problems() []manifest.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.problems.All
+}
+
+// Where returns the URL if a pod or object comes from it, without a password, and the line of one of the pod's fields or of
+// what the answer has of the field's path: 0 if the last answer does not have the pod any more. Safe for concurrent use.
+func (s *HTTPSource) Where(id manifest.Ident, field string) (from string, line int) {
+	s.mu.Lock()
+	text, wanted := s.text, slices.Contains(s.wanted, id)
+	s.mu.Unlock()
+	if !wanted {
+		return "", 0
+	}
+	return s.origin.From, s.origin.Line(text, id, field)
 }
 
 // Run asks at once and every period, and sends a snapshot whenever the answer has
@@ -173,6 +187,9 @@ func (s *HTTPSource) look(ctx context.Context) *Snapshot {
 		return nil
 	}
 	s.spoken = true
+	s.mu.Lock()
+	s.text, s.wanted = s.last, s.content.Idents()
+	s.mu.Unlock()
 	noted := s.cfg.Journal.Note(journal.Event{
 		Kind: journal.Source, Name: pods.SourceHTTP, Reason: "read", Detail: found{len(s.content.Pods), len(s.content.Objects), len(s.problems.All)},
 	})

@@ -13,6 +13,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/source/manifest"
@@ -108,6 +109,45 @@ func TestObjectsOfAURL(t *testing.T) {
 		if got := data(snapshot.Objects, "k"); got != step.want || len(s.Problems()) != step.problems {
 			t.Errorf("objects %q, want %q; problems %v", got, step.want, s.Problems())
 		}
+	}
+}
+
+func TestWhereInAnAnswerSomethingStands(t *testing.T) {
+	pod := func(image string) string {
+		return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n    image: " + image + "\n"
+	}
+	for _, tt := range []struct {
+		name, answer, field string
+		line                int
+	}{
+		{"a field", pod("i"), "spec.containers[0].image", 7},
+		{"a field of a second document", document("ConfigMap", "m", "data: {k: one}") + "---\n" + pod("i"), "spec.containers[0].image",
+			8 + strings.Count(document("ConfigMap", "m", "data: {k: one}"), "\n")},
+		{"a field that is not there", pod("i"), "spec.nodeName", 4},
+		{"a document that is refused", pod("[bad]"), "spec.containers[0].image", 7},
+		{"an answer that cannot be read", "kind: [bad", "spec.containers[0].image", 0},
+	} {
+		answer := pod("i")
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+		s, err := NewHTTP(HTTPConfig{URL: server.URL, NodeName: node, Objects: true, Report: func(manifest.Problem) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := manifest.Ident{Kind: "Pod", Name: types.NamespacedName{Namespace: "default", Name: "p-" + strings.ToLower(node)}}
+		if from, _ := s.Where(id, ""); from != "" {
+			t.Errorf("%s: it comes from %q before anything was asked", tt.name, from)
+		}
+		s.look(t.Context())
+		answer = tt.answer
+		s.look(t.Context())
+		if from, line := s.Where(id, tt.field); from != server.URL || line != tt.line {
+			t.Errorf("%s: %q, line %d, want line %d; problems %v", tt.name, from, line, tt.line, s.Problems())
+		}
+		id.Name.Name = "q-" + strings.ToLower(node)
+		if from, _ := s.Where(id, ""); from != "" {
+			t.Errorf("%s: what is not there comes from %q", tt.name, from)
+		}
+		server.Close()
 	}
 }
 
