@@ -26,6 +26,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
 )
 
 // runtimeWait is how long the agent waits for a runtime to answer before it gives
@@ -61,15 +62,15 @@ func Run(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	}
 	defer releaseFile()
 	group.Go(func() error { return contended(ctx) })
-	record := journal.New(time.Now)
+	record, pulls := journal.New(time.Now), &image.Progress{}
 	if ownDockershim(cfg) {
-		shim, err := newDockershim(ctx, cfg, record)
+		shim, err := newDockershim(ctx, cfg, &engineCalls{journal: record, pulls: pulls})
 		if err != nil {
 			return err
 		}
 		group.Go(func() error { return shim.Run(ctx) })
 	}
-	err = start(ctx, group, cfg, tools{metrics: prometheus.NewRegistry(), traces: traces, record: record, gate: newGate(cfg, record)}, out)
+	err = start(ctx, group, cfg, tools{metrics: prometheus.NewRegistry(), traces: traces, record: record, gate: newGate(cfg, record), pulls: pulls}, out)
 	if err != nil {
 		// Stop what already runs; if that has failed, its error is the cause.
 		group.Go(func() error { return err })

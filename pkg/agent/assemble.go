@@ -23,6 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstore"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods"
 	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/criclient"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
 	"github.com/mini-kubelet/mini-kubelet/pkg/volume"
 )
 
@@ -51,6 +52,7 @@ type tools struct {
 	traces  trace.TracerProvider // nil: nothing is traced
 	record  *journal.Journal     // what happens; without sinks
 	gate    *gate.Gate           // of teaching mode; nil: it is off
+	pulls   *image.Progress      // how far pulls are, by an own dockershim
 }
 
 // readinessChanged has the node's status looked at.

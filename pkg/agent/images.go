@@ -54,7 +54,7 @@ func newImages(f *foundation, s *supplies) (*images, error) {
 		return nil, err
 	}
 	manager, err := image.New(image.Config{
-		Images: f.client, Journal: f.journal, Keyring: keys, MissingSecrets: secrets.Missing, Records: records, Collector: collector, Waits: f.starts, Metrics: f.metrics,
+		Images: f.client, Journal: f.journal, Keyring: keys, MissingSecrets: secrets.Missing, Records: records, Collector: collector, Waits: f.starts, Metrics: f.metrics, Progress: f.pulls,
 		Serialize: *f.cfg.SerializeImagePulls, MaxParallel: int(ptr.Deref(f.cfg.MaxParallelImagePulls, 0)),
 		QPS: float32(ptr.Deref(f.cfg.RegistryPullQPS, 0)), Burst: int(f.cfg.RegistryBurst),
 	})

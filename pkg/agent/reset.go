@@ -82,7 +82,7 @@ func resetPods(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		_ = group.Wait() // its error has been reported by the calls that failed because of it
 	}()
 	if ownDockershim(cfg) {
-		shim, err := newDockershim(ctx, cfg, nil)
+		shim, err := newDockershim(ctx, cfg, &engineCalls{})
 		if err != nil {
 			return err
 		}

@@ -12,9 +12,10 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/runtime/image"
 )
 
-func shimConfig(cfg *config.Config, observe func(docker.Call)) dockershim.Config {
+func shimConfig(cfg *config.Config, observe docker.Observer) dockershim.Config {
 	return dockershim.Config{
 		Listen: cfg.DockershimSocket, DockerEndpoint: cfg.DockerEndpoint, StateDir: cfg.DockershimRootDir,
 		CgroupDriver: cfg.CgroupDriver, SandboxImage: cfg.PodInfraContainerImage, NetworkPlugin: cfg.NetworkPlugin,
@@ -43,22 +44,23 @@ func ownDockershim(cfg *config.Config) bool {
 	return false
 }
 
-func newDockershim(ctx context.Context, cfg *config.Config, record *journal.Journal) (*dockershim.Server, error) {
-	calls := &engineCalls{journal: record}
-	return dockershim.New(ctx, shimConfig(cfg, calls.note))
+func newDockershim(ctx context.Context, cfg *config.Config, calls *engineCalls) (*dockershim.Server, error) {
+	return dockershim.New(ctx, shimConfig(cfg, calls))
 }
 
-// engineCalls notes the dockershim's calls to Docker in the journal.
+// engineCalls notes the dockershim's calls to Docker in the journal. What is not the consequence of anything, the cache being
+// brought up to date for example, is one event a route, and one for each way to fail. It implements docker.Observer.
 type engineCalls struct {
 	journal *journal.Journal
+	pulls   *image.Progress
 	quiet   journal.Series // by route
 }
 
-// note may be called concurrently. What is not the consequence of anything, the cache being brought up to date for
-// example, is one event a route, and one for each way to fail.
-func (c *engineCalls) note(call docker.Call) {
-	e := journal.Event{Kind: journal.Docker, Cause: call.Cause, Name: call.Route, Took: call.Took, Detail: journal.Text(call.ID)}
-	if cause, known := c.journal.Get(call.Cause); known {
+// event is a call, and its cause if that is known.
+func (c *engineCalls) event(call docker.Call) (e, cause journal.Event) {
+	e = journal.Event{Kind: journal.Docker, Cause: call.Cause, Name: call.Route, Took: call.Took, Detail: journal.Text(call.ID)}
+	cause, known := c.journal.Get(call.Cause)
+	if known {
 		e.Pod, e.Step = cause.Pod, cause.Step
 	}
 	switch {
@@ -67,10 +69,55 @@ func (c *engineCalls) note(call docker.Call) {
 	case call.Code >= 400:
 		e.Err = http.StatusText(call.Code)
 	}
-	if call.Cause != 0 {
+	return e, cause
+}
+
+func (c *engineCalls) note(e journal.Event) {
+	if e.Cause != 0 {
 		c.journal.Note(e)
 		return
 	}
 	e.Quiet = true
 	c.quiet.Note(c.journal, e)
+}
+
+// Called implements docker.Observer.
+func (c *engineCalls) Called(call docker.Call) {
+	e, _ := c.event(call)
+	c.note(e)
+}
+
+// Begun implements docker.Observer. A call without a cause is noted at its end.
+func (c *engineCalls) Begun(call docker.Call) docker.Ongoing {
+	e, cause := c.event(call)
+	o := &ongoing{calls: c, event: e, pull: cause.Cause, began: time.Now()}
+	if e.Cause != 0 {
+		o.span = c.journal.Begin(e)
+	}
+	return o
+}
+
+// ongoing is a call that goes on.
+type ongoing struct {
+	calls *engineCalls
+	event journal.Event
+	began time.Time
+	span  *journal.Span // nil: without a cause
+	pull  uint64        // what a pull is the consequence of: the image manager's event
+}
+
+// Progress implements docker.Ongoing.
+func (o *ongoing) Progress(far docker.Progress) { o.calls.pulls.Tell(o.pull, far) }
+
+// Ended implements docker.Ongoing.
+func (o *ongoing) Ended(err error) {
+	if o.span != nil {
+		o.span.End(err)
+		return
+	}
+	if err != nil {
+		o.event.Err = bounds.Cut(err.Error(), journal.MaxText)
+	}
+	o.event.Took = time.Since(o.began)
+	o.calls.note(o.event)
 }

@@ -59,8 +59,8 @@ type Config struct {
 	StreamingAddress string
 	// ImagePullProgressDeadline cancels a pull that makes no progress; 1 min.
 	ImagePullProgressDeadline time.Duration
-	// Observe, unless nil, hears of each call to Docker, with what Because of crimeta has said of the CRI call. It must not block.
-	Observe func(docker.Call)
+	// Observe, unless nil, hears of each call to Docker, with what Because of crimeta has said of the CRI call.
+	Observe docker.Observer
 	// RequestTimeout bounds a Docker call other than pulls and stops; 2 min.
 	RequestTimeout time.Duration
 }
@@ -156,7 +156,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	if s.imageService, err = imageservice.New(imageservice.Config{
 		Docker: engine, WritableLayers: s.usage.layers.Total, MountedBy: s.volumes.User, SandboxImage: cfg.SandboxImage,
-		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout,
+		PullProgressDeadline: cfg.ImagePullProgressDeadline, RequestTimeout: cfg.RequestTimeout, Observe: cfg.Observe,
 	}); err != nil {
 		return nil, err
 	}

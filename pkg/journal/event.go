@@ -25,7 +25,7 @@ const (
 	Plan             // what must be done about a pod. Detail: that
 	Hold             // a container is left alone for a while. Name: container, Reason: the waiting reason
 	Volume           // a step of setting up or taking down what the pod holds. Name: which
-	Pull             // an image. Name: the image
+	Pull             // an image. Name: the image, Detail: how far it is
 	CRI              // a call. Name: the method
 	Docker           // a call to the Engine below a CRI call. Name: verb and route
 	Engine           // the runtime's event stream says that something happens to a pod
@@ -80,7 +80,7 @@ type Event struct {
 	Reason  string
 	// Err is why it failed. Whoever notes it bounds it and keeps secrets out of it, as with a log.
 	Err string
-	// Detail must not change after it was noted, nor hold secrets.
+	// Detail must not change after it was noted, nor hold secrets. That of a step that goes on is replaced by Span.Tell.
 	Detail fmt.Stringer
 }
 

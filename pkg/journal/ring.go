@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -285,6 +286,26 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 	s.e.Took = max(0, time.Duration(r.now()-e.At))
 	e.Took, e.Err, e.Reason, e.Detail = s.e.Took, s.e.Err, s.e.Reason, s.e.Detail
 	r.touch(e)
+}
+
+// Tell changes the detail of a step that goes on: how far it is. After its end it does nothing.
+func (s *Span) Tell(detail fmt.Stringer) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.e.Took != UnderWay {
+		return
+	}
+	s.e.Detail = detail
+	r := s.j.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.find(s.e.Seq); e != nil {
+		e.Detail = detail
+		r.touch(e)
+	}
 }
 
 // Abandon ends a step that has not ended because nobody needs its result any more. One without consequences leaves no trace.

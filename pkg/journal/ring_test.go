@@ -100,6 +100,33 @@ func TestSpans(t *testing.T) {
 	})
 }
 
+func TestAStepTellsHowFarItIs(t *testing.T) {
+	j := New(time.Now)
+	s := j.Begin(Event{Kind: Pull, Name: "i"})
+	for range 3 {
+		s.Tell(Text("1 of 2"))
+	}
+	changed, version := j.Since(1)
+	if len(changed) != 1 || changed[0].Detail != Text("1 of 2") || changed[0].Took != UnderWay || version != 4 {
+		t.Errorf("%+v, version %d", changed, version)
+	}
+	s.End(nil)
+	s.Tell(Text("2 of 2"))
+	if e, _ := j.Get(s.Seq()); e.Detail != Text("1 of 2") || e.Took < 0 {
+		t.Errorf("after its end: %+v", e)
+	}
+	var none *Span
+	none.Tell(Text(""))
+	j.Root("part").Tell(Text("")) // which is of no moment
+	var series Handle
+	quiet := j.BeginQuiet(&series, Event{Kind: Probe})
+	quiet.Tell(Text("half"))
+	quiet.End(nil)
+	if events, _ := j.Since(0); len(events) != 2 || events[1].Detail != Text("half") {
+		t.Errorf("a quiet one: %+v", events)
+	}
+}
+
 func TestQuietSpans(t *testing.T) {
 	j := New(time.Now)
 	var h Handle

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -124,4 +125,48 @@ func TestSandboxImageIsLoadedWhenItIsMissing(t *testing.T) {
 	a.Write("two.yaml", harness.Pod("two", ""))
 	a.WaitRunning("two")
 	t.Logf("with the sandbox image removed, a pod ran after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// Two pods wait for an image that comes slowly, as one pull: both show how far it is.
+func TestAPullShowsHowFarItIs(t *testing.T) {
+	registry := harness.StartRegistry(t)
+	a := start(t)
+	ref := registry.PushLarge(t, "test/slow", "1", 20<<20)
+	registry.SetPace(512 << 10)
+	for _, name := range []string{"one", "two"} {
+		a.Write(name+".yaml", harness.Pod(name, "", ofImage(ref, "")))
+	}
+	halfway := regexp.MustCompile(`[1-9]\d*(\.\d)? of (at least )?2\d MB, \d of 2 layers`)
+	for _, name := range []string{"one", "two"} {
+		a.WaitPod(name, "is shown to wait for a pull", func(p *v1.Pod) bool {
+			report, err := a.Why(t.Context(), p.Namespace, p.Name)
+			if err != nil || len(report.Findings) != 1 {
+				return false
+			}
+			out := look(t, a, "", "trace", p.Name).out
+			said := report.Findings[0].Sentence(time.Now())
+			return strings.Contains(said, "image "+ref+" is being pulled: ") && halfway.MatchString(said) && strings.Contains(said, ", since ") && halfway.MatchString(out)
+		})
+	}
+	registry.SetPace(0)
+	a.WaitRunning("one")
+	a.WaitRunning("two")
+	_, all := record(t, a)
+	pulls := 0
+	for _, e := range all {
+		switch {
+		case e.Kind == "pull" && (e.TookNS <= 0 || !strings.HasPrefix(e.Detail, "all 2") || !strings.HasSuffix(e.Detail, "2 of 2 layers unpacked")):
+			t.Errorf("a pull that is over: %+v", e)
+		case e.Kind == "docker" && e.Name == "POST /images/create":
+			if pulls++; e.Detail != ref || e.TookNS < int64(time.Second) {
+				t.Errorf("the call of the pull: %+v", e)
+			}
+		}
+	}
+	if pulls != 1 {
+		t.Errorf("Docker was asked for the image %d times", pulls)
+	}
+	if err := caused(all, "docker POST /images/create <- cri PullImage <- pull "+regexp.QuoteMeta(ref)+" <- step syncing <- .*"); err != nil {
+		t.Error(err)
+	}
 }

@@ -31,8 +31,8 @@ type Engine struct {
 }
 
 // Connect waits until Docker answers, for half a minute at most, agrees on an API version and
-// asks Docker about itself. tell, unless nil, hears of each call to Docker; it must not block. The caller closes the Engine.
-func Connect(ctx context.Context, endpoint string, tell func(Call)) (*Engine, error) {
+// asks Docker about itself. by, unless nil, hears of each call to Docker. The caller closes the Engine.
+func Connect(ctx context.Context, endpoint string, by Observer) (*Engine, error) {
 	// Many calls run at once when a node starts its pods; their connections are kept.
 	transport := &http.Transport{
 		MaxIdleConns: 16, MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
@@ -43,7 +43,7 @@ func Connect(ctx context.Context, endpoint string, tell func(Call)) (*Engine, er
 	if err != nil {
 		return nil, fmt.Errorf("docker endpoint %q: %w", endpoint, err)
 	}
-	hc.Transport = observe(boundedImages{hc.Transport}, tell) // the client configures no other than net/http's own
+	hc.Transport = observe(boundedImages{hc.Transport}, by) // the client configures no other than net/http's own
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	ping, err := waitFor(ctx, c)
@@ -66,7 +66,7 @@ func Connect(ctx context.Context, endpoint string, tell func(Call)) (*Engine, er
 		DialContext:  func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}
-	return &Engine{Client: c, http: &http.Client{Transport: observe(raw, tell)}, About: info}, nil
+	return &Engine{Client: c, http: &http.Client{Transport: observe(raw, by)}, About: info}, nil
 }
 
 // maxImageAnswer is how long Docker's description of one image may be, in bytes. The author of

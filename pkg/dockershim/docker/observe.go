@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -18,15 +19,51 @@ type Call struct {
 	Err   error // why there was none
 }
 
-// observed tells of each call, once its answer has begun. Streams that take a connection over (exec,
-// attach) do not go through here.
+// Observer hears of calls to Docker. Its methods must not block, and may be called concurrently.
+type Observer interface {
+	// Called hears of a call once its answer has begun.
+	Called(Call)
+	// Begun hears of a call when it begins, if it goes on for as long as something else takes: a pull, a stream. It has
+	// no duration, code or error yet.
+	Begun(Call) Ongoing
+}
+
+// Ongoing hears of one call that goes on. Progress may be called any number of times before Ended, which is called once.
+type Ongoing interface {
+	Progress(Progress)
+	Ended(error)
+}
+
+// toldWhole marks the context of a call that Begin has told of.
+type toldWhole struct{}
+
+// Begin tells the observer, unless it is nil, that a call begins that goes on after its answer has begun. Of what is
+// asked with the context that it returns nothing else is told. The caller calls Ended.
+func Begin(ctx context.Context, o Observer, route, id string) (context.Context, Ongoing) {
+	if o == nil {
+		return ctx, unobserved{}
+	}
+	return context.WithValue(ctx, toldWhole{}, true), o.Begun(Call{Cause: crimeta.CauseOf(ctx), Route: route, ID: id})
+}
+
+// unobserved is a call that nobody hears of.
+type unobserved struct{}
+
+func (unobserved) Progress(Progress) {}
+func (unobserved) Ended(error)       {}
+
+// observed tells of each call but those that Begin has told of. Connections that are taken over (exec, attach) do
+// not go through here.
 type observed struct {
 	http.RoundTripper
-	tell func(Call)
+	by Observer
 }
 
 // RoundTrip implements http.RoundTripper.
 func (o observed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Context().Value(toldWhole{}) != nil {
+		return o.RoundTripper.RoundTrip(req)
+	}
 	begun := time.Now()
 	resp, err := o.RoundTripper.RoundTrip(req)
 	call := Call{Cause: crimeta.CauseOf(req.Context()), Took: time.Since(begun), Err: err}
@@ -34,16 +71,16 @@ func (o observed) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp != nil {
 		call.Code = resp.StatusCode
 	}
-	o.tell(call)
+	o.by.Called(call)
 	return resp, err
 }
 
 // observe returns the transport, or one that tells of its calls.
-func observe(t http.RoundTripper, tell func(Call)) http.RoundTripper {
-	if tell == nil {
+func observe(t http.RoundTripper, by Observer) http.RoundTripper {
+	if by == nil {
 		return t
 	}
-	return observed{t, tell}
+	return observed{t, by}
 }
 
 // route splits the path of a request into the route, of which there are few, and the object. A path is

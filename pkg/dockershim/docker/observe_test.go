@@ -35,8 +35,14 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// told is an Observer.
+type told struct{ calls []Call }
+
+func (o *told) Called(c Call)        { o.calls = append(o.calls, c) }
+func (o *told) Begun(c Call) Ongoing { o.Called(c); return unobserved{} }
+
 func TestCallsAreToldWithTheirCause(t *testing.T) {
-	var told []Call
+	by := &told{}
 	e, err := Connect(t.Context(), dockertest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, id := route(r.Method, r.URL.Path); id == "gone" {
 			http.Error(w, `{"message":"no"}`, http.StatusNotFound)
@@ -44,12 +50,12 @@ func TestCallsAreToldWithTheirCause(t *testing.T) {
 		}
 		w.Header().Set("API-Version", "1.41")
 		_, _ = w.Write([]byte("{}"))
-	})), func(c Call) { told = append(told, c) })
+	})), by)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	told = nil
+	by.calls = nil
 	sent, _ := metadata.FromOutgoingContext(crimeta.Because(t.Context(), 42))
 	ctx := metadata.NewIncomingContext(t.Context(), sent)
 	if _, err := e.ContainerInspect(ctx, "gone"); err == nil {
@@ -58,8 +64,20 @@ func TestCallsAreToldWithTheirCause(t *testing.T) {
 	if _, err := e.get(ctx, "/containers/json", ""); err != nil {
 		t.Error(err)
 	}
+	told := by.calls
 	if len(told) != 2 || told[0].Cause != 42 || told[0].Route != "GET /containers/{id}/json" || told[0].ID != "gone" || told[0].Code != 404 || told[0].Took <= 0 ||
 		told[1].Route != "GET /containers/json" || told[1].Code != 200 || told[1].Cause != 42 {
 		t.Errorf("%+v", told)
+	}
+	by.calls = nil
+	whole, _ := Begin(ctx, by, "POST /images/create", "i")
+	if _, err := e.get(whole, "/containers/json", ""); err != nil {
+		t.Error(err)
+	}
+	if len(by.calls) != 1 || by.calls[0] != (Call{Cause: 42, Route: "POST /images/create", ID: "i"}) {
+		t.Errorf("of a call that is told as a whole: %+v", by.calls)
+	}
+	if same, call := Begin(ctx, nil, "", ""); same != ctx || call == nil {
+		t.Error("without an observer")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/test/testimage"
 )
 
@@ -170,9 +172,68 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// What a registry says of sizes is not always true, and layers may come in any order.
+func TestHowFarAPullIs(t *testing.T) {
+	message := func(id, text string, current, total int64) pullMessage {
+		m := pullMessage{ID: id, Status: text}
+		m.ProgressDetail.Current, m.ProgressDetail.Total = current, total
+		return m
+	}
+	var p progress
+	for i, step := range []struct {
+		m    pullMessage
+		want docker.Progress
+	}{
+		{message("latest", "Pulling from library/nginx", 0, 0), docker.Progress{}},
+		{message("a", "Pulling fs layer", 0, 0), docker.Progress{Known: 1, More: true}},
+		{message("b", "Already exists", 0, 0), docker.Progress{Known: 2, Ready: 1, More: true}},
+		{message("a", "Downloading", 10, 100), docker.Progress{Done: 10, Total: 100, Known: 2, Ready: 1}},
+		{message("a", "Downloading", -5, 100), docker.Progress{Total: 100, Known: 2, Ready: 1}},
+		{message("a", "Downloading", 500, 100), docker.Progress{Done: 100, Total: 100, Known: 2, Ready: 1}},
+		{message("a", "Downloading", 50, -100), docker.Progress{Done: 50, Total: 100, Known: 2, Ready: 1}},
+		{message("a", "Downloading", 50, math.MaxInt64), docker.Progress{Done: 50, Total: 100, Known: 2, Ready: 1}},
+		{message("a", "Retrying in 5 seconds", 0, 0), docker.Progress{Total: 100, Known: 2, Ready: 1}},
+		{message("c", "Waiting", 0, 0), docker.Progress{Total: 100, Known: 3, Ready: 1, More: true}},
+		{message("c", "Verifying Checksum", 0, 0), docker.Progress{Total: 100, Known: 3, Ready: 1}},
+		{message("a", "Download complete", 0, 0), docker.Progress{Done: 100, Total: 100, Known: 3, Ready: 1}},
+		{message("a", "Extracting", 3, 700), docker.Progress{Done: 100, Total: 100, Known: 3, Ready: 1}},
+		{message("c", "Extracting", 3, 7), docker.Progress{Done: 107, Total: 107, Known: 3, Ready: 1}},
+		{message("c", "Pull complete", 0, 0), docker.Progress{Done: 107, Total: 107, Known: 3, Ready: 2}},
+		{message("a", "Pull complete", 0, 0), docker.Progress{Done: 107, Total: 107, Known: 3, Ready: 3}},
+	} {
+		if p.see(step.m); p.far() != step.want {
+			t.Errorf("step %d: %+v, want %+v", i, p.far(), step.want)
+		}
+	}
+	for i := range int64(maxFollowed) + 10 {
+		p.see(message(fmt.Sprint(i), "Downloading", maxLayerSize, maxLayerSize))
+	}
+	if far := p.far(); len(p.layers) != maxFollowed || far.Done <= 0 || far.Done > far.Total {
+		t.Errorf("of %d layers: %+v", len(p.layers), far)
+	}
+}
+
+func TestHowFarAPullIsIsToldOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []docker.Progress
+		w, _ := watch(t.Context(), "x", time.Minute, func(p docker.Progress) { told = append(told, p) })
+		defer w.stop()
+		w.see(pullMessage{Status: "Pulling from x"})
+		for i := range int64(100) { // for ten seconds
+			m := pullMessage{ID: "a", Status: "Downloading"}
+			m.ProgressDetail.Current, m.ProgressDetail.Total = i+1, 100
+			w.see(m)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if len(told) != 10 || told[0].Done != 1 || told[9].Done != 91 {
+			t.Errorf("%+v", told)
+		}
+	})
+}
+
 func TestPullIsGivenUpOnlyWithoutProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, ctx := watch(t.Context(), "x", time.Minute)
+		w, ctx := watch(t.Context(), "x", time.Minute, func(docker.Progress) {})
 		defer w.stop()
 		for i := range int64(10) { // ten minutes, with some progress in each
 			time.Sleep(50 * time.Second)
@@ -194,7 +255,7 @@ func TestPullIsGivenUpOnlyWithoutProgress(t *testing.T) {
 
 func TestUnpackingMayBeSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, ctx := watch(t.Context(), "x", time.Minute)
+		w, ctx := watch(t.Context(), "x", time.Minute, func(docker.Progress) {})
 		defer w.stop()
 		w.see(pullMessage{ID: "a", Status: "Extracting"})
 		time.Sleep(time.Hour)

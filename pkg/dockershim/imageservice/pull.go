@@ -15,6 +15,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/grpccode"
 )
 
@@ -65,13 +66,11 @@ func (s *Service) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 
 // pull returns the ID of the image that has the name afterwards.
 func (s *Service) pull(ctx context.Context, t target, creds credentials) (id string, err error) {
-	if err := s.transfer(ctx, t.name, creds); err != nil {
-		var s interface{ GRPCStatus() *status.Status }
-		c := code(err, t, reference.FamiliarString(t.name))
-		if errors.As(err, &s) {
-			c = s.GRPCStatus().Code()
-		}
-		return "", grpccode.Refused(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
+	asking, call := docker.Begin(ctx, s.cfg.Observe, "POST /images/create", reference.FamiliarString(t.name))
+	err = refused(s.transfer(asking, t.name, creds, call.Progress), t, creds)
+	call.Ended(err)
+	if err != nil {
+		return "", err
 	}
 	found, err := s.find(ctx, t)
 	if err != nil {
@@ -83,9 +82,22 @@ func (s *Service) pull(ctx context.Context, t target, creds credentials) (id str
 	return found.ID, nil
 }
 
-// transfer lets Docker pull and watches it.
-func (s *Service) transfer(ctx context.Context, name reference.Named, creds credentials) error {
-	w, ctx := watch(ctx, reference.FamiliarString(name), s.cfg.PullProgressDeadline)
+// refused says why a pull failed, without its credentials; nil if it has not.
+func refused(err error, t target, creds credentials) error {
+	if err == nil {
+		return nil
+	}
+	var s interface{ GRPCStatus() *status.Status }
+	c := code(err, t, reference.FamiliarString(t.name))
+	if errors.As(err, &s) {
+		c = s.GRPCStatus().Code()
+	}
+	return grpccode.Refused(c, "pull image %s: %s", t, creds.redact(status.Convert(err).Message()))
+}
+
+// transfer lets Docker pull, watches it, and tells how far it is: once a second, and when all is there.
+func (s *Service) transfer(ctx context.Context, name reference.Named, creds credentials, tell func(docker.Progress)) error {
+	w, ctx := watch(ctx, reference.FamiliarString(name), s.cfg.PullProgressDeadline, tell)
 	defer w.stop()
 	body, err := s.docker.ImagePull(ctx, reference.FamiliarString(name), image.PullOptions{RegistryAuth: creds.header})
 	if err != nil {
@@ -97,7 +109,11 @@ func (s *Service) transfer(ctx context.Context, name reference.Named, creds cred
 		switch err := dec.Decode(&m); {
 		case err == io.EOF:
 			// A body that the end of the context cuts off looks like a complete one.
-			return w.cause(ctx.Err())
+			err = w.cause(ctx.Err())
+			if err == nil {
+				tell(w.progress.far())
+			}
+			return err
 		case err != nil:
 			return w.cause(err)
 		case m.Error != "":
@@ -113,16 +129,21 @@ type watchdog struct {
 	deadline time.Duration
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
+	tell     func(docker.Progress)
 
 	mu       sync.Mutex
 	progress progress
 	moved    time.Time
+	told     time.Time // when somebody was told how far it is
 	timer    *time.Timer
 }
 
-func watch(parent context.Context, image string, deadline time.Duration) (*watchdog, context.Context) {
+// tellEvery is how often it is told how far a pull is. Docker says it ten times a second, for each layer.
+const tellEvery = time.Second
+
+func watch(parent context.Context, image string, deadline time.Duration, tell func(docker.Progress)) (*watchdog, context.Context) {
 	ctx, cancel := context.WithCancelCause(parent)
-	w := &watchdog{image: image, deadline: deadline, ctx: ctx, cancel: cancel, moved: time.Now()}
+	w := &watchdog{image: image, deadline: deadline, ctx: ctx, cancel: cancel, tell: tell, moved: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(deadline, w.check)
@@ -134,6 +155,12 @@ func (w *watchdog) see(m pullMessage) {
 	defer w.mu.Unlock()
 	if w.progress.see(m) {
 		w.moved = time.Now()
+		if w.moved.Sub(w.told) >= tellEvery {
+			if far := w.progress.far(); far.Known > 0 {
+				w.told = w.moved
+				w.tell(far)
+			}
+		}
 		klog.V(4).InfoS("Pull progress", "image", w.image, "progress", w.progress.last)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/docker/docker/client"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/pause"
 )
 
@@ -56,6 +57,8 @@ type Config struct {
 	// WritableLayers gives what the containers' writable layers occupy, for
 	// ImageFsInfo; nil: not reported. It must not block.
 	WritableLayers func() (bytes, inodes uint64)
+	// Observe hears of each pull, and how far it is; nil: nobody does.
+	Observe docker.Observer
 }
 
 // Service implements cri.ImageServiceServer. It is safe for concurrent use.

@@ -89,6 +89,8 @@ type Config struct {
 	// Serialize allows one pull at a time; otherwise MaxParallel at once, 0 any number.
 	Serialize   bool
 	MaxParallel int
+	// Progress is told by the runtime how far its pulls are; nil: it does not say.
+	Progress *Progress
 	// QPS and Burst bound how often pulls begin; QPS 0 is no bound. Pulls beyond
 	// the bound wait.
 	QPS   float32
@@ -145,7 +147,7 @@ func New(c Config) (*Manager, error) {
 		waits:     c.Waits,
 		backoff:   backoff{initial: c.BackoffInitial, most: c.BackoffMax, entries: map[pair]*failure{}},
 		statuses:  statuses{images: c.Images, now: c.Clock.Now, known: map[string]found{}, asking: map[string]*question{}},
-		pulls:     pulls{images: c.Images, now: c.Clock.Now, running: map[pullKey]*pull{}},
+		pulls:     pulls{images: c.Images, now: c.Clock.Now, far: c.Progress, running: map[pullKey]*pull{}},
 	}
 	if c.Serialize {
 		c.MaxParallel = 1

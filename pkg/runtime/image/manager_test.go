@@ -356,6 +356,52 @@ func TestABurstOfEqualPodsAsksAndPullsOnce(t *testing.T) {
 	})
 }
 
+func TestAllWhoWaitForAPullHearHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, far := newNode(), &Progress{}
+		n.pull = func(ctx context.Context, _ *cri.PullImageRequest) error {
+			pull := journal.Of(ctx).Seq() // which the runtime's call says to be its cause
+			far.Tell(pull+1000, journal.Text("of another pull"))
+			far.Tell(pull, journal.Text("1 of 3"))
+			time.Sleep(2500 * time.Millisecond)
+			far.Tell(pull, journal.Text("2 of 3"))
+			time.Sleep(2500 * time.Millisecond)
+			far.Tell(pull, journal.Text("3 of 3"))
+			return nil
+		}
+		m, _ := newManager(t, n, Config{Progress: far})
+		told := func() (all []string) {
+			events, _ := m.journal.Since(0)
+			for _, e := range events {
+				if e.Kind == journal.Pull {
+					all = append(all, fmt.Sprintf("%s %v %v", e.Pod, e.Detail, e.Took == journal.UnderWay))
+				}
+			}
+			return all
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for uid, ctx := range map[string]context.Context{"a": t.Context(), "gone": ctx} {
+			go m.Ensure(ctx, pod(uid), container("x:1", v1.PullIfNotPresent), nil)
+			time.Sleep(time.Second)
+		}
+		cancel() // whichever was first
+		synctest.Wait()
+		go m.Ensure(t.Context(), pod("late"), container("x:1", v1.PullIfNotPresent), nil)
+		synctest.Wait()
+		if got := told(); len(got) != 3 || !slices.Contains(got, "a 1 of 3 true") || !slices.Contains(got, "gone 1 of 3 false") || got[2] != "late 1 of 3 true" {
+			t.Errorf("after two seconds: %q", got)
+		}
+		time.Sleep(time.Second)
+		if got := told(); !slices.Contains(got, "a 2 of 3 true") || got[2] != "late 2 of 3 true" {
+			t.Errorf("after three seconds: %q", got)
+		}
+		time.Sleep(time.Minute)
+		if got := told(); !slices.Contains(got, "a 3 of 3 false") || !slices.Contains(got, "gone 1 of 3 false") || got[2] != "late 3 of 3 false" || len(far.pulls) != 0 {
+			t.Errorf("at the end: %q, %d pulls", got, len(far.pulls))
+		}
+	})
+}
+
 func TestARemovedImageIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode("x:1")

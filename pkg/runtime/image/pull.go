@@ -8,6 +8,8 @@ import (
 
 	"k8s.io/client-go/util/flowcontrol"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 )
 
 // pulls runs at most one pull of an image with the same credentials at a time and
@@ -18,6 +20,7 @@ type pulls struct {
 	slots   chan struct{}           // nil: any number at once
 	limiter flowcontrol.RateLimiter // nil: any rate
 	now     func() time.Time
+	far     *Progress
 
 	mu      sync.Mutex
 	running map[pullKey]*pull
@@ -30,7 +33,8 @@ type pullKey struct{ image, user, server, secret string }
 type pull struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
-	waiting int // guarded by pulls.mu
+	waiting int    // guarded by pulls.mu
+	first   uint64 // the journal's event of the first who waited
 
 	ref  string
 	took time.Duration // without waiting for a slot
@@ -50,7 +54,7 @@ func (p *pulls) pull(ctx context.Context, image string, auth *cri.AuthConfig, sa
 	p.mu.Lock()
 	one := p.running[key]
 	if one == nil {
-		one = &pull{done: make(chan struct{})}
+		one = &pull{done: make(chan struct{}), first: journal.Of(ctx).Seq()}
 		var own context.Context
 		own, one.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		p.running[key] = one
@@ -58,6 +62,7 @@ func (p *pulls) pull(ctx context.Context, image string, auth *cri.AuthConfig, sa
 	}
 	one.waiting++
 	p.mu.Unlock()
+	defer p.far.wait(one.first, journal.Of(ctx))()
 	select {
 	case <-one.done:
 		return one.ref, one.took, one.err

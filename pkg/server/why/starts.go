@@ -319,6 +319,28 @@ func (l *look) image(f *Finding, s *v1.ContainerStatus, field string) {
 	}
 }
 
+// pulling is about a pod for which an image is being pulled.
+func pulling(l *look) *Finding {
+	i := slices.IndexFunc(l.events, func(e journal.Shown) bool {
+		return e.Kind == journal.Pull.String() && e.TookNS == int64(journal.UnderWay)
+	})
+	if i < 0 {
+		return nil
+	}
+	e, whose, field := &l.events[i], "", "spec"
+	for _, c := range pods.AllContainers(l.pod) {
+		if c.Image == e.Name {
+			field = l.containerField(c.Name) + ".image"
+			whose = fmt.Sprintf("%s (%s)", l.title(c.Name), field)
+			break
+		}
+	}
+	return &Finding{
+		Cause: join(": ", l.phase(), whose, fmt.Sprintf("image %s is being pulled", e.Name), join(", ", e.Detail, "since "+l.age(e.Time))),
+		Fix:   "wait; a pull that gets nothing from the registry is given up by itself", Where: l.where(field),
+	}
+}
+
 // pullError is why the last pull of a container's image failed, "" if that is not remembered.
 func (l *look) pullError(container string) string {
 	for i := len(l.events) - 1; i >= 0; i-- {

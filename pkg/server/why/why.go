@@ -162,7 +162,7 @@ type look struct {
 
 // rules are asked in this order; the first that knows something is right.
 var rules = []func(*look) *Finding{
-	rejected, noRoom, evicted, overDeadline, nameTaken, networkAway, notMounted, noSandbox, containerWaits, containerEnded, leaving, notReady, gated, starting,
+	rejected, noRoom, evicted, overDeadline, nameTaken, networkAway, notMounted, noSandbox, containerWaits, containerEnded, leaving, notReady, gated, pulling, starting,
 }
 
 // Why returns what is to be said of each pod that does not run as wanted: exactly one finding each, ordered by namespace and

@@ -149,8 +149,8 @@ func TestSentences(t *testing.T) {
 		"does not end": {pod: thePod(func(p *v1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now.Add(-time.Minute)} }),
 			want: "still being removed 1m0s after its grace period. → see `mini-kubelet events web-n1`: a process that does not end, or a volume that is busy."},
 		"just seen": {pod: thePod(), want: "Pending: is being started. → wait; `mini-kubelet events web-n1` tells more."},
-		"under way": {pod: thePod(), events: []journal.Shown{{Kind: "pull", Name: "nginx", TookNS: -1}},
-			want: "Pending: is being started; last: pull nginx (under way). → wait; `mini-kubelet events web-n1` tells more."},
+		"under way": {pod: thePod(), events: []journal.Shown{{Kind: "volume", Name: "data", TookNS: -1}},
+			want: "Pending: is being started; last: volume data (under way). → wait; `mini-kubelet events web-n1` tells more."},
 
 		"field of another kubelet": {pod: thePod(failed("UnsupportedPodFields", "Pod was rejected: this node cannot do what the pod asks for: spec.volumes[0].rbd: removed from Kubernetes; use the CSI driver x")),
 			want: "refused: this node does not do spec.volumes[0].rbd: removed from Kubernetes. → remove spec.volumes[0].rbd, and use the CSI driver x (web.yaml:3). Next try when the manifest changes."},
@@ -238,6 +238,11 @@ func TestSentences(t *testing.T) {
 			want: "Pending: volume v (spec.volumes[0].hostPath.type) cannot be mounted: hostPath type check failed: /x is not a file. → make it on the node, or give spec.volumes[0].hostPath.type another value (web.yaml:4)."},
 		"mounted since": {pod: thePod(volume(v1.VolumeSource{HostPath: &v1.HostPathVolumeSource{Path: "/x"}})), events: []journal.Shown{mountFailed("x"), {Seq: 9, Kind: "event", Reason: "Pulling", Detail: "Pulling image"}},
 			want: "Pending: is being started; last: Pulling: Pulling image. → wait; `mini-kubelet events web-n1` tells more."},
+		"a pull": {pod: thePod(waits("ContainerCreating", "")), events: []journal.Shown{
+			{Kind: "pull", Name: "i", Time: now.Add(-time.Hour), TookNS: 5}, {Kind: "pull", Name: "i", Detail: "34 of 120 MB, 3 of 5 layers", Time: now.Add(-12 * time.Second), TookNS: -1}},
+			want: "Pending: container c (spec.containers[0].image): image i is being pulled: 34 of 120 MB, 3 of 5 layers, since 12s. → wait; a pull that gets nothing from the registry is given up by itself (web.yaml:3)."},
+		"a pull that is over": {pod: thePod(waits("ContainerCreating", "")), events: []journal.Shown{{Kind: "pull", Name: "i", Time: now.Add(-time.Hour), TookNS: 5, Detail: "all 120 MB"}},
+			want: "Pending: is being started; last: pull i. → wait; `mini-kubelet events web-n1` tells more."},
 		"claim": {pod: thePod(volume(v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}})), events: []journal.Shown{mountFailed("error processing PVC default/data: PVC is not bound: x")},
 			evidence: known{wants: `20Gi of class "fast", [ReadWriteOnce]`, volumes: []string{"pv-a: it has 10Gi only", `pv-b: its class is "slow"`}},
 			want: `Pending: claim data (spec.volumes[0].persistentVolumeClaim.claimName) has no volume: it wants 20Gi of class "fast", [ReadWriteOnce]; pv-a: it has 10Gi only; pv-b: its class is "slow". ` +
