@@ -82,8 +82,7 @@ func (r *refusals) rest(in *Inputs) []Finding {
 // refusal words the problems of one document: the first, and how many more there are.
 func refusal(s subject, problems []Problem) *Finding {
 	problems = slices.Clone(problems)
-	// A field that is told is worth more than a remark about the whole.
-	slices.SortStableFunc(problems, func(a, b Problem) int { return -cmp.Compare(min(len(a.Field), 1), min(len(b.Field), 1)) })
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.rank(), b.rank()) })
 	p := problems[0]
 	f := &Finding{Kind: s.kind, Namespace: s.name.Namespace, Name: s.name.Name, Cause: "refused: " + join(": ", p.Field, p.Message), Where: p.File, AtOnce: "the file changes"}
 	if s.name.Name == "" {
@@ -98,6 +97,20 @@ func refusal(s subject, problems []Problem) *Finding {
 	}
 	f.Fix = mend(p)
 	return f
+}
+
+// rank orders the problems of one document: what is missing makes what refers to it wrong, and a field that is told is worth
+// more than a remark about the whole.
+func (p *Problem) rank() int {
+	switch {
+	case p.Field == "":
+		return 3
+	case strings.HasPrefix(p.Message, "unknown field"):
+		return 0 // it may be what is missing
+	case strings.HasPrefix(p.Message, "Required value"):
+		return 1
+	}
+	return 2
 }
 
 // mend says what to do about a problem.

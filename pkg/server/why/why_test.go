@@ -285,6 +285,8 @@ func TestRefusedManifests(t *testing.T) {
 		{Kind: "Pod", Name: name("db"), File: "/m/db.yaml", Line: 7, Field: "spec.containers[0].imag", Message: `unknown field (it is spelt "image")`},
 		{Kind: "Pod", Name: name("web"), File: "/m/web.yaml", Line: 3, Field: "spec.containers[0].name", Message: "Required value"},
 		{Kind: "ConfigMap", Name: name("web"), File: "/m/web.yaml", Line: 9, Field: "data", Message: "Invalid value"},
+		{Kind: "Pod", Name: name("disk"), File: "/m/disk.yaml", Line: 9, Field: "spec.containers[0].volumeDevices[0].name", Message: "Invalid value"},
+		{Kind: "Pod", Name: name("disk"), File: "/m/disk.yaml", Line: 14, Field: "spec.volumes[0]", Message: "Required value: must specify a volume type"},
 		{File: "/m/broken.yaml", Document: 1, Line: 1, Message: "not YAML: did not find\x1b expected key"},
 		{File: "/m/broken.yaml", Document: 2, Line: 5, Field: "kind", Message: "Required value"},
 	}
@@ -297,6 +299,7 @@ func TestRefusedManifests(t *testing.T) {
 		`File /m/broken.yaml: refused: not YAML: did not find\u001b expected key. → correct the YAML (broken.yaml:1). Next try when the file changes.`,
 		`File /m/broken.yaml: refused: kind: Required value. → give kind a value (broken.yaml:5). Next try when the file changes.`,
 		`Pod db: refused: spec.containers[0].imag: unknown field (it is spelt "image"); and 1 more like it. → write "image" for imag (db.yaml:7). Next try when the file changes.`,
+		`Pod disk: refused: spec.volumes[0]: Required value: must specify a volume type; and 1 more like it. → give spec.volumes[0] a value (disk.yaml:14). Next try when the file changes.`,
 		`ConfigMap web: refused: data: Invalid value. → correct data (web.yaml:9). Next try when the file changes.`,
 		`Pod web-n1: its manifest was edited and is refused, what it said before runs on: spec.containers[0].name: Required value. → give spec.containers[0].name a value (web.yaml:3). Next try when the file changes.`,
 	}
