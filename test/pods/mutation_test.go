@@ -143,8 +143,8 @@ func agree(p why.Problem, changed string) bool {
 		return true
 	}
 	a, b := steps(p.Field), steps(changed)
-	if strings.Contains(p.Message, b[len(b)-1]+" ") {
-		return true // it names it
+	if strings.Contains(strings.ToLower(p.Message), strings.ToLower(b[len(b)-1])+" ") {
+		return true // it names it, if only as the API's words do: "can only use volume source type of PersistentVolumeClaim or"
 	}
 	common := 0
 	for common < min(len(a), len(b)) && strings.EqualFold(a[common], b[common]) {
