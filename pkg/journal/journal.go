@@ -48,7 +48,7 @@ type Journal struct {
 // New returns a Journal that stamps entries with now and hands them to sinks in order.
 func New(now func() time.Time, sinks ...Sink) *Journal {
 	return &Journal{now: now, sinks: sinks, decisions: &decisions{idle: map[made]*Decided{}}, ring: &ring{
-		start: time.Now(), slots: make([]Event, Capacity), names: names{known: map[types.UID]Who{}},
+		start: time.Now(), slots: make([]Event, Capacity), names: names{known: map[types.UID]*name{}},
 	}}
 }
 

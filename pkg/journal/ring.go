@@ -373,13 +373,14 @@ func (s *Span) Owner() (pod types.UID, step uint32) {
 	return s.e.Pod, s.e.Step // which do not change
 }
 
-// NextStep numbers the steps of workers.
-func (j *Journal) NextStep() uint32 {
+// NextStep numbers the steps of workers. A pod that takes steps is remembered by its name, however many others there are.
+func (j *Journal) NextStep(pod types.UID) uint32 {
 	if j == nil || j.ring == nil {
 		return 0
 	}
 	j.ring.mu.Lock()
 	defer j.ring.mu.Unlock()
+	j.ring.names.refresh(pod)
 	j.ring.steps++
 	return j.ring.steps
 }
@@ -490,15 +491,6 @@ type Who struct {
 	Namespace, Name string
 }
 
-// maxNames is of how many pods the names are remembered.
-const maxNames = 4096
-
-// names remembers which pod a UID is of; the oldest is forgotten first.
-type names struct {
-	known map[types.UID]Who
-	order []types.UID
-}
-
 // Know tells the journal which pod a UID is of.
 func (j *Journal) Know(w Who) {
 	if j == nil || j.ring == nil {
@@ -506,15 +498,7 @@ func (j *Journal) Know(w Who) {
 	}
 	j.ring.mu.Lock()
 	defer j.ring.mu.Unlock()
-	n := &j.ring.names
-	if _, known := n.known[w.UID]; !known {
-		if len(n.order) == maxNames {
-			delete(n.known, n.order[0])
-			n.order = append(n.order[:0], n.order[1:]...)
-		}
-		n.order = append(n.order, w.UID)
-	}
-	n.known[w.UID] = w
+	j.ring.names.know(w)
 }
 
 // Who returns the pod that a UID is of; only the UID if the journal was not told.
@@ -524,8 +508,8 @@ func (j *Journal) Who(uid types.UID) Who {
 	}
 	j.ring.mu.Lock()
 	defer j.ring.mu.Unlock()
-	if w, known := j.ring.names.known[uid]; known {
-		return w
+	if n := j.ring.names.known[uid]; n != nil {
+		return n.Who
 	}
 	return Who{UID: uid}
 }

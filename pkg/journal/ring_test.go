@@ -228,7 +228,7 @@ func TestWithoutAJournal(t *testing.T) {
 		s.End(nil)
 		j.BeginQuiet(&h, Event{}).End(errors.New("x"))
 		ctx := In(t.Context(), s)
-		if e := Within(ctx, Event{}); e.Cause != 0 || Of(ctx) != nil || s.Quiet() || s.Seq() != 0 || j.NextStep() != 0 {
+		if e := Within(ctx, Event{}); e.Cause != 0 || Of(ctx) != nil || s.Quiet() || s.Seq() != 0 || j.NextStep("u") != 0 {
 			t.Errorf("%+v", e)
 		}
 		j.Know(Who{UID: "u", Name: "web"})
@@ -276,8 +276,34 @@ func TestNamesAreBounded(t *testing.T) {
 		j.Know(Who{UID: uid(i), Name: fmt.Sprint(i)})
 	}
 	j.Know(Who{UID: uid(1), Name: "again"})
-	if j.Who(uid(0)).Name != "" || j.Who(uid(1)).Name != "again" || len(j.ring.names.known) != maxNames || len(j.ring.names.order) != maxNames {
+	if j.Who(uid(0)).Name != "" || j.Who(uid(1)).Name != "again" || len(j.ring.names.known) != maxNames {
 		t.Errorf("%+v, %+v, %d names", j.Who(uid(0)), j.Who(uid(1)), len(j.ring.names.known))
+	}
+}
+
+func TestAPodThatTakesStepsKeepsItsName(t *testing.T) {
+	j := New(time.Now)
+	j.Know(Who{UID: "quiet", Name: "quiet"})
+	j.Know(Who{UID: "gone", Name: "gone"})
+	for i := range 3 * maxNames {
+		j.Know(Who{UID: uid(i), Name: fmt.Sprint(i)})
+		if i%(maxNames/2) == 0 {
+			j.NextStep("quiet")
+		}
+	}
+	j.NextStep("never heard of")
+	last := uid(3*maxNames - 1)
+	if j.Who("quiet").Name != "quiet" || j.Who("gone").Name != "" || j.Who(last).Name == "" || j.Who(uid(maxNames)).Name != "" {
+		t.Errorf("%+v, %+v, %+v", j.Who("quiet"), j.Who("gone"), j.Who(last))
+	}
+	listed := 0
+	for n := j.ring.names.oldest; n != nil; n = n.newer {
+		if listed++; j.ring.names.known[n.UID] != n || n.older != nil && n.older.newer != n || n.newer == nil && n != j.ring.names.newest {
+			t.Fatalf("%+v is not where it should be", n.Who)
+		}
+	}
+	if listed != maxNames || len(j.ring.names.known) != maxNames {
+		t.Errorf("%d in order, %d known", listed, len(j.ring.names.known))
 	}
 }
 
@@ -315,6 +341,7 @@ func TestNotingAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		j.Note(Event{Kind: Wake, Pod: "u", Name: "pleg", Detail: shown.Detail})
 		j.Again(&h, Event{Kind: Probe, Pod: "u", Name: "c", Quiet: true})
+		j.NextStep("u")
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -344,6 +371,19 @@ func BenchmarkAgain(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		j.Again(&h, Event{Kind: Probe, Pod: "u", Name: "c/liveness", Reason: "success", Quiet: true})
+	}
+}
+
+func BenchmarkNextStep(b *testing.B) {
+	j := New(time.Now)
+	var uids []types.UID
+	for i := range maxNames {
+		uids = append(uids, uid(i))
+		j.Know(Who{UID: uids[i], Name: fmt.Sprint(i)})
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		j.NextStep(uids[i*61%maxNames])
 	}
 }
 

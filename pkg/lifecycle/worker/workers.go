@@ -412,7 +412,7 @@ func (w *Workers) beginStep(ctx context.Context, s *state) (context.Context, ste
 	s.dirty = false
 	ctx, s.cancel = context.WithCancel(ctx)
 	span := w.cfg.Journal.BeginQuiet(&s.resting, journal.Event{
-		Kind: journal.Step, Pod: s.uid, Reason: s.phase.String(), Cause: s.cause, Step: w.cfg.Journal.NextStep(),
+		Kind: journal.Step, Pod: s.uid, Reason: s.phase.String(), Cause: s.cause, Step: w.cfg.Journal.NextStep(s.uid),
 	})
 	return journal.In(ctx, span), step{
 		span:  span,
