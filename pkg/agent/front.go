@@ -39,7 +39,7 @@ type apiHost struct {
 // newFront makes the parts that show the node and its pods, and give access to their
 // containers.
 func newFront(f *foundation, h *host, s *supplies, rt *runtimeStage, l *life, w world, out io.Writer) ([]part, error) {
-	access, err := podaccess.New(podaccess.Config{CheckpointDir: filepath.Join(f.cfg.RootDir, "checkpoints"), CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg})
+	access, err := podaccess.New(podaccess.Config{CheckpointDir: filepath.Join(f.cfg.RootDir, "checkpoints"), CRI: f.client, Pods: f.store, Statuses: f.statuses, Cache: rt.pleg, Journal: f.journal})
 	if err != nil {
 		return nil, err
 	}

@@ -167,7 +167,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if s.streams, err = streaming.New(streaming.Config{Docker: engine.Client, Address: cfg.StreamingAddress}); err != nil {
+	if s.streams, err = streaming.New(streaming.Config{Docker: engine.Client, Address: cfg.StreamingAddress, Observe: cfg.Observe}); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -136,6 +138,24 @@ func TestLookingIntoPods(t *testing.T) {
 	t.Run("a terminal", func(t *testing.T) { execOnATerminal(t, a) })
 	t.Run("a log is followed over a restart", func(t *testing.T) { followRestart(t, a) })
 	t.Run("port-forward", func(t *testing.T) { forwardAFile(t, a) })
+	t.Run("all of it is in the journal, and nothing that flowed through it", func(t *testing.T) {
+		raw, all := record(t, a)
+		for _, stream := range []string{
+			"docker POST /exec/{id}/start <- cri Exec <- timer request exec",
+			"docker POST /containers/{id}/attach <- cri Attach <- timer request attach",
+			"docker port-forward {id} <- cri PortForward <- timer request port-forward",
+		} {
+			i := slices.IndexFunc(all, func(e journal.Shown) bool { return chain(all, e.Seq) == stream })
+			if i < 0 || all[i].UID != string(web.UID) || all[i].TookNS <= 0 {
+				t.Errorf("not found, or not the pod's: %s", stream)
+			}
+		}
+		for _, flowed := range []string{"to out", "0123456789abcdef\\u0000", "exit 42"} {
+			if strings.Contains(raw, flowed) {
+				t.Errorf("%q is in the journal", flowed)
+			}
+		}
+	})
 	t.Run("top", func(t *testing.T) {
 		harness.Eventually(t, "top shows figures", harness.Patience, func() error {
 			r := look(t, a, "", "top")

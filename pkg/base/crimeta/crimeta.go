@@ -56,6 +56,15 @@ func CauseOf(ctx context.Context) uint64 {
 	return 0
 }
 
+// CausedBy returns a context in which CauseOf returns that event, for what a server does later because of a call; 0 for
+// what counts as caused by nothing.
+func CausedBy(ctx context.Context, event uint64) context.Context {
+	said, _ := metadata.FromIncomingContext(ctx)
+	said = said.Copy()
+	said.Set(cause, strconv.FormatUint(event, 10))
+	return metadata.NewIncomingContext(ctx, said)
+}
+
 // OutputLimit makes ExecSync keep only the first bytes of a command's output, of both
 // streams together: for callers that need no more. The command runs on as without a limit.
 func OutputLimit(ctx context.Context, bytes int) context.Context {

@@ -25,6 +25,19 @@ func TestWhatTheAgentSaysIsSeenByTheServer(t *testing.T) {
 	}
 }
 
+func TestTheCauseIsKeptForLater(t *testing.T) {
+	sent, _ := metadata.FromOutgoingContext(OutputLimit(Because(t.Context(), 42), 7))
+	ctx := metadata.NewIncomingContext(t.Context(), sent)
+	if got := CauseOf(ctx); got != 42 {
+		t.Errorf("cause %d", got)
+	}
+	later := CausedBy(t.Context(), CauseOf(ctx))
+	none := CausedBy(ctx, 0)
+	if CauseOf(later) != 42 || CauseOf(none) != 0 || CauseOf(ctx) != 42 || OutputLimitOf(none, 100) != 7 {
+		t.Errorf("later %d, none %d, still %d", CauseOf(later), CauseOf(none), CauseOf(ctx))
+	}
+}
+
 func TestOutputLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		sent metadata.MD

@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // maxStall is how long an attached client may read nothing. The container's output waits for
@@ -29,13 +30,17 @@ func (s *Server) attach(ctx context.Context, containerID string, client stdio) e
 	if !info.Config.OpenStdin {
 		client.in = nil
 	}
+	_, call := docker.Begin(ctx, s.cfg.Observe, "POST /containers/{id}/attach", containerID)
 	h, err := s.docker.ContainerAttach(ctx, containerID, container.AttachOptions{
 		Stream: true, DetachKeys: noDetachKeys,
 		Stdin: client.in != nil, Stdout: client.out != nil, Stderr: client.err != nil && !tty,
 	})
 	if err != nil {
-		return dockerError(err, "attach to container %s", containerID)
+		err = dockerError(err, "attach to container %s", containerID)
+		call.Ended(err)
+		return err
 	}
+	defer call.Ended(nil)
 	defer h.Close()
 	dropWhenStalled(ctx, maxStall)
 	output := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types"
@@ -16,7 +17,9 @@ import (
 	"k8s.io/klog/v2"
 	utilexec "k8s.io/utils/exec"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // noDetachKeys is a sequence that nobody types. By default Docker intercepts ctrl-P ctrl-Q,
@@ -30,6 +33,13 @@ type execution struct {
 	containerID string
 	watched     int // its process ID, once its end is watched for
 	types.HijackedResponse
+	ended func(error) // tells whoever observes it that its stream has ended; only the first call counts
+}
+
+// Close closes the command's stream.
+func (e *execution) Close() {
+	e.HijackedResponse.Close()
+	e.ended(nil)
 }
 
 // startExec starts cmd. When it fails, nothing is left running.
@@ -38,7 +48,9 @@ func (s *Server) startExec(ctx context.Context, containerID string, opts contain
 	if err != nil {
 		return nil, dockerError(err, "create exec in container %s", containerID)
 	}
-	e := &execution{server: s, id: created.ID, containerID: containerID}
+	_, call := docker.Begin(ctx, s.cfg.Observe, "POST /exec/{id}/start", created.ID)
+	var over sync.Once
+	e := &execution{server: s, id: created.ID, containerID: containerID, ended: func(err error) { over.Do(func() { call.Ended(err) }) }}
 	// Docker's client does not heed ctx while it waits for the answer.
 	type answer struct {
 		types.HijackedResponse
@@ -59,18 +71,22 @@ func (s *Server) startExec(ctx context.Context, containerID string, opts contain
 			if ctx.Err() != nil {
 				e.kill()
 			}
-			return nil, dockerError(a.err, "start exec in container %s", containerID)
+			err := dockerError(a.err, "start exec in container %s", containerID)
+			e.ended(err)
+			return nil, err
 		}
 		e.HijackedResponse = a.HijackedResponse
 		return e, nil
 	case <-ctx.Done():
+		err := dockerError(ctx.Err(), "start exec in container %s", containerID)
+		e.ended(err)
 		go func() { // ends when Docker has answered
 			if a := <-answered; a.err == nil {
 				a.Close()
 			}
 			e.kill()
 		}()
-		return nil, dockerError(ctx.Err(), "start exec in container %s", containerID)
+		return nil, err
 	}
 }
 
@@ -194,12 +210,13 @@ func sendInput(to *types.HijackedResponse, in io.Reader, tty bool) {
 	}()
 }
 
-// followSizes passes on the sizes of the client's terminal until stop is called.
+// followSizes passes on the sizes of the client's terminal until stop is called. There may be any number, so that
+// they count as caused by nothing.
 func followSizes(ctx context.Context, sizes <-chan remotecommand.TerminalSize, set func(context.Context, container.ResizeOptions) error) (stop func()) {
 	if sizes == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(crimeta.CausedBy(ctx, 0))
 	go func() {
 		for {
 			select {

@@ -450,29 +450,29 @@ func TestURLWorksOnceAndOnlyForItsMethod(t *testing.T) {
 func TestTokens(t *testing.T) {
 	var tokens tokens
 	now := time.Now()
-	a, err := tokens.put("a", now)
+	a, err := tokens.put(asked{req: "a"}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := tokens.take(a, now.Add(tokenLife)); got != "a" {
+	if got := tokens.take(a, now.Add(tokenLife)).req; got != "a" {
 		t.Errorf("in time: %v", got)
 	}
-	if got := tokens.take(a, now); got != nil {
+	if got := tokens.take(a, now).req; got != nil {
 		t.Errorf("twice: %v", got)
 	}
-	b, _ := tokens.put("b", now)
-	if got := tokens.take(b, now.Add(tokenLife+1)); got != nil {
+	b, _ := tokens.put(asked{req: "b"}, now)
+	if got := tokens.take(b, now.Add(tokenLife+1)).req; got != nil {
 		t.Errorf("too late: %v", got)
 	}
 	for range maxTokens {
-		if _, err := tokens.put("c", now); err != nil {
+		if _, err := tokens.put(asked{req: "c"}, now); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := tokens.put("d", now); status.Code(err) != codes.ResourceExhausted {
+	if _, err := tokens.put(asked{req: "d"}, now); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("too many: %v", err)
 	}
-	if _, err := tokens.put("d", now.Add(tokenLife+1)); err != nil || len(tokens.reqs) != 1 {
+	if _, err := tokens.put(asked{req: "d"}, now.Add(tokenLife+1)); err != nil || len(tokens.reqs) != 1 {
 		t.Errorf("after the others expired: %v, %d kept", err, len(tokens.reqs))
 	}
 }

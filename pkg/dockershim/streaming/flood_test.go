@@ -43,7 +43,7 @@ func dial(t *testing.T, s *Server) net.Conn {
 // token returns the path of a URL that works.
 func token(t *testing.T, s *Server) string {
 	t.Helper()
-	token, err := s.tokens.put(&cri.ExecRequest{ContainerId: "c", Cmd: []string{"true"}, Stdout: true}, time.Now())
+	token, err := s.tokens.put(asked{req: &cri.ExecRequest{ContainerId: "c", Cmd: []string{"true"}, Stdout: true}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

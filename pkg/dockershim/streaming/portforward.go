@@ -22,7 +22,9 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/recovery"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // The most connections that are forwarded at a time, to one sandbox and to all, including those
@@ -62,11 +64,15 @@ func (f *forwards) begin(sandboxID string) (end func(), err error) {
 }
 
 func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
-	req, ok := requested[*cri.PortForwardRequest](s, w, r)
+	req, r, ok := requested[*cri.PortForwardRequest](s, w, r)
 	if !ok {
 		return
 	}
 	klog.V(4).InfoS("PortForward", "podSandboxID", req.PodSandboxId)
+	// Docker has no part in it but to say where the sandbox is, and each connection asks that.
+	_, stream := docker.Begin(r.Context(), s.cfg.Observe, "port-forward {id}", req.PodSandboxId)
+	defer stream.Ended(nil)
+	r = r.WithContext(crimeta.CausedBy(r.Context(), 0))
 	switch {
 	case wsstream.IsWebSocketRequestWithTunnelingProtocol(r):
 		throughTunnel(w, r, func(w http.ResponseWriter, r *http.Request) { s.forwardSPDY(w, r, req.PodSandboxId) })

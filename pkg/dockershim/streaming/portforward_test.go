@@ -464,7 +464,7 @@ func TestPortForwardsAreBounded(t *testing.T) {
 // forwardingTo is a client that may forward ports of a sandbox which nobody can look up.
 func forwardingTo(t *testing.T, s *Server) (net.Conn, *spdystream.Connection) {
 	t.Helper()
-	token, err := s.tokens.put(&cri.PortForwardRequest{PodSandboxId: "s"}, time.Now())
+	token, err := s.tokens.put(asked{req: &cri.PortForwardRequest{PodSandboxId: "s"}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,9 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/crimeta"
+	"github.com/mini-kubelet/mini-kubelet/pkg/dockershim/docker"
 )
 
 // Config is what a Server is built from.
@@ -29,6 +32,8 @@ type Config struct {
 	CreationTimeout time.Duration
 	// DialTimeout is how long a server in a pod may take to accept a connection; 10 s.
 	DialTimeout time.Duration
+	// Observe hears of each stream, from its begin to its end, and never of what flows through it; nil: nobody does.
+	Observe docker.Observer
 }
 
 // Server serves streams. Its methods are safe for concurrent use.
@@ -118,7 +123,7 @@ func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecRespo
 	if err := s.requireRunning(ctx, "container", req.GetContainerId()); err != nil {
 		return nil, err
 	}
-	u, err := s.url("exec", req)
+	u, err := s.url(ctx, "exec", req)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +138,7 @@ func (s *Server) Attach(ctx context.Context, req *cri.AttachRequest) (*cri.Attac
 	if err := s.requireRunning(ctx, "container", req.GetContainerId()); err != nil {
 		return nil, err
 	}
-	u, err := s.url("attach", req)
+	u, err := s.url(ctx, "attach", req)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +159,7 @@ func (s *Server) PortForward(ctx context.Context, req *cri.PortForwardRequest) (
 	if err := s.requireRunning(ctx, "sandbox", req.GetPodSandboxId()); err != nil {
 		return nil, err
 	}
-	u, err := s.url("portforward", req)
+	u, err := s.url(ctx, "portforward", req)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +179,8 @@ func checkStreams(containerID string, tty, stdin, stdout, stderr bool) error {
 }
 
 // url returns a complete URL: clients assume HTTPS when there is no scheme.
-func (s *Server) url(method string, req any) (string, error) {
-	token, err := s.tokens.put(req, time.Now())
+func (s *Server) url(ctx context.Context, method string, req any) (string, error) {
+	token, err := s.tokens.put(asked{req, crimeta.CauseOf(ctx)}, time.Now())
 	if err != nil {
 		return "", err
 	}
@@ -193,19 +198,21 @@ func (s *Server) requireRunning(ctx context.Context, what, id string) error {
 	return nil
 }
 
-// requested returns the request that the URL stands for, or answers NotFound.
-func requested[T any](s *Server, w http.ResponseWriter, r *http.Request) (req T, ok bool) {
-	req, ok = s.tokens.take(r.PathValue("token"), time.Now()).(T)
+// requested returns the request that the URL stands for, or answers NotFound. What is done with the visit's context has the
+// cause that the request had.
+func requested[T any](s *Server, w http.ResponseWriter, r *http.Request) (req T, visit *http.Request, ok bool) {
+	before := s.tokens.take(r.PathValue("token"), time.Now())
+	req, ok = before.req.(T)
 	if !ok {
 		http.Error(w, "no such stream: a URL works once and for a minute", http.StatusNotFound)
-		return req, false
+		return req, r, false
 	}
 	if !admit(r.Context()) {
 		http.Error(w, fmt.Sprintf("%d streams are open, which is the most", maxSessions), http.StatusServiceUnavailable)
-		return req, false
+		return req, r, false
 	}
 	w.Header().Del("Connection")
-	return req, true
+	return req, r.WithContext(crimeta.CausedBy(r.Context(), before.cause)), true
 }
 
 // once makes an answer end the connection, unless a handler changes its mind: a URL works once,
@@ -228,7 +235,7 @@ func quiet(next http.Handler) http.Handler {
 }
 
 func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
-	req, ok := requested[*cri.ExecRequest](s, w, r)
+	req, r, ok := requested[*cri.ExecRequest](s, w, r)
 	if !ok {
 		return
 	}
@@ -241,7 +248,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request) {
-	req, ok := requested[*cri.AttachRequest](s, w, r)
+	req, r, ok := requested[*cri.AttachRequest](s, w, r)
 	if !ok {
 		return
 	}

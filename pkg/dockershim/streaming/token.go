@@ -21,12 +21,18 @@ type tokens struct {
 }
 
 type pending struct {
-	req     any
+	asked
 	expires time.Time
 }
 
+// asked is a request, and what it is the consequence of.
+type asked struct {
+	req   any
+	cause uint64
+}
+
 // put returns a new token for req. It fails when too many tokens wait to be used.
-func (t *tokens) put(req any, now time.Time) (string, error) {
+func (t *tokens) put(req asked, now time.Time) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for token, p := range t.reqs {
@@ -45,14 +51,14 @@ func (t *tokens) put(req any, now time.Time) (string, error) {
 	return token, nil
 }
 
-// take returns the request of a token, once, or nil.
-func (t *tokens) take(token string, now time.Time) any {
+// take returns the request of a token, once, or none.
+func (t *tokens) take(token string, now time.Time) asked {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.reqs[token]
 	delete(t.reqs, token)
 	if !ok || now.After(p.expires) {
-		return nil
+		return asked{}
 	}
-	return p.req
+	return p.asked
 }

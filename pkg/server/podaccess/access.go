@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
 	"github.com/mini-kubelet/mini-kubelet/pkg/pods/actual"
 )
 
@@ -60,7 +61,7 @@ type Cache interface {
 	GetNewerThan(context.Context, types.UID, time.Time) (*actual.PodStatus, error)
 }
 
-// Config is what an Access is made of; all of it is required.
+// Config is what an Access is made of; all of it is required but for the Journal.
 type Config struct {
 	// CheckpointDir is where checkpoints of containers are kept, readable by root alone: they hold
 	// the memory of processes.
@@ -69,6 +70,8 @@ type Config struct {
 	Pods          Pods
 	Statuses      Statuses
 	Cache         Cache
+	// Journal notes what is done in a pod for somebody, as a cause; nil: nothing is noted. It is not required.
+	Journal *journal.Journal
 }
 
 // Access reaches containers. Safe for concurrent use.
@@ -85,13 +88,21 @@ func New(cfg Config) (*Access, error) {
 	return &Access{cfg: cfg}, nil
 }
 
+// note notes that somebody has asked for something in a pod: the cause of what is done with the context until the end.
+func (a *Access) note(ctx context.Context, pod *v1.Pod, what string) (context.Context, func()) {
+	span := a.cfg.Journal.Begin(journal.Event{Kind: journal.Timer, Name: "request", Reason: what, Pod: pod.UID})
+	return journal.In(ctx, span), func() { span.End(nil) }
+}
+
 // Exec returns the URL at which the runtime runs the command; it works once, for a
 // minute.
 func (a *Access) Exec(ctx context.Context, name types.NamespacedName, uid types.UID, o *v1.PodExecOptions) (*url.URL, error) {
-	_, id, err := a.container(ctx, name, uid, o.Container)
+	pod, id, err := a.container(ctx, name, uid, o.Container)
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := a.note(ctx, pod, "exec")
+	defer end()
 	r, err := a.cfg.CRI.Exec(ctx, &cri.ExecRequest{
 		ContainerId: id, Cmd: o.Command, Tty: o.TTY, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
 	})
@@ -109,6 +120,8 @@ func (a *Access) Attach(ctx context.Context, name types.NamespacedName, uid type
 		return nil, err
 	}
 	_, tty := declared(pod, o.Container)
+	ctx, end := a.note(ctx, pod, "attach")
+	defer end()
 	r, err := a.cfg.CRI.Attach(ctx, &cri.AttachRequest{
 		ContainerId: id, Tty: tty, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
 	})
@@ -128,6 +141,8 @@ func (a *Access) PortForward(ctx context.Context, name types.NamespacedName, uid
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := a.note(ctx, pod, "port-forward")
+	defer end()
 	r, err := a.cfg.CRI.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: id, Port: o.Ports})
 	if err != nil {
 		return nil, err
@@ -138,10 +153,12 @@ func (a *Access) PortForward(ctx context.Context, name types.NamespacedName, uid
 // Run runs a command in a container until it or ctx ends, and returns its output,
 // standard output first.
 func (a *Access) Run(ctx context.Context, name types.NamespacedName, uid types.UID, container string, cmd []string) ([]byte, error) {
-	_, id, err := a.container(ctx, name, uid, container)
+	pod, id, err := a.container(ctx, name, uid, container)
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := a.note(ctx, pod, "run")
+	defer end()
 	r, err := a.cfg.CRI.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: cmd})
 	if err != nil {
 		return nil, err
