@@ -5,6 +5,7 @@
 //	  └────▶ Sinks: what is worth an event of Kubernetes becomes a log line, an Event at the API server, one on disk
 //
 // What happens is told apart from what is said of it: an Entry is what the kubelet says to users, and is in the ring too.
+// A step of which a histogram or a span of OTLP shows how long it took is measured once, by Measure (docs/decisions/journal-views.md).
 package journal
 
 import (

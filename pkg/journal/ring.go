@@ -84,13 +84,16 @@ func (j *Journal) Again(h *Handle, e Event) uint64 {
 	if j == nil || j.ring == nil {
 		return 0
 	}
-	r := j.ring
+	return j.ring.again(h, &e, j.ring.now())
+}
+
+// again is Again at a time.
+func (r *ring) again(h *Handle, e *Event, now int64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.now()
 	if first := r.begun(h); first != nil {
 		e.Seq, e.At, e.Last, e.Count = first.Seq, first.At, now, 1
-		*first = e
+		*first = *e
 		r.touch(first)
 		return e.Seq
 	}
@@ -102,7 +105,7 @@ func (j *Journal) Again(h *Handle, e Event) uint64 {
 		return old.Seq
 	}
 	e.At = now - max(0, int64(e.Took))
-	h.seq = r.note(&e)
+	h.seq = r.note(e)
 	return h.seq
 }
 
@@ -161,10 +164,16 @@ func (j *Journal) Begin(e Event) *Span {
 	if j == nil || j.ring == nil {
 		return nil
 	}
-	e.Took, e.At = UnderWay, j.ring.now()
-	s := &Span{j: j, e: e}
-	s.e.Seq = j.Note(e)
-	return s
+	return j.begin(e, time.Now())
+}
+
+func (j *Journal) begin(e Event, now time.Time) *Span {
+	r := j.ring
+	e.Took, e.At = UnderWay, int64(now.Sub(r.start))
+	r.mu.Lock()
+	e.Seq = r.note(&e)
+	r.mu.Unlock()
+	return &Span{j: j, e: e}
 }
 
 // BeginQuiet begins a step that may turn out to do nothing. It becomes an event of its own with the first that has it as its
@@ -173,7 +182,11 @@ func (j *Journal) BeginQuiet(h *Handle, e Event) *Span {
 	if j == nil || j.ring == nil {
 		return nil
 	}
-	e.Took, e.At = UnderWay, j.ring.now()
+	return j.beginQuiet(h, e, time.Now())
+}
+
+func (j *Journal) beginQuiet(h *Handle, e Event, now time.Time) *Span {
+	e.Took, e.At = UnderWay, int64(now.Sub(j.ring.start))
 	return &Span{j: j, quiet: h, e: e}
 }
 
@@ -251,15 +264,20 @@ func (s *Span) End(err error) { s.EndWith(err, nil) }
 
 // EndWith is End with a detail that is only known then; nil leaves the one that it has.
 func (s *Span) EndWith(err error, set func(*Event)) {
-	if s == nil {
-		return
+	if s != nil {
+		s.end(time.Now(), err, set)
 	}
+}
+
+func (s *Span) end(now time.Time, err error, set func(*Event)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.e.Took != UnderWay { // also a root
 		return
 	}
 	r := s.j.ring
+	over := int64(now.Sub(r.start))
+	s.e.Took = max(0, time.Duration(over-s.e.At))
 	if err != nil {
 		s.e.Err = bounds.Cut(err.Error(), MaxText)
 	}
@@ -267,23 +285,17 @@ func (s *Span) EndWith(err error, set func(*Event)) {
 		set(&s.e)
 	}
 	if s.e.Seq == 0 {
-		s.e.Took = max(0, time.Duration(r.now()-s.e.At))
 		s.e.Quiet = true
-		s.e.Seq = s.j.Again(s.quiet, s.e)
+		s.e.Seq = r.again(s.quiet, &s.e, over)
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.find(s.e.Seq)
 	if e == nil { // it took so long that its beginning is forgotten
-		s.e.Took = 0
-		if s.e.At != 0 {
-			s.e.Took = time.Duration(r.now() - s.e.At)
-		}
 		r.note(&s.e)
 		return
 	}
-	s.e.Took = max(0, time.Duration(r.now()-e.At))
 	e.Took, e.Err, e.Reason, e.Detail = s.e.Took, s.e.Err, s.e.Reason, s.e.Detail
 	r.touch(e)
 }

@@ -100,6 +100,37 @@ func TestSpans(t *testing.T) {
 	})
 }
 
+func TestWhatIsMeasuredIsMeasuredOnce(t *testing.T) {
+	j := New(time.Now)
+	var series, other Handle
+	for _, m := range []Measured{j.Measure(Event{Kind: Look}), j.MeasureQuiet(&series, Event{Kind: List}), j.MeasureQuiet(&other, Event{Kind: List, Pod: "u"})} {
+		if m.Span.e.Pod == "u" {
+			m.Seq() // it has consequences
+		}
+		took := m.End(nil)
+		e, there := j.Get(m.Seq())
+		if !there || e.Took != took || took < 0 || e.At != int64(m.Began.Sub(j.ring.start)) {
+			t.Errorf("%v, and the event says %+v", took, e)
+		}
+	}
+	long := j.Measure(Event{Kind: Pull})
+	for range Capacity {
+		j.Note(Event{Kind: Wake})
+	}
+	took := long.End(nil)
+	if events, _ := j.Since(0); events[len(events)-1].Took != took {
+		t.Errorf("%v, and the event of a step whose beginning is forgotten says %v", took, events[len(events)-1].Took)
+	}
+	for _, none := range []*Journal{nil, {}} {
+		m := none.Measure(Event{})
+		quiet := none.MeasureQuiet(&series, Event{})
+		time.Sleep(time.Microsecond)
+		if m.End(nil) <= 0 || quiet.End(nil) <= 0 {
+			t.Error("without a journal nothing is measured")
+		}
+	}
+}
+
 func TestAStepTellsHowFarItIs(t *testing.T) {
 	j := New(time.Now)
 	s := j.Begin(Event{Kind: Pull, Name: "i"})

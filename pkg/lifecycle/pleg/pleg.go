@@ -283,18 +283,16 @@ func (p *PLEG) lookAtWanted(all bool, inspect inspector) (left bool) {
 
 // look inspects one pod, after listing it unless a list just did.
 func (p *PLEG) look(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time, cause uint64) look {
-	span := p.cfg.Journal.Begin(journal.Event{Kind: journal.Look, Pod: uid, Cause: cause})
-	l := p.inspect(journal.In(ctx, span), uid, pod, asOf)
-	l.noted = span.Seq()
-	span.End(l.err)
+	m := p.cfg.Journal.Measure(journal.Event{Kind: journal.Look, Pod: uid, Cause: cause})
+	l := p.inspect(journal.In(ctx, m.Span), uid, pod, asOf)
+	l.noted = m.Seq()
+	p.lookTook.Observe(m.End(l.err).Seconds())
 	return l
 }
 
 func (p *PLEG) inspect(ctx context.Context, uid types.UID, pod *actual.Pod, asOf time.Time) look {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.LookTimeout, fmt.Errorf("no answer within %v", p.cfg.LookTimeout))
 	defer cancel()
-	began := time.Now()
-	defer func() { p.lookTook.Observe(time.Since(began).Seconds()) }()
 	l := look{uid: uid, pod: pod, asOf: asOf}
 	if pod == nil {
 		l.asOf = time.Now()

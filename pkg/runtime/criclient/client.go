@@ -108,7 +108,7 @@ func dial(endpoint string, calls *calls, traces trace.TracerProvider) (*grpc.Cli
 	if traces != nil {
 		options = append(options, grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithMessageEvents(otelgrpc.ReceivedEvents, otelgrpc.SentEvents),
-			otelgrpc.WithPropagators(tracing.Propagators()), otelgrpc.WithTracerProvider(traces))))
+			otelgrpc.WithPropagators(tracing.Propagators()), otelgrpc.WithTracerProvider(measuredOnce{traces}))))
 	}
 	conn, err := grpc.NewClient(endpoint, options...)
 	if err != nil {
@@ -185,13 +185,14 @@ func (c *calls) unary(ctx context.Context, method string, req, reply any, conn *
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	ctx, span := c.note(ctx, method, req)
-	begun := time.Now()
+	ctx, m := c.note(ctx, method, req)
+	ctx, traced := tracedFrom(ctx, m.Began)
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	c.noteEnd(ctx, span, method, req, reply, time.Since(begun), err)
+	took := c.noteEnd(ctx, m, method, req, reply, err)
+	traced.end(m.Began.Add(took))
 	op := operation(method)
 	c.total.WithLabelValues(op).Inc()
-	c.duration.WithLabelValues(op).Observe(time.Since(begun).Seconds())
+	c.duration.WithLabelValues(op).Observe(took.Seconds())
 	if err != nil {
 		c.failed.WithLabelValues(op).Inc()
 	}

@@ -15,29 +15,29 @@ import (
 
 // note notes that a call begins, and tells the runtime which event it is. A call in a quiet step that changes nothing, a relist for
 // example, is noted at its end. What is part of no step is somebody's request to the server.
-func (c *calls) note(ctx context.Context, method string, req any) (context.Context, *journal.Span) {
+func (c *calls) note(ctx context.Context, method string, req any) (context.Context, journal.Measured) {
 	if c.journal == nil {
-		return ctx, nil
+		return ctx, journal.Measured{Began: time.Now()}
 	}
 	if journal.Of(ctx) == nil {
 		ctx = journal.In(ctx, c.requests)
 	}
 	if journal.Of(ctx).Quiet() && !changes(req) {
-		return ctx, nil
+		return ctx, journal.Measured{Began: time.Now()}
 	}
-	span := c.journal.Begin(event(ctx, method, req))
-	return crimeta.Because(ctx, span.Seq()), span
+	m := c.journal.Measure(event(ctx, method, req))
+	return crimeta.Because(ctx, m.Seq()), m
 }
 
-// noteEnd notes how a call has ended. In quiet steps equal ends are one event a method.
-func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, req, reply any, took time.Duration, err error) {
+// noteEnd notes how a call has ended, and returns how long it took. In quiet steps equal ends are one event a method.
+func (c *calls) noteEnd(ctx context.Context, m journal.Measured, method string, req, reply any, err error) time.Duration {
+	took := m.EndWith(err, func(e *journal.Event) {
+		if id := made(reply); id != "" && err == nil {
+			e.Detail = journal.Text(strings.TrimSpace(about(req) + " " + id))
+		}
+	})
 	switch {
-	case span != nil:
-		span.EndWith(err, func(e *journal.Event) {
-			if id := made(reply); id != "" && err == nil {
-				e.Detail = journal.Text(strings.TrimSpace(about(req) + " " + id))
-			}
-		})
+	case m.Span != nil:
 	case c.journal == nil:
 	default:
 		e := journal.Event{Kind: journal.CRI, Name: name(method), Cause: journal.Of(ctx).Series(), Took: took, Quiet: true}
@@ -46,6 +46,7 @@ func (c *calls) noteEnd(ctx context.Context, span *journal.Span, method string, 
 		}
 		c.quiet.Note(c.journal, e)
 	}
+	return took
 }
 
 // changes reports whether a call changes something at the runtime, or lets somebody do so. Probes run commands too, with ExecSync.
