@@ -1,9 +1,7 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/replay"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 )
 
@@ -23,25 +22,6 @@ const bundleHelp = `Write down what the agent knows of what happened lately, for
 Docker: the journal, the last decisions with what they were made from, the configuration, versions.
 With POD only what is about that pod. Values of environments and arguments are replaced by their
 length and a hash; nothing of Secrets is in it. "mini-kubelet replay" makes the decisions again.`
-
-// The files of a bundle.
-const (
-	bundleVersions  = "versions.json"
-	bundleJournal   = "journal.ndjson"
-	bundleDecisions = "decisions.ndjson"
-	bundleConfig    = "configz.json"
-)
-
-// maxBundlePart is how many bytes a file of a bundle may have.
-const maxBundlePart = 64 << 20
-
-// versions says what wrote a bundle.
-type versions struct {
-	Bundle      int       `json:"bundle"` // of the format: 1
-	MiniKubelet string    `json:"miniKubelet"`
-	Kubernetes  string    `json:"kubernetes"`
-	Written     time.Time `json:"written"`
-}
 
 func newBundleCommand() *cobra.Command {
 	var f podFlags
@@ -84,34 +64,25 @@ func newBundleCommand() *cobra.Command {
 
 // bundle makes a bundle of what is about a pod, or of all if uid is "".
 func (c *agentClient) bundle(ctx context.Context, uid types.UID) ([]byte, error) {
-	version, err := json.Marshal(versions{Bundle: 1, MiniKubelet: config.AgentVersion(), Kubernetes: config.KubernetesVersion, Written: time.Now().UTC()})
+	version, err := json.Marshal(replay.Versions{
+		Bundle: replay.Format, MiniKubelet: config.AgentVersion(), Kubernetes: config.KubernetesVersion, Written: time.Now().UTC(),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
-	parts := map[string][]byte{bundleVersions: version}
-	for name, path := range map[string]string{bundleJournal: server.JournalPath, bundleDecisions: server.DecisionsPath, bundleConfig: "configz"} {
+	parts := map[string][]byte{replay.VersionsFile: version}
+	for name, path := range map[string]string{replay.JournalFile: server.JournalPath, replay.DecisionsFile: server.DecisionsPath, replay.ConfigFile: "configz"} {
 		if parts[name], err = c.part(ctx, path); err != nil {
 			return nil, err
 		}
 	}
 	if uid != "" {
-		for _, name := range []string{bundleJournal, bundleDecisions} {
+		for _, name := range []string{replay.JournalFile, replay.DecisionsFile} {
 			parts[name] = linesOf(parts[name], uid)
 		}
 	}
 	var out bytes.Buffer
-	zip := gzip.NewWriter(&out)
-	archive := tar.NewWriter(zip)
-	for _, name := range []string{bundleVersions, bundleConfig, bundleJournal, bundleDecisions} {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(parts[name])), ModTime: time.Now()}
-		if err := archive.WriteHeader(header); err != nil {
-			return nil, fmt.Errorf("write the bundle: %w", err)
-		}
-		if _, err := archive.Write(parts[name]); err != nil {
-			return nil, fmt.Errorf("write the bundle: %w", err)
-		}
-	}
-	if err := errors.Join(archive.Close(), zip.Close()); err != nil {
+	if err := replay.Write(&out, parts); err != nil {
 		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
 	return out.Bytes(), nil
@@ -126,14 +97,14 @@ func (c *agentClient) part(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBundlePart+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, replay.MaxPart+1))
 	switch {
 	case err != nil && isCanceled(ctx):
 		return nil, interrupted
 	case err != nil:
 		return nil, fmt.Errorf("read %s of the agent: %w", path, err)
-	case len(text) > maxBundlePart:
-		return nil, fmt.Errorf("%s of the agent has more than %d bytes", path, maxBundlePart)
+	case len(text) > replay.MaxPart:
+		return nil, fmt.Errorf("%s of the agent has more than %d bytes", path, replay.MaxPart)
 	}
 	return text, nil
 }

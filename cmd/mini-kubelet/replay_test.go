@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/replay"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/worker"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 )
@@ -78,7 +79,7 @@ func entry(name, content string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, PAXRecords: map[string]string{"content": content}}
 }
 
-var version1 = entry(bundleVersions, `{"bundle":1}`)
+var version1 = entry(replay.VersionsFile, `{"bundle":1}`)
 
 // replayed runs the command.
 func replayed(path string) (stdout, stderr string, err error) {
@@ -93,12 +94,12 @@ func replayed(path string) (stdout, stderr string, err error) {
 }
 
 func TestReplayTellsWhatComesOutDifferently(t *testing.T) {
-	out, _, err := replayed(pack(t, version1, entry(bundleDecisions, decision(1, "web", asDecided)+decision(2, "web", asDecided))))
+	out, _, err := replayed(pack(t, version1, entry(replay.DecisionsFile, decision(1, "web", asDecided)+decision(2, "web", asDecided))))
 	if err != nil || out != "2 decisions, 0 come out differently\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	hostile := strings.Repeat("x\x1b[2J", 1000)
-	out, errs, err := replayed(pack(t, version1, entry(bundleDecisions,
+	out, errs, err := replayed(pack(t, version1, entry(replay.DecisionsFile,
 		decision(1, "web", asDecided)+decision(412, "we\x1bb", "terminating")+decision(413, "web", hostile)+`{"function":"later"}`+"\n"+
 			`{"seq":414,"function":"computeActions","input":{"pod":{}},"output":"`+asDecided+`"}`+"\n")))
 	var code exitCode
@@ -109,7 +110,7 @@ func TestReplayTellsWhatComesOutDifferently(t *testing.T) {
 		!strings.HasSuffix(out, "4 decisions, 3 come out differently\n") || !strings.Contains(errs, "1 more are of functions") {
 		t.Errorf("%q, %q, %v", out, errs, err)
 	}
-	if strings.Contains(out, "\x1b") || len(out) > 10*maxShownDecision {
+	if strings.Contains(out, "\x1b") || len(out) > 10<<10 {
 		t.Errorf("%d bytes: %.300q", len(out), out)
 	}
 }
@@ -117,8 +118,8 @@ func TestReplayTellsWhatComesOutDifferently(t *testing.T) {
 func TestHostileBundlesAreRefused(t *testing.T) {
 	link := version1
 	link.Typeflag, link.Linkname, link.PAXRecords = tar.TypeSymlink, "/etc/shadow", nil
-	huge := entry(bundleJournal, "")
-	huge.Size = maxBundlePart + 1
+	huge := entry(replay.JournalFile, "")
+	huge.Size = replay.MaxPart + 1
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -133,15 +134,15 @@ func TestHostileBundlesAreRefused(t *testing.T) {
 		"a directory":       t.TempDir(),
 		"missing":           filepath.Join(t.TempDir(), "missing"),
 		"no decisions":      pack(t, version1),
-		"no version":        pack(t, entry(bundleDecisions, decision(1, "web", asDecided))),
-		"a later version":   pack(t, entry(bundleVersions, `{"bundle":2}`), empty(bundleDecisions)),
+		"no version":        pack(t, entry(replay.DecisionsFile, decision(1, "web", asDecided))),
+		"a later version":   pack(t, entry(replay.VersionsFile, `{"bundle":2}`), empty(replay.DecisionsFile)),
 		"other files":       pack(t, version1, entry("../../etc/passwd", "x")),
-		"a link":            pack(t, link, empty(bundleDecisions)),
-		"a file twice":      pack(t, version1, version1, empty(bundleDecisions)),
+		"a link":            pack(t, link, empty(replay.DecisionsFile)),
+		"a file twice":      pack(t, version1, version1, empty(replay.DecisionsFile)),
 		"a huge file":       pack(t, version1, huge),
-		"a huge line":       pack(t, version1, entry(bundleDecisions, strings.Repeat("x", maxDecisionLine+1))),
-		"lines that are no": pack(t, version1, entry(bundleDecisions, "[]\n")),
-		"cut off":           cutOff(t, pack(t, version1, entry(bundleDecisions, decision(1, "web", asDecided)))),
+		"a huge line":       pack(t, version1, entry(replay.DecisionsFile, strings.Repeat("x", 1<<20+1))),
+		"lines that are no": pack(t, version1, entry(replay.DecisionsFile, "[]\n")),
+		"cut off":           cutOff(t, pack(t, version1, entry(replay.DecisionsFile, decision(1, "web", asDecided)))),
 	} {
 		out, _, err := replayed(path)
 		if _, differs := err.(exitCode); err == nil || differs || strings.Contains(out, "decisions") {

@@ -30,8 +30,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
-	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/why"
 )
@@ -66,6 +64,9 @@ type Agent struct {
 
 	checked   sync.Mutex
 	checkedTo uint64 // the version of the journal up to which CheckJournal has looked for secrets
+
+	launched, answered bool // whether it was ever started, and has told its decisions
+	decisions          int  // how many it has left
 }
 
 // NewAgent prepares an agent without starting it. When the test ends, the agent is
@@ -97,6 +98,9 @@ func NewAgent(t T, cfg AgentConfig) *Agent {
 	t.Cleanup(func() {
 		a.checkAll()
 		a.Kill()
+		if a.launched {
+			bundles.add(a.decisions, a.answered)
+		}
 		if t.Failed() {
 			t.Logf("%s", a.Explain())
 		}
@@ -210,7 +214,7 @@ func (a *Agent) Launch() {
 	if err := cmd.Start(); err != nil {
 		a.t.Fatalf("start the agent: %v", err)
 	}
-	a.cmd, a.exited = cmd, make(chan struct{})
+	a.cmd, a.exited, a.launched = cmd, make(chan struct{}), true
 	go func(exited chan struct{}) {
 		a.exitErr = cmd.Wait()
 		close(exited)
@@ -252,9 +256,10 @@ func (a *Agent) Run(args ...string) (stdout, stderr string, err error) {
 // the agent is not running.
 func (a *Agent) Kill() { a.signal(syscall.SIGKILL) }
 
-// Interrupt ends the agent as Ctrl-C does.
+// Interrupt ends the agent as Ctrl-C does, after a look at what it leaves.
 func (a *Agent) Interrupt() {
 	a.t.Helper()
+	a.checkRunning()
 	a.signal(syscall.SIGINT)
 	if a.exitErr != nil {
 		a.t.Errorf("the agent's exit after SIGINT: %v", a.exitErr)
@@ -313,27 +318,9 @@ func (a *Agent) Get(path string) ([]byte, error) {
 // Why asks the agent at its socket why a pod does not run as wanted; an empty namespace or name is any.
 func (a *Agent) Why(ctx context.Context, namespace, pod string) (why.Report, error) {
 	var r why.Report
-	socket := config.LocalSocket(filepath.Join(a.Dir, "root"))
-	local := http.Client{Timeout: Patience, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return ownsocket.Dial(ctx, socket) },
-	}}
-	u := url.URL{Scheme: "http", Host: "localhost", Path: server.WhyPath, RawQuery: url.Values{"namespace": {namespace}, "pod": {pod}}.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	body, err := a.local(ctx, server.WhyPath, url.Values{"namespace": {namespace}, "pod": {pod}})
 	if err != nil {
 		return r, err
-	}
-	resp, err := local.Do(req)
-	if err != nil {
-		return r, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	switch {
-	case err != nil:
-		return r, err
-	case resp.StatusCode != http.StatusOK:
-		return r, fmt.Errorf("GET %s: %s: %s", u.RequestURI(), resp.Status, strings.TrimSpace(string(body)))
 	}
 	return r, json.Unmarshal(body, &r)
 }

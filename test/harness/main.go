@@ -16,6 +16,10 @@ func Main(runTests func() int) int {
 		return code
 	}
 	code := runTests()
+	if err := bundles.close(os.Stdout); err != nil {
+		fmt.Println("FAIL: bundles:", err)
+		code = max(code, 1)
+	}
 	if err := closeRun(); err != nil {
 		fmt.Fprintln(os.Stderr, "clean up after the tests:", err)
 		return 1

@@ -18,6 +18,10 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 )
 
 // Marks are what values begin with that nobody may learn from the agent: data of Secrets, literal values of environments,
@@ -55,26 +59,42 @@ func Leaks(text []byte) (found []string) {
 	return found
 }
 
-// Journal returns what the running agent has recorded since a version, one event a line, and the version of the newest.
-func (a *Agent) Journal(ctx context.Context, since uint64) (text []byte, newest uint64, err error) {
-	socket := filepath.Join(a.Dir, "root", "mini-kubelet", "api", "agent.sock")
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/mini-kubelet/journal?from="+strconv.FormatUint(since, 10), nil)
+// local returns the running agent's answer at its socket.
+func (a *Agent) local(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	socket := config.LocalSocket(filepath.Join(a.Dir, "root"))
+	client := http.Client{Timeout: Patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return ownsocket.Dial(ctx, socket) },
+	}}
+	u := url.URL{Scheme: "http", Host: "localhost", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if text, err = io.ReadAll(resp.Body); err != nil {
-		return nil, 0, err
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("GET %s: %w", u.RequestURI(), err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("GET %s: %s: %.200s", u.RequestURI(), resp.Status, bytes.TrimSpace(text))
+	case len(text) > maxAnswer:
+		return nil, fmt.Errorf("GET %s: more than %d bytes", u.RequestURI(), maxAnswer)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("GET the journal: %s: %.200s", resp.Status, text)
+	return text, nil
+}
+
+// maxAnswer is how many bytes an answer of the agent may have.
+const maxAnswer = 64 << 20
+
+// Journal returns what the running agent has recorded since a version, one event a line, and the version of the newest.
+func (a *Agent) Journal(ctx context.Context, since uint64) (text []byte, newest uint64, err error) {
+	if text, err = a.local(ctx, server.JournalPath, url.Values{"from": {strconv.FormatUint(since, 10)}}); err != nil {
+		return nil, 0, err
 	}
 	newest = since
 	for line := range bytes.Lines(text) {
@@ -105,8 +125,8 @@ func (a *Agent) CheckJournal(t T) {
 	}
 }
 
-// checkAll fails the test if the agent has written down a secret: in its journal, its file of events or its log. One that does
-// not run or answer has no journal.
+// checkAll fails the test if the agent has written down a secret: in its journal, its decisions, its file of events or its log,
+// or if a decision comes out differently when it is made again. One that does not run or answer has no journal and no decisions.
 func (a *Agent) checkAll() {
 	a.t.Helper()
 	texts := map[string][]byte{}
@@ -120,16 +140,31 @@ func (a *Agent) checkAll() {
 			a.t.Errorf("look for secrets: %v", err)
 		}
 	}
-	if a.cmd != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if texts["journal"], _, err = a.Journal(ctx, 0); err != nil {
-			a.t.Logf("look for secrets: %v", err)
-		}
-	}
 	for name, text := range texts {
-		for _, leak := range Leaks(text) {
-			a.t.Errorf("the %s of agent %s has the secret %s", name, a.Node, leak)
-		}
+		a.checkText(name, text)
+	}
+	a.checkRunning()
+}
+
+// checkRunning is what checkAll does to a running agent. It is called before each end of an agent that is not a crash.
+func (a *Agent) checkRunning() {
+	a.t.Helper()
+	if a.cmd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	journal, _, err := a.Journal(ctx, 0)
+	if err != nil {
+		a.t.Logf("look for secrets: %v", err)
+	}
+	a.checkText("journal", journal)
+	a.checkBundle(journal)
+}
+
+func (a *Agent) checkText(name string, text []byte) {
+	a.t.Helper()
+	for _, leak := range Leaks(text) {
+		a.t.Errorf("the %s of agent %s has the secret %s", name, a.Node, leak)
 	}
 }
