@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/replay"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 )
@@ -64,17 +63,23 @@ func newBundleCommand() *cobra.Command {
 
 // bundle makes a bundle of what is about a pod, or of all if uid is "".
 func (c *agentClient) bundle(ctx context.Context, uid types.UID) ([]byte, error) {
-	version, err := json.Marshal(replay.Versions{
-		Bundle: replay.Format, MiniKubelet: config.AgentVersion(), Kubernetes: config.KubernetesVersion, Written: time.Now().UTC(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("write the bundle: %w", err)
-	}
-	parts := map[string][]byte{replay.VersionsFile: version}
-	for name, path := range map[string]string{replay.JournalFile: server.JournalPath, replay.DecisionsFile: server.DecisionsPath, replay.ConfigFile: "configz"} {
+	parts := map[string][]byte{}
+	for name, path := range map[string]string{
+		replay.VersionsFile: server.VersionsPath, replay.JournalFile: server.JournalPath, replay.DecisionsFile: server.DecisionsPath, replay.ConfigFile: "configz",
+	} {
+		var err error
 		if parts[name], err = c.part(ctx, path); err != nil {
 			return nil, err
 		}
+	}
+	var v replay.Versions
+	err := json.Unmarshal(parts[replay.VersionsFile], &v)
+	if err != nil {
+		return nil, fmt.Errorf("read the versions of the agent: %w", err)
+	}
+	v.Bundle, v.Written = replay.Format, time.Now().UTC()
+	if parts[replay.VersionsFile], err = json.Marshal(v); err != nil {
+		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
 	if uid != "" {
 		for _, name := range []string{replay.JournalFile, replay.DecisionsFile} {

@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/safefile"
+	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/replay"
 )
 
 const replayHelp = `Make the decisions of a bundle again, with this program, and print each that comes out differently.
-It needs no agent and no Docker. It ends with 1 if there is any difference, and with 0 if not.`
+It needs no agent and no Docker, and says when another version of the agent has decided. It ends with 1 if there is any difference, and with 0 if not.`
 
 func newReplayCommand() *cobra.Command {
 	return &cobra.Command{
@@ -26,11 +27,14 @@ func newReplayCommand() *cobra.Command {
 				return fmt.Errorf("read the bundle: %w", err)
 			}
 			defer f.Close()
-			result, err := replay.Read(f, cmd.OutOrStdout())
+			versions, result, err := replay.Read(f, cmd.OutOrStdout())
 			if err != nil {
 				return fmt.Errorf("read the bundle %s: %w", args[0], err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d decisions, %d come out differently\n", result.Equal+result.Differ, result.Differ)
+			if other := versions.Other(config.AgentVersion()); other != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), other)
+			}
 			if result.Unknown > 0 {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%d more are of functions that this program does not have\n", result.Unknown)
 			}

@@ -180,6 +180,8 @@ func TestABundleIsReplayed(t *testing.T) {
 			fmt.Fprint(w, `{"seq":1,"uid":"u-web"}`+"\n"+`{"seq":2,"uid":"u-db"}`+"\n")
 		case server.DecisionsPath:
 			fmt.Fprint(w, decision(1, "web", asDecided)+decision(2, "db", asDecided))
+		case server.VersionsPath:
+			fmt.Fprint(w, `{"miniKubelet":"v0.1","kernel":"6.1.0"}`)
 		case "/configz":
 			fmt.Fprint(w, "{}")
 		default:
@@ -200,8 +202,8 @@ func TestABundleIsReplayed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, _, err := replayed(written(t, text)); err != nil || !strings.HasPrefix(out, want) {
-			t.Errorf("%q: %q, %v", uid, out, err)
+		if out, errs, err := replayed(written(t, text)); err != nil || !strings.HasPrefix(out, want) || !strings.HasPrefix(errs, "the bundle is of mini-kubelet v0.1 (kernel 6.1.0), and this program is ") {
+			t.Errorf("%q: %q, %q, %v", uid, out, errs, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/cluster/nodeobject"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/podstatus"
+	"github.com/mini-kubelet/mini-kubelet/pkg/lifecycle/replay"
+	"github.com/mini-kubelet/mini-kubelet/pkg/resources/machine"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/podaccess"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/sdnotify"
@@ -91,8 +94,8 @@ func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content 
 	cfg := f.cfg
 	c := server.Content{
 		Host: target, Configz: func() any { return cfg.Shown() }, Events: f.recent, Journal: f.journal, Gates: gates(f),
-		Metrics: server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
-		Version: config.KubernetesVersion, Flags: cfg.FlagValues,
+		Metrics:  server.Metrics{Agent: f.metrics, Probes: rt.probeMetrics},
+		Versions: versions(f), Version: config.KubernetesVersion, Flags: cfg.FlagValues,
 		Profiling: ptr.Deref(cfg.EnableProfilingHandler, true), Debugging: ptr.Deref(cfg.EnableDebuggingHandlers, true),
 	}
 	if ptr.Deref(cfg.EnableDebugFlagsHandler, true) {
@@ -102,6 +105,14 @@ func apiContent(f *foundation, rt *runtimeStage, target apiHost) server.Content 
 		c.LogsDir, c.LogQueries = systemLogs, ptr.Deref(cfg.EnableSystemLogQuery, false)
 	}
 	return c
+}
+
+// versions is what bundles say of this agent.
+func versions(f *foundation) replay.Versions {
+	return replay.Versions{
+		MiniKubelet: config.AgentVersion(), Kubernetes: config.KubernetesVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Kernel: machine.ReadIdentity().KernelVersion, Runtime: f.engine.RuntimeName + "://" + f.engine.RuntimeVersion,
+	}
 }
 
 // kubeletAPI implements world.

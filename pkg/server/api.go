@@ -64,6 +64,8 @@ type Content struct {
 	Journal Journal    // optional
 	Gates   Gates      // of teaching mode; optional
 	Why     Why        // optional; for the local socket alone
+	// Versions is what the agent is and runs on, for VersionsPath, as JSON; nil: not served.
+	Versions any
 	// Version is that of the kubelet that is replaced, such as v1.37.2, for /statusz; "": neither that nor /flagz is
 	// served.
 	Version string
@@ -213,6 +215,9 @@ func (a *api) addTo(mux *http.ServeMux) {
 	if a.Journal != nil {
 		mux.HandleFunc("GET "+JournalPath, a.journal)
 		mux.HandleFunc("GET "+DecisionsPath, a.decisions)
+	}
+	if a.Versions != nil {
+		mux.HandleFunc("GET "+VersionsPath, func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, a.Versions) })
 	}
 	if a.Gates != nil {
 		mux.HandleFunc("GET "+TeachPath, a.teach)

@@ -26,6 +26,7 @@ var paths = []struct {
 }{
 	{"GET", "/pods", "get", "[pods proxy]"},
 	{"GET", "/mini-kubelet/events", "get", "[pods proxy]"},
+	{"GET", "/mini-kubelet/versions", "get", "[proxy]"},
 	{"GET", "/pods/", "get", "[pods proxy]"},
 	{"GET", "/podsandmore", "get", "[proxy]"},
 	{"GET", "/runningpods/", "get", "[pods proxy]"},

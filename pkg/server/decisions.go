@@ -11,6 +11,9 @@ import (
 // oldest first. What may be a secret is hidden.
 const DecisionsPath = "/mini-kubelet/decisions"
 
+// VersionsPath is where the agent says what it is and runs on.
+const VersionsPath = "/mini-kubelet/versions"
+
 func (a *api) decisions(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out, hide := json.NewEncoder(w), journal.NewHider()

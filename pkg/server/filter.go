@@ -106,6 +106,7 @@ func subresources(path string) []string {
 		{EventsPath, []string{"pods", "proxy"}}, // which says no more than they do
 		{JournalPath, []string{"proxy"}},
 		{DecisionsPath, []string{"proxy"}},
+		{VersionsPath, []string{"proxy"}},
 		{TeachPath, []string{"proxy"}},
 		{"/runningpods", []string{"pods", "proxy"}},
 		{"/healthz", []string{"healthz", "proxy"}},

@@ -28,7 +28,7 @@ func startLocal(t *testing.T, h Host, events Events) (path string, client *http.
 	s, err := New(Config{
 		Pods: podList{{ObjectMeta: metav1.ObjectMeta{Name: "wanted"}}},
 		Local: &LocalConfig{Path: path, Content: Content{
-			Host: h, Configz: func() any { return nil }, Debugging: true, Events: events,
+			Host: h, Configz: func() any { return nil }, Debugging: true, Events: events, Versions: map[string]string{"agent": "v7"},
 		}},
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func TestTheSocketServesTheKubeletAPI(t *testing.T) {
 	_, client := startLocal(t, h, nil)
 	for path, want := range map[string]string{
 		"/healthz": "ok", "/pods": `"wanted"`, "/runningpods/": `"running"`, "/stats/summary": `"n1"`, "/metrics": "",
-		"/containerLogs/ns/p/c": "line\n", "/configz": "kubeletconfig",
+		"/containerLogs/ns/p/c": "line\n", "/configz": "kubeletconfig", VersionsPath: `"v7"`,
 	} {
 		if code, body := ask(t, client, "GET", "http://local"+path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %q, want %q", path, code, body, want)

@@ -109,8 +109,16 @@ var notInFileNames = regexp.MustCompile(`[^\w.-]+`)
 
 // keepBundle writes the bundle to a directory, and reads it as `mini-kubelet replay` does.
 func (a *Agent) keepBundle(ctx context.Context, dir string, decisions, journal []byte) error {
-	versions, err := json.Marshal(replay.Versions{Bundle: replay.Format, Written: time.Now().UTC()})
+	var of replay.Versions
+	versions, err := a.local(ctx, server.VersionsPath, nil)
+	if err == nil {
+		err = json.Unmarshal(versions, &of)
+	}
 	if err != nil {
+		return err
+	}
+	of.Bundle, of.Written = replay.Format, time.Now().UTC()
+	if versions, err = json.Marshal(of); err != nil {
 		return err
 	}
 	configz, err := a.local(ctx, "/configz", nil)
@@ -127,6 +135,6 @@ func (a *Agent) keepBundle(ctx context.Context, dir string, decisions, journal [
 	if err := os.WriteFile(filepath.Join(dir, name), bundle.Bytes(), 0o600); err != nil {
 		return err
 	}
-	_, err = replay.Read(&bundle, &differ)
+	_, _, err = replay.Read(&bundle, &differ)
 	return err
 }

@@ -46,15 +46,22 @@ func TestABundleReplaysEqual(t *testing.T) {
 	if len(parts) != 4 || !strings.Contains(string(parts["journal.ndjson"]), `"kind":"plan"`) || !strings.Contains(string(parts["configz.json"]), a.Manifests) {
 		t.Errorf("%d parts", len(parts))
 	}
+	if text := string(parts["versions.json"]); !regexp.MustCompile(`"miniKubelet":".+","kubernetes":"v1\..+","go":"go1\..+","platform":"linux/.+","kernel":".+","runtime":"docker://.+","written":"2`).MatchString(text) {
+		t.Errorf("the versions are %s", text)
+	}
 	out, stderr, err := a.Run("replay", path)
 	if err != nil || stderr != "" || !regexp.MustCompile(`^[1-9]\d* decisions, 0 come out differently\n$`).MatchString(out) {
 		t.Errorf("%q, %q, %v", out, stderr, err)
 	}
 	a.Kill() // nothing of it is needed any more
+	parts["versions.json"] = regexp.MustCompile(`"miniKubelet":"[^"]*"`).ReplaceAll(parts["versions.json"], []byte(`"miniKubelet":"v0.0.1"`))
 	parts["decisions.ndjson"] = bytes.Replace(parts["decisions.ndjson"], []byte(`"state":"exited"`), []byte(`"state":"running"`), 1)
-	out, _, err = a.Run("replay", repack(t, parts))
+	out, stderr, err = a.Run("replay", repack(t, parts))
 	if err == nil || !regexp.MustCompile(`(?m)^#\d+ [\d:]+ computeActions crash\S*: recorded ".*", now ".*"$`).MatchString(out) || !strings.HasSuffix(out, " 1 come out differently\n") {
 		t.Errorf("with another state: %q, %v", out, err)
+	}
+	if !strings.HasPrefix(stderr, "the bundle is of mini-kubelet v0.0.1 (Kubernetes v1.") {
+		t.Errorf("with another version: %q", stderr)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/bounds"
@@ -34,13 +35,41 @@ const (
 	maxLine    = 1 << 20 // of a line of DecisionsFile, and of VersionsFile
 )
 
-// Versions says what wrote a bundle.
+// Versions says which agent a bundle is of, and what that ran on.
 type Versions struct {
-	Bundle      int       `json:"bundle"` // Format
+	Bundle      int       `json:"bundle,omitempty"` // Format
 	MiniKubelet string    `json:"miniKubelet"`
 	Kubernetes  string    `json:"kubernetes"`
-	Written     time.Time `json:"written"`
+	Go          string    `json:"go,omitempty"`       // that compiled it
+	Platform    string    `json:"platform,omitempty"` // such as linux/amd64
+	Kernel      string    `json:"kernel,omitempty"`
+	Runtime     string    `json:"runtime,omitempty"` // such as docker://20.10.24
+	Written     time.Time `json:"written,omitzero"`
 }
+
+// Other says that it was another agent than own who decided, "" if it was the same.
+func (v Versions) Other(own string) string {
+	if v.MiniKubelet == own {
+		return ""
+	}
+	var on []string
+	for _, what := range []struct{ name, version string }{{"Kubernetes", v.Kubernetes}, {"kernel", v.Kernel}, {"runtime", v.Runtime}} {
+		if what.version != "" {
+			on = append(on, what.name+" "+shown(what.version))
+		}
+	}
+	of := "an agent that does not say its version"
+	if v.MiniKubelet != "" {
+		of = "mini-kubelet " + shown(v.MiniKubelet)
+	}
+	if len(on) > 0 {
+		of += " (" + strings.Join(on, ", ") + ")"
+	}
+	return "the bundle is of " + of + ", and this program is " + own
+}
+
+// shown is the text of somebody who is not trusted.
+func shown(text string) string { return visible.Text(bounds.Cut(text, 100)) }
 
 // Write makes a bundle of its files' contents, by their names.
 func Write(w io.Writer, parts map[string][]byte) error {
@@ -75,13 +104,14 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Read makes all decisions of a bundle again, and tells of each that comes out differently. It reads no more of it than a
-// bundle may have.
-func Read(bundle io.Reader, tell io.Writer) (Result, error) {
+// Read makes all decisions of a bundle again, tells of each that comes out differently, and returns whose it is. It reads no more of it
+// than a bundle may have.
+func Read(bundle io.Reader, tell io.Writer) (Versions, Result, error) {
+	var versions Versions
 	var result Result
 	unzipped, err := gzip.NewReader(&bounded{bundle, maxFile})
 	if err != nil {
-		return result, err
+		return versions, result, err
 	}
 	archive, had := tar.NewReader(&bounded{unzipped, maxContent}), map[string]bool{}
 	for {
@@ -90,40 +120,40 @@ func Read(bundle io.Reader, tell io.Writer) (Result, error) {
 			break
 		}
 		if err != nil {
-			return result, err
+			return versions, result, err
 		}
 		switch h.Name {
 		case VersionsFile, ConfigFile, JournalFile, DecisionsFile:
 		default:
-			return result, fmt.Errorf("a bundle has no file %s", visible.Text(bounds.Quote(h.Name)))
+			return versions, result, fmt.Errorf("a bundle has no file %s", visible.Text(bounds.Quote(h.Name)))
 		}
 		if h.Typeflag != tar.TypeReg || had[h.Name] || h.Size > MaxPart {
-			return result, fmt.Errorf("%s is not one file of at most %d bytes", h.Name, MaxPart)
+			return versions, result, fmt.Errorf("%s is not one file of at most %d bytes", h.Name, MaxPart)
 		}
 		had[h.Name] = true
 		switch h.Name {
 		case VersionsFile:
-			err = checkVersion(archive)
+			versions, err = readVersions(archive)
 		case DecisionsFile:
 			result, err = Decisions(archive, tell)
 		}
 		if err != nil {
-			return result, fmt.Errorf("%s: %w", h.Name, err)
+			return versions, result, fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
 	if !had[VersionsFile] || !had[DecisionsFile] {
-		return result, errors.New("it has no " + VersionsFile + " or no " + DecisionsFile)
+		return versions, result, errors.New("it has no " + VersionsFile + " or no " + DecisionsFile)
 	}
-	return result, nil
+	return versions, result, nil
 }
 
-func checkVersion(in io.Reader) error {
+func readVersions(in io.Reader) (Versions, error) {
 	var v Versions
 	if err := json.NewDecoder(io.LimitReader(in, maxLine)).Decode(&v); err != nil {
-		return err
+		return v, err
 	}
 	if v.Bundle != Format {
-		return fmt.Errorf("it is a bundle of format %d, and this program reads %d", v.Bundle, Format)
+		return v, fmt.Errorf("it is a bundle of format %d, and this program reads %d", v.Bundle, Format)
 	}
-	return nil
+	return v, nil
 }
