@@ -354,6 +354,9 @@ func (a *Agent) Listening() []string {
 	return all
 }
 
+// Healthz is host:port of the healthz server.
+func (a *Agent) Healthz() string { return a.healthz }
+
 // ReadOnly is host:port of the read-only server.
 func (a *Agent) ReadOnly() string { return a.pods }
 

@@ -71,25 +71,8 @@ func newTourist(t *testing.T) *tourist {
 		t.Skip("the tour uses Docker's command line, which is not here")
 	}
 	a := harness.NewAgent(t, harness.AgentConfig{})
-	r := &tourist{t: t, a: a, dir: t.TempDir()}
-	r.env = append(os.Environ(), "DOCKER_HOST="+a.Docker.Endpoint, "DOCKER_CONFIG="+r.dir)
-	binary, err := harness.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What tells commands which agent is meant is the same for all of them here.
-	wrapper := fmt.Sprintf("#!/bin/sh\ncmd=$1; shift\ncase $cmd in\nps|images) exec %s $cmd --runtime-endpoint unix://%s \"$@\" ;;\n*) exec %s $cmd --root-dir %s \"$@\" ;;\nesac\n",
-		binary, a.CRISocket(), binary, filepath.Join(a.Dir, "root"))
-	for _, err := range []error{
-		os.Mkdir(filepath.Join(r.dir, "bin"), 0o755),
-		os.WriteFile(filepath.Join(r.dir, "bin", "mini-kubelet"), []byte(wrapper), 0o755),
-		os.Symlink(a.Manifests, filepath.Join(r.dir, "manifests")),
-		os.Symlink(filepath.Join(harness.Root(), "docs"), filepath.Join(r.dir, "docs")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	r := &tourist{t: t, a: a}
+	r.dir, r.env = asInTheRepository(t, a)
 	a.Start()
 	return r
 }
