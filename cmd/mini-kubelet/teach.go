@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +28,7 @@ const teachHelp = `Let the steps of an agent in teaching mode (mini-kubelet --te
   teach pause       hold each step again
 
 There is a gate before each turn of the sync loop that tells a worker something, each step of a pod's worker, each CRI call of such a step and each run of a
-probe. Gates at which nobody does anything for 10 minutes open by themselves.`
+probe. Gates at which nobody does anything for 10 minutes open by themselves. The page of "mini-kubelet ui" does the same with buttons.`
 
 func newTeachCommand() *cobra.Command {
 	var f podFlags
@@ -98,7 +99,9 @@ func teachRequest(args []string, find func(name string) (types.UID, error)) (*se
 	return do, err
 }
 
-// teach asks what the gates are at, after something is done if do is not nil.
+var errNotTeaching = errors.New("not in teaching mode")
+
+// teach asks what the gates are at, after something is done if do is not nil. The error is errNotTeaching where there are none.
 func (c *agentClient) teach(ctx context.Context, do *server.TeachRequest) (*gate.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -122,7 +125,7 @@ func (c *agentClient) teach(ctx context.Context, do *server.TeachRequest) (*gate
 	case err != nil:
 		return nil, fmt.Errorf("read the answer of %s: %w", c.where, err)
 	case resp.StatusCode == http.StatusNotFound:
-		return nil, fmt.Errorf("the agent at %s is not in teaching mode: start it with --teach", c.where)
+		return nil, fmt.Errorf("the agent at %s is %w: start it with --teach", c.where, errNotTeaching)
 	case resp.StatusCode != http.StatusOK:
 		return nil, c.refused(u.Path, resp.StatusCode, strings.TrimSpace(string(answer)))
 	}

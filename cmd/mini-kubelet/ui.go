@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/ui"
 )
@@ -18,8 +20,10 @@ pods' workers, PLEG, each pod's steps on a time line with their reasons, and wha
 beside what is seen. The page moves back in time as far as the agent's journal reaches.
 
 The command prints an address with a token and serves the page on 127.0.0.1 until it is ended;
-who has the address may look, and nobody can change anything. From another machine, forward the
-port: ssh -L PORT:127.0.0.1:PORT node. The page outlives restarts of the agent.`
+who has the address may look. The page changes nothing, but for an agent in teaching mode
+(mini-kubelet --teach): there it shows what waits at the gates, and opens them: one step, a pod's
+next step, all, or all in slow motion. From another machine, forward the port:
+ssh -L PORT:127.0.0.1:PORT node. The page outlives restarts of the agent.`
 
 func newUICommand() *cobra.Command {
 	var c connection
@@ -70,4 +74,13 @@ func (s pageSource) Pods(ctx context.Context) ([]v1.Pod, error) {
 		return nil, err
 	}
 	return list.Items, nil
+}
+
+// Teach implements ui.Agent.
+func (s pageSource) Teach(ctx context.Context, do *server.TeachRequest) (*gate.State, error) {
+	state, err := s.teach(ctx, do)
+	if errors.Is(err, errNotTeaching) {
+		return nil, nil
+	}
+	return state, err
 }

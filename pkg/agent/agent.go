@@ -88,7 +88,7 @@ func newGate(cfg *config.Config, record *journal.Journal) *gate.Gate {
 	if !cfg.Teach {
 		return nil
 	}
-	klog.InfoS("Teaching mode: each step waits until it is let go on, by mini-kubelet teach", "opensAfter", gate.Patience)
+	klog.InfoS("Teaching mode: each step waits until it is let go on, by mini-kubelet teach or on the page of mini-kubelet ui", "opensAfter", gate.Patience)
 	return gate.New(gate.Config{Journal: record, Closed: true})
 }
 

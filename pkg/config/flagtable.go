@@ -58,7 +58,7 @@ var flags = []flag{
 	ofAgent("maximum-dead-containers-per-container", func(c *Config) any { return &c.MaxDeadPerContainer }, "dead containers kept per container of a pod"),
 	ofAgent("maximum-dead-containers", func(c *Config) any { return &c.MaxDeadContainers }, "dead containers kept on the node, -1 for no limit"),
 	ofAgent("show-pods", func(c *Config) any { return &c.ShowPods }, "say in plain words on standard output what runs, whenever it changes"),
-	ofAgent("teach", func(c *Config) any { return &c.Teach }, "teaching mode, standalone only: each step waits until mini-kubelet teach lets it go on"),
+	ofAgent("teach", func(c *Config) any { return &c.Teach }, "teaching mode, standalone only: each step waits until it is let go on, by mini-kubelet teach or on the page"),
 	ofAgent("manifest-validation", func(c *Config) any { return &c.ManifestValidation }, "strict: a manifest with an unknown or doubled field is refused, unlike by the kubelet; warn: the field is dropped with a warning, and the pod runs"),
 	ofAgent("kernel-settings", func(c *Config) any { return &c.KernelSettings }, "set: give the machine's kernel the parameters that the kubelet gives it, such as vm.overcommit_memory=1 and kernel.panic=10; leave: do not; empty: set in a cluster, leave standalone"),
 	ofAgent("kubeconfig", func(c *Config) any { return &c.Kubeconfig }, "how to reach the API server; absent: standalone mode"),

@@ -23,21 +23,7 @@ func TestTeachingMode(t *testing.T) {
 		}
 		return out
 	}
-	containers := func() (sandboxes, others int) {
-		t.Helper()
-		all, err := a.Containers()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range all {
-			if harness.ParseName(c).Container == "POD" {
-				sandboxes++
-			} else {
-				others++
-			}
-		}
-		return sandboxes, others
-	}
+	containers := func() (sandboxes, others int) { t.Helper(); return sandboxesAndOthers(t, a) }
 	waits := func(what string) {
 		t.Helper()
 		harness.Eventually(t, what+" waits at its gate", harness.Patience, func() error {
@@ -93,6 +79,23 @@ func TestTeachingMode(t *testing.T) {
 	}
 	teach("slow", "3")
 	a.WaitRunning("other")
+}
+
+// sandboxesAndOthers counts the containers that an agent has in Docker.
+func sandboxesAndOthers(t *testing.T, a *harness.Agent) (sandboxes, others int) {
+	t.Helper()
+	all, err := a.Containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if harness.ParseName(c).Container == "POD" {
+			sandboxes++
+		} else {
+			others++
+		}
+	}
+	return sandboxes, others
 }
 
 // impatient gives a container a liveness probe that would kill it if its deadlines went on while it is held.

@@ -23,6 +23,7 @@ import (
 	"github.com/mini-kubelet/mini-kubelet/pkg/base/ownsocket"
 	"github.com/mini-kubelet/mini-kubelet/pkg/config"
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server/ui"
 	"github.com/mini-kubelet/mini-kubelet/test/browser"
@@ -125,6 +126,7 @@ func TestThePage(t *testing.T) {
 		t.Errorf("the address bar shows %s, with the token", where)
 	}
 	client := socketClient(t, config.LocalSocket(filepath.Join(a.Dir, "root")))
+	p.Wait("it has asked after teaching mode, and shows nothing of it", `gatesAsked > 0 && !page.gates && document.getElementById('teach').hidden`)
 	pageShowsAPodAsItStarts(t, a, p, client)
 	pageShowsABackOff(t, a, p, client)
 	pageIsLookedAt(t, p)
@@ -275,26 +277,33 @@ func pageShowsABackOff(t *testing.T, a *harness.Agent, p *browser.Page, client *
 	p.Wait("Escape leads back to now", `document.body.dataset.when === 'live'`)
 }
 
-// pageIsLookedAt writes pictures of the page into the directory PICTURES, for a person to look at before a release.
-func pageIsLookedAt(t *testing.T, p *browser.Page) {
+// pageIsPictured writes pictures of the page into the directory PICTURES, for a person to look at before a release.
+func pageIsPictured(t *testing.T, p *browser.Page, what string) {
 	dir := os.Getenv("PICTURES")
 	if dir == "" {
 		return
 	}
-	p.Eval(row("crash")+`.click()`, nil)
-	p.Wait("the hold is there", `document.querySelector('#steps [data-kind=hold]') || document.getElementById('earlier').click()`)
-	p.Eval(`[...document.querySelectorAll('#steps [data-kind=hold]')].at(-1).click()`, nil)
 	for name, look := range map[string]struct {
 		width, height int
 		dark          bool
 	}{"wide-light": {1280, 1100, false}, "wide-dark": {1280, 1100, true}, "narrow-light": {390, 2300, false}, "narrow-dark": {390, 2300, true}} {
 		p.Look(look.width, look.height, look.dark, false)
 		p.Eval(`new Promise(done => { schedule(true); setTimeout(() => requestAnimationFrame(done), 500); }).then(() => 0)`, nil)
-		if err := os.WriteFile(filepath.Join(dir, name+".png"), p.Picture(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, what+name+".png"), p.Picture(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	p.Look(1280, 1100, false, false)
+}
+
+func pageIsLookedAt(t *testing.T, p *browser.Page) {
+	if os.Getenv("PICTURES") == "" {
+		return
+	}
+	p.Eval(row("crash")+`.click()`, nil)
+	p.Wait("the hold is there", `document.querySelector('#steps [data-kind=hold]') || document.getElementById('earlier').click()`)
+	p.Eval(`[...document.querySelectorAll('#steps [data-kind=hold]')].at(-1).click()`, nil)
+	pageIsPictured(t, p, "")
 	p.Key("Escape")
 }
 
@@ -401,6 +410,81 @@ func pageShowsASavedJournal(t *testing.T, p *browser.Page, client *http.Client) 
 	}
 }
 
+// TestThePageOpensGates goes through the start of a pod by the buttons of the page.
+func TestThePageOpensGates(t *testing.T) {
+	a := harness.StartAgent(t, harness.AgentConfig{Args: []string{"--teach"}})
+	p := browser.Open(t)
+	p.Look(1280, 1100, false, false)
+	p.Go(serveUI(t, a))
+	p.Wait("the bar is there, and nothing waits", `!document.getElementById('teach').hidden && /^paused · 0 /.test(document.getElementById('gatemode').textContent)`)
+	const first = `document.querySelector('#waiting li[data-first]:not([hidden])')`
+	writeManifest(t, a, "web", pagePod("web", "sleep 1000"))
+	p.Wait("the new pod waits", first+`?.textContent.includes('ADD web-')`)
+	// stepTo lets steps go on until that one is the first that waits, and checks after each that nothing is there that should not be.
+	stepTo := func(what string, sandboxes, others int) {
+		t.Helper()
+		harness.Eventually(t, what+" waits at its gate", harness.Patience, func() error {
+			if s, o := sandboxesAndOthers(t, a); s > sandboxes || o > others {
+				t.Fatalf("%d sandboxes and %d other containers before %s: more than %d and %d\n%s", s, o, what, sandboxes, others, a.Log())
+			}
+			var is string
+			p.Eval(`document.getElementById('teach').ariaBusy === 'true' ? '' : `+first+`?.textContent ?? ''`, &is)
+			switch {
+			case strings.Contains(is, what):
+				return nil
+			case is != "": // else it works
+				p.Eval(`document.getElementById('t-step').click()`, nil)
+			}
+			return fmt.Errorf("%q waits", is)
+		}, a.Explain)
+	}
+	stepTo("RunPodSandbox", 0, 0)
+	pageOfThePastOpensNoGates(t, p)
+	stepTo("StartContainer", 1, 1)
+	if s, o := sandboxesAndOthers(t, a); s != 1 || o != 1 {
+		t.Errorf("before its start: %d sandboxes and %d containers, want one of each", s, o)
+	}
+	pageIsPictured(t, p, "teach-")
+
+	p.Eval(`document.getElementById('t-next').focus()`, nil)
+	p.Key("Enter")
+	p.Wait("the worker's step goes on to its end, and not only the call", `page.ring.list.some(e => e.kind === 'step' && e.pod.startsWith('web-') && e.took >= 0)`)
+	if s, o := sandboxesAndOthers(t, a); s != 1 || o != 1 {
+		t.Errorf("after the step: %d sandboxes and %d containers, want one of each", s, o)
+	}
+	p.Eval(`document.getElementById('t-factor').value = 3; document.getElementById('t-factor').focus()`, nil)
+	p.Key("Enter")
+	p.Wait("slow motion", `/^3 times slower/.test(document.getElementById('gatemode').textContent) && document.getElementById('t-slow').ariaPressed === 'true'`)
+	p.Eval(`document.getElementById('t-run').focus()`, nil)
+	p.Key(" ")
+	p.Wait("everything goes on", `/^running · 0 /.test(document.getElementById('gatemode').textContent)`)
+	a.WaitPod("web", "Ready", harness.Ready)
+	p.Eval(`document.getElementById('t-pause').click()`, nil)
+	p.Wait("the gates are closed again", `/^paused/.test(document.getElementById('gatemode').textContent) && document.getElementById('t-pause').ariaPressed === 'true'`)
+	// Whom another has let go on is seen soon.
+	if out, errOut, err := a.Run("teach", "run", "--root-dir", filepath.Join(a.Dir, "root")); err != nil {
+		t.Fatalf("%v: %s%s", err, out, errOut)
+	}
+	p.Wait("what the command line does is seen", `/^running/.test(document.getElementById('gatemode').textContent)`)
+	if e := p.Errors(); len(e) > 0 {
+		t.Errorf("the page complains:\n%s", strings.Join(e, "\n"))
+	}
+}
+
+func pageOfThePastOpensNoGates(t *testing.T, p *browser.Page) {
+	const buttons = `[...document.querySelectorAll('#teach .buttons button')]`
+	p.Eval(`go(page.ring.list[0].t)`, nil)
+	p.Wait("who looks at the past opens no gates", `document.body.dataset.when === 'past' && `+buttons+`.every(b => b.disabled)`)
+	p.Eval(`go(null)`, nil)
+	p.Wait("who looks at now does", buttons+`.every(b => !b.disabled)`)
+	p.Look(390, 844, true, true)
+	var wide float64
+	if p.Eval(`document.documentElement.scrollWidth`, &wide); wide > 390 {
+		t.Errorf("on a window of 390 pixels the page has %v", wide)
+	}
+	p.Look(1280, 1100, false, false)
+}
+
 // loadedAgent is an agent's API as the page's server asks it.
 type loadedAgent struct{ client *http.Client }
 
@@ -416,6 +500,10 @@ func (a loadedAgent) Journal(ctx context.Context, lastEventID string) (io.ReadCl
 		return nil, err
 	}
 	return resp.Body, nil
+}
+
+func (a loadedAgent) Teach(context.Context, *server.TeachRequest) (*gate.State, error) {
+	return nil, nil
 }
 
 func (a loadedAgent) Pods(context.Context) ([]v1.Pod, error) { return nil, nil }

@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// pageFile is the whole page: it loads nothing but /events and /pods.
+// pageFile is the whole page: it asks for nothing but /events, /pods and /teach.
 //
 //go:embed page.html
 var pageFile []byte

@@ -1,15 +1,17 @@
 // Package ui serves the live page of one node to a browser on the machine: `mini-kubelet ui` runs it for as long as somebody
-// wants to look. It is a view of the agent's journal and of its pods, which it asks for over the agent's own socket; it changes
-// nothing, and the agent does not listen for it.
+// wants to look. It is a view of the agent's journal and of its pods, which it asks for over the agent's own socket; the agent does
+// not listen for it. It changes nothing, but for an agent in teaching mode, whose gates it opens and closes.
 //
 //	browser ──http──▶ ui.Server ──unix socket──▶ agent
 //	   /         the page: one file, without anything of the node
 //	   /events   the journal as server-sent events, passed on as the agent sends it
 //	   /pods     what is wanted of each pod beside what is seen of it (pods.go)
+//	   /teach    what waits at the gates of teaching mode; with POST, opens and closes them (teach.go)
 //
 // It listens on 127.0.0.1 alone. Whatever is about the node needs the token, which the command prints as the fragment of the
 // page's address, so that it is in no request line; the page sends it as a header. Requests must mean this server by their Host
-// header, which a name that an attacker lets resolve to 127.0.0.1 does not, and come from the page by their Origin header.
+// header, which a name that an attacker lets resolve to 127.0.0.1 does not, and come from the page by their Origin header, which
+// a POST must have.
 package ui
 
 import (
@@ -32,6 +34,9 @@ import (
 	"golang.org/x/net/netutil"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 )
 
 // Agent is whose page it is. It is called concurrently.
@@ -41,6 +46,9 @@ type Agent interface {
 	Journal(ctx context.Context, lastEventID string) (io.ReadCloser, error)
 	// Pods lists the agent's pods with their statuses.
 	Pods(ctx context.Context) ([]v1.Pod, error)
+	// Teach does something with the gates of teaching mode, unless do is nil, and returns what they are at then; nil if the agent is
+	// not in teaching mode.
+	Teach(ctx context.Context, do *server.TeachRequest) (*gate.State, error)
 }
 
 // Config is what a Server is made from.
@@ -115,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler:           s.handler(),
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // with it the streams end
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       headerTimeout, // there are no bodies
+		ReadTimeout:       headerTimeout, // bodies are small
 		WriteTimeout:      answerTimeout, // put off by streams
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -144,6 +152,8 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.page.serve)
 	mux.HandleFunc("GET /events", s.forHolders(s.events))
 	mux.HandleFunc("GET /pods", s.forHolders(s.pods))
+	mux.HandleFunc("GET /teach", s.forHolders(s.gates))
+	mux.HandleFunc("POST /teach", s.forHolders(s.fromThePage(s.teach)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
 		head.Set("Content-Security-Policy", s.page.policy)

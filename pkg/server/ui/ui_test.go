@@ -25,15 +25,19 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal"
+	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
+	"github.com/mini-kubelet/mini-kubelet/pkg/server"
 	"github.com/mini-kubelet/mini-kubelet/test/testrun"
 )
 
 // agent is one whose journal says what it is told to.
 type agent struct {
-	away error
-	pods []v1.Pod
+	away  error
+	pods  []v1.Pod
+	gates *gate.State // nil: not in teaching mode
 
 	mu     sync.Mutex
+	done   []server.TeachRequest
 	asked  []string // last event IDs
 	stream func(ctx context.Context) io.ReadCloser
 }
@@ -49,6 +53,15 @@ func (a *agent) Journal(ctx context.Context, lastEventID string) (io.ReadCloser,
 }
 
 func (a *agent) Pods(context.Context) ([]v1.Pod, error) { return a.pods, a.away }
+
+func (a *agent) Teach(_ context.Context, do *server.TeachRequest) (*gate.State, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if do != nil {
+		a.done = append(a.done, *do)
+	}
+	return a.gates, a.away
+}
 
 // said is a journal that says something and then waits.
 func said(text string) func(context.Context) io.ReadCloser {
@@ -304,12 +317,12 @@ func TestThePageIsSmallAndWhole(t *testing.T) {
 	}
 	text := string(pageFile)
 	for what, pattern := range map[string]string{
-		"an inline handler":                    `<[a-z][^>]*\son[a-z]+=`,
-		"a style that is not allowed":          `<[a-z][^>]*\sstyle=`,
-		"something from elsewhere":             `(?:src|href)="(?:https?:)?//`,
-		"text that becomes elements":           `innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment`,
-		"text that becomes a program":          `\beval\(|new Function|setTimeout\(['"]`,
-		"more requests than /events and /pods": `fetch\((?:'(?:[^ep']|e[^v']|p[^o'])|[^'])`,
+		"an inline handler":                          `<[a-z][^>]*\son[a-z]+=`,
+		"a style that is not allowed":                `<[a-z][^>]*\sstyle=`,
+		"something from elsewhere":                   `(?:src|href)="(?:https?:)?//`,
+		"text that becomes elements":                 `innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment`,
+		"text that becomes a program":                `\beval\(|new Function|setTimeout\(['"]`,
+		"requests besides /events, /pods and /teach": `fetch\((?:'(?:[^ept']|e[^v']|p[^o']|t[^e'])|[^'])`,
 	} {
 		if found := regexp.MustCompile(pattern).FindString(text); found != "" {
 			t.Errorf("the page has %s: %s", what, found)
