@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/mini-kubelet/mini-kubelet/test/browser"
 	"github.com/mini-kubelet/mini-kubelet/test/harness"
 )
 
@@ -54,6 +57,7 @@ func TestABundleReplaysEqual(t *testing.T) {
 		t.Errorf("%q, %q, %v", out, stderr, err)
 	}
 	a.Kill() // nothing of it is needed any more
+	pageShowsABundle(t, path)
 	parts["versions.json"] = regexp.MustCompile(`"miniKubelet":"[^"]*"`).ReplaceAll(parts["versions.json"], []byte(`"miniKubelet":"v0.0.1"`))
 	parts["decisions.ndjson"] = bytes.Replace(parts["decisions.ndjson"], []byte(`"state":"exited"`), []byte(`"state":"running"`), 1)
 	out, stderr, err = a.Run("replay", repack(t, parts))
@@ -63,6 +67,75 @@ func TestABundleReplaysEqual(t *testing.T) {
 	if !strings.HasPrefix(stderr, "the bundle is of mini-kubelet v0.0.1 (Kubernetes v1.") {
 		t.Errorf("with another version: %q", stderr)
 	}
+}
+
+// pageShowsABundle opens a bundle in a browser, without an agent, and then what is none.
+func pageShowsABundle(t *testing.T, path string) {
+	p := browser.Open(t)
+	p.Go(serveUIOf(t, path))
+	p.Wait("the bundle is shown", `document.getElementById('link').dataset.state === 'file' && /^x\.mkb of mini-kubelet .+, without an agent$/.test(document.getElementById('link').innerText)`)
+	p.Wait("its pods are there", row("web")+`?.dataset.status === 'Running' && `+row("crash"))
+	p.Eval(row("web")+`.click()`, nil)
+	p.Wait("what was decided of the pod is shown", `[...document.querySelectorAll('#made summary')].some(el => /computeActions → .*\bc\b/.test(el.innerText))`)
+	p.Eval(`document.querySelectorAll('#made summary').forEach(el => el.click())`, nil)
+	p.Wait("with what it was decided from", `[...document.querySelectorAll('#made pre')].some(el => el.innerText.includes('"name": "LITERAL"'))`)
+	var text string
+	p.Eval(`document.documentElement.outerHTML`, &text)
+	for _, leak := range harness.Leaks([]byte(text)) {
+		t.Errorf("the page has the secret %s", leak)
+	}
+	whole, other := contentOf(t, path), unpack(t, path)
+	other["versions.json"] = []byte(`{"bundle": 2}`)
+	hostile := unpack(t, path)
+	hostile["decisions.ndjson"] = []byte(`{"seq":1,"time":"2026-01-02T03:04:05Z","function":"<img src=x onerror=document.title='owned'>","uid":"u","output":"\u202e","input":{"__proto__":"<script>document.title='owned'</script>\u202e"}}` +
+		"\n{}\nnull\n[]\n" + `{"uid":{},"time":7}` + "\n")
+	hostile["journal.ndjson"] = []byte(`{"seq":1,"time":"2026-01-02T03:04:05Z","kind":"status","uid":"u","pod":"x","reason":"Running"}` + "\n")
+	for _, tt := range []struct {
+		name, says string
+		content    []byte
+	}{
+		{"half.mkb", "is no bundle", whole[:len(whole)/2]},
+		{"magic.mkb", "is no bundle", []byte("\x1f\x8bno")},
+		{"huge.mkb", "is larger than 128 MiB", zipped(t, make([]byte, 129<<20))},
+		{"ones.mkb", "is no bundle", zipped(t, bytes.Repeat([]byte{'1'}, 4096))},
+		{"other.mkb", "is a bundle of another format", contentOf(t, repack(t, other))},
+		{"hostile.mkb", "of mini-kubelet", contentOf(t, repack(t, hostile))},
+	} {
+		p.Eval(fmt.Sprintf(`(() => { const dt = new DataTransfer(); dt.items.add(new File([Uint8Array.from(atob(%q), c => c.charCodeAt(0))], %q)); document.dispatchEvent(new DragEvent('drop', {dataTransfer: dt, bubbles: true})); })()`,
+			base64.StdEncoding.EncodeToString(tt.content), tt.name), nil)
+		p.Wait(tt.name+" "+tt.says, fmt.Sprintf(`document.getElementById('link').innerText.startsWith(%q)`, tt.name+" "+tt.says))
+	}
+	p.Eval(`document.querySelector('[data-uid=u]').click()`, nil)
+	p.Wait("what is hostile is text", `document.querySelector('#made summary')?.innerText.includes('<img src=x')`)
+	p.Eval(`document.querySelector('#made summary').click()`, nil)
+	p.Wait("also what it was decided from", `document.querySelector('#made pre')?.innerText.includes('<script>')`)
+	var bad bool
+	if p.Eval(`document.title === 'owned' || document.querySelectorAll('img, #made script').length > 0 || document.getElementById('made').innerText.includes('\u202e')`, &bad); bad {
+		t.Error("a bundle makes elements, or turns text round")
+	}
+	if e := p.Errors(); len(e) > 0 {
+		t.Errorf("the page complains:\n%s", strings.Join(e, "\n"))
+	}
+}
+
+func zipped(t *testing.T, content []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func contentOf(t *testing.T, path string) []byte {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 func unpack(t *testing.T, path string) map[string][]byte {

@@ -39,11 +39,16 @@ var pageAddress = regexp.MustCompile(`http://127\.0\.0\.1:\d+/#\w+`)
 // serveUI runs `mini-kubelet ui` for the agent until the test ends, and returns the address that it prints.
 func serveUI(t *testing.T, a *harness.Agent) string {
 	t.Helper()
+	return serveUIOf(t, "--root-dir", filepath.Join(a.Dir, "root"))
+}
+
+func serveUIOf(t *testing.T, args ...string) string {
+	t.Helper()
 	binary, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "ui", "--root-dir", filepath.Join(a.Dir, "root"))
+	cmd := exec.Command(binary, append([]string{"ui"}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -30,7 +30,7 @@ const Format = 1
 // Bounds of a bundle, in bytes: whoever sends one is not trusted.
 const (
 	MaxPart    = 64 << 20 // of one of its files
-	maxFile    = 64 << 20 // of the bundle itself
+	MaxBundle  = 64 << 20 // of the bundle itself
 	maxContent = 4 * MaxPart
 	maxLine    = 1 << 20 // of a line of DecisionsFile, and of VersionsFile
 )
@@ -109,7 +109,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func Read(bundle io.Reader, tell io.Writer) (Versions, Result, error) {
 	var versions Versions
 	var result Result
-	unzipped, err := gzip.NewReader(&bounded{bundle, maxFile})
+	unzipped, err := gzip.NewReader(&bounded{bundle, MaxBundle})
 	if err != nil {
 		return versions, result, err
 	}

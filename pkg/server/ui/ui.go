@@ -7,6 +7,7 @@
 //	   /events   the journal as server-sent events, passed on as the agent sends it
 //	   /pods     what is wanted of each pod beside what is seen of it (pods.go)
 //	   /teach    what waits at the gates of teaching mode; with POST, opens and closes them (teach.go)
+//	   /bundle   what is shown in place of an agent (bundle.go)
 //
 // It listens on 127.0.0.1 alone. Whatever is about the node needs the token, which the command prints as the fragment of the
 // page's address, so that it is in no request line; the page sends it as a header. Requests must mean this server by their Host
@@ -154,6 +155,9 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /pods", s.forHolders(s.pods))
 	mux.HandleFunc("GET /teach", s.forHolders(s.gates))
 	mux.HandleFunc("POST /teach", s.forHolders(s.fromThePage(s.teach)))
+	if b, ok := s.agent.(*Bundle); ok {
+		mux.HandleFunc("GET /bundle", s.forHolders(b.serve))
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
 		head.Set("Content-Security-Policy", s.page.policy)

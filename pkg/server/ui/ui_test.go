@@ -247,6 +247,27 @@ func TestTheJournalIsPassedOnFromWhereTheBrowserWas(t *testing.T) {
 	}
 }
 
+func TestABundleIsServedInPlaceOfAnAgent(t *testing.T) {
+	base, token := serve(t, &Bundle{Name: "x\n\nevent: y.mkb", Content: []byte("\x1f\x8b...")}, 0)
+	holder := http.Header{"Authorization": {"Bearer " + token}}
+	if resp, body := do(t, request(t, "GET", base+"events", holder)); resp.StatusCode != http.StatusOK || body != "event: file\ndata: \"x\\n\\nevent: y.mkb\"\n\n" {
+		t.Errorf("events: %d, %q", resp.StatusCode, body)
+	}
+	if resp, body := do(t, request(t, "GET", base+"bundle", holder)); resp.StatusCode != http.StatusOK || body != "\x1f\x8b..." {
+		t.Errorf("bundle: %d, %q", resp.StatusCode, body)
+	}
+	if resp, body := do(t, request(t, "GET", base+"bundle", nil)); resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "\x1f") {
+		t.Errorf("bundle without the token: %d, %q", resp.StatusCode, body)
+	}
+	if _, body := do(t, request(t, "GET", base+"pods", holder)); body != `{"away":"a bundle is shown, and no agent"}`+"\n" {
+		t.Errorf("pods: %q", body)
+	}
+	base, token = serve(t, &agent{}, 0)
+	if resp, _ := do(t, request(t, "GET", base+"bundle", http.Header{"Authorization": {"Bearer " + token}})); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("the bundle of an agent: %d", resp.StatusCode)
+	}
+}
+
 func TestAnAgentThatIsAwayIsSaidSo(t *testing.T) {
 	base, token := serve(t, &agent{away: errors.New(`no "agent" answers`)}, 0)
 	if resp, body := do(t, request(t, "GET", base+"events", bearer(token))); resp.StatusCode != 200 || body != "event: away\ndata: \"no \\\"agent\\\" answers\"\n\n" {
@@ -317,12 +338,12 @@ func TestThePageIsSmallAndWhole(t *testing.T) {
 	}
 	text := string(pageFile)
 	for what, pattern := range map[string]string{
-		"an inline handler":                          `<[a-z][^>]*\son[a-z]+=`,
-		"a style that is not allowed":                `<[a-z][^>]*\sstyle=`,
-		"something from elsewhere":                   `(?:src|href)="(?:https?:)?//`,
-		"text that becomes elements":                 `innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment`,
-		"text that becomes a program":                `\beval\(|new Function|setTimeout\(['"]`,
-		"requests besides /events, /pods and /teach": `fetch\((?:'(?:[^ept']|e[^v']|p[^o']|t[^e'])|[^'])`,
+		"an inline handler":                                `<[a-z][^>]*\son[a-z]+=`,
+		"a style that is not allowed":                      `<[a-z][^>]*\sstyle=`,
+		"something from elsewhere":                         `(?:src|href)="(?:https?:)?//`,
+		"text that becomes elements":                       `innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment`,
+		"text that becomes a program":                      `\beval\(|new Function|setTimeout\(['"]`,
+		"requests besides /bundle, /events, /pods, /teach": `fetch\((?:'(?:[^bept']|b[^u']|e[^v']|p[^o']|t[^e'])|[^'])`,
 	} {
 		if found := regexp.MustCompile(pattern).FindString(text); found != "" {
 			t.Errorf("the page has %s: %s", what, found)
