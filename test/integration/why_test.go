@@ -3,6 +3,8 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -55,6 +57,15 @@ func TestWhyPodsDoNotRunAsWanted(t *testing.T) {
 		p.Spec.Containers[0].ReadinessProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, PeriodSeconds: 1}
 	}))
 	a.WriteText("broken.yaml", strings.Replace(harness.Manifest(harness.Pod("broken", "")), "  containers:", "  Containers:", 1))
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := int32(l.Addr().(*net.TCPAddr).Port)
+	a.Write("late.yaml", harness.Pod("late", "", func(p *v1.Pod) {
+		p.Spec.Containers[0].Ports = []v1.ContainerPort{{ContainerPort: 80, HostPort: taken}}
+	}))
 	a.WaitRunning("victim")
 	running, err := a.Running("victim")
 	if err != nil {
@@ -68,10 +79,11 @@ func TestWhyPodsDoNotRunAsWanted(t *testing.T) {
 	says(t, a, "unlively", `^Failed: container c failed its liveness probe at .*, was stopped by the agent and did not end within its grace period and was killed \(SIGKILL, exit code 137\).*; failed: no heartbeat. → mend what spec.containers\[0\].livenessProbe.exec asks.* \(unlively.yaml:\d+\)`)
 	says(t, a, "overdue", `^DeadlineExceeded: it ran longer than the 1 s that spec.activeDeadlineSeconds allows. → raise .* \(overdue.yaml:\d+\)`)
 	says(t, a, "wrong", `^not Ready for .*: container c's readiness probe does not succeed; it asks port 8080, and the pod listens on 127.0.0.1:6379 only. → set spec.containers\[0\].readinessProbe.tcpSocket.port to 6379, .* \(wrong.yaml:\d+\)`)
+	says(t, a, "late", fmt.Sprintf(`^Pending: its sandbox cannot be made: .*:%d: bind: address already in use.* or stop what has the port: process %d \(.*\) \(late.yaml:\d+\)`, taken, os.Getpid()))
 	says(t, a, "broken", `^refused: spec.Containers: unknown field \(it is spelt "containers"\).* → write "containers" for Containers \(broken.yaml:\d+\)`)
 
 	all := look(t, a, "", "why")
-	for _, name := range []string{"broken", a.Name("hungry"), a.Name("victim"), a.Name("unlively"), a.Name("overdue"), a.Name("wrong")} {
+	for _, name := range []string{"broken", a.Name("hungry"), a.Name("victim"), a.Name("unlively"), a.Name("overdue"), a.Name("wrong"), a.Name("late")} {
 		if strings.Count(all.out, "\n"+name+" ")+strings.Count(all.out[:min(len(name)+1, len(all.out))], name+" ") != 1 {
 			t.Errorf("why does not say one line of %s:\n%s", name, all.out)
 		}

@@ -202,6 +202,13 @@ func (f finder) Listening(ctx context.Context, pod *v1.Pod) ([]why.Listener, boo
 	return listeningOf(pid)
 }
 
+// Holder implements why.Evidence.
+func (f finder) Holder(ctx context.Context, port int32) (why.Process, bool) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	return holderOf(ctx, "/proc", port)
+}
+
 // process returns a process in the network namespace of the pod, 0 if there is none: that of its sandbox.
 func (f finder) process(ctx context.Context, pod *v1.Pod) int {
 	list, err := f.cfg.CRI.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{

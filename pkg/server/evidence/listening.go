@@ -41,9 +41,25 @@ func listeningOf(pid int) (all []why.Listener, known bool) {
 // stateListen is the kernel's TCP_LISTEN.
 const stateListen = "0A"
 
-// listening reads the kernel's list: "sl local_address rem_address st ...", addresses as words of the machine's
+// inodeField is where in a line of the kernel's list a socket's inode is.
+const inodeField = 9
+
+// listening reads the kernel's list: "sl local_address rem_address st ... inode ...", addresses as words of the machine's
 // order, here little-endian.
 func listening(list io.Reader) (all []why.Listener) {
+	for _, s := range socketsOf(list) {
+		all = append(all, s.Listener)
+	}
+	return all
+}
+
+// socket is one that accepts connections, with its inode in decimal digits, "" if the list does not say it.
+type socket struct {
+	why.Listener
+	inode string
+}
+
+func socketsOf(list io.Reader) (all []socket) {
 	lines := bufio.NewScanner(list)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
@@ -63,11 +79,14 @@ func listening(list io.Reader) (all []why.Listener) {
 		if !ok {
 			continue
 		}
-		l := why.Listener{Address: ip.Unmap().String(), Port: int32(n)}
+		s := socket{Listener: why.Listener{Address: ip.Unmap().String(), Port: int32(n)}}
 		if ip.IsUnspecified() {
-			l.Address = "*"
+			s.Address = "*"
 		}
-		all = append(all, l)
+		if len(fields) > inodeField {
+			s.inode = fields[inodeField]
+		}
+		all = append(all, s)
 	}
 	return all
 }

@@ -241,10 +241,11 @@ func noSandbox(l *look) *Finding {
 	f := &Finding{Cause: "Pending: its sandbox cannot be made: " + after(e.Detail, "sandbox: "), Fix: "mend what the runtime says", Where: l.where("spec"), Next: l.next("")}
 	switch {
 	case strings.Contains(e.Detail, "port is already allocated") || strings.Contains(e.Detail, "address already in use"):
-		f.Fix = "give the container another hostPort, or stop what has it: `ss -ltnp` on the node names it"
+		f.Fix = "give the container another hostPort, or stop what has it: `ss -ltunp` on the node names it"
 		for _, p := range hostPorts(l.pod) {
-			if strings.Contains(e.Detail, fmt.Sprintf(":%d", p.port)) {
-				f.Fix, f.Where = "give "+p.field+" another value, or stop what has the port: `ss -ltnp` on the node names it", l.where(p.field)
+			if names(e.Detail, p.port) {
+				f.Fix, f.Where = "give "+p.field+" another value, or stop what has the port: "+l.holder(p), l.where(p.field)
+				break
 			}
 		}
 	case strings.Contains(e.Detail, "RuntimeClass") || strings.Contains(e.Detail, "runtime handler"):
@@ -255,6 +256,27 @@ func noSandbox(l *look) *Finding {
 		f.Fix = "mend the network plug-in of the node"
 	}
 	return f
+}
+
+// names reports whether an error of a runtime has an address with that port.
+func names(text string, port int32) bool {
+	_, rest, found := strings.Cut(text, fmt.Sprintf(":%d", port))
+	return found && (rest == "" || rest[0] < '0' || rest[0] > '9')
+}
+
+// dockerProxy is the program by which Docker holds the host ports of containers.
+const dockerProxy = "docker-proxy"
+
+// holder says who has a port of the node, or how to find out.
+func (l *look) holder(p hostPort) string {
+	if p.protocol == v1.ProtocolTCP {
+		if h, known := l.in.Evidence.Holder(l.ctx, p.port); known && h.Name == dockerProxy {
+			return fmt.Sprintf("a container of Docker, which `docker ps --filter publish=%d` names", p.port)
+		} else if known {
+			return fmt.Sprintf("process %d (%s)", h.PID, h.Name)
+		}
+	}
+	return "`ss -ltunp` on the node names it"
 }
 
 // containerWaits is about the first container that waits for something that somebody must mend.

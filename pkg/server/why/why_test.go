@@ -24,6 +24,7 @@ var now = time.Date(2026, 11, 30, 10, 0, 0, 0, time.Local)
 type known struct {
 	line       string
 	listening  []Listener
+	holder     Process
 	keys       map[string][]string
 	wants      string
 	volumes    []string
@@ -42,6 +43,7 @@ func (k known) LastLine(context.Context, *v1.Pod, string) string { return k.line
 func (k known) Listening(context.Context, *v1.Pod) ([]Listener, bool) {
 	return k.listening, !k.noSockets
 }
+func (k known) Holder(context.Context, int32) (Process, bool) { return k.holder, k.holder.PID > 0 }
 func (k known) Keys(_ context.Context, kind, _, name string) ([]string, bool) {
 	keys, ok := k.keys[kind+"/"+name]
 	return keys, ok
@@ -248,7 +250,13 @@ func TestSentences(t *testing.T) {
 			want: `Pending: claim data (spec.volumes[0].persistentVolumeClaim.claimName) has no volume: it wants 20Gi of class "fast", [ReadWriteOnce]; pv-a: it has 10Gi only; pv-b: its class is "slow". ` +
 				"→ add a PersistentVolume that suits the claim, or change spec.storageClassName or spec.resources.requests.storage of it (data.yaml:1). Next try when a volume suits."},
 		"sandbox": {pod: thePod(hostPortOf(80)), events: []journal.Shown{said(time.Second, "FailedCreatePodSandBox", "Failed to create pod sandbox: Bind for 0.0.0.0:80 failed: port is already allocated")}, evidence: known{next: now.Add(9 * time.Second)},
-			want: "Pending: its sandbox cannot be made: Bind for 0.0.0.0:80 failed: port is already allocated. → give spec.containers[0].ports[0].hostPort another value, or stop what has the port: `ss -ltnp` on the node names it (web.yaml:4). Next try in 9s."},
+			want: "Pending: its sandbox cannot be made: Bind for 0.0.0.0:80 failed: port is already allocated. → give spec.containers[0].ports[0].hostPort another value, or stop what has the port: `ss -ltunp` on the node names it (web.yaml:4). Next try in 9s."},
+		"port of a process": {pod: thePod(hostPortOf(80)), events: []journal.Shown{said(time.Second, "FailedCreatePodSandBox", "Failed to create pod sandbox: listen tcp4 0.0.0.0:80: bind: address already in use")}, evidence: known{next: now.Add(9 * time.Second), holder: Process{7, "nginx"}},
+			want: "Pending: its sandbox cannot be made: listen tcp4 0.0.0.0:80: bind: address already in use. → give spec.containers[0].ports[0].hostPort another value, or stop what has the port: process 7 (nginx) (web.yaml:4). Next try in 9s."},
+		"port of another container": {pod: thePod(hostPortOf(80)), events: []journal.Shown{said(time.Second, "FailedCreatePodSandBox", "Failed to create pod sandbox: Bind for 0.0.0.0:80 failed: port is already allocated")}, evidence: known{next: now.Add(9 * time.Second), holder: Process{7, "docker-proxy"}},
+			want: "Pending: its sandbox cannot be made: Bind for 0.0.0.0:80 failed: port is already allocated. → give spec.containers[0].ports[0].hostPort another value, or stop what has the port: a container of Docker, which `docker ps --filter publish=80` names (web.yaml:4). Next try in 9s."},
+		"port like another": {pod: thePod(hostPortOf(80)), events: []journal.Shown{said(time.Second, "FailedCreatePodSandBox", "Failed to create pod sandbox: listen tcp4 0.0.0.0:8080: bind: address already in use")}, evidence: known{next: now.Add(9 * time.Second), holder: Process{7, "nginx"}},
+			want: "Pending: its sandbox cannot be made: listen tcp4 0.0.0.0:8080: bind: address already in use. → give the container another hostPort, or stop what has it: `ss -ltunp` on the node names it (web.yaml:1). Next try in 9s."},
 		"network": {pod: thePod(), events: []journal.Shown{said(time.Second, "NetworkNotReady", "network is not ready: cni config uninitialized")},
 			want: "Pending: network is not ready: cni config uninitialized. → install or mend the network plug-in of the node; pods with spec.hostNetwork start without. Next try when the network is ready."},
 		"name": {pod: thePod(), others: []*v1.Pod{thePod(func(p *v1.Pod) { p.UID, p.DeletionTimestamp = "old", &metav1.Time{Time: now} })},
