@@ -134,6 +134,7 @@ func TestThePage(t *testing.T) {
 	p.Wait("it has asked after teaching mode, and shows nothing of it", `gatesAsked > 0 && !page.gates && document.getElementById('teach').hidden`)
 	pageShowsAPodAsItStarts(t, a, p, client)
 	pageShowsABackOff(t, a, p, client)
+	pageNamesLastWhoIsDone(t, p)
 	pageIsLookedAt(t, p)
 	pageWorksByKeyboard(t, p)
 	pageRespectsStillness(t, p)
@@ -280,6 +281,19 @@ func pageShowsABackOff(t *testing.T, a *harness.Agent, p *browser.Page, client *
 	}
 	p.Key("Escape")
 	p.Wait("Escape leads back to now", `document.body.dataset.when === 'live'`)
+}
+
+func pageNamesLastWhoIsDone(t *testing.T, p *browser.Page) {
+	for held, want := range map[string]string{
+		``:                             `Running: main running, init done`,
+		`['main', {until: 2e9 * 1e3}]`: `Running: init terminated (Completed, exit 0), main running`, // who is held back will run again
+	} {
+		var is string
+		p.Eval(`stateWords({phase: 'syncing', status: {reason: 'Running'}, holds: new Map([`+held+`]), units: new Map([['init', 'terminated (Completed, exit 0)'], ['main', 'running']])}, 1e9 * 1e3)`, &is)
+		if is != want {
+			t.Errorf("with the holds [%s] it reads %q, want %q", held, is, want)
+		}
+	}
 }
 
 // pageIsPictured writes pictures of the page into the directory PICTURES, for a person to look at before a release.
@@ -546,11 +560,14 @@ func TestThePageUnderLoad(t *testing.T) {
 	p.Wait("all pods are there", fmt.Sprintf(`page.state.pods.size === %d`, pods))
 	const measured = 5 * time.Second
 	var seen [2]float64
-	p.Eval(`page.ring.list.length`, &seen[0])
-	before := groupCPU(t, p.PID())
-	<-time.After(measured) // what is measured is time itself
-	used := groupCPU(t, p.PID()) - before
-	p.Eval(`page.ring.list.length`, &seen[1])
+	used := time.Duration(math.MaxInt64)
+	for range 2 { // the first has some of the browser's own start in it
+		p.Eval(`page.ring.list.length`, &seen[0])
+		before := groupCPU(t, p.PID())
+		<-time.After(measured) // what is measured is time itself
+		used = min(used, groupCPU(t, p.PID())-before)
+		p.Eval(`page.ring.list.length`, &seen[1])
+	}
 	var gap, nodes float64
 	p.Eval(`new Promise(done => { let last = performance.now(), most = 0, n = 0; const f = t => { most = Math.max(most, t - last); last = t; ++n < 120 ? requestAnimationFrame(f) : done(most); }; requestAnimationFrame(f); })`, &gap)
 	p.Eval(`document.querySelectorAll('*').length`, &nodes)
@@ -559,6 +576,7 @@ func TestThePageUnderLoad(t *testing.T) {
 	if nodes > 2500 {
 		t.Errorf("the page has %v elements", nodes)
 	}
+	pageShowsNewPodsSoon(t, p, record)
 	p.Wait("the page remembers no more than it may", `page.ring.list.length <= MAX_EVENTS && page.state.loop.length <= 1200`)
 	p.Eval(`receive(Array.from({length: 40000}, (_, i) => ({seq: epoch.top + 1 + i, time: new Date().toISOString(), kind: 'probe', uid: 'u1', name: 'c/liveness'})))`, nil)
 	var kept float64
@@ -570,6 +588,28 @@ func TestThePageUnderLoad(t *testing.T) {
 	}
 	if e := p.Errors(); len(e) > 0 {
 		t.Errorf("the page complains:\n%s", strings.Join(e, "\n"))
+	}
+}
+
+// pageShowsNewPodsSoon adds pods while the others are busy.
+func pageShowsNewPodsSoon(t *testing.T, p *browser.Page, record *journal.Journal) {
+	p.Eval(`(() => { window.late = {}; page.filter = 'late-'; new MutationObserver(() => { for (const r of document.querySelectorAll('[data-pod^="late-"]')) window.late[r.dataset.pod] ??= Date.now(); })
+		.observe(document.getElementById('list'), {subtree: true, childList: true, attributes: true}); })()`, nil)
+	var longest time.Duration
+	for i := range 6 {
+		name := fmt.Sprintf("late-%d", i)
+		record.Know(journal.Who{UID: types.UID(name), Namespace: "load", Name: name})
+		noted := time.Now()
+		record.Note(journal.Event{Kind: journal.Step, Pod: types.UID(name), Reason: "syncing"})
+		p.Wait("the new pod is shown", fmt.Sprintf(`window.late[%q]`, name))
+		var shown float64
+		p.Eval(fmt.Sprintf(`window.late[%q]`, name), &shown)
+		longest = max(longest, time.UnixMilli(int64(shown)).Sub(noted))
+	}
+	p.Eval(`(() => { page.filter = ''; })()`, nil)
+	t.Logf("of 6 new pods the slowest appeared %v after its event (aim: 500 ms)", longest.Round(time.Millisecond))
+	if longest > 10*time.Second {
+		t.Errorf("a pod appeared only %v after its event", longest)
 	}
 }
 
