@@ -81,12 +81,17 @@ func (a *Agent) local(ctx context.Context, path string, query url.Values) ([]byt
 	case err != nil:
 		return nil, fmt.Errorf("GET %s: %w", u.RequestURI(), err)
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("GET %s: %s: %.200s", u.RequestURI(), resp.Status, bytes.TrimSpace(text))
+		return nil, &refusedError{u.RequestURI(), fmt.Sprintf("%s: %.200s", resp.Status, bytes.TrimSpace(text))}
 	case len(text) > maxAnswer:
-		return nil, fmt.Errorf("GET %s: more than %d bytes", u.RequestURI(), maxAnswer)
+		return nil, &refusedError{u.RequestURI(), fmt.Sprintf("more than %d bytes", maxAnswer)}
 	}
 	return text, nil
 }
+
+// refusedError is an answer that an agent gives, but not the one that was asked for.
+type refusedError struct{ uri, why string }
+
+func (e *refusedError) Error() string { return "GET " + e.uri + ": " + e.why }
 
 // maxAnswer is how many bytes an answer of the agent may have.
 const maxAnswer = 64 << 20

@@ -78,10 +78,11 @@ func (p *progress) see(m pullMessage) (moved bool) {
 	if known && l.pullMessage == m {
 		return false
 	}
-	if known || len(p.layers) < maxFollowed {
-		l.follow(m)
-		p.layers[m.ID] = l
+	if !known && len(p.layers) >= maxFollowed {
+		return false
 	}
+	l.follow(m)
+	p.layers[m.ID] = l
 	p.last = m.Status
 	if m.ID != "" {
 		p.last = m.ID + ": " + m.Status

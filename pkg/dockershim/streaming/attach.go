@@ -18,7 +18,7 @@ const maxStall = 30 * time.Second
 // attach connects a client to a container's main process until one of them ends. When the
 // container was made without stdin, input is dropped. Whether the end of the input closes the
 // container's stdin depends on the container's StdinOnce.
-func (s *Server) attach(ctx context.Context, containerID string, client stdio) error {
+func (s *Server) attach(ctx context.Context, containerID string, client stdio) (err error) {
 	info, err := s.docker.ContainerInspect(ctx, containerID)
 	if err != nil {
 		return dockerError(err, "inspect container %s", containerID)
@@ -40,7 +40,7 @@ func (s *Server) attach(ctx context.Context, containerID string, client stdio) e
 		call.Ended(err)
 		return err
 	}
-	defer call.Ended(nil)
+	defer func() { call.Ended(err) }()
 	defer h.Close()
 	dropWhenStalled(ctx, maxStall)
 	output := make(chan error, 1)

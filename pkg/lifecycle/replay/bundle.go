@@ -29,10 +29,10 @@ const Format = 1
 
 // Bounds of a bundle, in bytes: whoever sends one is not trusted.
 const (
-	MaxPart    = 64 << 20 // of one of its files
-	MaxBundle  = 64 << 20 // of the bundle itself
-	maxContent = 4 * MaxPart
-	maxLine    = 1 << 20 // of a line of DecisionsFile, and of VersionsFile
+	MaxPart    = 64 << 20    // of one of its files
+	MaxBundle  = 64 << 20    // of the bundle itself
+	maxContent = 2 * MaxPart // of all of them; the page has the same bound
+	maxLine    = 1 << 20     // of a line of DecisionsFile, and of VersionsFile
 )
 
 // Versions says which agent a bundle is of, and what that ran on.

@@ -203,10 +203,10 @@ func (f finder) Listening(ctx context.Context, pod *v1.Pod) ([]why.Listener, boo
 }
 
 // Holder implements why.Evidence.
-func (f finder) Holder(ctx context.Context, port int32) (why.Process, bool) {
+func (f finder) Holder(ctx context.Context, ip string, port int32) (why.Process, bool) {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	return holderOf(ctx, "/proc", port)
+	return holderOf(ctx, "/proc", ip, port)
 }
 
 // process returns a process in the network namespace of the pod, 0 if there is none: that of its sandbox.

@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,9 +19,11 @@ const (
 	maxFiles     = 1 << 12
 )
 
-// holderOf finds the process that accepts TCP connections at a port in the agent's network namespace. It is not known where
+// holderOf finds the process that accepts TCP connections at a port of an address, "" for any, in the agent's network namespace. It is not known where
 // the agent may not see what other processes have open, or if there are too many of them to look at in time.
-func holderOf(ctx context.Context, proc string, port int32) (why.Process, bool) {
+func holderOf(ctx context.Context, proc, ip string, port int32) (why.Process, bool) {
+	at, err := netip.ParseAddr(ip)
+	any := err != nil || at.IsUnspecified()
 	sockets := map[string]bool{}
 	for _, name := range []string{"tcp", "tcp6"} {
 		file, err := os.Open(filepath.Join(proc, "self", "net", name))
@@ -28,7 +31,7 @@ func holderOf(ctx context.Context, proc string, port int32) (why.Process, bool) 
 			continue // a kernel without IPv6 has no tcp6
 		}
 		for _, s := range socketsOf(io.LimitReader(file, maxSockets)) {
-			if s.Port == port && s.inode != "" && s.inode != "0" {
+			if s.Port == port && (any || s.Address == "*" || s.Address == at.Unmap().String()) && s.inode != "" && s.inode != "0" {
 				sockets["socket:["+s.inode+"]"] = true
 			}
 		}

@@ -21,18 +21,23 @@ func TestTheProcessThatHasAPortIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, known := holderOf(t.Context(), "/proc", port); !known || got != (why.Process{PID: os.Getpid(), Name: strings.TrimSpace(string(comm))}) {
+	if got, known := holderOf(t.Context(), "/proc", "", port); !known || got != (why.Process{PID: os.Getpid(), Name: strings.TrimSpace(string(comm))}) {
 		t.Errorf("%+v, %v", got, known)
+	}
+	for ip, want := range map[string]bool{"127.0.0.1": true, "0.0.0.0": true, "::": true, "10.1.2.3": false} {
+		if _, known := holderOf(t.Context(), "/proc", ip, port); known != want {
+			t.Errorf("at %s it is known: %v", ip, known)
+		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, known := holderOf(ended, "/proc", port); known {
+	if got, known := holderOf(ended, "/proc", "", port); known {
 		t.Errorf("after its time: %+v", got)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got, known := holderOf(t.Context(), "/proc", port); known && got.PID == os.Getpid() {
+	if got, known := holderOf(t.Context(), "/proc", "", port); known && got.PID == os.Getpid() {
 		t.Errorf("of a port that is closed: %+v", got)
 	}
 }
@@ -60,15 +65,15 @@ func TestAHostileProcessIsNamedHarmlessly(t *testing.T) {
 	if err := os.Symlink("socket:[4711]", filepath.Join(proc, "12", "fd", "3")); err != nil {
 		t.Fatal(err)
 	}
-	if got, known := holderOf(t.Context(), proc, 0x50); !known || got != (why.Process{PID: 12, Name: "?[2Jnginx?"}) {
+	if got, known := holderOf(t.Context(), proc, "", 0x50); !known || got != (why.Process{PID: 12, Name: "?[2Jnginx?"}) {
 		t.Errorf("%+v, %v", got, known)
 	}
 	for _, port := range []int32{0x51, 0x52, 0x53} {
-		if got, known := holderOf(t.Context(), proc, port); known {
+		if got, known := holderOf(t.Context(), proc, "", port); known {
 			t.Errorf("%#x: %+v", port, got)
 		}
 	}
-	if got, known := holderOf(t.Context(), filepath.Join(proc, "none"), 0x50); known {
+	if got, known := holderOf(t.Context(), filepath.Join(proc, "none"), "", 0x50); known {
 		t.Errorf("without a list: %+v", got)
 	}
 }

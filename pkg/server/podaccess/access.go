@@ -70,7 +70,7 @@ type Config struct {
 	Pods          Pods
 	Statuses      Statuses
 	Cache         Cache
-	// Journal notes what is done in a pod for somebody, as a cause; nil: nothing is noted. It is not required.
+	// Journal notes what is done in a pod for somebody, as a cause; nil: nothing is noted.
 	Journal *journal.Journal
 }
 

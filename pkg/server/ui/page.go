@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// pageFile is the whole page: it asks for nothing but /events, /pods and /teach.
+// pageFile is the whole page: it asks for nothing but /bundle, /events, /pods and /teach.
 //
 //go:embed page.html
 var pageFile []byte

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -258,10 +259,12 @@ func noSandbox(l *look) *Finding {
 	return f
 }
 
-// names reports whether an error of a runtime has an address with that port.
+// address is an address of the node in an error of a runtime. What follows it may be the container's: 0.0.0.0:8080:172.17.0.2:80/tcp
+var address = regexp.MustCompile(`(?:^|[\s"'(/])(?:\[[0-9a-fA-F:.%]*\]|::|[0-9.]*):(\d+)\b`)
+
+// names reports whether an error of a runtime has an address of the node with that port.
 func names(text string, port int32) bool {
-	_, rest, found := strings.Cut(text, fmt.Sprintf(":%d", port))
-	return found && (rest == "" || rest[0] < '0' || rest[0] > '9')
+	return slices.ContainsFunc(address.FindAllStringSubmatch(text, -1), func(found []string) bool { return found[1] == strconv.Itoa(int(port)) })
 }
 
 // dockerProxy is the program by which Docker holds the host ports of containers.
@@ -270,7 +273,7 @@ const dockerProxy = "docker-proxy"
 // holder says who has a port of the node, or how to find out.
 func (l *look) holder(p hostPort) string {
 	if p.protocol == v1.ProtocolTCP {
-		if h, known := l.in.Evidence.Holder(l.ctx, p.port); known && h.Name == dockerProxy {
+		if h, known := l.in.Evidence.Holder(l.ctx, p.ip, p.port); known && h.Name == dockerProxy {
 			return fmt.Sprintf("a container of Docker, which `docker ps --filter publish=%d` names", p.port)
 		} else if known {
 			return fmt.Sprintf("process %d (%s)", h.PID, h.Name)

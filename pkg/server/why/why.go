@@ -68,8 +68,8 @@ type Evidence interface {
 	LastLine(ctx context.Context, pod *v1.Pod, container string) string
 	// Listening returns where processes of the pod's network namespace accept TCP connections.
 	Listening(ctx context.Context, pod *v1.Pod) (all []Listener, known bool)
-	// Holder returns the process of the node that accepts TCP connections at a port of it.
-	Holder(ctx context.Context, port int32) (p Process, known bool)
+	// Holder returns the process of the node that accepts TCP connections at a port of one of its addresses, or of any for "".
+	Holder(ctx context.Context, ip string, port int32) (p Process, known bool)
 	// Keys returns the keys of a ConfigMap or Secret, sorted; false if there is no such object.
 	Keys(ctx context.Context, kind, namespace, name string) (keys []string, found bool)
 	// Unsuitable returns what an unbound claim asks for, and why it cannot have each volume.

@@ -3,6 +3,7 @@ package why
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,9 @@ func (k known) LastLine(context.Context, *v1.Pod, string) string { return k.line
 func (k known) Listening(context.Context, *v1.Pod) ([]Listener, bool) {
 	return k.listening, !k.noSockets
 }
-func (k known) Holder(context.Context, int32) (Process, bool) { return k.holder, k.holder.PID > 0 }
+func (k known) Holder(context.Context, string, int32) (Process, bool) {
+	return k.holder, k.holder.PID > 0
+}
 func (k known) Keys(_ context.Context, kind, _, name string) ([]string, bool) {
 	keys, ok := k.keys[kind+"/"+name]
 	return keys, ok
@@ -282,6 +285,28 @@ func TestSentences(t *testing.T) {
 				t.Errorf("%s\nwant\n%s", text, tt.want)
 			}
 		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"listen tcp4 0.0.0.0:80: bind: address already in use":                  "80",
+		"listen tcp6 [::]:8080: bind: address in use":                           "8080",
+		"Bind for 0.0.0.0:80 failed: port is allocated":                         "80",
+		"Bind for :::80 failed":                                                 "80",
+		"failed to bind host port 0.0.0.0:9090:172.17.0.2:80/tcp: in use":       "9090",
+		"failed to bind host port for 0.0.0.0:8080:10.0.0.2:80/tcp, 1.2.3.4:80": "80 8080",
+		"tcp://127.0.0.1:80":                                                    "80", "2026-12-01T08:80:00": "", "": "",
+	} {
+		var got []string
+		for _, port := range []int32{80, 8080, 9090} {
+			if names(text, port) {
+				got = append(got, strconv.Itoa(int(port)))
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q names %v, want %s", text, got, want)
+		}
 	}
 }
 
