@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/types"
@@ -71,15 +70,6 @@ func (c *agentClient) bundle(ctx context.Context, uid types.UID) ([]byte, error)
 		if parts[name], err = c.part(ctx, path); err != nil {
 			return nil, err
 		}
-	}
-	var v replay.Versions
-	err := json.Unmarshal(parts[replay.VersionsFile], &v)
-	if err != nil {
-		return nil, fmt.Errorf("read the versions of the agent: %w", err)
-	}
-	v.Bundle, v.Written = replay.Format, time.Now().UTC()
-	if parts[replay.VersionsFile], err = json.Marshal(v); err != nil {
-		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
 	if uid != "" {
 		for _, name := range []string{replay.JournalFile, replay.DecisionsFile} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -21,10 +22,9 @@ func newReplayCommand() *cobra.Command {
 		Long:  replayHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, name := filepath.Split(args[0])
-			f, err := safefile.Open(dir, name)
+			f, err := openBundle(args[0])
 			if err != nil {
-				return fmt.Errorf("read the bundle: %w", err)
+				return err
 			}
 			defer f.Close()
 			versions, result, err := replay.Read(f, cmd.OutOrStdout())
@@ -44,4 +44,14 @@ func newReplayCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// openBundle opens what somebody has sent.
+func openBundle(path string) (*os.File, error) {
+	dir, name := filepath.Split(path)
+	f, err := safefile.Open(dir, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the bundle: %w", err)
+	}
+	return f, nil
 }

@@ -69,17 +69,16 @@ func newUICommand() *cobra.Command {
 
 // bundleToShow reads a bundle, into which only the page looks.
 func bundleToShow(path string) (*ui.Bundle, error) {
-	dir, name := filepath.Split(path)
-	f, err := safefile.Open(dir, name)
+	f, err := openBundle(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the bundle: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	content, err := safefile.Read(f, replay.MaxBundle)
 	if err != nil {
 		return nil, fmt.Errorf("read the bundle: %w", err)
 	}
-	return &ui.Bundle{Name: name, Content: content}, nil
+	return &ui.Bundle{Name: filepath.Base(path), Content: content}, nil
 }
 
 // pageSource asks once whether there is an agent: what is wrong is then said on the terminal.

@@ -90,20 +90,21 @@ func (c *engineCalls) Called(call docker.Call) {
 // Begun implements docker.Observer. A call without a cause is noted at its end.
 func (c *engineCalls) Begun(call docker.Call) docker.Ongoing {
 	e, cause := c.event(call)
-	o := &ongoing{calls: c, event: e, pull: cause.Cause, began: time.Now()}
+	o := &ongoing{calls: c, event: e, pull: cause.Cause}
 	if e.Cause != 0 {
-		o.span = c.journal.Begin(e)
+		o.measured = c.journal.Measure(e)
+	} else {
+		o.measured.Began = time.Now()
 	}
 	return o
 }
 
 // ongoing is a call that goes on.
 type ongoing struct {
-	calls *engineCalls
-	event journal.Event
-	began time.Time
-	span  *journal.Span // nil: without a cause
-	pull  uint64        // what a pull is the consequence of: the image manager's event
+	calls    *engineCalls
+	event    journal.Event
+	measured journal.Measured // without a cause no event until its end
+	pull     uint64           // what a pull is the consequence of: the image manager's event
 }
 
 // Progress implements docker.Ongoing.
@@ -111,13 +112,12 @@ func (o *ongoing) Progress(far docker.Progress) { o.calls.pulls.Tell(o.pull, far
 
 // Ended implements docker.Ongoing.
 func (o *ongoing) Ended(err error) {
-	if o.span != nil {
-		o.span.End(err)
+	o.event.Took = o.measured.End(err)
+	if o.measured.Span != nil {
 		return
 	}
 	if err != nil {
 		o.event.Err = bounds.Cut(err.Error(), journal.MaxText)
 	}
-	o.event.Took = time.Since(o.began)
 	o.calls.note(o.event)
 }

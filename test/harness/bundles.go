@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -114,16 +113,8 @@ var notInFileNames = regexp.MustCompile(`[^\w.-]+`)
 
 // keepBundle writes the bundle to a directory, and reads it as `mini-kubelet replay` does.
 func (a *Agent) keepBundle(ctx context.Context, dir string, decisions, journal []byte) error {
-	var of replay.Versions
 	versions, err := a.local(ctx, server.VersionsPath, nil)
-	if err == nil {
-		err = json.Unmarshal(versions, &of)
-	}
 	if err != nil {
-		return err
-	}
-	of.Bundle, of.Written = replay.Format, time.Now().UTC()
-	if versions, err = json.Marshal(of); err != nil {
 		return err
 	}
 	configz, err := a.local(ctx, "/configz", nil)

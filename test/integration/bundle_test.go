@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -76,7 +75,8 @@ func pageShowsABundle(t *testing.T, path string) {
 	p.Wait("the bundle is shown", `document.getElementById('link').dataset.state === 'file' && /^x\.mkb of mini-kubelet .+, without an agent$/.test(document.getElementById('link').innerText)`)
 	p.Wait("its pods are there", row("web")+`?.dataset.status === 'Running' && `+row("crash"))
 	p.Eval(row("web")+`.click()`, nil)
-	p.Wait("what was decided of the pod is shown", `[...document.querySelectorAll('#made summary')].some(el => /computeActions → .*\bc\b/.test(el.innerText))`)
+	// Until the next picture it is that of the pod that was chosen before.
+	p.Wait("what was decided of the pod is shown", `madeDrawn.startsWith(`+row("web")+`.dataset.uid + '/') && [...document.querySelectorAll('#made summary')].some(el => /computeActions → .*\bc\b/.test(el.innerText))`)
 	p.Eval(`document.querySelectorAll('#made summary').forEach(el => el.click())`, nil)
 	p.Wait("with what it was decided from", `[...document.querySelectorAll('#made pre')].some(el => el.innerText.includes('"name": "LITERAL"'))`)
 	var text string
@@ -101,8 +101,7 @@ func pageShowsABundle(t *testing.T, path string) {
 		{"other.mkb", "is a bundle of another format", contentOf(t, repack(t, other))},
 		{"hostile.mkb", "of mini-kubelet", contentOf(t, repack(t, hostile))},
 	} {
-		p.Eval(fmt.Sprintf(`(() => { const dt = new DataTransfer(); dt.items.add(new File([Uint8Array.from(atob(%q), c => c.charCodeAt(0))], %q)); document.dispatchEvent(new DragEvent('drop', {dataTransfer: dt, bubbles: true})); })()`,
-			base64.StdEncoding.EncodeToString(tt.content), tt.name), nil)
+		drop(p, tt.name, tt.content)
 		p.Wait(tt.name+" "+tt.says, fmt.Sprintf(`document.getElementById('link').innerText.startsWith(%q)`, tt.name+" "+tt.says))
 	}
 	p.Eval(`document.querySelector('[data-uid=u]').click()`, nil)

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -409,19 +410,21 @@ func pageOutlivesTheAgent(t *testing.T, a *harness.Agent, p *browser.Page, clien
 	}
 }
 
+// drop drops a file on the page.
+func drop(p *browser.Page, name string, content []byte) {
+	p.Eval(fmt.Sprintf(`(() => { const dt = new DataTransfer(); dt.items.add(new File([Uint8Array.from(atob(%q), c => c.charCodeAt(0))], %q)); document.dispatchEvent(new DragEvent('drop', {dataTransfer: dt, bubbles: true})); })()`,
+		base64.StdEncoding.EncodeToString(content), name), nil)
+}
+
 func pageShowsASavedJournal(t *testing.T, p *browser.Page, client *http.Client) {
 	text, events := journalOf(t, client)
-	drop := func(name, text string) {
-		quoted, _ := json.Marshal(text)
-		p.Eval(fmt.Sprintf(`(() => { const dt = new DataTransfer(); dt.items.add(new File([%s], %q)); document.dispatchEvent(new DragEvent('drop', {dataTransfer: dt, bubbles: true})); })()`, quoted, name), nil)
-	}
-	drop("garbage", strings.Repeat("{]", 1000))
+	drop(p, "garbage", []byte(strings.Repeat("{]", 1000)))
 	p.Wait("garbage is refused in words", `/garbage holds no journal/.test(document.getElementById('link').innerText)`)
-	drop("saved.ndjson", text)
+	drop(p, "saved.ndjson", []byte(text))
 	p.Wait("a saved journal is shown without an agent", fmt.Sprintf(`document.getElementById('link').dataset.state === 'file' && page.ring.list.length === %d && %s`, len(events), row("web")))
 	hostile := `{"seq":1,"time":"2026-01-02T03:04:05Z","kind":"status","uid":"u","pod":"x<img src=x onerror=document.title='owned'>\u202e","reason":"Running","detail":"<script>document.title='owned'</script>"}` + "\n" +
 		`{"seq":2,"time":"2026-01-02T03:04:06Z","kind":"__proto__","uid":"__proto__","cause":2,"tookNs":1e300,"count":-1,"until":"never"}` + "\n" + `{"seq":1e9,"time":"2026-01-02T03:04:06Z"}` + "\n" + `[1]` + "\nnull\n"
-	drop("hostile.ndjson", hostile)
+	drop(p, "hostile.ndjson", []byte(hostile))
 	p.Wait("what is hostile is text", `page.file === 'hostile.ndjson' && document.querySelector('[data-uid=u] b').textContent.includes('<img src=x')`)
 	var bad bool
 	if p.Eval(`document.title === 'owned' || document.querySelectorAll('img, #list script').length > 0 || document.querySelector('[data-uid=u] b').textContent.includes('\u202e')`, &bad); bad {

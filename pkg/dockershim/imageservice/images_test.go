@@ -143,12 +143,14 @@ func TestRegistriesErrorsHaveTheirCodes(t *testing.T) {
 	}
 }
 
+// message is what Docker says of a layer.
+func message(id, text string, current, total int64) pullMessage {
+	m := pullMessage{ID: id, Status: text}
+	m.ProgressDetail.Current, m.ProgressDetail.Total = current, total
+	return m
+}
+
 func TestProgress(t *testing.T) {
-	message := func(id, text string, current, total int64) pullMessage {
-		m := pullMessage{ID: id, Status: text}
-		m.ProgressDetail.Current, m.ProgressDetail.Total = current, total
-		return m
-	}
 	var p progress
 	for i, step := range []struct {
 		m            pullMessage
@@ -174,11 +176,6 @@ func TestProgress(t *testing.T) {
 
 // What a registry says of sizes is not always true, and layers may come in any order.
 func TestHowFarAPullIs(t *testing.T) {
-	message := func(id, text string, current, total int64) pullMessage {
-		m := pullMessage{ID: id, Status: text}
-		m.ProgressDetail.Current, m.ProgressDetail.Total = current, total
-		return m
-	}
 	var p progress
 	for i, step := range []struct {
 		m    pullMessage

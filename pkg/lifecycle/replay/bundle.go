@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,8 +73,20 @@ func (v Versions) Other(own string) string {
 // shown is the text of somebody who is not trusted.
 func shown(text string) string { return visible.Text(bounds.Cut(text, 100)) }
 
-// Write makes a bundle of its files' contents, by their names.
+// Write makes a bundle of its files' contents, by their names; that of VersionsFile is the agent's own, to which the
+// bundle's is added.
 func Write(w io.Writer, parts map[string][]byte) error {
+	var v Versions
+	if err := json.Unmarshal(parts[VersionsFile], &v); err != nil {
+		return fmt.Errorf("read the versions of the agent: %w", err)
+	}
+	v.Bundle, v.Written = Format, time.Now().UTC()
+	versions, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	parts = maps.Clone(parts)
+	parts[VersionsFile] = versions
 	zip := gzip.NewWriter(w)
 	archive := tar.NewWriter(zip)
 	for _, name := range files {
@@ -122,9 +136,7 @@ func Read(bundle io.Reader, tell io.Writer) (Versions, Result, error) {
 		if err != nil {
 			return versions, result, err
 		}
-		switch h.Name {
-		case VersionsFile, ConfigFile, JournalFile, DecisionsFile:
-		default:
+		if !slices.Contains(files, h.Name) {
 			return versions, result, fmt.Errorf("a bundle has no file %s", visible.Text(bounds.Quote(h.Name)))
 		}
 		if h.Typeflag != tar.TypeReg || had[h.Name] || h.Size > MaxPart {

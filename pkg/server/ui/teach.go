@@ -6,7 +6,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strings"
 
 	"github.com/mini-kubelet/mini-kubelet/pkg/journal/gate"
 	"github.com/mini-kubelet/mini-kubelet/pkg/server"
@@ -44,7 +43,7 @@ func showGates(s *gate.State) gates {
 // that only reads may come from a program with the token.
 func (s *Server) fromThePage(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if origins := r.Header.Values("Origin"); len(origins) != 1 || origins[0] != "http://"+strings.ToLower(r.Host) {
+		if origins := r.Header.Values("Origin"); len(origins) != 1 || origins[0] != pageOrigin(r) {
 			turnAway(w, http.StatusForbidden, "The request does not say that it comes from this page.")
 			return
 		}

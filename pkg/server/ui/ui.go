@@ -180,12 +180,15 @@ func (s *Server) stranger(r *http.Request) string {
 		return "The Host header names another machine or port. Open the page under the address that `mini-kubelet ui` has printed."
 	}
 	for _, origin := range r.Header.Values("Origin") {
-		if origin != "http://"+strings.ToLower(r.Host) {
+		if origin != pageOrigin(r) {
 			return "The request comes from a page of another origin."
 		}
 	}
 	return ""
 }
+
+// pageOrigin is what a browser calls the origin of a page that it has loaded from where the request goes.
+func pageOrigin(r *http.Request) string { return "http://" + strings.ToLower(r.Host) }
 
 // forHolders passes only requests with the token.
 func (s *Server) forHolders(next http.HandlerFunc) http.HandlerFunc {
